@@ -1,0 +1,1 @@
+export DOCKER_HOST="unix://$(podman info -f "{{.Host.RemoteSocket.Path}}")"

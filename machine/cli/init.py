@@ -1,0 +1,88 @@
+"""machine init"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context
+from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
+from machine.model.host import AcceleratorChoice
+from machine.model.names import DEFAULT_MACHINE
+
+
+@click.command("init")
+@click.argument("name", default=DEFAULT_MACHINE)
+@click.option(
+    "--image",
+    help="fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL. [default: fcos:stable]",
+)
+@click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's.")
+@click.option("--cpus", type=int, help="Number of CPUs. [default: half of the host's]")
+@click.option("-m", "--memory", type=int, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]")
+@click.option("--disk-size", type=int, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
+@click.option("--username", help=f"Name of the guest's user. [default: {DEFAULT_USERNAME}]")
+@click.option("--timezone", default="local", show_default=True, help="Time zone of the guest.")
+@click.option("--rootful", is_flag=True, help="Prefer root's containers to the user's.")
+@click.option("--now", is_flag=True, help="Start the machine when it is made.")
+@click.option("-v", "--volume", "volumes", multiple=True, metavar="SRC[:DST]", help="Not supported yet.")
+@click.option(
+    "--accel",
+    type=click.Choice([choice.value for choice in AcceleratorChoice]),
+    default=AcceleratorChoice.AUTO.value,
+    envvar="MACHINE_ACCEL",
+    show_default=True,
+    help="What runs the guest's code.",
+)
+def command(  # noqa: PLR0913, PLR0917  (one for each option)
+    name: str,
+    image: str | None,
+    stream_base_url: str | None,
+    cpus: int | None,
+    memory: int | None,
+    disk_size: int | None,
+    username: str | None,
+    timezone: str,
+    rootful: bool,
+    now: bool,
+    volumes: tuple[str, ...],
+    accel: str,
+) -> None:
+    """Initialize a virtual machine.
+
+    \b
+    Examples:
+      machine init
+      machine init --now --cpus 4 --memory 4096 dev
+      machine init --image boot2podman box
+    """
+    from machine.cli.start import print_started
+    from machine.cli.terminal import reporter
+    from machine.ops.init import InitRequest, init
+
+    request = InitRequest(
+        name=name,
+        image=image,
+        stream_base_url=stream_base_url,
+        cpus=cpus,
+        memory_mib=memory,
+        disk_gib=disk_size,
+        username=username,
+        timezone=timezone,
+        rootful=rootful,
+        volumes=volumes,
+        accelerator=AcceleratorChoice(accel),
+    )
+    here = context()
+    with reporter() as report:
+        init(request, here, report)
+    click.echo("Machine init complete")
+    if now:
+        from machine.ops.start import start
+
+        click.echo(f'Starting machine "{name}"')
+        with reporter() as report:
+            started = start(name, here, report)
+        print_started(started)
+    else:
+        suffix = "" if name == DEFAULT_MACHINE else f" {name}"
+        click.echo(f"To start your machine run:\n\n\tmachine start{suffix}\n")

@@ -1,0 +1,124 @@
+"""The command line: commands are imported when they are called, and errors end here alone."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from machine import __version__
+from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
+
+# Name, module below machine.cli, one line for the help: the help imports none of the modules.
+COMMANDS = {
+    "image": ("image", "Build the images that machines are made from"),
+    "init": ("init", "Initialize a virtual machine"),
+    "inspect": ("inspect", "Inspect existing machines"),
+    "list": ("list", "List machines"),
+    "rm": ("rm", "Remove an existing machine"),
+    "ssh": ("ssh", "SSH into an existing machine"),
+    "start": ("start", "Start an existing machine"),
+    "stop": ("stop", "Stop an existing machine"),
+}
+ALIASES = {"ls": "list"}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by a table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"machine.cli.{COMMANDS[name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{_similar(args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(_with_alias(name), text) for name, (_, text) in sorted(COMMANDS.items())])
+
+
+def _with_alias(name: str) -> str:
+    return ", ".join([name, *(alias for alias, target in ALIASES.items() if target == name)])
+
+
+def _similar(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, [*COMMANDS, *ALIASES])
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="machine")
+@click.option("-v", "--verbose", count=True, help="Say what is being done; twice for every program that is run.")
+def cli(verbose: int) -> None:
+    """Container hosts as virtual machines, with Podman inside.
+
+    \b
+    The two commands that give you one:
+      machine init
+      machine start
+    """
+    if verbose:
+        import logging
+
+        level = logging.DEBUG if verbose > 1 else logging.INFO
+        logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+def main() -> NoReturn:
+    """The entry point: every error of ours is one line on stderr and exit status 125, as podman has it."""
+    # So that clean-ups run: by default SIGTERM ends the interpreter where it stands.
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = _fail(f"missing command '{error.ctx.command_path} COMMAND'")
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "machine"
+        status = _fail(f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'")
+    except click.ClickException as error:
+        status = _fail(error.format_message())
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except MachineError as error:
+        status = _fail(error.line)
+        for detail in error.details:
+            click.echo(f"  {detail}", err=True)
+    except (KeyboardInterrupt, click.Abort):
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough of it (`machine ls | head`).
+        sys.stderr.close()
+        status = EXIT_ERROR
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(line: str) -> int:
+    click.echo(f"Error: {line}", err=True)
+    return EXIT_ERROR
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,45 @@
+"""machine ssh"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from machine.cli.common import complete_machines, context
+from machine.model.names import DEFAULT_MACHINE
+
+
+@click.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--username", help="Log in as this user instead of the machine's own.")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[NAME] [COMMAND [ARG]...]",
+    shell_complete=complete_machines,
+)
+def command(username: str | None, words: tuple[str, ...]) -> None:
+    """Open a shell in a running machine, or run a command there and pass its exit status on."""
+    from machine.ops.ssh import is_machine, session
+
+    here = context()
+    if words and is_machine(words[0], here):
+        name, rest = words[0], words[1:]
+    else:
+        name, rest = DEFAULT_MACHINE, words
+        if words and not is_machine(name, here):
+            name = words[0]
+    if rest[:1] == ("--",):
+        rest = rest[1:]
+    argv = session(name, username, rest, here)
+    if not rest:
+        click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606
+    except FileNotFoundError as error:
+        click.echo("Error: ssh is not installed on this host", err=True)
+        raise click.exceptions.Exit(127) from error
+    except PermissionError as error:
+        click.echo("Error: ssh may not be run on this host", err=True)
+        raise click.exceptions.Exit(126) from error

@@ -1,0 +1,101 @@
+"""Progress for the person who waits, on stderr: a living line on a terminal, a line per step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_EVERY_S = 5.0
+
+
+class PlainReporter:
+    """For logs: one line per step, and one every few seconds of a long one."""
+
+    def __init__(self) -> None:
+        self._step = ""
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def step(self, text: str) -> None:
+        self._step = text
+        self._last = time.monotonic()
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
+        if time.monotonic() - self._last >= _EVERY_S:
+            self._last = time.monotonic()
+            share = f"{done * 100 // total} %" if total else f"{done} {unit}"
+            print(f"{self._step}: {share}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def notice(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class TerminalReporter:
+    """For people: a spinner with the time since a step began, a bar where it can be measured."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress:
+            if kind is None:
+                self._finish_task()
+            self._progress.stop()
+
+    def step(self, text: str) -> None:
+        assert self._progress
+        self._finish_task()
+        self._task = self._progress.add_task(text, total=None)
+
+    def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:  # noqa: ARG002
+        assert self._progress
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def notice(self, text: str) -> None:
+        assert self._progress
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def _finish_task(self) -> None:
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, total=1, completed=1)
+            self._progress.stop_task(self._task)
+
+
+def reporter() -> PlainReporter | TerminalReporter:
+    return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

@@ -1,0 +1,87 @@
+"""How commands and the supervisor of a machine speak: JSON, one object a line, on a Unix socket or a pipe.
+
+A client sends one `{"command": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
+and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from machine.errors import DeadlineError, GuestError, MachineError
+from machine.model.state import MachineState, State
+from machine.report import Reporter, SilentReporter
+
+MAX_LINE_BYTES = 64 * 1024
+
+
+class Command(StrEnum):
+    STATUS = "status"
+    STOP = "stop"
+    QUIT = "quit"
+    """End the guest at once, as pulling the plug does."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def encode_error(error: MachineError) -> bytes:
+    return encode({"error": {"message": error.message, "details": list(error.details), "hint": error.hint}})
+
+
+def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
+    """Pass steps and notices on and return what the last line says, or None where there is no last line.
+
+    Raises:
+        GuestError: the supervisor's error.
+    """
+    for line in lines:
+        match json.loads(line):
+            case {"step": str(text)}:
+                report.step(text)
+            case {"notice": str(text)}:
+                report.notice(text)
+            case {"ok": dict(result)}:
+                return result
+            case {"error": {"message": str(text), "details": list(details), "hint": hint}}:
+                raise GuestError(text, details=details, hint=hint)
+            case _:
+                continue
+    return None
+
+
+def request(path: Path, command: Command, *, timeout_s: float, report: Reporter | None = None) -> dict[str, Any]:
+    """Send one command; `timeout_s` bounds each wait for the next line of the answer.
+
+    Raises:
+        OSError: nobody listens there.
+        DeadlineError: the supervisor does not answer.
+        GuestError: it answers with an error, or ends before it has answered.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+            connection.sendall(encode({"command": command}))
+            with connection.makefile("rb") as lines:
+                result = follow(lines, report or SilentReporter())
+        except TimeoutError as error:
+            raise DeadlineError(f"the supervisor did not answer {command} within {timeout_s:.0f} s") from error
+    if result is None:
+        raise GuestError("the supervisor ended before it had answered")
+    return result
+
+
+def query_state(path: Path, *, timeout_s: float = 2) -> MachineState | None:
+    """The state that the supervisor tells, or None where none answers."""
+    try:
+        answer = request(path, Command.STATUS, timeout_s=timeout_s)
+        return MachineState(state=State(answer["state"]), reason=str(answer.get("reason", "")))
+    except (OSError, MachineError, ValueError, KeyError):
+        return None

@@ -1,0 +1,46 @@
+"""One shape for every wait: a deadline on the monotonic clock that is passed down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from machine.errors import DeadlineError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadline:
+    """A point on `time.monotonic()`; `what` is what is being waited for, for the message."""
+
+    what: str
+    at: float
+    limit_s: float
+
+    @classmethod
+    def after(cls, seconds: float, what: str) -> Deadline:
+        return cls(what=what, at=time.monotonic() + seconds, limit_s=seconds)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, never negative."""
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.left_s == 0.0
+
+    def error(self, last: str | None = None) -> DeadlineError:
+        suffix = f" (last: {last})" if last else ""
+        return DeadlineError(f"timed out after {self.limit_s:.0f} s waiting for {self.what}{suffix}")
+
+    def wait_until(self, condition: Callable[[], bool], *, interval_s: float = 0.05) -> None:
+        """Poll `condition` until it holds.
+
+        Raises:
+            DeadlineError: it did not hold in time.
+        """
+        while not condition():
+            if self.passed:
+                raise self.error()
+            time.sleep(min(interval_s, self.left_s))

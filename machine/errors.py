@@ -1,0 +1,58 @@
+"""The errors that a person reads. This module imports nothing of ours.
+
+::
+
+    MachineError             anything that ends a command with one line and exit status 125
+    ├── NotFoundError        a machine, image or stream of that name does not exist
+    ├── BadInputError        what was typed cannot be meant
+    ├── DeadlineError        a wait ended before what it waited for
+    ├── ProgramError         a program that we ran failed
+    └── GuestError           the guest failed to boot, to provision itself or to answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_ERROR = 125
+EXIT_INTERRUPTED = 130
+
+
+class MachineError(Exception):
+    """What failed (`message`), what to type next (`hint`), and the evidence (`details`, one line each)."""
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+
+    @property
+    def line(self) -> str:
+        """The whole message in one line."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class NotFoundError(MachineError):
+    """A machine, image or stream of that name does not exist."""
+
+
+class BadInputError(MachineError):
+    """What was typed cannot be meant."""
+
+
+class DeadlineError(MachineError):
+    """A wait ended before what it waited for."""
+
+
+class GuestError(MachineError):
+    """The guest failed to boot, to provision itself or to answer."""
+
+
+class ProgramError(MachineError):
+    """A program that we ran failed; `returncode` is its exit status, negative for a signal."""
+
+    def __init__(self, message: str, *, returncode: int, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, details=details, hint=hint)
+        self.returncode = returncode

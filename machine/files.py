@@ -1,0 +1,70 @@
+"""Writing files so that a crash, a full disk or ^C leaves either the old content or the new."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from machine.errors import MachineError
+
+FILE_PRIVATE = 0o600
+DIRECTORY_PRIVATE = 0o700
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Translate the errors of a full or read-only disk into ours; `path` is what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(
+                f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, *, mode: int = FILE_PRIVATE) -> Iterator[IO[bytes]]:
+    """A binary file that takes the name `path` only when the block ends without an error."""
+    # Not the module tempfile: it costs `machine ls` more than all the rest of this module.
+    name = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    with disk_errors(path):
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(stream.fileno(), mode)
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        fsync_directory(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = FILE_PRIVATE) -> None:
+    """Replace the content of `path` by `data`.
+
+    Raises:
+        MachineError: the disk is full or `path` cannot be written.
+    """
+    with atomic_writer(path, mode=mode) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)

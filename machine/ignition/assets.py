@@ -1,0 +1,29 @@
+"""The files that go into a guest, from the wheel's data or from the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine.errors import MachineError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def images_directory() -> Path:
+    """The folder `images` of the checkout, or its copy inside an installed package.
+
+    Raises:
+        MachineError: the installation is incomplete.
+    """
+    for candidate in (_PACKAGE / "_data", _PACKAGE.parent / "images"):
+        if (candidate / "ignition").is_dir():
+            return candidate
+    raise MachineError(f"the data files of this program are missing below {_PACKAGE}", hint="install it again")
+
+
+def load(name: str, **values: str) -> str:
+    """The text of `images/ignition/NAME` with each `@KEY@` replaced by its value."""
+    text = (images_directory() / "ignition" / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key.upper()}@", value)
+    return text

@@ -1,0 +1,140 @@
+"""From a machine's config to its Ignition document (pure but for reading our own assets).
+
+Everything that podman machine writes, and what its own image carries and a stock Fedora CoreOS lacks
+(shared/reference/podman-machine.md, 2). The marker file `podman-machine` is not among it: with it, Podman
+in the guest asks the host to publish each port and fails where nobody answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from machine.ignition import assets
+from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
+from machine.model.config import DEFAULT_USERNAME, MachineConfig
+
+# Groups of Fedora CoreOS's own user, for the one who takes that user's place.
+_ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
+
+_SUBORDINATE_START = 100_000
+_SUBORDINATE_COUNT = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Public keys as one line of text each, and the private host key as its file has it."""
+
+    authorized: str
+    host_private: str
+    host_public: str
+
+
+def provision(config: MachineConfig, keys: Keys) -> Document:
+    """The document that makes a fresh Fedora CoreOS, or one like it, this machine."""
+    return Document(
+        users=_users(config, keys.authorized),
+        directories=_user_directories(config.username),
+        files=(*_host_key_files(keys), *_user_files(config), *_system_files(config)),
+        links=(
+            # Ignition cannot enable a user's unit: this link enables the API socket for every user.
+            Link(
+                path="/etc/systemd/user/sockets.target.wants/podman.socket",
+                target="/usr/lib/systemd/user/podman.socket",
+            ),
+            Link(path="/usr/local/bin/docker", target="/usr/bin/podman"),
+            Link(path="/etc/localtime", target=f"../usr/share/zoneinfo/{config.timezone}"),
+        ),
+        units=(
+            Unit(name="podman.socket", enabled=True),
+            Unit(
+                name="boot2podman-ready.service",
+                enabled=True,
+                contents=assets.load("units/boot2podman-ready.service"),
+            ),
+            # It would reboot the machine whenever Fedora has an update.
+            Unit(name="zincati.service", enabled=False),
+            # /run/docker.sock is Podman's.
+            Unit(name="docker.service", mask=True),
+            Unit(name="docker.socket", mask=True),
+        ),
+    )
+
+
+def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
+    root = User(name="root", ssh_keys=(key,))
+    if config.username == DEFAULT_USERNAME:
+        return (User(name=DEFAULT_USERNAME, uid=config.uid, ssh_keys=(key,)), root)
+    user = User(name=config.username, uid=config.uid, ssh_keys=(key,), groups=_ADMIN_GROUPS)
+    return (user, User(name=DEFAULT_USERNAME, should_exist=False), root)
+
+
+def _user_directories(username: str) -> tuple[Directory, ...]:
+    """Every level by name: Ignition makes missing parents as root."""
+    home = f"/home/{username}"
+    names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
+    return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)
+
+
+def _host_key_files(keys: Keys) -> tuple[File, ...]:
+    path = "/etc/ssh/ssh_host_ed25519_key"
+    return (
+        File(path=path, contents=keys.host_private, mode=0o600),
+        File(path=f"{path}.pub", contents=f"{keys.host_public}\n"),
+    )
+
+
+def _user_files(config: MachineConfig) -> tuple[File, ...]:
+    home = f"/home/{config.username}"
+    ranges = subordinate_ids(config.username, config.uid)
+    return (
+        File(path=f"/var/lib/systemd/linger/{config.username}", contents=""),
+        File(
+            path=f"{home}/.config/containers/containers.conf",
+            contents=assets.load("files/containers.conf"),
+            owner=config.username,
+        ),
+        File(path="/etc/subuid", contents=ranges),
+        File(path="/etc/subgid", contents=ranges),
+    )
+
+
+def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
+    socket = config.root_socket if config.rootful else config.user_socket
+    return (
+        File(path="/etc/hostname", contents=f"{hostname(config.name)}\n"),
+        File(
+            path="/etc/tmpfiles.d/podman-docker.conf",
+            contents=assets.load("files/podman-docker.conf", api_socket=socket),
+        ),
+        File(
+            path="/etc/systemd/system/user@.service.d/delegate.conf",
+            contents=assets.load("files/delegate.conf"),
+        ),
+        File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
+        File(
+            path="/etc/systemd/system.conf.d/stop-timeout.conf",
+            contents=assets.load("files/stop-timeout.conf"),
+        ),
+        File(path="/etc/systemd/user.conf.d/stop-timeout.conf", contents=assets.load("files/stop-timeout.conf")),
+        File(path="/etc/sysctl.d/10-inotify-instances.conf", contents=assets.load("files/inotify.conf")),
+        File(
+            path="/etc/containers/registries.conf.d/999-podman-machine.conf",
+            contents=assets.load("files/registries.conf"),
+        ),
+        Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),
+        File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),
+        File(path="/etc/profile.d/docker-host.sh", contents=assets.load("files/docker-host.sh")),
+    )
+
+
+def hostname(name: str) -> str:
+    """A machine's name as a host name: no underscores, and a letter or digit at either end."""
+    return name.replace("_", "-").strip("-.")
+
+
+def subordinate_ids(username: str, uid: int) -> str:
+    """The user's line in /etc/subuid and /etc/subgid: the range must not hold the user itself."""
+    start = _SUBORDINATE_START
+    if start <= uid < start + _SUBORDINATE_COUNT:
+        start = uid + 1
+    return f"{username}:{start}:{_SUBORDINATE_COUNT}\n"

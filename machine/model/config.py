@@ -1,0 +1,75 @@
+"""A machine as its record keeps it: what was asked for, what was chosen for it, what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from machine.model.arch import Arch
+from machine.model.host import AcceleratorChoice
+
+DEFAULT_USERNAME = "core"
+DEFAULT_MEMORY_MIB = 2048
+DEFAULT_DISK_GIB = 100
+MIN_MEMORY_MIB = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOrigin:
+    """Where a machine's base image came from; `digest` is the sha256 of the unpacked image, its cache key.
+
+    `stream` and `release` are empty for what no stream describes.
+    """
+
+    reference: str
+    digest: str
+    stream: str = ""
+    release: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """`uid` is the guest user's; `provisioned` says that a first boot has completed."""
+
+    name: str
+    created: datetime
+    last_up: datetime | None
+    arch: Arch
+    accelerator: AcceleratorChoice
+    resources: Resources
+    username: str
+    uid: int
+    rootful: bool
+    timezone: str
+    ssh_port: int
+    mac: str
+    image: ImageOrigin
+    provisioned: bool = False
+
+    @property
+    def user_socket(self) -> str:
+        """The rootless Podman socket's path in the guest."""
+        return f"/run/user/{self.uid}/podman/podman.sock"
+
+    @property
+    def root_socket(self) -> str:
+        """The rootful Podman socket's path in the guest."""
+        return "/run/podman/podman.sock"
+
+    @property
+    def root_connection(self) -> str:
+        return f"{self.name}-root"
+
+    @property
+    def connections(self) -> tuple[str, str]:
+        """The names of the Podman connections, the preferred one first."""
+        pair = (self.name, self.root_connection)
+        return (pair[1], pair[0]) if self.rootful else pair

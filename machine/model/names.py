@@ -1,0 +1,42 @@
+"""The rules for the names that a person gives. Texts as podman machine has them: scripts match them."""
+
+from __future__ import annotations
+
+import re
+
+from machine.errors import BadInputError
+
+DEFAULT_MACHINE = "podman-machine-default"
+MAX_NAME_LENGTH = 30
+RESERVED_NAMES = frozenset({"qemu", "wsl", "applehv", "hyperv", "libkrun"})
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
+
+
+def check_machine_name(name: str) -> str:
+    """The name itself, when it can name a machine.
+
+    Raises:
+        BadInputError: it is too long, reserved or has other characters than the rule allows.
+    """
+    if len(name) > MAX_NAME_LENGTH:
+        raise BadInputError(f'machine name "{name}" must be {MAX_NAME_LENGTH} characters or less')
+    if not _NAME.fullmatch(name):
+        raise BadInputError(f'invalid name "{name}": {_RULE}')
+    if name in RESERVED_NAMES:
+        raise BadInputError(f'cannot use "{name}" for a machine name')
+    return name
+
+
+def check_username(name: str) -> str:
+    """The name itself, when it can name the guest's user.
+
+    Raises:
+        BadInputError: it has other characters than the rule allows, or is root.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadInputError(f'invalid username "{name}": {_RULE}')
+    if name == "root":
+        raise BadInputError('invalid username "root": root always exists in the guest', hint="use --rootful")
+    return name

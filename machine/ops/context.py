@@ -1,0 +1,32 @@
+"""What every use case needs to know of the world, gathered once and passed on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.hosts import current_host
+from machine.model.host import Host
+from machine.store.paths import Roots, find_roots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    host: Host
+    roots: Roots
+    uid: int
+    home: Path
+    environment: Mapping[str, str]
+
+
+def current_context() -> Context:
+    host = current_host()
+    return Context(
+        host=host,
+        roots=find_roots(os.environ, host.os, os.getuid()),
+        uid=os.getuid(),
+        home=Path.home(),
+        environment=os.environ,
+    )

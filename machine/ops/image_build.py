@@ -1,0 +1,37 @@
+"""`machine image build`: a guest image from Debian's packages, published as a local stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine.errors import BadInputError
+from machine.ignition.assets import images_directory
+from machine.image.build import BuildRequest, BuildResult, build_image
+from machine.model.arch import Arch
+from machine.ops.context import Context
+from machine.report import Reporter
+
+RECIPE = "boot2podman"
+
+
+def image_build(
+    *, arch: str | None, suite: str, output: Path | None, context: Context, report: Reporter
+) -> BuildResult:
+    """Build the image unless the same recipe has been built already.
+
+    Raises:
+        MachineError: this host cannot build it, or a step failed.
+    """
+    wanted = arch or context.host.machine
+    try:
+        guest = Arch.parse(wanted)
+    except ValueError as error:
+        raise BadInputError(f'unknown architecture "{wanted}"', hint=f"choose one of: {', '.join(Arch)}") from error
+    request = BuildRequest(
+        arch=guest,
+        suite=suite,
+        recipe=images_directory() / RECIPE,
+        output=(output or context.roots.streams).absolute(),
+        keys=context.roots.signing_keys,
+    )
+    return build_image(request, report)

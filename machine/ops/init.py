@@ -1,0 +1,231 @@
+"""`machine init`: from an image reference to a machine that can be started."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from machine.errors import BadInputError, MachineError
+from machine.files import write_atomic
+from machine.ignition.provision import Keys, provision
+from machine.image.cache import BaseImage, ImageCache
+from machine.image.reference import (
+    DEFAULT_REFERENCE,
+    FileReference,
+    Reference,
+    StreamReference,
+    parse_reference,
+)
+from machine.image.streams import Artifact, find_artifact
+from machine.model.arch import Arch
+from machine.model.config import (
+    DEFAULT_DISK_GIB,
+    DEFAULT_MEMORY_MIB,
+    DEFAULT_USERNAME,
+    MIN_MEMORY_MIB,
+    ImageOrigin,
+    MachineConfig,
+    Resources,
+)
+from machine.model.host import AcceleratorChoice, Host
+from machine.model.names import check_machine_name, check_username
+from machine.model.units import GIB
+from machine.ops import ssh_ports
+from machine.ops.context import Context
+from machine.ops.registration import Registry
+from machine.qemu.img import QemuImg
+from machine.qemu.probe import find_qemu
+from machine.report import Reporter
+from machine.ssh import keys as ssh_keys
+from machine.ssh.command import known_hosts_line
+from machine.store import drafts, lock, records
+from machine.store.paths import MachinePaths
+
+# IEEE 802's locally administered range that QEMU and libvirt use for guests.
+_MAC_PREFIX = "52:54:00"
+_GUEST_UID_OF_ROOT = 1000
+_TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
+_ZONEINFO = "zoneinfo/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitRequest:
+    """What was asked for; None where it was not. Memory in MiB, the disk in GiB."""
+
+    name: str
+    image: str | None = None
+    stream_base_url: str | None = None
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+    username: str | None = None
+    timezone: str = "local"
+    rootful: bool = False
+    volumes: tuple[str, ...] = ()
+    accelerator: AcceleratorChoice = AcceleratorChoice.AUTO
+
+
+def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
+    """Make the machine, or nothing.
+
+    Raises:
+        MachineError: something in the request cannot be, or a file, the network or a program failed.
+    """
+    name = check_machine_name(request.name)
+    username = check_username(request.username or DEFAULT_USERNAME)
+    if context.roots.machine(name).directory.exists():
+        raise BadInputError(f'machine "{name}" already exists')
+    registry = Registry(context)
+    registry.check_free(name)
+    resources = check_resources(request, context.host)
+    _check_volumes(request.volumes)
+    timezone = resolve_timezone(request.timezone, context.environment)
+    reference = parse_reference(request.image or DEFAULT_REFERENCE)
+    arch = guest_arch(context.host)
+    find_qemu(arch, context.host.os)
+    base = _obtain_image(reference, arch, request, context, report)
+    _check_disk_holds(base, resources.disk_gib)
+    config = MachineConfig(
+        name=name,
+        created=datetime.now(UTC),
+        last_up=None,
+        arch=arch,
+        accelerator=request.accelerator,
+        resources=resources,
+        username=username,
+        uid=guest_uid(context.uid),
+        rootful=request.rootful,
+        timezone=timezone,
+        ssh_port=0,
+        mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
+        image=ImageOrigin(
+            reference=str(reference),
+            digest=base.digest,
+            stream=base.artifact.stream,
+            release=base.artifact.release,
+            location=base.artifact.location,
+        ),
+    )
+    return _make(config, base, registry, context)
+
+
+def _make(config: MachineConfig, base: BaseImage, registry: Registry, context: Context) -> MachineConfig:
+    roots = context.roots
+    with drafts.draft(roots, config.name) as paths:
+        keys = _make_keys(config.name, paths)
+        write_atomic(paths.ignition, provision(config, keys).to_json())
+        QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
+        # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
+        with lock.held(roots.machines / ".lock", timeout_s=60):
+            drafts.sweep(roots)
+            config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
+            records.save(paths, config)
+            drafts.publish(paths, roots, config.name)
+            try:
+                registry.register(config)
+            except BaseException:
+                registry.unregister(config.name)
+                drafts.withdraw(roots, config.name)
+                raise
+    return config
+
+
+def _make_keys(name: str, paths: MachinePaths) -> Keys:
+    authorized = ssh_keys.generate(paths.identity, comment=f"machine-{name}")
+    host_public = ssh_keys.generate(paths.host_key, comment=f"host-key-of-{name}")
+    write_atomic(paths.known_hosts, known_hosts_line(name, host_public))
+    return Keys(authorized=authorized, host_private=paths.host_key.read_text(), host_public=host_public)
+
+
+def _obtain_image(
+    reference: Reference, arch: Arch, request: InitRequest, context: Context, report: Reporter
+) -> BaseImage:
+    artifact = _find_artifact(reference, arch, request.stream_base_url, context)
+    return ImageCache(context.roots.images, QemuImg()).ensure(artifact, report)
+
+
+def _find_artifact(reference: Reference, arch: Arch, base_url: str | None, context: Context) -> Artifact:
+    match reference:
+        case StreamReference():
+            return find_artifact(reference, arch, local=context.roots.streams, base_url=base_url)
+        case FileReference(path=path):
+            return Artifact(location=path.absolute().as_uri())
+        case _:
+            return Artifact(location=reference.url)
+
+
+def guest_arch(host: Host) -> Arch:
+    """The guest's architecture is the host's.
+
+    Raises:
+        MachineError: guests cannot have it.
+    """
+    try:
+        return Arch.parse(host.machine)
+    except ValueError as error:
+        raise MachineError(f"there are no guests of this host's architecture, {host.machine}") from error
+
+
+def guest_uid(host_uid: int) -> int:
+    """The host user's, so that shared files have one owner; for root the usual one."""
+    return host_uid or _GUEST_UID_OF_ROOT
+
+
+def check_resources(request: InitRequest, host: Host) -> Resources:
+    """What was asked for or the defaults, within what the host has; texts as podman has them.
+
+    Raises:
+        BadInputError: more than the host has, or less than a guest needs.
+    """
+    cpus = max(1, host.cpus // 2) if request.cpus is None else request.cpus
+    memory = DEFAULT_MEMORY_MIB if request.memory_mib is None else request.memory_mib
+    disk = DEFAULT_DISK_GIB if request.disk_gib is None else request.disk_gib
+    if memory > host.memory_mib:
+        raise BadInputError(
+            f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
+        )
+    if cpus > host.cpus:
+        raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
+    if cpus < 1:
+        raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
+    if memory < MIN_MEMORY_MIB:
+        raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
+    if disk < 1:
+        raise BadInputError(f"requested disk size ({disk} GB) must be at least 1 GB")
+    return Resources(cpus=cpus, memory_mib=memory, disk_gib=disk)
+
+
+def _check_volumes(volumes: tuple[str, ...]) -> None:
+    """`--volume ""` asks for none, which is all that there is so far."""
+    if any(volumes):
+        raise BadInputError("volumes are not supported by this version", hint="leave out --volume")
+
+
+def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:
+    needed = QemuImg().virtual_size(base.path)
+    if disk_gib * GIB < needed:
+        raise BadInputError(
+            f"requested disk size ({disk_gib} GB) is smaller than the image ({-(-needed // GIB)} GB)",
+            hint="give a larger --disk-size",
+        )
+
+
+def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
+    """A name of the time zone database; `local` is the host's own, UTC where it has no name.
+
+    Raises:
+        BadInputError: it cannot be such a name.
+    """
+    if wanted == "local":
+        candidate = environment.get("TZ", "").removeprefix(":")
+        if not candidate:
+            _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)
+        return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
+    if not _TIMEZONE.fullmatch(wanted):
+        raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')
+    return wanted

@@ -1,0 +1,80 @@
+"""`machine inspect`: everything about machines, as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from machine.model.config import MachineConfig
+from machine.model.state import MachineState, State
+from machine.ops.context import Context
+from machine.ops.state import machine_state
+from machine.ops.times import rfc3339
+from machine.store import records
+from machine.store.paths import MachinePaths
+
+
+def inspect(name: str, context: Context) -> dict[str, Any]:
+    """Podman's fields under Podman's names; what only we have stands under `Machine`.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: its record is damaged.
+    """
+    config = records.load(context.roots, name)
+    paths = context.roots.machine(name)
+    return document(config, paths, machine_state(paths))
+
+
+def document(config: MachineConfig, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
+    preferred = paths.podman_root_socket if config.rootful else paths.podman_socket
+    return {
+        "ConfigDir": {"Path": str(paths.directory)},
+        "ConnectionInfo": {"PodmanSocket": {"Path": str(preferred)}, "PodmanPipe": None},
+        "Created": rfc3339(config.created),
+        "LastUp": rfc3339(config.last_up),
+        "Name": config.name,
+        "Resources": {
+            "CPUs": config.resources.cpus,
+            "DiskSize": config.resources.disk_gib,
+            "Memory": config.resources.memory_mib,
+            "USBs": [],
+        },
+        "SSHConfig": {
+            "IdentityPath": str(paths.identity),
+            "Port": config.ssh_port,
+            "RemoteUsername": config.username,
+        },
+        "State": podman_state(state.state),
+        "UserModeNetworking": True,
+        "Rootful": config.rootful,
+        "Rosetta": False,
+        "Machine": {
+            "State": state.state,
+            "Reason": state.reason,
+            "Arch": config.arch,
+            "Accelerator": config.accelerator,
+            "Image": {
+                "Reference": config.image.reference,
+                "Stream": config.image.stream,
+                "Release": config.image.release,
+                "Location": config.image.location,
+                "Digest": f"sha256:{config.image.digest}",
+            },
+            "Sockets": {"Rootless": str(paths.podman_socket), "Rootful": str(paths.podman_root_socket)},
+            "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
+            "Uid": config.uid,
+            "Timezone": config.timezone,
+            "Provisioned": config.provisioned,
+        },
+    }
+
+
+def podman_state(state: State) -> str:
+    """The nearest of Podman's four words."""
+    match state:
+        case State.STOPPED | State.STARTING | State.RUNNING:
+            return state.value
+        case State.DEGRADED | State.STOPPING:
+            return State.RUNNING.value
+        case State.PAUSED | State.SUSPENDED:
+            return "unknown"

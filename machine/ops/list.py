@@ -1,0 +1,55 @@
+"""`machine ls`: every machine with what it is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from machine.model.config import MachineConfig
+from machine.model.state import MachineState
+from machine.ops.context import Context
+from machine.ops.state import machine_state
+from machine.podman.connections import ConnectionsFile, connections_file
+from machine.store import records
+from machine.store.paths import MachinePaths
+from machine.store.records import BrokenRecord
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedMachine:
+    config: MachineConfig
+    state: MachineState
+    paths: MachinePaths
+    default: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Machines that run come first, then those that ran last."""
+
+    machines: list[ListedMachine]
+    broken: list[BrokenRecord]
+
+
+def list_machines(context: Context) -> Listing:
+    entries = records.load_all(context.roots)
+    default = _default_connection(context) if entries else ""
+    machines = [
+        ListedMachine(
+            config=entry,
+            state=machine_state(context.roots.machine(entry.name)),
+            paths=context.roots.machine(entry.name),
+            default=default in entry.connections,
+        )
+        for entry in entries
+        if isinstance(entry, MachineConfig)
+    ]
+    machines.sort(key=lambda listed: listed.config.last_up or _NEVER, reverse=True)
+    machines.sort(key=lambda listed: not listed.state.state.is_up)
+    return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
+
+
+def _default_connection(context: Context) -> str:
+    return ConnectionsFile(connections_file(context.environment, context.home)).default()

@@ -1,0 +1,83 @@
+"""Making a machine known to Podman and Docker clients, and unknown again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from machine.errors import BadInputError, MachineError
+from machine.model.config import MachineConfig
+from machine.ops.context import Context
+from machine.podman import docker_context
+from machine.podman.connections import (
+    Connection,
+    ConnectionsFile,
+    LegacyClient,
+    connection_uri,
+    connections_file,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Every place where clients look: Podman's two kinds of files and Docker's contexts."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._file = ConnectionsFile(connections_file(context.environment, context.home))
+        self._legacy = LegacyClient.find()
+        self._docker = docker_context.docker_config(context.environment, context.home)
+
+    def check_free(self, name: str) -> None:
+        """Raises:
+        BadInputError: a connection of one of the machine's two names exists.
+        """
+        taken = {**self._file.uris(), **(self._legacy.uris() if self._legacy else {})}
+        for wanted in (name, f"{name}-root"):
+            if wanted in taken:
+                raise BadInputError(
+                    f'system connection "{wanted}" already exists. consider a different machine name or remove the '
+                    "connection with `podman system connection rm`"
+                )
+
+    def register(self, config: MachineConfig) -> None:
+        """Make the machine known wherever it is not.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        connections = self._connections(config.name, rootful=config.rootful)
+        known = self._file.uris()
+        if any(known.get(connection.name) != connection.uri for connection in connections):
+            self._file.add(connections)
+        if self._legacy:
+            self._legacy.add(connections)
+        if not docker_context.exists(self._docker, config.name):
+            docker_context.create(self._docker, config.name, self._preferred_socket(config))
+
+    def unregister(self, name: str) -> None:
+        """Remove what points to the machine's sockets, and nothing else."""
+        connections = self._connections(name, rootful=False)
+        self._file.remove(connections)
+        if self._legacy:
+            try:
+                self._legacy.remove(connections)
+            except MachineError as error:
+                log.warning("cannot remove the connections of %s from the old podman: %s", name, error)
+        paths = self._context.roots.machine(name)
+        for socket in (paths.podman_socket, paths.podman_root_socket):
+            docker_context.remove(self._docker, name, socket)
+
+    def _connections(self, name: str, *, rootful: bool) -> tuple[Connection, ...]:
+        """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""
+        paths = self._context.roots.machine(name)
+        pair = (
+            Connection(name=name, uri=connection_uri(paths.podman_socket)),
+            Connection(name=f"{name}-root", uri=connection_uri(paths.podman_root_socket)),
+        )
+        return pair[::-1] if rootful else pair
+
+    def _preferred_socket(self, config: MachineConfig) -> Path:
+        paths = self._context.roots.machine(config.name)
+        return paths.podman_root_socket if config.rootful else paths.podman_socket

@@ -1,0 +1,61 @@
+"""`machine rm`: the machine's files, sockets, connections and processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine.errors import MachineError, NotFoundError
+from machine.model.state import State
+from machine.ops.context import Context
+from machine.ops.registration import Registry
+from machine.ops.state import machine_state
+from machine.ops.stop import end_machine
+from machine.report import Reporter
+from machine.store import drafts, lock, records
+
+
+def files_to_remove(name: str, context: Context) -> list[Path]:
+    """What `remove` would delete.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    _check_exists(name, context)
+    return sorted(context.roots.machine(name).directory.iterdir())
+
+
+def check_removable(name: str, context: Context) -> None:
+    """Raises:
+    MachineError: the machine does not exist or runs.
+    """
+    _check_exists(name, context)
+    if machine_state(context.roots.machine(name)).state is not State.STOPPED:
+        raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
+
+
+def remove(name: str, context: Context, report: Reporter, *, force: bool) -> None:
+    """Remove the machine, with `force` also one that runs or has a damaged record.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it runs, or cannot be ended.
+    """
+    _check_exists(name, context)
+    paths = context.roots.machine(name)
+    if force:
+        end_machine(paths, report, at_once=True)
+    else:
+        check_removable(name, context)
+    with (
+        lock.held(paths.lock, timeout_s=1) as free,
+        lock.held(context.roots.machines / ".lock", timeout_s=60),
+    ):
+        if not free:
+            raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
+        Registry(context).unregister(name)
+        drafts.withdraw(context.roots, name)
+
+
+def _check_exists(name: str, context: Context) -> None:
+    if name not in records.machine_names(context.roots):
+        raise NotFoundError(f"{name}: VM does not exist")

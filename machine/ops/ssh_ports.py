@@ -1,0 +1,37 @@
+"""Choosing the host's port that leads to a guest's SSH server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+
+from machine.model.config import MachineConfig
+from machine.store import records
+from machine.store.paths import Roots
+
+
+def is_free(port: int) -> bool:
+    """Whether QEMU could listen on 127.0.0.1:PORT now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(reserved: Collection[int]) -> int:
+    """A port that the kernel says is free and no other machine has reserved."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in reserved:
+            return port
+
+
+def reserved_ports(roots: Roots, *, but: str = "") -> set[int]:
+    """The ports in the records of all machines, those of `but` left out."""
+    configs = (entry for entry in records.load_all(roots) if isinstance(entry, MachineConfig))
+    return {config.ssh_port for config in configs if config.name != but}

@@ -1,0 +1,136 @@
+"""`machine start`: spawn the supervisor and hear from it until the machine is up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from machine import control
+from machine.control import Command
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.model.config import MachineConfig
+from machine.model.state import State
+from machine.ops import ssh_ports
+from machine.ops.context import Context
+from machine.ops.registration import Registry
+from machine.ops.state import SUPERVISOR_LOST, machine_state
+from machine.report import Reporter
+from machine.store import lock, records
+from machine.store.paths import MachinePaths, Roots
+
+_ABORT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """`api_socket` is the one that Docker clients should use: rootless or rootful, as the machine is."""
+
+    config: MachineConfig
+    api_socket: Path
+
+
+def check_startable(name: str, context: Context) -> None:
+    """Raises:
+    NotFoundError: there is no such machine.
+    MachineError: it runs already, or its record is damaged.
+    """
+    records.load(context.roots, name)
+    _is_orphaned(name, context.roots.machine(name))
+
+
+def start(name: str, context: Context, report: Reporter) -> Started:
+    """Start the machine, or take over one whose supervisor has ended.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it runs already, or did not come up; then no process of it is left.
+    """
+    config = records.load(context.roots, name)
+    paths = context.roots.machine(name)
+    adopt = _is_orphaned(name, paths)
+    if adopt:
+        report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
+    else:
+        config = _with_free_port(config, context.roots, report)
+    with lock.held(context.roots.machines / ".lock", timeout_s=60):
+        Registry(context).register(config)
+    _run_supervisor(name, paths, report, adopt=adopt)
+    return Started(config=config, api_socket=paths.podman_root_socket if config.rootful else paths.podman_socket)
+
+
+def _is_orphaned(name: str, paths: MachinePaths) -> bool:
+    current = machine_state(paths)
+    match current.state:
+        case State.STOPPED:
+            return False
+        case State.DEGRADED if current.reason == SUPERVISOR_LOST:
+            return True
+        case State.STARTING:
+            raise MachineError(f'unable to start "{name}": already starting')
+        case State.STOPPING:
+            raise MachineError(f'unable to start "{name}": it is being stopped', hint="try again when it has stopped")
+        case _:
+            raise MachineError(f'unable to start "{name}": already running')
+
+
+def _with_free_port(config: MachineConfig, roots: Roots, report: Reporter) -> MachineConfig:
+    if ssh_ports.is_free(config.ssh_port):
+        return config
+    report.notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
+    changed = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name)))
+    records.save(roots.machine(config.name), changed)
+    return changed
+
+
+def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: bool) -> None:
+    reading, writing = os.pipe()
+    argv = [
+        sys.executable, "-P", "-m", "machine.supervisor",
+        *(["--adopt"] if adopt else []),
+        "--report-fd", str(writing),
+        "--", name,
+    ]  # fmt: skip
+    with os.fdopen(reading, "rb") as lines:
+        try:
+            # Its own words go to its log; what the interpreter says before there is one goes there too.
+            with paths.supervisor_log.open("ab") as output:
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(writing,),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(writing)
+        try:
+            result = control.follow(lines, report)
+        except MachineError:
+            process.wait(_ABORT_S)
+            raise
+        except KeyboardInterrupt:
+            if not adopt:
+                _abort(paths, process)
+            raise
+    if result is None:
+        raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
+    # It goes on without us: Popen would warn about a child that still runs.
+    process.returncode = 0
+
+
+def _abort(paths: MachinePaths, process: subprocess.Popen[bytes]) -> None:
+    """Who interrupts a start wants no machine; no process is left behind."""
+    with contextlib.suppress(OSError, MachineError):
+        control.request(paths.control_socket, Command.QUIT, timeout_s=_ABORT_S)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ABORT_S)
+    if process.poll() is None:
+        process.kill()
+    with contextlib.suppress(MachineError):
+        Deadline.after(_ABORT_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))

@@ -1,0 +1,40 @@
+"""What a machine is doing, from its locks and sockets."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from machine import control
+from machine.model.state import STOPPED, MachineState, State
+from machine.store import lock
+from machine.store.paths import MachinePaths
+
+SUPERVISOR_LOST = "its supervisor has ended"
+SUPERVISOR_SILENT = "its supervisor does not answer"
+
+
+def machine_state(paths: MachinePaths) -> MachineState:
+    """One non-blocking probe where nothing runs, one question to the supervisor where something does."""
+    if not lock.is_held(paths.lock):
+        return STOPPED
+    state = control.query_state(paths.control_socket)
+    if state:
+        return state
+    if lock.is_held(paths.supervisor_lock):
+        reason = SUPERVISOR_SILENT if listens(paths.control_socket) else ""
+    else:
+        reason = SUPERVISOR_LOST if listens(paths.qmp_tools_socket) else ""
+    # Neither: a start, or another command, has just taken the lock.
+    return MachineState(state=State.DEGRADED if reason else State.STARTING, reason=reason)
+
+
+def listens(path: Path) -> bool:
+    """Whether a process accepts connections on a Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

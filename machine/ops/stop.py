@@ -1,0 +1,88 @@
+"""`machine stop`: through the supervisor, or past it where it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+
+from machine import control
+from machine.control import Command
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.model.host import Accelerator
+from machine.ops.context import Context
+from machine.qemu import monitor, shutdown
+from machine.qemu.shutdown import Ending
+from machine.report import Reporter
+from machine.store import lock, records
+from machine.store.paths import MachinePaths
+
+_GREETING_S = 5.0
+_LOCK_POLL_S = 0.1
+_LOCK_S = 30.0
+
+# The button, QUIT and SIGKILL each have their own deadline in the supervisor; this one is for the answer.
+_ANSWER_S = shutdown.patience_s(Accelerator.TCG) + 60.0
+
+
+def stop(name: str, context: Context, report: Reporter) -> Ending:
+    """Stop the machine and say how that went; a stopped one is stopped already.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it survives everything.
+    """
+    records.load(context.roots, name)
+    return end_machine(context.roots.machine(name), report, at_once=False)
+
+
+def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
+    """End whatever runs of a machine; `at_once` is pulling the plug."""
+    if not lock.is_held(paths.lock):
+        return Ending.POWERED_DOWN
+    if control.query_state(paths.control_socket):
+        ending = _ask_supervisor(paths, report, at_once=at_once)
+    else:
+        report.step("Waiting for VM to exit...")
+        ending = asyncio.run(_end_directly(paths, at_once=at_once))
+    Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
+    shutil.rmtree(paths.runtime, ignore_errors=True)
+    return ending
+
+
+def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
+    command = Command.QUIT if at_once else Command.STOP
+    try:
+        return Ending(control.request(paths.control_socket, command, timeout_s=_ANSWER_S, report=report)["ending"])
+    except OSError as error:
+        raise MachineError(f"the supervisor hung up: {error.strerror}", hint=f"see {paths.supervisor_log}") from error
+
+
+async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
+    """Without a supervisor that answers: through QEMU's second monitor."""
+    ended = _lock_is_free(paths)
+    patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
+
+    def kill() -> None:
+        for listener in (paths.qmp_tools_socket, paths.control_socket):
+            shutdown.kill_listener(listener)
+
+    try:
+        async with monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S) as client:
+            return await shutdown.shut_down(client, ended=ended, kill=kill, patience=patience)
+    except MachineError:
+        # QEMU does not speak any more: only the signal is left.
+        return await shutdown.shut_down(None, ended=ended, kill=kill, patience=0)
+
+
+def _lock_is_free(paths: MachinePaths) -> Callable[[float], Awaitable[bool]]:
+    async def ended(timeout_s: float) -> bool:
+        until = Deadline.after(timeout_s, "QEMU to end")
+        while lock.is_held(paths.lock):
+            if until.passed:
+                return False
+            await asyncio.sleep(_LOCK_POLL_S)
+        return True
+
+    return ended

@@ -1,0 +1,35 @@
+"""The few requests of ours to the Podman API on a forwarded socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from machine.errors import MachineError
+
+
+async def ping(socket: Path, *, timeout_s: float) -> None:
+    """Ask `/_ping`; the first request starts the service in the guest, which takes a while.
+
+    Raises:
+        MachineError: there is no such socket, or what answers is not Podman's API.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            status = await _status_line(socket, "/_ping")
+    except TimeoutError as error:
+        raise MachineError(f"no answer on {socket} within {timeout_s:.0f} s") from error
+    except OSError as error:
+        raise MachineError(f"cannot reach {socket}: {error.strerror or error}") from error
+    if " 200 " not in f"{status} ":
+        raise MachineError(f"{socket} answered {status!r} instead of 200" if status else f"{socket} closed at once")
+
+
+async def _status_line(socket: Path, path: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(socket)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        return (await reader.readline()).decode(errors="replace").strip()
+    finally:
+        writer.close()

@@ -1,0 +1,70 @@
+"""Docker contexts, written as the docker client writes them; it need not be installed.
+
+Source: docker/cli, cli/context/store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from machine.files import disk_errors, write_atomic
+
+_FILE_MODE = 0o644
+
+
+def docker_config(environment: Mapping[str, str], home: Path) -> Path:
+    configured = environment.get("DOCKER_CONFIG")
+    return Path(configured) if configured else home / ".docker"
+
+
+def _directory(config: Path, name: str) -> Path:
+    return config / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+
+
+def _host(config: Path, name: str) -> str | None:
+    """The endpoint of the context, or None where there is none that can be read."""
+    try:
+        document = json.loads((_directory(config, name) / "meta.json").read_bytes())
+        return str(document["Endpoints"]["docker"]["Host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def exists(config: Path, name: str) -> bool:
+    return _directory(config, name).exists()
+
+
+def create(config: Path, name: str, socket: Path) -> None:
+    """Write the context `name` that reaches `socket`; one of that name is replaced.
+
+    Raises:
+        MachineError: the directory cannot be written.
+    """
+    directory = _directory(config, name)
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    document = {
+        "Name": name,
+        "Metadata": {"Description": f"Podman machine {name}"},
+        "Endpoints": {"docker": {"Host": f"unix://{socket}", "SkipTLSVerify": False}},
+    }
+    write_atomic(directory / "meta.json", json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
+
+
+def remove(config: Path, name: str, socket: Path) -> None:
+    """Remove the context `name` if it is the one that reaches `socket`, and end its being the current one."""
+    if _host(config, name) != f"unix://{socket}":
+        return
+    shutil.rmtree(_directory(config, name))
+    client = config / "config.json"
+    try:
+        settings = json.loads(client.read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(settings, dict) and settings.get("currentContext") == name:
+        del settings["currentContext"]
+        write_atomic(client, json.dumps(settings, indent="\t"), mode=client.stat().st_mode & 0o777)

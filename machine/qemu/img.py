@@ -1,0 +1,57 @@
+"""Disk images, by qemu-img. The format is always named: guessing it lets a guest choose it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError, ProgramError
+
+_QUICK_S = 60
+_LONG_S = 1800
+
+
+class QemuImg:
+    """qemu-img on PATH."""
+
+    program = "qemu-img"
+
+    def virtual_size(self, image: Path) -> int:
+        """The size in bytes of the disk that a qcow2 image holds.
+
+        Raises:
+            MachineError: it is not one, or qemu-img is missing.
+        """
+        answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", image], timeout_s=_QUICK_S)
+        return int(json.loads(answer)["virtual-size"])
+
+    def check(self, image: Path) -> None:
+        """Check a qcow2 image's structure.
+
+        Raises:
+            MachineError: it is damaged or cut short.
+        """
+        try:
+            self._run(["check", "-q", "-f", "qcow2", image], timeout_s=_LONG_S)
+        except ProgramError as error:
+            raise MachineError(f"{image.name} is damaged or cut short", details=error.details) from error
+
+    def convert_raw(self, source: Path, target: Path) -> None:
+        """Make a qcow2 image of a raw one."""
+        self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
+
+    def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
+        """An overlay of `size_gib` on `base`, which must neither move nor change from now on."""
+        words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
+        self._run(words, timeout_s=_QUICK_S)
+        overlay.chmod(0o600)
+
+    def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
+        try:
+            return runner.run([self.program, *words], timeout_s=timeout_s).stdout
+        except ProgramError:
+            raise
+        except MachineError as error:
+            raise MachineError(error.message, hint="install it (Debian: apt install qemu-utils)") from error

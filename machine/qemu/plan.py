@@ -1,0 +1,142 @@
+"""From a machine, a host and file names to QEMU's command line. Pure: it looks at nothing, starts nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.model.config import MachineConfig
+from machine.model.host import Accelerator
+from machine.qemu.boards import BOARDS
+from machine.qemu.firmware import Firmware
+
+READY_PORT = "org.boot2podman.ready"
+IGNITION_JOURNAL_PORT = "com.coreos.ignition.journal"
+IGNITION_KEY = "opt/com.coreos/config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchFiles:
+    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware."""
+
+    disk: Path
+    ignition: Path
+    efi_vars: Path
+    serial_log: Path
+    ignition_journal: Path
+    ready_socket: Path
+    qmp_socket: Path
+    qmp_tools_socket: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchPlan:
+    """QEMU's whole command line."""
+
+    argv: tuple[str, ...]
+    accelerator: Accelerator
+
+
+def escape(value: str) -> str:
+    """A value inside QEMU's `key=value,…` syntax, where a comma is written twice."""
+    return value.replace(",", ",,")
+
+
+def option(*flags: str, **values: str | int | os.PathLike[str]) -> str:
+    """One option argument: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
+    pairs = (f"{key.rstrip('_')}={escape(os.fspath(value) if isinstance(value, os.PathLike) else str(value))}"
+             for key, value in values.items())  # fmt: skip
+    return ",".join((*flags, *pairs))
+
+
+def plan_launch(
+    config: MachineConfig,
+    *,
+    binary: str,
+    accelerator: Accelerator,
+    firmware: Firmware | None,
+    files: LaunchFiles,
+) -> LaunchPlan:
+    """The command line that boots `config`; its Ignition config goes along until a first boot has completed.
+
+    Without it later on, because it holds the guest's private host key and the guest's root could read it.
+    """
+    argv = [
+        binary,
+        "-name", option(guest=f"machine-{config.name}"),
+        "-nodefaults", "-no-user-config",
+        "-display", "none",
+        *_computer(config, accelerator),
+        *(_uefi(firmware, files) if firmware else []),
+        *_disk(files),
+        *_network(config),
+        *_ports(files),
+        *_monitors(files),
+        *(["-fw_cfg", option(name=IGNITION_KEY, file=files.ignition)] if not config.provisioned else []),
+    ]  # fmt: skip
+    return LaunchPlan(argv=tuple(argv), accelerator=accelerator)
+
+
+def _computer(config: MachineConfig, accelerator: Accelerator) -> list[str]:
+    board = BOARDS[config.arch]
+    # One thread per virtual CPU: the default depends on the pair of architectures.
+    accel = "tcg,thread=multi" if accelerator is Accelerator.TCG else accelerator.value
+    return [
+        "-machine", board.machine,
+        "-accel", accel,
+        "-cpu", board.cpu(accelerator),
+        "-smp", str(config.resources.cpus),
+        "-m", f"{config.resources.memory_mib}M",
+        "-device", "virtio-rng-pci",
+        # The guest's free memory goes back to the host.
+        "-device", "virtio-balloon-pci,free-page-reporting=on",
+    ]  # fmt: skip
+
+
+def _uefi(firmware: Firmware, files: LaunchFiles) -> list[str]:
+    return [
+        "-drive", option(if_="pflash", unit=0, format="raw", readonly="on", file=firmware.code),
+        "-drive", option(if_="pflash", unit=1, format="raw", file=files.efi_vars),
+    ]  # fmt: skip
+
+
+def _disk(files: LaunchFiles) -> list[str]:
+    return [
+        "-drive", option(if_="none", id="disk", format="qcow2", discard="unmap", file=files.disk),
+        # With a boot index, UEFI does not try the network first.
+        "-device", option("virtio-blk-pci", drive="disk", bootindex=1),
+    ]  # fmt: skip
+
+
+def _network(config: MachineConfig) -> list[str]:
+    return [
+        "-netdev", option("user", id="net0", hostfwd=f"tcp:127.0.0.1:{config.ssh_port}-:22"),
+        # No option ROM: nothing boots from the network.
+        "-device", option("virtio-net-pci", netdev="net0", mac=config.mac, romfile=""),
+    ]  # fmt: skip
+
+
+def _ports(files: LaunchFiles) -> list[str]:
+    """The serial console and the named ports by which the guest speaks to this side."""
+    return [
+        "-chardev", option("file", id="serial", path=files.serial_log),
+        "-serial", "chardev:serial",
+        "-device", "virtio-serial-pci",
+        "-chardev", option("socket", id="ready", path=files.ready_socket, server="on", wait="off"),
+        "-device", option("virtserialport", chardev="ready", name=READY_PORT),
+        "-chardev", option("file", id="journal", path=files.ignition_journal),
+        "-device", option("virtserialport", chardev="journal", name=IGNITION_JOURNAL_PORT),
+    ]  # fmt: skip
+
+
+def _monitors(files: LaunchFiles) -> list[str]:
+    sockets = {"qmp": files.qmp_socket, "qmp-tools": files.qmp_tools_socket}
+    return [
+        word
+        for name, path in sockets.items()
+        for word in (
+            "-chardev", option("socket", id=name, path=path, server="on", wait="off"),
+            "-mon", option(chardev=name, mode="control"),
+        )
+    ]  # fmt: skip

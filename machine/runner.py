@@ -1,0 +1,87 @@
+"""The one way to run a program to its end. Long-lived children belong to the supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.errors import MachineError, ProgramError
+
+log = logging.getLogger(__name__)
+
+Argument = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    timeout_s: float,
+    check: bool = True,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    output: Path | None = None,
+) -> Completed:
+    """Run a program and wait for its end; `environment` is added to ours, and messages come in English.
+
+    With `output`, stdout and stderr are appended to that file instead of being captured.
+
+    Raises:
+        ProgramError: the program exited with another status than 0, and `check` is set.
+        MachineError: it is not installed, or ran longer than `timeout_s`.
+    """
+    words = [os.fspath(word) for word in argv]
+    log.debug("run: %s", shlex.join(words))
+    sink = output.open("ab") if output else None
+    try:
+        result = subprocess.run(
+            words,
+            input=None if stdin is None else stdin.encode(),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            stdout=sink or subprocess.PIPE,
+            stderr=subprocess.STDOUT if sink else subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+            cwd=cwd,
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise MachineError(f"{words[0]} is not installed on this host") from error
+    except PermissionError as error:
+        raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
+    finally:
+        if sink:
+            sink.close()
+    completed = Completed(
+        returncode=result.returncode,
+        stdout=(result.stdout or b"").decode(errors="replace"),
+        stderr=(result.stderr or b"").decode(errors="replace"),
+    )
+    if check and completed.returncode != 0:
+        raise program_error(words, completed)
+    return completed
+
+
+def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
+    """The same shape of message for every failed program: its name, its status, its last words."""
+    lines = [line for line in (completed.stderr or completed.stdout).splitlines() if line.strip()]
+    last_words = f": {lines[-1].strip()}" if lines else ""
+    code = completed.returncode
+    ending = f"was ended by signal {-code}" if code < 0 else f"failed with exit status {code}"
+    return ProgramError(f"{Path(argv[0]).name} {ending}{last_words}", returncode=code, details=lines[-20:])

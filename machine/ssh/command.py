@@ -1,0 +1,96 @@
+"""Command lines of the OpenSSH client (pure). Nothing in the user's own configuration takes part in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = "root"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshTarget:
+    """How to reach one guest; `alias` is its name in `known_hosts`, whatever its port is today."""
+
+    alias: str
+    port: int
+    username: str
+    identity: Path
+    known_hosts: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketForward:
+    """A Unix socket of the guest that appears as one of the host."""
+
+    host: Path
+    guest: str
+
+
+def host_key_alias(name: str) -> str:
+    return f"machine-{name}"
+
+
+def known_hosts_line(name: str, public_key: str) -> str:
+    """The one line of a machine's known_hosts; `public_key` is the content of the .pub file."""
+    kind, key, *_ = public_key.split()
+    return f"{host_key_alias(name)} {kind} {key}\n"
+
+
+def base_options(target: SshTarget) -> list[str]:
+    """What every connection of ours has in common: this key alone, this host key alone, no agent."""
+    options = {
+        "BatchMode": "yes",
+        "CheckHostIP": "no",
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": target.alias,
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "LogLevel": "ERROR",
+        "PreferredAuthentications": "publickey",
+        "SetEnv": "LC_ALL=",
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "UserKnownHostsFile": quoted(target.known_hosts),
+    }
+    return [
+        "-F", "/dev/null",
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+        "-i", os.fspath(target.identity),
+        "-p", str(target.port),
+    ]  # fmt: skip
+
+
+def quoted(path: Path) -> str:
+    """A path as a value in ssh_config's syntax: `%` starts a token, white space ends an argument."""
+    return '"' + os.fspath(path).replace("%", "%%").replace('"', '\\"') + '"'
+
+
+def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
+    """An interactive session, or `command` joined by spaces and evaluated by the guest's shell."""
+    destination = f"{target.username}@127.0.0.1"
+    terminal = [] if command else ["-t"]
+    return ["ssh", *base_options(target), *terminal, destination, *(["--", *command] if command else [])]
+
+
+def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForward]) -> list[str]:
+    """The master that carries every forward; it ends when the guest no longer answers.
+
+    It logs in as root, who reaches the rootless and the rootful socket alike.
+    """
+    return [
+        "ssh",
+        *base_options(target),
+        "-M", "-N", "-T", "-n",
+        "-o", f"ControlPath={quoted(control)}",
+        "-o", "ConnectTimeout=10",
+        "-o", "ControlPersist=no",
+        "-o", "ExitOnForwardFailure=yes",
+        "-o", "ServerAliveCountMax=3",
+        "-o", "ServerAliveInterval=10",
+        "-o", "StreamLocalBindUnlink=yes",
+        *(word for forward in forwards for word in ("-L", f"{os.fspath(forward.host)}:{forward.guest}")),
+        f"{target.username}@127.0.0.1",
+    ]  # fmt: skip

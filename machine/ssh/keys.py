@@ -1,0 +1,17 @@
+"""Key pairs, by OpenSSH's own ssh-keygen: it is there wherever the client is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine import runner
+
+
+def generate(path: Path, comment: str) -> str:
+    """Make an ed25519 pair PATH (mode 0600) and PATH.pub, and return the public key's line.
+
+    Raises:
+        MachineError: ssh-keygen is missing or failed.
+    """
+    runner.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], timeout_s=30)
+    return path.with_name(f"{path.name}.pub").read_text().strip()

@@ -1,0 +1,67 @@
+"""Machines in the making: a hidden directory that becomes a machine by one rename, or vanishes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from machine.errors import BadInputError
+from machine.files import disk_errors, fsync_directory
+from machine.store import lock
+from machine.store.paths import MachinePaths, Roots, make_private
+
+_SUFFIX = ".tmp"
+
+
+@contextlib.contextmanager
+def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
+    """A private directory for the files of a new machine, gone after the block unless it was published."""
+    make_private(roots.machines)
+    with disk_errors(roots.machines):
+        directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
+        paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
+        descriptor = lock.acquire(paths.lock)
+    try:
+        yield paths
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
+    """Make a draft the machine `name`.
+
+    Raises:
+        BadInputError: there is one of that name by now.
+    """
+    for entry in paths.directory.iterdir():
+        with entry.open("rb") as stream:
+            os.fsync(stream.fileno())
+    fsync_directory(paths.directory)
+    try:
+        paths.directory.rename(roots.machine(name).directory)
+    except OSError as error:
+        raise BadInputError(f'machine "{name}" already exists') from error
+    fsync_directory(roots.machines)
+
+
+def withdraw(roots: Roots, name: str) -> None:
+    """Remove the machine `name`: first its name, so that no half of it is ever seen, then its files."""
+    directory = roots.machine(name).directory
+    hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
+    directory.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+    shutil.rmtree(roots.machine(name).runtime, ignore_errors=True)
+
+
+def sweep(roots: Roots) -> None:
+    """Remove what killed processes have left half-made or half-removed."""
+    for directory in roots.machines.glob(f".*{_SUFFIX}"):
+        with lock.held(directory / "lock") as free:
+            if free:
+                shutil.rmtree(directory, ignore_errors=True)

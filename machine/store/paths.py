@@ -1,0 +1,204 @@
+"""Every directory and file name of the program."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.files import DIRECTORY_PRIVATE, disk_errors
+from machine.model.host import HostOS
+from machine.model.names import MAX_NAME_LENGTH
+
+APPLICATION = "boot2podman"
+HOME_VARIABLE = "MACHINE_HOME"
+
+# OpenSSH binds its control socket under a temporary name, 17 characters longer, and links it into place.
+_LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachinePaths:
+    """One machine's files: `directory` outlives the host's reboot, `runtime` need not."""
+
+    directory: Path
+    runtime: Path
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "record.json"
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk.qcow2"
+
+    @property
+    def ignition(self) -> Path:
+        return self.directory / "config.ign"
+
+    @property
+    def identity(self) -> Path:
+        return self.directory / "id_ed25519"
+
+    @property
+    def host_key(self) -> Path:
+        """The guest's own SSH host key, made on this side so that every connection can be checked."""
+        return self.directory / "ssh_host_ed25519_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.directory / "known_hosts"
+
+    @property
+    def efi_vars(self) -> Path:
+        return self.directory / "efivars.fd"
+
+    @property
+    def serial_log(self) -> Path:
+        return self.directory / "serial.log"
+
+    @property
+    def ignition_journal(self) -> Path:
+        return self.directory / "ignition-journal.log"
+
+    @property
+    def qemu_log(self) -> Path:
+        return self.directory / "qemu.log"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.directory / "supervisor.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor and by QEMU: the machine runs while it is held."""
+        return self.directory / "lock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the supervisor alone: there is at most one, also where QEMU has outlived another."""
+        return self.directory / "supervisor.lock"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.runtime / "control.sock"
+
+    @property
+    def qmp_socket(self) -> Path:
+        return self.runtime / "qmp.sock"
+
+    @property
+    def qmp_tools_socket(self) -> Path:
+        """A second QMP server, for everything but the supervisor: QMP serves one client at a time."""
+        return self.runtime / "qmp-tools.sock"
+
+    @property
+    def ready_socket(self) -> Path:
+        return self.runtime / "ready.sock"
+
+    @property
+    def podman_socket(self) -> Path:
+        return self.runtime / "podman.sock"
+
+    @property
+    def podman_root_socket(self) -> Path:
+        return self.runtime / "podman-root.sock"
+
+    @property
+    def ssh_control(self) -> Path:
+        return self.runtime / "ssh.ctl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roots:
+    """The directories that hold everything: XDG's four on Linux, their counterparts on macOS."""
+
+    data: Path
+    runtime: Path
+    cache: Path
+    config: Path
+
+    @property
+    def machines(self) -> Path:
+        return self.data / "machines"
+
+    @property
+    def streams(self) -> Path:
+        """The local stream: the base folder of the metadata of images that were built on this host."""
+        return self.data / "streams"
+
+    @property
+    def signing_keys(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def images(self) -> Path:
+        return self.cache / "images"
+
+    def machine(self, name: str) -> MachinePaths:
+        return MachinePaths(directory=self.machines / name, runtime=self.runtime / name)
+
+
+def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roots:
+    """The program's directories; none is made. `MACHINE_HOME` moves all of them."""
+    home = environment.get(HOME_VARIABLE)
+    if home:
+        base = Path(home).absolute()
+        runtime = short_runtime_directory(base / "run", host_os, uid)
+        return Roots(data=base / "data", runtime=runtime, cache=base / "cache", config=base / "config")
+    from platformdirs import PlatformDirs  # its import takes a part of the time of `machine ls`
+
+    directories = PlatformDirs(APPLICATION, appauthor=False)
+    return Roots(
+        data=directories.user_data_path,
+        runtime=short_runtime_directory(_runtime_directory(environment, host_os, uid), host_os, uid),
+        cache=directories.user_cache_path,
+        config=directories.user_config_path,
+    )
+
+
+def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
+    """Where sockets go: platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS."""
+    own = environment.get("XDG_RUNTIME_DIR" if host_os is HostOS.LINUX else "TMPDIR")
+    if own:
+        return Path(own) / APPLICATION
+    systemd = Path(f"/run/user/{uid}")
+    return systemd / APPLICATION if systemd.is_dir() else _fallback_directory(uid)
+
+
+def _fallback_directory(uid: int) -> Path:
+    return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks whose it is)
+
+
+def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
+    """`wanted`, or a short directory named after its hash where socket paths below it would be too long."""
+    longest = len(os.fsencode(wanted)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
+    if longest <= host_os.socket_path_limit:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
+    return _fallback_directory(uid) / digest
+
+
+def make_private(path: Path) -> Path:
+    """Make a directory that is this user's alone, and check that it is.
+
+    Raises:
+        MachineError: somebody else owns it, it is a link, or it cannot be made.
+    """
+    with disk_errors(path):
+        for missing in reversed([path, *path.parents]):
+            if not missing.exists():
+                missing.mkdir(mode=DIRECTORY_PRIVATE, exist_ok=True)
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise MachineError(
+            f"{path} is not a directory of your own",
+            hint=f"remove it or set {HOME_VARIABLE} to another place",
+        )
+    if stat.S_IMODE(facts.st_mode) & 0o077:
+        path.chmod(DIRECTORY_PRIVATE)
+    return path

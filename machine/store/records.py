@@ -1,0 +1,149 @@
+"""Machine records: one JSON file each, with a schema number, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from machine.errors import MachineError, NotFoundError
+from machine.files import write_atomic
+from machine.model.arch import Arch
+from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.host import AcceleratorChoice
+from machine.store.paths import MachinePaths, Roots
+
+SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenRecord:
+    """A machine whose record cannot be read, and why."""
+
+    name: str
+    error: MachineError
+
+
+def machine_names(roots: Roots) -> list[str]:
+    """The names of all machines on this host, sorted; half-made ones have names that begin with a dot."""
+    try:
+        entries = list(roots.machines.iterdir())
+    except FileNotFoundError:
+        return []
+    return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def load(roots: Roots, name: str) -> MachineConfig:
+    """The record of the machine `name`.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: its record is damaged or written by a newer program.
+    """
+    paths = roots.machine(name)
+    if not name or "/" in name or name.startswith(".") or not paths.directory.is_dir():
+        raise NotFoundError(f"{name}: VM does not exist")
+    return load_file(paths.record)
+
+
+def load_file(path: Path) -> MachineConfig:
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise _damaged(path, "it is missing") from error
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise _damaged(path, f"not JSON ({error})") from error
+    return parse(document, path)
+
+
+def load_all(roots: Roots) -> list[MachineConfig | BrokenRecord]:
+    """Every machine of this host, by name; one damaged record does not hide the others."""
+    found: list[MachineConfig | BrokenRecord] = []
+    for name in machine_names(roots):
+        try:
+            found.append(load(roots, name))
+        except NotFoundError:  # removed since it was listed
+            continue
+        except MachineError as error:
+            found.append(BrokenRecord(name=name, error=error))
+    return found
+
+
+def save(paths: MachinePaths, config: MachineConfig) -> None:
+    """Replace the record of a machine whose directory exists."""
+    write_atomic(paths.record, json.dumps(dump(config), indent=2) + "\n")
+
+
+def dump(config: MachineConfig) -> dict[str, Any]:
+    document = asdict(config)
+    document["created"] = config.created.isoformat()
+    document["last_up"] = config.last_up.isoformat() if config.last_up else None
+    return {"schema": SCHEMA, **document}
+
+
+def parse(document: object, path: Path) -> MachineConfig:
+    """A record from its JSON, older schemas migrated.
+
+    Raises:
+        MachineError: a newer program wrote it, or something in it is missing or of another kind.
+    """
+    if not isinstance(document, dict):
+        raise _damaged(path, "not a JSON object")
+    schema = document.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        raise _damaged(path, "it has no schema number")
+    if schema > SCHEMA:
+        raise MachineError(
+            f"{path} was written by a newer version of this program (schema {schema}, this one reads {SCHEMA})",
+            hint="upgrade boot2podman",
+        )
+    try:
+        return _from_document(document)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise _damaged(path, reason) from error
+
+
+def _from_document(document: Mapping[str, Any]) -> MachineConfig:
+    resources = document["resources"]
+    image = document["image"]
+    last_up = document["last_up"]
+    return MachineConfig(
+        name=_typed(document, "name", str),
+        created=datetime.fromisoformat(document["created"]),
+        last_up=datetime.fromisoformat(last_up) if last_up else None,
+        arch=Arch(document["arch"]),
+        accelerator=AcceleratorChoice(document["accelerator"]),
+        resources=Resources(**{key: _typed(resources, key, int) for key in ("cpus", "memory_mib", "disk_gib")}),
+        username=_typed(document, "username", str),
+        uid=_typed(document, "uid", int),
+        rootful=_typed(document, "rootful", bool),
+        timezone=_typed(document, "timezone", str),
+        ssh_port=_typed(document, "ssh_port", int),
+        mac=_typed(document, "mac", str),
+        image=ImageOrigin(
+            **{key: _typed(image, key, str) for key in ("reference", "digest", "stream", "release", "location")}
+        ),
+        provisioned=_typed(document, "provisioned", bool),
+    )
+
+
+def _typed(document: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    value = document[key]
+    if type(value) is not kind:  # a bool is an int to isinstance
+        raise ValueError(f"{key} is not of type {kind.__name__}")
+    return value
+
+
+def _damaged(path: Path, reason: str) -> MachineError:
+    return MachineError(
+        f"the record {path} is damaged: {reason}",
+        hint=f"restore it, or remove the machine with: machine rm --force {path.parent.name}",
+    )

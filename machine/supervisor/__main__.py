@@ -1,0 +1,97 @@
+"""`python -m machine.supervisor NAME`: the background process of one machine, spawned by `machine start`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+
+from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.hosts import current_host
+from machine.store import lock, records
+from machine.store.paths import MachinePaths, Roots, find_roots, make_private
+from machine.supervisor import launch
+from machine.supervisor.loop import Assignment, Supervisor
+from machine.supervisor.outlet import Outlet, pipe_sink
+
+log = logging.getLogger(__name__)
+
+_LOG_BYTES = 1024**2
+# Outlasts the probes of `machine ls`.
+_LOCK_PATIENCE_S = 1.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="machine.supervisor")
+    parser.add_argument("name")
+    parser.add_argument("--report-fd", type=int, help="where `machine start` hears of progress and success")
+    parser.add_argument("--adopt", action="store_true", help="take over a QEMU whose supervisor has ended")
+    arguments = parser.parse_args()
+    host = current_host()
+    roots = find_roots(os.environ, host.os, os.getuid())
+    paths = roots.machine(arguments.name)
+    starting = Outlet()
+    if arguments.report_fd is not None:
+        os.set_inheritable(arguments.report_fd, False)
+        starting.add(pipe_sink(arguments.report_fd))
+    _log_to(paths)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assignment = _take(roots, arguments.name, adopt=arguments.adopt, starting=starting)
+        error = asyncio.run(_supervise(assignment, starting))
+    except MachineError as failure:
+        starting.error(failure)
+        return EXIT_ERROR
+    except BaseException:
+        log.exception("the supervisor has a defect")
+        starting.error(MachineError(f"the supervisor has a defect: see {paths.supervisor_log}"))
+        raise
+    return EXIT_ERROR if error else EXIT_OK
+
+
+async def _supervise(assignment: Assignment, starting: Outlet) -> MachineError | None:
+    return await Supervisor(assignment, starting).run()
+
+
+def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignment:
+    """Take the locks and get everything ready that needs no event loop.
+
+    Raises:
+        MachineError: the machine runs already, or something that it needs is missing.
+    """
+    paths = roots.machine(name)
+    if lock.acquire(paths.supervisor_lock, timeout_s=_LOCK_PATIENCE_S) is None:
+        raise MachineError(f'unable to start "{name}": already running')
+    make_private(paths.runtime)
+    if adopt:
+        return Assignment(config=records.load(roots, name), paths=paths, plan=None, lock=None)
+    descriptor = lock.acquire(paths.lock, timeout_s=_LOCK_PATIENCE_S)
+    if descriptor is None:
+        raise MachineError(f'unable to start "{name}": already running')
+    config = records.load(roots, name)
+    host = current_host()
+    acceleration = launch.accelerate(config, host, os.environ)
+    if acceleration.notice:
+        starting.notice(acceleration.notice)
+    plan = launch.prepare(config, roots, host, acceleration)
+    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor)
+
+
+def _log_to(paths: MachinePaths) -> None:
+    """The per-machine log has everything, in at most two files."""
+    handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    logging.getLogger("qemu").setLevel(logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    logging.raiseExceptions = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

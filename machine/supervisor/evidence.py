@@ -1,0 +1,89 @@
+"""Why a guest does not come up: what its serial console and Ignition's own journal say."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_TAIL_BYTES = 64 * 1024
+_TAIL_LINES = 15
+
+# CSI and OSC sequences and control characters, by ECMA-48; firmware and systemd colour the console.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])|[\x00-\x08\x0b-\x1f\x7f]")
+
+_CONSOLE_FAILURES = (
+    (re.compile(r"Kernel panic - not syncing: (?P<cause>.+)"), "the guest's kernel panicked: {cause}"),
+    (re.compile(r"(?:You are in|Entering) emergency (?P<cause>mode|shell)"), "the guest is in emergency mode"),
+)
+
+# The port's last line, when all of the journal has been written (fedora-coreos-config, ignition-virtio-dump-journal).
+_JOURNAL_END = "{}"
+_SYSLOG_ERROR = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """`final` says that nothing more telling can follow."""
+
+    cause: str
+    final: bool
+
+
+def console_tail(log: Path) -> list[str]:
+    """The last lines of a serial log as a person can read them."""
+    lines = [_ESCAPES.sub("", line).rstrip() for line in _tail(log).replace("\r", "\n").split("\n")]
+    return [line for line in lines if line][-_TAIL_LINES:]
+
+
+def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
+    """The failure that the guest has told of, if any; Ignition's own words win over the console's."""
+    cause = ignition_failure(_tail(ignition_journal, None))
+    if cause:
+        return Failure(cause=cause, final=True)
+    cause = console_failure(_ESCAPES.sub("", _tail(serial_log)))
+    return Failure(cause=cause, final="panicked" in cause) if cause else None
+
+
+def console_failure(text: str) -> str | None:
+    for pattern, message in _CONSOLE_FAILURES:
+        found = pattern.search(text)
+        if found:
+            return message.format(cause=found["cause"].strip())
+    return None
+
+
+def ignition_failure(text: str) -> str | None:
+    """Ignition's error in a dumped journal (JSON lines closed by `{}`), or None while the dump is not whole."""
+    lines = text.splitlines()
+    if _JOURNAL_END not in lines:
+        return None
+    errors = [entry for entry in map(_journal_entry, lines) if entry]
+    failed = [message for message in errors if "Ignition failed" in message]
+    told = (failed or errors)[-1:]
+    return told[0] if told else "the guest failed before its root file system was up"
+
+
+def _journal_entry(line: str) -> str | None:
+    """The message of an error of Ignition's."""
+    try:
+        entry = json.loads(line)
+        message = entry.get("MESSAGE")
+        priority = int(entry.get("PRIORITY", 6))
+        identifier = str(entry.get("SYSLOG_IDENTIFIER", ""))
+    except (ValueError, TypeError, AttributeError):
+        return None
+    if not isinstance(message, str) or priority > _SYSLOG_ERROR or not identifier.startswith("ignition"):
+        return None
+    return re.sub(r"^(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*", "", message)
+
+
+def _tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:
+    try:
+        with path.open("rb") as stream:
+            if limit is not None:
+                stream.seek(max(0, path.stat().st_size - limit))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,103 @@
+"""From a record to a QEMU command line: probe this host, decide, make the files that QEMU expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.image.layout import base_image
+from machine.model.config import MachineConfig
+from machine.model.host import AcceleratorChoice, Host
+from machine.qemu.boards import BOARDS
+from machine.qemu.firmware import ensure_variables, find_firmware
+from machine.qemu.img import QemuImg
+from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
+from machine.qemu.probe import Acceleration, choose_accelerator, find_qemu, probe_hardware
+from machine.store.paths import MachinePaths, Roots
+
+ACCEL_VARIABLE = "MACHINE_ACCEL"
+
+
+def launch_files(paths: MachinePaths) -> LaunchFiles:
+    return LaunchFiles(
+        disk=paths.disk,
+        ignition=paths.ignition,
+        efi_vars=paths.efi_vars,
+        serial_log=paths.serial_log,
+        ignition_journal=paths.ignition_journal,
+        ready_socket=paths.ready_socket,
+        qmp_socket=paths.qmp_socket,
+        qmp_tools_socket=paths.qmp_tools_socket,
+    )
+
+
+def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) -> AcceleratorChoice:
+    """What the environment says, else what the machine was made with.
+
+    Raises:
+        MachineError: the variable holds no accelerator.
+    """
+    wanted = environment.get(ACCEL_VARIABLE)
+    if not wanted:
+        return config.accelerator
+    try:
+        return AcceleratorChoice(wanted)
+    except ValueError as error:
+        known = ", ".join(AcceleratorChoice)
+        raise MachineError(f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {known}") from error
+
+
+def accelerate(config: MachineConfig, host: Host, environment: Mapping[str, str]) -> Acceleration:
+    """The accelerator for this start.
+
+    Raises:
+        MachineError: the one that was asked for cannot be used.
+    """
+    choice = accelerator_choice(config, environment)
+    return choose_accelerator(choice, config.arch, host, probe_hardware(host))
+
+
+def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Acceleration) -> LaunchPlan:
+    """Make a machine's files ready for QEMU; the caller holds its lock.
+
+    Raises:
+        MachineError: QEMU, firmware, the disk or its base image is missing.
+    """
+    paths = roots.machine(config.name)
+    binary = find_qemu(config.arch, host.os)
+    firmware = find_firmware(config.arch) if BOARDS[config.arch].needs_uefi else None
+    _check_disk(config, paths, roots)
+    if firmware:
+        ensure_variables(firmware, paths.efi_vars)
+    if paths.serial_log.exists():
+        paths.serial_log.replace(paths.serial_log.with_suffix(".log.1"))
+    for log in (paths.serial_log, paths.ignition_journal):
+        _make_private_file(log)
+    return plan_launch(
+        config,
+        binary=binary,
+        accelerator=acceleration.accelerator,
+        firmware=firmware,
+        files=launch_files(paths),
+    )
+
+
+def _check_disk(config: MachineConfig, paths: MachinePaths, roots: Roots) -> None:
+    base = base_image(roots.images, config.image.digest)
+    if not base.exists():
+        raise MachineError(
+            f"the base image of {config.name} is missing: {base}",
+            hint="fetch the same image again, or remove the machine",
+        )
+    if not config.provisioned:
+        # What an interrupted first boot has written, Ignition refuses to write again; nobody has used it yet.
+        paths.disk.unlink(missing_ok=True)
+        QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
+    elif not paths.disk.exists():
+        raise MachineError(f"the disk of {config.name} is missing: {paths.disk}")
+
+
+def _make_private_file(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)

@@ -1,0 +1,274 @@
+"""What a supervisor does when something happens: a pure function of a state and an event.
+
+::
+
+    LAUNCH ──QemuUp──▶ BOOT ──GuestReady──▶ SSH ──MasterUp──▶ API ──ApiAnswered──▶ UP
+                        ▲                   ▲ │                │                   │
+                        └── GuestReset ─────┼─┴── MasterLost ──┴───────────────────┘
+
+A start has succeeded when UP is reached for the first time. Before that, a failure ends the machine; after
+it, the machine is degraded until UP is reached again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from machine.model.state import MachineState, State
+
+
+class Phase(StrEnum):
+    LAUNCH = "launch"
+    BOOT = "boot"
+    SSH = "ssh"
+    API = "api"
+    UP = "up"
+
+    @property
+    def waits_for(self) -> str:
+        return {
+            Phase.LAUNCH: "QEMU to answer",
+            Phase.BOOT: "the guest to boot",
+            Phase.SSH: "the guest's SSH server",
+            Phase.API: "the Podman API",
+            Phase.UP: "nothing",
+        }[self]
+
+    def deadline_s(self, time_scale: int) -> float:
+        """Seconds that the phase may take in a start; QEMU itself is as quick under every accelerator."""
+        return {
+            Phase.LAUNCH: 30.0,
+            Phase.BOOT: 120.0 * time_scale,
+            Phase.SSH: 30.0 * time_scale,
+            Phase.API: 60.0 * time_scale,
+            Phase.UP: float("inf"),
+        }[self]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuUp:
+    """QMP has greeted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestReady:
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestReset:
+    """The guest reboots."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestFailed:
+    """The guest cannot come up, by what its console or Ignition's journal says."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterUp:
+    """The SSH master has logged in and forwards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterLost:
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiAnswered:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiFailed:
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlinePassed:
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRequested:
+    """`at_once`: as pulling the plug does."""
+
+    at_once: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuExited:
+    """`cause` is what QEMU said last, empty when it ended as it should."""
+
+    cause: str
+
+
+Event = (
+    QemuUp
+    | GuestReady
+    | GuestReset
+    | GuestFailed
+    | MasterUp
+    | MasterLost
+    | ApiAnswered
+    | ApiFailed
+    | DeadlinePassed
+    | Paused
+    | Resumed
+    | StopRequested
+    | QemuExited
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connect:
+    """Start an SSH master after so many seconds, in place of any that there is."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnect:
+    """End the SSH master."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeApi:
+    after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announce:
+    """Tell who waits that the machine is up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerDown:
+    at_once: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fail:
+    """End the machine and tell who waits why."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refuse:
+    """Tell who waits that the machine does not come up for now; its guest is kept: it had been up before."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """Nothing is left to supervise."""
+
+
+Action = Connect | Disconnect | ProbeApi | Announce | PowerDown | Fail | Refuse | Finish
+
+_RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+_API_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """`announced` is set once UP has been reached, `awaited` while somebody waits for that.
+
+    `failures` counts the SSH masters lost since the API last answered.
+    """
+
+    phase: Phase = Phase.LAUNCH
+    announced: bool = False
+    awaited: bool = True
+    stopping: bool = False
+    paused: bool = False
+    failures: int = 0
+    reason: str = ""
+
+    @property
+    def state(self) -> MachineState:
+        if self.stopping:
+            return MachineState(state=State.STOPPING)
+        if self.paused:
+            return MachineState(state=State.PAUSED)
+        if not self.announced:
+            return MachineState(state=State.STARTING)
+        if self.phase is Phase.UP:
+            return MachineState(state=State.RUNNING)
+        return MachineState(state=State.DEGRADED, reason=self.reason)
+
+
+ADOPTED = Life(phase=Phase.SSH, announced=True, reason="the supervisor had ended")
+"""A guest that has outlived another supervisor."""
+
+
+def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
+    match event:
+        case QemuExited(cause=cause):
+            if life.announced or life.stopping:
+                return life, (Disconnect(), Finish())
+            return life, (Fail(cause=cause or "the guest powered itself off"),)
+        case StopRequested(at_once=at_once):
+            if life.stopping and not at_once:
+                return life, ()
+            return replace(life, stopping=True), (PowerDown(at_once=at_once),)
+        case _ if life.stopping:
+            return life, ()
+        case Paused():
+            return replace(life, paused=True), ()
+        case Resumed():
+            return replace(life, paused=False), ()
+        case QemuUp():
+            return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
+        case GuestReady():
+            return replace(life, phase=Phase.SSH), (Connect(after_s=0),)
+        case GuestReset():
+            return replace(life, phase=Phase.BOOT, failures=0, reason="the guest is rebooting"), (Disconnect(),)
+        case GuestFailed(cause=cause):
+            if life.announced:
+                return replace(life, reason=cause), ()
+            return life, (Fail(cause=cause),)
+        case DeadlinePassed(phase=phase):
+            if not life.awaited or phase is not life.phase:
+                return life, ()
+            last = f" (last: {life.reason})" if life.reason else ""
+            cause = f"timed out waiting for {phase.waits_for}{last}"
+            if life.announced:
+                return replace(life, awaited=False), (Refuse(cause=cause),)
+            return life, (Fail(cause=cause),)
+        case MasterUp():
+            return replace(life, phase=Phase.API), (ProbeApi(after_s=0),)
+        case MasterLost(reason=reason):
+            if life.phase is Phase.BOOT:
+                return life, ()
+            retry = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
+            lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
+            return lost, (Connect(after_s=retry),)
+        case ApiAnswered():
+            if life.phase is not Phase.API:
+                return life, ()
+            up = replace(life, phase=Phase.UP, announced=True, awaited=False, failures=0, reason="")
+            return up, ((Announce(),) if life.awaited else ())
+        case ApiFailed(reason=reason):
+            if life.phase is not Phase.API:
+                return life, ()
+            return replace(life, reason=f"Podman API: {reason}"), (ProbeApi(after_s=_API_RETRY_S),)
+        case _:
+            assert_never(event)

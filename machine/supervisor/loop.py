@@ -1,0 +1,411 @@
+"""The supervisor at work: a queue of events, the pure `lifecycle.step`, and the actions it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, assert_never
+
+from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+
+from machine.errors import GuestError, MachineError
+from machine.model.config import MachineConfig
+from machine.model.host import Accelerator
+from machine.podman import api
+from machine.qemu import shutdown
+from machine.qemu.plan import LaunchPlan
+from machine.ssh.command import ROOT, SocketForward, SshTarget, host_key_alias, master_argv
+from machine.store import lock, records
+from machine.store.paths import MachinePaths
+from machine.supervisor import evidence, lifecycle
+from machine.supervisor.control import ControlServer
+from machine.supervisor.lifecycle import Event, Life, Phase
+from machine.supervisor.outlet import Outlet
+
+log = logging.getLogger(__name__)
+
+_QMP_RETRY_S = 0.05
+_QMP_GREETING_S = 5.0
+_EVIDENCE_EVERY_S = 0.5
+# Ignition's journal follows the console's word of emergency mode; how long to wait for it.
+_EVIDENCE_PATIENCE_S = 10.0
+_MASTER_POLL_S = 0.05
+_LOCK_POLL_S = 0.2
+_PING_S = 60.0
+
+_QMP_EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What to supervise; `plan` is None where a running QEMU is to be adopted."""
+
+    config: MachineConfig
+    paths: MachinePaths
+    plan: LaunchPlan | None
+    lock: int | None
+
+    @property
+    def accelerator(self) -> Accelerator:
+        # An adopted guest's is not known: the patient one harms nobody.
+        return self.plan.accelerator if self.plan else Accelerator.TCG
+
+
+class Supervisor:
+    def __init__(self, assignment: Assignment, starting: Outlet) -> None:
+        self._assignment = assignment
+        self._paths = assignment.paths
+        self._config = assignment.config
+        self._starting = starting
+        self._stopping = Outlet()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._life = Life() if assignment.plan else lifecycle.ADOPTED
+        self._done = False
+        self._exited = asyncio.Event()
+        self._qemu: asyncio.subprocess.Process | None = None
+        self._client: QMPClient | None = None
+        self._master: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._ending = shutdown.Ending.POWERED_DOWN
+        self._error: MachineError | None = None
+
+    async def run(self) -> MachineError | None:
+        """Supervise until QEMU has ended; returns why a start failed."""
+        control = ControlServer(state=lambda: self._life.state, on_stop=self._request_stop, stopping=self._stopping)
+        server = await control.serve(self._paths.control_socket)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._request_stop, False)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                background = await self._begin()
+                while not self._done:
+                    self._handle(await self._events.get())
+                for task in (*background, self._master):
+                    if task:
+                        task.cancel()
+        except BaseException:
+            # A defect of ours must not cost anybody a guest that has been up, nor leave one that has not.
+            if not self._life.announced:
+                self._kill()
+            raise
+        finally:
+            server.close()
+        self._tell_the_end()
+        await control.flush()
+        self._remove_sockets()
+        return self._error
+
+    # Beginning
+
+    async def _begin(self) -> list[asyncio.Task[None]]:
+        self._set_deadline(self._life.phase)
+        background: list[Coroutine[Any, Any, None]] = [self._monitor()]
+        if self._assignment.plan:
+            await self._spawn(self._assignment.plan)
+            background += [self._watch_process(), self._watch_evidence()]
+        else:
+            self._perform(lifecycle.Connect(after_s=0))
+        return [self._tasks.create_task(work) for work in background]
+
+    async def _spawn(self, plan: LaunchPlan) -> None:
+        self._starting.step("Booting the guest" if self._config.provisioned else "Booting the guest for the first time")
+        log.debug("run: %s", shlex.join(plan.argv))
+        descriptor = self._assignment.lock
+        with self._paths.qemu_log.open("wb") as output:
+            self._qemu = await asyncio.create_subprocess_exec(
+                *plan.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=() if descriptor is None else (descriptor,),
+            )
+
+    # Events in
+
+    def _post(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    def _request_stop(self, at_once: bool) -> None:
+        # The disk of a first boot that has not ended is made anew at the next start.
+        disposable = not self._config.provisioned and not self._life.announced
+        self._post(lifecycle.StopRequested(at_once=at_once or disposable))
+
+    async def _watch_process(self) -> None:
+        assert self._qemu is not None
+        status = await self._qemu.wait()
+        self._exited.set()
+        self._post(lifecycle.QemuExited(cause=_last_words(self._paths.qemu_log, status)))
+
+    async def _watch_adopted(self) -> None:
+        """QEMU is no child of ours: it has ended when it has given its lock back."""
+        while lock.is_held(self._paths.lock):
+            await asyncio.sleep(_LOCK_POLL_S)
+        self._exited.set()
+        self._post(lifecycle.QemuExited(cause=""))
+
+    async def _monitor(self) -> None:
+        """The QMP session: from the greeting to the hang-up."""
+        client = QMPClient("machine")
+        listener = EventListener(_QMP_EVENTS)
+        client.register_listener(listener)
+        await self._greet(client)
+        self._client = client
+        self._post(lifecycle.QemuUp())
+        async with asyncio.TaskGroup() as session:
+            reading = [
+                session.create_task(self._read_events(listener)),
+                session.create_task(self._read_ready_port()),
+            ]
+            while client.runstate is Runstate.RUNNING:
+                await client.runstate_changed()
+            for task in reading:
+                task.cancel()
+        self._client = None
+        with contextlib.suppress(EOFError, OSError, QMPError):
+            await client.disconnect()
+        if not self._qemu:
+            await self._watch_adopted()
+
+    async def _greet(self, client: QMPClient) -> None:
+        """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
+        while True:
+            try:
+                async with asyncio.timeout(_QMP_GREETING_S):
+                    return await client.connect(os.fspath(self._paths.qmp_socket))
+            except (QMPError, OSError, TimeoutError) as error:
+                log.debug("QMP: %s", error)
+            await asyncio.sleep(_QMP_RETRY_S)
+
+    async def _read_events(self, listener: EventListener) -> None:
+        async for event in listener:
+            log.debug("QMP event: %s", event)
+            match event["event"]:
+                case "RESET":
+                    self._post(lifecycle.GuestReset())
+                case "STOP":
+                    self._post(lifecycle.Paused())
+                case "RESUME":
+                    self._post(lifecycle.Resumed())
+                case _:
+                    pass  # SHUTDOWN: QEMU's exit follows
+
+    async def _read_ready_port(self) -> None:
+        """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service."""
+        reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
+        try:
+            while line := await reader.readline():
+                log.debug("ready port: %r", line)
+                match line.decode(errors="replace").split():
+                    case ["ready", boot_id]:
+                        self._remember_provisioned()
+                        self._post(lifecycle.GuestReady(boot_id=boot_id))
+                    case words:
+                        log.warning("the ready port says %s", words)
+        except (OSError, ValueError) as error:
+            log.debug("ready port: %s", error)
+        finally:
+            writer.close()
+
+    async def _watch_evidence(self) -> None:
+        """Look for what the guest says of its failure, as long as somebody waits for it."""
+        loop = asyncio.get_running_loop()
+        first_seen: float | None = None
+        while self._life.awaited:
+            await asyncio.sleep(_EVIDENCE_EVERY_S)
+            failure = evidence.find_failure(self._paths.serial_log, self._paths.ignition_journal)
+            if failure is None:
+                continue
+            first_seen = first_seen or loop.time()
+            if failure.final or loop.time() - first_seen > _EVIDENCE_PATIENCE_S:
+                self._post(lifecycle.GuestFailed(cause=failure.cause))
+                return
+
+    # Decisions and actions
+
+    def _handle(self, event: Event) -> None:
+        before = self._life
+        self._life, actions = lifecycle.step(before, event)
+        log.debug("%s: %s -> %s %s", event, before, self._life, actions)
+        if self._life.phase is not before.phase:
+            self._set_deadline(self._life.phase)
+            if self._life.awaited and self._life.phase in (Phase.SSH, Phase.API):
+                self._starting.step(f"Waiting for {self._life.phase.waits_for}")
+        for action in actions:
+            self._perform(action)
+
+    def _set_deadline(self, phase: Phase) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        if phase is Phase.UP:
+            return
+        seconds = phase.deadline_s(self._assignment.accelerator.time_scale)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
+
+    def _perform(self, action: lifecycle.Action) -> None:
+        match action:
+            case lifecycle.Connect(after_s=seconds):
+                self._replace_master(self._run_master(seconds))
+            case lifecycle.Disconnect():
+                self._replace_master(None)
+            case lifecycle.ProbeApi(after_s=seconds):
+                self._tasks.create_task(self._probe_api(seconds))
+            case lifecycle.Announce():
+                self._remember_provisioned()
+                self._starting.ok()
+            case lifecycle.PowerDown(at_once=at_once):
+                self._stopping.step("Waiting for VM to exit...")
+                self._tasks.create_task(self._shut_down(at_once))
+            case lifecycle.Fail(cause=cause):
+                self._error = self._failure(cause)
+                self._tasks.create_task(self._clean_up())
+            case lifecycle.Refuse(cause=cause):
+                self._starting.error(self._failure(cause))
+            case lifecycle.Finish():
+                self._done = True
+            case _:
+                assert_never(action)
+
+    def _replace_master(self, work: Coroutine[Any, Any, None] | None) -> None:
+        if self._master:
+            self._master.cancel()
+        self._master = self._tasks.create_task(work) if work else None
+
+    async def _run_master(self, after_s: float) -> None:
+        """One SSH master from its start to its end."""
+        await asyncio.sleep(after_s)
+        for path in (self._paths.ssh_control, self._paths.podman_socket, self._paths.podman_root_socket):
+            path.unlink(missing_ok=True)
+        forwards = (
+            SocketForward(host=self._paths.podman_socket, guest=self._config.user_socket),
+            SocketForward(host=self._paths.podman_root_socket, guest=self._config.root_socket),
+        )
+        target = SshTarget(
+            alias=host_key_alias(self._config.name),
+            port=self._config.ssh_port,
+            username=ROOT,
+            identity=self._paths.identity,
+            known_hosts=self._paths.known_hosts,
+        )
+        argv = master_argv(target, self._paths.ssh_control, forwards)
+        log.debug("run: %s", shlex.join(argv))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            self._post(lifecycle.MasterLost(reason=f"ssh cannot be run: {error.strerror}"))
+            return
+        try:
+            reason = await self._attend_master(process)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+        self._post(lifecycle.MasterLost(reason=reason))
+
+    async def _attend_master(self, process: asyncio.subprocess.Process) -> str:
+        """Tell when the master forwards, and return its last words when it has ended."""
+        assert process.stderr is not None
+        words = asyncio.ensure_future(process.stderr.read())
+        # OpenSSH makes the control socket when it has logged in and every forward listens.
+        while not words.done() and not self._paths.ssh_control.exists():
+            await asyncio.wait([words], timeout=_MASTER_POLL_S)
+        if not words.done():
+            self._post(lifecycle.MasterUp())
+        said = (await words).decode(errors="replace").strip().splitlines()
+        status = await process.wait()
+        return said[-1] if said else f"ssh ended with status {status}"
+
+    async def _probe_api(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        try:
+            async with asyncio.TaskGroup() as both:
+                for socket in (self._paths.podman_socket, self._paths.podman_root_socket):
+                    both.create_task(api.ping(socket, timeout_s=_PING_S))
+        except* MachineError as group:
+            error = group.exceptions[0]
+            self._post(lifecycle.ApiFailed(reason=str(error)))
+        else:
+            self._post(lifecycle.ApiAnswered())
+
+    # The end
+
+    async def _shut_down(self, at_once: bool) -> None:
+        patience = 0.0 if at_once else shutdown.patience_s(self._assignment.accelerator)
+        ending = await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=patience)
+        if not at_once:
+            self._ending = ending
+
+    async def _clean_up(self) -> None:
+        """After a failed start: no process stays."""
+        await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=0)
+        self._replace_master(None)
+        self._done = True
+        self._post(lifecycle.StopRequested())  # wakes the loop
+
+    async def _ended(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    def _kill(self) -> None:
+        if self._qemu is None:
+            shutdown.kill_listener(self._paths.qmp_tools_socket)
+        elif self._qemu.returncode is None:
+            self._qemu.kill()
+
+    def _failure(self, cause: str) -> MachineError:
+        """The phase, the cause, the console's last lines and where to read more."""
+        name = self._config.name
+        phase = self._life.phase
+        tail = evidence.console_tail(self._paths.serial_log)
+        details = [*(["the console's last lines:", *(f"  {line}" for line in tail)] if tail else [])]
+        return GuestError(
+            f'unable to start "{name}": in phase {phase}: {cause}',
+            details=[*details, f"the whole console: {self._paths.serial_log}"],
+        )
+
+    def _tell_the_end(self) -> None:
+        if self._error:
+            self._starting.error(self._error)
+        self._starting.error(GuestError(f'unable to start "{self._config.name}": it was stopped'))
+        self._edit_record(lambda config: replace(config, last_up=datetime.now(UTC)))
+        self._stopping.ok(ending=self._ending.value)
+
+    def _remember_provisioned(self) -> None:
+        """A first boot has completed: from now on the disk holds what somebody has made."""
+        self._config = replace(self._config, provisioned=True)
+        self._edit_record(lambda config: replace(config, provisioned=True, last_up=datetime.now(UTC)))
+
+    def _edit_record(self, edit: Callable[[MachineConfig], MachineConfig]) -> None:
+        try:
+            records.save(self._paths, edit(records.load_file(self._paths.record)))
+        except MachineError as error:
+            log.error("cannot note the state in the record: %s", error)
+
+    def _remove_sockets(self) -> None:
+        for path in sorted(self._paths.runtime.iterdir(), key=lambda entry: entry == self._paths.control_socket):
+            path.unlink(missing_ok=True)
+
+
+def _last_words(qemu_log: Path, status: int) -> str:
+    """What QEMU wrote last where it failed, empty where it ended as it should."""
+    if status == 0:
+        return ""
+    lines = qemu_log.read_text(errors="replace").strip().splitlines()
+    ending = f"by signal {-status}" if status < 0 else f"with status {status}"
+    return f"QEMU ended {ending}" + (f": {lines[-1]}" if lines else "")

@@ -1,0 +1,59 @@
+"""Where the supervisor speaks to those who wait for it: JSON lines, by machine.control."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from machine import control
+from machine.errors import MachineError
+
+log = logging.getLogger(__name__)
+
+Sink = Callable[[bytes], None]
+
+
+class Outlet:
+    """Any number of listeners, each of which hears the rest of the story and its end."""
+
+    def __init__(self) -> None:
+        self._sinks: list[Sink] = []
+
+    def add(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+
+    def step(self, text: str) -> None:
+        log.info("%s", text)
+        self._tell(control.encode({"step": text}))
+
+    def notice(self, text: str) -> None:
+        log.warning("%s", text)
+        self._tell(control.encode({"notice": text}))
+
+    def ok(self, **result: str) -> None:
+        self._tell(control.encode({"ok": result}))
+        self._sinks.clear()
+
+    def error(self, error: MachineError) -> None:
+        log.error("%s", error.line)
+        for detail in error.details:
+            log.error("  %s", detail)
+        self._tell(control.encode_error(error))
+        self._sinks.clear()
+
+    def _tell(self, line: bytes) -> None:
+        for sink in self._sinks:
+            sink(line)
+
+
+def pipe_sink(descriptor: int) -> Sink:
+    """A sink that writes to a pipe whose reader may be gone."""
+
+    def write(line: bytes) -> None:
+        try:
+            os.write(descriptor, line)
+        except OSError as error:
+            log.debug("nobody reads the report any more: %s", error)
+
+    return write

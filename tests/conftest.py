@@ -1,0 +1,49 @@
+"""What every test has: a world of its own, in which nothing of the user's is read or written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME, our directories, Podman's and Docker's files all lie below the test's temporary directory."""
+    for name in ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "DOCKER_HOST", "MACHINE_ACCEL", "TZ"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in world_environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+
+def world_environment(root: Path) -> dict[str, str]:
+    """The variables that lead every program of a test into `root`."""
+    (root / "containers.conf").touch()
+    return {
+        "HOME": str(root / "home"),
+        "MACHINE_HOME": str(root / "m"),
+        "XDG_CONFIG_HOME": str(root / "home" / ".config"),
+        "CONTAINERS_CONF": str(root / "containers.conf"),
+        "PODMAN_CONNECTIONS_CONF": str(root / "podman-connections.json"),
+        "DOCKER_CONFIG": str(root / "docker"),
+        "COLUMNS": "80",
+        "NO_COLOR": "1",
+    }
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose name leaves room for sockets, which pytest's own may not."""
+    directory = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def machine_program() -> str:
+    """The installed command, beside the interpreter that runs the tests."""
+    return os.fspath(Path(sys.executable).with_name("machine"))
