@@ -12,10 +12,10 @@ from machine.podman import docker_context
 from machine.podman.connections import (
     Connection,
     ConnectionsFile,
-    LegacyClient,
     connection_uri,
     connections_file,
 )
+from machine.podman.legacy import LegacyClient
 
 log = logging.getLogger(__name__)
 

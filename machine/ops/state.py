@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
-from machine import control
 from machine.model.state import STOPPED, MachineState, State
 from machine.store import lock
 from machine.store.paths import MachinePaths
@@ -18,6 +16,8 @@ def machine_state(paths: MachinePaths) -> MachineState:
     """One non-blocking probe where nothing runs, one question to the supervisor where something does."""
     if not lock.is_held(paths.lock):
         return STOPPED
+    from machine import control  # not for `ls` of machines that are stopped
+
     state = control.query_state(paths.control_socket)
     if state:
         return state
@@ -31,6 +31,8 @@ def machine_state(paths: MachinePaths) -> MachineState:
 
 def listens(path: Path) -> bool:
     """Whether a process accepts connections on a Unix socket."""
+    import socket
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

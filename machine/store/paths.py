@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -179,6 +178,8 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     longest = len(os.fsencode(wanted)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
     if longest <= host_os.socket_path_limit:
         return wanted
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
     return _fallback_directory(uid) / digest
 
@@ -191,7 +192,7 @@ def make_private(path: Path) -> Path:
     """
     with disk_errors(path):
         for missing in reversed([path, *path.parents]):
-            if not missing.exists():
+            if not missing.exists() and not missing.is_symlink():
                 missing.mkdir(mode=DIRECTORY_PRIVATE, exist_ok=True)
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():

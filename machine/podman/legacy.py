@@ -1,0 +1,67 @@
+"""Podman's remote destinations up to 4.9: in a containers.conf whose place depends on who asks.
+
+So the client itself is told to add and remove them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from machine import runner
+from machine.errors import MachineError
+from machine.podman.connections import Connection
+
+_CLIENT_TIMEOUT_S = 30
+
+
+def parse_version(text: str) -> tuple[int, int] | None:
+    """The version in the output of `podman --version`."""
+    match = re.search(r"version (\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+class LegacyClient:
+    """The podman on PATH where it is 4.9 or older: its connections are in a containers.conf of its choosing."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    @classmethod
+    def find(cls) -> LegacyClient | None:
+        """The client, if there is one and it does not read podman-connections.json."""
+        for program in ("podman", "podman-remote"):
+            try:
+                version = parse_version(runner.run([program, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout)
+            except MachineError:  # not installed, or broken in a way that is not our matter
+                continue
+            return cls(program) if version and version < (5, 0) else None
+        return None
+
+    def uris(self) -> dict[str, str]:
+        """The URI of every connection by its name; the default's name ends with `*` in old clients."""
+        words = ["system", "connection", "list", "--format", "{{.Name}}\t{{.URI}}"]
+        rows = [line.split("\t") for line in self._run(words).splitlines() if "\t" in line]
+        return {name.rstrip("*"): uri for name, uri in rows if name != "Name"}
+
+    def add(self, connections: tuple[Connection, ...]) -> None:
+        """Register the connections that it does not know yet.
+
+        Raises:
+            MachineError: the client failed, or has another connection of that name.
+        """
+        known = self.uris()
+        for connection in connections:
+            if known.get(connection.name) != connection.uri:
+                self._run(["system", "connection", "add", connection.name, connection.uri])
+
+    def remove(self, connections: tuple[Connection, ...]) -> None:
+        known = self.uris()
+        for connection in connections:
+            if known.get(connection.name) == connection.uri:
+                self._run(["system", "connection", "remove", connection.name])
+
+    def _run(self, words: list[str]) -> str:
+        # A CONTAINER_HOST of the user's would make the client talk to that service instead.
+        clean = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
+        argv = [self._program, *words]
+        return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=clean).stdout

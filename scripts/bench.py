@@ -1,0 +1,197 @@
+"""Measures what part 1 promises. Every figure is a ratio to, or stands beside, something plain taken in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from machine.qemu.shutdown import listener_pid
+
+REPEAT = 7
+MACHINE = os.fspath(Path(sys.executable).with_name("machine"))
+INIT = ["init", "--image", "boot2podman", "--disk-size", "12", "--memory", "2048", "--cpus", "2"]
+BOOT_S = 900.0
+
+
+class Bench:
+    """A world of its own below `root`, with the local stream of the tests' cache."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "m"
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
+        subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(cache)}, check=True)
+        (self.home / "data").mkdir(parents=True)
+        (self.home / "data" / "streams").symlink_to(cache / "data" / "streams")
+        (root / "containers.conf").touch()
+        self.environment = {
+            **os.environ,
+            "MACHINE_HOME": str(self.home),
+            "HOME": str(root / "home"),
+            "CONTAINERS_CONF": str(root / "containers.conf"),
+            "PODMAN_CONNECTIONS_CONF": str(root / "connections.json"),
+            "DOCKER_CONFIG": str(root / "docker"),
+        }
+
+    def machine(self, *words: str) -> str:
+        return self.run([MACHINE, *words])
+
+    def run(self, argv: list[str]) -> str:
+        return subprocess.run(argv, env=self.environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def directory(self, name: str) -> Path:
+        return self.home / "data" / "machines" / name
+
+    def runtime(self, name: str) -> Path:
+        return self.home / "run" / name
+
+
+def seconds(action: Callable[[], object]) -> float:
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def show(what: str, ratio: float, target: float, detail: str) -> None:
+    print(f"{what:34} {ratio:6.2f}   target {target:g}   ({detail})", flush=True)
+
+
+def bench_ls(bench: Bench) -> None:
+    """Interleaved, the best of each: the machine's noise is never negative."""
+    bare, ls = [], []
+    for _ in range(REPEAT):
+        bare.append(seconds(lambda: bench.run([sys.executable, "-c", "pass"])))
+        ls.append(seconds(lambda: bench.machine("ls")))
+    detail = f"{min(ls) * 1000:.0f} ms / {min(bare) * 1000:.0f} ms"
+    show("ls / python -c pass", min(ls) / min(bare), 6.5, detail)
+
+
+def bench_init(bench: Bench) -> None:
+    base = next((bench.home / "cache" / "images").glob("sha256-*/image.qcow2"))
+    copies, inits = [], []
+    for number in range(REPEAT):
+        copy = bench.root / "copy.qcow2"
+        # What has been written must be on the disk, as init's own files are.
+        copies.append(seconds(lambda copy=copy: (shutil.copyfile(base, copy), bench.run(["sync", str(copy)]))))  # type: ignore[misc]
+        copy.unlink()
+        name = f"second{number}"
+        inits.append(seconds(lambda name=name: bench.machine(*INIT, name)))  # type: ignore[misc]
+        bench.machine("rm", "--force", name)
+    detail = f"{min(inits):.2f} s / {min(copies):.2f} s"
+    show("init of a cached image / a copy", min(inits) / min(copies), 0.5, detail)
+    show("init of a cached image, seconds", min(inits), 0.6, "absolute")
+
+
+def bare_boot(bench: Bench, name: str) -> tuple[float, float]:
+    """Seconds to an SSH login and to an answered API, of a first boot by a QEMU command as one writes it by hand."""
+    directory = bench.directory(name)
+    port = json.loads(bench.machine("inspect", name))[0]["SSHConfig"]["Port"]
+    qemu = [
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2048",
+        "-nographic", "-snapshot", "-drive", f"if=virtio,file={directory / 'disk.qcow2'}",
+        "-fw_cfg", f"name=opt/com.coreos/config,file={directory / 'config.ign'}",
+        "-nic", f"user,model=virtio,hostfwd=tcp:127.0.0.1:{port}-:22",
+    ]  # fmt: skip
+    ssh = [
+        "ssh", "-F", "/dev/null", "-i", str(directory / "id_ed25519"), "-p", str(port), "-o", "ConnectTimeout=5",
+        "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=QUIET", "core@127.0.0.1",
+    ]  # fmt: skip
+    api = "curl --silent --fail --unix-socket /run/user/$(id -u)/podman/podman.sock http://d/_ping"
+    began = time.monotonic()
+    with subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            times = []
+            for command in ("true", api):
+                while subprocess.run([*ssh, command], stdout=subprocess.DEVNULL, check=False).returncode != 0:
+                    if time.monotonic() - began > BOOT_S:
+                        raise TimeoutError(f"the bare guest never answered {command}")
+                    time.sleep(0.2)
+                times.append(time.monotonic() - began)
+        finally:
+            process.kill()
+    return times[0], times[1]
+
+
+def bench_start(bench: Bench, rounds: int) -> None:
+    starts, logins, answers = [], [], []
+    for number in range(rounds):
+        name = f"boot{number}"
+        bench.machine(*INIT, name)
+        login, answer = bare_boot(bench, name)
+        logins.append(login)
+        answers.append(answer)
+        starts.append(seconds(lambda name=name: bench.machine("start", "--quiet", name)))  # type: ignore[misc]
+        if number < rounds - 1:
+            bench.machine("rm", "--force", name)
+        else:
+            bench_memory(bench, name)
+            bench_stop(bench, name)
+    detail = f"{min(starts):.1f} s / {min(answers):.1f} s; a bare SSH login takes {min(logins):.1f} s"
+    show("start / bare boot, to the API", min(starts) / min(answers), 1.1, detail)
+
+
+def bench_memory(bench: Bench, name: str) -> None:
+    """Resident memory of everything but QEMU; the proportional share counts a shared page once."""
+    supervisor = listener_pid(bench.runtime(name) / "control.sock")
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    helpers = [pid for pid in children if "qemu-system" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    resident = {pid: memory_mb(pid, "Rss") for pid in [str(supervisor), *helpers]}
+    proportional = sum(memory_mb(pid, "Pss") for pid in resident)
+    detail = (
+        f"resident {' + '.join(f'{size:.0f}' for size in resident.values())} MB, proportional {proportional:.0f} MB"
+    )
+    show("memory but for QEMU, MB", sum(resident.values()), 30, detail)
+
+
+def memory_mb(pid: str, field: str) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1000
+
+
+def bench_stop(bench: Bench, name: str) -> None:
+    """With a container that ignores SIGTERM, as a shell or `sleep` does when it is process 1."""
+    root = bench.root / "container"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy2("/bin/busybox", root / "bin" / "busybox")
+    (root / "bin" / "sleep").symlink_to("busybox")
+    archive = bench.root / "busybox.tar"
+    bench.run(["tar", "-C", str(root), "-cf", str(archive), "."])
+    podman = ["podman", "--remote", "--connection", name]
+    bench.run([*podman, "import", "--quiet", str(archive), "busybox"])
+    bench.run([*podman, "run", "--detach", "busybox", "sleep", "100000"])
+    taken = seconds(lambda: bench.machine("stop", name))
+    show("stop with a container, seconds", taken, 20, "absolute, TCG")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["ls", "init", "start", []], help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=2, help="boots of each kind")
+    arguments = parser.parse_args()
+    wanted = arguments.what or ["ls", "init", "start"]
+    root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
+    bench = Bench(root)
+    try:
+        bench.machine(*INIT, "first")
+        if "ls" in wanted:
+            bench_ls(bench)
+        if "init" in wanted:
+            bench_init(bench)
+        if "start" in wanted:
+            bench_start(bench, arguments.rounds)
+    finally:
+        for name in bench.machine("ls", "-n", "-q").split():
+            bench.machine("rm", "--force", name.rstrip("*"))
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()

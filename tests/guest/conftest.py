@@ -1,0 +1,221 @@
+"""One guest image, built once and cached outside the checkout; one world with two machines for the whole session.
+
+Every boot here is a real one, and under TCG a slow one. The tests of a module run in the order in which they stand and
+hand the machines on to each other: `box` belongs to the user who runs the tests, `box2` to an ordinary one where that
+is possible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import machine_program, world_environment
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
+ORDINARY_UID = 61234
+COMMAND_S = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One user's directories and how to run programs as that user."""
+
+    root: Path
+    uid: int
+
+    @property
+    def machines(self) -> Path:
+        return self.root / "m" / "data" / "machines"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # LC_ALL and the like would only change texts.
+        inherited = {key: value for key, value in os.environ.items() if key in ("PATH", "TERM", "LANG")}
+        return {**inherited, **world_environment(self.root)}
+
+    def popen(self, argv: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
+        identity: dict[str, Any] = {} if self.uid == os.getuid() else {
+            "user": self.uid, "group": self.uid, "extra_groups": [],
+        }  # fmt: skip
+        return subprocess.Popen(
+            argv,
+            env=self.environment,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **identity,
+            **settings,
+        )
+
+    def run(self, *argv: str, check: bool = True, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
+        """Run a program as this user; with `check`, anything but exit status 0 fails the test with its output."""
+        with self.popen(argv) as process:
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        if check and process.returncode != 0:
+            pytest.fail(f"{argv} ended with {process.returncode}\nstdout: {out}\nstderr: {err}")
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+    def machine(
+        self, *words: str, check: bool = True, timeout_s: float = COMMAND_S
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(machine_program(), *words, check=check, timeout_s=timeout_s)
+
+    def state(self, name: str) -> tuple[str, str]:
+        """State and reason, as `machine ls` tells them."""
+        listed = json.loads(self.machine("ls", "--format", "json").stdout)
+        return next((entry["State"], entry["Reason"]) for entry in listed if entry["Name"] == name)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.machine("inspect", name).stdout)[0]
+        return found
+
+    def podman(self, connection: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The host's podman, as a remote client."""
+        return self.run("podman", "--remote", "--connection", connection, *words, check=check)
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> float:
+    """Seconds until it held."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > timeout_s:
+            pytest.fail(f"waited {timeout_s:.0f} s in vain for {what}")
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def processes_of(directory: Path) -> dict[int, str]:
+    """Command lines, by pid, of the processes that name something below `directory`, the tests' own left out."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in command:
+            found[int(entry.parent.name)] = command
+    return found
+
+
+def supervisor_pid(world: World, name: str) -> int:
+    """By the kernel's word: who listens on the control socket."""
+    from machine.qemu.shutdown import listener_pid
+
+    pid = listener_pid(world.root / "m" / "run" / name / "control.sock")
+    assert pid is not None
+    return pid
+
+
+def qemu_pid(world: World, name: str) -> int:
+    from machine.qemu.shutdown import listener_pid
+
+    pid = listener_pid(world.root / "m" / "run" / name / "qmp-tools.sock")
+    assert pid is not None
+    return pid
+
+
+@pytest.fixture(scope="session")
+def streams() -> Path:
+    """The local stream with the guest image; `machine image build` knows by the recipe's hash whether it is current."""
+    environment = {**os.environ, "MACHINE_HOME": str(CACHE)}
+    subprocess.run([machine_program(), "image", "build"], env=environment, check=True, timeout=2400)
+    published = CACHE / "data" / "streams"
+    # The same stream under a name of Fedora's, for whoever asks a mirror for it.
+    shutil.copyfile(published / "boot2podman.json", published / "stable.json")
+    return published
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tar of a container image, made on the spot."""
+    root = tmp_path_factory.mktemp("busybox")
+    (root / "bin").mkdir()
+    shutil.copy2("/bin/busybox", root / "bin" / "busybox")
+    for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat"):
+        (root / "bin" / applet).symlink_to("busybox")
+    archive = root.parent / "busybox.tar"
+    subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
+    archive.chmod(0o644)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def podman_5() -> list[str]:
+    """Debian 13's podman-remote, unpacked once beside its own libraries: it reads podman-connections.json."""
+    root = CACHE / "podman-remote-trixie"
+    if not root.exists():
+        unpacked = Path(tempfile.mkdtemp(prefix=".new-", dir=CACHE)) / "root"
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=podman-remote", "trixie", str(unpacked)]
+        subprocess.run(command, check=True, timeout=600)
+        unpacked.rename(root)
+        unpacked.parent.rmdir()
+    libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
+    loader = libraries / "ld-linux-x86-64.so.2"
+    return [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "podman-remote")]
+
+
+def _make_world(streams: Path, uid: int) -> World:
+    root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
+    (root / "m" / "data").mkdir(parents=True)
+    (root / "home").mkdir()
+    (root / "m" / "data" / "streams").symlink_to(streams)
+    world = World(root=root, uid=uid)
+    assert world.environment
+    if uid != os.getuid():
+        for directory, _, files in os.walk(root):
+            for name in (".", *files):
+                os.chown(Path(directory) / name, uid, uid, follow_symlinks=False)
+    return world
+
+
+@pytest.fixture(scope="session")
+def world(streams: Path) -> Iterator[World]:
+    made = _make_world(streams, os.getuid())
+    yield made
+    _take_down(made)
+
+
+@pytest.fixture(scope="session")
+def ordinary_world(streams: Path) -> Iterator[World]:
+    """A world of an ordinary user's, where the tests run as root and that user can reach what they need."""
+    uid = ORDINARY_UID if os.getuid() == 0 and _reachable_by(ORDINARY_UID, streams) else os.getuid()
+    made = _make_world(streams, uid)
+    yield made
+    _take_down(made)
+
+
+def _reachable_by(uid: int, streams: Path) -> bool:
+    command = [sys.executable, "-c", f"import machine.cli.main; open({str(streams / 'boot2podman.json')!r})"]
+    return subprocess.run(command, user=uid, group=uid, extra_groups=[], check=False, cwd="/").returncode == 0
+
+
+def _take_down(world: World) -> None:
+    """Remove every machine, then prove that nothing is left of them."""
+    try:
+        for name in world.machine("ls", "-n", "-q").stdout.split():
+            world.machine("rm", "--force", name.rstrip("*"))
+    finally:
+        left = processes_of(world.root)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(world.root, ignore_errors=True)
+    assert not left, f"processes that outlived their machines: {left}"
