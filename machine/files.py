@@ -34,7 +34,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise MachineError(
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
             raise MachineError(f"cannot write {path}: {error.strerror}") from error
         raise
 

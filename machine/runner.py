@@ -84,4 +84,6 @@ def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
     last_words = f": {lines[-1].strip()}" if lines else ""
     code = completed.returncode
     ending = f"was ended by signal {-code}" if code < 0 else f"failed with exit status {code}"
-    return ProgramError(f"{Path(argv[0]).name} {ending}{last_words}", returncode=code, details=lines[-20:])
+    return ProgramError(
+        f"{Path(argv[0]).name} {ending}{last_words}", returncode=code, details=lines[-20:] if len(lines) > 1 else ()
+    )

@@ -1,4 +1,4 @@
-"""Measures what part 1 promises. Every figure is a ratio to, or stands beside, something plain taken in the same run."""
+"""Measures what part 1 promises, each figure beside something plain that is taken in the same run."""
 
 from __future__ import annotations
 
@@ -101,8 +101,10 @@ def bare_boot(bench: Bench, name: str) -> tuple[float, float]:
         "-nic", f"user,model=virtio,hostfwd=tcp:127.0.0.1:{port}-:22",
     ]  # fmt: skip
     ssh = [
-        "ssh", "-F", "/dev/null", "-i", str(directory / "id_ed25519"), "-p", str(port), "-o", "ConnectTimeout=5",
-        "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=QUIET", "core@127.0.0.1",
+        "ssh", "-F", "/dev/null", "-i", str(directory / "id_ed25519"), "-p", str(port),
+        "-o", "ConnectTimeout=5", "-o", "LogLevel=QUIET",
+        "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        "core@127.0.0.1",
     ]  # fmt: skip
     api = "curl --silent --fail --unix-socket /run/user/$(id -u)/podman/podman.sock http://d/_ping"
     began = time.monotonic()

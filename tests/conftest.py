@@ -6,10 +6,27 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what the code says now into the golden files")
+
+
+@pytest.fixture
+def matches_golden(request: pytest.FixtureRequest) -> Callable[[str, Path], None]:
+    """Compare a text with a file that is under version control; `--update-golden` writes the file instead."""
+
+    def check(text: str, golden: Path) -> None:
+        if request.config.getoption("--update-golden"):
+            golden.parent.mkdir(exist_ok=True)
+            golden.write_text(text)
+        assert text == golden.read_text(), f"{golden.name} differs: see what has changed with --update-golden"
+
+    return check
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +34,9 @@ def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HOME, our directories, Podman's and Docker's files all lie below the test's temporary directory."""
     for name in ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "DOCKER_HOST", "MACHINE_ACCEL", "TZ"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in world_environment(tmp_path).items():
+    world = tmp_path / "world"
+    world.mkdir()
+    for name, value in world_environment(world).items():
         monkeypatch.setenv(name, value)
 
 

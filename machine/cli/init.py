@@ -29,9 +29,8 @@ from machine.model.names import DEFAULT_MACHINE
     "--accel",
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
     default=AcceleratorChoice.AUTO.value,
-    envvar="MACHINE_ACCEL",
     show_default=True,
-    help="What runs the guest's code.",
+    help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it.",
 )
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,

@@ -64,7 +64,11 @@ def _similar(word: str) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# With a width of its own, click does not load shutil, and with it every compression, to ask for the terminal's.
+_SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
+
+
+@click.command(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="machine")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice for every program that is run.")
 def cli(verbose: int) -> None:
@@ -104,15 +108,19 @@ def main() -> NoReturn:
             click.echo(f"  {detail}", err=True)
     except (KeyboardInterrupt, click.Abort):
         status = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough of it (`machine ls | head`).
-        sys.stderr.close()
-        status = EXIT_ERROR
+    except OSError as error:
+        # What no room has put into better words, a person still reads in one line.
+        status = _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        import logging
+
+        logging.getLogger(__name__).debug("the defect", exc_info=True)
+        status = _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(line: str) -> int:
-    click.echo(f"Error: {line}", err=True)
+    click.echo(f"Error: {' '.join(line.splitlines())}", err=True)
     return EXIT_ERROR
 
 

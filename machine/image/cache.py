@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError, NotFoundError, ProgramError
 from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, write_atomic
 from machine.image.fetch import fetch_file, local_path
 from machine.image.layout import base_image, digest_of
@@ -60,7 +60,7 @@ class ImageCache:
                 digest = digest_of(entry.parent)
                 path = base_image(self._directory, digest)
                 if path.exists():
-                    return BaseImage(digest=digest, path=path, artifact=known)
+                    return BaseImage(digest=digest, path=path, artifact=artifact)
         return None
 
     def ensure(self, artifact: Artifact, report: Reporter) -> BaseImage:
@@ -125,7 +125,7 @@ class ImageCache:
         report.step(f"Unpacking {packed.name if not artifact.release else artifact.release}")
         with _temporary_directory(self._directory) as directory:
             image = directory / "image.qcow2"
-            unpacked = unpack(packed, image, report)
+            unpacked = unpack(packed, image, report, name=_name(artifact))
             if artifact.uncompressed_sha256 not in ("", unpacked.sha256):
                 raise MachineError(
                     f"the content of {artifact.location} is not what its metadata promises: sha256 "
@@ -149,9 +149,8 @@ class ImageCache:
     def _check(self, image: Path, artifact: Artifact) -> None:
         try:
             self._tools.check(image)
-        except MachineError as error:
-            source = local_path(artifact.location) or artifact.location
-            raise MachineError(f"{source} is damaged or cut short", details=error.details, hint=error.hint) from error
+        except ProgramError as error:
+            raise MachineError(f"{_name(artifact)} is damaged or cut short", details=error.details) from error
 
 
 def _key(artifact: Artifact) -> str:
@@ -159,6 +158,11 @@ def _key(artifact: Artifact) -> str:
     if artifact.sha256:
         return artifact.sha256
     return f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
+
+
+def _name(artifact: Artifact) -> str:
+    """What a person calls it: a path or a URL."""
+    return str(local_path(artifact.location) or artifact.location)
 
 
 def _sha256(path: Path) -> str:

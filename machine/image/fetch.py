@@ -78,13 +78,24 @@ def fetch_file(url: str, part: Path, report: Reporter) -> str:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
     with os.fdopen(descriptor, "r+b") as stream:
         have = _hash_what_is_there(stream, digest)
-        with _open(url, offset=have) as body:
+        with _removed_if_empty(part), _open(url, offset=have) as body:
             if body.offset != have:
                 digest = hashlib.sha256()
                 stream.seek(0)
                 stream.truncate()
             _copy(body, stream, digest, part, report)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _removed_if_empty(part: Path) -> Iterator[None]:
+    """Leave nothing behind of a server that sent nothing."""
+    try:
+        yield
+    except BaseException:
+        if part.stat().st_size == 0:
+            part.unlink()
+        raise
 
 
 def _hash_what_is_there(stream: IO[bytes], digest: Digest) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from machine.errors import BadInputError
 
@@ -60,9 +61,18 @@ def parse_reference(text: str) -> Reference:
             raise BadInputError(f'unknown stream "{rest}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
         return StreamReference(stream=rest, local=False)
     if kind in ("http", "https") and rest.startswith("//"):
+        if not _has_host(text):
+            raise BadInputError(f'"{text}" is not a URL that can be fetched', hint=f"choose one of: {_CHOICES}")
         return UrlReference(url=text)
     if colon and rest.startswith("//"):
         raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {_CHOICES}")
     if "/" in text or "." in text:
         return FileReference(path=Path(text).expanduser())
     raise BadInputError(f'unknown image "{text}"', hint=f"choose one of: {_CHOICES}")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False

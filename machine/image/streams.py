@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ FCOS_BASE_URL = "https://builds.coreos.fedoraproject.org/streams"
 _PLATFORM = "qemu"
 _FORMAT = "qcow2.xz"
 _MAX_BYTES = 16 * 1024**2
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,10 @@ def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
         document = json.loads(text)
         architectures: dict[str, Any] = document["architectures"]
         stream = str(document["stream"])
-    except (ValueError, KeyError, TypeError) as error:
+        known = ", ".join(sorted(architectures.keys())) or "none"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(f"{url} is not stream metadata") from error
     if arch.value not in architectures:
-        known = ", ".join(sorted(architectures)) or "none"
         raise MachineError(f"stream {stream} has no image for {arch}", hint=f"its architectures are: {known}")
     try:
         platform = architectures[arch.value]["artifacts"][_PLATFORM]
@@ -72,11 +74,18 @@ def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
         signature = disk.get("signature", "")
         return Artifact(
             location=urljoin(url, disk["location"]),
-            sha256=disk["sha256"].lower(),
-            uncompressed_sha256=disk.get("uncompressed-sha256", "").lower(),
+            sha256=_sha256(disk["sha256"]),
+            uncompressed_sha256=_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else "",
             signature=urljoin(url, signature) if signature else "",
             stream=stream,
             release=str(platform["release"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
+
+
+def _sha256(text: str) -> str:
+    """The hash itself, in lower case: it becomes the name of a file, and an empty one would check nothing."""
+    if not _SHA256.fullmatch(text.lower()):
+        raise ValueError(text)
+    return text.lower()

@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,41 +41,42 @@ class Unpacked:
 
 
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\xfd7zXZ\x00": lambda stream: cast("IO[bytes]", lzma.open(stream)),
-    b"\x1f\x8b": lambda stream: cast("IO[bytes]", gzip.open(stream)),
-    b"BZh": lambda stream: cast("IO[bytes]", bz2.open(stream)),
+    b"\xfd7zXZ\x00": lambda stream: cast("IO[bytes]", lzma.open(stream)),  # noqa: SIM115  (its file is the caller's)
+    b"\x1f\x8b": lambda stream: cast("IO[bytes]", gzip.open(stream)),  # noqa: SIM115  (its file is the caller's)
+    b"BZh": lambda stream: cast("IO[bytes]", bz2.open(stream)),  # noqa: SIM115  (its file is the caller's)
 }
 
 
-def unpack(source: Path, target: Path, report: Reporter) -> Unpacked:
-    """Write the content of `source` to `target`, with holes for its zeros.
+def unpack(source: Path, target: Path, report: Reporter, *, name: str | None = None) -> Unpacked:
+    """Write the content of `source` to `target`, with holes for its zeros; `name` is what errors call the source.
 
     Raises:
         MachineError: `source` is cut short, or its content is no disk image that can stand alone.
     """
     size = source.stat().st_size
+    name = name or os.fspath(source)
     with source.open("rb") as packed:
         magic = packed.read(6)
         packed.seek(0)
         opener = next((opener for prefix, opener in _OPENERS.items() if magic.startswith(prefix)), None)
         content = opener(packed) if opener else packed
         try:
-            return _copy(content, target, source, lambda: report.progress(packed.tell(), size))
+            return _copy(content, target, name, lambda: report.progress(packed.tell(), size))
         except EOFError as error:
-            raise MachineError(f"{source} is cut short: its compressed data has no end") from error
-        except (lzma.LZMAError, gzip.BadGzipFile, OSError) as error:
+            raise MachineError(f"{name} is cut short: its compressed data has no end") from error
+        except (lzma.LZMAError, zlib.error, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise MachineError(f"{source} is damaged: {error}") from error
+            raise MachineError(f"{name} is damaged: {error}") from error
 
 
-def _copy(content: IO[bytes], target: Path, source: Path, tick: Callable[[], None]) -> Unpacked:
+def _copy(content: IO[bytes], target: Path, name: str, tick: Callable[[], None]) -> Unpacked:
     digest = hashlib.sha256()
     with disk_errors(target):
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
     with os.fdopen(descriptor, "wb") as stream, disk_errors(target):
         head = content.read(CHUNK_BYTES)
-        disk_format = identify(head, os.fspath(source))
+        disk_format = identify(head, name)
         chunk = head
         while chunk:
             digest.update(chunk)

@@ -20,7 +20,7 @@ def bytes_size(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
-    """A duration in its largest unit: 100000 seconds are `27 hours`."""
+    """A duration in its largest unit: 100000 seconds are `28 hours`."""
     count = int(seconds)
     if count < 1:
         return "Less than a second"
@@ -33,7 +33,7 @@ def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
         return "About a minute"
     if minutes < 60:
         return f"{minutes} minutes"
-    hours = round(count / 3600)
+    hours = (count + 1800) // 3600  # half an hour counts as one
     if hours == 1:
         return "About an hour"
     for limit, size, unit in ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks")):
@@ -41,7 +41,7 @@ def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
             return f"{hours // size} {unit}"
     if hours < 24 * 365 * 2:
         return f"{hours // (24 * 30)} months"
-    return f"{hours // (24 * 365)} years"
+    return f"{count // (3600 * 24 * 365)} years"
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -43,8 +44,10 @@ from machine.qemu.probe import find_qemu
 from machine.report import Reporter
 from machine.ssh import keys as ssh_keys
 from machine.ssh.command import known_hosts_line
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from machine.store.paths import MachinePaths
+
+log = logging.getLogger(__name__)
 
 # IEEE 802's locally administered range that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
@@ -121,7 +124,7 @@ def _make(config: MachineConfig, base: BaseImage, registry: Registry, context: C
         write_atomic(paths.ignition, provision(config, keys).to_json())
         QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
-        with lock.held(roots.machines / ".lock", timeout_s=60):
+        with drafts.registry(roots):
             drafts.sweep(roots)
             config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
             records.save(paths, config)
@@ -129,8 +132,11 @@ def _make(config: MachineConfig, base: BaseImage, registry: Registry, context: C
             try:
                 registry.register(config)
             except BaseException:
-                registry.unregister(config.name)
                 drafts.withdraw(roots, config.name)
+                try:
+                    registry.unregister(config.name)
+                except MachineError as error:  # what has failed first is what a person should hear of
+                    log.info("cannot take the connections of %s back: %s", config.name, error)
                 raise
     return config
 

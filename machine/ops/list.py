@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import MachineState
 from machine.ops.context import Context
@@ -52,4 +53,7 @@ def list_machines(context: Context) -> Listing:
 
 
 def _default_connection(context: Context) -> str:
-    return ConnectionsFile(connections_file(context.environment, context.home)).default()
+    try:
+        return ConnectionsFile(connections_file(context.environment, context.home)).default()
+    except MachineError:  # those who write the file tell of its damage
+        return ""

@@ -48,7 +48,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool) -> Non
         check_removable(name, context)
     with (
         lock.held(paths.lock, timeout_s=1) as free,
-        lock.held(context.roots.machines / ".lock", timeout_s=60),
+        drafts.registry(context.roots),
     ):
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")

@@ -20,7 +20,7 @@ from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.state import SUPERVISOR_LOST, machine_state
 from machine.report import Reporter
-from machine.store import lock, records
+from machine.store import drafts, lock, records
 from machine.store.paths import MachinePaths, Roots
 
 _ABORT_S = 30.0
@@ -57,7 +57,7 @@ def start(name: str, context: Context, report: Reporter) -> Started:
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
     else:
         config = _with_free_port(config, context.roots, report)
-    with lock.held(context.roots.machines / ".lock", timeout_s=60):
+    with drafts.registry(context.roots):
         Registry(context).register(config)
     _run_supervisor(name, paths, report, adopt=adopt)
     return Started(config=config, api_socket=paths.podman_root_socket if config.rootful else paths.podman_socket)

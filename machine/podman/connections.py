@@ -98,12 +98,19 @@ class ConnectionsFile:
             raise MachineError(
                 f"cannot read Podman's connections in {self._path}: {error}", hint="repair it or move it away"
             ) from error
-        if not isinstance(document, dict):
-            raise MachineError(f"Podman's connections in {self._path} are not a JSON object")
-        document["Connection"] = document.get("Connection") or {}
-        document["Connection"]["Connections"] = document["Connection"].get("Connections") or {}
-        document.setdefault("Farm", {})
-        return document
+        try:
+            document["Connection"] = document.get("Connection") or {}
+            document["Connection"]["Connections"] = document["Connection"].get("Connections") or {}
+            document.setdefault("Farm", {})
+            known = all(isinstance(entry, dict) for entry in _entries(document).values())
+        except (AttributeError, TypeError):
+            known = False
+        if not known:
+            raise MachineError(
+                f"Podman's connections in {self._path} are not in the form that Podman writes",
+                hint="repair it or move it away",
+            )
+        return dict(document)
 
 
 def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

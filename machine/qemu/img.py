@@ -12,6 +12,9 @@ from machine.errors import MachineError, ProgramError
 _QUICK_S = 60
 _LONG_S = 1800
 
+# The exit status of a check that has found clusters which nothing refers to: wasted space, no damage.
+_LEAKS = 3
+
 
 class QemuImg:
     """qemu-img on PATH."""
@@ -31,12 +34,14 @@ class QemuImg:
         """Check a qcow2 image's structure.
 
         Raises:
-            MachineError: it is damaged or cut short.
+            ProgramError: it is damaged or cut short.
+            MachineError: qemu-img is missing.
         """
         try:
             self._run(["check", "-q", "-f", "qcow2", image], timeout_s=_LONG_S)
         except ProgramError as error:
-            raise MachineError(f"{image.name} is damaged or cut short", details=error.details) from error
+            if error.returncode != _LEAKS:
+                raise
 
     def convert_raw(self, source: Path, target: Path) -> None:
         """Make a qcow2 image of a raw one."""

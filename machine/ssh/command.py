@@ -48,6 +48,7 @@ def base_options(target: SshTarget) -> list[str]:
         "HostKeyAlias": target.alias,
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
+        "IdentityFile": quoted(target.identity),
         "LogLevel": "ERROR",
         "PreferredAuthentications": "publickey",
         "SetEnv": "LC_ALL=",
@@ -58,7 +59,6 @@ def base_options(target: SshTarget) -> list[str]:
     return [
         "-F", "/dev/null",
         *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
-        "-i", os.fspath(target.identity),
         "-p", str(target.port),
     ]  # fmt: skip
 
@@ -66,6 +66,11 @@ def base_options(target: SshTarget) -> list[str]:
 def quoted(path: Path) -> str:
     """A path as a value in ssh_config's syntax: `%` starts a token, white space ends an argument."""
     return '"' + os.fspath(path).replace("%", "%%").replace('"', '\\"') + '"'
+
+
+def forwarded(path: str | Path) -> str:
+    """A path as one end of `-L`: a colon parts the ends, `%` starts a token."""
+    return os.fspath(path).replace("\\", "\\\\").replace(":", "\\:").replace("%", "%%")
 
 
 def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
@@ -91,6 +96,6 @@ def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForwa
         "-o", "ServerAliveCountMax=3",
         "-o", "ServerAliveInterval=10",
         "-o", "StreamLocalBindUnlink=yes",
-        *(word for forward in forwards for word in ("-L", f"{os.fspath(forward.host)}:{forward.guest}")),
+        *(word for forward in forwards for word in ("-L", f"{forwarded(forward.host)}:{forwarded(forward.guest)}")),
         f"{target.username}@127.0.0.1",
     ]  # fmt: skip

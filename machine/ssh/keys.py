@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from machine import runner
+from machine.errors import MachineError, ProgramError
 
 
 def generate(path: Path, comment: str) -> str:
@@ -13,5 +14,10 @@ def generate(path: Path, comment: str) -> str:
     Raises:
         MachineError: ssh-keygen is missing or failed.
     """
-    runner.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], timeout_s=30)
+    try:
+        runner.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], timeout_s=30)
+    except ProgramError:
+        raise
+    except MachineError as error:
+        raise MachineError(error.message, hint="install it (Debian: apt install openssh-client)") from error
     return path.with_name(f"{path.name}.pub").read_text().strip()

@@ -15,13 +15,26 @@ from machine.store import lock
 from machine.store.paths import MachinePaths, Roots, make_private
 
 _SUFFIX = ".tmp"
+_REGISTRY_S = 60.0
+
+
+@contextlib.contextmanager
+def registry(roots: Roots) -> Iterator[None]:
+    """One command at a time reserves ports, and changes what clients know of machines.
+
+    Raises:
+        DeadlineError: another does so for a minute.
+    """
+    with lock.exclusively(roots.registry_lock, timeout_s=_REGISTRY_S):
+        yield
 
 
 @contextlib.contextmanager
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
     """A private directory for the files of a new machine, gone after the block unless it was published."""
     make_private(roots.machines)
-    with disk_errors(roots.machines):
+    # No `sweep` between the two steps: the directory is nobody's until its lock is held.
+    with disk_errors(roots.machines), registry(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
         descriptor = lock.acquire(paths.lock)
@@ -62,6 +75,6 @@ def withdraw(roots: Roots, name: str) -> None:
 def sweep(roots: Roots) -> None:
     """Remove what killed processes have left half-made or half-removed."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):
-        with lock.held(directory / "lock") as free:
+        with contextlib.suppress(FileNotFoundError), lock.held(directory / "lock") as free:  # or it is gone by now
             if free:
                 shutil.rmtree(directory, ignore_errors=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from machine.errors import DeadlineError
 from machine.files import FILE_PRIVATE, disk_errors
 
 
@@ -52,6 +53,19 @@ def acquire(path: Path, *, timeout_s: float = 0.0) -> int | None:
             time.sleep(0.01)
         else:
             return descriptor
+
+
+@contextlib.contextmanager
+def exclusively(path: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the lock for the block.
+
+    Raises:
+        DeadlineError: another process holds it for all of `timeout_s`.
+    """
+    with held(path, timeout_s=timeout_s) as free:
+        if not free:
+            raise DeadlineError(f"timed out after {timeout_s:.0f} s waiting for another command to let go of {path}")
+        yield
 
 
 @contextlib.contextmanager

@@ -126,6 +126,11 @@ class Roots:
         return self.data / "machines"
 
     @property
+    def registry_lock(self) -> Path:
+        """Held while ports are reserved and clients' files are changed: old Podman clients do not lock theirs."""
+        return self.machines / ".lock"
+
+    @property
     def streams(self) -> Path:
         """The local stream: the base folder of the metadata of images that were built on this host."""
         return self.data / "streams"

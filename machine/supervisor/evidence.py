@@ -11,7 +11,9 @@ _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 15
 
 # CSI and OSC sequences and control characters, by ECMA-48; firmware and systemd colour the console.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 _CONSOLE_FAILURES = (
     (re.compile(r"Kernel panic - not syncing: (?P<cause>.+)"), "the guest's kernel panicked: {cause}"),

@@ -1,0 +1,261 @@
+"""A build as a local stream: signatures, and the stream metadata in Fedora CoreOS's public schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from machine import runner
+from machine.errors import MachineError
+from machine.files import DIRECTORY_PRIVATE, write_atomic
+from machine.model.arch import Arch
+
+log = logging.getLogger(__name__)
+
+STREAM = "boot2podman"
+PUBLIC_KEY = "boot2podman.gpg"
+SECRET_KEY = "boot2podman-secret.gpg"  # noqa: S105 - a file name
+RECORD = "build.json"
+SIGNER = "boot2podman local images <images@boot2podman.invalid>"
+MODE_PUBLIC = 0o644
+GPG_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltFile:
+    """A file beside its `.sig`; `uncompressed_sha256` is None for one that is not compressed."""
+
+    name: str
+    sha256: str
+    uncompressed_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One published build, as its `build.json` has it."""
+
+    release: str
+    arch: Arch
+    recipe_key: str
+    disk: BuiltFile
+    kernel: BuiltFile
+    initramfs: BuiltFile
+
+    @property
+    def folder(self) -> str:
+        """Below the stream's base, with slashes as in a URL."""
+        return f"builds/{self.release}/{self.arch.value}"
+
+    @property
+    def files(self) -> tuple[BuiltFile, ...]:
+        return (self.disk, self.kernel, self.initramfs)
+
+
+def file_name(release: str, arch: Arch, kind: str) -> str:
+    """As Fedora CoreOS names its artifacts."""
+    suffix = {"qemu": ".qcow2.xz", "kernel": "", "initramfs": ".img"}[kind]
+    return f"{STREAM}-{release}-{kind}.{arch.value}{suffix}"
+
+
+def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
+    """Locations are relative to the metadata: the folder can be moved, and served over HTTP."""
+    location = f"{build.folder}/{file.name}"
+    entry = {"location": location, "signature": f"{location}.sig", "sha256": file.sha256}
+    if file.uncompressed_sha256:
+        entry["uncompressed-sha256"] = file.uncompressed_sha256
+    return entry
+
+
+def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict[str, Any]:
+    """The stream with `build` in place of its architecture's earlier one; other architectures stay."""
+    pxe = {"kernel": artifact(build, build.kernel), "initramfs": artifact(build, build.initramfs)}
+    qcow2 = {"disk": artifact(build, build.disk)}
+    architectures = dict(old.get("architectures", {}))
+    architectures[build.arch.value] = {
+        "artifacts": {
+            "metal": {"release": build.release, "formats": {"pxe": pxe}},
+            "qemu": {"release": build.release, "formats": {"qcow2.xz": qcow2}},
+        }
+    }
+    return {
+        "stream": STREAM,
+        "metadata": {"last-modified": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "generator": "machine image build"},
+        "architectures": dict(sorted(architectures.items())),
+    }
+
+
+def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
+    """Architecture → release of its QEMU image, without what cannot be read."""
+    found: dict[str, str] = {}
+    for arch, entry in stream.get("architectures", {}).items():
+        release = entry.get("artifacts", {}).get("qemu", {}).get("release")
+        if isinstance(release, str):
+            found[arch] = release
+    return found
+
+
+def read_stream(output: Path) -> dict[str, Any]:
+    """The published metadata; an empty stream where there is none or it is damaged."""
+    try:
+        stream = json.loads((output / f"{STREAM}.json").read_text())
+        releases_by_arch(stream)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        log.warning("the stream in %s cannot be read and is made anew: %s", output, error)
+        return {}
+    return stream if isinstance(stream, dict) else {}
+
+
+def read_build(folder: Path) -> Build | None:
+    """The record in a build's folder, or None if there is none that this version can read."""
+    try:
+        fields = json.loads((folder / RECORD).read_text())
+        if fields["schema"] != 1:
+            return None
+        return Build(
+            release=fields["release"],
+            arch=Arch(fields["arch"]),
+            recipe_key=fields["recipe_key"],
+            **{kind: BuiltFile(**fields[kind]) for kind in ("disk", "kernel", "initramfs")},
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def build_record(build: Build) -> str:
+    def entry(file: BuiltFile) -> dict[str, str | None]:
+        return {"name": file.name, "sha256": file.sha256, "uncompressed_sha256": file.uncompressed_sha256}
+
+    fields = {
+        "schema": 1,
+        "release": build.release,
+        "arch": build.arch.value,
+        "recipe_key": build.recipe_key,
+        "disk": entry(build.disk),
+        "kernel": entry(build.kernel),
+        "initramfs": entry(build.initramfs),
+    }
+    return json.dumps(fields, indent=2) + "\n"
+
+
+def find_build(output: Path, keys: Path, arch: Arch, recipe_key: str) -> Build | None:
+    """The published build of this recipe, if it is complete and signed with the key in `keys`."""
+    release = releases_by_arch(read_stream(output)).get(arch.value)
+    build = read_build(output / "builds" / release / arch.value) if release else None
+    if build is None or build.recipe_key != recipe_key or not same_key(output, keys):
+        return None
+    folder = output / build.folder
+    names = [name for file in build.files for name in (file.name, f"{file.name}.sig")]
+    return build if all((folder / name).is_file() for name in names) else None
+
+
+def same_key(output: Path, keys: Path) -> bool:
+    try:
+        return (output / PUBLIC_KEY).read_bytes() == (keys / PUBLIC_KEY).read_bytes()
+    except OSError:
+        return False
+
+
+def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
+    """Move a finished build into the stream, name it in the metadata, then delete what is no longer named.
+
+    Raises:
+        MachineError: the disk is full or `output` cannot be written.
+    """
+    target = output / build.folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(staged.parent / "replaced")
+    staged.rename(target)
+    write_atomic(output / PUBLIC_KEY, (keys / PUBLIC_KEY).read_bytes(), mode=MODE_PUBLIC)
+    stream = stream_metadata(read_stream(output), build, dt.datetime.now(dt.UTC))
+    write_atomic(output / f"{STREAM}.json", json.dumps(stream, indent=2) + "\n", mode=MODE_PUBLIC)
+    remove_unnamed(output, releases_by_arch(stream), build.arch)
+
+
+def remove_unnamed(output: Path, named: dict[str, str], arch: Arch) -> None:
+    """Delete earlier builds of `arch`; only folders with a record of ours in them."""
+    for release in sorted((output / "builds").iterdir()):
+        folder = release / arch.value
+        if release.name != named[arch.value] and (folder / RECORD).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            if not any(release.iterdir()):
+                release.rmdir()
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sign(files: list[Path], keys: Path) -> None:
+    """Write a detached signature beside each file, with the key in `keys`, which is made at the first use.
+
+    Raises:
+        MachineError: gpg failed, or `keys` cannot be written.
+    """
+    keys.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
+    with GpgHome() as gpg:
+        if (keys / SECRET_KEY).is_file():
+            gpg.run("--import", keys / SECRET_KEY)
+        else:
+            gpg.run("--passphrase", "", "--quick-generate-key", SIGNER, "ed25519", "sign", "never")
+            gpg.run("--output", gpg.path / "secret", "--export-secret-keys")
+            write_atomic(keys / SECRET_KEY, (gpg.path / "secret").read_bytes())
+        gpg.run("--output", gpg.path / "public", "--export")
+        write_atomic(keys / PUBLIC_KEY, (gpg.path / "public").read_bytes(), mode=MODE_PUBLIC)
+        for file in files:
+            gpg.run("--yes", "--output", file.with_name(f"{file.name}.sig"), "--detach-sign", file)
+
+
+class GpgHome:
+    """A GnuPG home for one operation: its path fits into a socket address, and its agent ends with it."""
+
+    def __init__(self) -> None:
+        self.path = Path()
+
+    def __enter__(self) -> GpgHome:
+        self.path = Path(tempfile.mkdtemp(prefix="b2p-gpg-", dir="/tmp"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            runner.run(["gpgconf", "--homedir", self.path, "--kill", "gpg-agent"], timeout_s=GPG_TIMEOUT_S)
+        except MachineError as error:
+            log.warning("the agent of %s may still run: %s", self.path, error)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def run(self, *words: str | os.PathLike[str]) -> None:
+        options = ["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback"]
+        runner.run(["gpg", "--homedir", self.path, *options, *words], timeout_s=GPG_TIMEOUT_S)
+
+
+def package_manifest(dpkg_status: str) -> Iterator[str]:
+    """`name version` of every installed package, from dpkg's status file, in its order of names."""
+    name = version = ""
+    installed = False
+    lines = []
+    for line in [*dpkg_status.splitlines(), ""]:
+        key, _, value = line.partition(": ")
+        match key:
+            case "Package":
+                name = value
+            case "Version":
+                version = value
+            case "Status":
+                installed = value == "install ok installed"
+            case "" if name:
+                if installed:
+                    lines.append(f"{name} {version}")
+                name, version, installed = "", "", False
+    yield from sorted(lines)

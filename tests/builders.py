@@ -1,0 +1,97 @@
+"""Values that tests start from; each takes what a test cares about and makes up the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from machine.ignition.provision import Keys
+from machine.model.arch import Arch
+from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.host import AcceleratorChoice, Host, HostOS
+from machine.ops.context import Context
+from machine.qemu.plan import LaunchFiles
+from machine.store import records
+from machine.store.paths import MachinePaths, Roots
+from machine.supervisor.launch import launch_files
+
+CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+DIGEST = hashlib.sha256(b"an image").hexdigest()
+
+KEYS = Keys(
+    authorized="ssh-ed25519 AAAAidentity machine-box",
+    host_private="-----BEGIN OPENSSH PRIVATE KEY-----\nbase64+/=\n-----END OPENSSH PRIVATE KEY-----\n",
+    host_public="ssh-ed25519 AAAAhost host-key-of-box",
+)
+
+
+def make_config(
+    name: str = "box", *, cpus: int = 2, memory_mib: int = 2048, disk_gib: int = 100, **fields: Any
+) -> MachineConfig:
+    config = MachineConfig(
+        name=name,
+        created=CREATED,
+        last_up=None,
+        arch=Arch.X86_64,
+        accelerator=AcceleratorChoice.AUTO,
+        resources=Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib),
+        username="core",
+        uid=1000,
+        rootful=False,
+        timezone="Europe/Stockholm",
+        ssh_port=40022,
+        mac="52:54:00:12:34:56",
+        image=ImageOrigin(reference="fcos:stable", digest=DIGEST, stream="stable", release="43.1", location="x"),
+    )
+    return replace(config, **fields)
+
+
+def make_host(os: HostOS = HostOS.LINUX, machine: str = "x86_64", *, cpus: int = 4, memory_mib: int = 8192) -> Host:
+    return Host(os=os, machine=machine, cpus=cpus, memory_mib=memory_mib)
+
+
+def make_roots(base: Path) -> Roots:
+    return Roots(data=base / "data", runtime=base / "run", cache=base / "cache", config=base / "config")
+
+
+def make_context(base: Path, **environment: str) -> Context:
+    return Context(host=make_host(), roots=make_roots(base), uid=1000, home=base / "home", environment=environment)
+
+
+def make_paths(base: Path, name: str = "box") -> MachinePaths:
+    return make_roots(base).machine(name)
+
+
+def make_launch_files(base: Path) -> LaunchFiles:
+    return launch_files(make_paths(base))
+
+
+def save_machine(roots: Roots, config: MachineConfig) -> MachinePaths:
+    """A machine as far as `ls` and `inspect` are concerned: its directory and its record."""
+    paths = roots.machine(config.name)
+    paths.directory.mkdir(parents=True)
+    records.save(paths, config)
+    return paths
+
+
+def make_metadata(
+    location: str = "box.qcow2.xz",
+    *,
+    stream: str = "stable",
+    arch: str = "x86_64",
+    sha256: str = DIGEST,
+    uncompressed_sha256: str = DIGEST,
+    **disk: str,
+) -> dict[str, Any]:
+    """Stream metadata with one image, in Fedora CoreOS's schema."""
+    described = {"location": location, "sha256": sha256, "uncompressed-sha256": uncompressed_sha256, **disk}
+    artifacts = {"qemu": {"release": "43.20260101.3.0", "formats": {"qcow2.xz": {"disk": described}}}}
+    return {"stream": stream, "metadata": {}, "architectures": {arch: {"artifacts": artifacts}}}
+
+
+def make_metadata_text(location: str = "box.qcow2.xz", **fields: str) -> bytes:
+    return json.dumps(make_metadata(location, **fields)).encode()

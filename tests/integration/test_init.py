@@ -1,0 +1,339 @@
+"""`machine init` and `machine rm` with real images, keys, disks and clients' files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_metadata_text
+from tests.conftest import machine_program
+from tests.integration.conftest import Images, World, make_world, qemu_img, sha256
+from tests.integration.http_server import ImageServer
+
+DOCKER_META = "docker/contexts/meta/{}/meta.json"
+
+
+def docker_meta(world: World, name: str) -> Path:
+    return world.root / DOCKER_META.format(hashlib.sha256(name.encode()).hexdigest())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("packing", ["qcow2", "raw", "xz", "gz"])
+def test_image_in_any_packing_becomes_the_base_of_a_disk(packing: str, world: World, images: Images) -> None:
+    outcome = world.init("box", getattr(images, packing), "--disk-size", "7")
+    assert outcome.stdout == "Machine init complete\nTo start your machine run:\n\n\tmachine start box\n\n"
+    information = json.loads(
+        qemu_img("info", "--output=json", "--backing-chain", world.machines / "box" / "disk.qcow2")
+    )
+    overlay, base = information
+    assert (overlay["format"], overlay["virtual-size"]) == ("qcow2", 7 * 1024**3)
+    assert overlay["backing-filename-format"] == "qcow2"
+    content = images.raw if packing in ("raw", "gz") else images.qcow2
+    assert base["filename"] == str(world.cache / f"sha256-{sha256(content)}" / "image.qcow2")
+    assert base["virtual-size"] == 64 * 1024**2
+    assert mode(Path(base["filename"])) == 0o444
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", base["filename"], images.raw)
+
+
+def test_files_of_a_machine_are_its_owners_alone(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    directory = world.machines / "box"
+    modes = {path.name: mode(path) for path in directory.iterdir()}
+    assert modes.pop("id_ed25519.pub") == 0o644
+    assert modes.pop("ssh_host_ed25519_key.pub") == 0o644
+    assert modes == dict.fromkeys(
+        ("config.ign", "disk.qcow2", "id_ed25519", "known_hosts", "lock", "record.json", "ssh_host_ed25519_key"), 0o600
+    )
+    assert mode(directory) == 0o700
+
+
+def test_keys_are_real_and_in_their_places(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    directory = world.machines / "box"
+    publics = {}
+    for key in ("id_ed25519", "ssh_host_ed25519_key"):
+        derived = subprocess.run(
+            ["ssh-keygen", "-y", "-f", directory / key], check=True, capture_output=True, text=True
+        ).stdout.split()
+        assert (directory / f"{key}.pub").read_text().split()[:2] == derived[:2]
+        publics[key] = derived[1]
+    assert (directory / "known_hosts").read_text() == f"machine-box ssh-ed25519 {publics['ssh_host_ed25519_key']}\n"
+    config = json.loads((directory / "config.ign").read_bytes())
+    assert publics["id_ed25519"] in config["passwd"]["users"][0]["sshAuthorizedKeys"][0]
+
+
+def test_two_machines_share_nothing_but_the_base(world: World, images: Images) -> None:
+    world.init("one", images.xz)
+    world.init("two", images.xz)
+    one, two = world.inspect("one"), world.inspect("two")
+    assert one["SSHConfig"]["Port"] != two["SSHConfig"]["Port"]
+    assert one["Machine"]["Image"]["Digest"] == two["Machine"]["Image"]["Digest"]
+    records = [json.loads((world.machines / name / "record.json").read_bytes()) for name in ("one", "two")]
+    assert records[0]["mac"] != records[1]["mac"]
+    assert (world.machines / "one" / "id_ed25519").read_bytes() != (world.machines / "two" / "id_ed25519").read_bytes()
+    assert {path.name for path in world.cache.iterdir()} == {"downloads", f"sha256-{sha256(images.qcow2)}"}
+
+
+def test_flags_reach_the_record(world: World, images: Images) -> None:
+    flags = ("--cpus", "1", "-m", "600", "--username", "me", "--timezone", "Asia/Tokyo", "--rootful", "--accel", "tcg")
+    world.init("box", images.qcow2, *flags)
+    document = world.inspect("box")
+    assert (document["Resources"]["CPUs"], document["Resources"]["Memory"]) == (1, 600)
+    assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("me", True)
+    assert (document["Machine"]["Timezone"], document["Machine"]["Accelerator"]) == ("Asia/Tokyo", "tcg")
+    assert world.connections["Default"] == "box-root"
+
+
+def test_connections_and_context_come_and_go_with_the_machine(world: World, images: Images) -> None:
+    before = world.files()
+    world.init("box", images.qcow2)
+    sockets = world.inspect("box")["Machine"]["Sockets"]
+    assert world.connections == {
+        "Default": "box",
+        "Connections": {
+            "box": {"URI": f"unix://{sockets['Rootless']}"},
+            "box-root": {"URI": f"unix://{sockets['Rootful']}"},
+        },
+    }
+    meta = json.loads(docker_meta(world, "box").read_bytes())
+    assert meta["Endpoints"]["docker"]["Host"] == f"unix://{sockets['Rootless']}"
+    removed = world.machine("rm", "--force", "box")
+    assert (removed.status, removed.stdout, removed.stderr) == (0, "", "")
+    assert world.connections == {"Default": "", "Connections": {}}
+    assert not docker_meta(world, "box").parent.exists()
+    assert not (world.machines / "box").exists()
+    left = {name for name in world.files() if not name.startswith("m/cache/images/sha256-")}
+    assert left - before.keys() == {"podman-connections.json"}
+
+
+def test_default_is_handed_on_when_its_machine_goes(world: World, images: Images) -> None:
+    world.init("one", images.qcow2)
+    world.init("two", images.qcow2)
+    assert world.connections["Default"] == "one"
+    world.machine("rm", "-f", "one")
+    assert world.connections["Default"] == "two"
+    assert world.machine("ls", "-q").stdout == "two*\n"
+
+
+def test_old_podman_is_told_too(podman_world: World, images: Images) -> None:
+    world = podman_world
+    world.podman("system", "connection", "add", "far", "ssh://core@198.51.100.1/run/podman.sock")
+    world.init("box", images.qcow2)
+    sockets = world.inspect("box")["Machine"]["Sockets"]
+    rows = connections_of(world)
+    assert rows["box"] == (f"unix://{sockets['Rootless']}", "false")
+    assert rows["box-root"] == (f"unix://{sockets['Rootful']}", "false")
+    assert rows["far"][1] == "true"
+    world.machine("rm", "-f", "box")
+    assert list(connections_of(world)) == ["far"]
+    assert connections_of(world)["far"][1] == "true"
+
+
+def connections_of(world: World) -> dict[str, tuple[str, str]]:
+    """The URI of each connection of the old client, and whether it is the default."""
+    listed = world.podman("system", "connection", "list", "--format", "{{.Name}}\t{{.URI}}\t{{.Default}}")
+    rows = [line.split("\t") for line in listed.splitlines()]
+    return {name.rstrip("*"): (uri, default) for name, uri, default in rows}
+
+
+def test_first_machine_is_the_old_podmans_default(podman_world: World, images: Images) -> None:
+    podman_world.init("box", images.qcow2)
+    assert connections_of(podman_world)["box"][1] == "true"
+
+
+@pytest.mark.parametrize("variable", ["CONTAINER_HOST", "CONTAINER_CONNECTION"])
+def test_users_choice_of_a_remote_podman_disturbs_no_registration(
+    variable: str, podman_world: World, images: Images
+) -> None:
+    podman_world.extra[variable] = "ssh://nobody@198.51.100.1/x"
+    podman_world.init("box", images.qcow2)
+    del podman_world.extra[variable]
+    assert "box" in connections_of(podman_world)
+
+
+def test_rm_asks_and_keeps_the_machine_without_a_yes(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    before = world.files()
+    for answer, status in (("n\n", 0), ("\n", 0), ("", 125)):
+        done = subprocess.run(
+            [machine_program(), "rm", "box"], env=world.environment, input=answer, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == status
+        assert done.stdout.startswith("The following files will be deleted:\n\n")
+        assert str(world.machines / "box" / "disk.qcow2") in done.stdout.splitlines()
+        assert done.stdout.endswith("Are you sure you want to continue? [y/N] ")
+    assert world.files() == before
+
+
+def test_rm_force_removes_a_machine_whose_record_is_damaged(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    (world.machines / "box" / "record.json").write_text("{")
+    assert world.machine("rm", "--force", "box").status == 0
+    assert not (world.machines / "box").exists()
+    assert world.connections["Connections"] == {}
+
+
+def test_long_home_gets_short_sockets(tmp_path: Path, images: Images) -> None:
+    world = make_world(tmp_path / ("long" * 25))
+    name = "n" * 30
+    world.init(name, images.qcow2)
+    uri = world.connections["Connections"][f"{name}-root"]["URI"]
+    assert uri.startswith("unix:///tmp/b2p-")
+    assert len(uri.removeprefix("unix://")) <= 103
+
+
+def test_home_with_every_odd_character_works(tmp_path: Path, images: Images) -> None:
+    world = make_world(tmp_path / "a b,c%d:e'f\"gé")
+    world.init("box", images.raw)
+    assert world.machine("ls", "-q").stdout == "box*\n"
+    assert world.machine("rm", "-f", "box").status == 0
+
+
+# Streams over HTTP
+
+
+def stream(server: ImageServer, images: Images, **fields: str) -> str:
+    """Publish a stream `stable` with the packed image; returns its base URL."""
+    server.add("/streams/43/disk.qcow2.xz", images.xz.read_bytes())
+    server.add("/streams/stable.json", make_metadata_text("43/disk.qcow2.xz", **{**images.hashes, **fields}))
+    return f"{server.url}/streams/"
+
+
+PACKED = "/streams/43/disk.qcow2.xz"
+
+
+def part_of(world: World, images: Images) -> Path:
+    return world.cache / "downloads" / f"{sha256(images.xz)}.part"
+
+
+def test_stream_is_fetched_once_and_cached(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    outcome = world.init("one", "fcos:stable", "--stream-base-url", base)
+    assert outcome.stderr == f"Fetching {base}43/disk.qcow2.xz\nUnpacking 43.20260101.3.0\n"
+    world.init("two", "stable", "--stream-base-url", base)
+    assert server.ranges_of(PACKED) == [None]
+    image = world.inspect("two")["Machine"]["Image"]
+    assert (image["Stream"], image["Release"]) == ("stable", "43.20260101.3.0")
+    assert image["Digest"] == f"sha256:{sha256(images.qcow2)}"
+    assert not list(world.cache.glob("downloads/*.part"))
+
+
+def test_interrupted_download_goes_on_where_it_ended(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    part = part_of(world, images)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(images.xz.read_bytes()[:1_000_000])
+    world.init("box", "stable", "--stream-base-url", base)
+    assert server.ranges_of(PACKED) == ["bytes=1000000-"]
+    assert world.inspect("box")["Machine"]["Image"]["Digest"] == f"sha256:{sha256(images.qcow2)}"
+
+
+def test_server_that_sends_everything_again_is_understood(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    server.documents[PACKED].ranges = False
+    part = part_of(world, images)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(images.xz.read_bytes()[:1_000_000])
+    world.init("box", "stable", "--stream-base-url", base)
+    assert server.ranges_of(PACKED) == ["bytes=1000000-"]
+    assert world.inspect("box")["Machine"]["Image"]["Digest"] == f"sha256:{sha256(images.qcow2)}"
+
+
+def test_whole_part_is_not_fetched_again(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    part = part_of(world, images)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(images.xz.read_bytes())
+    world.init("box", "stable", "--stream-base-url", base)
+    assert server.ranges_of(PACKED) == [f"bytes={len(images.xz.read_bytes())}-"]
+
+
+@pytest.mark.parametrize("size", [1_000_000, 10_000_000])
+def test_part_of_something_else_is_thrown_away(size: int, world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    part = part_of(world, images)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(size))
+    world.init("box", "stable", "--stream-base-url", base)
+    assert server.ranges_of(PACKED) == [f"bytes={size}-", None]
+
+
+def test_plain_url_of_an_image_is_fetched(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.raw.gz", images.gz.read_bytes())
+    world.init("box", url)
+    assert world.inspect("box")["Machine"]["Image"]["Location"] == url
+
+
+def test_image_that_was_cached_from_a_file_is_known_as_the_streams(
+    world: World, images: Images, server: ImageServer
+) -> None:
+    world.init("one", images.xz)
+    world.init("two", "stable", "--stream-base-url", stream(server, images))
+    assert server.ranges_of(PACKED) == []
+    assert world.inspect("two")["Machine"]["Image"]["Stream"] == "stable"
+
+
+def refuse(world: World, line: str, *words: str | Path) -> None:
+    """An init that fails with this one line and leaves nothing."""
+    before = world.files()
+    outcome = world.machine("init", *words, "box")
+    *steps, last = outcome.stderr.splitlines()
+    assert last == f"Error: {line}"
+    assert all(step.startswith(("Fetching ", "Unpacking ", "Verifying ")) for step in steps)
+    assert (outcome.status, outcome.stdout) == (125, "")
+    assert world.files() == before
+    assert not list(world.cache.glob("sha256-*")) + list(world.cache.glob(".new-*"))
+
+
+def test_wrong_hash_of_a_download_keeps_nothing(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images, sha256="0" * 64)
+    refuse(
+        world,
+        f"{base}43/disk.qcow2.xz is not what its metadata promises: sha256 {sha256(images.xz)} instead of {'0' * 64}; "
+        "nothing of it was kept; try again, and if it stays so, do not use it",
+        "--image", "stable", "--stream-base-url", base,
+    )  # fmt: skip
+    assert not list(world.cache.glob("downloads/*.part"))
+
+
+def test_wrong_hash_of_the_content_keeps_nothing(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images, uncompressed_sha256="0" * 64)
+    refuse(
+        world,
+        f"the content of {base}43/disk.qcow2.xz is not what its metadata promises: sha256 {sha256(images.qcow2)} "
+        f"instead of {'0' * 64}",
+        "--image", "stable", "--stream-base-url", base,
+    )  # fmt: skip
+
+
+def test_stream_without_metadata(world: World, server: ImageServer) -> None:
+    refuse(
+        world,
+        f"{server.url}/testing.json answered 404 Not Found",
+        "--image", "testing", "--stream-base-url", server.url,
+    )  # fmt: skip
+
+
+def test_image_that_the_metadata_promises_is_missing(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(server, images)
+    del server.documents[PACKED]
+    refuse(world, f"{base}43/disk.qcow2.xz answered 404 Not Found", "--image", "stable", "--stream-base-url", base)
+
+
+def test_unreachable_url(world: World, server: ImageServer) -> None:
+    url = "http://127.0.0.1:1/disk.qcow2"
+    refuse(world, f"cannot fetch {url}: Connection refused", "--image", url)
+
+
+def test_download_that_is_cut_short_by_the_server(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.qcow2.xz", images.xz.read_bytes()[:-100])
+    refuse(world, f"{url} is cut short: its compressed data has no end", "--image", url)

@@ -1,0 +1,119 @@
+"""An init that is ended in the middle: by ^C, by SIGTERM, by SIGKILL. Nobody ever sees half a machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import COMMAND_S, Images, World
+from tests.integration.http_server import ImageServer
+
+
+def slow(world: World, tool: str, moment: str = "") -> Path:
+    """Make the real `tool` slow to begin (where its words hold `moment`); returns the file that tells of it."""
+    real = (world.bin / tool).readlink()
+    (world.bin / tool).unlink()
+    begun = world.root / f"{tool}.begun"
+    script = world.bin / tool
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in *"{moment}"*) echo x > "{begun}"; /bin/sleep 60;; esac\nexec {real} "$@"\n'
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return begun
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
+    """Signal the whole group, as a terminal does."""
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=COMMAND_S)
+    return process.returncode, stderr
+
+
+def directories(world: World) -> list[str]:
+    return [path.name for path in world.machines.iterdir() if path.is_dir()] if world.machines.exists() else []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("tool", ["ssh-keygen", "qemu-img"])
+def test_interrupted_init_leaves_nothing(tool: str, number: signal.Signals, world: World, images: Images) -> None:
+    begun = slow(world, tool, "create" if tool == "qemu-img" else "")
+    with world.popen("init", "--image", images.qcow2, "box") as process:
+        wait_for(begun.exists, process)
+        status, stderr = end(process, number)
+    assert status == 130
+    assert "Error" not in stderr
+    assert "Traceback" not in stderr
+    assert directories(world) == []
+    assert world.connections == {}
+
+
+def test_interrupted_download_is_kept_for_the_next_init(world: World, images: Images, server: ImageServer) -> None:
+    from tests.integration.test_init import PACKED, part_of, stream
+
+    base = stream(server, images)
+    server.documents[PACKED].stall_after = 1_500_000
+    words = ("init", "--image", "stable", "--stream-base-url", base, "box")
+    with world.popen(*words) as process:
+        wait_for(server.stalled.is_set, process)
+        wait_for(lambda: part_of(world, images).stat().st_size > 0, process)
+        assert end(process, signal.SIGINT)[0] == 130
+    have = part_of(world, images).stat().st_size
+    assert 0 < have <= 1_500_000
+    assert directories(world) == []
+    server.documents[PACKED].stall_after = None
+    outcome = world.machine(*words)
+    assert outcome.status == 0, outcome.stderr
+    assert server.ranges_of(PACKED) == [None, f"bytes={have}-"]
+
+
+def test_killed_init_is_never_seen_and_the_next_one_sweeps(world: World, images: Images) -> None:
+    begun = slow(world, "qemu-img", "create")
+    with world.popen("init", "--image", images.qcow2, "box") as process:
+        wait_for(begun.exists, process)
+        status, _ = end(process, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    (left,) = directories(world)
+    assert left.startswith(".box.")
+    assert world.machine("ls", "-q").stdout == ""
+    assert world.machine("inspect", left).stderr == f"Error: {left}: VM does not exist\n"
+    (world.bin / "qemu-img").unlink()
+    (world.bin / "qemu-img").symlink_to("/usr/bin/qemu-img")
+    world.init("other", images.qcow2)
+    assert directories(world) == ["other"]
+
+
+def test_two_inits_of_one_name_make_one_machine(world: World, images: Images) -> None:
+    words = ("init", "--image", images.qcow2, "box")
+    with world.popen(*words) as first, world.popen(*words) as second:
+        outcomes = [(process.communicate(timeout=COMMAND_S)[1], process.returncode) for process in (first, second)]
+    assert sorted(status for _, status in outcomes) == [0, 125]
+    (line,) = [stderr.splitlines()[-1] for stderr, status in outcomes if status]
+    assert line == 'Error: machine "box" already exists' or line.startswith('Error: system connection "box" already')
+    assert world.machine("ls", "-q").stdout == "box*\n"
+    assert directories(world) == ["box"]
+
+
+def test_many_inits_at_once_reserve_a_port_each(world: World, images: Images) -> None:
+    names = ["one", "two", "three", "four"]
+    processes = [world.popen("init", "--image", images.qcow2, name) for name in names]
+    for process in processes:
+        with process:
+            _, stderr = process.communicate(timeout=COMMAND_S)
+            assert process.returncode == 0, stderr
+    assert len({world.inspect(name)["SSHConfig"]["Port"] for name in names}) == 4
+    assert len(world.connections["Connections"]) == 8

@@ -1,0 +1,249 @@
+"""Our command lines under the real OpenSSH client, against a real sshd on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.ops.ssh_ports import choose
+from machine.ssh import keys
+from machine.ssh.command import (
+    SocketForward,
+    SshTarget,
+    host_key_alias,
+    known_hosts_line,
+    master_argv,
+    session_argv,
+)
+
+WAIT_S = 20
+ODD = "a b%h:c"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sshd:
+    """`directory` has characters that ssh's options take for something else."""
+
+    directory: Path
+    target: SshTarget
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An sshd of the user who runs the tests, with a host key and an authorized key of its own."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "sshd is needed by these tests"
+    directory = tmp_path_factory.mktemp("sshd") / ODD
+    directory.mkdir(mode=0o700)
+    host_public = keys.generate(directory / "host_key", comment="host")
+    authorized = keys.generate(directory / "id_ed25519", comment="user")
+    settings = tmp_path_factory.mktemp("etc")
+    shutil.copy(directory / "host_key", settings / "host_key")
+    (settings / "authorized_keys").write_text(f"{authorized}\n")
+    (directory / "known_hosts").write_text(known_hosts_line("box", host_public))
+    port = choose(())
+    config = settings / "sshd_config"
+    lines = (
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {settings}/host_key",
+        f"AuthorizedKeysFile {settings}/authorized_keys",
+        "StrictModes no",
+        "UsePAM no",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin yes",
+        "PidFile none",
+    )
+    config.write_text("\n".join(lines) + "\n")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with (settings / "log").open("wb") as log:
+        process = subprocess.Popen([program, "-D", "-e", "-f", config], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: listens(port), "sshd")
+        yield Sshd(
+            directory=directory,
+            target=SshTarget(
+                alias=host_key_alias("box"),
+                port=port,
+                username=getpass.getuser(),
+                identity=directory / "id_ed25519",
+                known_hosts=directory / "known_hosts",
+            ),
+        )
+    finally:
+        process.terminate()
+        process.wait(WAIT_S)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: object, what: str) -> None:
+    assert callable(condition)
+    until = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < until, f"no {what} within {WAIT_S} s"
+        time.sleep(0.02)
+
+
+def run(argv: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        timeout=WAIT_S,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [0, 1, 125, 255])
+def test_exit_status_of_the_command_passes_through(status: int, sshd: Sshd) -> None:
+    done = run(session_argv(sshd.target, ["echo", "out;", "exit", str(status)]))
+    assert (done.returncode, done.stdout, done.stderr) == (status, "out\n", "")
+
+
+def test_words_are_joined_and_evaluated_over_there(sshd: Sshd) -> None:
+    done = run(session_argv(sshd.target, ["printf", "'%s|'", "'a  b'", "-c", "$((1+1))"]))
+    assert (done.stdout, done.stderr) == ("a  b|-c|2|", "")
+
+
+def test_other_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    other = keys.generate(tmp_path / "other", comment="x")
+    known = tmp_path / "known_hosts"
+    known.write_text(known_hosts_line("box", other))
+    done = run(session_argv(replace(sshd.target, known_hosts=known), ["echo", "reached"]))
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
+    assert known.read_text() == known_hosts_line("box", other)
+
+
+def test_unknown_host_key_is_refused_and_not_learnt(sshd: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.touch()
+    done = run(session_argv(replace(sshd.target, known_hosts=known), ["echo", "reached"]))
+    assert (done.returncode, done.stdout) == (255, "")
+    assert done.stderr.startswith("No ED25519 host key is known for machine-box")
+    assert known.read_text() == ""
+
+
+def test_other_key_is_refused_without_asking_for_a_password(sshd: Sshd, tmp_path: Path) -> None:
+    keys.generate(tmp_path / "stranger", comment="x")
+    done = run(session_argv(replace(sshd.target, identity=tmp_path / "stranger"), ["echo", "reached"]))
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "Permission denied (publickey)" in done.stderr
+
+
+HOSTILE = """\
+Host *
+  ProxyCommand false
+  Port 1
+  User nobody
+  HostKeyAlias evil
+  RequestTTY force
+  RemoteCommand rm
+"""
+
+
+def test_users_own_configuration_changes_nothing(sshd: Sshd, tmp_path: Path) -> None:
+    home = tmp_path / "hostile"
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    (home / ".ssh" / "config").write_text(HOSTILE)
+    environment = {"HOME": str(home), "SSH_AUTH_SOCK": str(tmp_path / "no-agent")}
+    done = run(session_argv(sshd.target, ["id", "-un"]), **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{getpass.getuser()}\n", "")
+    assert [path.name for path in (home / ".ssh").iterdir()] == ["config"]
+
+
+@contextlib.contextmanager
+def echo_server(path: Path) -> Iterator[None]:
+    """A Unix socket that answers one line with the same line."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.fspath(path))
+    listener.listen()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(connection.recv(1024))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def ask(path: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT_S)
+        connection.connect(os.fspath(path))
+        connection.sendall(b"hello")
+        return connection.recv(1024)
+
+
+@pytest.mark.parametrize("folder", ["plain", ODD])
+def test_master_forwards_both_sockets_once_its_control_socket_is_there(
+    folder: str, sshd: Sshd, short_path: Path
+) -> None:
+    guest, host = short_path / "guest", short_path / folder
+    guest.mkdir()
+    host.mkdir()
+    names = ("podman.sock", "podman-root.sock")
+    forwards = [SocketForward(host=host / name, guest=os.fspath(guest / name)) for name in names]
+    (host / "podman.sock").touch()  # what a master that was killed has left
+    with echo_server(guest / names[0]), echo_server(guest / names[1]):
+        control = host / "ssh.ctl"
+        argv = master_argv(sshd.target, control, forwards)
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as master:
+            try:
+                wait_until(lambda: control.exists() or master.poll() is not None, "control socket")
+                assert master.poll() is None, master.stdout and master.stdout.read()
+                assert [ask(host / name) for name in names] == [b"hello", b"hello"]
+                assert stat.S_IMODE((host / "podman.sock").stat().st_mode) & 0o077 == 0
+            finally:
+                master.terminate()
+            master.wait(WAIT_S)
+        assert not control.exists()
+
+
+def test_master_ends_where_a_socket_cannot_be_made(sshd: Sshd, short_path: Path) -> None:
+    forward = SocketForward(host=short_path / "no" / "such" / "x.sock", guest="/x")
+    done = run(master_argv(sshd.target, short_path / "ssh.ctl", [forward]))
+    assert done.returncode == 255
+    assert "x.sock" in done.stderr
+
+
+def test_key_pair_is_private_without_a_passphrase_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a b" / "id_ed25519"
+    path.parent.mkdir()
+    line = keys.generate(path, comment="machine-box")
+    assert line.split()[0] == "ssh-ed25519"
+    assert line.endswith(" machine-box")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    derived = run(["ssh-keygen", "-y", "-P", "", "-f", os.fspath(path)])
+    assert derived.stdout.split()[:2] == line.split()[:2]
+    before = path.read_bytes()
+    with pytest.raises(MachineError):
+        keys.generate(path, comment="again")
+    assert path.read_bytes() == before

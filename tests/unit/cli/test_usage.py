@@ -1,0 +1,73 @@
+"""Usage errors: one line on stderr and exit status 125, as podman has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from machine.cli import main as cli_main
+from machine.errors import MachineError
+from tests.unit.cli.conftest import Machine
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["lst"], "unrecognized command `machine lst`; did you mean list or ls?; see 'machine --help'"),
+        (["remove"], "unrecognized command `machine remove`; see 'machine --help'"),
+        (["strat"], "unrecognized command `machine strat`; did you mean start?; see 'machine --help'"),
+        (["--nosuch"], "no such option '--nosuch'; see 'machine --help'"),
+        (["init", "--cpu", "2"], "no such option '--cpu'. Did you mean '--cpus'?; see 'machine init --help'"),
+        (["init", "--cpus"], "option '--cpus' requires an argument; see 'machine --help'"),
+        (
+            ["init", "--cpus", "two"],
+            "invalid value for '--cpus': 'two' is not a valid integer; see 'machine init --help'",
+        ),
+        (
+            ["init", "--memory", "1.5"],
+            "invalid value for '-m' / '--memory': '1.5' is not a valid integer; see 'machine init --help'",
+        ),
+        (
+            ["init", "--accel", "warp"],
+            "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
+        ),
+        (["start", "a", "b"], "got unexpected extra argument (b); see 'machine start --help'"),
+        (
+            ["ls", "--format", "xml"],
+            "invalid value for '--format': 'xml' is not one of 'table', 'json'; see 'machine ls --help'",
+        ),
+        (["image", "nosuch"], "no such command 'nosuch'; see 'machine image --help'"),
+    ],
+)
+def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) -> None:
+    outcome = machine(*words)
+    assert outcome.stderr == f"Error: {line}\n"
+    assert (outcome.status, outcome.stdout) == (125, "")
+
+
+@pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image")])
+def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, machine: Machine) -> None:
+    outcome = machine(*words)
+    assert outcome.status == 125
+    assert outcome.stdout + outcome.stderr == (
+        machine(*words, "--help").stdout + f"Error: missing command '{path} COMMAND'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "stderr"),
+    [
+        (MachineError("it failed", details=["why"], hint="do this"), 125, "Error: it failed; do this\n  why\n"),
+        (MachineError("two\nlines"), 125, "Error: two lines\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (IsADirectoryError(21, "Is a directory", "/x"), 125, "Error: /x: Is a directory\n"),
+    ],
+)
+def test_every_end_has_its_status(
+    failure: BaseException, status: int, stderr: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(cli_main.cli, "main", fail)
+    outcome = machine()
+    assert (outcome.status, outcome.stderr) == (status, stderr)

@@ -1,0 +1,61 @@
+"""From a machine to its Ignition config, whole, against golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.ignition.assets import load
+from machine.ignition.provision import hostname, provision, subordinate_ids
+from tests.builders import KEYS, make_config
+
+GOLDEN = Path(__file__).with_name("golden")
+
+CONFIGS = {
+    "default": make_config(),
+    "other-user": make_config("my_box", username="me", uid=501, timezone="UTC"),
+    "rootful": make_config(rootful=True),
+    "uid-in-subordinate-range": make_config(uid=200_000),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_is_the_golden_one(name: str, matches_golden: Callable[[str, Path], None]) -> None:
+    matches_golden(provision(CONFIGS[name], KEYS).to_json(), GOLDEN / f"{name}.ign")
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [("box", "box"), ("my_box", "my-box"), ("Box.1", "Box.1"), ("box_", "box"), ("box-.-", "box")],
+)
+def test_host_name_has_only_what_a_host_name_may_have(name: str, host: str) -> None:
+    assert hostname(name) == host
+
+
+@pytest.mark.parametrize(
+    ("uid", "line"),
+    [
+        (1000, "me:100000:1000000\n"),
+        (99_999, "me:100000:1000000\n"),
+        (100_000, "me:100001:1000000\n"),
+        (501_234, "me:501235:1000000\n"),
+        (1_099_999, "me:1100000:1000000\n"),
+        (1_100_000, "me:100000:1000000\n"),
+    ],
+)
+def test_subordinate_range_never_holds_the_user(uid: int, line: str) -> None:
+    assert subordinate_ids("me", uid) == line
+
+
+def test_asset_has_its_values_in_place() -> None:
+    text = load("files/podman-docker.conf", api_socket="/run/x.sock")
+    assert "/run/x.sock" in text
+    assert "@API_SOCKET@" not in text
+
+
+def test_asset_that_is_not_there_is_an_error() -> None:
+    with pytest.raises((MachineError, FileNotFoundError)):
+        load("files/nosuch")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.image.build import (
+    BuildRequest,
+    Steps,
+    build_image,
+    build_lock,
+    forget_machine_id,
+    mmdebstrap_argv,
+    recipe_key,
+    telling_line,
+    work_folder,
+)
+from machine.image.build_host import HostFacts
+from machine.image.build_publish import PUBLIC_KEY, RECORD, Build, BuiltFile, build_record, publish
+from machine.image.build_recipe import load_plan
+from machine.model.arch import Arch
+from machine.report import SilentReporter
+
+RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
+FACTS = HostFacts(system="Linux", arch="x86_64", is_root=True)
+
+
+class Recorder(SilentReporter):
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def make_request(folder: Path) -> BuildRequest:
+    return BuildRequest(
+        arch=Arch.X86_64, suite="trixie", recipe=RECIPE, output=folder / "streams", keys=folder / "keys"
+    )
+
+
+def test_unchanged_recipe_returns_the_published_build(tmp_path: Path) -> None:
+    request = make_request(tmp_path)
+    key = recipe_key(RECIPE, Arch.X86_64, "trixie")
+    files = {kind: BuiltFile(name=kind, sha256="00") for kind in ("disk", "kernel", "initramfs")}
+    build = Build(release="trixie.aa", arch=Arch.X86_64, recipe_key=key, **files)
+    staged = request.output / ".build-x" / "publish"
+    staged.mkdir(parents=True)
+    request.keys.mkdir()
+    (request.keys / PUBLIC_KEY).write_bytes(b"public")
+    for kind in files:
+        (staged / kind).touch()
+        (staged / f"{kind}.sig").touch()
+    (staged / RECORD).write_text(build_record(build))
+    publish(build, staged, request.output, request.keys)
+
+    result = build_image(request, SilentReporter())
+
+    assert (result.reused, result.release) == (True, "trixie.aa")
+    assert result.stream == request.output / "boot2podman.json"
+    assert result.disk == request.output / "builds/trixie.aa/x86_64/disk"
+
+
+def test_mmdebstrap_quotes_the_recipe_for_its_hooks() -> None:
+    plan = load_plan(RECIPE, Arch.AARCH64, "trixie")
+    argv = [os.fspath(word) for word in mmdebstrap_argv(plan, Path("/my recipe"), Path("/w/root.tar"))]
+    assert "--architectures=arm64" in argv
+    assert "--dpkgopt=/my recipe/dpkg.cfg" in argv
+    assert "upload '/my recipe/customize' /tmp/customize" in argv
+    assert argv[-2:] == ["trixie", "/w/root.tar"]
+
+
+def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:
+    report = Recorder()
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        release = threading.Timer(0.2, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        release.start()
+        with build_lock(tmp_path, report):
+            pass
+        release.join()
+    assert report.notices == [f"another build is running in {tmp_path}: waiting for it"]
+
+
+def test_failed_build_leaves_neither_work_nor_scratch(tmp_path: Path) -> None:
+    output, scratch_base = tmp_path / "output", tmp_path / "scratch"
+    output.mkdir()
+    scratch_base.mkdir()
+
+    def build_in(work: Path, scratch: Path) -> None:
+        (work / "root").mkdir()
+        assert scratch.is_dir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), work_folder(output, scratch_base, FACTS) as folders:
+        build_in(*folders)
+    assert [*output.iterdir(), *scratch_base.iterdir()] == []
+
+
+def test_next_boot_is_the_first_one(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/machine-id").touch(mode=0o400)
+    forget_machine_id(tmp_path)
+    assert (tmp_path / "etc/machine-id").read_text() == "uninitialized\n"
+
+
+def test_failed_step_names_itself_its_reason_and_the_log(tmp_path: Path) -> None:
+    log_file = tmp_path / "build.log"
+    steps = Steps(log_file=log_file, work=tmp_path, scratch=tmp_path, facts=FACTS, report=SilentReporter())
+    steps.begin("installing")
+    with pytest.raises(MachineError) as caught:
+        steps.run(["sh", "-c", "echo 'E: no such package'; echo bye; exit 3"])
+    assert caught.value.line == (
+        f"building the image failed (installing): E: no such package; the whole log is {log_file}"
+    )
+    assert "bye" in caught.value.details
+    assert log_file.read_text() == "\n== installing\nE: no such package\nbye\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "telling"),
+    [
+        ([], None),
+        (["one", "two"], "two"),
+        (["E: no package x", "I: cleaning", "E: mmdebstrap failed to run"], "E: no package x"),
+        (["E: mmdebstrap failed to run", "bye"], "E: mmdebstrap failed to run"),
+    ],
+)  # fmt: skip
+def test_telling_line_is_the_reason_not_the_echo(lines: list[str], telling: str | None) -> None:
+    assert telling_line(lines) == telling

@@ -1,0 +1,55 @@
+"""What a person can type after --image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from machine.errors import BadInputError
+from machine.image.reference import FileReference, Reference, StreamReference, UrlReference, parse_reference
+
+CHOICES = "choose one of: fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "shown"),
+    [
+        ("fcos:stable", StreamReference(stream="stable", local=False), "fcos:stable"),
+        ("testing", StreamReference(stream="testing", local=False), "fcos:testing"),
+        ("next", StreamReference(stream="next", local=False), "fcos:next"),
+        ("boot2podman", StreamReference(stream="boot2podman", local=True), "boot2podman"),
+        ("./stable", FileReference(path=Path("stable")), "stable"),
+        ("disk.raw", FileReference(path=Path("disk.raw")), "disk.raw"),
+        ("/a b:c/d", FileReference(path=Path("/a b:c/d")), "/a b:c/d"),
+        ("http://h/x", UrlReference(url="http://h/x"), "http://h/x"),
+        ("https://h/x", UrlReference(url="https://h/x"), "https://h/x"),
+    ],
+)
+def test_reference_and_how_it_is_shown(text: str, reference: Reference, shown: str) -> None:
+    assert parse_reference(text) == reference
+    assert str(reference) == shown
+
+
+def test_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse_reference("~/disk.raw") == FileReference(path=Path("/home/me/disk.raw"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("fcos:rawhide", 'unknown stream "rawhide"; choose one of: stable, testing, next'),
+        ("fcos:", 'unknown stream ""; choose one of: stable, testing, next'),
+        ("ftp://h/x", f'images of kind "ftp://" cannot be fetched; {CHOICES}'),
+        ("docker://quay.io/x", f'images of kind "docker://" cannot be fetched; {CHOICES}'),
+        ("ubuntu", f'unknown image "ubuntu"; {CHOICES}'),
+        ("http:x", f'unknown image "http:x"; {CHOICES}'),
+        ("http://", f'"http://" is not a URL that can be fetched; {CHOICES}'),
+        ("http://[half/x", f'"http://[half/x" is not a URL that can be fetched; {CHOICES}'),
+    ],
+)
+def test_what_cannot_be_an_image_is_told_with_what_can(text: str, line: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse_reference(text)
+    assert caught.value.line == line

@@ -1,0 +1,130 @@
+"""Stream metadata, as Fedora CoreOS publishes it and as it may come damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.errors import MachineError, NotFoundError
+from machine.image.reference import StreamReference
+from machine.image.streams import Artifact, find_artifact, metadata_url, parse_artifact
+from machine.model.arch import Arch
+from tests.builders import DIGEST, make_metadata, make_metadata_text
+
+URL = "https://mirror.example/streams/stable.json"
+LOCAL = StreamReference(stream="boot2podman", local=True)
+
+
+def test_every_field_of_the_image_is_read() -> None:
+    text = make_metadata_text(
+        "https://elsewhere.example/box.qcow2.xz",
+        sha256=DIGEST.upper(),
+        uncompressed_sha256=DIGEST.upper(),
+        signature="https://elsewhere.example/box.qcow2.xz.sig",
+    )
+    assert parse_artifact(text, URL, Arch.X86_64) == Artifact(
+        location="https://elsewhere.example/box.qcow2.xz",
+        sha256=DIGEST,
+        uncompressed_sha256=DIGEST,
+        signature="https://elsewhere.example/box.qcow2.xz.sig",
+        stream="stable",
+        release="43.20260101.3.0",
+    )
+
+
+def test_relative_locations_are_beside_the_metadata() -> None:
+    artifact = parse_artifact(make_metadata_text("43/box.qcow2.xz", signature="43/box.sig"), URL, Arch.X86_64)
+    assert artifact.location == "https://mirror.example/streams/43/box.qcow2.xz"
+    assert artifact.signature == "https://mirror.example/streams/43/box.sig"
+
+
+def test_image_without_an_uncompressed_hash_or_signature_is_accepted() -> None:
+    document = make_metadata()
+    disk = disk_of(document)
+    del disk["uncompressed-sha256"]
+    artifact = parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
+    assert (artifact.uncompressed_sha256, artifact.signature) == ("", "")
+
+
+def disk_of(document: dict[str, Any]) -> dict[str, Any]:
+    disk: dict[str, Any] = document["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    return disk
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b"null", b'{"stream": "stable"}', b'{"architectures": {}}'])
+def test_what_is_no_metadata_is_told_by_its_url(text: bytes) -> None:
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(text, URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} is not stream metadata"
+
+
+def test_missing_architecture_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(make_metadata_text(arch="s390x"), URL, Arch.AARCH64)
+    assert caught.value.line == "stream stable has no image for aarch64; its architectures are: s390x"
+
+
+def test_stream_without_an_image_for_qemu_is_told() -> None:
+    document = make_metadata()
+    document["architectures"]["x86_64"]["artifacts"] = {"metal": {}}
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
+
+
+@pytest.mark.parametrize("sha256", ["", "0" * 63, "../../../../etc/passwd", "g" * 64])
+@pytest.mark.parametrize("key", ["sha256", "uncompressed-sha256"])
+def test_hash_that_is_none_is_refused_rather_than_not_checked(key: str, sha256: str) -> None:
+    document = make_metadata()
+    disk_of(document)[key] = sha256
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
+
+
+LEAF: st.SearchStrategy[object] = st.none() | st.integers() | st.text() | st.lists(st.integers(), max_size=2)
+
+
+@given(
+    depth=st.integers(min_value=0, max_value=7),
+    field=st.sampled_from(["location", "sha256", "uncompressed-sha256", "signature"]),
+    value=LEAF,
+)
+def test_metadata_with_anything_at_any_depth_is_read_or_refused(depth: int, field: str, value: object) -> None:
+    document = make_metadata()
+    node = document
+    path = ["architectures", "x86_64", "artifacts", "qemu", "formats", "qcow2.xz", "disk", field]
+    for key in path[:depth]:
+        node = node[key]
+    node[path[depth]] = value
+    try:
+        told = parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64).location
+    except MachineError as error:
+        told = error.line
+    assert isinstance(told, str)
+
+
+def test_base_url_may_end_with_a_slash() -> None:
+    assert (
+        metadata_url(StreamReference(stream="next", local=False), "http://h/streams/") == "http://h/streams/next.json"
+    )
+
+
+def test_local_stream_that_was_never_built_is_told_with_the_way_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        find_artifact(LOCAL, Arch.X86_64, local=tmp_path, base_url=None)
+    assert caught.value.line == "there is no boot2podman image on this host; build one with: machine image build"
+
+
+def test_local_stream_is_read_from_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder #1"
+    folder.mkdir()
+    (folder / "boot2podman.json").write_bytes(make_metadata_text(stream="boot2podman"))
+    artifact = find_artifact(LOCAL, Arch.X86_64, local=folder, base_url=None)
+    assert artifact.location == (folder / "box.qcow2.xz").as_uri()
+    assert artifact.stream == "boot2podman"

@@ -1,0 +1,102 @@
+"""What `machine init` takes and what it refuses before it touches anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from machine.errors import BadInputError, MachineError
+from machine.model.arch import Arch
+from machine.model.config import Resources
+from machine.model.host import Host
+from machine.ops.init import InitRequest, check_resources, guest_arch, guest_uid, resolve_timezone
+from tests.builders import make_host
+
+HOST = make_host(cpus=4, memory_mib=8192)
+
+
+@pytest.mark.parametrize(
+    ("asked", "host", "resources"),
+    [
+        ({}, HOST, Resources(cpus=2, memory_mib=2048, disk_gib=100)),
+        ({}, make_host(cpus=1), Resources(cpus=1, memory_mib=2048, disk_gib=100)),
+        (
+            {"cpus": 4, "memory_mib": 8192, "disk_gib": 1},
+            HOST,
+            Resources(cpus=4, memory_mib=8192, disk_gib=1),
+        ),
+        ({"cpus": 1, "memory_mib": 512}, HOST, Resources(cpus=1, memory_mib=512, disk_gib=100)),
+    ],
+)
+def test_resources_are_what_was_asked_for_or_the_defaults(
+    asked: dict[str, int], host: Host, resources: Resources
+) -> None:
+    assert check_resources(InitRequest(name="box", **asked), host) == resources  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"cpus": 5}, "requested number of CPUs (5) greater than number of host CPUs (4)"),
+        ({"cpus": 0}, "requested number of CPUs (0) must be at least 1"),
+        ({"cpus": -2}, "requested number of CPUs (-2) must be at least 1"),
+        ({"memory_mib": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
+        ({"memory_mib": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
+        ({"disk_gib": 0}, "requested disk size (0 GB) must be at least 1 GB"),
+    ],
+)
+def test_resources_that_cannot_be_had(asked: dict[str, int], line: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        check_resources(InitRequest(name="box", **asked), HOST)  # type: ignore[arg-type]
+    assert caught.value.line == line
+
+
+def test_default_memory_is_refused_on_a_host_that_has_less() -> None:
+    with pytest.raises(BadInputError, match=r"requested amount of memory \(2048 MB\) greater than total"):
+        check_resources(InitRequest(name="box"), make_host(memory_mib=1024))
+
+
+def test_guest_has_the_architecture_of_the_host() -> None:
+    assert guest_arch(make_host(machine="arm64")) is Arch.AARCH64
+    with pytest.raises(MachineError, match="there are no guests of this host's architecture, riscv64"):
+        guest_arch(make_host(machine="riscv64"))
+
+
+def test_user_in_the_guest_has_the_id_of_the_one_on_the_host() -> None:
+    assert guest_uid(501) == 501
+    assert guest_uid(0) == 1000
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Stockholm", "America/Argentina/Buenos_Aires", "Etc/GMT+5"])
+def test_named_timezone_is_taken(name: str) -> None:
+    assert resolve_timezone(name, {}) == name
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/shadow", "/etc/passwd", "Europe/", "a b", "Europe//Rome", "x\ny"])
+def test_what_is_no_timezone_is_refused(name: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        resolve_timezone(name, {})
+    assert caught.value.line == f'invalid timezone "{name}"; give a name like "Europe/Stockholm", or "local"'
+
+
+@pytest.mark.parametrize(
+    ("tz", "link", "name"),
+    [
+        ("", "/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"),
+        ("", "/var/db/timezone/zoneinfo/Europe/Rome", "Europe/Rome"),
+        ("Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
+        (":Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
+        ("<+03>-3", "/usr/share/zoneinfo/Europe/Rome", "UTC"),
+        ("", "/etc/my-own-zone", "UTC"),
+    ],
+)
+def test_local_timezone_is_the_hosts(tz: str, link: str, name: str, tmp_path: Path) -> None:
+    localtime = tmp_path / "localtime"
+    localtime.symlink_to(link)
+    assert resolve_timezone("local", {"TZ": tz}, localtime) == name
+
+
+def test_local_timezone_without_a_name_is_utc(tmp_path: Path) -> None:
+    (tmp_path / "localtime").touch()
+    assert resolve_timezone("local", {}, tmp_path / "localtime") == "UTC"

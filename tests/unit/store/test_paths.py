@@ -1,0 +1,117 @@
+"""Where everything lies: the roots, the short runtime directory, and directories that are this user's alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.model.host import HostOS
+from machine.store.paths import find_roots, make_private, short_runtime_directory
+from tests.builders import make_roots
+
+# "/NAME/" and "ssh.ctl" with OpenSSH's 17 characters of a temporary name.
+BELOW = 1 + 30 + 1 + 7 + 17
+
+
+def test_machine_home_moves_every_directory() -> None:
+    roots = find_roots({"MACHINE_HOME": "/m"}, HostOS.LINUX, 1000)
+    assert roots == make_roots(Path("/m"))
+
+
+def test_relative_machine_home_is_below_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_roots({"MACHINE_HOME": "m"}, HostOS.LINUX, 1000).data == tmp_path / "m" / "data"
+
+
+def test_linux_sockets_go_to_the_session_directory() -> None:
+    roots = find_roots({"XDG_RUNTIME_DIR": "/run/user/7"}, HostOS.LINUX, 7)
+    assert roots.runtime == Path("/run/user/7/boot2podman")
+
+
+def test_linux_without_a_session_has_a_directory_of_its_own_in_tmp() -> None:
+    assert find_roots({}, HostOS.LINUX, 4_000_000_000).runtime == Path("/tmp/b2p-4000000000")
+
+
+def test_macos_sockets_go_below_tmpdir_where_they_fit() -> None:
+    assert find_roots({"TMPDIR": "/t"}, HostOS.MACOS, 501).runtime == Path("/t/boot2podman")
+    long = f"/var/folders/{'x' * 40}/T/"
+    assert find_roots({"TMPDIR": long}, HostOS.MACOS, 501).runtime.parent == Path("/tmp/b2p-501")
+
+
+@pytest.mark.parametrize(("host_os", "limit"), [(HostOS.LINUX, 107), (HostOS.MACOS, 103)])
+def test_runtime_directory_is_replaced_exactly_where_a_socket_would_be_too_long(host_os: HostOS, limit: int) -> None:
+    fits = Path("/" + "d" * (limit - BELOW - 1))
+    too_long = Path("/" + "d" * (limit - BELOW))
+    digest = hashlib.sha256(os.fsencode(too_long)).hexdigest()[:8]
+    assert short_runtime_directory(fits, host_os, 1000) == fits
+    assert short_runtime_directory(too_long, host_os, 1000) == Path(f"/tmp/b2p-1000/{digest}")
+
+
+def test_length_of_a_path_is_counted_in_bytes() -> None:
+    wanted = Path("/" + "é" * 40)
+    assert short_runtime_directory(wanted, HostOS.LINUX, 1000) != wanted
+
+
+def test_longest_sockets_of_a_replaced_directory_fit() -> None:
+    directory = short_runtime_directory(Path("/" + "d" * 200), HostOS.MACOS, 4_294_967_294)
+    assert len(os.fsencode(directory)) + BELOW <= HostOS.MACOS.socket_path_limit
+
+
+def test_private_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    made = make_private(tmp_path / "a" / "b")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (made.parent, made)] == [0o700, 0o700]
+
+
+def test_directory_that_others_can_read_becomes_private(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir(mode=0o755)
+    path.chmod(0o755)
+    make_private(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_parents_that_exist_keep_their_mode(tmp_path: Path) -> None:
+    parent = tmp_path / "shared"
+    parent.mkdir()
+    parent.chmod(0o755)
+    make_private(parent / "mine")
+    assert stat.S_IMODE(parent.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("target_exists", [True, False])
+def test_link_in_place_of_a_private_directory_is_refused(tmp_path: Path, target_exists: bool) -> None:
+    target = tmp_path / "elsewhere"
+    if target_exists:
+        target.mkdir()
+    link = tmp_path / "run"
+    link.symlink_to(target)
+    with pytest.raises(MachineError) as caught:
+        make_private(link)
+    assert caught.value.line == (
+        f"{link} is not a directory of your own; remove it or set MACHINE_HOME to another place"
+    )
+
+
+def test_file_in_place_of_a_private_directory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.touch()
+    with pytest.raises(MachineError, match="is not a directory of your own"):
+        make_private(path)
+
+
+def test_file_in_place_of_a_parent_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(MachineError) as caught:
+        make_private(tmp_path / "home" / "run")
+    assert str(tmp_path / "home") in caught.value.line
+
+
+def test_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(MachineError, match="is not a directory of your own"):
+        make_private(tmp_path)

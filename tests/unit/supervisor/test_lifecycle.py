@@ -1,0 +1,240 @@
+"""What a supervisor does when something happens, as a table: (state, event) -> (state, actions)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from machine.model.state import MachineState, State
+from machine.supervisor.lifecycle import (
+    ADOPTED,
+    Action,
+    Announce,
+    ApiAnswered,
+    ApiFailed,
+    Connect,
+    DeadlinePassed,
+    Disconnect,
+    Event,
+    Fail,
+    Finish,
+    GuestFailed,
+    GuestReady,
+    GuestReset,
+    Life,
+    MasterLost,
+    MasterUp,
+    Paused,
+    Phase,
+    PowerDown,
+    ProbeApi,
+    QemuExited,
+    QemuUp,
+    Refuse,
+    Resumed,
+    StopRequested,
+    step,
+)
+
+LAUNCH = Life()
+BOOT = Life(phase=Phase.BOOT)
+SSH = Life(phase=Phase.SSH)
+API = Life(phase=Phase.API)
+UP = Life(phase=Phase.UP, announced=True, awaited=False)
+REBOOT = replace(UP, phase=Phase.BOOT, reason="the guest is rebooting")
+LOST = replace(UP, phase=Phase.SSH, failures=1, reason="SSH connection lost: eof")
+BACK = replace(UP, phase=Phase.API)
+STOPPING = replace(UP, stopping=True)
+
+READY = GuestReady(boot_id="b")
+EOF_ = MasterLost(reason="eof")
+NOTHING: tuple[Action, ...] = ()
+
+TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
+    "qemu greets": (LAUNCH, QemuUp(), BOOT, NOTHING),
+    "guest is ready": (BOOT, READY, SSH, (Connect(after_s=0),)),
+    "guest is ready before the greeting is seen": (LAUNCH, READY, SSH, (Connect(after_s=0),)),
+    "greeting is seen after the guest was ready": (SSH, QemuUp(), SSH, NOTHING),
+    "master forwards": (SSH, MasterUp(), API, (ProbeApi(after_s=0),)),
+    "api answers": (API, ApiAnswered(), UP, (Announce(),)),
+    "api does not answer yet": (
+        API,
+        ApiFailed(reason="closed"),
+        replace(API, reason="Podman API: closed"),
+        (ProbeApi(after_s=0.5),),
+    ),
+    "late answer of the api does not count": (SSH, ApiAnswered(), SSH, NOTHING),
+    "late failure of the api does not count": (UP, ApiFailed(reason="x"), UP, NOTHING),
+    # A failure before the machine has been up ends it.
+    "guest fails in a start": (BOOT, GuestFailed(cause="panic"), BOOT, (Fail(cause="panic"),)),
+    "qemu dies in a start": (LAUNCH, QemuExited(cause="no disk"), LAUNCH, (Fail(cause="no disk"),)),
+    "guest powers itself off in a start": (
+        BOOT,
+        QemuExited(cause=""),
+        BOOT,
+        (Fail(cause="the guest powered itself off"),),
+    ),
+    "deadline of the phase": (
+        BOOT,
+        DeadlinePassed(phase=Phase.BOOT),
+        BOOT,
+        (Fail(cause="timed out waiting for the guest to boot"),),
+    ),
+    "deadline tells the last reason": (
+        replace(SSH, reason="SSH connection lost: refused"),
+        DeadlinePassed(phase=Phase.SSH),
+        replace(SSH, reason="SSH connection lost: refused"),
+        (Fail(cause="timed out waiting for the guest's SSH server (last: SSH connection lost: refused)"),),
+    ),
+    "deadline of an earlier phase": (SSH, DeadlinePassed(phase=Phase.BOOT), SSH, NOTHING),
+    # After that, it is degraded until it is up again.
+    "guest fails after it has been up": (
+        REBOOT,
+        GuestFailed(cause="panic"),
+        replace(REBOOT, reason="panic"),
+        NOTHING,
+    ),
+    "guest powers itself off": (UP, QemuExited(cause=""), UP, (Disconnect(), Finish())),
+    "qemu crashes after it has been up": (UP, QemuExited(cause="signal 11"), UP, (Disconnect(), Finish())),
+    "deadline after it has been up": (LOST, DeadlinePassed(phase=Phase.SSH), LOST, NOTHING),
+    # Reboot
+    "guest resets": (UP, GuestReset(), REBOOT, (Disconnect(),)),
+    "guest resets while the master is being retried": (LOST, GuestReset(), REBOOT, (Disconnect(),)),
+    "master ends while the guest boots": (REBOOT, EOF_, REBOOT, NOTHING),
+    "guest is ready again": (REBOOT, READY, replace(REBOOT, phase=Phase.SSH), (Connect(after_s=0),)),
+    "api answers again": (BACK, ApiAnswered(), UP, NOTHING),
+    # The master
+    "master is lost while up": (UP, EOF_, LOST, (Connect(after_s=0.5),)),
+    "master is lost while the api is awaited": (
+        API,
+        EOF_,
+        replace(SSH, failures=1, reason=LOST.reason),
+        (Connect(after_s=0.5),),
+    ),
+    # Adopting
+    "adopted guest is reached": (
+        ADOPTED,
+        MasterUp(),
+        replace(ADOPTED, phase=Phase.API),
+        (ProbeApi(after_s=0),),
+    ),
+    "adopted guest answers": (replace(ADOPTED, phase=Phase.API), ApiAnswered(), UP, (Announce(),)),
+    "adopted guest does not answer: it is kept": (
+        ADOPTED,
+        DeadlinePassed(phase=Phase.SSH),
+        replace(ADOPTED, awaited=False),
+        (Refuse(cause="timed out waiting for the guest's SSH server (last: the supervisor had ended)"),),
+    ),
+    "greeting of an adopted guest's qemu changes nothing": (ADOPTED, QemuUp(), ADOPTED, NOTHING),
+    # Pause
+    "paused": (UP, Paused(), replace(UP, paused=True), NOTHING),
+    "resumed": (replace(UP, paused=True), Resumed(), UP, NOTHING),
+    # Stop
+    "stop": (UP, StopRequested(), STOPPING, (PowerDown(at_once=False),)),
+    "stop during start": (BOOT, StopRequested(), replace(BOOT, stopping=True), (PowerDown(at_once=False),)),
+    "plug is pulled": (UP, StopRequested(at_once=True), STOPPING, (PowerDown(at_once=True),)),
+    "stop is asked for twice": (STOPPING, StopRequested(), STOPPING, NOTHING),
+    "plug is pulled during a stop": (STOPPING, StopRequested(at_once=True), STOPPING, (PowerDown(at_once=True),)),
+    "stopped": (STOPPING, QemuExited(cause=""), STOPPING, (Disconnect(), Finish())),
+    "stopped during start": (
+        replace(BOOT, stopping=True),
+        QemuExited(cause=""),
+        replace(BOOT, stopping=True),
+        (Disconnect(), Finish()),
+    ),
+    "qemu had to be killed in a stop": (STOPPING, QemuExited(cause="signal 9"), STOPPING, (Disconnect(), Finish())),
+}
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_step(what: str) -> None:
+    life, event, after, actions = TABLE[what]
+    assert step(life, event) == (after, actions)
+
+
+def test_lost_masters_are_retried_more_and_more_slowly() -> None:
+    life, waits = UP, []
+    for _ in range(7):
+        life, actions = step(life, EOF_)
+        (connect,) = actions
+        assert isinstance(connect, Connect)
+        waits.append(connect.after_s)
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_api_that_answers_ends_the_back_off() -> None:
+    life = replace(UP, phase=Phase.API, failures=5, reason="x")
+    life, _ = step(life, ApiAnswered())
+    _, actions = step(life, EOF_)
+    assert actions == (Connect(after_s=0.5),)
+
+
+EVENTS: tuple[Event, ...] = (
+    QemuUp(),
+    READY,
+    GuestReset(),
+    GuestFailed(cause="c"),
+    MasterUp(),
+    EOF_,
+    ApiAnswered(),
+    ApiFailed(reason="r"),
+    *(DeadlinePassed(phase=phase) for phase in Phase),
+    Paused(),
+    Resumed(),
+    StopRequested(),
+    QemuExited(cause=""),
+)
+
+
+def test_list_of_events_is_complete() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_stop_is_disturbed_by_nothing_but_its_end(event: Event) -> None:
+    life, actions = step(STOPPING, event)
+    assert life == STOPPING
+    assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited) else ())
+
+
+def test_success_is_announced_once_and_failure_only_before_it() -> None:
+    """In every history of three events between the first connection and the first answer."""
+    for history in product(EVENTS, repeat=3):
+        life, announced = Life(phase=Phase.SSH), False
+        for event in (MasterUp(), *history, ApiAnswered()):
+            before = life
+            life, actions = step(life, event)
+            kinds = [type(action) for action in actions]
+            assert not (announced and (Announce in kinds or Fail in kinds)), history
+            assert Refuse not in kinds, history
+            assert Finish not in kinds or before.announced or before.stopping, history
+            announced = announced or Announce in kinds
+
+
+@pytest.mark.parametrize(
+    ("life", "state"),
+    [
+        (LAUNCH, MachineState(state=State.STARTING)),
+        (API, MachineState(state=State.STARTING)),
+        (UP, MachineState(state=State.RUNNING)),
+        (REBOOT, MachineState(state=State.DEGRADED, reason="the guest is rebooting")),
+        (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
+        (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
+        (replace(UP, paused=True), MachineState(state=State.PAUSED)),
+        (replace(BOOT, stopping=True), MachineState(state=State.STOPPING)),
+        (replace(UP, paused=True, stopping=True), MachineState(state=State.STOPPING)),
+    ],
+)
+def test_state_that_others_see(life: Life, state: MachineState) -> None:
+    assert life.state == state
+
+
+@pytest.mark.parametrize(
+    ("phase", "hardware", "emulated"),
+    [(Phase.LAUNCH, 30, 30), (Phase.BOOT, 120, 1200), (Phase.SSH, 30, 300), (Phase.API, 60, 600)],
+)
+def test_deadlines_give_an_emulated_guest_ten_times_as_long(phase: Phase, hardware: float, emulated: float) -> None:
+    assert (phase.deadline_s(1), phase.deadline_s(10)) == (hardware, emulated)

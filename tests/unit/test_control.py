@@ -1,0 +1,58 @@
+"""The lines by which commands and supervisors speak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine import control
+from machine.errors import GuestError, MachineError
+from machine.report import SilentReporter
+
+
+class Story(SilentReporter):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.heard.append(f"step {text}")
+
+    def notice(self, text: str) -> None:
+        self.heard.append(f"notice {text}")
+
+
+def test_steps_and_notices_are_passed_on_until_the_answer() -> None:
+    lines: list[dict[str, Any]] = [
+        {"step": "a"},
+        {"notice": "b"},
+        {"unknown": 1},
+        {"ok": {"ending": "quit"}},
+        {"step": "never read"},
+    ]
+    story = Story()
+    assert control.follow([control.encode(line) for line in lines], story) == {"ending": "quit"}
+    assert story.heard == ["step a", "notice b"]
+
+
+def test_story_without_an_end_has_no_answer() -> None:
+    assert control.follow([control.encode({"step": "a"})], Story()) is None
+
+
+def test_error_comes_over_with_all_that_it_says() -> None:
+    told = MachineError("it failed", details=["one", "two"], hint="do this")
+    with pytest.raises(GuestError) as caught:
+        control.follow([control.encode_error(told)], Story())
+    assert (caught.value.line, caught.value.details) == ("it failed; do this", ("one", "two"))
+
+
+def test_every_message_is_one_line() -> None:
+    line = control.encode({"step": "two\nlines"})
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"step": "two\nlines"}
+
+
+def test_socket_where_nobody_listens_has_no_state(tmp_path: Path) -> None:
+    assert control.query_state(tmp_path / "control.sock") is None
