@@ -74,6 +74,8 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
         raise MachineError(f'unable to start "{name}": already running')
     config = records.load(roots, name)
     host = current_host()
+    for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
+        leftover.unlink(missing_ok=True)
     acceleration = launch.accelerate(config, host, os.environ)
     if acceleration.notice:
         starting.notice(acceleration.notice)

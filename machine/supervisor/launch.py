@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Accel
     """
     paths = roots.machine(config.name)
     binary = find_qemu(config.arch, host.os)
+    if shutil.which("ssh") is None:
+        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     firmware = find_firmware(config.arch) if BOARDS[config.arch].needs_uefi else None
     _check_disk(config, paths, roots)
     if firmware:

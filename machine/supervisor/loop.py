@@ -178,11 +178,12 @@ class Supervisor:
     async def _greet(self, client: QMPClient) -> None:
         """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
         while True:
-            try:
-                async with asyncio.timeout(_QMP_GREETING_S):
-                    return await client.connect(os.fspath(self._paths.qmp_socket))
-            except (QMPError, OSError, TimeoutError) as error:
-                log.debug("QMP: %s", error)
+            if self._paths.qmp_socket.exists():
+                try:
+                    async with asyncio.timeout(_QMP_GREETING_S):
+                        return await client.connect(os.fspath(self._paths.qmp_socket))
+                except (QMPError, OSError, TimeoutError) as error:
+                    log.debug("QMP: %s", error)
             await asyncio.sleep(_QMP_RETRY_S)
 
     async def _read_events(self, listener: EventListener) -> None:
