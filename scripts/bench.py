@@ -32,6 +32,8 @@ class Bench:
         (self.home / "data").mkdir(parents=True)
         (self.home / "data" / "streams").symlink_to(cache / "data" / "streams")
         (root / "containers.conf").touch()
+        (root / "docker").mkdir()
+        (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
         self.environment = {
             **os.environ,
             "MACHINE_HOME": str(self.home),

@@ -43,13 +43,16 @@ def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def world_environment(root: Path) -> dict[str, str]:
     """The variables that lead every program of a test into `root`."""
     (root / "containers.conf").touch()
+    docker = root / "docker"
+    docker.mkdir(exist_ok=True)
+    (docker / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
     return {
         "HOME": str(root / "home"),
         "MACHINE_HOME": str(root / "m"),
         "XDG_CONFIG_HOME": str(root / "home" / ".config"),
         "CONTAINERS_CONF": str(root / "containers.conf"),
         "PODMAN_CONNECTIONS_CONF": str(root / "podman-connections.json"),
-        "DOCKER_CONFIG": str(root / "docker"),
+        "DOCKER_CONFIG": str(docker),
         "COLUMNS": "80",
         "NO_COLOR": "1",
     }

@@ -270,9 +270,6 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path) -> list[str | o
         "--mode", "auto",
         "--variant", "minbase",
         "--format", "tar",
-        # It would empty /etc/machine-id, and systemd applies presets only where that file says `uninitialized`;
-        # `customize` removes what else the step would.
-        "--skip=cleanup/reproducible",
         f"--architectures={plan.arch.debian}",
         f"--components={','.join(plan.components)}",
         f"--include={','.join(plan.packages)}",
