@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine.qemu.shutdown import listener_pid
+from machine.sockets import listener_pid
 
 REPEAT = 7
 MACHINE = os.fspath(Path(sys.executable).with_name("machine"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from machine.model.state import STOPPED, MachineState, State
 from machine.store import lock
 from machine.store.paths import MachinePaths
@@ -16,27 +14,14 @@ def machine_state(paths: MachinePaths) -> MachineState:
     """One non-blocking probe where nothing runs, one question to the supervisor where something does."""
     if not lock.is_held(paths.lock):
         return STOPPED
-    from machine import control  # not for `ls` of machines that are stopped
+    from machine import control, sockets  # not for `ls` of machines that are stopped
 
     state = control.query_state(paths.control_socket)
     if state:
         return state
     if lock.is_held(paths.supervisor_lock):
-        reason = SUPERVISOR_SILENT if listens(paths.control_socket) else ""
+        reason = SUPERVISOR_SILENT if sockets.listens(paths.control_socket) else ""
     else:
-        reason = SUPERVISOR_LOST if listens(paths.qmp_tools_socket) else ""
+        reason = SUPERVISOR_LOST if sockets.listens(paths.qmp_tools_socket) else ""
     # Neither: a start, or another command, has just taken the lock.
     return MachineState(state=State.DEGRADED if reason else State.STARTING, reason=reason)
-
-
-def listens(path: Path) -> bool:
-    """Whether a process accepts connections on a Unix socket."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True

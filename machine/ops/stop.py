@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 
-from machine import control
+from machine import control, sockets
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
@@ -47,6 +47,7 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
         report.step("Waiting for VM to exit...")
         ending = asyncio.run(_end_directly(paths, at_once=at_once))
     Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
+    sockets.kill_listener(paths.ssh_control)  # the master of a supervisor that was killed
     shutil.rmtree(paths.runtime, ignore_errors=True)
     return ending
 
@@ -66,7 +67,7 @@ async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
 
     def kill() -> None:
         for listener in (paths.qmp_tools_socket, paths.control_socket):
-            shutdown.kill_listener(listener)
+            sockets.kill_listener(listener)
 
     try:
         async with monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S) as client:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import struct
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from pathlib import Path
 
 from qemu.qmp import QMPClient
 
@@ -21,10 +15,6 @@ from machine.qemu import monitor
 _BUTTON_EVERY_S = 10.0
 _QUIT_S = 10.0
 _KILL_S = 10.0
-
-# Linux: struct ucred of SO_PEERCRED; macOS: LOCAL_PEERPID of sys/un.h.
-_UCRED = struct.Struct("3i")
-_SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 
 class Ending(StrEnum):
@@ -84,27 +74,3 @@ async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bo
     except MachineError:
         return await ended(_QUIT_S)
     return False
-
-
-def listener_pid(path: Path) -> int | None:
-    """The process that listens on a Unix socket, by the kernel's word; None where nobody does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(2)
-        try:
-            connection.connect(str(path))
-            if sys.platform == "darwin":
-                return int.from_bytes(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, 4), sys.byteorder)
-            pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        except OSError:
-            return None
-    return int(pid)
-
-
-def kill_listener(path: Path) -> None:
-    """End the process that listens on `path`, if there is one."""
-    pid = listener_pid(path)
-    if pid is not None:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
+from machine import sockets
 from machine.errors import GuestError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
@@ -285,6 +286,8 @@ class Supervisor:
     async def _run_master(self, after_s: float) -> None:
         """One SSH master from its start to its end."""
         await asyncio.sleep(after_s)
+        # One that has outlived its supervisor holds the same names.
+        sockets.kill_listener(self._paths.ssh_control)
         for path in (self._paths.ssh_control, self._paths.podman_socket, self._paths.podman_root_socket):
             path.unlink(missing_ok=True)
         forwards = (
@@ -365,7 +368,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         if self._qemu is None:
-            shutdown.kill_listener(self._paths.qmp_tools_socket)
+            sockets.kill_listener(self._paths.qmp_tools_socket)
         elif self._qemu.returncode is None:
             self._qemu.kill()
 

@@ -22,11 +22,22 @@ from typing import Any
 
 import pytest
 
+from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 ORDINARY_UID = 61234
 COMMAND_S = 900
+
+
+# Building the image and booting under TCG, all in the setup of the first test.
+GUEST_TEST_S = 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +129,12 @@ def processes_of(directory: Path) -> dict[int, str]:
 
 def supervisor_pid(world: World, name: str) -> int:
     """By the kernel's word: who listens on the control socket."""
-    from machine.qemu.shutdown import listener_pid
-
     pid = listener_pid(world.root / "m" / "run" / name / "control.sock")
     assert pid is not None
     return pid
 
 
 def qemu_pid(world: World, name: str) -> int:
-    from machine.qemu.shutdown import listener_pid
-
     pid = listener_pid(world.root / "m" / "run" / name / "qmp-tools.sock")
     assert pid is not None
     return pid

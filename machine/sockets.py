@@ -1,0 +1,44 @@
+"""Who listens on a Unix socket: by the kernel's word, so that no stored process id is ever trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+_TIMEOUT_S = 2
+
+# Linux: struct ucred of SO_PEERCRED; macOS: LOCAL_PEERPID of sys/un.h.
+_UCRED = struct.Struct("3i")
+_SOL_LOCAL, _LOCAL_PEERPID = 0, 2
+
+
+def listens(path: Path) -> bool:
+    """Whether a process accepts connections on `path`."""
+    return listener_pid(path) is not None
+
+
+def listener_pid(path: Path) -> int | None:
+    """The process that listens on `path`; None where nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+            if sys.platform == "darwin":
+                return int.from_bytes(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, 4), sys.byteorder)
+            pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except OSError:
+            return None
+    return int(pid)
+
+
+def kill_listener(path: Path) -> None:
+    """End the process that listens on `path`, if there is one."""
+    pid = listener_pid(path)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
