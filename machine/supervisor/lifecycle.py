@@ -224,7 +224,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case QemuExited(cause=cause):
             if life.announced or life.stopping:
                 return life, (Disconnect(), Finish())
-            return life, (Fail(cause=cause or "the guest powered itself off"),)
+            return _fail(life, cause or "the guest powered itself off")
         case StopRequested(at_once=at_once):
             if life.stopping and not at_once:
                 return life, ()
@@ -244,7 +244,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case GuestFailed(cause=cause):
             if life.announced:
                 return replace(life, reason=cause), ()
-            return life, (Fail(cause=cause),)
+            return _fail(life, cause)
         case DeadlinePassed(phase=phase):
             if not life.awaited or phase is not life.phase:
                 return life, ()
@@ -252,7 +252,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             cause = f"timed out waiting for {phase.waits_for}{last}"
             if life.announced:
                 return replace(life, awaited=False), (Refuse(cause=cause),)
-            return life, (Fail(cause=cause),)
+            return _fail(life, cause)
         case MasterUp():
             return replace(life, phase=Phase.API), (ProbeApi(after_s=0),)
         case MasterLost(reason=reason):
@@ -272,3 +272,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return replace(life, reason=f"Podman API: {reason}"), (ProbeApi(after_s=_API_RETRY_S),)
         case _:
             assert_never(event)
+
+
+def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
+    """The first cause is the one to tell: what follows, QEMU's end above all, is its consequence."""
+    return replace(life, stopping=True), (Fail(cause=cause),)

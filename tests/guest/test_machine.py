@@ -198,6 +198,7 @@ def test_a_second_boot_chooses_another_port_and_grows_a_resized_disk(world: Worl
     port = world.inspect("box")["SSHConfig"]["Port"]
     subprocess.run(["qemu-img", "resize", "-q", str(world.machines / "box" / "disk.qcow2"), "16G"], check=True)
     with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot linger
         holder.bind(("127.0.0.1", port))
         holder.listen()
         other = ordinary_world.popen([machine_program(), "start", "--quiet", "box2"])
@@ -220,6 +221,7 @@ def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World) -
 
 
 def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> None:
+    assert ordinary_world.state("box2") == ("running", "")
     ordinary_world.machine("ssh", "box2", "systemctl", "--no-block", "poweroff", check=False)
     wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=180, what="the guest to power off")
     wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
@@ -258,7 +260,11 @@ def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(wo
     from tests.conftest import machine_program
 
     world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "halted")
-    process = world.popen([machine_program(), "start", "halted"])
+    # Whoever started the tests in the background has made their children deaf to ^C.
+    process = world.popen(
+        [machine_program(), "start", "halted"],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_until(lambda: world.state("halted")[0] == "starting", timeout_s=30, what="the start to begin")
     serial = world.machines / "halted" / "serial.log"
     wait_until(lambda: serial.exists() and serial.stat().st_size > 2000, timeout_s=BOOT_S, what="the kernel to speak")

@@ -69,25 +69,36 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "late answer of the api does not count": (SSH, ApiAnswered(), SSH, NOTHING),
     "late failure of the api does not count": (UP, ApiFailed(reason="x"), UP, NOTHING),
     # A failure before the machine has been up ends it.
-    "guest fails in a start": (BOOT, GuestFailed(cause="panic"), BOOT, (Fail(cause="panic"),)),
-    "qemu dies in a start": (LAUNCH, QemuExited(cause="no disk"), LAUNCH, (Fail(cause="no disk"),)),
+    "guest fails in a start": (BOOT, GuestFailed(cause="panic"), replace(BOOT, stopping=True), (Fail(cause="panic"),)),
+    "qemu dies in a start": (
+        LAUNCH,
+        QemuExited(cause="no disk"),
+        replace(LAUNCH, stopping=True),
+        (Fail(cause="no disk"),),
+    ),
     "guest powers itself off in a start": (
         BOOT,
         QemuExited(cause=""),
-        BOOT,
+        replace(BOOT, stopping=True),
         (Fail(cause="the guest powered itself off"),),
     ),
     "deadline of the phase": (
         BOOT,
         DeadlinePassed(phase=Phase.BOOT),
-        BOOT,
+        replace(BOOT, stopping=True),
         (Fail(cause="timed out waiting for the guest to boot"),),
     ),
     "deadline tells the last reason": (
         replace(SSH, reason="SSH connection lost: refused"),
         DeadlinePassed(phase=Phase.SSH),
-        replace(SSH, reason="SSH connection lost: refused"),
+        replace(SSH, reason="SSH connection lost: refused", stopping=True),
         (Fail(cause="timed out waiting for the guest's SSH server (last: SSH connection lost: refused)"),),
+    ),
+    "the first failure is the one that is told": (
+        replace(BOOT, stopping=True),
+        QemuExited(cause=""),
+        replace(BOOT, stopping=True),
+        (Disconnect(), Finish()),
     ),
     "deadline of an earlier phase": (SSH, DeadlinePassed(phase=Phase.BOOT), SSH, NOTHING),
     # After that, it is degraded until it is up again.
