@@ -48,9 +48,10 @@ class Registry:
             MachineError: a file of Podman's or Docker's cannot be read or written.
         """
         connections = self._connections(config.name, rootful=config.rootful)
+        # One of the same name that leads elsewhere is the user's own by now.
         known = self._file.uris()
-        if any(known.get(connection.name) != connection.uri for connection in connections):
-            self._file.add(connections)
+        if missing := tuple(connection for connection in connections if connection.name not in known):
+            self._file.add(missing)
         if self._legacy:
             self._legacy.add(connections)
         if not docker_context.exists(self._docker, config.name):

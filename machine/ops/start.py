@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from machine import control
 from machine.control import Command
@@ -20,7 +22,7 @@ from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.state import SUPERVISOR_LOST, machine_state
 from machine.report import Reporter
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from machine.store.paths import MachinePaths, Roots
 
 _ABORT_S = 30.0
@@ -97,26 +99,15 @@ def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: 
     ]  # fmt: skip
     with os.fdopen(reading, "rb") as lines:
         try:
-            # Its own words go to its log; what the interpreter says before there is one goes there too.
-            with paths.supervisor_log.open("ab") as output:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(writing,),
-                    start_new_session=True,
-                )
-        finally:
-            os.close(writing)
-        try:
+            process = _spawn(argv, writing, paths)
             result = control.follow(lines, report)
         except MachineError:
-            process.wait(_ABORT_S)
+            if not adopt:  # a refused take-over keeps its supervisor
+                _await_end(lines)
             raise
         except KeyboardInterrupt:
             if not adopt:
-                _abort(paths, process)
+                _abort(paths, lines)
             raise
     if result is None:
         raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
@@ -124,13 +115,37 @@ def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: 
     process.returncode = 0
 
 
-def _abort(paths: MachinePaths, process: subprocess.Popen[bytes]) -> None:
-    """Who interrupts a start wants no machine; no process is left behind."""
-    with contextlib.suppress(OSError, MachineError):
-        control.request(paths.control_socket, Command.QUIT, timeout_s=_ABORT_S)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_ABORT_S)
-    if process.poll() is None:
-        process.kill()
+def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
+    """Start the supervisor, which from now on alone holds the report's writing end: its end is the report's."""
+    try:
+        # Its own words go to its log; what the interpreter says before there is one goes there too.
+        with paths.supervisor_log.open("ab") as output:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(report_fd,),
+                start_new_session=True,
+            )
+    finally:
+        os.close(report_fd)
+
+
+def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
+    """Who interrupts a start wants no machine: ask for its end until its supervisor listens and has ended."""
+    deadline = Deadline.after(_ABORT_S, "the supervisor to end")
+    while not deadline.passed and not _has_ended(lines):
+        with contextlib.suppress(OSError, MachineError):
+            control.request(paths.control_socket, Command.QUIT, timeout_s=deadline.left_s)
+
+
+def _await_end(lines: BinaryIO) -> None:
     with contextlib.suppress(MachineError):
-        Deadline.after(_ABORT_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
+        Deadline.after(_ABORT_S, "the supervisor to end").wait_until(lambda: _has_ended(lines))
+
+
+def _has_ended(lines: BinaryIO) -> bool:
+    """Whether the supervisor has let go of the report; a tenth of a second's patience."""
+    readable, _, _ = select.select([lines], [], [], 0.1)
+    return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

@@ -44,14 +44,14 @@ class LegacyClient:
         return {name.rstrip("*"): uri for name, uri in rows if name != "Name"}
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Register the connections that it does not know yet.
+        """Register the connections whose names it does not know yet.
 
         Raises:
-            MachineError: the client failed, or has another connection of that name.
+            MachineError: the client failed.
         """
         known = self.uris()
         for connection in connections:
-            if known.get(connection.name) != connection.uri:
+            if connection.name not in known:
                 self._run(["system", "connection", "add", connection.name, connection.uri])
 
     def remove(self, connections: tuple[Connection, ...]) -> None:

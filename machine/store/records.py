@@ -117,8 +117,8 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
     last_up = document["last_up"]
     return MachineConfig(
         name=_typed(document, "name", str),
-        created=datetime.fromisoformat(document["created"]),
-        last_up=datetime.fromisoformat(last_up) if last_up else None,
+        created=_moment(document["created"]),
+        last_up=_moment(last_up) if last_up else None,
         arch=Arch(document["arch"]),
         accelerator=AcceleratorChoice(document["accelerator"]),
         resources=Resources(**{key: _typed(resources, key, int) for key in ("cpus", "memory_mib", "disk_gib")}),
@@ -133,6 +133,13 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         ),
         provisioned=_typed(document, "provisioned", bool),
     )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no offset from UTC")
+    return moment
 
 
 def _typed(document: Mapping[str, Any], key: str, kind: type[_T]) -> _T:

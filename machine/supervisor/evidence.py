@@ -23,6 +23,7 @@ _CONSOLE_FAILURES = (
 # The port's last line, when all of the journal has been written (fedora-coreos-config, ignition-virtio-dump-journal).
 _JOURNAL_END = "{}"
 _SYSLOG_ERROR = 3
+_GRAVE = re.compile(r"(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +77,13 @@ def _journal_entry(line: str) -> str | None:
         identifier = str(entry.get("SYSLOG_IDENTIFIER", ""))
     except (ValueError, TypeError, AttributeError):
         return None
-    if not isinstance(message, str) or priority > _SYSLOG_ERROR or not identifier.startswith("ignition"):
+    if not isinstance(message, str) or not identifier.startswith("ignition"):
         return None
-    return re.sub(r"^(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*", "", message)
+    # Where Ignition logs to its standard output, as on Debian, only its words tell how bad it is.
+    grave = _GRAVE.match(message)
+    if priority > _SYSLOG_ERROR and not grave:
+        return None
+    return message[grave.end() :] if grave else message
 
 
 def _tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:

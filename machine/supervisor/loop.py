@@ -39,7 +39,7 @@ _EVIDENCE_EVERY_S = 0.5
 # Ignition's journal follows the console's word of emergency mode; how long to wait for it.
 _EVIDENCE_PATIENCE_S = 10.0
 _MASTER_POLL_S = 0.05
-_LOCK_POLL_S = 0.2
+_LOCK_POLL_S = 1.0
 _PING_S = 60.0
 
 _QMP_EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
@@ -114,6 +114,7 @@ class Supervisor:
             await self._spawn(self._assignment.plan)
             background += [self._watch_process(), self._watch_evidence()]
         else:
+            background.append(self._watch_adopted())
             self._perform(lifecycle.Connect(after_s=0))
         return [self._tasks.create_task(work) for work in background]
 
@@ -173,8 +174,6 @@ class Supervisor:
         self._client = None
         with contextlib.suppress(EOFError, OSError, QMPError):
             await client.disconnect()
-        if not self._qemu:
-            await self._watch_adopted()
 
     async def _greet(self, client: QMPClient) -> None:
         """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
@@ -402,8 +401,9 @@ class Supervisor:
             log.error("cannot note the state in the record: %s", error)
 
     def _remove_sockets(self) -> None:
-        for path in sorted(self._paths.runtime.iterdir(), key=lambda entry: entry == self._paths.control_socket):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
+            for path in self._paths.runtime.iterdir():
+                path.unlink(missing_ok=True)
 
 
 def _last_words(qemu_log: Path, status: int) -> str:

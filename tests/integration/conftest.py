@@ -154,6 +154,7 @@ def make_world(root: Path) -> World:
     binaries = root.with_name("bin")
     binaries.mkdir()
     world = World(root=root, bin=binaries)
+    world_environment(root)  # makes the files that are there before any command
     for tool in TOOLS:
         link_tool(world, tool)
     return world

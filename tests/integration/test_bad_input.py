@@ -85,11 +85,6 @@ def test_words_that_init_refuses(what: str, world: World) -> None:
     refuse(world, line, "init", *words)
 
 
-def test_accelerator_of_the_environment(world: World) -> None:
-    line = "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'"
-    refuse(world, line, "init", MACHINE_ACCEL="warp")
-
-
 # Images. Each maker returns the path of an image that init refuses.
 
 

@@ -68,6 +68,7 @@ def with_(**fields: object) -> Callable[[Document], Document]:
         (with_(uid=True), "uid is not of type int"),
         (with_(rootful=1), "rootful is not of type bool"),
         (with_(provisioned=None), "provisioned is not of type bool"),
+        (with_(created="2026-06-01T10:00:00"), "2026-06-01T10:00:00 has no offset from UTC"),
         (with_(arch="vax"), "'vax' is not a valid Arch"),
         (with_(accelerator="warp"), "'warp' is not a valid AcceleratorChoice"),
         (with_(created="yesterday"), "Invalid isoformat string: 'yesterday'"),

@@ -45,6 +45,12 @@ def test_error_of_ignition_wins_over_what_else_it_says() -> None:
     assert ignition_failure(text) == 'Ignition failed: failed to create users/groups: user "x" is bad'
 
 
+def test_error_is_known_by_its_words_where_ignition_logs_to_standard_output() -> None:
+    # Debian's does: journald gives every line the priority 6.
+    text = journal(entry("INFO     : files: op(5): [started]", priority="6"), entry(FAILED, priority="6"))
+    assert ignition_failure(text) == 'Ignition failed: failed to create users/groups: user "x" is bad'
+
+
 def test_last_error_is_told_where_none_says_that_ignition_failed() -> None:
     assert ignition_failure(journal(entry("ERROR: first"), entry("EMERGENCY : last"))) == "last"
 
