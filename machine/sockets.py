@@ -1,4 +1,4 @@
-"""Who listens on a Unix socket: by the kernel's word, so that no stored process id is ever trusted."""
+"""Who listens on a Unix socket, by the kernel's word."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from machine.model.host import AcceleratorChoice
 DEFAULT_USERNAME = "core"
 DEFAULT_MEMORY_MIB = 2048
 DEFAULT_DISK_GIB = 100
+MAX_DISK_GIB = 2 * 1024**2  # qcow2 with clusters of 64 KiB: its first-level table has at most 32 MiB
 MIN_MEMORY_MIB = 512
 
 

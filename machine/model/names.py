@@ -10,6 +10,12 @@ DEFAULT_MACHINE = "podman-machine-default"
 MAX_NAME_LENGTH = 30
 RESERVED_NAMES = frozenset({"qemu", "wsl", "applehv", "hyperv", "libkrun"})
 
+_MAX_USERNAME_LENGTH = 32  # as useradd has it
+_SYSTEM_USERS = frozenset(
+    {"adm", "bin", "daemon", "dbus", "ftp", "games", "halt", "lp", "mail", "messagebus", "nobody", "operator"}
+    | {"polkitd", "shutdown", "sshd", "sync", "sys"}
+)  # fmt: skip
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
 
@@ -35,8 +41,12 @@ def check_username(name: str) -> str:
     Raises:
         BadInputError: it has other characters than the rule allows, or is root.
     """
+    if len(name) > _MAX_USERNAME_LENGTH:
+        raise BadInputError(f'username "{name}" must be {_MAX_USERNAME_LENGTH} characters or less')
     if not _NAME.fullmatch(name):
         raise BadInputError(f'invalid username "{name}": {_RULE}')
     if name == "root":
         raise BadInputError('invalid username "root": root always exists in the guest', hint="use --rootful")
+    if name in _SYSTEM_USERS:
+        raise BadInputError(f'invalid username "{name}": a system user of the guest has that name')
     return name

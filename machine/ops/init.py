@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from machine.model.config import (
     DEFAULT_DISK_GIB,
     DEFAULT_MEMORY_MIB,
     DEFAULT_USERNAME,
+    MAX_DISK_GIB,
     MIN_MEMORY_MIB,
     ImageOrigin,
     MachineConfig,
@@ -36,18 +37,15 @@ from machine.model.config import (
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import check_machine_name, check_username
 from machine.model.units import GIB
-from machine.ops import ssh_ports
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu
-from machine.report import Reporter
+from machine.report import Reporter, SilentReporter
 from machine.ssh import keys as ssh_keys
 from machine.ssh.command import known_hosts_line
-from machine.store import drafts, records
+from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths
-
-log = logging.getLogger(__name__)
 
 # IEEE 802's locally administered range that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
@@ -114,10 +112,12 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             location=base.artifact.location,
         ),
     )
-    return _make(config, base, registry, context)
+    return _make(config, base, registry, context, report)
 
 
-def _make(config: MachineConfig, base: BaseImage, registry: Registry, context: Context) -> MachineConfig:
+def _make(
+    config: MachineConfig, base: BaseImage, registry: Registry, context: Context, report: Reporter
+) -> MachineConfig:
     roots = context.roots
     with drafts.draft(roots, config.name) as paths:
         keys = _make_keys(config.name, paths)
@@ -130,13 +130,11 @@ def _make(config: MachineConfig, base: BaseImage, registry: Registry, context: C
             records.save(paths, config)
             drafts.publish(paths, roots, config.name)
             try:
-                registry.register(config)
+                registry.register(config, report)
             except BaseException:
+                # What has failed first is what a person should hear of.
+                registry.unregister(config.name, SilentReporter())
                 drafts.withdraw(roots, config.name)
-                try:
-                    registry.unregister(config.name)
-                except MachineError as error:  # what has failed first is what a person should hear of
-                    log.info("cannot take the connections of %s back: %s", config.name, error)
                 raise
     return config
 
@@ -201,8 +199,8 @@ def check_resources(request: InitRequest, host: Host) -> Resources:
         raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
     if memory < MIN_MEMORY_MIB:
         raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
-    if disk < 1:
-        raise BadInputError(f"requested disk size ({disk} GB) must be at least 1 GB")
+    if not 1 <= disk <= MAX_DISK_GIB:
+        raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
     return Resources(cpus=cpus, memory_mib=memory, disk_gib=disk)
 
 
@@ -232,6 +230,12 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
         if not candidate:
             _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
-    if not _TIMEZONE.fullmatch(wanted):
+    if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
         raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')
     return wanted
+
+
+def _is_known_zone(name: str) -> bool:
+    """By this host's database; a host without one knows no better."""
+    databases = [Path(directory) for directory in zoneinfo.TZPATH if Path(directory).is_dir()]
+    return not databases or any((directory / name).is_file() for directory in databases)

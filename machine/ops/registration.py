@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
@@ -16,8 +16,7 @@ from machine.podman.connections import (
     connections_file,
 )
 from machine.podman.legacy import LegacyClient
-
-log = logging.getLogger(__name__)
+from machine.report import Reporter
 
 
 class Registry:
@@ -41,7 +40,7 @@ class Registry:
                     "connection with `podman system connection rm`"
                 )
 
-    def register(self, config: MachineConfig) -> None:
+    def register(self, config: MachineConfig, report: Reporter) -> None:
         """Make the machine known wherever it is not.
 
         Raises:
@@ -54,21 +53,32 @@ class Registry:
             self._file.add(missing)
         if self._legacy:
             self._legacy.add(connections)
+        socket = self._preferred_socket(config)
         if not docker_context.exists(self._docker, config.name):
-            docker_context.create(self._docker, config.name, self._preferred_socket(config))
+            docker_context.create(self._docker, config.name, socket)
+        elif not docker_context.leads_to(self._docker, config.name, socket):
+            report.notice(f'The Docker context "{config.name}" is kept: it existed before and leads elsewhere')
 
-    def unregister(self, name: str) -> None:
-        """Remove what points to the machine's sockets, and nothing else."""
+    def unregister(self, name: str, report: Reporter) -> None:
+        """Remove what points to the machine's sockets, and nothing else.
+
+        A client's file that cannot be changed keeps nobody from removing a machine: a notice tells of it.
+        """
         connections = self._connections(name, rootful=False)
-        self._file.remove(connections)
-        if self._legacy:
-            try:
-                self._legacy.remove(connections)
-            except MachineError as error:
-                log.warning("cannot remove the connections of %s from the old podman: %s", name, error)
         paths = self._context.roots.machine(name)
-        for socket in (paths.podman_socket, paths.podman_root_socket):
-            docker_context.remove(self._docker, name, socket)
+        steps = [
+            partial(self._file.remove, connections),
+            *([partial(self._legacy.remove, connections)] if self._legacy else []),
+            *(
+                partial(docker_context.remove, self._docker, name, socket)
+                for socket in (paths.podman_socket, paths.podman_root_socket)
+            ),
+        ]
+        for step in steps:
+            try:
+                step()
+            except MachineError as error:
+                report.notice(f'A client may still know "{name}": {error.line}')
 
     def _connections(self, name: str, *, rootful: bool) -> tuple[Connection, ...]:
         """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""

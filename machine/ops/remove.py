@@ -52,7 +52,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool) -> Non
     ):
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
-        Registry(context).unregister(name)
+        Registry(context).unregister(name, report)
         drafts.withdraw(context.roots, name)
 
 

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,13 +17,12 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import State
-from machine.ops import ssh_ports
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.state import SUPERVISOR_LOST, machine_state
 from machine.report import Reporter
 from machine.store import drafts, records
-from machine.store.paths import MachinePaths, Roots
+from machine.store.paths import MachinePaths
 
 _ABORT_S = 30.0
 
@@ -57,11 +56,10 @@ def start(name: str, context: Context, report: Reporter) -> Started:
     adopt = _is_orphaned(name, paths)
     if adopt:
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
-    else:
-        config = _with_free_port(config, context.roots, report)
     with drafts.registry(context.roots):
-        Registry(context).register(config)
+        Registry(context).register(config, report)
     _run_supervisor(name, paths, report, adopt=adopt)
+    config = records.load(context.roots, name)  # the supervisor may have changed the port
     return Started(config=config, api_socket=paths.podman_root_socket if config.rootful else paths.podman_socket)
 
 
@@ -78,15 +76,6 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
             raise MachineError(f'unable to start "{name}": it is being stopped', hint="try again when it has stopped")
         case _:
             raise MachineError(f'unable to start "{name}": already running')
-
-
-def _with_free_port(config: MachineConfig, roots: Roots, report: Reporter) -> MachineConfig:
-    if ssh_ports.is_free(config.ssh_port):
-        return config
-    report.notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
-    changed = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name)))
-    records.save(roots.machine(config.name), changed)
-    return changed
 
 
 def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: bool) -> None:

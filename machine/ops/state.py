@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 from machine.model.state import STOPPED, MachineState, State
 from machine.store import lock
 from machine.store.paths import MachinePaths
 
 SUPERVISOR_LOST = "its supervisor has ended"
 SUPERVISOR_SILENT = "its supervisor does not answer"
+
+# A supervisor binds its socket well within this time; one without a socket has lost it later.
+_LISTENS_AFTER_S = 15.0
 
 
 def machine_state(paths: MachinePaths) -> MachineState:
@@ -20,8 +26,13 @@ def machine_state(paths: MachinePaths) -> MachineState:
     if state:
         return state
     if lock.is_held(paths.supervisor_lock):
-        reason = SUPERVISOR_SILENT if sockets.listens(paths.control_socket) else ""
+        silent = sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S
+        reason = SUPERVISOR_SILENT if silent else ""
     else:
-        reason = SUPERVISOR_LOST if sockets.listens(paths.qmp_tools_socket) else ""
+        reason = SUPERVISOR_LOST if lock.holder(paths.lock) else ""
     # Neither: a start, or another command, has just taken the lock.
     return MachineState(state=State.DEGRADED if reason else State.STARTING, reason=reason)
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime

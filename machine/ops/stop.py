@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
+import signal
 from collections.abc import Awaitable, Callable
 
 from machine import control, sockets
@@ -18,6 +20,8 @@ from machine.qemu.shutdown import Ending
 from machine.report import Reporter
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
+
+log = logging.getLogger(__name__)
 
 _GREETING_S = 5.0
 _LOCK_POLL_S = 0.1
@@ -43,9 +47,8 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
     _await_supervisor(paths)
-    if control.query_state(paths.control_socket):
-        ending = _ask_supervisor(paths, report, at_once=at_once)
-    else:
+    ending = _ask_supervisor(paths, report, at_once=at_once)
+    if ending is None:
         report.step("Waiting for VM to exit...")
         ending = asyncio.run(_end_directly(paths, at_once=at_once))
     Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
@@ -61,29 +64,36 @@ def _await_supervisor(paths: MachinePaths) -> None:
         deadline.wait_until(lambda: not lock.is_held(paths.supervisor_lock) or sockets.listens(paths.control_socket))
 
 
-def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
+def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending | None:
+    """What the supervisor says of the end, or None where it does not answer, or ends before its guest."""
+    if not control.query_state(paths.control_socket):
+        return None
     command = Command.QUIT if at_once else Command.STOP
     try:
         return Ending(control.request(paths.control_socket, command, timeout_s=_ANSWER_S, report=report)["ending"])
-    except OSError as error:
-        raise MachineError(f"the supervisor hung up: {error.strerror}", hint=f"see {paths.supervisor_log}") from error
+    except (OSError, MachineError) as error:
+        log.info("the supervisor did not stop its machine: %s", error)
+        return None
 
 
 async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
-    """Without a supervisor that answers: through QEMU's second monitor."""
+    """Without a supervisor that answers: through QEMU's second monitor, then by signals."""
     ended = _lock_is_free(paths)
     patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
 
     def kill() -> None:
-        for listener in (paths.qmp_tools_socket, paths.control_socket):
-            sockets.kill_listener(listener)
+        for path in (paths.supervisor_lock, paths.lock):
+            lock.signal_holder(path, signal.SIGKILL)
 
     try:
         async with monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S) as client:
             return await shutdown.shut_down(client, ended=ended, kill=kill, patience=patience)
-    except MachineError:
-        # QEMU does not speak any more: only the signal is left.
-        return await shutdown.shut_down(None, ended=ended, kill=kill, patience=0)
+    except MachineError as error:
+        log.info("QEMU's second monitor: %s", error)
+    # Its sockets are gone, perhaps: a supervisor that still works has its own way to QEMU.
+    if patience and lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
+        return Ending.POWERED_DOWN
+    return await shutdown.shut_down(None, ended=ended, kill=kill, patience=0)
 
 
 def _lock_is_free(paths: MachinePaths) -> Callable[[float], Awaitable[bool]]:

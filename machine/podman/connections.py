@@ -9,16 +9,18 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from machine.errors import MachineError
+from machine.errors import DeadlineError, MachineError
 from machine.files import disk_errors, write_atomic
 from machine.model.names import DEFAULT_MACHINE
 
 _FILE_MODE = 0o644
+_LOCK_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +85,11 @@ class ConnectionsFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             lock = self._path.with_name(f"{self._path.name}.lock").open("a")
         with lock:
-            # containers/storage takes a POSIX record lock over the whole file, so this one meets it.
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+            _await_lock(lock, self._path)
             document = self._read()
             yield document
-            write_atomic(self._path, json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
+            # People keep their settings elsewhere and link to them.
+            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -111,6 +113,21 @@ class ConnectionsFile:
                 hint="repair it or move it away",
             )
         return dict(document)
+
+
+def _await_lock(lock: IO[str], path: Path) -> None:
+    """containers/storage takes a POSIX record lock over the whole file, so this one meets it."""
+    until = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            if time.monotonic() > until:
+                text = f"timed out after {_LOCK_S} s: another Podman client keeps {path} locked"
+                raise DeadlineError(text) from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -38,6 +38,10 @@ def exists(config: Path, name: str) -> bool:
     return _directory(config, name).exists()
 
 
+def leads_to(config: Path, name: str, socket: Path) -> bool:
+    return _host(config, name) == f"unix://{socket}"
+
+
 def create(config: Path, name: str, socket: Path) -> None:
     """Write the context `name` that reaches `socket`; one of that name is replaced.
 
@@ -57,9 +61,11 @@ def create(config: Path, name: str, socket: Path) -> None:
 
 def remove(config: Path, name: str, socket: Path) -> None:
     """Remove the context `name` if it is the one that reaches `socket`, and end its being the current one."""
-    if _host(config, name) != f"unix://{socket}":
+    if not leads_to(config, name, socket):
         return
-    shutil.rmtree(_directory(config, name))
+    directory = _directory(config, name)
+    with disk_errors(directory):
+        shutil.rmtree(directory)
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())
@@ -67,4 +73,4 @@ def remove(config: Path, name: str, socket: Path) -> None:
         return
     if isinstance(settings, dict) and settings.get("currentContext") == name:
         del settings["currentContext"]
-        write_atomic(client, json.dumps(settings, indent="\t"), mode=client.stat().st_mode & 0o777)
+        write_atomic(client.resolve(), json.dumps(settings, indent="\t"), mode=client.stat().st_mode & 0o777)

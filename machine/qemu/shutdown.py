@@ -14,7 +14,8 @@ from machine.qemu import monitor
 
 _BUTTON_EVERY_S = 10.0
 _QUIT_S = 10.0
-_KILL_S = 10.0
+_KILL_EVERY_S = 1.0
+_KILL_ATTEMPTS = 10
 
 
 class Ending(StrEnum):
@@ -55,9 +56,10 @@ async def shut_down(
         await monitor.request_quit(client)
         if await ended(_QUIT_S):
             return Ending.QUIT
-    kill()
-    if await ended(_KILL_S):
-        return Ending.KILLED
+    for _ in range(_KILL_ATTEMPTS):
+        kill()
+        if await ended(_KILL_EVERY_S):
+            return Ending.KILLED
     raise MachineError("QEMU does not end, not even by SIGKILL")
 
 

@@ -38,6 +38,7 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
         descriptor = lock.acquire(paths.lock)
+        paths.runtime_link.symlink_to(paths.runtime)
     try:
         yield paths
     finally:
@@ -53,6 +54,8 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
         BadInputError: there is one of that name by now.
     """
     for entry in paths.directory.iterdir():
+        if entry == paths.runtime_link:
+            continue
         with entry.open("rb") as stream:
             os.fsync(stream.fileno())
     fsync_directory(paths.directory)
@@ -65,11 +68,14 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 def withdraw(roots: Roots, name: str) -> None:
     """Remove the machine `name`: first its name, so that no half of it is ever seen, then its files."""
-    directory = roots.machine(name).directory
+    paths = roots.machine(name)
+    directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
     directory.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
-    shutil.rmtree(roots.machine(name).runtime, ignore_errors=True)
+    shutil.rmtree(paths.runtime, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other machines' are there
+        paths.runtime.parent.rmdir()
 
 
 def sweep(roots: Roots) -> None:

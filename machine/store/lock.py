@@ -1,4 +1,8 @@
-"""File locks that vanish with the processes that hold them: flock, whose descriptor QEMU inherits."""
+"""File locks that vanish with the processes that hold them: flock, whose descriptor QEMU inherits.
+
+A lock that a process holds for long tells that process's id in the file. It is true while the lock is held, and
+the way to a process whose sockets are gone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +57,36 @@ def acquire(path: Path, *, timeout_s: float = 0.0) -> int | None:
                 return None
             time.sleep(0.01)
         else:
+            os.ftruncate(descriptor, 0)
             return descriptor
+
+
+def tell_holder(descriptor: int, pid: int) -> None:
+    """Write into the lock's file who is going to hold it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(pid).encode(), 0)
+
+
+def holder(path: Path) -> int | None:
+    """The process that holds the lock; None where none does, or not for long."""
+    if not is_held(path):
+        return None
+    try:
+        return int(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def signal_holder(path: Path, number: signal.Signals) -> bool:
+    """Send a signal to the process that holds the lock; returns whether there was one."""
+    pid = holder(path)
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

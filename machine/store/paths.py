@@ -16,6 +16,8 @@ from machine.model.names import MAX_NAME_LENGTH
 APPLICATION = "boot2podman"
 HOME_VARIABLE = "MACHINE_HOME"
 
+_RUNTIME_LINK = "run"
+
 # OpenSSH binds its control socket under a temporary name, 17 characters longer, and links it into place.
 _LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
 
@@ -83,6 +85,11 @@ class MachinePaths:
         return self.directory / "supervisor.lock"
 
     @property
+    def runtime_link(self) -> Path:
+        """Leads to `runtime` as it was at init: another session's environment must not move a machine's sockets."""
+        return self.directory / _RUNTIME_LINK
+
+    @property
     def control_socket(self) -> Path:
         return self.runtime / "control.sock"
 
@@ -144,7 +151,12 @@ class Roots:
         return self.cache / "images"
 
     def machine(self, name: str) -> MachinePaths:
-        return MachinePaths(directory=self.machines / name, runtime=self.runtime / name)
+        directory = self.machines / name
+        try:
+            runtime = (directory / _RUNTIME_LINK).readlink()
+        except OSError:  # no such machine yet, or a damaged one
+            runtime = self.runtime / name
+        return MachinePaths(directory=directory, runtime=runtime)
 
 
 def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roots:
@@ -167,11 +179,19 @@ def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roo
 
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
     """Where sockets go: platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS."""
-    own = environment.get("XDG_RUNTIME_DIR" if host_os is HostOS.LINUX else "TMPDIR")
-    if own:
-        return Path(own) / APPLICATION
-    systemd = Path(f"/run/user/{uid}")
-    return systemd / APPLICATION if systemd.is_dir() else _fallback_directory(uid)
+    session = environment.get("XDG_RUNTIME_DIR" if host_os is HostOS.LINUX else "TMPDIR", "")
+    for candidate in (Path(session), Path(f"/run/user/{uid}")):
+        # `su` keeps the variable of the user before; XDG wants relative ones ignored.
+        if candidate.is_absolute() and _is_owned(candidate, uid):
+            return candidate / APPLICATION
+    return _fallback_directory(uid)
+
+
+def _is_owned(directory: Path, uid: int) -> bool:
+    try:
+        return directory.stat().st_uid == uid
+    except OSError:
+        return False
 
 
 def _fallback_directory(uid: int) -> Path:

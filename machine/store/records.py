@@ -48,7 +48,10 @@ def load(roots: Roots, name: str) -> MachineConfig:
     paths = roots.machine(name)
     if not name or "/" in name or name.startswith(".") or not paths.directory.is_dir():
         raise NotFoundError(f"{name}: VM does not exist")
-    return load_file(paths.record)
+    config = load_file(paths.record)
+    if config.name != name:
+        raise _damaged(paths.record, f'it is that of "{config.name}"')
+    return config
 
 
 def load_file(path: Path) -> MachineConfig:
@@ -121,12 +124,12 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         last_up=_moment(last_up) if last_up else None,
         arch=Arch(document["arch"]),
         accelerator=AcceleratorChoice(document["accelerator"]),
-        resources=Resources(**{key: _typed(resources, key, int) for key in ("cpus", "memory_mib", "disk_gib")}),
+        resources=Resources(**{key: _positive(resources, key) for key in ("cpus", "memory_mib", "disk_gib")}),
         username=_typed(document, "username", str),
         uid=_typed(document, "uid", int),
         rootful=_typed(document, "rootful", bool),
         timezone=_typed(document, "timezone", str),
-        ssh_port=_typed(document, "ssh_port", int),
+        ssh_port=_positive(document, "ssh_port", most=65535),
         mac=_typed(document, "mac", str),
         image=ImageOrigin(
             **{key: _typed(image, key, str) for key in ("reference", "digest", "stream", "release", "location")}
@@ -146,6 +149,13 @@ def _typed(document: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     value = document[key]
     if type(value) is not kind:  # a bool is an int to isinstance
         raise ValueError(f"{key} is not of type {kind.__name__}")
+    return value
+
+
+def _positive(document: Mapping[str, Any], key: str, *, most: int | None = None) -> int:
+    value = _typed(document, key, int)
+    if value < 1 or (most is not None and value > most):
+        raise ValueError(f"{key} cannot be {value}")
     return value
 
 

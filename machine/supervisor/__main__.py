@@ -34,6 +34,7 @@ def main() -> int:
     host = current_host()
     roots = find_roots(os.environ, host.os, os.getuid())
     paths = roots.machine(arguments.name)
+    os.chdir("/")  # the caller's directory may be unmounted or removed while the machine runs
     starting = Outlet()
     if arguments.report_fd is not None:
         os.set_inheritable(arguments.report_fd, False)
@@ -64,15 +65,18 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
         MachineError: the machine runs already, or something that it needs is missing.
     """
     paths = roots.machine(name)
-    if lock.acquire(paths.supervisor_lock, timeout_s=_LOCK_PATIENCE_S) is None:
+    own = lock.acquire(paths.supervisor_lock, timeout_s=_LOCK_PATIENCE_S)
+    if own is None:
         raise MachineError(f'unable to start "{name}": already running')
+    lock.tell_holder(own, os.getpid())
     make_private(paths.runtime)
     if adopt:
         return Assignment(config=records.load(roots, name), paths=paths, plan=None, lock=None)
     descriptor = lock.acquire(paths.lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
-    config = records.load(roots, name)
+    lock.tell_holder(descriptor, os.getpid())
+    config = launch.with_free_port(records.load(roots, name), roots, starting.notice)
     host = current_host()
     for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
         leftover.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -15,6 +16,7 @@ from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
 from machine.qemu.probe import Acceleration, choose_accelerator, find_qemu, probe_hardware
+from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots
 
 ACCEL_VARIABLE = "MACHINE_ACCEL"
@@ -31,6 +33,17 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
         qmp_socket=paths.qmp_socket,
         qmp_tools_socket=paths.qmp_tools_socket,
     )
+
+
+def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], None]) -> MachineConfig:
+    """The machine with the SSH port that it has, or another where that is taken; the caller holds its lock."""
+    with drafts.registry(roots):
+        if ssh_ports.is_free(config.ssh_port):
+            return config
+        notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
+        changed = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name)))
+        records.save(roots.machine(config.name), changed)
+    return changed
 
 
 def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) -> AcceleratorChoice:

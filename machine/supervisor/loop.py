@@ -130,6 +130,8 @@ class Supervisor:
                 stderr=output,
                 pass_fds=() if descriptor is None else (descriptor,),
             )
+        if descriptor is not None:
+            lock.tell_holder(descriptor, self._qemu.pid)
 
     # Events in
 
@@ -139,6 +141,8 @@ class Supervisor:
     def _request_stop(self, at_once: bool) -> None:
         # The disk of a first boot that has not ended is made anew at the next start.
         disposable = not self._config.provisioned and not self._life.announced
+        if disposable:
+            self._stopping.notice("The first boot had not completed: the next start begins it afresh")
         self._post(lifecycle.StopRequested(at_once=at_once or disposable))
 
     async def _watch_process(self) -> None:
@@ -348,7 +352,11 @@ class Supervisor:
 
     async def _shut_down(self, at_once: bool) -> None:
         patience = 0.0 if at_once else shutdown.patience_s(self._assignment.accelerator)
-        ending = await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=patience)
+        try:
+            ending = await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=patience)
+        except MachineError as error:  # whoever waits hears of it; we stay for as long as QEMU does
+            self._stopping.error(error)
+            return
         if not at_once:
             self._ending = ending
 
@@ -367,7 +375,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         if self._qemu is None:
-            sockets.kill_listener(self._paths.qmp_tools_socket)
+            lock.signal_holder(self._paths.lock, signal.SIGKILL)
         elif self._qemu.returncode is None:
             self._qemu.kill()
 

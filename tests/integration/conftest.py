@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -82,9 +83,10 @@ class World:
         kept = {key: value for key, value in os.environ.items() if key in ("LANG", "TERM")}
         return {**kept, **world_environment(self.root), "PATH": str(self.bin), **self.extra}
 
-    def popen(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Start `machine` with these words, in a process group of its own."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def popen(self, *words: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        """`machine` with these words, in a process group of its own; a test that fails does not wait for it."""
+        with subprocess.Popen(
             [machine_program(), *(os.fspath(word) for word in words)],
             env={**self.environment, **environment},
             cwd=self.root,
@@ -93,7 +95,12 @@ class World:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def machine(self, *words: str | Path, **environment: str) -> Outcome:
         """Run `machine` to its end."""

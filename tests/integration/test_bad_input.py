@@ -58,7 +58,7 @@ BAD_WORDS = {
         ["--memory", f"{MEMORY + 1}"],
         f"requested amount of memory ({MEMORY + 1} MB) greater than total system memory ({MEMORY} MB)",
     ),
-    "no disk": (["--disk-size", "0"], "requested disk size (0 GB) must be at least 1 GB"),
+    "no disk": (["--disk-size", "0"], "requested disk size (0 GB) must be between 1 and 2097152 GB"),
     "volume": (["--volume", "/home:/home"], "volumes are not supported by this version; leave out --volume"),
     "timezone": (
         ["--timezone", "../../etc/passwd"],

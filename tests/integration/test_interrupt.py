@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -110,9 +111,8 @@ def test_two_inits_of_one_name_make_one_machine(world: World, images: Images) ->
 
 def test_many_inits_at_once_reserve_a_port_each(world: World, images: Images) -> None:
     names = ["one", "two", "three", "four"]
-    processes = [world.popen("init", "--image", images.qcow2, name) for name in names]
-    for process in processes:
-        with process:
+    with contextlib.ExitStack() as stack:
+        for process in [stack.enter_context(world.popen("init", "--image", images.qcow2, name)) for name in names]:
             _, stderr = process.communicate(timeout=COMMAND_S)
             assert process.returncode == 0, stderr
     assert len({world.inspect(name)["SSHConfig"]["Port"] for name in names}) == 4

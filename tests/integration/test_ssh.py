@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
-from machine.ops.ssh_ports import choose
 from machine.ssh import keys
 from machine.ssh.command import (
     SocketForward,
@@ -28,6 +27,7 @@ from machine.ssh.command import (
     master_argv,
     session_argv,
 )
+from machine.store.ssh_ports import choose
 
 WAIT_S = 20
 ODD = "a b%h:c"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from machine.sockets import listens
+from machine.store import lock
 from tests.integration.conftest import COMMAND_S, Images, World
 
 
@@ -18,7 +24,8 @@ def box(world: World, images: Images) -> Iterator[World]:
     """A world with the machine `box`, of which nothing runs in the end."""
     world.init("box", images.qcow2)
     yield world
-    world.machine("rm", "--force", "box")
+    if (world.machines / "box").exists():
+        world.machine("rm", "--force", "box")
     assert not processes(world)
 
 
@@ -63,10 +70,67 @@ def test_stop_during_a_start_ends_it_and_tells_who_waits(box: World) -> None:
     assert processes(box) == []
 
 
+@contextlib.contextmanager
+def starting(world: World) -> Iterator[subprocess.Popen[str]]:
+    """A start of `box` that has come as far as its QEMU."""
+    with world.popen("start", "box") as process:
+        tools_socket = control_socket(world).with_name("qmp-tools.sock")
+        lock_file = world.machines / "box" / "lock"
+        until = time.monotonic() + 20
+        while not listens(tools_socket) or not lock.holder(lock_file):
+            assert time.monotonic() < until, process.poll()
+            time.sleep(0.05)
+        yield process
+
+
+def test_machine_whose_sockets_are_gone_is_stopped_by_its_supervisor(box: World) -> None:
+    with starting(box) as process:
+        shutil.rmtree(control_socket(box).parent)
+        stopped = box.machine("stop", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert stopped.status == 0, stopped.stderr
+    assert processes(box) == []
+
+
+def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: World) -> None:
+    with starting(box) as process:
+        qemu = lock.holder(box.machines / "box" / "lock")
+        assert qemu is not None
+        os.kill(qemu, signal.SIGSTOP)
+        assert lock.signal_holder(box.machines / "box" / "supervisor.lock", signal.SIGKILL)
+        assert process.communicate(timeout=COMMAND_S)[1].endswith("its supervisor ended; see " + log_of(box))
+    assert state(box) == "degraded"
+    removed = box.machine("rm", "--force", "box")
+    assert removed.status == 0, removed.stderr
+    assert processes(box) == []
+
+
+def log_of(world: World) -> str:
+    return f"{world.machines / 'box' / 'supervisor.log'}\n"
+
+
+def test_accelerator_that_does_not_exist_is_refused(box: World) -> None:
+    failed = box.machine("start", "box", MACHINE_ACCEL="warp")
+    assert failed.status == 125
+    assert failed.stderr.endswith('Error: MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg\n')
+
+
 def test_start_names_what_qemu_said_when_it_ends_at_once(box: World) -> None:
     (box.machines / "box" / "config.ign").unlink()
     failed = box.machine("start", "box")
     assert failed.status == 125
     assert 'Error: unable to start "box": in phase launch: QEMU ended with status 1: ' in failed.stderr
     assert "config.ign" in failed.stderr
+    assert state(box) == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_start_that_is_interrupted_at_any_moment_leaves_no_process(box: World, number: signal.Signals) -> None:
+    for after_s in (0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0):
+        with box.popen("start", "box") as process:
+            time.sleep(after_s)
+            process.send_signal(number)
+            process.communicate(timeout=COMMAND_S)
+        assert process.returncode in (130, -number)  # the latter before our program has begun
+        assert processes(box) == [], after_s
     assert state(box) == "stopped"

@@ -43,7 +43,7 @@ def test_resources_are_what_was_asked_for_or_the_defaults(
         ({"cpus": -2}, "requested number of CPUs (-2) must be at least 1"),
         ({"memory_mib": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
         ({"memory_mib": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
-        ({"disk_gib": 0}, "requested disk size (0 GB) must be at least 1 GB"),
+        ({"disk_gib": 0}, "requested disk size (0 GB) must be between 1 and 2097152 GB"),
     ],
 )
 def test_resources_that_cannot_be_had(asked: dict[str, int], line: str) -> None:

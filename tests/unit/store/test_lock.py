@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 from machine.store import lock
@@ -58,3 +61,25 @@ def test_descriptor_is_not_inherited_unless_it_is_passed(tmp_path: Path) -> None
     assert descriptor is not None
     assert not os.get_inheritable(descriptor)
     os.close(descriptor)
+
+
+def test_holder_of_a_lock_can_be_ended(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    descriptor = lock.acquire(path)
+    assert descriptor is not None
+    assert lock.holder(path) is None
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[descriptor]) as process:
+        lock.tell_holder(descriptor, process.pid)
+        os.close(descriptor)
+        assert lock.holder(path) == process.pid
+        assert lock.signal_holder(path, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert lock.holder(path) is None
+    assert not lock.signal_holder(path, signal.SIGKILL)
+
+
+def test_next_taker_of_a_lock_is_not_taken_for_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("1")
+    with lock.held(path):
+        assert lock.holder(path) is None

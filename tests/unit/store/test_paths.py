@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from machine.errors import MachineError
 from machine.model.host import HostOS
+from machine.store import drafts
 from machine.store.paths import find_roots, make_private, short_runtime_directory
 from tests.builders import make_roots
 
@@ -28,19 +32,49 @@ def test_relative_machine_home_is_below_the_current_directory(tmp_path: Path, mo
     assert find_roots({"MACHINE_HOME": "m"}, HostOS.LINUX, 1000).data == tmp_path / "m" / "data"
 
 
-def test_linux_sockets_go_to_the_session_directory() -> None:
-    roots = find_roots({"XDG_RUNTIME_DIR": "/run/user/7"}, HostOS.LINUX, 7)
-    assert roots.runtime == Path("/run/user/7/boot2podman")
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory of ours whose name leaves room for a socket's; pytest's are too long."""
+    with tempfile.TemporaryDirectory(prefix="b2p", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_linux_sockets_go_to_the_session_directory(short_directory: Path) -> None:
+    roots = find_roots({"XDG_RUNTIME_DIR": str(short_directory)}, HostOS.LINUX, os.getuid())
+    assert roots.runtime == short_directory / "boot2podman"
+
+
+def test_session_directory_of_somebody_else_or_a_relative_one_is_ignored(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(short_directory.parent)
+    for session in (str(short_directory), short_directory.name):
+        roots = find_roots({"XDG_RUNTIME_DIR": session}, HostOS.LINUX, 4_000_000_000)
+        assert roots.runtime == Path("/tmp/b2p-4000000000")
+    relative = find_roots({"XDG_RUNTIME_DIR": short_directory.name}, HostOS.LINUX, os.getuid())
+    assert relative.runtime.parent != short_directory
+
+
+def test_sockets_of_a_machine_stay_where_they_were_at_init(tmp_path: Path) -> None:
+    before = make_roots(tmp_path)
+    with drafts.draft(before, "box") as paths:
+        drafts.publish(paths, before, "box")
+    after = replace(before, runtime=tmp_path / "another session")
+    assert after.machine("box").runtime == before.machine("box").runtime == before.runtime / "box"
+    assert after.machine("new").runtime == after.runtime / "new"
 
 
 def test_linux_without_a_session_has_a_directory_of_its_own_in_tmp() -> None:
     assert find_roots({}, HostOS.LINUX, 4_000_000_000).runtime == Path("/tmp/b2p-4000000000")
 
 
-def test_macos_sockets_go_below_tmpdir_where_they_fit() -> None:
-    assert find_roots({"TMPDIR": "/t"}, HostOS.MACOS, 501).runtime == Path("/t/boot2podman")
-    long = f"/var/folders/{'x' * 40}/T/"
-    assert find_roots({"TMPDIR": long}, HostOS.MACOS, 501).runtime.parent == Path("/tmp/b2p-501")
+def test_macos_sockets_go_below_tmpdir_where_they_fit(short_directory: Path) -> None:
+    uid = os.getuid()
+    roots = find_roots({"TMPDIR": str(short_directory)}, HostOS.MACOS, uid)
+    assert roots.runtime == short_directory / "boot2podman"
+    long = short_directory / ("x" * 60)
+    long.mkdir()
+    assert find_roots({"TMPDIR": str(long)}, HostOS.MACOS, uid).runtime.parent == Path(f"/tmp/b2p-{uid}")
 
 
 @pytest.mark.parametrize(("host_os", "limit"), [(HostOS.LINUX, 107), (HostOS.MACOS, 103)])

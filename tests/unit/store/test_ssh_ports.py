@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from machine.ops import ssh_ports
-from machine.ops.start import _with_free_port
-from machine.report import SilentReporter
-from machine.store import records
+from machine.store import records, ssh_ports
+from machine.supervisor.launch import with_free_port
 from tests.builders import make_config, make_roots, save_machine
-
-
-class Notices(SilentReporter):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture
@@ -55,16 +45,18 @@ def test_reserved_ports_are_those_of_all_other_machines(tmp_path: Path) -> None:
 def test_port_that_is_taken_at_start_is_replaced_with_a_notice(tmp_path: Path, taken_port: int) -> None:
     roots = make_roots(tmp_path)
     save_machine(roots, make_config(ssh_port=taken_port))
-    report = Notices()
-    changed = _with_free_port(make_config(ssh_port=taken_port), roots, report)
-    assert report.texts == [f"detected port conflict on machine ssh port [{taken_port}], reassigning"]
+    notices: list[str] = []
+    changed = with_free_port(make_config(ssh_port=taken_port), roots, notices.append)
+    assert notices == [f"detected port conflict on machine ssh port [{taken_port}], reassigning"]
     assert changed.ssh_port != taken_port
     assert ssh_ports.is_free(changed.ssh_port)
     assert records.load(roots, "box") == changed
 
 
 def test_port_that_is_free_at_start_is_kept(tmp_path: Path) -> None:
-    report = Notices()
+    notices: list[str] = []
     config = make_config(ssh_port=ssh_ports.choose(set()))
-    assert _with_free_port(config, make_roots(tmp_path), report) == config
-    assert report.texts == []
+    roots = make_roots(tmp_path)
+    save_machine(roots, config)
+    assert with_free_port(config, roots, notices.append) == config
+    assert notices == []
