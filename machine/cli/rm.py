@@ -12,8 +12,8 @@ from machine.cli.common import confirm, context, name_argument
 @click.option("-f", "--force", is_flag=True, help="Do not ask, and stop the machine first if it runs.")
 def command(name: str, force: bool) -> None:
     """Remove a machine with all that is in it."""
+    from machine.cli.terminal import NoticeReporter
     from machine.ops.remove import check_removable, files_to_remove, remove
-    from machine.report import SilentReporter
 
     here = context()
     if not force:
@@ -24,4 +24,4 @@ def command(name: str, force: bool) -> None:
         click.echo()
         if not confirm("Are you sure you want to continue?"):
             return
-    remove(name, here, SilentReporter(), force=force)
+    remove(name, here, NoticeReporter(), force=force)

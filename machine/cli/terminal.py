@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from machine.report import SilentReporter
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -35,6 +37,13 @@ class PlainReporter:
             self._last = time.monotonic()
             share = f"{done * 100 // total} %" if total else f"{done} {unit}"
             print(f"{self._step}: {share}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def notice(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class NoticeReporter(SilentReporter):
+    """For commands that end soon: what a person should know, and no steps."""
 
     def notice(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201

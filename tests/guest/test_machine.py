@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from machine.image.layout import base_image
+from machine.model.arch import Arch
+from machine.qemu.firmware import find_firmware
 from tests.guest.conftest import World, processes_of, qemu_pid, supervisor_pid, wait_until
 
 BOOT_S = 900
@@ -254,6 +258,34 @@ def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world
     assert world.state("broken") == ("stopped", "")
     assert not processes_of(world.root)
     world.machine("rm", "--force", "broken")
+
+
+def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: Path) -> None:
+    """x86_64 machines start with SeaBIOS; who takes the image elsewhere may not."""
+    published = json.loads((streams / "boot2podman.json").read_text())
+    disk = published["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    base = base_image(world.root / "m" / "cache" / "images", disk["uncompressed-sha256"])
+    firmware = find_firmware(Arch.X86_64)
+    variables, serial = tmp_path / "vars.fd", tmp_path / "serial.log"
+    shutil.copyfile(firmware.variables, variables)
+    qemu = [
+        "qemu-system-x86_64", "-machine", "q35", "-m", "1024", "-display", "none", "-net", "none", "-snapshot",
+        "-drive", f"if=pflash,format=raw,readonly=on,file={firmware.code}",
+        "-drive", f"if=pflash,format=raw,file={variables}",
+        "-drive", f"if=virtio,format=qcow2,file={base}",
+        "-serial", f"file:{serial}",
+    ]  # fmt: skip
+    with subprocess.Popen(qemu, stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_until(
+                lambda: serial.exists() and b"systemd[1]: " in serial.read_bytes(),
+                timeout_s=BOOT_S,
+                what="the initramfs",
+            )
+        finally:
+            process.kill()
+    console = serial.read_text(errors="replace")
+    assert "EFI v2" in console
 
 
 def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(world: World) -> None:

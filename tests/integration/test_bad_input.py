@@ -47,6 +47,11 @@ BAD_WORDS = {
         ["--username", "root"],
         'invalid username "root": root always exists in the guest; use --rootful',
     ),
+    "username of the system": (
+        ["--username", "daemon"],
+        'invalid username "daemon": a system user of the guest has that name',
+    ),
+    "username of 33 characters": (["--username", "u" * 33], f'username "{"u" * 33}" must be 32 characters or less'),
     "no cpus": (["--cpus", "0"], "requested number of CPUs (0) must be at least 1"),
     "negative cpus": (["--cpus", "-1"], "requested number of CPUs (-1) must be at least 1"),
     "more cpus than the host's": (
@@ -59,10 +64,18 @@ BAD_WORDS = {
         f"requested amount of memory ({MEMORY + 1} MB) greater than total system memory ({MEMORY} MB)",
     ),
     "no disk": (["--disk-size", "0"], "requested disk size (0 GB) must be between 1 and 2097152 GB"),
+    "more disk than an image can have": (
+        ["--disk-size", "2097153"],
+        "requested disk size (2097153 GB) must be between 1 and 2097152 GB",
+    ),
     "volume": (["--volume", "/home:/home"], "volumes are not supported by this version; leave out --volume"),
     "timezone": (
         ["--timezone", "../../etc/passwd"],
         'invalid timezone "../../etc/passwd"; give a name like "Europe/Stockholm", or "local"',
+    ),
+    "timezone of no place": (
+        ["--timezone", "Europe/Atlantis"],
+        'invalid timezone "Europe/Atlantis"; give a name like "Europe/Stockholm", or "local"',
     ),
     "unknown stream": (["--image", "fcos:rawhide"], 'unknown stream "rawhide"; choose one of: stable, testing, next'),
     "unknown image": (["--image", "ubuntu"], f'unknown image "ubuntu"; {CHOICES}'),

@@ -182,6 +182,37 @@ def test_rm_force_removes_a_machine_whose_record_is_damaged(world: World, images
     assert world.connections["Connections"] == {}
 
 
+def test_rm_tells_of_a_clients_file_that_it_cannot_change(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    connections = world.root / "podman-connections.json"
+    connections.write_text("{")
+    removed = world.machine("rm", "--force", "box")
+    assert removed.status == 0
+    assert removed.stderr.startswith(
+        f'A client may still know "box": cannot read Podman\'s connections in {connections}'
+    )
+    assert not (world.machines / "box").exists()
+    assert connections.read_text() == "{"
+
+
+def test_docker_context_of_the_users_own_is_kept_with_a_notice(world: World, images: Images) -> None:
+    meta = docker_meta(world, "box")
+    meta.parent.mkdir(parents=True)
+    meta.write_text(own := '{"Name":"box","Endpoints":{"docker":{"Host":"tcp://198.51.100.1"}}}')
+    outcome = world.init("box", images.qcow2)
+    assert 'The Docker context "box" is kept: it existed before and leads elsewhere\n' in outcome.stderr
+    world.machine("rm", "--force", "box")
+    assert meta.read_text() == own
+
+
+def test_connections_file_that_is_a_link_stays_one(world: World, images: Images) -> None:
+    link, target = world.root / "podman-connections.json", world.root / "dotfiles.json"
+    link.symlink_to(target)
+    world.init("box", images.qcow2)
+    assert link.is_symlink()
+    assert "box" in target.read_text()
+
+
 def test_long_home_gets_short_sockets(tmp_path: Path, images: Images) -> None:
     world = make_world(tmp_path / ("long" * 25))
     name = "n" * 30
