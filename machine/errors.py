@@ -5,6 +5,7 @@
     MachineError             anything that ends a command with one line and exit status 125
     ├── NotFoundError        a machine, image or stream of that name does not exist
     ├── BadInputError        what was typed cannot be meant
+    ├── DiskError            a disk is full, or may not be written
     ├── DeadlineError        a wait ended before what it waited for
     ├── ProgramError         a program that we ran failed
     └── GuestError           the guest failed to boot, to provision itself or to answer
@@ -40,6 +41,10 @@ class NotFoundError(MachineError):
 
 class BadInputError(MachineError):
     """What was typed cannot be meant."""
+
+
+class DiskError(MachineError):
+    """A disk is full, or may not be written."""
 
 
 class DeadlineError(MachineError):

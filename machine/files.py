@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from machine.errors import MachineError
+from machine.errors import DiskError
 
 FILE_PRIVATE = 0o600
 DIRECTORY_PRIVATE = 0o700
@@ -31,11 +31,11 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
+            raise DiskError(
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
-            raise MachineError(f"cannot write {path}: {error.strerror}") from error
+            raise DiskError(f"cannot write {path}: {error.strerror}") from error
         raise
 
 
@@ -64,7 +64,7 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = FILE_PRIVATE) -> 
     """Replace the content of `path` by `data`.
 
     Raises:
-        MachineError: the disk is full or `path` cannot be written.
+        DiskError: the disk is full or `path` cannot be written.
     """
     with atomic_writer(path, mode=mode) as stream:
         stream.write(data.encode() if isinstance(data, str) else data)

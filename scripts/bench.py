@@ -30,7 +30,8 @@ class Bench:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
         subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(cache)}, check=True)
         (self.home / "data").mkdir(parents=True)
-        (self.home / "data" / "streams").symlink_to(cache / "data" / "streams")
+        for name in ("streams", "keys"):
+            (self.home / "data" / name).symlink_to(cache / "data" / name)
         (root / "containers.conf").touch()
         (root / "docker").mkdir()
         (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +35,50 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The optional NAME that every command of podman machine has."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Where an image comes from and how it is checked, as keywords of ops.images.image_request."""
+
+    values: dict[str, Any]
+
+
+def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that fetches an image; the command gets them as `options`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: Any,  # noqa: ANN401
+        stream_base_url: str | None,
+        image_sha256: str,
+        offline: bool,
+        no_verify_signature: bool,
+        tls_verify: bool,
+        **others: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        options = ImageOptions(
+            values={
+                "stream_base_url": stream_base_url,
+                "sha256": image_sha256,
+                "offline": offline,
+                "verify_signature": not no_verify_signature,
+                "verify_tls": tls_verify,
+            }
+        )
+        return command(*arguments, options=options, **others)
+
+    for option in (
+        click.option("--tls-verify", type=bool, default=True, show_default=True, help="Check servers' certificates."),
+        click.option(
+            "--no-verify-signature", is_flag=True, help="Take a stream's image without checking its signature."
+        ),
+        click.option("--offline", is_flag=True, help="Use what is in the cache, and never the network."),
+        click.option("--image-sha256", default="", metavar="SHA256", help="What the image's file has to have."),
+        click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's."),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def confirm(question: str) -> bool:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import ImageOptions, context, image_options
+from machine.cli.render import human_size, table
+
+if TYPE_CHECKING:
+    from machine.ops.images import ListedImage
+
+_SHORT_DIGEST = 12
 
 
 @click.group("image")
 def command() -> None:
-    """Build the images that machines are made from."""
+    """Build, fetch and remove the images that machines are made from."""
 
 
 @command.command("build")
@@ -32,3 +40,77 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
         result = image_build(arch=arch, suite=suite, output=output, context=context(), report=report)
     verb = "is there already" if result.reused else "built"
     click.echo(f"Image boot2podman {result.release} {verb}: {result.disk}")
+
+
+@command.command("pull")
+@click.argument("image", required=False)
+@click.option("--arch", help="Architecture of the guest. [default: the host's]")
+@image_options
+@click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
+def pull(image: str | None, arch: str | None, options: ImageOptions, quiet: bool) -> None:
+    """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes."""
+    from machine.cli.terminal import reporter
+    from machine.ops.images import pull_image
+
+    with reporter(quiet=quiet) as report:
+        base = pull_image(image, arch, options.values, context(), report)
+    click.echo(f"sha256:{base.digest}")
+
+
+@command.command("ls")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Print digests alone.")
+@click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
+def ls(form: str, quiet: bool, noheading: bool) -> None:
+    """List the images in the cache, the newest first."""
+    from machine.ops.images import describe_image, list_images
+
+    images = list_images(context())
+    if form == "json":
+        click.echo(json.dumps([describe_image(image) for image in images], indent=2))
+    elif quiet:
+        for image in images:
+            click.echo(image.base.digest)
+    else:
+        heading = [] if noheading else [("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")]
+        click.echo(table([*heading, *(_row(image) for image in images)]), nl=False)
+
+
+def _row(image: ListedImage) -> tuple[str, ...]:
+    base = image.base
+    users = ", ".join(image.users) or "-"
+    size = human_size(base.size)
+    return (base.reference, base.release or "-", base.arch, size, base.verified, users, base.digest[:_SHORT_DIGEST])
+
+
+@command.command("inspect")
+@click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+def inspect(names: tuple[str, ...]) -> None:
+    """Print all that is known of images in the cache, as a JSON array."""
+    from machine.ops.images import describe_image, find_images
+
+    here = context()
+    found = [describe_image(image) for name in names for image in find_images(name, here)]
+    click.echo(json.dumps(found, indent=2))
+
+
+@command.command("rm")
+@click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+def rm(names: tuple[str, ...]) -> None:
+    """Remove images that no machine uses from the cache; IMAGE is a reference, a release or a digest."""
+    from machine.ops.images import remove_images
+
+    for base in remove_images(names, context()):
+        click.echo(f"sha256:{base.digest}")
+
+
+@command.command("prune")
+@click.option("--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N of each stream.")
+def prune(keep: int) -> None:
+    """Remove every image that no machine uses, and what unfinished downloads have left."""
+    from machine.ops.images import prune_images
+
+    pruned = prune_images(keep, context())
+    for base in pruned.bases:
+        click.echo(f"sha256:{base.digest}")
+    click.echo(f"Freed {human_size(pruned.freed)}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import ImageOptions, context, image_options
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
@@ -14,9 +14,10 @@ from machine.model.names import DEFAULT_MACHINE
 @click.argument("name", default=DEFAULT_MACHINE)
 @click.option(
     "--image",
-    help="fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL. [default: fcos:stable]",
+    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
+    "docker://REGISTRY/NAME:TAG. [default: fcos:stable]",
 )
-@click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's.")
+@image_options
 @click.option("--cpus", type=int, help="Number of CPUs. [default: half of the host's]")
 @click.option("-m", "--memory", type=int, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]")
 @click.option("--disk-size", type=int, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
@@ -32,10 +33,10 @@ from machine.model.names import DEFAULT_MACHINE
     show_default=True,
     help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,
     image: str | None,
-    stream_base_url: str | None,
     cpus: int | None,
     memory: int | None,
     disk_size: int | None,
@@ -45,6 +46,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     now: bool,
     volumes: tuple[str, ...],
     accel: str,
+    quiet: bool,
+    options: ImageOptions,
 ) -> None:
     """Initialize a virtual machine.
 
@@ -61,7 +64,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     request = InitRequest(
         name=name,
         image=image,
-        stream_base_url=stream_base_url,
+        image_options=options.values,
         cpus=cpus,
         memory_mib=memory,
         disk_gib=disk_size,
@@ -72,14 +75,14 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         accelerator=AcceleratorChoice(accel),
     )
     here = context()
-    with reporter() as report:
+    with reporter(quiet=quiet) as report:
         init(request, here, report)
     click.echo("Machine init complete")
     if now:
         from machine.ops.start import start
 
         click.echo(f'Starting machine "{name}"')
-        with reporter() as report:
+        with reporter(quiet=quiet) as report:
             started = start(name, here, report)
         print_started(started)
     else:

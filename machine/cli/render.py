@@ -8,6 +8,19 @@ _MIN_WIDTH = 12
 _PADDING = 2
 
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def human_size(count: int) -> str:
+    """Bytes in the largest unit of which there is at least one."""
+    size, unit = float(count), _UNITS[0]
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as Go's tabwriter sets them for Podman: at least 12 wide, 2 apart, the last one as it is."""
     if not rows:

@@ -10,9 +10,30 @@ from typing import TYPE_CHECKING, Self
 from machine.report import SilentReporter
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
 _EVERY_S = 5.0
+
+
+class Speed:
+    """Of a step since its first report, so that what an earlier attempt has left does not count as fast."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def rate(self, done: int) -> float:
+        """Units per second."""
+        if self._first is None:
+            return 0.0
+        since, before = self._first
+        return (done - before) / max(time.monotonic() - since, 1e-3)
+
+    def seconds_left(self, done: int, total: int) -> float:
+        rate = self.rate(done)
+        return (total - done) / rate if rate > 0 else 0.0
+
+    def observe(self, done: int) -> None:
+        self._first = self._first or (time.monotonic(), done)
 
 
 class PlainReporter:
@@ -21,6 +42,7 @@ class PlainReporter:
     def __init__(self) -> None:
         self._step = ""
         self._last = 0.0
+        self._speed = Speed()
 
     def __enter__(self) -> Self:
         return self
@@ -30,13 +52,17 @@ class PlainReporter:
     def step(self, text: str) -> None:
         self._step = text
         self._last = time.monotonic()
+        self._speed = Speed()
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
+        self._speed.observe(done)
         if time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
-            share = f"{done * 100 // total} %" if total else f"{done} {unit}"
-            print(f"{self._step}: {share}", file=sys.stderr, flush=True)  # noqa: T201
+            share = f"{done * 100 // total} %" if total else ""
+            rate = f"{self._speed.rate(done) / 1024**2:.1f} MiB/s" if unit == "bytes" else f"{done} {unit}"
+            left = f", {self._speed.seconds_left(done, total):.0f} s left" if total and unit == "bytes" else ""
+            print(f"{self._step}: {share} {rate}{left}".replace("  ", " "), file=sys.stderr, flush=True)  # noqa: T201
 
     def notice(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
@@ -44,6 +70,11 @@ class PlainReporter:
 
 class NoticeReporter(SilentReporter):
     """For commands that end soon: what a person should know, and no steps."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def notice(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
@@ -65,13 +96,26 @@ class TerminalReporter:
             TaskProgressColumn,
             TextColumn,
             TimeElapsedColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
         )
+        from rich.text import Text
+
+        class ForBytes(TransferSpeedColumn):
+            """The speed and the time left, of steps that count bytes."""
+
+            def render(self, task: Task) -> Text:
+                if task.total is None or task.finished or not task.fields.get("bytes"):
+                    return Text("")
+                left = TimeRemainingColumn(compact=True).render(task)
+                return Text.assemble(super().render(task), " ", left)
 
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
+            ForBytes(),
             TimeElapsedColumn(),
         )
         self._progress = Progress(*columns, console=Console(stderr=True))
@@ -91,10 +135,10 @@ class TerminalReporter:
         self._finish_task()
         self._task = self._progress.add_task(text, total=None)
 
-    def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:  # noqa: ARG002
+    def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
         assert self._progress
         if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
+            self._progress.update(self._task, completed=done, total=total, bytes=unit == "bytes")
 
     def notice(self, text: str) -> None:
         assert self._progress
@@ -106,5 +150,8 @@ class TerminalReporter:
             self._progress.stop_task(self._task)
 
 
-def reporter() -> PlainReporter | TerminalReporter:
+def reporter(*, quiet: bool = False) -> PlainReporter | TerminalReporter | NoticeReporter:
+    """The one that suits stderr; a quiet one has notices alone."""
+    if quiet:
+        return NoticeReporter()
     return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,18 +13,32 @@ LOCAL_STREAM = "boot2podman"
 FCOS_STREAMS = ("stable", "testing", "next")
 DEFAULT_REFERENCE = "fcos:stable"
 
-_CHOICES = "fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL"
+_CHOICES = (
+    "fcos:stable, fcos:testing, fcos:next, fcos:STREAM@RELEASE, boot2podman, a path, an http(s) URL or "
+    "docker://REGISTRY/NAME:TAG"
+)
+# distribution/reference, regexp.go: what containers/image accepts, without an upper-case name.
+_REPOSITORY = re.compile(
+    r"(?:(?P<registry>(?:localhost|[A-Za-z0-9.-]+\.[A-Za-z0-9.-]+|[A-Za-z0-9-]+(?=:[0-9]+/)|\[[0-9a-fA-F:]+\])"
+    r"(?::[0-9]+)?)/)?"
+    r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_DOCKER_HUB = "docker.io"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """A stream by its name; `local` says that it was built on this host."""
+    """A stream by its name; `local` says that it was built on this host, `release` pins one that is not the newest."""
 
     stream: str
     local: bool
+    release: str = ""
 
     def __str__(self) -> str:
-        return self.stream if self.local else f"fcos:{self.stream}"
+        name = self.stream if self.local else f"fcos:{self.stream}"
+        return f"{name}@{self.release}" if self.release else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +57,28 @@ class UrlReference:
         return self.url
 
 
-Reference = StreamReference | FileReference | UrlReference
+@dataclass(frozen=True, kw_only=True)
+class RegistryReference:
+    """A disk image in an OCI registry; `version` is a tag or a digest."""
+
+    registry: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        separator = "@" if self.version.startswith("sha256:") else ":"
+        return f"docker://{self.registry}/{self.name}{separator}{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyReference:
+    """`/dev/null`: a machine whose disk is empty, as podman machine accepts it."""
+
+    def __str__(self) -> str:
+        return "/dev/null"
+
+
+Reference = StreamReference | FileReference | UrlReference | RegistryReference | EmptyReference
 
 
 def parse_reference(text: str) -> Reference:
@@ -51,24 +87,51 @@ def parse_reference(text: str) -> Reference:
     Raises:
         BadInputError: it is nothing that we know.
     """
+    if text == "/dev/null":
+        return EmptyReference()
     if text == LOCAL_STREAM:
         return StreamReference(stream=LOCAL_STREAM, local=True)
-    if text in FCOS_STREAMS:
-        return StreamReference(stream=text, local=False)
+    if text.partition("@")[0] in FCOS_STREAMS:
+        return _stream(text)
     kind, colon, rest = text.partition(":")
-    if colon and kind == "fcos":
-        if rest not in FCOS_STREAMS:
-            raise BadInputError(f'unknown stream "{rest}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
-        return StreamReference(stream=rest, local=False)
-    if kind in ("http", "https") and rest.startswith("//"):
-        if not _has_host(text):
-            raise BadInputError(f'"{text}" is not a URL that can be fetched', hint=f"choose one of: {_CHOICES}")
-        return UrlReference(url=text)
-    if colon and rest.startswith("//"):
-        raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {_CHOICES}")
+    if colon and (kind == "fcos" or rest.startswith("//")):
+        return _of_kind(kind, rest, text)
     if "/" in text or "." in text:
         return FileReference(path=Path(text).expanduser())
     raise BadInputError(f'unknown image "{text}"', hint=f"choose one of: {_CHOICES}")
+
+
+def _of_kind(kind: str, rest: str, text: str) -> Reference:
+    match kind:
+        case "fcos":
+            return _stream(rest)
+        case "http" | "https":
+            if not _has_host(text):
+                raise BadInputError(f'"{text}" is not a URL that can be fetched', hint=f"choose one of: {_CHOICES}")
+            return UrlReference(url=text)
+        case "docker":
+            return _registry(text, rest.removeprefix("//"))
+        case _:
+            raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {_CHOICES}")
+
+
+def _stream(text: str) -> StreamReference:
+    stream, at, release = text.partition("@")
+    if stream not in FCOS_STREAMS:
+        raise BadInputError(f'unknown stream "{stream}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
+    if at and not release:
+        raise BadInputError(f'"{text}" names no release after the @', hint="leave out the @ for the newest")
+    return StreamReference(stream=stream, local=False, release=release)
+
+
+def _registry(text: str, name: str) -> RegistryReference:
+    match = _REPOSITORY.fullmatch(name)
+    if not match:
+        raise BadInputError(f'"{text}" is no image in a registry', hint="write docker://REGISTRY/NAME:TAG")
+    registry, path = match["registry"] or _DOCKER_HUB, match["name"]
+    if registry == _DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    return RegistryReference(registry=registry, name=path, version=match["digest"] or match["tag"] or "latest")
 
 
 def _has_host(url: str) -> bool:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 from machine.errors import MachineError, NotFoundError
-from machine.image import fetch
+from machine.files import DIRECTORY_PRIVATE, disk_errors, write_atomic
 from machine.image.reference import StreamReference
+from machine.image.web import FetchError, Web, fetch_bytes, local_path, read_body, retried
 from machine.model.arch import Arch
+from machine.report import Reporter
 
 FCOS_BASE_URL = "https://builds.coreos.fedoraproject.org/streams"
 
@@ -24,7 +29,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image. Hashes are lower-case hex; an empty one is not known."""
+    """One published disk image. Hashes are lower-case hex; what is empty is not known.
+
+    `headers` go with every request for it, as a registry wants its token.
+    """
 
     location: str
     sha256: str = ""
@@ -32,25 +40,118 @@ class Artifact:
     signature: str = ""
     stream: str = ""
     release: str = ""
+    headers: Mapping[str, str] | None = None
 
 
-def metadata_url(reference: StreamReference, base_url: str) -> str:
-    return f"{base_url.rstrip('/')}/{reference.stream}.json"
+@dataclass(frozen=True, kw_only=True)
+class _Cached:
+    """A document and what tells whether the server has a newer one."""
+
+    url: str
+    etag: str
+    modified: str
+    fetched: str
+    body: str
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        wanted = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in wanted.items() if value}
 
 
-def find_artifact(reference: StreamReference, arch: Arch, *, local: Path, base_url: str | None) -> Artifact:
+class MetadataCache:
+    """The newest metadata that this host has seen, for hosts that are offline and to ask for changes alone."""
+
+    def __init__(self, directory: Path, web: Web, *, offline: bool, report: Reporter) -> None:
+        self._directory = directory
+        self._web = web
+        self._offline = offline
+        self._report = report
+
+    def get(self, url: str) -> bytes:
+        """The document at `url`, from the cache where it is unchanged or cannot be reached.
+
+        Raises:
+            MachineError: it cannot be had.
+        """
+        if local_path(url) is not None:
+            return fetch_bytes(url, self._web, limit=_MAX_BYTES)
+        known = self._read(url)
+        if self._offline:
+            if known is None:
+                raise NotFoundError(f"{url} was never fetched to this host", hint="run once without --offline")
+            return known.body.encode()
+        try:
+            return retried(lambda: self._ask(url, known))
+        except FetchError as error:
+            if known is None or not error.transient:
+                raise
+            self._report.notice(f"{error.line}: using what it said on {known.fetched[:10]}")
+            return known.body.encode()
+
+    def _ask(self, url: str, known: _Cached | None) -> bytes:
+        with self._web.get(url, known.conditions if known else {}) as response:
+            if response.status_code == 304 and known:
+                return known.body.encode()
+            body = read_body(response, url, limit=_MAX_BYTES)
+            headers = response.headers
+        _check_json(body, url)  # what a hotel's network answers must not take its place
+        fresh = _Cached(
+            url=url,
+            etag=headers.get("ETag", ""),
+            modified=headers.get("Last-Modified", ""),
+            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+            body=body.decode(),
+        )
+        with disk_errors(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
+        write_atomic(self._path(url), json.dumps(asdict(fresh)))
+        return body
+
+    def _read(self, url: str) -> _Cached | None:
+        try:
+            return _Cached(**json.loads(self._path(url).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _path(self, url: str) -> Path:
+        return self._directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+
+
+def find_artifact(
+    reference: StreamReference, arch: Arch, metadata: MetadataCache, *, local: Path, base_url: str | None
+) -> Artifact:
     """The disk image for QEMU of a stream; `local` is the folder of what was built on this host.
 
     Raises:
         MachineError: the metadata cannot be had, or has no such image.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
-    url = metadata_url(reference, base)
     if reference.local and base_url is None and not (local / f"{reference.stream}.json").exists():
         raise NotFoundError(
             f"there is no {reference.stream} image on this host", hint="build one with: machine image build"
         )
-    return parse_artifact(fetch.fetch_bytes(url, limit=_MAX_BYTES), url, arch)
+    if reference.release:
+        url = _release_url(reference, base, metadata)
+        return parse_release(metadata.get(url), url, arch)
+    url = f"{base.rstrip('/')}/{reference.stream}.json"
+    return parse_artifact(metadata.get(url), url, arch)
+
+
+def _release_url(reference: StreamReference, base: str, metadata: MetadataCache) -> str:
+    """Where a release's own metadata is, by the stream's index (stream-metadata-go, release/release.go)."""
+    index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
+    try:
+        releases = {str(entry["version"]): str(entry["metadata"]) for entry in _json(metadata.get(index))["releases"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise MachineError(f"{index} is not an index of releases") from error
+    if reference.release not in releases:
+        newest = list(releases)[-1:]
+        raise NotFoundError(
+            f'stream {reference.stream} has no release "{reference.release}"',
+            hint=f"its newest is {newest[0]}" if newest else None,
+        )
+    return urljoin(index, releases[reference.release])
 
 
 def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
@@ -59,29 +160,71 @@ def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
     Raises:
         MachineError: it is not stream metadata, or has no such image.
     """
+    stream, architectures = _header(text, url, "stream metadata")
+    entry = _of_arch(architectures, arch, f"stream {stream}")
     try:
-        document = json.loads(text)
-        architectures: dict[str, Any] = document["architectures"]
-        stream = str(document["stream"])
-        known = ", ".join(sorted(architectures.keys())) or "none"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MachineError(f"{url} is not stream metadata") from error
-    if arch.value not in architectures:
-        raise MachineError(f"stream {stream} has no image for {arch}", hint=f"its architectures are: {known}")
-    try:
-        platform = architectures[arch.value]["artifacts"][_PLATFORM]
-        disk = platform["formats"][_FORMAT]["disk"]
-        signature = disk.get("signature", "")
-        return Artifact(
-            location=urljoin(url, disk["location"]),
-            sha256=_sha256(disk["sha256"]),
-            uncompressed_sha256=_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else "",
-            signature=urljoin(url, signature) if signature else "",
-            stream=stream,
-            release=str(platform["release"]),
-        )
+        platform = entry["artifacts"][_PLATFORM]
+        artifact = _disk(platform["formats"][_FORMAT]["disk"], url)
+        return replace(artifact, stream=stream, release=str(platform["release"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
+
+
+def parse_release(text: bytes, url: str, arch: Arch) -> Artifact:
+    """The disk image for QEMU in the metadata of one release, whose schema differs from a stream's.
+
+    Raises:
+        MachineError: it is not such metadata, or has no such image.
+    """
+    stream, architectures = _header(text, url, "release metadata")
+    release = str(_json(text).get("release", ""))
+    entry = _of_arch(architectures, arch, f"release {release}")
+    try:
+        artifact = _disk(entry["media"][_PLATFORM]["artifacts"][_FORMAT]["disk"], url)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
+    return replace(artifact, stream=stream, release=release)
+
+
+def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
+    try:
+        document = _json(text)
+        return str(document["stream"]), dict(document["architectures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MachineError(f"{url} is not {kind}") from error
+
+
+def _of_arch(architectures: dict[str, Any], arch: Arch, where: str) -> dict[str, Any]:
+    if arch.value not in architectures:
+        known = ", ".join(sorted(architectures)) or "none"
+        raise MachineError(f"{where} has no image for {arch}", hint=f"its architectures are: {known}")
+    entry: dict[str, Any] = architectures[arch.value]
+    return entry
+
+
+def _disk(disk: dict[str, Any], url: str) -> Artifact:
+    signature = disk.get("signature", "")
+    return Artifact(
+        location=urljoin(url, disk["location"]),
+        sha256=_sha256(disk["sha256"]),
+        uncompressed_sha256=_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else "",
+        signature=urljoin(url, signature) if signature else "",
+    )
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise TypeError("not a JSON object")
+    return document
+
+
+def _check_json(body: bytes, url: str) -> None:
+    try:
+        json.loads(body)
+    except ValueError as error:
+        what = "a web page" if body.lstrip()[:1] == b"<" else "not JSON"
+        raise MachineError(f"{url} is {what}, where metadata was expected") from error
 
 
 def _sha256(text: str) -> str:

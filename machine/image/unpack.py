@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import hashlib
 import lzma
 import os
+import queue
 import struct
+import sys
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, cast
+from types import TracebackType
+from typing import IO, Protocol, Self
 
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
-from machine.image.fetch import CHUNK_BYTES
-from machine.report import Reporter
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHUNK_BYTES = 256 * 1024
+_OUTPUT_BYTES = 1024**2
 _SECTOR = 512
 _HOLE_BYTES = 64 * 1024
+_HOLE = bytes(_HOLE_BYTES)
 _QCOW2_HEADER = struct.Struct(">4sIQ")  # magic, version, offset of the backing file's name
 _QCOW2_FEATURES_AT = 72
 _QCOW2_EXTERNAL_DATA = 1 << 2  # docs/interop/qcow2.txt, incompatible features
+_QUEUED = 8
+
+# A packed image may write so many times its size to the disk, holes not counted, and this much in any case.
+_BOMB_RATIO = 100
+_BOMB_BYTES = 1024**3
 
 
 class DiskFormat(StrEnum):
@@ -40,62 +54,186 @@ class Unpacked:
     format: DiskFormat
 
 
-_OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\xfd7zXZ\x00": lambda stream: cast("IO[bytes]", lzma.open(stream)),  # noqa: SIM115  (its file is the caller's)
-    b"\x1f\x8b": lambda stream: cast("IO[bytes]", gzip.open(stream)),  # noqa: SIM115  (its file is the caller's)
-    b"BZh": lambda stream: cast("IO[bytes]", bz2.open(stream)),  # noqa: SIM115  (its file is the caller's)
+class _Decoder(Protocol):
+    """What bz2, lzma and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class _GzipDecoder:
+    """zlib's object in the shape of the others."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+
+
+_DECODERS: dict[bytes, Callable[[], _Decoder]] = {
+    b"\xfd7zXZ\x00": lzma.LZMADecompressor,
+    b"\x1f\x8b": _GzipDecoder,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\x28\xb5\x2f\xfd": zstd.ZstdDecompressor,
 }
+_DAMAGED = (lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError, OSError)
 
 
-def unpack(source: Path, target: Path, report: Reporter, *, name: str | None = None) -> Unpacked:
+def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
     """Write the content of `source` to `target`, with holes for its zeros; `name` is what errors call the source.
 
     Raises:
-        MachineError: `source` is cut short, or its content is no disk image that can stand alone.
+        MachineError: `source` is cut short or damaged, or its content is no disk image that can stand alone.
     """
-    size = source.stat().st_size
-    name = name or os.fspath(source)
-    with source.open("rb") as packed:
-        magic = packed.read(6)
-        packed.seek(0)
-        opener = next((opener for prefix, opener in _OPENERS.items() if magic.startswith(prefix)), None)
-        content = opener(packed) if opener else packed
-        try:
-            return _copy(content, target, name, lambda: report.progress(packed.tell(), size))
-        except EOFError as error:
-            raise MachineError(f"{name} is cut short: its compressed data has no end") from error
-        except (lzma.LZMAError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise MachineError(f"{name} is damaged: {error}") from error
-
-
-def _copy(content: IO[bytes], target: Path, name: str, tick: Callable[[], None]) -> Unpacked:
-    digest = hashlib.sha256()
-    with disk_errors(target):
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
-    with os.fdopen(descriptor, "wb") as stream, disk_errors(target):
-        head = content.read(CHUNK_BYTES)
-        disk_format = identify(head, name)
-        chunk = head
+    head = source.read(CHUNK_BYTES)
+    magic = next((magic for magic in _DECODERS if head.startswith(magic)), None)
+    packed = _Counted(source, head)
+    content = _decompress(packed, magic, name) if magic else iter(packed.read, b"")
+    first = next(content, b"")
+    disk_format = identify(first, name)
+    with _SparseWriter(target) as writer:
+        chunk: bytes | None = first
         while chunk:
-            digest.update(chunk)
-            _write_sparse(stream, chunk)
-            tick()
-            chunk = content.read(CHUNK_BYTES)
-        stream.truncate()
-        stream.flush()
-        os.fsync(stream.fileno())
-    return Unpacked(sha256=digest.hexdigest(), format=disk_format)
+            writer.write(chunk)
+            if magic and writer.written > _BOMB_BYTES + _BOMB_RATIO * packed.count:
+                raise MachineError(
+                    f"{name} unpacks to more than {writer.written // 1024**2} MiB from {packed.count} bytes,"
+                    " which no disk image does"
+                )
+            chunk = next(content, None)
+    return Unpacked(sha256=writer.sha256, format=disk_format)
 
 
-def _write_sparse(stream: IO[bytes], chunk: bytes) -> None:
-    for start in range(0, len(chunk), _HOLE_BYTES):
-        piece = chunk[start : start + _HOLE_BYTES]
-        if piece.count(0) == len(piece):
-            stream.seek(len(piece), os.SEEK_CUR)
-        else:
-            stream.write(piece)
+class _Counted:
+    """Reads the rest of a file of which the head has been read, and counts."""
+
+    def __init__(self, source: IO[bytes], head: bytes) -> None:
+        self._source = source
+        self._head = head
+        self.count = 0
+
+    def read(self) -> bytes:
+        chunk, self._head = self._head or self._source.read(CHUNK_BYTES), b""
+        self.count += len(chunk)
+        return chunk
+
+
+def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
+    """The content; a file may be several compressed ones in a row, with zeros after them."""
+    new_decoder = _DECODERS[magic]
+    decoder = new_decoder()
+    data = packed.read()
+    while data or not decoder.needs_input:
+        try:
+            content = decoder.decompress(data, _OUTPUT_BYTES)
+        except _DAMAGED as error:
+            raise MachineError(f"{name} is damaged: {error}") from error
+        if content:
+            yield content
+        if not decoder.eof:
+            data = packed.read() if decoder.needs_input else b""
+            continue
+        data = decoder.unused_data.lstrip(b"\0")
+        while len(data) < len(magic) and (more := packed.read()):
+            data = (data + more).lstrip(b"\0")
+        if not data:
+            return
+        if not data.startswith(magic):
+            raise MachineError(f"{name} has something else after its end: {len(data)} bytes or more")
+        decoder = new_decoder()
+    raise MachineError(f"{name} is cut short: its compressed data has no end")
+
+
+class _SparseWriter:
+    """Hashes and writes in a thread of its own, beside the decompression. Use as a context."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._digest = hashlib.sha256()
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUED)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="unpack", daemon=True)
+        self.written = 0
+
+    def __enter__(self) -> Self:
+        with disk_errors(self._target):
+            self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._error = self._error or value
+        self._chunks.put(None)
+        self._thread.join()
+        os.close(self._descriptor)
+        if kind is None and self._error is not None:
+            raise self._error
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, chunk: bytes) -> None:
+        if self._error is not None:
+            raise self._error
+        self._chunks.put(chunk)
+
+    def _work(self) -> None:
+        size = 0
+        while (chunk := self._chunks.get()) is not None:
+            if self._error is not None:
+                continue  # emptied, so that nobody waits for room in it
+            try:
+                self._digest.update(chunk)
+                with disk_errors(self._target):
+                    self._write_sparse(chunk, size)
+                size += len(chunk)
+            except Exception as error:  # noqa: BLE001  (raised where the content comes from)
+                self._error = error
+        if self._error is None:
+            try:
+                with disk_errors(self._target):
+                    os.ftruncate(self._descriptor, size)
+                    os.fsync(self._descriptor)
+            except Exception as error:  # noqa: BLE001
+                self._error = error
+
+    def _write_sparse(self, chunk: bytes, at: int) -> None:
+        view = memoryview(chunk)
+        begin = 0  # of what is not written yet
+        for start in range(0, len(chunk), _HOLE_BYTES):
+            piece = view[start : start + _HOLE_BYTES]
+            if piece == _HOLE[: len(piece)]:
+                self._write_at(view[begin:start], at + begin)
+                begin = start + len(piece)
+        self._write_at(view[begin:], at + begin)
+
+    def _write_at(self, data: memoryview, at: int) -> None:
+        self.written += len(data)
+        while data:
+            count = os.pwrite(self._descriptor, data, at)
+            data, at = data[count:], at + count
 
 
 def identify(head: bytes, name: str) -> DiskFormat:
@@ -121,7 +259,9 @@ def identify(head: bytes, name: str) -> DiskFormat:
         return DiskFormat.QCOW2
     if head[_SECTOR - 2 : _SECTOR] == b"\x55\xaa" or head[_SECTOR : _SECTOR + 8] == b"EFI PART":
         return DiskFormat.RAW
+    if head.lstrip()[:1] == b"<":
+        raise MachineError(f"{name} is a web page, not a disk image", hint="check its address")
     raise MachineError(
         f"{name} is not a disk image",
-        hint="images are qcow2 or raw disks, plain or compressed by xz, gzip or bzip2",
+        hint="images are qcow2 or raw disks, plain or compressed by xz, gzip, bzip2 or zstd",
     )

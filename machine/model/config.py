@@ -26,7 +26,8 @@ class Resources:
 class ImageOrigin:
     """Where a machine's base image came from; `digest` is the sha256 of the unpacked image, its cache key.
 
-    `stream` and `release` are empty for what no stream describes.
+    `digest` is empty for a disk without a base, `stream` and `release` for what no stream describes. `verified` and
+    `signer` say what of it was checked, as image.cache has it.
     """
 
     reference: str
@@ -34,6 +35,14 @@ class ImageOrigin:
     stream: str = ""
     release: str = ""
     location: str = ""
+    verified: str = "nothing"
+    signer: str = ""
+
+    @property
+    def refetch(self) -> str:
+        """The reference that means this image, also when its stream has moved on."""
+        moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
+        return f"{self.reference}@{self.release}" if moving else self.reference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from machine.errors import BadInputError
 from machine.ignition.assets import images_directory
 from machine.image.build import BuildRequest, BuildResult, build_image
-from machine.model.arch import Arch
 from machine.ops.context import Context
+from machine.ops.images import parse_arch
 from machine.report import Reporter
 
 RECIPE = "boot2podman"
@@ -22,11 +21,7 @@ def image_build(
     Raises:
         MachineError: this host cannot build it, or a step failed.
     """
-    wanted = arch or context.host.machine
-    try:
-        guest = Arch.parse(wanted)
-    except ValueError as error:
-        raise BadInputError(f'unknown architecture "{wanted}"', hint=f"choose one of: {', '.join(Arch)}") from error
+    guest = parse_arch(arch or context.host.machine)
     request = BuildRequest(
         arch=guest,
         suite=suite,

@@ -7,22 +7,15 @@ import re
 import secrets
 import zoneinfo
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from machine.errors import BadInputError, MachineError
 from machine.files import write_atomic
 from machine.ignition.provision import Keys, provision
-from machine.image.cache import BaseImage, ImageCache
-from machine.image.reference import (
-    DEFAULT_REFERENCE,
-    FileReference,
-    Reference,
-    StreamReference,
-    parse_reference,
-)
-from machine.image.streams import Artifact, find_artifact
+from machine.image.cache import BaseImage
 from machine.model.arch import Arch
 from machine.model.config import (
     DEFAULT_DISK_GIB,
@@ -38,6 +31,7 @@ from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import check_machine_name, check_username
 from machine.model.units import GIB
 from machine.ops.context import Context
+from machine.ops.images import image_cache, image_request, is_empty, obtain
 from machine.ops.registration import Registry
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu
@@ -56,11 +50,14 @@ _ZONEINFO = "zoneinfo/"
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """What was asked for; None where it was not. Memory in MiB, the disk in GiB."""
+    """What was asked for; None where it was not. Memory in MiB, the disk in GiB.
+
+    `image_options` are those of ops.images.image_request.
+    """
 
     name: str
     image: str | None = None
-    stream_base_url: str | None = None
+    image_options: Mapping[str, Any] = field(default_factory=dict)
     cpus: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
@@ -86,16 +83,43 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     resources = check_resources(request, context.host)
     _check_volumes(request.volumes)
     timezone = resolve_timezone(request.timezone, context.environment)
-    reference = parse_reference(request.image or DEFAULT_REFERENCE)
     arch = guest_arch(context.host)
+    wanted = image_request(request.image, arch, request.image_options)
     find_qemu(arch, context.host.os)
-    base = _obtain_image(reference, arch, request, context, report)
-    _check_disk_holds(base, resources.disk_gib)
-    config = MachineConfig(
+    with image_cache(context).using():
+        base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
+        if base:
+            _check_disk_holds(base, resources.disk_gib)
+        config = _config(request, name, username, resources, timezone, str(wanted.reference), base, context)
+        return _make(config, base, registry, context, report)
+
+
+def _config(  # noqa: PLR0913, PLR0917
+    request: InitRequest,
+    name: str,
+    username: str,
+    resources: Resources,
+    timezone: str,
+    reference: str,
+    base: BaseImage | None,
+    context: Context,
+) -> MachineConfig:
+    origin = ImageOrigin(reference=reference, digest="")
+    if base:
+        origin = ImageOrigin(
+            reference=reference,
+            digest=base.digest,
+            stream=base.stream,
+            release=base.release,
+            location=base.location,
+            verified=base.verified.value,
+            signer=base.signer,
+        )
+    return MachineConfig(
         name=name,
         created=datetime.now(UTC),
         last_up=None,
-        arch=arch,
+        arch=guest_arch(context.host),
         accelerator=request.accelerator,
         resources=resources,
         username=username,
@@ -104,25 +128,21 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         timezone=timezone,
         ssh_port=0,
         mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
-        image=ImageOrigin(
-            reference=str(reference),
-            digest=base.digest,
-            stream=base.artifact.stream,
-            release=base.artifact.release,
-            location=base.artifact.location,
-        ),
+        image=origin,
     )
-    return _make(config, base, registry, context, report)
 
 
 def _make(
-    config: MachineConfig, base: BaseImage, registry: Registry, context: Context, report: Reporter
+    config: MachineConfig, base: BaseImage | None, registry: Registry, context: Context, report: Reporter
 ) -> MachineConfig:
     roots = context.roots
     with drafts.draft(roots, config.name) as paths:
         keys = _make_keys(config.name, paths)
         write_atomic(paths.ignition, provision(config, keys).to_json())
-        QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
+        if base:
+            QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
+        else:
+            QemuImg().create_empty(paths.disk, config.resources.disk_gib)
         # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
         with drafts.registry(roots):
             drafts.sweep(roots)
@@ -144,23 +164,6 @@ def _make_keys(name: str, paths: MachinePaths) -> Keys:
     host_public = ssh_keys.generate(paths.host_key, comment=f"host-key-of-{name}")
     write_atomic(paths.known_hosts, known_hosts_line(name, host_public))
     return Keys(authorized=authorized, host_private=paths.host_key.read_text(), host_public=host_public)
-
-
-def _obtain_image(
-    reference: Reference, arch: Arch, request: InitRequest, context: Context, report: Reporter
-) -> BaseImage:
-    artifact = _find_artifact(reference, arch, request.stream_base_url, context)
-    return ImageCache(context.roots.images, QemuImg()).ensure(artifact, report)
-
-
-def _find_artifact(reference: Reference, arch: Arch, base_url: str | None, context: Context) -> Artifact:
-    match reference:
-        case StreamReference():
-            return find_artifact(reference, arch, local=context.roots.streams, base_url=base_url)
-        case FileReference(path=path):
-            return Artifact(location=path.absolute().as_uri())
-        case _:
-            return Artifact(location=reference.url)
 
 
 def guest_arch(host: Host) -> Arch:

@@ -53,6 +53,21 @@ class QemuImg:
         self._run(words, timeout_s=_QUICK_S)
         overlay.chmod(0o600)
 
+    def create_empty(self, disk: Path, size_gib: int) -> None:
+        """A disk of its own, without a base."""
+        self._run(("create", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
+        disk.chmod(0o600)
+
+    def backing_file(self, overlay: Path) -> Path | None:
+        """The base of an overlay, None where it has none.
+
+        Raises:
+            MachineError: it is no qcow2 image, or qemu-img is missing.
+        """
+        answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", overlay], timeout_s=_QUICK_S)
+        name = json.loads(answer).get("backing-filename")
+        return Path(name) if name else None
+
     def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
         try:
             return runner.run([self.program, *words], timeout_s=timeout_s).stdout

@@ -132,7 +132,9 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         ssh_port=_positive(document, "ssh_port", most=65535),
         mac=_typed(document, "mac", str),
         image=ImageOrigin(
-            **{key: _typed(image, key, str) for key in ("reference", "digest", "stream", "release", "location")}
+            **{key: _typed(image, key, str) for key in ("reference", "digest", "stream", "release", "location")},
+            # Written since images are verified.
+            **{key: _typed(image, key, str) for key in ("verified", "signer") if key in image},
         ),
         provisioned=_typed(document, "provisioned", bool),
     )

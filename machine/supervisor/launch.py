@@ -101,12 +101,12 @@ def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Accel
 
 def _check_disk(config: MachineConfig, paths: MachinePaths, roots: Roots) -> None:
     base = base_image(roots.images, config.image.digest)
-    if not base.exists():
+    if config.image.digest and not base.exists():
         raise MachineError(
             f"the base image of {config.name} is missing: {base}",
-            hint="fetch the same image again, or remove the machine",
+            hint=f"fetch it again with: machine image pull {config.image.refetch}",
         )
-    if not config.provisioned:
+    if config.image.digest and not config.provisioned:
         # What an interrupted first boot has written, Ignition refuses to write again; nobody has used it yet.
         paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)

@@ -7,6 +7,8 @@ is possible.
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from machine.image.build_publish import PUBLIC_KEY
 from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
 
@@ -152,6 +156,22 @@ def streams() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mirror(streams: Path) -> Iterator[str]:
+    """The base URL of a server that has the guest image as Fedora's servers have theirs."""
+    handler = functools.partial(_QuietHandler, directory=str(streams))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tar of a container image, made on the spot."""
     root = tmp_path_factory.mktemp("busybox")
@@ -185,6 +205,8 @@ def _make_world(streams: Path, uid: int) -> World:
     (root / "m" / "data").mkdir(parents=True)
     (root / "home").mkdir()
     (root / "m" / "data" / "streams").symlink_to(streams)
+    (root / "m" / "data" / "keys").mkdir()
+    shutil.copyfile(streams / PUBLIC_KEY, root / "m" / "data" / "keys" / PUBLIC_KEY)
     world = World(root=root, uid=uid)
     assert world.environment
     if uid != os.getuid():

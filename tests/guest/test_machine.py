@@ -24,14 +24,19 @@ BOOT_S = 900
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_machines(world: World, ordinary_world: World) -> None:
-    """Two first boots at once: of a machine of the tests' user, and of one of an ordinary user's."""
-    init = ("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1536", "--now")
+def two_machines(world: World, ordinary_world: World, mirror: str) -> None:
+    """Two first boots at once: of an image from a mirror of Fedora's, and of an ordinary user's local one."""
+    init = ("init", "--disk-size", "12", "--memory", "1536", "--now")
     from tests.conftest import machine_program
 
     boots = [
-        (world, world.popen([machine_program(), *init, "--cpus", "2", "box"])),
-        (ordinary_world, ordinary_world.popen([machine_program(), *init, "--rootful", "--cpus", "1", "box2"])),
+        (world, world.popen([machine_program(), *init, "--stream-base-url", mirror, "--cpus", "2", "box"])),
+        (
+            ordinary_world,
+            ordinary_world.popen(
+                [machine_program(), *init, "--image", "boot2podman", "--rootful", "--cpus", "1", "box2"]
+            ),
+        ),
     ]
     for owner, process in boots:
         out, err = process.communicate(timeout=2 * BOOT_S)
@@ -47,6 +52,13 @@ def test_both_machines_run_at_once(world: World, ordinary_world: World) -> None:
 def test_the_guest_is_the_image_that_was_built(world: World) -> None:
     release = world.machine("ssh", "box", "--", "cat", "/etc/os-release").stdout
     assert "VARIANT_ID=boot2podman" in release.replace('"', "")
+
+
+def test_the_image_from_the_mirror_is_verified(world: World, mirror: str) -> None:
+    image = world.inspect("box")["Machine"]["Image"]
+    assert image["Reference"] == "fcos:stable"
+    assert image["Location"].startswith(mirror)
+    assert image["Verified"] == "signature"
 
 
 def test_ssh_passes_words_raw_and_the_remote_status_on(world: World) -> None:

@@ -17,21 +17,27 @@ from typing import Any
 
 import pytest
 
+from machine.image.build_publish import PUBLIC_KEY, sign
 from tests.conftest import machine_program, world_environment
 from tests.integration.http_server import ImageServer, serving
 
 COMMAND_S = 60
-TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen")
+TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Small disk images with the same content in several packings, and the hashes that metadata tells."""
+    """Small disk images with the same content in several packings, and the hashes that metadata tells.
+
+    `signature` is the packed one's, and `key` the public key to it.
+    """
 
     qcow2: Path
     raw: Path
     xz: Path
     gz: Path
+    signature: bytes
+    key: bytes
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -56,7 +62,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
     (directory / "disk.qcow2.xz").write_bytes(lzma.compress(qcow2.read_bytes(), preset=0))
     (directory / "disk.raw.gz").write_bytes(gzip.compress(raw.read_bytes(), compresslevel=1))
-    return Images(qcow2=qcow2, raw=raw, xz=directory / "disk.qcow2.xz", gz=directory / "disk.raw.gz")
+    keys = directory / "keys"
+    sign([directory / "disk.qcow2.xz"], keys)
+    return Images(
+        qcow2=qcow2,
+        raw=raw,
+        xz=directory / "disk.qcow2.xz",
+        gz=directory / "disk.raw.gz",
+        signature=(directory / "disk.qcow2.xz.sig").read_bytes(),
+        key=(keys / PUBLIC_KEY).read_bytes(),
+    )
 
 
 def qemu_img(*words: str | Path) -> str:
@@ -142,6 +157,12 @@ class World:
     @property
     def cache(self) -> Path:
         return self.home / "cache" / "images"
+
+    def trust(self, key: bytes) -> None:
+        """Put a key into the user's own directory of keys."""
+        keys = self.home / "data" / "keys"
+        keys.mkdir(parents=True, exist_ok=True)
+        (keys / "test.gpg").write_bytes(key)
 
     @property
     def connections(self) -> dict[str, Any]:

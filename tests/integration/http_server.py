@@ -1,43 +1,71 @@
-"""A real HTTP server on loopback that serves bytes, understands Range and remembers what it was asked for."""
+"""A real HTTP server on loopback that serves bytes as Fedora's does, fails on demand and remembers requests."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
+import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+_SLICE = 32 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What goes wrong with one answer: another status, an end or a silence after so many bytes of the body, or a
+    Content-Length that is wrong by so many."""
+
+    status: int = 0
+    cut_after: int | None = None
+    stall_after: int | None = None
+    wrong_length: int = 0
 
 
 @dataclass(kw_only=True)
 class Served:
-    """One document; with `stall_after`, the server sends so many bytes of it and then nothing.
+    """One document. `faults` are used up, one for each answer with a body; `rate` in bytes/s is each connection's.
 
-    `ranges` says whether the server understands Range: not every one does.
+    `ranges` says whether the server understands Range: not every one does. An empty `etag` is not sent.
     """
 
     content: bytes
     ranges: bool = True
-    stall_after: int | None = None
+    etag: str | None = None
+    redirect: str = ""
+    rate: float = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def tag(self) -> str:
+        return f'"{hashlib.sha256(self.content).hexdigest()[:16]}"' if self.etag is None else self.etag
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     path: str
     range: str | None
+    status: int
 
 
 @dataclass(kw_only=True)
 class ImageServer:
-    """`documents` by their paths may be changed while the server runs."""
+    """`documents` by their paths may be changed while the server runs; `rate` in bytes/s is all connections'."""
 
     url: str
     documents: dict[str, Served] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    sent: dict[str, int] = field(default_factory=dict)
+    rate: float = 0
     stalled: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
+    line: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, path: str, content: bytes, **settings: Any) -> str:
         """Serve `content` under `path`; returns its URL."""
@@ -48,10 +76,13 @@ class ImageServer:
         """The Range header of each request for `path`."""
         return [request.range for request in self.requests if request.path == path]
 
+    def statuses_of(self, path: str) -> list[int]:
+        return [request.status for request in self.requests if request.path == path]
+
 
 @contextlib.contextmanager
-def serving() -> Iterator[ImageServer]:
-    """A server that ends with the block."""
+def serving(certificate: Path | None = None) -> Iterator[ImageServer]:
+    """A server that ends with the block; with a PEM file of certificate and key it speaks TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -61,9 +92,14 @@ def serving() -> Iterator[ImageServer]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    images = ImageServer(url=f"http://127.0.0.1:{httpd.server_address[1]}")
+    httpd = _Server(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+        scheme = "https"
+    images = ImageServer(url=f"{scheme}://127.0.0.1:{httpd.server_address[1]}")
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
@@ -75,33 +111,77 @@ def serving() -> Iterator[ImageServer]:
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up, or does not like our certificate, is no news."""
+
+
 def _answer(handler: BaseHTTPRequestHandler, images: ImageServer) -> None:
-    wanted = handler.headers.get("Range")
-    images.requests.append(Request(path=handler.path, range=wanted))
     served = images.documents.get(handler.path)
-    if served is None:
-        handler.send_error(404)
-        return
-    size = len(served.content)
-    match = re.fullmatch(r"bytes=(\d+)-", wanted or "") if served.ranges else None
-    start = int(match[1]) if match else 0
-    if match and start >= size:
-        handler.send_response(416)
-        handler.send_header("Content-Range", f"bytes */{size}")
-        handler.send_header("Content-Length", "0")
+    wanted = handler.headers.get("Range")
+
+    def begin(status: int, **headers: str | int) -> None:
+        images.requests.append(Request(path=handler.path, range=wanted, status=status))
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), str(value))
         handler.end_headers()
+
+    if served is None:
+        begin(404, Content_Length=0)
+    elif served.redirect:
+        begin(302, Location=served.redirect, Content_Length=0)
+    elif served.faults and served.faults[0].status:
+        begin(served.faults.pop(0).status, Content_Length=0)
+    elif served.tag and handler.headers.get("If-None-Match") == served.tag:
+        begin(304)
+    else:
+        condition = handler.headers.get("If-Range")
+        usable = served.ranges and (condition is None or condition == served.tag)
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "") if usable else None
+        _answer_with_body(handler, images, served, match, begin)
+
+
+def _answer_with_body(
+    handler: BaseHTTPRequestHandler,
+    images: ImageServer,
+    served: Served,
+    match: re.Match[str] | None,
+    begin: Callable[..., None],
+) -> None:
+    size = len(served.content)
+    start = int(match[1]) if match else 0
+    end = min(size, int(match[2]) + 1) if match and match[2] else size
+    if match and start >= size:
+        begin(416, Content_Range=f"bytes */{size}", Content_Length=0)
         return
-    handler.send_response(206 if match else 200)
+    fault = served.faults.pop(0) if served.faults else Fault()
+    headers: dict[str, str | int] = {"Content_Length": end - start + fault.wrong_length}
     if match:
-        handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-    handler.send_header("Content-Length", str(size - start))
-    handler.end_headers()
-    with contextlib.suppress(ConnectionError):
-        if served.stall_after is None:
-            handler.wfile.write(served.content[start:])
-            return
-        handler.wfile.write(served.content[start : served.stall_after])
-        handler.wfile.flush()
-        images.stalled.set()
-        images.closing.wait()
-        handler.close_connection = True
+        headers["Content_Range"] = f"bytes {start}-{end - 1}/{size}"
+    elif served.ranges:
+        headers["Accept_Ranges"] = "bytes"
+    if served.tag:
+        headers["ETag"] = served.tag
+    begin(206 if match else 200, **headers)
+    with contextlib.suppress(OSError):
+        limit = next((count for count in (fault.cut_after, fault.stall_after) if count is not None), None)
+        _send(handler, images, served, start, end if limit is None else min(end, start + limit))
+        if fault.stall_after is not None:
+            images.stalled.set()
+            images.closing.wait()
+    handler.close_connection = handler.close_connection or fault != Fault()
+
+
+def _send(handler: BaseHTTPRequestHandler, images: ImageServer, served: Served, start: int, end: int) -> None:
+    for at in range(start, end, _SLICE):
+        piece = served.content[at : min(end, at + _SLICE)]
+        if images.rate:
+            with images.line:
+                time.sleep(len(piece) / images.rate)
+        if served.rate:
+            time.sleep(len(piece) / served.rate)
+        handler.wfile.write(piece)
+        images.sent[handler.path] = images.sent.get(handler.path, 0) + len(piece)

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from machine.image.streams import FCOS_BASE_URL
 from tests.conftest import machine_program
 from tests.integration.conftest import Images, World, make_world, qemu_img
 
 RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
-CHOICES = "choose one of: fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL"
+CHOICES = (
+    "choose one of: fcos:stable, fcos:testing, fcos:next, fcos:STREAM@RELEASE, boot2podman, a path, an http(s) URL or "
+    "docker://REGISTRY/NAME:TAG"
+)
 CPUS = os.cpu_count() or 1
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
-PACKINGS = "images are qcow2 or raw disks, plain or compressed by xz, gzip or bzip2"
+PACKINGS = "images are qcow2 or raw disks, plain or compressed by xz, gzip, bzip2 or zstd"
 WHOLE = "make it whole with: qemu-img convert -O qcow2 IMAGE WHOLE"
 TAKEN = (
     'system connection "{}" already exists. consider a different machine name or remove the connection with '
@@ -79,7 +83,16 @@ BAD_WORDS = {
     ),
     "unknown stream": (["--image", "fcos:rawhide"], 'unknown stream "rawhide"; choose one of: stable, testing, next'),
     "unknown image": (["--image", "ubuntu"], f'unknown image "ubuntu"; {CHOICES}'),
-    "kind of image": (["--image", "docker://x/y"], f'images of kind "docker://" cannot be fetched; {CHOICES}'),
+    "kind of image": (["--image", "ftp://x/y"], f'images of kind "ftp://" cannot be fetched; {CHOICES}'),
+    "image in a registry": (
+        ["--image", "docker://x/Y"],
+        '"docker://x/Y" is no image in a registry; write docker://REGISTRY/NAME:TAG',
+    ),
+    "sha256": (["--image-sha256", "12"], '"12" is no sha256; it has 64 hexadecimal digits'),
+    "image that was never fetched": (
+        ["--offline"],
+        f"{FCOS_BASE_URL}/stable.json was never fetched to this host; run once without --offline",
+    ),
     "damaged url": (["--image", "http://[/x"], f'"http://[/x" is not a URL that can be fetched; {CHOICES}'),
     "local stream that was not built": (
         ["--image", "boot2podman"],
@@ -132,7 +145,7 @@ def half_gz(images: Images, directory: Path) -> Path:
 
 
 def a_text(_: Images, directory: Path) -> Path:
-    return write(directory / "index.html", b"<!DOCTYPE html>\n" * 100)
+    return write(directory / "notes.txt", b"disks are round\n" * 100)
 
 
 def with_backing_file(images: Images, directory: Path) -> Path:
@@ -324,7 +337,7 @@ def test_base_image_that_is_gone_at_start(world: World, images: Images) -> None:
     outcome = world.machine("start", "--quiet", "box")
     assert (outcome.status, outcome.stderr) == (
         125,
-        f"Error: the base image of box is missing: {base}; fetch the same image again, or remove the machine\n",
+        f"Error: the base image of box is missing: {base}; fetch it again with: machine image pull {images.qcow2}\n",
     )
 
 
@@ -408,7 +421,7 @@ def test_connections_on_a_full_disk_take_the_machine_back(world: World, small_di
 
 def test_home_that_is_a_file(world: World, images: Images) -> None:
     home = write(world.root / "file", b"x")
-    line = f"cannot write {home}/cache/images/downloads: Not a directory"
+    line = f"cannot write {home}/cache/images: Not a directory"
     refuse(world, line, "init", "--image", images.qcow2, "box", MACHINE_HOME=str(home))
 
 

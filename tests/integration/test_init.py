@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_metadata_text
 from tests.conftest import machine_program
 from tests.integration.conftest import Images, World, make_world, qemu_img, sha256
-from tests.integration.http_server import ImageServer
 
 DOCKER_META = "docker/contexts/meta/{}/meta.json"
 
@@ -79,7 +77,7 @@ def test_two_machines_share_nothing_but_the_base(world: World, images: Images) -
     records = [json.loads((world.machines / name / "record.json").read_bytes()) for name in ("one", "two")]
     assert records[0]["mac"] != records[1]["mac"]
     assert (world.machines / "one" / "id_ed25519").read_bytes() != (world.machines / "two" / "id_ed25519").read_bytes()
-    assert {path.name for path in world.cache.iterdir()} == {"downloads", f"sha256-{sha256(images.qcow2)}"}
+    assert {path.name for path in world.cache.iterdir()} == {".lock", "downloads", f"sha256-{sha256(images.qcow2)}"}
 
 
 def test_flags_reach_the_record(world: World, images: Images) -> None:
@@ -227,144 +225,3 @@ def test_home_with_every_odd_character_works(tmp_path: Path, images: Images) -> 
     world.init("box", images.raw)
     assert world.machine("ls", "-q").stdout == "box*\n"
     assert world.machine("rm", "-f", "box").status == 0
-
-
-# Streams over HTTP
-
-
-def stream(server: ImageServer, images: Images, **fields: str) -> str:
-    """Publish a stream `stable` with the packed image; returns its base URL."""
-    server.add("/streams/43/disk.qcow2.xz", images.xz.read_bytes())
-    server.add("/streams/stable.json", make_metadata_text("43/disk.qcow2.xz", **{**images.hashes, **fields}))
-    return f"{server.url}/streams/"
-
-
-PACKED = "/streams/43/disk.qcow2.xz"
-
-
-def part_of(world: World, images: Images) -> Path:
-    return world.cache / "downloads" / f"{sha256(images.xz)}.part"
-
-
-def test_stream_is_fetched_once_and_cached(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    outcome = world.init("one", "fcos:stable", "--stream-base-url", base)
-    assert outcome.stderr == f"Fetching {base}43/disk.qcow2.xz\nUnpacking 43.20260101.3.0\n"
-    world.init("two", "stable", "--stream-base-url", base)
-    assert server.ranges_of(PACKED) == [None]
-    image = world.inspect("two")["Machine"]["Image"]
-    assert (image["Stream"], image["Release"]) == ("stable", "43.20260101.3.0")
-    assert image["Digest"] == f"sha256:{sha256(images.qcow2)}"
-    assert not list(world.cache.glob("downloads/*.part"))
-
-
-def test_interrupted_download_goes_on_where_it_ended(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    part = part_of(world, images)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(images.xz.read_bytes()[:1_000_000])
-    world.init("box", "stable", "--stream-base-url", base)
-    assert server.ranges_of(PACKED) == ["bytes=1000000-"]
-    assert world.inspect("box")["Machine"]["Image"]["Digest"] == f"sha256:{sha256(images.qcow2)}"
-
-
-def test_server_that_sends_everything_again_is_understood(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    server.documents[PACKED].ranges = False
-    part = part_of(world, images)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(images.xz.read_bytes()[:1_000_000])
-    world.init("box", "stable", "--stream-base-url", base)
-    assert server.ranges_of(PACKED) == ["bytes=1000000-"]
-    assert world.inspect("box")["Machine"]["Image"]["Digest"] == f"sha256:{sha256(images.qcow2)}"
-
-
-def test_whole_part_is_not_fetched_again(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    part = part_of(world, images)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(images.xz.read_bytes())
-    world.init("box", "stable", "--stream-base-url", base)
-    assert server.ranges_of(PACKED) == [f"bytes={len(images.xz.read_bytes())}-"]
-
-
-@pytest.mark.parametrize("size", [1_000_000, 10_000_000])
-def test_part_of_something_else_is_thrown_away(size: int, world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    part = part_of(world, images)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(bytes(size))
-    world.init("box", "stable", "--stream-base-url", base)
-    assert server.ranges_of(PACKED) == [f"bytes={size}-", None]
-
-
-def test_plain_url_of_an_image_is_fetched(world: World, images: Images, server: ImageServer) -> None:
-    url = server.add("/disk.raw.gz", images.gz.read_bytes())
-    world.init("box", url)
-    assert world.inspect("box")["Machine"]["Image"]["Location"] == url
-
-
-def test_image_that_was_cached_from_a_file_is_known_as_the_streams(
-    world: World, images: Images, server: ImageServer
-) -> None:
-    world.init("one", images.xz)
-    world.init("two", "stable", "--stream-base-url", stream(server, images))
-    assert server.ranges_of(PACKED) == []
-    assert world.inspect("two")["Machine"]["Image"]["Stream"] == "stable"
-
-
-def refuse(world: World, line: str, *words: str | Path) -> None:
-    """An init that fails with this one line and leaves nothing."""
-    before = world.files()
-    outcome = world.machine("init", *words, "box")
-    *steps, last = outcome.stderr.splitlines()
-    assert last == f"Error: {line}"
-    assert all(step.startswith(("Fetching ", "Unpacking ", "Verifying ")) for step in steps)
-    assert (outcome.status, outcome.stdout) == (125, "")
-    assert world.files() == before
-    assert not list(world.cache.glob("sha256-*")) + list(world.cache.glob(".new-*"))
-
-
-def test_wrong_hash_of_a_download_keeps_nothing(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images, sha256="0" * 64)
-    refuse(
-        world,
-        f"{base}43/disk.qcow2.xz is not what its metadata promises: sha256 {sha256(images.xz)} instead of {'0' * 64}; "
-        "nothing of it was kept; try again, and if it stays so, do not use it",
-        "--image", "stable", "--stream-base-url", base,
-    )  # fmt: skip
-    assert not list(world.cache.glob("downloads/*.part"))
-
-
-def test_wrong_hash_of_the_content_keeps_nothing(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images, uncompressed_sha256="0" * 64)
-    refuse(
-        world,
-        f"the content of {base}43/disk.qcow2.xz is not what its metadata promises: sha256 {sha256(images.qcow2)} "
-        f"instead of {'0' * 64}",
-        "--image", "stable", "--stream-base-url", base,
-    )  # fmt: skip
-
-
-def test_stream_without_metadata(world: World, server: ImageServer) -> None:
-    refuse(
-        world,
-        f"{server.url}/testing.json answered 404 Not Found",
-        "--image", "testing", "--stream-base-url", server.url,
-    )  # fmt: skip
-
-
-def test_image_that_the_metadata_promises_is_missing(world: World, images: Images, server: ImageServer) -> None:
-    base = stream(server, images)
-    del server.documents[PACKED]
-    refuse(world, f"{base}43/disk.qcow2.xz answered 404 Not Found", "--image", "stable", "--stream-base-url", base)
-
-
-def test_unreachable_url(world: World, server: ImageServer) -> None:
-    url = "http://127.0.0.1:1/disk.qcow2"
-    refuse(world, f"cannot fetch {url}: Connection refused", "--image", url)
-
-
-def test_download_that_is_cut_short_by_the_server(world: World, images: Images, server: ImageServer) -> None:
-    url = server.add("/disk.qcow2.xz", images.xz.read_bytes()[:-100])
-    refuse(world, f"{url} is cut short: its compressed data has no end", "--image", url)

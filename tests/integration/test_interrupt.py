@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import COMMAND_S, Images, World
-from tests.integration.http_server import ImageServer
+from tests.integration.http_server import Fault, ImageServer
+from tests.integration.test_images import PACKED, part_of, stream
 
 
 def slow(world: World, tool: str, moment: str = "") -> Path:
@@ -64,19 +65,17 @@ def test_interrupted_init_leaves_nothing(tool: str, number: signal.Signals, worl
 
 
 def test_interrupted_download_is_kept_for_the_next_init(world: World, images: Images, server: ImageServer) -> None:
-    from tests.integration.test_init import PACKED, part_of, stream
-
-    base = stream(server, images)
-    server.documents[PACKED].stall_after = 1_500_000
+    base = stream(world, server, images)
+    server.documents[PACKED].faults.append(Fault(stall_after=1_500_000))
     words = ("init", "--image", "stable", "--stream-base-url", base, "box")
     with world.popen(*words) as process:
         wait_for(server.stalled.is_set, process)
-        wait_for(lambda: part_of(world, images).stat().st_size > 0, process)
+        part = part_of(world, images)
+        wait_for(lambda: part.exists() and part.stat().st_size > 0, process)
         assert end(process, signal.SIGINT)[0] == 130
     have = part_of(world, images).stat().st_size
     assert 0 < have <= 1_500_000
     assert directories(world) == []
-    server.documents[PACKED].stall_after = None
     outcome = world.machine(*words)
     assert outcome.status == 0, outcome.stderr
     assert server.ranges_of(PACKED) == [None, f"bytes={have}-"]

@@ -7,9 +7,20 @@ from pathlib import Path
 import pytest
 
 from machine.errors import BadInputError
-from machine.image.reference import FileReference, Reference, StreamReference, UrlReference, parse_reference
+from machine.image.reference import (
+    EmptyReference,
+    FileReference,
+    Reference,
+    RegistryReference,
+    StreamReference,
+    UrlReference,
+    parse_reference,
+)
 
-CHOICES = "choose one of: fcos:stable, fcos:testing, fcos:next, boot2podman, a path or an http(s) URL"
+CHOICES = (
+    "choose one of: fcos:stable, fcos:testing, fcos:next, fcos:STREAM@RELEASE, boot2podman, a path, an http(s) URL or "
+    "docker://REGISTRY/NAME:TAG"
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +29,29 @@ CHOICES = "choose one of: fcos:stable, fcos:testing, fcos:next, boot2podman, a p
         ("fcos:stable", StreamReference(stream="stable", local=False), "fcos:stable"),
         ("testing", StreamReference(stream="testing", local=False), "fcos:testing"),
         ("next", StreamReference(stream="next", local=False), "fcos:next"),
+        ("fcos:stable@43.1", StreamReference(stream="stable", local=False, release="43.1"), "fcos:stable@43.1"),
+        ("next@43.1", StreamReference(stream="next", local=False, release="43.1"), "fcos:next@43.1"),
+        ("/dev/null", EmptyReference(), "/dev/null"),
+        (
+            "docker://quay.io/podman/machine-os:5.4",
+            RegistryReference(registry="quay.io", name="podman/machine-os", version="5.4"),
+            "docker://quay.io/podman/machine-os:5.4",
+        ),
+        (
+            "docker://127.0.0.1:5000/a/b",
+            RegistryReference(registry="127.0.0.1:5000", name="a/b", version="latest"),
+            "docker://127.0.0.1:5000/a/b:latest",
+        ),
+        (
+            "docker://localhost/a@sha256:" + "0" * 64,
+            RegistryReference(registry="localhost", name="a", version="sha256:" + "0" * 64),
+            "docker://localhost/a@sha256:" + "0" * 64,
+        ),
+        (
+            "docker://disk",
+            RegistryReference(registry="docker.io", name="library/disk", version="latest"),
+            "docker://docker.io/library/disk:latest",
+        ),
         ("boot2podman", StreamReference(stream="boot2podman", local=True), "boot2podman"),
         ("./stable", FileReference(path=Path("stable")), "stable"),
         ("disk.raw", FileReference(path=Path("disk.raw")), "disk.raw"),
@@ -42,7 +76,14 @@ def test_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fcos:rawhide", 'unknown stream "rawhide"; choose one of: stable, testing, next'),
         ("fcos:", 'unknown stream ""; choose one of: stable, testing, next'),
         ("ftp://h/x", f'images of kind "ftp://" cannot be fetched; {CHOICES}'),
-        ("docker://quay.io/x", f'images of kind "docker://" cannot be fetched; {CHOICES}'),
+        ("fcos:stable@", '"stable@" names no release after the @; leave out the @ for the newest'),
+        ("fcos:rawhide@1", 'unknown stream "rawhide"; choose one of: stable, testing, next'),
+        ("docker://", '"docker://" is no image in a registry; write docker://REGISTRY/NAME:TAG'),
+        ("docker://h/Name", '"docker://h/Name" is no image in a registry; write docker://REGISTRY/NAME:TAG'),
+        (
+            "docker://h/n@sha256:12",
+            '"docker://h/n@sha256:12" is no image in a registry; write docker://REGISTRY/NAME:TAG',
+        ),
         ("ubuntu", f'unknown image "ubuntu"; {CHOICES}'),
         ("http:x", f'unknown image "http:x"; {CHOICES}'),
         ("http://", f'"http://" is not a URL that can be fetched; {CHOICES}'),

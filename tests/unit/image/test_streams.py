@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from machine.errors import MachineError, NotFoundError
 from machine.image.reference import StreamReference
-from machine.image.streams import Artifact, find_artifact, metadata_url, parse_artifact
+from machine.image.streams import Artifact, MetadataCache, find_artifact, parse_artifact, parse_release
+from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
+from machine.report import SilentReporter
 from tests.builders import DIGEST, make_metadata, make_metadata_text
 
 URL = "https://mirror.example/streams/stable.json"
@@ -109,15 +111,44 @@ def test_metadata_with_anything_at_any_depth_is_read_or_refused(depth: int, fiel
     assert isinstance(told, str)
 
 
-def test_base_url_may_end_with_a_slash() -> None:
-    assert (
-        metadata_url(StreamReference(stream="next", local=False), "http://h/streams/") == "http://h/streams/next.json"
+def metadata(directory: Path) -> MetadataCache:
+    """One that never needs the network."""
+    web = Web(WebSettings(offline=True))
+    return MetadataCache(directory / "cache", web, offline=True, report=SilentReporter())
+
+
+def release_document() -> dict[str, Any]:
+    """The metadata of one release (stream-metadata-go, release/release.go)."""
+    disk = {"location": "https://h/box.qcow2.xz", "sha256": DIGEST, "signature": "https://h/box.qcow2.xz.sig"}
+    media = {"qemu": {"artifacts": {"qcow2.xz": {"disk": disk}}}}
+    return {
+        "release": "43.1", "stream": "stable", "metadata": {},
+        "architectures": {"x86_64": {"commit": "0" * 64, "media": media}},
+    }  # fmt: skip
+
+
+def test_release_has_a_schema_of_its_own() -> None:
+    text = json.dumps(release_document()).encode()
+    assert parse_release(text, URL, Arch.X86_64) == Artifact(
+        location="https://h/box.qcow2.xz",
+        sha256=DIGEST,
+        signature="https://h/box.qcow2.xz.sig",
+        stream="stable",
+        release="43.1",
     )
+
+
+def test_what_is_no_release_is_told() -> None:
+    with pytest.raises(MachineError) as caught:
+        parse_release(make_metadata_text(), URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
+    with pytest.raises(MachineError, match="is not release metadata"):
+        parse_release(b"{}", URL, Arch.X86_64)
 
 
 def test_local_stream_that_was_never_built_is_told_with_the_way_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as caught:
-        find_artifact(LOCAL, Arch.X86_64, local=tmp_path, base_url=None)
+        find_artifact(LOCAL, Arch.X86_64, metadata(tmp_path), local=tmp_path, base_url=None)
     assert caught.value.line == "there is no boot2podman image on this host; build one with: machine image build"
 
 
@@ -125,6 +156,6 @@ def test_local_stream_is_read_from_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a folder #1"
     folder.mkdir()
     (folder / "boot2podman.json").write_bytes(make_metadata_text(stream="boot2podman"))
-    artifact = find_artifact(LOCAL, Arch.X86_64, local=folder, base_url=None)
+    artifact = find_artifact(LOCAL, Arch.X86_64, metadata(tmp_path), local=folder, base_url=None)
     assert artifact.location == (folder / "box.qcow2.xz").as_uri()
     assert artifact.stream == "boot2podman"

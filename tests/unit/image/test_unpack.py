@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
+import io
 import lzma
+import os
 import struct
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from machine.errors import MachineError
-from machine.image.unpack import DiskFormat, identify, unpack
-from machine.report import SilentReporter
+from machine.errors import DiskError, MachineError
+from machine.image.unpack import DiskFormat, Unpacked, identify, unpack
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 RAW = bytearray(3 * 1024 * 1024)
 RAW[510:512] = b"\x55\xaa"
@@ -50,9 +62,10 @@ def test_disk_image_is_known_by_its_first_bytes(head: bytes, disk_format: DiskFo
         (qcow2_header(version=2, backing=512), f"x has a backing file; {WHOLE}"),
         (qcow2_header(features=0b100), f"x has an external data file; {WHOLE}"),
         (
-            b"<!DOCTYPE html>",
-            "x is not a disk image; images are qcow2 or raw disks, plain or compressed by xz, gzip or bzip2",
+            b"just a text",
+            "x is not a disk image; images are qcow2 or raw disks, plain or compressed by xz, gzip, bzip2 or zstd",
         ),
+        (b"\n<!DOCTYPE html>", "x is a web page, not a disk image; check its address"),
     ],
 )
 def test_what_cannot_be_a_base_image_is_told(head: bytes, line: str) -> None:
@@ -61,35 +74,82 @@ def test_what_cannot_be_a_base_image_is_told(head: bytes, line: str) -> None:
     assert caught.value.line == line
 
 
-@pytest.mark.parametrize("packed", [bytes(RAW), gzip.compress(RAW), lzma.compress(RAW), bz2.compress(RAW)])
-def test_content_comes_out_whole_and_sparse(packed: bytes, tmp_path: Path) -> None:
-    source, target = tmp_path / "image.bin", tmp_path / "out"
-    source.write_bytes(packed)
-    unpacked = unpack(source, target, SilentReporter())
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "zstd": lambda data: zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}),
+}
+
+
+def unpack_bytes(packed: bytes, directory: Path) -> Unpacked:
+    return unpack(io.BytesIO(packed), directory / "out", "x")
+
+
+@pytest.mark.parametrize("packer", ["plain", *PACKERS])
+def test_content_comes_out_whole_and_sparse(packer: str, tmp_path: Path) -> None:
+    unpacked = unpack_bytes(PACKERS.get(packer, bytes)(bytes(RAW)), tmp_path)
+    target = tmp_path / "out"
     assert target.read_bytes() == RAW
     assert (unpacked.format, unpacked.sha256) == (DiskFormat.RAW, hashlib.sha256(RAW).hexdigest())
     assert target.stat().st_blocks * 512 < len(RAW) / 2
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
-def test_packed_image_that_is_cut_short_is_told(pack: object, tmp_path: Path) -> None:
-    assert callable(pack)
-    source = tmp_path / "image.bin"
-    source.write_bytes(pack(RAW)[:-20])
+@pytest.mark.parametrize("packer", PACKERS)
+def test_several_packed_pieces_in_a_row_are_one_image(packer: str, tmp_path: Path) -> None:
+    pack = PACKERS[packer]
+    packed = pack(bytes(RAW[:1_000_000])) + bytes(512) + pack(bytes(RAW[1_000_000:])) + bytes(1024)
+    unpack_bytes(packed, tmp_path)
+    assert (tmp_path / "out").read_bytes() == RAW
+
+
+@given(st.lists(st.sampled_from([0, 1, 65_535, 65_536, 65_537, 300_000]), max_size=8), st.booleans())
+def test_holes_of_every_length_keep_the_content(lengths: list[int], zeros_first: bool) -> None:
+    pieces = [bytes(n) if (index % 2 == 0) is zeros_first else b"x" * n for index, n in enumerate(lengths)]
+    content = bytes(RAW[:512]) + b"".join(pieces)
+    with tempfile.TemporaryDirectory() as directory:
+        unpacked = unpack_bytes(content, Path(directory))
+        assert (Path(directory) / "out").read_bytes() == content
+    assert unpacked.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("missing", [1, 20])
+def test_packed_image_that_is_cut_short_is_told(missing: int, packer: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
-        unpack(source, tmp_path / "out", SilentReporter())
-    assert caught.value.line == f"{source} is cut short: its compressed data has no end"
+        unpack_bytes(PACKERS[packer](bytes(RAW))[:-missing], tmp_path)
+    assert caught.value.line == "x is cut short: its compressed data has no end"
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
-def test_packed_image_that_is_damaged_is_told(pack: object, tmp_path: Path) -> None:
-    assert callable(pack)
-    source = tmp_path / "image.bin"
+@pytest.mark.parametrize("packer", PACKERS)
+def test_packed_image_that_is_damaged_is_told(packer: str, tmp_path: Path) -> None:
     words = b"".join(hashlib.sha256(bytes([number])).hexdigest().encode() for number in range(256))
-    packed = bytearray(pack(bytes(RAW[:512]) + words * 8))
+    packed = bytearray(PACKERS[packer](bytes(RAW[:512]) + words * 8))
     middle = len(packed) // 2
     packed[middle : middle + 64] = bytes(64)
-    source.write_bytes(packed)
     with pytest.raises(MachineError) as caught:
-        unpack(source, tmp_path / "out", SilentReporter())
-    assert caught.value.line.startswith(f"{source} is damaged: ")
+        unpack_bytes(bytes(packed), tmp_path)
+    assert caught.value.line.startswith("x is damaged: ") or "cut short" in caught.value.line
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_garbage_after_the_end_is_told(packer: str, tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught:
+        unpack_bytes(PACKERS[packer](bytes(RAW)) + b"garbage", tmp_path)
+    assert caught.value.line == "x has something else after its end: 7 bytes or more"
+
+
+def test_image_that_swells_beyond_reason_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("machine.image.unpack._BOMB_BYTES", 1024**2)
+    bomb = lzma.compress(bytes(RAW[:512]) + b"x" * 64 * 1024**2)
+    with pytest.raises(MachineError, match=r"x unpacks to more than \d+ MiB from \d+ bytes, which no disk image does"):
+        unpack_bytes(bomb, tmp_path)
+
+
+def test_disk_that_is_full_ends_the_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskError, match="no space left on the disk"):
+        unpack_bytes(bytes(RAW) * 30, tmp_path)

@@ -1,0 +1,177 @@
+"""Disk images in an OCI registry, as podman machine publishes its own: index → manifest → the one layer.
+
+Source: the OCI distribution and image specifications; annotations as podman's pkg/machine/ocipull reads them.
+The layer is then fetched like any other file, and its digest is its checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from machine.errors import MachineError, NotFoundError
+from machine.image.reference import RegistryReference
+from machine.image.streams import Artifact
+from machine.image.web import FetchError, Web, WebSettings, read_body, retried
+from machine.model.arch import Arch
+
+_MAX_BYTES = 4 * 1024**2
+_ACCEPT = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+_HUB = "docker.io"
+_HUB_SERVER = "registry-1.docker.io"
+_DISK_TYPE = "disktype"
+_WANTED_DISK = "qemu"
+_CHALLENGE_FIELD = re.compile(r'(\w+)="([^"]*)"')
+_GO_ARCHITECTURES = {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}
+
+
+def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
+    """Where credentials for registries are, in the order in which podman looks (containers-auth.json(5))."""
+    if chosen := environment.get("REGISTRY_AUTH_FILE"):
+        return [Path(chosen)]
+    runtime, config = environment.get("XDG_RUNTIME_DIR"), environment.get("XDG_CONFIG_HOME")
+    docker = environment.get("DOCKER_CONFIG")
+    return [
+        *([Path(runtime) / "containers" / "auth.json"] if runtime else []),
+        (Path(config) if config else home / ".config") / "containers" / "auth.json",
+        (Path(docker) if docker else home / ".docker") / "config.json",
+    ]
+
+
+def credentials(files: Sequence[Path], registry: str, name: str) -> str:
+    """`user:password`, base64, for a repository or the registry that holds it; empty where there are none."""
+    keys = [registry]
+    for part in name.split("/"):
+        keys.append(f"{keys[-1]}/{part}")
+    keys = [*reversed(keys), *(["https://index.docker.io/v1/"] if registry == _HUB else [])]
+    for path in files:
+        try:
+            known = json.loads(path.read_bytes())["auths"]
+            found = next((known[key]["auth"] for key in keys if known.get(key, {}).get("auth")), "")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if found:
+            return str(found)
+    return ""
+
+
+class Registry:
+    """One repository of one registry."""
+
+    def __init__(self, reference: RegistryReference, settings: WebSettings, auth: str) -> None:
+        self._reference = reference
+        self._web = Web(settings)
+        self._auth = auth
+        self._verify_tls = settings.verify_tls
+        server = _HUB_SERVER if reference.registry == _HUB else reference.registry
+        self._base = f"https://{server}/v2/{reference.name}"
+        self._headers: dict[str, str] = {}
+
+    def find_artifact(self, arch: Arch) -> Artifact:
+        """The disk image for QEMU on `arch`.
+
+        Raises:
+            MachineError: the registry cannot be asked, or has no such image.
+        """
+        manifest = self._manifest(self._reference.version)
+        if "manifests" in manifest:
+            manifest = self._manifest(self._choose(manifest["manifests"], arch))
+        layers = manifest.get("layers")
+        if not isinstance(layers, list) or len(layers) != 1:
+            count = len(layers) if isinstance(layers, list) else "no"
+            raise MachineError(
+                f"{self._reference} is not a disk image: it has {count} layers instead of one",
+                hint="disk images for podman machine are at docker://quay.io/podman/machine-os:VERSION",
+            )
+        digest = str(layers[0].get("digest", ""))
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise MachineError(f"{self._reference}: its layer has no sha256 digest")
+        return Artifact(
+            location=f"{self._base}/blobs/{digest}",
+            sha256=digest.removeprefix("sha256:"),
+            release=self._reference.version,
+            headers=dict(self._headers) or None,
+        )
+
+    def _choose(self, manifests: Sequence[Mapping[str, Any]], arch: Arch) -> str:
+        names = {arch.value, _GO_ARCHITECTURES.get(arch, arch.value)}
+        of_arch = [entry for entry in manifests if entry.get("platform", {}).get("architecture") in names]
+        if not of_arch:
+            known = sorted({str(entry.get("platform", {}).get("architecture", "unknown")) for entry in manifests})
+            raise NotFoundError(f"{self._reference} has no image for {arch}", hint=f"it has: {', '.join(known)}")
+        for entry in of_arch:
+            if (entry.get("annotations") or {}).get(_DISK_TYPE) == _WANTED_DISK:
+                return str(entry["digest"])
+        raise NotFoundError(f"{self._reference} has no disk image for QEMU on {arch}")
+
+    def _manifest(self, version: str) -> dict[str, Any]:
+        url = f"{self._base}/manifests/{version}"
+        try:
+            body = self._get(url)
+        except FetchError as error:
+            if self._verify_tls or error.status:
+                raise
+            # As podman has it: without verification, plain HTTP will do.
+            self._base = self._base.replace("https://", "http://", 1)
+            url = f"{self._base}/manifests/{version}"
+            body = self._get(url)
+        if version.startswith("sha256:") and hashlib.sha256(body).hexdigest() != version.removeprefix("sha256:"):
+            raise MachineError(f"{url} is not what its digest promises")
+        try:
+            manifest = json.loads(body)
+            if not isinstance(manifest, dict):
+                raise TypeError("not a JSON object")
+        except (ValueError, TypeError) as error:
+            raise MachineError(f"{url} is not a manifest") from error
+        return manifest
+
+    def _get(self, url: str) -> bytes:
+        def attempt() -> bytes:
+            with self._web.get(url, {"Accept": _ACCEPT, **self._headers}) as response:
+                if response.status_code != 401:
+                    return read_body(response, url, limit=_MAX_BYTES)
+                challenge = response.headers.get("WWW-Authenticate", "")
+            if self._headers:
+                raise FetchError(
+                    f"{self._reference} is not for you: its registry answered 401",
+                    transient=False,
+                    status=401,
+                    hint=f"log in with: podman login {self._reference.registry}",
+                )
+            self._headers = {"Authorization": self._authorize(challenge)}
+            return attempt()
+
+        return retried(attempt)
+
+    def _authorize(self, challenge: str) -> str:
+        kind, _, fields = challenge.partition(" ")
+        if kind.lower() == "basic":
+            if not self._auth:
+                raise FetchError(
+                    f"{self._reference} is not public",
+                    transient=False,
+                    status=401,
+                    hint=f"log in with: podman login {self._reference.registry}",
+                )
+            return f"Basic {self._auth}"
+        parameters = dict(_CHALLENGE_FIELD.findall(fields))
+        realm = parameters.pop("realm", "")
+        if kind.lower() != "bearer" or not realm:
+            raise MachineError(f"{self._reference}: its registry asks for a login that is not known: {challenge}")
+        url = f"{realm}?{urlencode(parameters)}"
+        headers = {"Authorization": f"Basic {self._auth}"} if self._auth else {}
+        with self._web.get(url, headers) as response:
+            body = read_body(response, url, limit=_MAX_BYTES)
+        try:
+            answer = json.loads(body)
+            return f"Bearer {answer.get('token') or answer['access_token']}"
+        except (ValueError, KeyError, AttributeError) as error:
+            raise MachineError(f"{realm} gave no token") from error

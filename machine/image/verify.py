@@ -1,0 +1,188 @@
+"""OpenPGP signatures of images, checked by gpgv or sqv while the image arrives."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+from machine.errors import MachineError
+
+_TIMEOUT_S = 120.0
+_ARMOR = re.compile(
+    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)\r?\n(?:=.{4}\r?\n)?-----END", re.DOTALL
+)
+# The first octet of an OpenPGP public key (RFC 9580, 4.2), in the old and the new packet format.
+_PUBLIC_KEY_TAGS = frozenset({0x98, 0x99, 0xC6})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signer:
+    """Whose signature was good: the primary key's fingerprint, upper-case hex, and what the key calls itself."""
+
+    fingerprint: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.fingerprint
+
+
+class Checker(Protocol):
+    """A program that checks one signature: how it is called, and what its end means."""
+
+    def argv(self, keyring: Path, signature: Path) -> list[str]: ...
+    def judge(self, returncode: int, out: str, err: str) -> Signer: ...
+
+
+class Gpgv:
+    """GnuPG's: it accepts expired and revoked keys by its exit status, so that its status lines decide."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def argv(self, keyring: Path, signature: Path) -> list[str]:
+        return [self._program, "--homedir", str(keyring.parent), "--status-fd", "1", "--keyring", str(keyring),
+                str(signature), "-"]  # fmt: skip
+
+    def judge(self, returncode: int, out: str, err: str) -> Signer:
+        status: dict[str, list[str]] = {}
+        for line in out.splitlines():
+            match line.split():
+                case ["[GNUPG:]", keyword, *words]:
+                    status[keyword] = words
+                case _:
+                    pass
+        for keyword, reason in (
+            ("BADSIG", "the signature does not belong to this file"),
+            ("EXPKEYSIG", "the key of the signature has expired"),
+            ("REVKEYSIG", "the key of the signature was revoked"),
+            ("EXPSIG", "the signature has expired"),
+            ("NO_PUBKEY", "it is signed by a key that is not trusted here"),
+            ("NODATA", "what it came with is no signature"),
+        ):
+            if keyword in status:
+                key = status[keyword][0] if keyword != "NODATA" else ""
+                raise MachineError(f"{reason}{f' ({key})' if key else ''}")
+        if returncode != 0 or "GOODSIG" not in status or "VALIDSIG" not in status:
+            words = err.strip().splitlines()
+            raise MachineError(f"gpgv found no good signature{f': {words[-1]}' if words else ''}")
+        return Signer(fingerprint=status["VALIDSIG"][-1], name=" ".join(status["GOODSIG"][1:]))
+
+
+class Sqv:
+    """Sequoia's."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def argv(self, keyring: Path, signature: Path) -> list[str]:
+        return [self._program, "--keyring", str(keyring), str(signature), "/dev/stdin"]
+
+    def judge(self, returncode: int, out: str, err: str) -> Signer:
+        fingerprints = out.split()
+        if returncode != 0 or not fingerprints:
+            words = [line.strip() for line in err.splitlines() if line.strip()]
+            raise MachineError(f"sqv found no good signature{f': {words[0]}' if words else ''}")
+        return Signer(fingerprint=fingerprints[0])
+
+
+def find_checker() -> Checker:
+    """The first of the programs that is installed.
+
+    Raises:
+        MachineError: none is.
+    """
+    if gpgv := shutil.which("gpgv"):
+        return Gpgv(gpgv)
+    if sqv := shutil.which("sqv"):
+        return Sqv(sqv)
+    raise MachineError(
+        "nothing on this host can check the image's signature",
+        hint="install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, or use --no-verify-signature",
+    )
+
+
+def trusted_keys(directory: Path) -> list[bytes]:
+    """The keys that come with this program, Fedora's, and the user's own: `*.gpg` and `*.asc` of `directory`."""
+    shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
+    own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc"))
+    return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
+
+
+def public_key(data: bytes) -> bytes:
+    """An OpenPGP key without its armour, empty for what is no public key."""
+    if armored := _ARMOR.search(data):
+        try:
+            data = base64.b64decode(armored[1])
+        except binascii.Error:
+            return b""
+    return data if data and data[0] in _PUBLIC_KEY_TAGS else b""
+
+
+class SignatureCheck:
+    """One detached signature and a file that is fed piece by piece. Use as a context."""
+
+    def __init__(self, signature: bytes, keys: Iterable[bytes]) -> None:
+        self._checker = find_checker()
+        self._signature = signature
+        self._keys = keys
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="b2p-verify-")
+        base = Path(self._directory.name)
+        keyring, signature = base / "keyring.gpg", base / "signature"
+        keyring.write_bytes(b"".join(self._keys))
+        signature.write_bytes(self._signature)
+        self._process = subprocess.Popen(
+            self._checker.argv(keyring, signature),
+            stdin=subprocess.PIPE,
+            stdout=(base / "out").open("wb"),
+            stderr=(base / "err").open("wb"),
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
+        self._process.wait()
+        self._directory.cleanup()
+
+    def feed(self, chunk: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has made up its mind; `finish` tells
+            self._input.write(chunk)
+
+    def finish(self) -> Signer:
+        """Whose good signature it is.
+
+        Raises:
+            MachineError: why it is not good.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
+        try:
+            status = self._process.wait(_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(f"the check of the signature did not end within {_TIMEOUT_S:.0f} s") from error
+        base = Path(self._directory.name)
+        out, err = ((base / name).read_text(errors="replace") for name in ("out", "err"))
+        return self._checker.judge(status, out, err)
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin

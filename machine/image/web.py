@@ -1,0 +1,177 @@
+"""One HTTP request, with errors in our words: which URL, which cause, and whether another attempt may help.
+
+requests does the work: proxies by the usual variables, certificates by `SSL_CERT_FILE` as for other programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+CHUNK_BYTES = 64 * 1024
+
+# Seconds to connect, and seconds without a byte.
+_TIMEOUTS = (10, 60)
+# Seconds before each further attempt.
+_BACK_OFF = (0.3, 0.7, 1.5)
+_TRANSIENT_STATUS = frozenset({408, 425, 429})
+
+T = TypeVar("T")
+
+
+class FetchError(MachineError):
+    """Something could not be fetched; `transient` says that another attempt may succeed, `status` is HTTP's or 0."""
+
+    def __init__(self, message: str, *, transient: bool, status: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """`offline` forbids the network; without `verify_tls` a server's certificate is not checked."""
+
+    offline: bool = False
+    verify_tls: bool = True
+
+
+class Web:
+    """Keeps its connections for the next request; one thread's alone."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self._session: Session | None = None
+
+    @contextlib.contextmanager
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+        """The answer, its body not read yet; redirects are followed, and 304, 401 and 416 are answers too.
+
+        Raises:
+            FetchError: for every error of the network or the server, also while the body arrives in the block.
+        """
+        if self._settings.offline:
+            raise FetchError(f"{url} is not fetched: --offline forbids it", transient=False)
+        import requests  # a tenth of a second that only downloads need
+
+        session = self._open_session()
+        try:
+            with session.get(
+                url, headers={"Accept-Encoding": "identity", **(headers or {})}, stream=True, timeout=_TIMEOUTS
+            ) as response:
+                status = response.status_code
+                if status not in (304, 401, 416) and not 200 <= status < 300:
+                    raise FetchError(
+                        f"{url} answered {status} {response.reason}".rstrip(),
+                        transient=status >= 500 or status in _TRANSIENT_STATUS,
+                        status=status,
+                    )
+                yield response
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            raise FetchError(f"{url} is not a URL that can be fetched", transient=False) from error
+        except requests.exceptions.SSLError as error:
+            raise FetchError(f"cannot fetch {url}: {_cause(error)}", transient=False) from error
+        except requests.RequestException as error:
+            raise FetchError(f"cannot fetch {url}: {_cause(error)}", transient=True) from error
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            import requests
+
+            self._session = requests.Session()
+            bundle = os.environ.get("SSL_CERT_FILE")
+            self._session.verify = (bundle or True) if self._settings.verify_tls else False
+            if not self._settings.verify_tls:
+                import urllib3
+
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        return self._session
+
+
+def retried(action: Callable[[], T]) -> T:
+    """`action`'s result, with further attempts and pauses between them while its error is transient."""
+    for pause in _BACK_OFF:
+        try:
+            return action()
+        except FetchError as error:
+            if not error.transient:
+                raise
+        time.sleep(pause)
+    return action()
+
+
+def back_off_s(failures: int) -> float | None:
+    """Seconds before the attempt after so many failures in a row; None where it is time to give up."""
+    return _BACK_OFF[failures - 1] if failures <= len(_BACK_OFF) else None
+
+
+def local_path(url: str) -> Path | None:
+    """The path of a `file:` URL, None for others."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def fetch_bytes(url: str, web: Web, *, limit: int, headers: Mapping[str, str] | None = None) -> bytes:
+    """A small document, whole.
+
+    Raises:
+        MachineError: it cannot be had, or is larger than `limit` bytes.
+    """
+    path = local_path(url)
+    if path is not None:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise MachineError(f"cannot read {path}: {error.strerror}") from error
+
+    def attempt() -> bytes:
+        with web.get(url, headers) as response:
+            return read_body(response, url, limit=limit)
+
+    return retried(attempt)
+
+
+def read_body(response: Response, url: str, *, limit: int) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        MachineError: it is larger than `limit` bytes.
+    """
+    received = bytearray()
+    for chunk in response.iter_content(CHUNK_BYTES):
+        received += chunk
+        if len(received) > limit:
+            raise MachineError(f"{url} is larger than {limit} bytes, which cannot be right")
+    return bytes(received)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause in a few words: urllib3 wraps what the socket said several times."""
+    cause: BaseException = error
+    while (inner := _inner(cause)) is not None:
+        cause = inner
+    name = type(cause).__name__
+    if name == "IncompleteRead":
+        return "the connection ended before the whole had arrived"
+    if "timed out" in str(cause).lower():
+        return "timed out"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or name
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    reason = getattr(error, "reason", None)
+    candidates = [reason, error.__cause__, *error.args, error.__context__]
+    return next((item for item in candidates if isinstance(item, BaseException) and item is not error), None)
