@@ -32,7 +32,7 @@ class Registry:
         """Raises:
         BadInputError: a connection of one of the machine's two names exists.
         """
-        taken = {**self._file.uris(), **(self._legacy.uris() if self._legacy else {})}
+        taken = {**self._file.uris(), **(self._legacy.known if self._legacy else {})}
         for wanted in (name, f"{name}-root"):
             if wanted in taken:
                 raise BadInputError(

@@ -102,7 +102,8 @@ class World:
     def popen(self, *words: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """`machine` with these words, in a process group of its own; a test that fails does not wait for it."""
         with subprocess.Popen(
-            [machine_program(), *(os.fspath(word) for word in words)],
+            # Whoever started the tests in the background has made their children deaf to ^C.
+            ["/usr/bin/env", "--default-signal=INT", machine_program(), *(os.fspath(word) for word in words)],
             env={**self.environment, **environment},
             cwd=self.root,
             stdin=subprocess.DEVNULL,
