@@ -22,6 +22,8 @@ from machine.supervisor.launch import launch_files
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 DIGEST = hashlib.sha256(b"an image").hexdigest()
 
+RELAY = ("python3", "-I", "-S", "/opt/my tools, all/relay.py")
+
 KEYS = Keys(
     authorized="ssh-ed25519 AAAAidentity machine-box",
     host_private="-----BEGIN OPENSSH PRIVATE KEY-----\nbase64+/=\n-----END OPENSSH PRIVATE KEY-----\n",

@@ -1,8 +1,8 @@
 """From a machine's config to its Ignition document (pure but for reading our own assets).
 
 Everything that podman machine writes, and what its own image carries and a stock Fedora CoreOS lacks
-(shared/reference/podman-machine.md, 2). The marker file `podman-machine` is not among it: with it, Podman
-in the guest asks the host to publish each port and fails where nobody answers.
+(shared/reference/podman-machine.md, 2). With the marker file `podman-machine`, Podman in the guest asks
+the host to publish each port.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from machine.ignition import assets
 from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
+from machine.model import network
 from machine.model.config import DEFAULT_USERNAME, MachineConfig
 
 # Groups of Fedora CoreOS's own user, for the one who takes that user's place.
@@ -121,6 +122,10 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
             contents=assets.load("files/registries.conf"),
         ),
+        # Podman up to 5 looks for the first, from 6 on for the second.
+        File(path="/etc/containers/podman-machine", contents="qemu\n"),
+        File(path="/etc/podman-machine", contents="qemu\n"),
+        Appended(path="/etc/hosts", contents=network.HOSTS),
         Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),
         File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),
         File(path="/etc/profile.d/docker-host.sh", contents=assets.load("files/docker-host.sh")),

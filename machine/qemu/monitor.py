@@ -36,7 +36,9 @@ async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClien
             await client.disconnect()
 
 
-async def execute(client: QMPClient, command: str, *, timeout_s: float = 10) -> object:
+async def execute(
+    client: QMPClient, command: str, arguments: dict[str, object] | None = None, *, timeout_s: float = 10
+) -> object:
     """Run one QMP command.
 
     Raises:
@@ -44,9 +46,20 @@ async def execute(client: QMPClient, command: str, *, timeout_s: float = 10) -> 
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await client.execute(command)
+            return await client.execute(command, arguments)
     except (QMPError, EOFError, OSError, TimeoutError) as error:
         raise MachineError(f"QEMU did not carry out {command}: {type(error).__name__} {error}") from error
+
+
+async def human(client: QMPClient | None, line: str) -> str:
+    """Run one line of the human monitor and return what it prints.
+
+    Raises:
+        MachineError: QEMU does not answer, or no session with it is open.
+    """
+    if client is None:
+        raise MachineError("QEMU's monitor is not open")
+    return str(await execute(client, "human-monitor-command", {"command-line": line}))
 
 
 async def request_quit(client: QMPClient) -> None:

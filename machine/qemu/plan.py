@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.model import network as network_values
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
 from machine.qemu.boards import BOARDS
@@ -26,6 +29,7 @@ class LaunchFiles:
     serial_log: Path
     ignition_journal: Path
     ready_socket: Path
+    ports_socket: Path
     qmp_socket: Path
     qmp_tools_socket: Path
 
@@ -56,11 +60,13 @@ def plan_launch(
     binary: str,
     accelerator: Accelerator,
     firmware: Firmware | None,
+    relay: Sequence[str],
     files: LaunchFiles,
 ) -> LaunchPlan:
-    """The command line that boots `config`; its Ignition config goes along until a first boot has completed.
+    """The command line that boots `config`; `relay` joins the guest's port API to a socket, its last word.
 
-    Without it later on, because it holds the guest's private host key and the guest's root could read it.
+    The Ignition config goes along until a first boot has completed, and not later: it holds the guest's private
+    host key, and the guest's root could read it.
     """
     argv = [
         binary,
@@ -70,7 +76,7 @@ def plan_launch(
         *_computer(config, accelerator),
         *(_uefi(firmware, files) if firmware else []),
         *_disk(files),
-        *_network(config),
+        *_network(config, relay, files),
         *_ports(files),
         *_monitors(files),
         *(["-fw_cfg", option(name=IGNITION_KEY, file=files.ignition)] if not config.provisioned else []),
@@ -109,11 +115,20 @@ def _disk(files: LaunchFiles) -> list[str]:
     ]  # fmt: skip
 
 
-def _network(config: MachineConfig) -> list[str]:
+def _network(config: MachineConfig, relay: Sequence[str], files: LaunchFiles) -> list[str]:
+    command = shlex.join([*relay, os.fspath(files.ports_socket)])
+    network = {
+        "net": network_values.NET,
+        "host": network_values.HOST,
+        "dns": network_values.DNS,
+        "dhcpstart": network_values.GUEST,
+        "hostfwd": f"tcp:127.0.0.1:{config.ssh_port}-:22",
+        "guestfwd": f"tcp:{network_values.GATEWAY}:80-cmd:{command}",
+    }
     return [
-        "-netdev", option("user", id="net0", hostfwd=f"tcp:127.0.0.1:{config.ssh_port}-:22"),
+        "-netdev", option("user", id=network_values.NETDEV, **network),
         # No option ROM: nothing boots from the network.
-        "-device", option("virtio-net-pci", netdev="net0", mac=config.mac, romfile=""),
+        "-device", option("virtio-net-pci", netdev=network_values.NETDEV, mac=config.mac, romfile=""),
     ]  # fmt: skip
 
 

@@ -80,6 +80,11 @@ def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
     return ["ssh", *base_options(target), *terminal, destination, *(["--", *command] if command else [])]
 
 
+def control_argv(target: SshTarget, control: Path, verb: str) -> list[str]:
+    """The beginning of `ssh -O VERB` to the master at `control`."""
+    return ["ssh", *base_options(target), "-o", f"ControlPath={quoted(control)}", "-O", verb]
+
+
 def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForward]) -> list[str]:
     """The master that carries every forward; it ends when the guest no longer answers.
 

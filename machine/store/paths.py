@@ -103,6 +103,16 @@ class MachinePaths:
         return self.runtime / "qmp-tools.sock"
 
     @property
+    def ports_socket(self) -> Path:
+        """Where the port API of guest Podman is answered."""
+        return self.runtime / "ports.sock"
+
+    @property
+    def ports_table(self) -> Path:
+        """The forwards that were granted, for a supervisor that takes over."""
+        return self.runtime / "ports.json"
+
+    @property
     def ready_socket(self) -> Path:
         return self.runtime / "ready.sock"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from machine.errors import MachineError
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
+from machine.ports import relay
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
@@ -30,6 +32,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
         serial_log=paths.serial_log,
         ignition_journal=paths.ignition_journal,
         ready_socket=paths.ready_socket,
+        ports_socket=paths.ports_socket,
         qmp_socket=paths.qmp_socket,
         qmp_tools_socket=paths.qmp_tools_socket,
     )
@@ -95,6 +98,7 @@ def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Accel
         binary=binary,
         accelerator=acceleration.accelerator,
         firmware=firmware,
+        relay=(sys.executable, "-I", "-S", relay.__file__),
         files=launch_files(paths),
     )
 

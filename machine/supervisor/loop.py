@@ -18,18 +18,21 @@ from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from machine import sockets
 from machine.errors import GuestError, MachineError
+from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
 from machine.podman import api
-from machine.qemu import shutdown
+from machine.ports.drivers import Drivers
+from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
-from machine.ssh.command import ROOT, SocketForward, SshTarget, host_key_alias, master_argv
+from machine.ssh.command import ROOT, SocketForward, SshTarget, control_argv, host_key_alias, master_argv
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence, lifecycle
 from machine.supervisor.control import ControlServer
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.outlet import Outlet
+from machine.supervisor.ports import PortServer
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +80,18 @@ class Supervisor:
         self._deadline: asyncio.TimerHandle | None = None
         self._ending = shutdown.Ending.POWERED_DOWN
         self._error: MachineError | None = None
+        drivers = Drivers(
+            monitor=lambda line: monitor.human(self._client, line),
+            netdev=network.NETDEV,
+            ssh=lambda verb: control_argv(self._target, self._paths.ssh_control, verb),
+        )
+        self._ports = PortServer(drivers, self._paths.ports_table)
 
     async def run(self) -> MachineError | None:
         """Supervise until QEMU has ended; returns why a start failed."""
         control = ControlServer(state=lambda: self._life.state, on_stop=self._request_stop, stopping=self._stopping)
         server = await control.serve(self._paths.control_socket)
+        ports = await self._ports.serve(self._paths.ports_socket)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._request_stop, False)
         try:
@@ -100,6 +110,7 @@ class Supervisor:
             raise
         finally:
             server.close()
+            ports.close()
         self._tell_the_end()
         await control.flush()
         self._remove_sockets()
@@ -114,6 +125,7 @@ class Supervisor:
             await self._spawn(self._assignment.plan)
             background += [self._watch_process(), self._watch_evidence()]
         else:
+            self._ports.take_over()
             background.append(self._watch_adopted())
             self._perform(lifecycle.Connect(after_s=0))
         return [self._tasks.create_task(work) for work in background]
@@ -195,6 +207,7 @@ class Supervisor:
             log.debug("QMP event: %s", event)
             match event["event"]:
                 case "RESET":
+                    await self._ports.guest_has_reset()
                     self._post(lifecycle.GuestReset())
                 case "STOP":
                     self._post(lifecycle.Paused())
@@ -286,6 +299,16 @@ class Supervisor:
             self._master.cancel()
         self._master = self._tasks.create_task(work) if work else None
 
+    @property
+    def _target(self) -> SshTarget:
+        return SshTarget(
+            alias=host_key_alias(self._config.name),
+            port=self._config.ssh_port,
+            username=ROOT,
+            identity=self._paths.identity,
+            known_hosts=self._paths.known_hosts,
+        )
+
     async def _run_master(self, after_s: float) -> None:
         """One SSH master from its start to its end."""
         await asyncio.sleep(after_s)
@@ -297,14 +320,7 @@ class Supervisor:
             SocketForward(host=self._paths.podman_socket, guest=self._config.user_socket),
             SocketForward(host=self._paths.podman_root_socket, guest=self._config.root_socket),
         )
-        target = SshTarget(
-            alias=host_key_alias(self._config.name),
-            port=self._config.ssh_port,
-            username=ROOT,
-            identity=self._paths.identity,
-            known_hosts=self._paths.known_hosts,
-        )
-        argv = master_argv(target, self._paths.ssh_control, forwards)
+        argv = master_argv(self._target, self._paths.ssh_control, forwards)
         log.debug("run: %s", shlex.join(argv))
         try:
             process = await asyncio.create_subprocess_exec(
@@ -332,6 +348,7 @@ class Supervisor:
             await asyncio.wait([words], timeout=_MASTER_POLL_S)
         if not words.done():
             self._post(lifecycle.MasterUp())
+            await self._ports.master_is_up()
         said = (await words).decode(errors="replace").strip().splitlines()
         status = await process.wait()
         return said[-1] if said else f"ssh ended with status {status}"

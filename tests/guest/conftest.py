@@ -158,7 +158,7 @@ def streams() -> Path:
 @pytest.fixture(scope="session")
 def mirror(streams: Path) -> Iterator[str]:
     """The base URL of a server that has the guest image as Fedora's servers have theirs."""
-    handler = functools.partial(_QuietHandler, directory=str(streams))
+    handler = functools.partial(QuietHandler, directory=str(streams))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -167,7 +167,7 @@ def mirror(streams: Path) -> Iterator[str]:
         thread.join()
 
 
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
@@ -177,7 +177,7 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("busybox")
     (root / "bin").mkdir()
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
-    for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat"):
+    for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat", "mkdir", "nc", "wget"):
         (root / "bin" / applet).symlink_to("busybox")
     archive = root.parent / "busybox.tar"
     subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)

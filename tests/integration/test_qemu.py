@@ -16,7 +16,7 @@ from machine.model.host import Accelerator
 from machine.qemu.firmware import Firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
-from tests.builders import KEYS, make_config, make_launch_files
+from tests.builders import KEYS, RELAY, make_config, make_launch_files
 from tests.integration.conftest import Images
 
 WAIT_S = 20
@@ -68,6 +68,7 @@ def test_qemu_accepts_the_command_line(
         make_config(provisioned=provisioned, memory_mib=512, ssh_port=0),
         binary="qemu-system-x86_64",
         accelerator=Accelerator.TCG,
+        relay=RELAY,
         firmware=uefi,
         files=files,
     )

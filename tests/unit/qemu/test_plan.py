@@ -12,7 +12,7 @@ from machine.model.arch import Arch
 from machine.model.host import Accelerator
 from machine.qemu.firmware import Firmware
 from machine.qemu.plan import escape, option, plan_launch
-from tests.builders import make_config, make_launch_files
+from tests.builders import RELAY, make_config, make_launch_files
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -61,6 +61,7 @@ def plan(case: Case, *, provisioned: bool) -> tuple[str, ...]:
         make_config(arch=case.arch, provisioned=provisioned),
         binary=f"{case.prefix}/qemu-system-{case.arch}",
         accelerator=case.accelerator,
+        relay=RELAY,
         firmware=case.firmware,
         files=make_launch_files(Path(case.home)),
     ).argv
@@ -109,11 +110,13 @@ def test_resources_reach_the_command_line() -> None:
         make_config(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc"),
         binary="qemu",
         accelerator=Accelerator.TCG,
+        relay=RELAY,
         firmware=None,
         files=make_launch_files(Path("/m")),
     ).argv
     text = one_option_a_line(argv).splitlines()
     assert "-smp 3" in text
     assert "-m 1234M" in text
-    assert "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:2345-:22" in text
+    (netdev,) = [line for line in text if line.startswith("-netdev ")]
+    assert ",hostfwd=tcp:127.0.0.1:2345-:22," in netdev
     assert "-device virtio-net-pci,netdev=net0,mac=52:54:00:aa:bb:cc,romfile=" in text

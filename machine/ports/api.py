@@ -1,0 +1,154 @@
+"""The port API that Podman in a guest speaks to publish containers' ports: gvproxy's, as far as it is asked (pure).
+
+Source: containers/gvisor-tap-vsock pkg/services/forwarder/ports.go; its client is libpod/networking_machine.go.
+One request to a connection; errors are a sentence in plain text, which `podman run` shows as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_endpoint
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_BODY_BYTES = 64 * 1024
+
+_BASE = "/services/forwarder/"
+_METHODS = {f"{_BASE}expose": "POST", f"{_BASE}unexpose": "POST", f"{_BASE}all": "GET"}
+
+
+class RequestError(Exception):
+    """A request that cannot be meant: an HTTP status and a sentence."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands before a request's body."""
+
+    method: str
+    path: str
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expose:
+    forward: Forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unexpose:
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListAll:
+    pass
+
+
+Request = Expose | Unexpose | ListAll
+
+
+def parse_head(data: bytes) -> Head:
+    """A request's line and headers.
+
+    Raises:
+        RequestError: it is no HTTP, or its body is too large or of no known length.
+    """
+    try:
+        line, *fields = data.decode("ascii").split("\r\n")
+        method, path, version = line.split(" ")
+    except ValueError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "this is not an HTTP request") from error
+    if not version.startswith("HTTP/1."):
+        raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"{version} is not spoken here")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+    if "transfer-encoding" in headers:
+        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the length of the body must be given")
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise RequestError(HTTPStatus.BAD_REQUEST, f'"{length}" is no length')
+    if int(length) > MAX_BODY_BYTES:
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+    return Head(method=method, path=path, length=int(length))
+
+
+def parse_request(head: Head, body: bytes) -> Request:
+    """What a request asks for.
+
+    Raises:
+        RequestError: it is nothing that we know, or something in it cannot be meant.
+    """
+    method = _METHODS.get(head.path)
+    if method is None:
+        raise RequestError(HTTPStatus.NOT_FOUND, f"{head.path} is not known here")
+    if head.method != method:
+        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"{head.path} wants {method}")
+    if head.path.endswith("/all"):
+        return ListAll()
+    fields = _fields(body)
+    try:
+        protocol = Protocol(fields.get("protocol") or Protocol.TCP)
+    except ValueError as error:
+        known = " and ".join(Protocol)
+        raise _bad(f'protocol "{fields["protocol"]}" cannot be forwarded: {known} can') from error
+    try:
+        endpoint = parse_endpoint(_text(fields, "local"), protocol)
+        if head.path.endswith("/unexpose"):
+            return Unexpose(endpoint=endpoint)
+        guest_port = parse_endpoint(_text(fields, "remote"), protocol).port
+    except ValueError as error:
+        raise _bad(str(error)) from error
+    return Expose(forward=Forward(endpoint=endpoint, guest_port=guest_port, origin=Origin.PUBLISHED))
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise _bad("the body is not JSON") from error
+    if not isinstance(fields, dict):
+        raise _bad("the body is not a JSON object")
+    return fields
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    value = fields.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f'"{key}" is missing')
+    return value
+
+
+def _bad(message: str) -> RequestError:
+    return RequestError(HTTPStatus.BAD_REQUEST, message)
+
+
+def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
+    """A whole answer, after which the connection ends."""
+    content = body.encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def encode_forwards(forwards: Sequence[Forward]) -> str:
+    """The answer to `all`."""
+    return json.dumps(
+        [
+            {
+                "local": f"{forward.endpoint.address}:{forward.endpoint.port}",
+                "remote": f":{forward.guest_port}",
+                "protocol": forward.endpoint.protocol,
+            }
+            for forward in forwards
+        ]
+    )

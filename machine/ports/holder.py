@@ -1,0 +1,80 @@
+"""Whether a port of the host is free, and who holds it where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from pathlib import Path
+
+from machine.model.ports import Endpoint, Protocol
+
+_LISTEN = "0A"  # of /proc/net/tcp, include/net/tcp_states.h
+
+
+def why_not_free(endpoint: Endpoint) -> str:
+    """Why the host cannot listen there, as a sentence with the way out; empty where it can."""
+    kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
+    family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+    try:
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU and ssh do
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((endpoint.address or "0.0.0.0", endpoint.port))  # noqa: S104  (every address was asked for)
+            if kind == socket.SOCK_STREAM:
+                probe.listen()
+    except OSError as error:
+        return f"cannot publish {endpoint}: {_reason(endpoint, error)}"
+    return ""
+
+
+def _reason(endpoint: Endpoint, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            holder = find_holder(endpoint)
+            by = f" by {holder}" if holder else ""
+            return f"the port is taken{by}; choose another host port"
+        case errno.EACCES | errno.EPERM:
+            return (
+                "ports below 1024 are root's on this host; choose one from 1024 on, or allow it with: "
+                f"sysctl net.ipv4.ip_unprivileged_port_start={endpoint.port}"
+            )
+        case errno.EADDRNOTAVAIL:
+            return "this host does not have that address"
+        case _:
+            return error.strerror or str(error)
+
+
+def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:
+    """`NAME (pid N)` of the process that listens on the port, empty where that cannot be found out."""
+    inodes = _inodes(endpoint, proc)
+    if not inodes:
+        return ""
+    for entry in proc.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            for descriptor in (entry / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor) in inodes:  # noqa: PTH115  (it is no path)
+                        return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
+    return ""
+
+
+def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:
+    found = set()
+    for suffix in ("", "6"):
+        with contextlib.suppress(OSError):
+            for line in (proc / "net" / f"{endpoint.protocol}{suffix}").read_text().splitlines()[1:]:
+                (
+                    _,
+                    local,
+                    _,
+                    state,
+                    *_,
+                ) = words = line.split()
+                listens = state == _LISTEN or endpoint.protocol is Protocol.UDP
+                if listens and int(local.rpartition(":")[2], 16) == endpoint.port:
+                    found.add(f"socket:[{words[9]}]")
+    return found

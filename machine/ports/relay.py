@@ -1,0 +1,44 @@
+"""Joins one connection of the guest, standard input and output by QEMU's guestfwd, to the port API's socket.
+
+QEMU runs this file by itself, once for each connection: it imports nothing of ours and little else.
+"""
+
+import os
+import select
+import socket
+import sys
+
+_CHUNK = 65536
+# The supervisor answers in less; a guest that is silent longer has gone.
+_IDLE_S = 60
+
+
+def main(path: str) -> None:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.connect(path)
+    guest_in, guest_out = sys.stdin.fileno(), sys.stdout.fileno()
+    readable = [guest_in, server.fileno()]
+    while server.fileno() in readable:
+        ready, _, _ = select.select(readable, [], [], _IDLE_S)
+        if not ready:
+            return
+        if guest_in in ready:
+            data = os.read(guest_in, _CHUNK)
+            if data:
+                server.sendall(data)
+            else:
+                readable.remove(guest_in)
+                server.shutdown(socket.SHUT_WR)
+        if server.fileno() in ready:
+            data = server.recv(_CHUNK)
+            if not data:
+                return
+            while data:
+                data = data[os.write(guest_out, data) :]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except OSError:
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""Which forwards there are, and what carries each of them (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from machine.model.ports import Endpoint, Forward, Origin, Protocol
+
+_ANY_IPV6 = "::"
+
+
+class Driver(StrEnum):
+    """What listens on the host and carries the bytes into the guest."""
+
+    SLIRP = "slirp"
+    """QEMU's own network stack: TCP and UDP, on IPv4."""
+
+    SSH = "ssh"
+    """The supervised SSH master: TCP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """One listening socket; one that is `optional` may fail without the forward failing."""
+
+    driver: Driver
+    endpoint: Endpoint
+    guest_port: int
+    optional: bool = False
+
+
+def bindings(forward: Forward, tcp_driver: Driver) -> tuple[Binding, ...]:
+    """The sockets that a forward needs; QEMU listens on IPv4 alone, so that ssh has the rest.
+
+    Raises:
+        ValueError: nothing can carry it.
+    """
+    endpoint = forward.endpoint
+    every = endpoint.address in ("", _ANY_IPV6)
+    if endpoint.protocol is Protocol.UDP:
+        if endpoint.is_ipv6 and not every:
+            raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 alone; give an IPv4 address")
+        on_ipv4 = replace(endpoint, address="" if every else endpoint.address)
+        return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest_port=forward.guest_port),)
+    if every:
+        return (
+            Binding(driver=tcp_driver, endpoint=replace(endpoint, address=""), guest_port=forward.guest_port),
+            # A host without IPv6 has every address without it.
+            Binding(
+                driver=Driver.SSH,
+                endpoint=replace(endpoint, address=_ANY_IPV6),
+                guest_port=forward.guest_port,
+                optional=True,
+            ),
+        )
+    driver = Driver.SSH if endpoint.is_ipv6 else tcp_driver
+    return (Binding(driver=driver, endpoint=endpoint, guest_port=forward.guest_port),)
+
+
+class Table:
+    """The forwards of one machine by their endpoints."""
+
+    def __init__(self) -> None:
+        self._forwards: dict[Endpoint, Forward] = {}
+
+    def __iter__(self) -> Iterator[Forward]:
+        return iter(sorted(self._forwards.values(), key=lambda forward: forward.endpoint))
+
+    def get(self, endpoint: Endpoint) -> Forward | None:
+        return self._forwards.get(endpoint)
+
+    def add(self, forward: Forward) -> None:
+        self._forwards[forward.endpoint] = forward
+
+    def remove(self, endpoint: Endpoint) -> Forward | None:
+        return self._forwards.pop(endpoint, None)
+
+    def of(self, origin: Origin) -> list[Forward]:
+        return [forward for forward in self if forward.origin is origin]
+
+    def dump(self) -> str:
+        """As JSON, for a supervisor that takes over from this one."""
+        return json.dumps([asdict(forward) for forward in self])
+
+    @classmethod
+    def load(cls, text: str) -> Table:
+        """What `dump` wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
+        table = cls()
+        try:
+            for entry in json.loads(text):
+                endpoint = entry["endpoint"]
+                table.add(
+                    Forward(
+                        endpoint=Endpoint(
+                            protocol=Protocol(endpoint["protocol"]), address=endpoint["address"], port=endpoint["port"]
+                        ),
+                        guest_port=entry["guest_port"],
+                        origin=Origin(entry["origin"]),
+                    )
+                )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a table of forwards: {error}") from error
+        return table

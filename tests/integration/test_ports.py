@@ -1,0 +1,136 @@
+"""The port API of a real supervisor before a real QEMU, whose guest never boots: the host's side of publishing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine.store.ssh_ports import choose
+from tests.integration.conftest import Images, World
+from tests.integration.test_start import control_socket, starting
+
+
+@pytest.fixture
+def port_api(world: World, images: Images) -> Iterator[Path]:
+    """The socket of the port API of a machine whose QEMU runs."""
+    world.init("box", images.qcow2)
+    with starting(world) as process:
+        yield control_socket(world).with_name("ports.sock")
+        world.machine("rm", "--force", "box")
+        process.communicate(timeout=30)
+
+
+def ask(path: Path, data: bytes) -> tuple[int, str]:
+    """Status and body of the answer to one request; status 0 where the connection just ends."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(path))
+        answer = b""
+        # Who sends more than is wanted may be cut off while it still does.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body.decode()
+
+
+def post(path: Path, verb: str, **fields: object) -> tuple[int, str]:
+    body = json.dumps(fields).encode()
+    head = (
+        f"POST /services/forwarder/{verb} HTTP/1.1\r\nHost: gateway.containers.internal\r\nContent-Length: {len(body)}"
+    )
+    return ask(path, head.encode() + b"\r\n\r\n" + body)
+
+
+def everything(path: Path) -> list[dict[str, str]]:
+    status, body = ask(path, b"GET /services/forwarder/all HTTP/1.1\r\n\r\n")
+    assert status == 200
+    found: list[dict[str, str]] = json.loads(body)
+    return found
+
+
+def listens(port: int, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.0.0.1") -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            return probe.connect_ex((address, port)) == 0
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return True
+        return False
+
+
+def test_port_is_published_and_taken_back(port_api: Path) -> None:
+    port = choose(set())
+    local = f"127.0.0.1:{port}"
+    fields = {"local": local, "remote": f":{port}", "protocol": "tcp"}
+    assert post(port_api, "expose", **fields) == (200, "")
+    assert listens(port)
+    assert everything(port_api) == [fields]
+    assert post(port_api, "expose", **fields) == (200, "")  # a container that died without a word starts again
+    assert post(port_api, "expose", **{**fields, "remote": ":1"}) == (
+        500,
+        f"cannot publish {local}/tcp: this machine forwards it already",
+    )
+    assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
+    assert not listens(port)
+    assert everything(port_api) == []
+    assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
+    for _ in range(20):
+        assert post(port_api, "expose", **fields) == (200, "")
+        assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
+
+
+def test_udp_and_every_address(port_api: Path) -> None:
+    port = choose(set())
+    assert post(port_api, "expose", local=f":{port}", remote=":53", protocol="udp") == (200, "")
+    assert listens(port, socket.SOCK_DGRAM)
+    assert post(port_api, "expose", local=f":{port}", remote=":80", protocol="tcp") == (200, "")
+    assert listens(port)
+    assert listens(port, address="127.0.0.2")
+
+
+def test_port_that_is_taken_fails_with_a_sentence(port_api: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        local = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, sentence = post(port_api, "expose", local=local, remote=":80", protocol="tcp")
+    assert status == 500
+    assert sentence.startswith(f"cannot publish {local}/tcp: the port is taken by ")
+    assert sentence.endswith("; choose another host port")
+    assert everything(port_api) == []
+
+
+def test_whoever_talks_nonsense_disturbs_nobody(port_api: Path) -> None:
+    assert ask(port_api, b"nonsense\r\n\r\n")[0] == 400
+    assert ask(port_api, b"x" * 100_000)[0] in (0, 431)
+    assert ask(
+        port_api, b"POST /services/forwarder/expose HTTP/1.1\r\nContent-Length: 1048576\r\n\r\n" + bytes(1024**2)
+    )[0] in (0, 413)
+    assert ask(port_api, b"POST /services/forwarder/expose HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")[0] == 0
+    assert post(port_api, "expose", local=":0", remote=":80", protocol="tcp")[0] == 400
+    assert ask(port_api, b"")[0] == 0
+
+
+def test_crowd_is_served_or_sent_away(port_api: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+        refused = 0
+        for connection in crowd:
+            connection.settimeout(5)
+            try:
+                connection.connect(str(port_api))
+            except OSError:
+                refused += 1
+        status, _ = ask(port_api, b"GET /services/forwarder/all HTTP/1.1\r\n\r\n")
+        assert status in (0, 503)
+    assert everything(port_api) == []

@@ -1,0 +1,117 @@
+"""What carries a forward, and the table that outlives a supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_address
+from machine.ports.drivers import hostfwd, local_forward
+from machine.ports.holder import find_holder, why_not_free
+from machine.ports.table import Binding, Driver, Table, bindings
+
+SLIRP, SSH = Driver.SLIRP, Driver.SSH
+
+
+def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -> Forward:
+    endpoint = Endpoint(protocol=protocol, address=address, port=port)
+    return Forward(endpoint=endpoint, guest_port=80, origin=Origin.PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("address", "protocol", "carried"),
+    [
+        ("127.0.0.1", Protocol.TCP, [(SLIRP, "127.0.0.1", False)]),
+        ("::1", Protocol.TCP, [(SSH, "::1", False)]),
+        ("", Protocol.TCP, [(SLIRP, "", False), (SSH, "::", True)]),
+        ("::", Protocol.TCP, [(SLIRP, "", False), (SSH, "::", True)]),
+        ("127.0.0.1", Protocol.UDP, [(SLIRP, "127.0.0.1", False)]),
+        ("", Protocol.UDP, [(SLIRP, "", False)]),
+    ],
+)
+def test_what_carries_a_forward(address: str, protocol: Protocol, carried: list[tuple[Driver, str, bool]]) -> None:
+    found = bindings(forward(address, protocol=protocol), SLIRP)
+    assert [(binding.driver, binding.endpoint.address, binding.optional) for binding in found] == carried
+
+
+def test_tcp_goes_by_ssh_where_that_is_wanted() -> None:
+    assert [binding.driver for binding in bindings(forward("127.0.0.1"), SSH)] == [SSH]
+
+
+def test_udp_on_an_ipv6_address_cannot_be_carried() -> None:
+    with pytest.raises(ValueError, match=r"cannot publish \[::1\]:8080/udp: UDP is forwarded on IPv4 alone"):
+        bindings(forward("::1", protocol=Protocol.UDP), SLIRP)
+
+
+@pytest.mark.parametrize(
+    ("address", "monitor", "ssh"),
+    [
+        ("127.0.0.1", "tcp:127.0.0.1:8080", "127.0.0.1:8080:127.0.0.1:80"),
+        ("", "tcp::8080", "*:8080:127.0.0.1:80"),
+        ("::1", "", "[::1]:8080:127.0.0.1:80"),
+    ],
+)
+def test_lines_of_the_drivers(address: str, monitor: str, ssh: str) -> None:
+    binding = Binding(driver=SLIRP, endpoint=forward(address).endpoint, guest_port=80)
+    assert local_forward(binding) == ssh
+    if monitor:
+        assert hostfwd(binding) == monitor
+
+
+def test_table_outlives_its_supervisor() -> None:
+    table = Table()
+    for entry in (forward("127.0.0.1"), forward("::1"), forward("", 53, Protocol.UDP)):
+        table.add(entry)
+    assert list(Table.load(table.dump())) == list(table)
+    assert table.remove(forward("::1").endpoint) == forward("::1")
+    assert table.get(forward("::1").endpoint) is None
+    assert len(table.of(Origin.PUBLISHED)) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"endpoint": {}}]', '{"a": 1}'])
+def test_table_that_is_damaged_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        Table.load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("", ""), ("0.0.0.0", ""), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("::", "::")],
+)
+def test_addresses(text: str, address: str) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
+    kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if protocol is Protocol.TCP:
+            taken.listen()
+        endpoint = Endpoint(protocol=protocol, address="127.0.0.1", port=taken.getsockname()[1])
+        holder = find_holder(endpoint)
+        assert holder.endswith(f"(pid {os.getpid()})")
+        assert why_not_free(endpoint) == (
+            f"cannot publish {endpoint}: the port is taken by {holder}; choose another host port"
+        )
+    assert why_not_free(endpoint) == ""
+    assert find_holder(endpoint) == ""
+
+
+def test_address_that_the_host_does_not_have() -> None:
+    endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
+    assert why_not_free(endpoint) == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address"
+
+
+def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    assert why_not_free(Endpoint(protocol=Protocol.TCP, address="", port=80)) == (
+        "cannot publish *:80/tcp: ports below 1024 are root's on this host; choose one from 1024 on, or allow it with: "
+        "sysctl net.ipv4.ip_unprivileged_port_start=80"
+    )
