@@ -112,7 +112,7 @@ class TerminalReporter:
 
         columns = (
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             ForBytes(),

@@ -8,25 +8,29 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Generic, Protocol, TypeVar, cast
 
+from machine.deadline import Deadline
 from machine.errors import DeadlineError, DiskError, MachineError, NotFoundError, ProgramError
-from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, write_atomic
+from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file, write_atomic
 from machine.image.download import ChangedError, Download
 from machine.image.layout import base_image, digest_of
 from machine.image.streams import Artifact
 from machine.image.unpack import DiskFormat, Unpacked, unpack
 from machine.image.verify import SignatureCheck, Signer
-from machine.image.web import CHUNK_BYTES, FetchError, Web, WebSettings, fetch_bytes, local_path
+from machine.image.web import CHUNK_BYTES, FetchError, Web, WebSettings, fetch_bytes, local_path, public_url
 from machine.model.arch import Arch
 from machine.report import Reporter
 
@@ -34,7 +38,12 @@ _READ_ONLY = 0o444
 _SIGNATURE_BYTES = 64 * 1024
 _MIB = 1024**2
 _USERS_S = 2.0
+_REMOVERS_S = 60.0
+_OTHER_MAKER_S = 4 * 3600.0
 _NEW = ".new-"
+_TICK_S = 0.1
+
+T = TypeVar("T")
 
 
 class DiskTools(Protocol):
@@ -66,7 +75,8 @@ class Wanted:
 class BaseImage:
     """A base in the cache, as its artifact.json has it; `digest` is the sha256 of its content, as it was unpacked.
 
-    `signer` is empty where no signature was checked. `fetched` is in ISO 8601, UTC.
+    `sha256` is that of the file it came from, promised or not, `length` the bytes of the image's own file. `signer` is
+    empty where no signature was checked. `fetched` is in ISO 8601, UTC.
     """
 
     digest: str
@@ -81,6 +91,7 @@ class BaseImage:
     verified: Verified
     signer: str
     fetched: str
+    length: int
 
     @property
     def size(self) -> int:
@@ -114,16 +125,23 @@ class ImageCache:
                 return base
         return None
 
+    def find_location(self, location: str) -> BaseImage | None:
+        """The newest base that came from there."""
+        return next((base for base in self.bases() if base.location == public_url(location)), None)
+
     def _read(self, entry: Path) -> BaseImage | None:
         digest = digest_of(entry)
         path = base_image(self._directory, digest)
         try:
             fields = json.loads((entry / "artifact.json").read_bytes())
+            length = fields.pop("length")
+            if not all(isinstance(value, str) for value in fields.values()):
+                return None
             fields["verified"] = Verified(fields["verified"])
-            base = BaseImage(digest=digest, path=path, **fields)
-        except (OSError, ValueError, TypeError, KeyError):
+            base = BaseImage(digest=digest, path=path, length=length, **fields)
+            return base if path.stat().st_size == length else None  # or it was cut short
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
-        return base if path.exists() else None
 
     # Who may touch it
 
@@ -131,7 +149,8 @@ class ImageCache:
     def using(self) -> Iterator[None]:
         """While a machine is being made, nobody removes a base."""
         with self._lock(".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            what = "another command to let go of the cache of images"
+            Deadline.after(_REMOVERS_S, what).wait_until(lambda: _try_lock(lock, fcntl.LOCK_SH))
             yield
 
     @contextlib.contextmanager
@@ -165,9 +184,10 @@ class ImageCache:
         shutil.rmtree(hidden, ignore_errors=True)
 
     def remove_leftovers(self) -> int:
-        """Remove half-made bases and downloads that nobody goes on with; returns the bytes that they took."""
+        """Remove half-made and damaged bases, and downloads that nobody goes on with; returns the bytes they took."""
         freed = 0
-        for path in (*self._directory.glob(f"{_NEW}*"), *self._directory.glob("downloads/*")):
+        broken = [entry for entry in self._directory.glob("sha256-*") if self._read(entry) is None]
+        for path in (*broken, *self._directory.glob(f"{_NEW}*"), *self._directory.glob("downloads/*")):
             files = [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else [path]
             freed += sum(entry.stat().st_blocks * 512 for entry in files)
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
@@ -184,13 +204,19 @@ class ImageCache:
         promised = bool(wanted.artifact.sha256)
         path = local_path(wanted.artifact.location)
         if path is not None:
-            _check_readable(path)
+            check_readable(path)
             if not promised:
-                wanted = replace(wanted, artifact=replace(wanted.artifact, sha256=_sha256(path)))
-        with self._sole_maker(wanted.artifact, report):
+                report.step(f"Verifying {path.name}")
+                wanted = replace(wanted, artifact=replace(wanted.artifact, sha256=sha256_of(path)))
+        with self._sole_maker(wanted.artifact, report) as others:
             base = self.find(wanted)
             if base is not None:
-                return base
+                return self._vouched(base) if promised else base
+            if not promised and path is None and (others or self._web.offline):
+                # Another process has just fetched it, or nobody may now.
+                base = self.find_location(wanted.artifact.location)
+                if base is not None:
+                    return base
             if path is None and self._web.offline:
                 raise NotFoundError(f"{wanted.reference} is not in the cache", hint="leave out --offline to fetch it")
             signature = self._fetch_signature(wanted)
@@ -202,13 +228,21 @@ class ImageCache:
             return self._make(wanted, signature, report, promised=promised, most_workers=1)
 
     @contextlib.contextmanager
-    def _sole_maker(self, artifact: Artifact, report: Reporter) -> Iterator[None]:
-        """One process at a time makes a base: the second finds it made."""
+    def _sole_maker(self, artifact: Artifact, report: Reporter) -> Iterator[bool]:
+        """One process at a time makes a base: the second finds it made. Yields whether there was another."""
         with self._lock(f"downloads/{_key(artifact)}.lock") as lock:
-            if not _try_lock(lock):
+            others = not _try_lock(lock)
+            if others:
                 report.notice("Another process fetches the same image: waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+                Deadline.after(_OTHER_MAKER_S, "another process to fetch the image").wait_until(lambda: _try_lock(lock))
+            yield others
+
+    def _vouched(self, base: BaseImage) -> BaseImage:
+        """A base whose file has been promised since it was fetched."""
+        if base.verified is Verified.NOTHING:
+            base = replace(base, verified=Verified.SHA256)
+            self._describe(base, base.path.parent)
+        return base
 
     def _fetch_signature(self, wanted: Wanted) -> bytes | None:
         """Before the image: where it is missing, nothing else needs to be fetched."""
@@ -234,12 +268,10 @@ class ImageCache:
             path = local_path(artifact.location)
             if path is not None:
                 report.step(f"Unpacking {path.name}")
-                unpacked, signer = self._ingest(
-                    wanted, signature, image, (path.open("rb"), path.open("rb")), _FileProgress(path, report)
-                )
+                unpacked, sha256, signer = self._ingest(wanted, signature, image, _FileSource(path), report)
             else:
-                report.step(f"Fetching {artifact.location}")
-                unpacked, signer = self._download(wanted, signature, image, report, promised, most_workers)
+                report.step(f"Fetching {public_url(artifact.location)}")
+                unpacked, sha256, signer = self._download(wanted, signature, image, report, promised, most_workers)
             if unpacked.format is DiskFormat.RAW:
                 report.step("Converting the image")
                 image.rename(directory / "image.raw")
@@ -255,12 +287,13 @@ class ImageCache:
                 arch=wanted.arch.value,
                 stream=artifact.stream,
                 release=artifact.release,
-                location=artifact.location,
-                sha256=artifact.sha256,
+                location=public_url(artifact.location),
+                sha256=sha256,
                 uncompressed_sha256=artifact.uncompressed_sha256,
                 verified=verified,
                 signer=f"{signer.name} {signer.fingerprint}".strip() if signer else "",
                 fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+                length=image.stat().st_size,
             )
             self._publish(base, directory)
         return base
@@ -273,21 +306,20 @@ class ImageCache:
         report: Reporter,
         promised: bool,
         most_workers: int | None,
-    ) -> tuple[Unpacked, Signer | None]:
+    ) -> tuple[Unpacked, str, Signer | None]:
         artifact = wanted.artifact
         download = Download(
             artifact.location,
             self._directory / "downloads" / _key(artifact),
             self._web,
-            artifact.headers,
+            artifact.authorize,
             check_size=self._check_space,
             will_be_verified=promised,
             **({} if most_workers is None else {"most_workers": most_workers}),
         )
         try:
             with download:
-                readers = cast("tuple[IO[bytes], IO[bytes]]", (download.reader(), download.reader()))
-                result = self._ingest(wanted, signature, image, readers, _DownloadProgress(download, report))
+                result = self._ingest(wanted, signature, image, _DownloadSource(download), report)
         except (FetchError, DiskError):
             raise  # what has arrived is good, and the next attempt goes on from there
         except ChangedError:
@@ -303,28 +335,36 @@ class ImageCache:
         return result
 
     def _ingest(
-        self,
-        wanted: Wanted,
-        signature: bytes | None,
-        image: Path,
-        readers: tuple[IO[bytes], IO[bytes]],
-        progress: _Progress,
-    ) -> tuple[Unpacked, Signer | None]:
-        """Unpack one reader's bytes while the other's are hashed and checked.
+        self, wanted: Wanted, signature: bytes | None, image: Path, source: _Source, report: Reporter
+    ) -> tuple[Unpacked, str, Signer | None]:
+        """Unpack a source's bytes into `image` while they are hashed and checked.
 
         Raises:
             MachineError: they are not what they should be.
         """
         artifact = wanted.artifact
-        for_content, for_digest = readers
+
+        def tick() -> None:
+            report.progress(*source.progress())
+
         with contextlib.ExitStack() as stack:
-            check = stack.enter_context(SignatureCheck(signature, wanted.keys or ())) if signature is not None else None
-            digest = _Digest(for_digest, check)
-            stack.callback(digest.join)
-            stack.callback(progress.stop)
-            digest.start()
-            unpacked = unpack(cast("IO[bytes]", _Watched(for_content, progress)), image, _name(artifact))
-            sha256 = digest.result()
+            check = None
+            if signature is not None:
+                check = stack.enter_context(SignatureCheck(signature, wanted.keys or (), image.parent))
+            digesting = _Job(partial(_digest, source.reader(), check))
+            unpacking = _Job(partial(unpack, source.reader(), image, _name(artifact)))
+
+            def end() -> None:
+                source.stop()
+                for job in (digesting, unpacking):
+                    if job.is_alive():
+                        job.join()
+
+            stack.callback(end)
+            digesting.start()
+            unpacking.start()
+            unpacked = unpacking.result(tick)
+            sha256 = digesting.result(tick)
             if artifact.sha256 not in ("", sha256):
                 raise _mismatch(artifact, f"sha256 {sha256} instead of {artifact.sha256}")
             if artifact.uncompressed_sha256 not in ("", unpacked.sha256):
@@ -332,7 +372,7 @@ class ImageCache:
                     artifact, f"unpacked, its sha256 is {unpacked.sha256} instead of {artifact.uncompressed_sha256}"
                 )
             try:
-                return unpacked, check.finish() if check else None
+                return unpacked, sha256, check.finish() if check else None
             except MachineError as error:
                 raise MachineError(
                     f"the signature of {_name(artifact)} is not good: {error.line}",
@@ -356,93 +396,137 @@ class ImageCache:
             raise MachineError(f"{_name(artifact)} is damaged or cut short", details=error.details) from error
 
     def _publish(self, base: BaseImage, directory: Path) -> None:
+        """Give a base its name; one of the same content that is there already gives way to what was checked now."""
+        with self._lock(f"downloads/{base.digest}.publish.lock") as lock:
+            what = "another process to publish the same image"
+            Deadline.after(_REMOVERS_S, what).wait_until(lambda: _try_lock(lock))
+            known = self._read(base.path.parent)
+            if known and known.verified is Verified.SIGNATURE and base.verified is not Verified.SIGNATURE:
+                return
+            fsync_file(directory / base.path.name)
+            if not base.path.parent.exists():
+                self._describe(base, directory)
+                directory.rename(base.path.parent)
+            else:
+                os.replace(directory / base.path.name, base.path)
+                self._describe(base, base.path.parent)
+            fsync_directory(self._directory)
+
+    def _describe(self, base: BaseImage, directory: Path) -> None:
         fields = {key: value for key, value in asdict(base).items() if key not in ("digest", "path")}
-        text = json.dumps(fields, indent=2) + "\n"
-        if base.path.exists():
-            # The same content from another place, or checked more than before.
-            if base.verified is Verified.SIGNATURE:
-                write_atomic(base.path.parent / "artifact.json", text, mode=FILE_PRIVATE)
-            return
-        write_atomic(directory / "artifact.json", text, mode=FILE_PRIVATE)
-        directory.rename(base.path.parent)
-        fsync_directory(self._directory)
+        write_atomic(directory / "artifact.json", json.dumps(fields, indent=2) + "\n", mode=FILE_PRIVATE)
 
 
-class _Digest(threading.Thread):
-    """The sha256 and the signature of a file, beside its being unpacked."""
+class _Job(threading.Thread, Generic[T]):
+    """Work in a thread of its own, so that the main thread does nothing but wait.
 
-    def __init__(self, reader: IO[bytes], check: SignatureCheck | None) -> None:
-        super().__init__(name="digest", daemon=True)
-        self._reader = reader
-        self._check = check
-        self._digest = hashlib.sha256()
+    ^C is an exception at any place in the main thread: where it holds a lock, nobody would ever get it again.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._results: list[T] = []
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
-            with self._reader:
-                while chunk := self._reader.read(CHUNK_BYTES):
-                    self._digest.update(chunk)
-                    if self._check:
-                        self._check.feed(chunk)
+            self._results.append(self._work())
         except Exception as error:  # noqa: BLE001  (raised by `result`)
             self._error = error
 
-    def result(self) -> str:
-        self.join()
+    def result(self, tick: Callable[[], None]) -> T:
+        """What the work returns, or raises; `tick` is called while it goes on."""
+        while self.is_alive():
+            self.join(_TICK_S)
+            tick()
         if self._error:
             raise self._error
-        return self._digest.hexdigest()
+        return self._results[0]
 
 
-class _Progress(Protocol):
-    def tick(self, position: int) -> None: ...
+def _digest(reader: IO[bytes], check: SignatureCheck | None) -> str:
+    """The sha256 of a file, which the signature's check reads along."""
+    digest = hashlib.sha256()
+    with reader:
+        while chunk := reader.read(CHUNK_BYTES):
+            digest.update(chunk)
+            if check:
+                check.feed(chunk)
+    return digest.hexdigest()
+
+
+class _Source(Protocol):
+    """Where the bytes of an artifact come from: two readers of the whole, and an end to both."""
+
+    def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...
+    def progress(self) -> tuple[int, int | None]: ...
 
 
-class _FileProgress:
-    def __init__(self, path: Path, report: Reporter) -> None:
+class _FileSource:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._size = path.stat().st_size
-        self._report = report
+        self._stopped = False
+        self._position = 0
 
-    def tick(self, position: int) -> None:
-        self._report.progress(position, self._size)
+    def reader(self) -> IO[bytes]:
+        return cast("IO[bytes]", io.BufferedReader(_StoppableFile(self, self._path.open("rb", buffering=0))))
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        self._stopped = True
+
+    def progress(self) -> tuple[int, int | None]:
+        return self._position, self._size
+
+    def passed(self, position: int) -> None:
+        """A reader has come so far.
+
+        Raises:
+            MachineError: nobody wants it any more.
+        """
+        if self._stopped:
+            raise MachineError(f"reading {self._path} was stopped")
+        self._position = max(self._position, position)
 
 
-class _DownloadProgress:
-    """A download's is what has arrived: unpacking follows it closely."""
+class _StoppableFile(io.RawIOBase):
+    def __init__(self, source: _FileSource, file: io.FileIO) -> None:
+        super().__init__()
+        self._source = source
+        self._file = file
 
-    def __init__(self, download: Download, report: Reporter) -> None:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        self._source.passed(self._file.tell())
+        return self._file.readinto(buffer) or 0  # type: ignore[arg-type]  # io wants object, and gives a buffer
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _DownloadSource:
+    def __init__(self, download: Download) -> None:
         self._download = download
-        self._report = report
 
-    def tick(self, position: int) -> None:
-        self._report.progress(max(position, self._download.received), self._download.size)
+    def reader(self) -> IO[bytes]:
+        return cast("IO[bytes]", self._download.reader())
 
     def stop(self) -> None:
         self._download.stop()
 
-
-class _Watched:
-    """A reader that tells how far it has come."""
-
-    def __init__(self, reader: IO[bytes], progress: _Progress) -> None:
-        self._reader = reader
-        self._progress = progress
-        self._position = 0
-
-    def read(self, size: int) -> bytes:
-        chunk = self._reader.read(size)
-        self._position += len(chunk)
-        self._progress.tick(self._position)
-        return chunk
+    def progress(self) -> tuple[int, int | None]:
+        """What has arrived: unpacking follows it closely."""
+        return self._download.received, self._download.size
 
 
-def _try_lock(lock: IO[str]) -> bool:
+def _try_lock(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -457,10 +541,10 @@ def _key(artifact: Artifact) -> str:
 
 def _name(artifact: Artifact) -> str:
     """What a person calls it: a path or a URL."""
-    return str(local_path(artifact.location) or artifact.location)
+    return str(local_path(artifact.location) or public_url(artifact.location))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -472,9 +556,14 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
     )
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raises:
+    MachineError: it is not there, may not be read, or is neither a file nor a disk.
+    """
     if path.is_dir():
         raise MachineError(f"image {path} is a directory")
+    if path.exists() and not path.is_file() and not path.is_block_device():
+        raise MachineError(f"image {path} is neither a file nor a disk")
     try:
         path.open("rb").close()
     except FileNotFoundError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -24,10 +25,12 @@ from typing import TYPE_CHECKING, Self
 
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
-from machine.image.web import CHUNK_BYTES, FetchError, Web, WebSettings, back_off_s
+from machine.image.web import FetchError, Web, WebSettings, back_off_s, body_chunks, public_url
 
 if TYPE_CHECKING:
     from requests import Response
+
+log = logging.getLogger(__name__)
 
 # The size of a request where several share a file: small enough to arrive nearly in order, for who reads along.
 PIECE_BYTES = 8 * 1024**2
@@ -81,6 +84,11 @@ class Pace:
         self._best = 0.0
         self._settled = False
 
+    def retreat(self) -> bool:
+        """One worker alone from now on; returns whether there were to be more."""
+        had, self.workers, self._settled = self.workers, 1, True
+        return had > 1
+
     def observe(self, rate: float, left_bytes: int) -> int:
         """Take in a measurement in bytes/s; returns the number of workers from now on."""
         if self._settled:
@@ -102,20 +110,25 @@ class Download:
         url: str,
         folder: Path,
         settings: WebSettings,
-        headers: Mapping[str, str] | None = None,
+        authorize: Callable[[], Mapping[str, str]] | None = None,
         *,
         check_size: Callable[[int, int], None] = lambda size, missing: None,  # noqa: ARG005
         will_be_verified: bool = True,
         most_workers: int = MAX_WORKERS,
     ) -> None:
-        """`check_size` hears the whole size and what is missing of it before anything is written, and may object.
+        """`authorize` gives the headers of a login, and is asked again when they are refused.
+
+        `check_size` hears the whole size and what is missing of it before anything is written, and may object.
 
         What will not be verified goes on only from where the server vouches for it being the same file.
         """
         self.url = url
         self._folder = folder
         self._settings = settings
-        self._headers = headers or {}
+        self._authorize = authorize
+        self._headers: Mapping[str, str] = {}
+        self._size_is_checked = False
+        self._alive = 0
         self._check_size = check_size
         self._will_be_verified = will_be_verified
         self._changed = threading.Condition()
@@ -137,6 +150,8 @@ class Download:
             self._folder.mkdir(parents=True, exist_ok=True)
         self._load()
         self.resumed = bool(self._runs)
+        if self._authorize:
+            self._headers = self._authorize()
         self._measured = (time.monotonic(), self.received)
         self._start_worker()
         return self
@@ -161,6 +176,11 @@ class Download:
     def discard(self) -> None:
         """Remove all that has arrived."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def name(self) -> str:
+        """What a person may see of the address."""
+        return public_url(self.url)
 
     @property
     def size(self) -> int | None:
@@ -206,7 +226,7 @@ class Download:
                 if self._error is not None:
                     raise self._error
                 if self._stop.is_set():
-                    raise MachineError(f"the download of {self.url} was stopped")
+                    raise MachineError(f"the download of {self.name} was stopped")
                 self._changed.wait(1.0)
 
     # The folder
@@ -224,7 +244,8 @@ class Download:
         self._size = self._version.size
         self._ranges = bool(self._version.condition)
         for path in sorted(self._folder.glob("*.part")):
-            self._runs.append(self._open_run(int(path.stem)))
+            if path.stem.isascii() and path.stem.isdigit():
+                self._runs.append(self._open_run(int(path.stem)))
         if not self._will_be_verified and (self.complete or not self._version.condition):
             self._forget()
         for run, following in zip(self._runs, self._runs[1:], strict=False):
@@ -239,7 +260,7 @@ class Download:
 
     def _wipe(self) -> None:
         for path in self._folder.iterdir():
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_run(self, start: int) -> _Run:
         path = self._folder / f"{start:016}.part"
@@ -252,30 +273,50 @@ class Download:
     def _start_worker(self) -> None:
         thread = threading.Thread(target=self._work, name=f"download-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
+        self._alive += 1
         thread.start()
 
     def _work(self) -> None:
-        web = Web(self._settings)
-        failures = 0
         try:
-            while (run := self._claim()) is not None:
-                before = run.end
-                try:
-                    self._fill(web, run)
-                    failures = 0
-                except FetchError as error:
-                    failures = 1 if run.end - before > _PROGRESS_BYTES else failures + 1
-                    pause = back_off_s(failures)
-                    if not error.transient or pause is None:
-                        raise
-                    self._stop.wait(pause)
-                finally:
-                    self._release(run)
+            self._fill_gaps(Web(self._settings))
         except MachineError as error:
             self._fail(error)
-        except Exception as error:  # whoever waits must hear of it
-            self._fail(MachineError(f"cannot fetch {self.url}: {error}"))
-            raise
+        except Exception as error:
+            log.debug("a defect in a worker", exc_info=True)
+            self._fail(MachineError(f"cannot fetch {self.name}: {error}"))
+        finally:
+            with self._changed:
+                self._alive -= 1
+
+    def _fill_gaps(self, web: Web) -> None:
+        failures = 0
+        while (run := self._claim()) is not None:
+            before = run.end
+            try:
+                self._fill(web, run)
+                failures = 0
+            except (FetchError, ChangedError) as error:
+                if self._retreat():
+                    continue  # a server may allow fewer connections than we tried
+                failures = 1 if run.end - before > _PROGRESS_BYTES else failures + 1
+                pause = back_off_s(failures)
+                if isinstance(error, ChangedError) or pause is None or not self._may_help(error):
+                    raise
+                self._stop.wait(pause)
+            finally:
+                self._release(run)
+
+    def _retreat(self) -> bool:
+        """Go back to one worker after a failure of several; returns whether there were several."""
+        with self._changed:
+            return self._pace.retreat()
+
+    def _may_help(self, error: FetchError) -> bool:
+        """Whether another attempt may: after a pause, or with a new login."""
+        if error.status == 401 and self._authorize:
+            self._headers = self._authorize()
+            return True
+        return error.transient
 
     def _fail(self, error: MachineError) -> None:
         with self._changed:
@@ -332,7 +373,7 @@ class Download:
         with web.get(self.url, headers) as response:
             if not self._accept(response, run):
                 return
-            for chunk in response.iter_content(CHUNK_BYTES):
+            for chunk in body_chunks(response):
                 if not self._append(run, chunk):
                     return
         with self._changed:
@@ -340,7 +381,7 @@ class Download:
                 self._size = run.end
             elif run.end < (run.limit or self._size) and not self._stop.is_set():
                 raise FetchError(
-                    f"cannot fetch {self.url}: the server ended after {run.end} of {self._size} bytes", transient=True
+                    f"cannot fetch {self.name}: the server ended after {run.end} of {self._size} bytes", transient=True
                 )
             self._changed.notify_all()
 
@@ -359,26 +400,27 @@ class Download:
                     self._size = run.end  # nothing is missing
                     self._changed.notify_all()
                     return False
-                raise ChangedError(f"{self.url} has changed")
+                raise ChangedError(f"{self.name} has changed")
             if status == 206:
                 if not match or match[1] != str(run.end):
-                    raise FetchError(f"{self.url} sent another range than it was asked for", transient=False)
+                    raise FetchError(f"{self.name} sent another range than it was asked for", transient=False)
                 size = int(match[2]) if match[2] != "*" else None
                 answered = _version(response, size)
                 self._ranges = bool(answered.condition)
             elif status == 200:
                 length = response.headers.get("Content-Length", "")
-                answered = _version(response, int(length) if length.isdigit() else None)
+                answered = _version(response, int(length) if length.isascii() and length.isdigit() else None)
                 if run.end:
-                    raise ChangedError(f"{self.url} has changed, or its server cannot go on where it ended")
+                    raise ChangedError(f"{self.name} has changed, or its server cannot go on where it ended")
                 self._ranges = response.headers.get("Accept-Ranges") == "bytes" and bool(answered.condition)
             else:
-                raise FetchError(f"{self.url} answered {status} {response.reason}", transient=False, status=status)
+                raise FetchError(f"{self.name} answered {status} {response.reason}", transient=False, status=status)
+            if answered.size is not None and not self._size_is_checked:
+                self._check_size(answered.size, answered.size - self.received)
+                self._size_is_checked = True
             if answered != self._version:
                 if self.received:
-                    raise ChangedError(f"{self.url} has changed")
-                if answered.size is not None:
-                    self._check_size(answered.size, answered.size - self.received)
+                    raise ChangedError(f"{self.name} has changed")
                 write_atomic(self._source, json.dumps(asdict(answered)))
                 self._version = answered
             self._size = answered.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from machine.errors import BadInputError
 
@@ -46,7 +46,7 @@ class FileReference:
     path: Path
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.path.absolute())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,9 @@ class UrlReference:
     url: str
 
     def __str__(self) -> str:
-        return self.url
+        """Without a login that is in it: this is for people and files."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,9 @@ class Registry:
 
     def __init__(self, reference: RegistryReference, settings: WebSettings, auth: str) -> None:
         self._reference = reference
+        self._settings = settings
         self._web = Web(settings)
         self._auth = auth
-        self._verify_tls = settings.verify_tls
         server = _HUB_SERVER if reference.registry == _HUB else reference.registry
         self._base = f"https://{server}/v2/{reference.name}"
         self._headers: dict[str, str] = {}
@@ -81,6 +81,25 @@ class Registry:
         Raises:
             MachineError: the registry cannot be asked, or has no such image.
         """
+        if not self._settings.verify_tls:
+            self._allow_http()
+        try:
+            return self._artifact(arch)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MachineError(f"{self._reference} has a manifest that is not understood: {error}") from error
+
+    def _allow_http(self) -> None:
+        """As podman has it: without verification, plain HTTP will do where nobody speaks TLS."""
+        url = f"{self._base.partition('/v2/')[0]}/v2/"
+        try:
+            with self._web.get(url):
+                return
+        except FetchError as error:
+            if error.status:
+                return
+        self._base = self._base.replace("https://", "http://", 1)
+
+    def _artifact(self, arch: Arch) -> Artifact:
         manifest = self._manifest(self._reference.version)
         if "manifests" in manifest:
             manifest = self._manifest(self._choose(manifest["manifests"], arch))
@@ -98,14 +117,24 @@ class Registry:
             location=f"{self._base}/blobs/{digest}",
             sha256=digest.removeprefix("sha256:"),
             release=self._reference.version,
-            headers=dict(self._headers) or None,
+            authorize=self._renew if self._headers else None,
         )
 
+    def _renew(self) -> Mapping[str, str]:
+        """A login for the layer: tokens live for minutes, and downloads for longer. Called from other threads."""
+        with Web(self._settings).get(
+            f"{self._base}/manifests/{self._reference.version}", {"Accept": _ACCEPT}
+        ) as response:
+            challenge = response.headers.get("WWW-Authenticate", "")
+            status = response.status_code
+        return {"Authorization": self._authorize(challenge, Web(self._settings))} if status == 401 else {}
+
     def _choose(self, manifests: Sequence[Mapping[str, Any]], arch: Arch) -> str:
+        manifests = [entry for entry in manifests if isinstance(entry, dict)]
         names = {arch.value, _GO_ARCHITECTURES.get(arch, arch.value)}
-        of_arch = [entry for entry in manifests if entry.get("platform", {}).get("architecture") in names]
+        of_arch = [entry for entry in manifests if _architecture(entry) in names]
         if not of_arch:
-            known = sorted({str(entry.get("platform", {}).get("architecture", "unknown")) for entry in manifests})
+            known = sorted({_architecture(entry) for entry in manifests})
             raise NotFoundError(f"{self._reference} has no image for {arch}", hint=f"it has: {', '.join(known)}")
         for entry in of_arch:
             if (entry.get("annotations") or {}).get(_DISK_TYPE) == _WANTED_DISK:
@@ -114,15 +143,7 @@ class Registry:
 
     def _manifest(self, version: str) -> dict[str, Any]:
         url = f"{self._base}/manifests/{version}"
-        try:
-            body = self._get(url)
-        except FetchError as error:
-            if self._verify_tls or error.status:
-                raise
-            # As podman has it: without verification, plain HTTP will do.
-            self._base = self._base.replace("https://", "http://", 1)
-            url = f"{self._base}/manifests/{version}"
-            body = self._get(url)
+        body = self._get(url)
         if version.startswith("sha256:") and hashlib.sha256(body).hexdigest() != version.removeprefix("sha256:"):
             raise MachineError(f"{url} is not what its digest promises")
         try:
@@ -146,12 +167,12 @@ class Registry:
                     status=401,
                     hint=f"log in with: podman login {self._reference.registry}",
                 )
-            self._headers = {"Authorization": self._authorize(challenge)}
+            self._headers = {"Authorization": self._authorize(challenge, self._web)}
             return attempt()
 
         return retried(attempt)
 
-    def _authorize(self, challenge: str) -> str:
+    def _authorize(self, challenge: str, web: Web) -> str:
         kind, _, fields = challenge.partition(" ")
         if kind.lower() == "basic":
             if not self._auth:
@@ -168,10 +189,14 @@ class Registry:
             raise MachineError(f"{self._reference}: its registry asks for a login that is not known: {challenge}")
         url = f"{realm}?{urlencode(parameters)}"
         headers = {"Authorization": f"Basic {self._auth}"} if self._auth else {}
-        with self._web.get(url, headers) as response:
+        with web.get(url, headers) as response:
             body = read_body(response, url, limit=_MAX_BYTES)
         try:
             answer = json.loads(body)
             return f"Bearer {answer.get('token') or answer['access_token']}"
         except (ValueError, KeyError, AttributeError) as error:
             raise MachineError(f"{realm} gave no token") from error
+
+
+def _architecture(entry: Mapping[str, Any]) -> str:
+    return str((entry.get("platform") or {}).get("architecture", "unknown"))

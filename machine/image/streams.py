@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
-from machine.errors import MachineError, NotFoundError
+from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.files import DIRECTORY_PRIVATE, disk_errors, write_atomic
 from machine.image.reference import StreamReference
 from machine.image.web import FetchError, Web, fetch_bytes, local_path, read_body, retried
@@ -24,6 +24,8 @@ FCOS_BASE_URL = "https://builds.coreos.fedoraproject.org/streams"
 _PLATFORM = "qemu"
 _FORMAT = "qcow2.xz"
 _MAX_BYTES = 16 * 1024**2
+_T = TypeVar("_T")
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,7 +33,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Artifact:
     """One published disk image. Hashes are lower-case hex; what is empty is not known.
 
-    `headers` go with every request for it, as a registry wants its token.
+    `authorize` gives the headers of a login, as a registry wants them, and renews them when it is called again.
     """
 
     location: str
@@ -40,7 +42,7 @@ class Artifact:
     signature: str = ""
     stream: str = ""
     release: str = ""
-    headers: Mapping[str, str] | None = None
+    authorize: Callable[[], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,50 +70,51 @@ class MetadataCache:
         self._offline = offline
         self._report = report
 
-    def get(self, url: str) -> bytes:
-        """The document at `url`, from the cache where it is unchanged or cannot be reached.
+    def get(self, url: str, parse: Callable[[bytes], _T]) -> _T:
+        """What `parse` makes of the document at `url`, from the cache where it is unchanged or cannot be reached.
 
         Raises:
-            MachineError: it cannot be had.
+            MachineError: it cannot be had, or `parse` does not accept it; then it takes no other's place either.
         """
         if local_path(url) is not None:
-            return fetch_bytes(url, self._web, limit=_MAX_BYTES)
+            return parse(fetch_bytes(url, self._web, limit=_MAX_BYTES))
         known = self._read(url)
         if self._offline:
             if known is None:
                 raise NotFoundError(f"{url} was never fetched to this host", hint="run once without --offline")
-            return known.body.encode()
+            return parse(known.body.encode())
         try:
-            return retried(lambda: self._ask(url, known))
+            return retried(lambda: self._ask(url, known, parse))
         except FetchError as error:
             if known is None or not error.transient:
                 raise
             self._report.notice(f"{error.line}: using what it said on {known.fetched[:10]}")
-            return known.body.encode()
+            return parse(known.body.encode())
 
-    def _ask(self, url: str, known: _Cached | None) -> bytes:
+    def _ask(self, url: str, known: _Cached | None, parse: Callable[[bytes], _T]) -> _T:
         with self._web.get(url, known.conditions if known else {}) as response:
             if response.status_code == 304 and known:
-                return known.body.encode()
+                return parse(known.body.encode())
             body = read_body(response, url, limit=_MAX_BYTES)
             headers = response.headers
-        _check_json(body, url)  # what a hotel's network answers must not take its place
+        parsed = parse(body)  # what a hotel's network answers must not take its place
         fresh = _Cached(
             url=url,
             etag=headers.get("ETag", ""),
             modified=headers.get("Last-Modified", ""),
             fetched=datetime.now(UTC).isoformat(timespec="seconds"),
-            body=body.decode(),
+            body=body.decode(errors="replace"),
         )
         with disk_errors(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
         write_atomic(self._path(url), json.dumps(asdict(fresh)))
-        return body
+        return parsed
 
     def _read(self, url: str) -> _Cached | None:
         try:
-            return _Cached(**json.loads(self._path(url).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            fields = json.loads(self._path(url).read_bytes())
+            return _Cached(**fields) if all(isinstance(value, str) for value in fields.values()) else None
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def _path(self, url: str) -> Path:
@@ -131,27 +134,38 @@ def find_artifact(
         raise NotFoundError(
             f"there is no {reference.stream} image on this host", hint="build one with: machine image build"
         )
-    if reference.release:
-        url = _release_url(reference, base, metadata)
-        return parse_release(metadata.get(url), url, arch)
-    url = f"{base.rstrip('/')}/{reference.stream}.json"
-    return parse_artifact(metadata.get(url), url, arch)
+    if not base.startswith(("http://", "https://", "file://")):
+        raise BadInputError(f'"{base}" is not a URL of stream metadata', hint=f"Fedora's is {FCOS_BASE_URL}")
+    if not reference.release:
+        url = f"{base.rstrip('/')}/{reference.stream}.json"
+        return metadata.get(url, lambda text: parse_artifact(text, url, arch))
+    url = _release_url(reference, base, metadata)
+    artifact = metadata.get(url, lambda text: parse_release(text, url, arch))
+    if (artifact.stream, artifact.release) != (reference.stream, reference.release):
+        raise MachineError(
+            f"{url} is that of release {artifact.release} of {artifact.stream}, not of {reference.release}"
+        )
+    return artifact
 
 
 def _release_url(reference: StreamReference, base: str, metadata: MetadataCache) -> str:
     """Where a release's own metadata is, by the stream's index (stream-metadata-go, release/release.go)."""
     index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
-    try:
-        releases = {str(entry["version"]): str(entry["metadata"]) for entry in _json(metadata.get(index))["releases"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise MachineError(f"{index} is not an index of releases") from error
+
+    def parse(text: bytes) -> dict[str, str]:
+        try:
+            return {str(entry["version"]): str(entry["metadata"]) for entry in _json(text, index)["releases"]}
+        except (KeyError, TypeError) as error:
+            raise MachineError(f"{index} is not an index of releases") from error
+
+    releases = metadata.get(index, parse)
     if reference.release not in releases:
         newest = list(releases)[-1:]
         raise NotFoundError(
             f'stream {reference.stream} has no release "{reference.release}"',
             hint=f"its newest is {newest[0]}" if newest else None,
         )
-    return urljoin(index, releases[reference.release])
+    return _joined(index, releases[reference.release])
 
 
 def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
@@ -177,7 +191,7 @@ def parse_release(text: bytes, url: str, arch: Arch) -> Artifact:
         MachineError: it is not such metadata, or has no such image.
     """
     stream, architectures = _header(text, url, "release metadata")
-    release = str(_json(text).get("release", ""))
+    release = str(_json(text, url).get("release", ""))
     entry = _of_arch(architectures, arch, f"release {release}")
     try:
         artifact = _disk(entry["media"][_PLATFORM]["artifacts"][_FORMAT]["disk"], url)
@@ -188,7 +202,7 @@ def parse_release(text: bytes, url: str, arch: Arch) -> Artifact:
 
 def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
     try:
-        document = _json(text)
+        document = _json(text, url)
         return str(document["stream"]), dict(document["architectures"])
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(f"{url} is not {kind}") from error
@@ -205,26 +219,31 @@ def _of_arch(architectures: dict[str, Any], arch: Arch, where: str) -> dict[str,
 def _disk(disk: dict[str, Any], url: str) -> Artifact:
     signature = disk.get("signature", "")
     return Artifact(
-        location=urljoin(url, disk["location"]),
+        location=_joined(url, disk["location"]),
         sha256=_sha256(disk["sha256"]),
         uncompressed_sha256=_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else "",
-        signature=urljoin(url, signature) if signature else "",
+        signature=_joined(url, signature) if signature else "",
     )
 
 
-def _json(text: bytes) -> dict[str, Any]:
-    document = json.loads(text)
+def _joined(base: str, location: str) -> str:
+    """A location in metadata; what comes from a server names no files of this host."""
+    url = urljoin(base, location)
+    kinds = ("http", "https", "file") if local_path(base) is not None else ("http", "https")
+    if urlsplit(url).scheme not in kinds:
+        raise ValueError(url)
+    return url
+
+
+def _json(text: bytes, url: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = "a web page" if text.lstrip()[:1] == b"<" else "not JSON"
+        raise MachineError(f"{url} is {what}, where metadata was expected") from error
     if not isinstance(document, dict):
         raise TypeError("not a JSON object")
     return document
-
-
-def _check_json(body: bytes, url: str) -> None:
-    try:
-        json.loads(body)
-    except ValueError as error:
-        what = "a web page" if body.lstrip()[:1] == b"<" else "not JSON"
-        raise MachineError(f"{url} is {what}, where metadata was expected") from error
 
 
 def _sha256(text: str) -> str:

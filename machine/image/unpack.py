@@ -29,6 +29,8 @@ else:
 CHUNK_BYTES = 256 * 1024
 _OUTPUT_BYTES = 1024**2
 _SECTOR = 512
+_HEAD_BYTES = 2 * _SECTOR
+_QCOW2_V3_BYTES = 104
 _HOLE_BYTES = 64 * 1024
 _HOLE = bytes(_HOLE_BYTES)
 _QCOW2_HEADER = struct.Struct(">4sIQ")  # magic, version, offset of the backing file's name
@@ -103,11 +105,12 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
     Raises:
         MachineError: `source` is cut short or damaged, or its content is no disk image that can stand alone.
     """
-    head = source.read(CHUNK_BYTES)
+    head = _read_at_least(iter(lambda: source.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     magic = next((magic for magic in _DECODERS if head.startswith(magic)), None)
     packed = _Counted(source, head)
     content = _decompress(packed, magic, name) if magic else iter(packed.read, b"")
-    first = next(content, b"")
+    # What is judged is always the whole header, however the pieces come.
+    first = _read_at_least(content, _HEAD_BYTES)
     disk_format = identify(first, name)
     with _SparseWriter(target) as writer:
         chunk: bytes | None = first
@@ -120,6 +123,14 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
                 )
             chunk = next(content, None)
     return Unpacked(sha256=writer.sha256, format=disk_format)
+
+
+def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
+    """The beginning of a content: so many bytes or more, fewer only where there are no more."""
+    data = b""
+    while len(data) < count and (chunk := next(chunks, b"")):
+        data += chunk
+    return data
 
 
 class _Counted:
@@ -244,7 +255,9 @@ def identify(head: bytes, name: str) -> DiskFormat:
     """
     if not head:
         raise MachineError(f"{name} is empty")
-    if head.startswith(b"QFI\xfb") and len(head) >= _QCOW2_HEADER.size:
+    if head.startswith(b"QFI\xfb"):
+        if len(head) < _QCOW2_V3_BYTES:
+            raise MachineError(f"{name} is damaged or cut short")
         _, version, backing = _QCOW2_HEADER.unpack_from(head)
         features = head[_QCOW2_FEATURES_AT : _QCOW2_FEATURES_AT + 8] if version >= 3 else b""
         if backing:

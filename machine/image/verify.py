@@ -8,7 +8,6 @@ import contextlib
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -115,7 +114,7 @@ def find_checker() -> Checker:
 def trusted_keys(directory: Path) -> list[bytes]:
     """The keys that come with this program, Fedora's, and the user's own: `*.gpg` and `*.asc` of `directory`."""
     shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
-    own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc"))
+    own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc") and path.is_file())
     return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
 
 
@@ -132,14 +131,15 @@ def public_key(data: bytes) -> bytes:
 class SignatureCheck:
     """One detached signature and a file that is fed piece by piece. Use as a context."""
 
-    def __init__(self, signature: bytes, keys: Iterable[bytes]) -> None:
+    def __init__(self, signature: bytes, keys: Iterable[bytes], workspace: Path) -> None:
+        self._workspace = workspace
         self._checker = find_checker()
         self._signature = signature
         self._keys = keys
 
     def __enter__(self) -> Self:
-        self._directory = tempfile.TemporaryDirectory(prefix="b2p-verify-")
-        base = Path(self._directory.name)
+        base = self._directory
+        base.mkdir(mode=0o700)
         keyring, signature = base / "keyring.gpg", base / "signature"
         keyring.write_bytes(b"".join(self._keys))
         signature.write_bytes(self._signature)
@@ -160,7 +160,7 @@ class SignatureCheck:
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
         self._process.wait()
-        self._directory.cleanup()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def feed(self, chunk: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has made up its mind; `finish` tells
@@ -178,9 +178,12 @@ class SignatureCheck:
             status = self._process.wait(_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise MachineError(f"the check of the signature did not end within {_TIMEOUT_S:.0f} s") from error
-        base = Path(self._directory.name)
-        out, err = ((base / name).read_text(errors="replace") for name in ("out", "err"))
+        out, err = ((self._directory / name).read_text(errors="replace") for name in ("out", "err"))
         return self._checker.judge(status, out, err)
+
+    @property
+    def _directory(self) -> Path:
+        return self._workspace / "verify"
 
     @property
     def _input(self) -> IO[bytes]:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from requests import Response, Session
+    from requests import PreparedRequest, Response, Session
 
 CHUNK_BYTES = 64 * 1024
 
@@ -25,6 +25,9 @@ CHUNK_BYTES = 64 * 1024
 _TIMEOUTS = (10, 60)
 # Seconds before each further attempt.
 _BACK_OFF = (0.3, 0.7, 1.5)
+# For a whole small document, however it drips.
+_DOCUMENT_S = 60.0
+_DOCUMENT_CHUNK_BYTES = 1024
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 T = TypeVar("T")
@@ -61,42 +64,92 @@ class Web:
         Raises:
             FetchError: for every error of the network or the server, also while the body arrives in the block.
         """
+        name = public_url(url)
         if self._settings.offline:
-            raise FetchError(f"{url} is not fetched: --offline forbids it", transient=False)
+            raise FetchError(f"{name} is not fetched: --offline forbids it", transient=False)
         import requests  # a tenth of a second that only downloads need
+        import urllib3
 
-        session = self._open_session()
         try:
-            with session.get(
-                url, headers={"Accept-Encoding": "identity", **(headers or {})}, stream=True, timeout=_TIMEOUTS
-            ) as response:
+            with self._request(url, headers or {}) as response:
                 status = response.status_code
                 if status not in (304, 401, 416) and not 200 <= status < 300:
                     raise FetchError(
-                        f"{url} answered {status} {response.reason}".rstrip(),
+                        f"{name} answered {status} {response.reason}".rstrip(),
                         transient=status >= 500 or status in _TRANSIENT_STATUS,
                         status=status,
                     )
                 yield response
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise FetchError(f"{url} is not a URL that can be fetched", transient=False) from error
         except requests.exceptions.SSLError as error:
-            raise FetchError(f"cannot fetch {url}: {_cause(error)}", transient=False) from error
-        except requests.RequestException as error:
-            raise FetchError(f"cannot fetch {url}: {_cause(error)}", transient=True) from error
+            raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=False) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=True) from error
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> Response:
+        import requests
+
+        try:
+            return self._open_session().get(
+                url,
+                headers={"Accept-Encoding": "identity", **headers},
+                stream=True,
+                timeout=_TIMEOUTS,
+                verify=self._verify,  # with each request: a session's own gives way to $REQUESTS_CA_BUNDLE
+            )
+        except ValueError as error:  # what requests and urllib3 say of bad URLs is one of these
+            raise FetchError(f"{public_url(url)} is not a URL that can be fetched", transient=False) from error
+        except requests.RequestException:
+            raise
+        except OSError as error:  # a file of certificates that is not there
+            raise FetchError(f"cannot fetch {public_url(url)}: {error}", transient=False) from error
+
+    @property
+    def _verify(self) -> bool | str:
+        return (os.environ.get("SSL_CERT_FILE") or True) if self._settings.verify_tls else False
 
     def _open_session(self) -> Session:
         if self._session is None:
             import requests
+            import urllib3
 
-            self._session = requests.Session()
-            bundle = os.environ.get("SSL_CERT_FILE")
-            self._session.verify = (bundle or True) if self._settings.verify_tls else False
+            class OwnLogins(requests.Session):
+                """Without ~/.netrc, which would take the place of a registry's token."""
+
+                def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+                    old, new = str(response.request.url), str(prepared_request.url)
+                    if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]
+                        prepared_request.headers.pop("Authorization", None)
+
+            self._session = OwnLogins()
+            self._session.auth = _login_of_url
             if not self._settings.verify_tls:
-                import urllib3
-
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return self._session
+
+
+def _login_of_url(request: PreparedRequest) -> PreparedRequest:
+    from requests.auth import HTTPBasicAuth
+    from requests.utils import get_auth_from_url
+
+    user, password = get_auth_from_url(str(request.url))
+    if user and "Authorization" not in request.headers:
+        HTTPBasicAuth(user, password)(request)
+    return request
+
+
+def public_url(url: str) -> str:
+    """A URL without the login in it, for people and files."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=host)) if host != parts.netloc else url
+    except ValueError:
+        return url
+
+
+def body_chunks(response: Response) -> Iterator[bytes]:
+    """The body as it was sent: a Content-Encoding is the file's own matter."""
+    return cast("Iterator[bytes]", response.raw.stream(CHUNK_BYTES, decode_content=False))
 
 
 def retried(action: Callable[[], T]) -> T:
@@ -131,7 +184,10 @@ def fetch_bytes(url: str, web: Web, *, limit: int, headers: Mapping[str, str] | 
     path = local_path(url)
     if path is not None:
         try:
-            return path.read_bytes()
+            if not path.is_file():
+                raise MachineError(f"cannot read {path}: it is no file")
+            with path.open("rb") as stream:
+                return stream.read(limit)
         except OSError as error:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
 
@@ -149,10 +205,13 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
         MachineError: it is larger than `limit` bytes.
     """
     received = bytearray()
-    for chunk in response.iter_content(CHUNK_BYTES):
+    deadline = time.monotonic() + _DOCUMENT_S
+    for chunk in response.raw.stream(_DOCUMENT_CHUNK_BYTES, decode_content=True):
         received += chunk
         if len(received) > limit:
-            raise MachineError(f"{url} is larger than {limit} bytes, which cannot be right")
+            raise MachineError(f"{public_url(url)} is larger than {limit} bytes, which cannot be right")
+        if time.monotonic() > deadline:
+            raise FetchError(f"{public_url(url)} did not arrive within {_DOCUMENT_S:.0f} s", transient=True)
     return bytes(received)
 
 

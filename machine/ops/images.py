@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.image.cache import BaseImage, ImageCache, Verified, Wanted
+from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable, sha256_of
 from machine.image.layout import digest_of
 from machine.image.reference import (
     DEFAULT_REFERENCE,
@@ -79,6 +80,8 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
                 f"{reference} has the sha256 {artifact.sha256}, and {request.sha256} was asked for with --image-sha256"
             )
         artifact = replace(artifact, sha256=request.sha256)
+        if isinstance(reference, FileReference):
+            _check_promise(reference.path, request.sha256)
     keys = None
     if isinstance(reference, StreamReference):
         if request.verify_signature:
@@ -89,6 +92,14 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
     if base.verified is Verified.NOTHING and not isinstance(reference, FileReference):
         report.notice(f"Nothing tells whether {reference} is what it should be: --image-sha256 would")
     return base
+
+
+def _check_promise(path: Path, sha256: str) -> None:
+    """The cache is asked by the promise: this file has to keep it too."""
+    check_readable(path)
+    found = sha256_of(path)
+    if found != sha256:
+        raise MachineError(f"{path} is not what was promised: sha256 {found} instead of {sha256}")
 
 
 def pull_image(
@@ -158,23 +169,31 @@ class Pruned:
 
 
 def list_images(context: Context) -> list[ListedImage]:
-    """Every base in the cache with the machines that use it, the newest first."""
-    users = image_users(context)
+    """Every base in the cache with the machines that use it, as far as they tell, the newest first."""
+    users = image_users(context, strict=False)
     return [ListedImage(base=base, users=tuple(users.get(base.digest, ()))) for base in image_cache(context).bases()]
 
 
-def image_users(context: Context) -> dict[str, list[str]]:
+def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
     """Machines by the digest of their base.
 
     Raises:
-        MachineError: neither its record nor its disk tells what a machine uses.
+        MachineError: neither its record nor its disk tells what a machine uses, and `strict` is set.
     """
     users: dict[str, list[str]] = {}
     for entry in records.load_all(context.roots):
         if isinstance(entry, MachineConfig):
             digest = entry.image.digest
         else:
-            backing = QemuImg().backing_file(context.roots.machine(entry.name).disk)
+            try:
+                backing = QemuImg().backing_file(context.roots.machine(entry.name).disk)
+            except MachineError as error:
+                if not strict:
+                    continue
+                raise MachineError(
+                    f"nothing tells which image {entry.name} uses: {entry.error.message}",
+                    hint=f"remove it with: machine rm --force {entry.name}",
+                ) from error
             digest = digest_of(backing.parent) if backing else ""
         users.setdefault(digest, []).append(entry.name)
     return users
@@ -187,7 +206,7 @@ def find_images(wanted: str, context: Context) -> list[ListedImage]:
         NotFoundError: none is in the cache.
     """
     digest = wanted.removeprefix("sha256:")
-    found = [
+    found = wanted and [
         image
         for image in list_images(context)
         if wanted in (image.base.reference, image.base.release, image.base.location)
@@ -208,6 +227,7 @@ def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
     """
     cache = image_cache(context)
     with cache.removing():
+        image_users(context, strict=True)
         images = {image.base.digest: image for name in names for image in find_images(name, context)}
         for image in images.values():
             if image.users:
@@ -231,6 +251,7 @@ def prune_images(keep: int, context: Context) -> Pruned:
     kept: dict[str, int] = {}
     freed = 0
     with cache.removing():
+        image_users(context, strict=True)
         for image in list_images(context):
             name = f"{image.base.reference.partition('@')[0]} {image.base.arch}"
             kept[name] = kept.get(name, 0) + 1

@@ -411,7 +411,8 @@ class Supervisor:
         if self._error:
             self._starting.error(self._error)
         self._starting.error(GuestError(f'unable to start "{self._config.name}": it was stopped'))
-        self._edit_record(lambda config: replace(config, last_up=datetime.now(UTC)))
+        if self._life.announced:
+            self._edit_record(lambda config: replace(config, last_up=datetime.now(UTC)))
         self._stopping.ok(ending=self._ending.value)
 
     def _remember_provisioned(self) -> None:

@@ -177,7 +177,7 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("busybox")
     (root / "bin").mkdir()
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
-    for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat", "mkdir", "nc", "wget"):
+    for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget"):
         (root / "bin" / applet).symlink_to("busybox")
     archive = root.parent / "busybox.tar"
     subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import re
@@ -32,7 +33,8 @@ class Fault:
 class Served:
     """One document. `faults` are used up, one for each answer with a body; `rate` in bytes/s is each connection's.
 
-    `ranges` says whether the server understands Range: not every one does. An empty `etag` is not sent.
+    `ranges` says whether the server understands Range: not every one does. An empty `etag` is not sent. `login` is
+    USER:PASSWORD; more connections at once than `most_connections` get 503.
     """
 
     content: bytes
@@ -40,6 +42,9 @@ class Served:
     etag: str | None = None
     redirect: str = ""
     rate: float = 0
+    login: str = ""
+    most_connections: int = 0
+    busy: int = 0
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -133,6 +138,10 @@ def _answer(handler: BaseHTTPRequestHandler, images: ImageServer) -> None:
         begin(404, Content_Length=0)
     elif served.redirect:
         begin(302, Location=served.redirect, Content_Length=0)
+    elif served.login and handler.headers.get("Authorization") != _basic(served.login):
+        begin(401, Content_Length=0)
+    elif served.most_connections and served.busy >= served.most_connections:
+        begin(503, Content_Length=0)
     elif served.faults and served.faults[0].status:
         begin(served.faults.pop(0).status, Content_Length=0)
     elif served.tag and handler.headers.get("If-None-Match") == served.tag:
@@ -141,7 +150,15 @@ def _answer(handler: BaseHTTPRequestHandler, images: ImageServer) -> None:
         condition = handler.headers.get("If-Range")
         usable = served.ranges and (condition is None or condition == served.tag)
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "") if usable else None
-        _answer_with_body(handler, images, served, match, begin)
+        served.busy += 1
+        try:
+            _answer_with_body(handler, images, served, match, begin)
+        finally:
+            served.busy -= 1
+
+
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
 def _answer_with_body(

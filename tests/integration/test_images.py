@@ -112,6 +112,9 @@ def test_release_that_is_pinned_comes_by_its_own_metadata(world: World, images: 
     base = stream(world, server, images)
     index = {"releases": [{"version": "42.1", "metadata": "builds/42.1/release.json"}]}
     server.add("/prod/streams/stable/releases.json", json.dumps(index).encode())
+    # The index may say what it likes: a release is what its own metadata says.
+    index["releases"].append({"version": "42.2", "metadata": "builds/42.1/release.json"})
+    server.add("/prod/streams/stable/releases.json", json.dumps(index).encode())
     disk = {"location": f"{server.url}{PACKED}", "signature": f"{server.url}{SIGNATURE}", "sha256": sha256(images.xz)}
     media = {"qemu": {"artifacts": {"qcow2.xz": {"disk": disk}}}}
     release = {"release": "42.1", "stream": "stable", "architectures": {"x86_64": {"media": media}}}
@@ -119,8 +122,10 @@ def test_release_that_is_pinned_comes_by_its_own_metadata(world: World, images: 
     world.init("box", "fcos:stable@42.1", "--stream-base-url", base)
     image = world.inspect("box")["Machine"]["Image"]
     assert (image["Reference"], image["Release"]) == ("fcos:stable@42.1", "42.1")
-    refuse_bad = world.machine("image", "pull", "--stream-base-url", base, "stable@41.9")
-    assert refuse_bad.stderr == 'Error: stream stable has no release "41.9"; its newest is 42.1\n'
+    unknown = pull(world, base, "stable@41.9")
+    assert unknown.stderr == 'Error: stream stable has no release "41.9"; its newest is 42.2\n'
+    wrong = pull(world, base, "stable@42.2")
+    assert wrong.stderr.endswith("release.json is that of release 42.1 of stable, not of 42.2\n")
 
 
 def test_server_with_a_certificate_is_checked(
@@ -278,6 +283,14 @@ def test_server_without_ranges_has_one_connection(server: ImageServer, tmp_path:
 def fetched(download: Download) -> bytes:
     with download.reader() as reader:
         return b"".join(iter(lambda: reader.read(1024**2) or b"", b""))
+
+
+def test_server_that_allows_one_connection_is_content_with_one(server: ImageServer, tmp_path: Path) -> None:
+    content = os.urandom(4 * PIECE_BYTES)
+    url = server.add("/large", content, rate=6e6, most_connections=1)
+    with Download(url, tmp_path / "d", WebSettings()) as download:
+        assert fetched(download) == content
+    assert 503 in server.statuses_of("/large")
 
 
 # Servers that fail
@@ -574,6 +587,75 @@ def test_local_image_needs_its_own_key_like_any_other(world: World, images: Imag
 
 
 # The cache
+
+
+def test_base_that_is_damaged_is_made_anew(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    pulled(world, images, base)
+    (image,) = world.cache.glob("sha256-*/image.qcow2")
+    whole = image.read_bytes()
+    description = image.parent / "artifact.json"
+    for spoil in (image.unlink, lambda: os.truncate(image, 1000), lambda: description.write_text("{")):
+        image.parent.chmod(0o700)
+        if image.exists():
+            image.chmod(0o600)
+        spoil()
+        assert world.machine("image", "ls", "-q").stdout == ""
+        pulled(world, images, base)
+        assert image.read_bytes() == whole
+    image.chmod(0o600)
+    image.unlink()
+    assert world.machine("image", "prune").status == 0
+    assert not list(world.cache.glob("sha256-*"))
+
+
+def test_promise_made_later_is_remembered(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.xz", images.xz.read_bytes())
+    for words in ((), ("--image-sha256", sha256(images.xz)), ("--image-sha256", sha256(images.xz)), ("--offline",)):
+        assert world.machine("image", "pull", url, *words).status == 0
+    assert server.ranges_of("/disk.xz") == [None]
+    (listed,) = json.loads(world.machine("image", "ls", "--format", "json").stdout)
+    assert listed["Verified"] == "sha256"
+
+
+def test_promise_for_a_local_file_is_checked(world: World, images: Images) -> None:
+    world.init("one", images.xz)
+    refused = world.machine("image", "pull", images.gz, "--image-sha256", sha256(images.xz))
+    promise = f"sha256 {sha256(images.gz)} instead of {sha256(images.xz)}"
+    assert refused.stderr == f"Error: {images.gz} is not what was promised: {promise}\n"
+
+
+def test_image_that_is_neither_file_nor_disk(world: World) -> None:
+    fifo = world.root / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/zero")):
+        refused = world.machine("image", "pull", path)
+        assert refused.stderr == f"Error: image {path} is neither a file nor a disk\n"
+
+
+def test_login_in_a_url_is_used_and_not_written_down(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.xz", images.xz.read_bytes(), login="me:secret")
+    assert "answered 401" in world.machine("image", "pull", url).stderr
+    world.init("box", url.replace("http://", "http://me:secret@"))
+    everything = "".join(path.read_text(errors="replace") for path in world.home.rglob("*.json"))
+    assert "secret" not in everything + world.machine("image", "ls").stdout + world.machine("inspect", "box").stdout
+
+
+def test_removing_nothing_removes_nothing(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    world.machine("rm", "--force", "box")
+    assert world.machine("image", "rm", "").stderr == 'Error: no image "" in the cache; see: machine image ls\n'
+    assert len(list(world.cache.glob("sha256-*"))) == 1
+
+
+def test_machine_without_record_and_disk_blocks_removal_alone(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    (world.machines / "box" / "record.json").write_text("{")
+    (world.machines / "box" / "disk.qcow2").unlink()
+    assert len(world.machine("image", "ls", "-q").stdout.splitlines()) == 1
+    refused = world.machine("image", "prune").stderr
+    assert refused.startswith("Error: nothing tells which image box uses: ")
+    assert refused.endswith("; remove it with: machine rm --force box\n")
 
 
 def test_verbs_of_the_cache(world: World, images: Images, server: ImageServer) -> None:

@@ -58,11 +58,32 @@ def disk_of(document: dict[str, Any]) -> dict[str, Any]:
     return disk
 
 
-@pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b"null", b'{"stream": "stable"}', b'{"architectures": {}}'])
+@pytest.mark.parametrize("text", [b"[]", b"null", b'{"stream": "stable"}', b'{"architectures": {}}'])
 def test_what_is_no_metadata_is_told_by_its_url(text: bytes) -> None:
     with pytest.raises(MachineError) as caught:
         parse_artifact(text, URL, Arch.X86_64)
     assert caught.value.line == f"{URL} is not stream metadata"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [(b"", "not JSON"), (b"\n<html>", "a web page"), (b"[" * 200_000, "not JSON")]
+)
+def test_what_is_no_json_is_told_by_its_url(text: bytes, what: str) -> None:
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(text, URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} is {what}, where metadata was expected"
+
+
+@pytest.mark.parametrize("field", ["location", "signature"])
+def test_metadata_of_a_server_names_no_files_of_this_host(field: str, tmp_path: Path) -> None:
+    document = make_metadata(signature="box.sig")
+    disk_of(document)[field] = "file:///etc/passwd"
+    text = json.dumps(document).encode()
+    with pytest.raises(MachineError) as caught:
+        parse_artifact(text, URL, Arch.X86_64)
+    assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
+    local = parse_artifact(text, (tmp_path / "stable.json").as_uri(), Arch.X86_64)
+    assert "file:///etc/passwd" in (local.location, local.signature)
 
 
 def test_missing_architecture_is_told_with_those_that_there_are() -> None:

@@ -95,6 +95,27 @@ def test_content_comes_out_whole_and_sparse(packer: str, tmp_path: Path) -> None
     assert target.stat().st_blocks * 512 < len(RAW) / 2
 
 
+class Dripping(io.BytesIO):
+    """A source that gives one byte at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(1 if size else size)
+
+
+@pytest.mark.parametrize("packer", ["plain", *PACKERS])
+def test_pieces_of_every_size_are_judged_alike(packer: str, tmp_path: Path) -> None:
+    content = bytes(RAW[:4096])
+    pack = PACKERS.get(packer, bytes)
+    assert unpack(Dripping(pack(content)), tmp_path / "out", "x").format is DiskFormat.RAW
+    bad = qcow2_header(features=0b100)
+    if packer != "plain":
+        packed = pack(bad[:20]) + pack(bad[20:])  # two members: the first piece of content ends before the features
+        with pytest.raises(MachineError, match="x has an external data file"):
+            unpack_bytes(packed, tmp_path / "nowhere")
+    with pytest.raises(MachineError, match="x has an external data file"):
+        unpack(Dripping(pack(bad)), tmp_path / "nowhere", "x")
+
+
 @pytest.mark.parametrize("packer", PACKERS)
 def test_several_packed_pieces_in_a_row_are_one_image(packer: str, tmp_path: Path) -> None:
     pack = PACKERS[packer]
