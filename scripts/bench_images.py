@@ -32,18 +32,18 @@ class Taken:
     written: int
 
 
-def serve(rate: float, files: dict[str, bytes], told: Connection, end: threading.Event) -> None:
+def serve(rate: float, files: dict[str, Path], told: Connection, end: threading.Event) -> None:
     with serving() as server:
-        for path, content in files.items():
-            server.add(path, content)
+        for path, file in files.items():
+            server.add(path, file.read_bytes())
         server.rate = rate
         told.send(server.url)
         end.wait()
 
 
 @contextlib.contextmanager
-def mirror(mbits: float, files: dict[str, bytes]) -> Iterator[str]:
-    """A server of so many Mbit/s, in a process of its own."""
+def mirror(mbits: float, files: dict[str, Path]) -> Iterator[str]:
+    """A server of so many Mbit/s, in a process of its own: a large parent's memory would count as its children's."""
     context = multiprocessing.get_context("fork")
     end = context.Event()
     here, there = context.Pipe()
@@ -86,10 +86,10 @@ def bench_images(bench: Bench) -> None:
     streams = bench.home / "data" / "streams"
     document = json.loads((streams / "boot2podman.json").read_text())
     disk = document["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
-    files = {"/stable.json": (streams / "boot2podman.json").read_bytes()}
+    files = {"/stable.json": streams / "boot2podman.json"}
     for name in (disk["location"], disk["signature"]):
-        files[f"/{name}"] = (streams / name).read_bytes()
-    packed = len(files[f"/{disk['location']}"])
+        files[f"/{name}"] = streams / name
+    packed = (streams / disk["location"]).stat().st_size
     for mbits in MBITS:
         with mirror(mbits, files) as url:
             hand = by_hand(f"{url}/{disk['location']}", bench.root / "hand")

@@ -27,7 +27,7 @@ else:
     from backports import zstd
 
 CHUNK_BYTES = 256 * 1024
-_OUTPUT_BYTES = 1024**2
+_OUTPUT_BYTES = 256 * 1024
 _SECTOR = 512
 _HEAD_BYTES = 2 * _SECTOR
 _QCOW2_V3_BYTES = 104
