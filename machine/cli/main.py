@@ -13,16 +13,22 @@ import click
 from machine import __version__
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 
-# Name, module below machine.cli, one line for the help: the help imports none of the modules.
+# Name, module below machine.cli (and the command in it, where it is not `command`), one line for the help: the help
+# imports none of the modules.
 COMMANDS = {
+    "active": ("addresses:active", "Print the machine that a client without options would reach"),
+    "env": ("env", "Print the variables that lead clients to a machine"),
     "image": ("image", "Build the images that machines are made from"),
     "init": ("init", "Initialize a virtual machine"),
     "inspect": ("inspect", "Inspect existing machines"),
+    "ip": ("addresses:ip", "Print the address of a machine's published ports"),
     "list": ("list", "List machines"),
     "rm": ("rm", "Remove an existing machine"),
     "ssh": ("ssh", "SSH into an existing machine"),
+    "ssh-config": ("addresses:ssh_config", "Print a block for ~/.ssh/config"),
     "start": ("start", "Start an existing machine"),
     "stop": ("stop", "Stop an existing machine"),
+    "url": ("addresses:url", "Print the URL of a machine's API socket"),
 }
 ALIASES = {"ls": "list"}
 
@@ -37,7 +43,8 @@ class LazyGroup(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        command = importlib.import_module(f"machine.cli.{COMMANDS[name][0]}").command
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command = getattr(importlib.import_module(f"machine.cli.{module}"), attribute or "command")
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,44 @@
+"""machine url, ip, active and ssh-config: one line each, or one block, for scripts"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context, name_argument
+
+
+@click.command("url")
+@name_argument()
+@click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
+def url(name: str, rootful: bool | None) -> None:
+    """Print the URL of a machine's API socket on this host."""
+    from machine.ops.environment import socket_url
+
+    click.echo(socket_url(name, context(), rootful=rootful))
+
+
+@click.command("ip")
+@name_argument()
+def ip(name: str) -> None:
+    """Print the address at which a machine's published ports answer."""
+    from machine.ops.environment import ADDRESS, check_exists
+
+    check_exists(name, context())
+    click.echo(ADDRESS)
+
+
+@click.command("active")
+def active() -> None:
+    """Print the machine that a client without options would reach."""
+    from machine.ops.environment import active as active_machine
+
+    click.echo(active_machine(context()))
+
+
+@click.command("ssh-config")
+@name_argument()
+def ssh_config(name: str) -> None:
+    """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest."""
+    from machine.ops.environment import ssh_config as block
+
+    click.echo(block(name, context()), nl=False)

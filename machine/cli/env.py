@@ -1,0 +1,37 @@
+"""machine env"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from machine.cli.common import context, name_argument
+from machine.model.names import DEFAULT_MACHINE
+from machine.model.shell import Shell
+
+
+@click.command("env")
+@name_argument()
+@click.option(
+    "--shell", type=click.Choice([shell.value for shell in Shell]), help="Whose syntax. [default: that of $SHELL]"
+)
+@click.option("-u", "--unset", is_flag=True, help="Forget the variables instead.")
+@click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
+def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> None:
+    """Print the variables that lead Docker's and Podman's clients to a machine.
+
+    \b
+    Example:
+      eval "$(machine env box)"
+    """
+    from machine.ops.environment import env_command, variables
+
+    chosen = Shell(shell) if shell else Shell.of(os.environ.get("SHELL", ""))
+    found = variables(name, context(), rootful=rootful)
+    words = [env_command(name, default=DEFAULT_MACHINE)]
+    if shell:
+        words.append(f"--shell {shell}")
+    if unset:
+        words.append("--unset")
+    click.echo(chosen.script(found, " ".join(words), unset=unset), nl=False)
