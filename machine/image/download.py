@@ -117,9 +117,7 @@ class Download:
         most_workers: int = MAX_WORKERS,
     ) -> None:
         """`authorize` gives the headers of a login, and is asked again when they are refused.
-
         `check_size` hears the whole size and what is missing of it before anything is written, and may object.
-
         What will not be verified goes on only from where the server vouches for it being the same file.
         """
         self.url = url
@@ -128,7 +126,6 @@ class Download:
         self._authorize = authorize
         self._headers: Mapping[str, str] = {}
         self._size_is_checked = False
-        self._alive = 0
         self._check_size = check_size
         self._will_be_verified = will_be_verified
         self._changed = threading.Condition()
@@ -196,15 +193,6 @@ class Download:
     def complete(self) -> bool:
         return self._size is not None and self.received == self._size
 
-    def wait_for_size(self) -> int | None:
-        """The size that the server tells, or None where it tells none.
-
-        Raises:
-            MachineError: the server does not answer as it should.
-        """
-        self.read_at(0, 1)
-        return self._size
-
     def reader(self) -> io.RawIOBase:
         """The file from its beginning on; its `read` waits for what has not arrived yet."""
         return _Reader(self)
@@ -249,7 +237,9 @@ class Download:
         if not self._will_be_verified and (self.complete or not self._version.condition):
             self._forget()
         for run, following in zip(self._runs, self._runs[1:], strict=False):
-            run.end = min(run.end, following.start)
+            if run.end > following.start:
+                os.ftruncate(run.descriptor, following.start - run.start)
+                run.end = following.start
 
     def _forget(self) -> None:
         for run in self._runs:
@@ -273,7 +263,6 @@ class Download:
     def _start_worker(self) -> None:
         thread = threading.Thread(target=self._work, name=f"download-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
-        self._alive += 1
         thread.start()
 
     def _work(self) -> None:
@@ -284,9 +273,6 @@ class Download:
         except Exception as error:
             log.debug("a defect in a worker", exc_info=True)
             self._fail(MachineError(f"cannot fetch {self.name}: {error}"))
-        finally:
-            with self._changed:
-                self._alive -= 1
 
     def _fill_gaps(self, web: Web) -> None:
         failures = 0
