@@ -1,6 +1,6 @@
 """How commands and the supervisor of a machine speak: JSON, one object a line, on a Unix socket or a pipe.
 
-A client sends one `{"command": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
+A client sends one `{"command": …, "value": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
 and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
 """
 
@@ -25,6 +25,12 @@ class Command(StrEnum):
     STOP = "stop"
     QUIT = "quit"
     """End the guest at once, as pulling the plug does."""
+
+    PORT_ADD = "port-add"
+    """With a forward in `value`, as model.ports writes it; kept in the record too."""
+
+    PORT_REMOVE = "port-remove"
+    PORT_LIST = "port-list"
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -56,7 +62,9 @@ def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
     return None
 
 
-def request(path: Path, command: Command, *, timeout_s: float, report: Reporter | None = None) -> dict[str, Any]:
+def request(
+    path: Path, command: Command, value: str = "", *, timeout_s: float, report: Reporter | None = None
+) -> dict[str, Any]:
     """Send one command; `timeout_s` bounds each wait for the next line of the answer.
 
     Raises:
@@ -68,7 +76,7 @@ def request(path: Path, command: Command, *, timeout_s: float, report: Reporter 
         connection.settimeout(timeout_s)
         try:
             connection.connect(str(path))
-            connection.sendall(encode({"command": command}))
+            connection.sendall(encode({"command": command, "value": value}))
             with connection.makefile("rb") as lines:
                 result = follow(lines, report or SilentReporter())
         except TimeoutError as error:

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": ("inspect", "Inspect existing machines"),
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),
     "list": ("list", "List machines"),
+    "port": ("port", "Forward ports of the host to a machine"),
     "rm": ("rm", "Remove an existing machine"),
     "ssh": ("ssh", "SSH into an existing machine"),
     "ssh-config": ("addresses:ssh_config", "Print a block for ~/.ssh/config"),

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
+from machine.model.ports import Forward
 
 DEFAULT_USERNAME = "core"
 DEFAULT_MEMORY_MIB = 2048
@@ -47,7 +48,7 @@ class ImageOrigin:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """`uid` is the guest user's; `provisioned` says that a first boot has completed."""
+    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own."""
 
     name: str
     created: datetime
@@ -63,6 +64,7 @@ class MachineConfig:
     mac: str
     image: ImageOrigin
     provisioned: bool = False
+    forwards: tuple[Forward, ...] = ()
 
     @property
     def user_socket(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_PORT = 65535
+_LOOPBACK = "127.0.0.1"
 
 
 class Protocol(StrEnum):
@@ -83,3 +84,28 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
     if not colon:
         raise ValueError(f'"{text}" is not ADDRESS:PORT')
     return Endpoint(protocol=protocol, address=parse_address(address), port=parse_port(port))
+
+
+def parse_forward(text: str) -> Forward:
+    """A user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`; without an address, this host alone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    ports, _, kind = text.partition("/")
+    try:
+        protocol = Protocol(kind or Protocol.TCP)
+    except ValueError as error:
+        raise ValueError(f'protocol "{kind}" cannot be forwarded: {" and ".join(Protocol)} can') from error
+    host, colon, guest = ports.rpartition(":")
+    if not colon:
+        raise ValueError(f'"{text}" is not [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]')
+    endpoint = parse_endpoint(host if ":" in host else f"{_LOOPBACK}:{host}", protocol)
+    return Forward(endpoint=endpoint, guest_port=parse_port(guest), origin=Origin.USER)
+
+
+def forward_text(forward: Forward) -> str:
+    """What `parse_forward` reads."""
+    endpoint = forward.endpoint
+    address = f"[{endpoint.address}]" if endpoint.is_ipv6 else endpoint.address or "0.0.0.0"  # noqa: S104
+    return f"{address}:{endpoint.port}:{forward.guest_port}/{endpoint.protocol}"

@@ -45,6 +45,10 @@ def bindings(forward: Forward, tcp_driver: Driver) -> tuple[Binding, ...]:
             raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 alone; give an IPv4 address")
         on_ipv4 = replace(endpoint, address="" if every else endpoint.address)
         return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest_port=forward.guest_port),)
+    if forward.origin is Origin.USER:
+        # By ssh, which reaches what listens on the guest's loopback alone; its `*` is every address of both kinds.
+        own = replace(endpoint, address="" if every else endpoint.address)
+        return (Binding(driver=Driver.SSH, endpoint=own, guest_port=forward.guest_port),)
     if every:
         return (
             Binding(driver=tcp_driver, endpoint=replace(endpoint, address=""), guest_port=forward.guest_port),

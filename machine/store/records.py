@@ -14,6 +14,7 @@ from machine.files import write_atomic
 from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
 from machine.model.host import AcceleratorChoice
+from machine.model.ports import forward_text, parse_forward
 from machine.store.paths import MachinePaths, Roots
 
 SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
@@ -88,6 +89,7 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document = asdict(config)
     document["created"] = config.created.isoformat()
     document["last_up"] = config.last_up.isoformat() if config.last_up else None
+    document["forwards"] = [forward_text(forward) for forward in config.forwards]
     return {"schema": SCHEMA, **document}
 
 
@@ -137,6 +139,7 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
             **{key: _typed(image, key, str) for key in ("verified", "signer") if key in image},
         ),
         provisioned=_typed(document, "provisioned", bool),
+        forwards=tuple(parse_forward(str(text)) for text in document.get("forwards", ())),
     )
 
 

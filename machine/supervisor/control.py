@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from machine import control
 from machine.control import Command
@@ -23,8 +24,16 @@ _REQUEST_TIMEOUT_S = 10
 class ControlServer:
     """Answers STATUS itself; STOP and QUIT go to `on_stop`, and their senders hear the end by `stopping`."""
 
-    def __init__(self, *, state: Callable[[], MachineState], on_stop: Callable[[bool], None], stopping: Outlet) -> None:
+    def __init__(
+        self,
+        *,
+        state: Callable[[], MachineState],
+        on_stop: Callable[[bool], None],
+        on_port: Callable[[Command, str], Awaitable[dict[str, Any]]],
+        stopping: Outlet,
+    ) -> None:
         self._state = state
+        self._on_port = on_port
         self._on_stop = on_stop
         self._stopping = stopping
         self._writers: set[asyncio.StreamWriter] = set()
@@ -50,7 +59,7 @@ class ControlServer:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 line = await reader.readline()
-            if self._carry_out(_parse(line), writer):
+            if await self._carry_out(*_parse(line), writer):
                 await writer.drain()
             else:
                 await reader.read()  # until the client hangs up: its answer is written when the machine has ended
@@ -62,7 +71,7 @@ class ControlServer:
             self._writers.discard(writer)
             writer.close()
 
-    def _carry_out(self, command: Command, writer: asyncio.StreamWriter) -> bool:
+    async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
         """Returns whether the answer is complete."""
         log.debug("control: %s", command)
         match command:
@@ -74,10 +83,14 @@ class ControlServer:
                 self._stopping.add(writer.write)
                 self._on_stop(command is Command.QUIT)
                 return False
+            case Command.PORT_ADD | Command.PORT_REMOVE | Command.PORT_LIST:
+                writer.write(control.encode({"ok": await self._on_port(command, value)}))
+                return True
 
 
-def _parse(line: bytes) -> Command:
+def _parse(line: bytes) -> tuple[Command, str]:
     try:
-        return Command(json.loads(line)["command"])
-    except (ValueError, KeyError, TypeError) as error:
+        document = json.loads(line)
+        return Command(document["command"]), str(document.get("value", ""))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError("the supervisor does not know this command") from error

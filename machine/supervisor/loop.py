@@ -17,10 +17,12 @@ from typing import Any, assert_never
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from machine import sockets
+from machine.control import Command
 from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
+from machine.model.ports import forward_text, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
@@ -89,7 +91,12 @@ class Supervisor:
 
     async def run(self) -> MachineError | None:
         """Supervise until QEMU has ended; returns why a start failed."""
-        control = ControlServer(state=lambda: self._life.state, on_stop=self._request_stop, stopping=self._stopping)
+        control = ControlServer(
+            state=lambda: self._life.state,
+            on_stop=self._request_stop,
+            on_port=self._change_ports,
+            stopping=self._stopping,
+        )
         server = await control.serve(self._paths.control_socket)
         ports = await self._ports.serve(self._paths.ports_socket)
         loop = asyncio.get_running_loop()
@@ -122,6 +129,7 @@ class Supervisor:
         self._set_deadline(self._life.phase)
         background: list[Coroutine[Any, Any, None]] = [self._monitor()]
         if self._assignment.plan:
+            self._ports.preload(self._config.forwards)
             await self._spawn(self._assignment.plan)
             background += [self._watch_process(), self._watch_evidence()]
         else:
@@ -144,6 +152,24 @@ class Supervisor:
             )
         if descriptor is not None:
             lock.tell_holder(descriptor, self._qemu.pid)
+
+    async def _change_ports(self, command: Command, value: str) -> dict[str, Any]:
+        """`machine port`, on a machine that runs; what it grants is in the record from then on.
+
+        Raises:
+            MachineError: the host cannot listen there.
+        """
+        if command is not Command.PORT_LIST:
+            forward = parse_forward(value)
+            others = tuple(own for own in self._config.forwards if own.endpoint != forward.endpoint)
+            if command is Command.PORT_ADD:
+                await self._ports.add(forward)
+                others = (*others, forward)
+            else:
+                await self._ports.remove(forward.endpoint)
+            self._config = replace(self._config, forwards=others)
+            self._edit_record(lambda config: replace(config, forwards=others))
+        return {"forwards": [[forward_text(forward), forward.origin.value] for forward in self._ports.all()]}
 
     # Events in
 
@@ -178,6 +204,8 @@ class Supervisor:
         await self._greet(client)
         self._client = client
         self._post(lifecycle.QemuUp())
+        if self._assignment.plan:
+            await self._ports.qemu_is_up()
         async with asyncio.TaskGroup() as session:
             reading = [
                 session.create_task(self._read_events(listener)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -47,14 +48,30 @@ class PortServer:
         except (OSError, ValueError) as error:
             log.info("no forwards of an earlier supervisor: %s", error)
 
+    def preload(self, forwards: Iterable[Forward]) -> None:
+        """Know the user's own forwards before there is anything to carry them."""
+        for forward in forwards:
+            self._table.add(forward)
+
+    def all(self) -> list[Forward]:
+        """Every forward, by its endpoint."""
+        return list(self._table)
+
     # What happens to the machine
 
+    async def qemu_is_up(self) -> None:
+        """A new QEMU carries nothing yet."""
+        await self._open_all(Driver.SLIRP)
+
     async def master_is_up(self) -> None:
-        """A new SSH master forwards nothing yet."""
+        """A new SSH master carries nothing yet."""
+        await self._open_all(Driver.SSH)
+
+    async def _open_all(self, driver: Driver) -> None:
         async with self._changing:
             for forward in self._table:
                 for binding in bindings(forward, self._tcp_driver):
-                    if binding.driver is Driver.SSH:
+                    if binding.driver is driver:
                         try:
                             await self._drivers.open(binding)
                         except MachineError as error:

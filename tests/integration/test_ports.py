@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,3 +135,48 @@ def test_crowd_is_served_or_sent_away(port_api: Path) -> None:
         status, _ = ask(port_api, b"GET /services/forwarder/all HTTP/1.1\r\n\r\n")
         assert status in (0, 503)
     assert everything(port_api) == []
+
+
+def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    port, other = choose(set()), choose(set())
+    assert world.machine("port", "add", "box", f"{port}:53/udp").status == 0
+    again = world.machine("port", "add", "box", f"127.0.0.1:{port}:54/udp")
+    assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already\n"
+    heading, first, *_ = world.machine("port", "ls", "box").stdout.splitlines()
+    assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN"]
+    assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user"]
+    with starting(world) as process:
+        until = time.monotonic() + 20
+        while not listens(port, socket.SOCK_DGRAM):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert world.machine("port", "add", "box", f"0.0.0.0:{other}:53/udp").status == 0
+        assert listens(other, socket.SOCK_DGRAM)
+        taken = world.machine("port", "add", "box", f"127.0.0.1:{other}:1/udp")
+        assert taken.status == 125
+        assert f"cannot publish 127.0.0.1:{other}/udp: the port is taken by qemu" in taken.stderr
+        assert world.machine("port", "rm", "box", f"{port}:53/udp").status == 0
+        assert not listens(port, socket.SOCK_DGRAM)
+        world.machine("stop", "box")
+        process.communicate(timeout=30)
+    gone = world.machine("port", "rm", "box", f"{port}:53/udp").stderr
+    assert gone == f"Error: box has no forward of your own at 127.0.0.1:{port}/udp; see: machine port ls\n"
+    kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
+    assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("8080", '"8080" is not [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]'),
+        ("0:80", '"0" is no port from 1 to 65535'),
+        ("80:70000", '"70000" is no port from 1 to 65535'),
+        ("host:80:80", "'host' does not appear to be an IPv4 or IPv6 address"),
+        ("80:80/sctp", 'protocol "sctp" cannot be forwarded: tcp and udp can'),
+    ],
+)
+def test_forward_that_cannot_be_meant(text: str, line: str, world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    refused = world.machine("port", "add", "box", text)
+    assert (refused.status, refused.stderr) == (125, f"Error: {line}; write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]\n")

@@ -13,7 +13,14 @@ from tests.unit.cli.conftest import Machine
 
 GOLDEN = Path(__file__).with_name("golden")
 
-LINES = [(), *((name,) for name in sorted(COMMANDS)), ("image", "build")]
+LINES = [
+    (),
+    *((name,) for name in sorted(COMMANDS)),
+    ("image", "build"),
+    ("image", "pull"),
+    ("port", "add"),
+    ("port", "ls"),
+]
 
 
 @pytest.mark.parametrize("words", LINES, ids=lambda words: "-".join(("machine", *words)))

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_address
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, forward_text, parse_address, parse_forward
 from machine.ports.drivers import hostfwd, local_forward
 from machine.ports.holder import find_holder, why_not_free
 from machine.ports.table import Binding, Driver, Table, bindings
@@ -115,3 +115,16 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         "cannot publish *:80/tcp: ports below 1024 are root's on this host; choose one from 1024 on, or allow it with: "
         "sysctl net.ipv4.ip_unprivileged_port_start=80"
     )
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8080:80/tcp", "0.0.0.0:53:53/udp", "[::1]:1:2/tcp", "[::]:1:2/tcp"])
+def test_users_forward_is_read_as_it_is_written(text: str) -> None:
+    assert forward_text(parse_forward(text)) == text
+
+
+def test_users_forward_is_this_hosts_alone_and_goes_by_ssh() -> None:
+    own = parse_forward("8080:80")
+    assert (own.endpoint.address, own.origin) == ("127.0.0.1", Origin.USER)
+    assert [binding.driver for binding in bindings(own, SLIRP)] == [SSH]
+    (every,) = bindings(parse_forward("0.0.0.0:8080:80"), SLIRP)
+    assert local_forward(every) == "*:8080:127.0.0.1:80"

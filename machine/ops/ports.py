@@ -1,0 +1,130 @@
+"""`machine port`: the user's own forwards, and a list of everything on the host that leads into a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from machine import control
+from machine.control import Command
+from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.model.config import MachineConfig
+from machine.model.ports import Forward, Origin, forward_text, parse_forward
+from machine.ops.context import Context
+from machine.ports.holder import why_not_free
+from machine.store import lock, records
+from machine.store.paths import MachinePaths
+
+_ANSWER_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedPort:
+    """`host` and `guest` are addresses with ports, or paths of sockets."""
+
+    host: str
+    guest: str
+    protocol: str
+    origin: str
+
+
+def add_port(name: str, text: str, context: Context) -> None:
+    """Forward a port of the host for good; at once, where the machine runs.
+
+    Raises:
+        BadInputError: it cannot be meant, or is forwarded already.
+        MachineError: the host cannot listen there.
+    """
+    config, paths = _load(name, context)
+    forward = _parse(text)
+    if any(own.endpoint == forward.endpoint for own in config.forwards):
+        raise BadInputError(f"{name} forwards {forward.endpoint} already")
+
+    def offline(config: MachineConfig) -> MachineConfig:
+        if reason := why_not_free(forward.endpoint):
+            raise MachineError(reason)
+        return replace(config, forwards=(*config.forwards, forward))
+
+    _change(name, Command.PORT_ADD, forward, paths, offline, context)
+
+
+def remove_port(name: str, text: str, context: Context) -> None:
+    """Take a forward back.
+
+    Raises:
+        BadInputError: it cannot be meant.
+        NotFoundError: it is none of the user's own.
+    """
+    config, paths = _load(name, context)
+    forward = _parse(text)
+    if all(own.endpoint != forward.endpoint for own in config.forwards):
+        raise NotFoundError(f"{name} has no forward of your own at {forward.endpoint}", hint="see: machine port ls")
+
+    def offline(config: MachineConfig) -> MachineConfig:
+        return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != forward.endpoint))
+
+    _change(name, Command.PORT_REMOVE, forward, paths, offline, context)
+
+
+def list_ports(name: str, context: Context) -> list[ListedPort]:
+    """Everything on the host that leads into the guest; of a stopped machine, what will.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    config, paths = _load(name, context)
+    forwards = list(config.forwards)
+    if lock.is_held(paths.lock):
+        answer = _ask(name, Command.PORT_LIST, "", paths)
+        forwards = [replace(parse_forward(text), origin=Origin(origin)) for text, origin in answer["forwards"]]
+    return [
+        *(
+            ListedPort(
+                host=str(forward.endpoint).rpartition("/")[0],
+                guest=str(forward.guest_port),
+                protocol=forward.endpoint.protocol,
+                origin=forward.origin,
+            )
+            for forward in forwards
+        ),
+        ListedPort(host=str(paths.podman_socket), guest=config.user_socket, protocol="unix", origin="api"),
+        ListedPort(host=str(paths.podman_root_socket), guest=config.root_socket, protocol="unix", origin="api"),
+        ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh"),
+    ]
+
+
+def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
+    return records.load(context.roots, name), context.roots.machine(name)
+
+
+def _parse(text: str) -> Forward:
+    try:
+        return parse_forward(text)
+    except ValueError as error:
+        raise BadInputError(str(error), hint="write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]") from error
+
+
+def _change(
+    name: str,
+    command: Command,
+    forward: Forward,
+    paths: MachinePaths,
+    offline: Callable[[MachineConfig], MachineConfig],
+    context: Context,
+) -> None:
+    """By the supervisor where there is one, else in the record."""
+    with lock.held(paths.lock) as free:
+        if free:
+            records.save(paths, offline(records.load(context.roots, name)))
+            return
+    _ask(name, command, forward_text(forward), paths)
+
+
+def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, list[list[str]]]:
+    try:
+        return control.request(paths.control_socket, command, value, timeout_s=_ANSWER_S)
+    except OSError as error:
+        raise MachineError(
+            f"the supervisor of {name} does not answer: {error.strerror}",
+            hint=f"take it over with: machine start {name}",
+        ) from error
