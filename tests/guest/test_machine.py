@@ -5,6 +5,7 @@ The tests hand `box` and `box2` on to each other in the order in which they stan
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -121,6 +122,12 @@ def test_podman_of_the_host_runs_a_container(world: World, busybox: Path) -> Non
 
 
 SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
+# busybox has no server for UDP; the guest's own Perl has.
+ECHO = """
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
+while ($s->recv(my $data, 1500)) { $s->send($data); }
+"""
 
 
 def test_published_ports_answer_on_the_host_as_asked(world: World) -> None:
@@ -134,11 +141,13 @@ def test_published_ports_answer_on_the_host_as_asked(world: World) -> None:
     for address in (f"127.0.0.1:{every}", f"127.0.0.2:{every}", f"[::1]:{every}", f"127.0.0.1:{one}", f"[::1]:{six}"):
         assert fetch(address) == "hello\n", address
     assert not reachable("127.0.0.2", one)
-    # busybox has no server for UDP to answer; that the host listens is seen by its port's being taken.
-    world.podman("box", "run", "--detach", "--name", "udp", "-p", f"{udp}:53/udp", "busybox", "sleep", "1000")
-    assert not is_free_for_udp(udp)
-    world.podman("box", "rm", "--force", "--time", "1", "udp")
-    assert is_free_for_udp(udp)
+    echo = ("chroot", "/guest", "perl", "-e", ECHO)
+    world.podman(
+        "box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", "-v", "/:/guest:ro", "busybox", *echo
+    )
+    assert echoed(udp) == b"ping"
+    world.podman("box", "rm", "--force", "--time", "1", "echo")
+    assert not why_not_free(Endpoint(protocol=Protocol.UDP, address="", port=udp))
     conflict = world.podman("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
     assert conflict.returncode == 0, conflict.stderr
     wait_until(lambda: not reachable("127.0.0.1", first), timeout_s=60, what="the port of a container that ended")
@@ -184,8 +193,15 @@ def reachable(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) == 0
 
 
-def is_free_for_udp(port: int) -> bool:
-    return not why_not_free(Endpoint(protocol=Protocol.UDP, address="", port=port))
+def echoed(port: int) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.settimeout(5)
+        for _ in range(6):
+            with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+                client.send(b"ping")
+                return client.recv(100)
+    return b""
 
 
 def test_the_root_connection_reaches_roots_containers(world: World) -> None:
