@@ -33,6 +33,14 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content, lower-case hex."""
+    import hashlib  # not for `machine ls`
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Translate the errors of a full or read-only disk into ours; `path` is what was being written."""

@@ -39,6 +39,6 @@ def active() -> None:
 @name_argument()
 def ssh_config(name: str) -> None:
     """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest."""
-    from machine.ops.environment import ssh_config as block
+    from machine.ops.ssh import ssh_config as block
 
     click.echo(block(name, context()), nl=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,15 +36,8 @@ def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageOptions:
-    """Where an image comes from and how it is checked, as keywords of ops.images.image_request."""
-
-    values: dict[str, Any]
-
-
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that fetches an image; the command gets them as `options`."""
+    """The options of every command that fetches an image; it gets them as `options` of ops.images.image_request."""
 
     @functools.wraps(command)
     def wrapped(
@@ -57,15 +49,13 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tls_verify: bool,
         **others: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        options = ImageOptions(
-            values={
-                "stream_base_url": stream_base_url,
-                "sha256": image_sha256,
-                "offline": offline,
-                "verify_signature": not no_verify_signature,
-                "verify_tls": tls_verify,
-            }
-        )
+        options = {
+            "stream_base_url": stream_base_url,
+            "sha256": image_sha256,
+            "offline": offline,
+            "verify_signature": not no_verify_signature,
+            "verify_tls": tls_verify,
+        }
         return command(*arguments, options=options, **others)
 
     for option in (

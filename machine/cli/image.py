@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import ImageOptions, context, image_options
+from machine.cli.common import context, image_options
 from machine.cli.render import human_size, table
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 @click.option("--arch", help="Architecture of the guest. [default: the host's]")
 @image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
-def pull(image: str | None, arch: str | None, options: ImageOptions, quiet: bool) -> None:
+def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bool) -> None:
     """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes."""
     from machine.cli.terminal import reporter
     from machine.ops.images import pull_image
 
     with reporter(quiet=quiet) as report:
-        base = pull_image(image, arch, options.values, context(), report)
+        base = pull_image(image, arch, options, context(), report)
     click.echo(f"sha256:{base.digest}")
 
 
@@ -87,10 +87,10 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 def inspect(names: tuple[str, ...]) -> None:
     """Print all that is known of images in the cache, as a JSON array."""
-    from machine.ops.images import describe_image, find_images
+    from machine.ops.images import describe_image, find_images, list_images
 
-    here = context()
-    found = [describe_image(image) for name in names for image in find_images(name, here)]
+    images = list_images(context())
+    found = [describe_image(image) for name in names for image in find_images(name, images)]
     click.echo(json.dumps(found, indent=2))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from machine.cli.common import ImageOptions, context, image_options
+from machine.cli.common import context, image_options
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
@@ -47,7 +49,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     volumes: tuple[str, ...],
     accel: str,
     quiet: bool,
-    options: ImageOptions,
+    options: dict[str, Any],
 ) -> None:
     """Initialize a virtual machine.
 
@@ -64,7 +66,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     request = InitRequest(
         name=name,
         image=image,
-        image_options=options.values,
+        image_options=options,
         cpus=cpus,
         memory_mib=memory,
         disk_gib=disk_size,

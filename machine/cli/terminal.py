@@ -36,18 +36,25 @@ class Speed:
         self._first = self._first or (time.monotonic(), done)
 
 
-class PlainReporter:
+class NoticeReporter(SilentReporter):
+    """For commands that end soon: what a person should know, and no steps."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def notice(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class PlainReporter(NoticeReporter):
     """For logs: one line per step, and one every few seconds of a long one."""
 
     def __init__(self) -> None:
         self._step = ""
         self._last = 0.0
         self._speed = Speed()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
     def step(self, text: str) -> None:
         self._step = text
@@ -63,21 +70,6 @@ class PlainReporter:
             rate = f"{self._speed.rate(done) / 1024**2:.1f} MiB/s" if unit == "bytes" else f"{done} {unit}"
             left = f", {self._speed.seconds_left(done, total):.0f} s left" if total and unit == "bytes" else ""
             print(f"{self._step}: {share} {rate}{left}".replace("  ", " "), file=sys.stderr, flush=True)  # noqa: T201
-
-    def notice(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-class NoticeReporter(SilentReporter):
-    """For commands that end soon: what a person should know, and no steps."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def notice(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class TerminalReporter:
@@ -150,7 +142,7 @@ class TerminalReporter:
             self._progress.stop_task(self._task)
 
 
-def reporter(*, quiet: bool = False) -> PlainReporter | TerminalReporter | NoticeReporter:
+def reporter(*, quiet: bool = False) -> NoticeReporter | TerminalReporter:
     """The one that suits stderr; a quiet one has notices alone."""
     if quiet:
         return NoticeReporter()

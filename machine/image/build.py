@@ -21,7 +21,7 @@ from pathlib import Path
 from machine import runner
 from machine.deadline import Deadline
 from machine.errors import MachineError, ProgramError
-from machine.files import disk_errors, write_atomic
+from machine.files import disk_errors, sha256_of, write_atomic
 from machine.image.build_disk import FIXED_TIMES, write_disk
 from machine.image.build_host import MAPPED, SEARCH_PATH, HostFacts, find_problem, probe_host
 from machine.image.build_publish import (
@@ -35,7 +35,6 @@ from machine.image.build_publish import (
     find_build,
     package_manifest,
     publish,
-    sha256_of,
     sign,
 )
 from machine.image.build_recipe import ImagePlan, load_plan, overlay_tar, recipe_key

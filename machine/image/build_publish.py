@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import logging
 import os
@@ -191,11 +190,6 @@ def remove_unnamed(output: Path, named: dict[str, str], arch: Arch) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             if not any(release.iterdir()):
                 release.rmdir()
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sign(files: list[Path], keys: Path) -> None:

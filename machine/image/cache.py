@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -24,8 +23,8 @@ from typing import IO, Generic, Protocol, TypeVar, cast
 
 from machine.deadline import Deadline
 from machine.errors import DeadlineError, DiskError, MachineError, NotFoundError, ProgramError
-from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file, write_atomic
-from machine.image.download import ChangedError, Download
+from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file, sha256_of, write_atomic
+from machine.image.download import MAX_WORKERS, ChangedError, Download
 from machine.image.layout import base_image, digest_of
 from machine.image.streams import Artifact
 from machine.image.unpack import DiskFormat, Unpacked, unpack
@@ -161,11 +160,11 @@ class ImageCache:
             DeadlineError: an image is being fetched or a machine made.
         """
         with self._lock(".lock") as lock:
-            until = time.monotonic() + _USERS_S
-            while not _try_lock(lock):
-                if time.monotonic() > until:
-                    raise DeadlineError("an image is being fetched or a machine made", hint="try again when it is done")
-                time.sleep(0.1)
+            try:
+                Deadline.after(_USERS_S, "whoever uses the images").wait_until(lambda: _try_lock(lock))
+            except DeadlineError as error:
+                what = "an image is being fetched or a machine made"
+                raise DeadlineError(what, hint="try again when it is done") from error
             yield
 
     @contextlib.contextmanager
@@ -221,7 +220,7 @@ class ImageCache:
                 raise NotFoundError(f"{wanted.reference} is not in the cache", hint="leave out --offline to fetch it")
             signature = self._fetch_signature(wanted)
             try:
-                return self._make(wanted, signature, report, promised=promised, most_workers=None)
+                return self._make(wanted, signature, report, promised=promised, most_workers=MAX_WORKERS)
             except ChangedError as error:
                 report.notice(f"{error.line}: beginning again")
             # Once more, from nothing, on one connection.
@@ -259,7 +258,7 @@ class ImageCache:
             raise MachineError(f"the signature of the image is missing: {error.line}", hint=hint) from error
 
     def _make(
-        self, wanted: Wanted, signature: bytes | None, report: Reporter, *, promised: bool, most_workers: int | None
+        self, wanted: Wanted, signature: bytes | None, report: Reporter, *, promised: bool, most_workers: int
     ) -> BaseImage:
         artifact = wanted.artifact
         with contextlib.ExitStack() as stack:
@@ -305,7 +304,7 @@ class ImageCache:
         image: Path,
         report: Reporter,
         promised: bool,
-        most_workers: int | None,
+        most_workers: int,
     ) -> tuple[Unpacked, str, Signer | None]:
         artifact = wanted.artifact
         download = Download(
@@ -315,7 +314,7 @@ class ImageCache:
             artifact.authorize,
             check_size=self._check_space,
             will_be_verified=promised,
-            **({} if most_workers is None else {"most_workers": most_workers}),
+            most_workers=most_workers,
         )
         try:
             with download:
@@ -542,11 +541,6 @@ def _key(artifact: Artifact) -> str:
 def _name(artifact: Artifact) -> str:
     """What a person calls it: a path or a URL."""
     return str(local_path(artifact.location) or public_url(artifact.location))
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mismatch(artifact: Artifact, what: str) -> MachineError:

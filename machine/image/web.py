@@ -175,7 +175,7 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def fetch_bytes(url: str, web: Web, *, limit: int, headers: Mapping[str, str] | None = None) -> bytes:
+def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
     """A small document, whole.
 
     Raises:
@@ -192,7 +192,7 @@ def fetch_bytes(url: str, web: Web, *, limit: int, headers: Mapping[str, str] | 
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
 
     def attempt() -> bytes:
-        with web.get(url, headers) as response:
+        with web.get(url) as response:
             return read_body(response, url, limit=limit)
 
     return retried(attempt)

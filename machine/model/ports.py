@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_PORT = 65535
@@ -33,8 +34,12 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        address = f"[{self.address}]" if ":" in self.address else self.address or "*"
-        return f"{address}:{self.port}/{self.protocol}"
+        return f"{self.host_port('*')}/{self.protocol}"
+
+    def host_port(self, every: str) -> str:
+        """`ADDRESS:PORT`, IPv6 addresses in brackets; `every` is how every address is called."""
+        address = f"[{self.address}]" if self.is_ipv6 else self.address or every
+        return f"{address}:{self.port}"
 
     @property
     def is_ipv6(self) -> bool:
@@ -74,6 +79,18 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
+def parse_protocol(value: str) -> Protocol:
+    """A protocol that can be forwarded.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return Protocol(value)
+    except ValueError as error:
+        raise ValueError(f'protocol "{value}" cannot be forwarded: {" and ".join(Protocol)} can') from error
+
+
 def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
     """`[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, IPv6 addresses in brackets.
 
@@ -93,10 +110,7 @@ def parse_forward(text: str) -> Forward:
         ValueError: it is none.
     """
     ports, _, kind = text.partition("/")
-    try:
-        protocol = Protocol(kind or Protocol.TCP)
-    except ValueError as error:
-        raise ValueError(f'protocol "{kind}" cannot be forwarded: {" and ".join(Protocol)} can') from error
+    protocol = parse_protocol(kind or Protocol.TCP)
     host, colon, guest = ports.rpartition(":")
     if not colon:
         raise ValueError(f'"{text}" is not [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]')
@@ -107,5 +121,21 @@ def parse_forward(text: str) -> Forward:
 def forward_text(forward: Forward) -> str:
     """What `parse_forward` reads."""
     endpoint = forward.endpoint
-    address = f"[{endpoint.address}]" if endpoint.is_ipv6 else endpoint.address or "0.0.0.0"  # noqa: S104
-    return f"{address}:{endpoint.port}:{forward.guest_port}/{endpoint.protocol}"
+    return f"{endpoint.host_port('0.0.0.0')}:{forward.guest_port}/{endpoint.protocol}"  # noqa: S104
+
+
+def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:
+    """Forwards of every origin, for JSON."""
+    return [[forward_text(forward), forward.origin.value] for forward in forwards]
+
+
+def load_forwards(document: object) -> list[Forward]:
+    """What `dump_forwards` wrote.
+
+    Raises:
+        ValueError: it did not.
+    """
+    try:
+        return [replace(parse_forward(text), origin=Origin(origin)) for text, origin in document]  # type: ignore[attr-defined]
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"not a list of forwards: {error}") from error

@@ -1,4 +1,4 @@
-"""How other programs reach a machine: variables, addresses and OpenSSH's configuration."""
+"""How other programs reach a machine: variables and addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from machine.errors import NotFoundError
 from machine.model.config import MachineConfig
 from machine.ops.context import Context
 from machine.podman.connections import ConnectionsFile, connection_uri, connections_file
-from machine.ssh.command import host_key_alias
 from machine.store import records
 
 ADDRESS = "127.0.0.1"
@@ -65,29 +64,6 @@ def active(context: Context) -> str:
         if default in config.connections:
             return config.name
     raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
-
-
-def ssh_config(name: str, context: Context) -> str:
-    """A `Host` block for ~/.ssh/config, with which ssh, scp, rsync and editors reach the guest.
-
-    Raises:
-        NotFoundError: there is no such machine.
-    """
-    config = records.load(context.roots, name)
-    paths = context.roots.machine(name)
-    options = {
-        "HostName": ADDRESS,
-        "Port": str(config.ssh_port),
-        "User": "root" if config.rootful else config.username,
-        "IdentityFile": f'"{paths.identity}"',
-        "UserKnownHostsFile": f'"{paths.known_hosts}"',
-        "HostKeyAlias": host_key_alias(name),
-        "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
-        "StrictHostKeyChecking": "yes",
-        "CheckHostIP": "no",
-    }
-    return "\n".join([f"Host machine-{name}", *(f"  {key} {value}" for key, value in options.items())]) + "\n"
 
 
 def env_command(name: str, *, default: str) -> str:

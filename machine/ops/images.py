@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable, sha256_of
+from machine.files import sha256_of
+from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable
 from machine.image.layout import digest_of
 from machine.image.reference import (
     DEFAULT_REFERENCE,
@@ -168,9 +169,13 @@ class Pruned:
     freed: int
 
 
-def list_images(context: Context) -> list[ListedImage]:
-    """Every base in the cache with the machines that use it, as far as they tell, the newest first."""
-    users = image_users(context, strict=False)
+def list_images(context: Context, *, strict: bool = False) -> list[ListedImage]:
+    """Every base in the cache with the machines that use it, the newest first.
+
+    Raises:
+        MachineError: a machine does not tell what it uses, and `strict` is set.
+    """
+    users = image_users(context, strict=strict)
     return [ListedImage(base=base, users=tuple(users.get(base.digest, ()))) for base in image_cache(context).bases()]
 
 
@@ -199,8 +204,8 @@ def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
     return users
 
 
-def find_images(wanted: str, context: Context) -> list[ListedImage]:
-    """The images that a digest, a reference or a release names.
+def find_images(wanted: str, images: Sequence[ListedImage]) -> list[ListedImage]:
+    """Those that a digest, a reference or a release names.
 
     Raises:
         NotFoundError: none is in the cache.
@@ -208,7 +213,7 @@ def find_images(wanted: str, context: Context) -> list[ListedImage]:
     digest = wanted.removeprefix("sha256:")
     found = wanted and [
         image
-        for image in list_images(context)
+        for image in images
         if wanted in (image.base.reference, image.base.release, image.base.location)
         or f"fcos:{wanted}" == image.base.reference
         or (len(digest) >= _SHORTEST_DIGEST and image.base.digest.startswith(digest))
@@ -227,8 +232,8 @@ def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
     """
     cache = image_cache(context)
     with cache.removing():
-        image_users(context, strict=True)
-        images = {image.base.digest: image for name in names for image in find_images(name, context)}
+        listed = list_images(context, strict=True)
+        images = {image.base.digest: image for name in names for image in find_images(name, listed)}
         for image in images.values():
             if image.users:
                 raise MachineError(
@@ -251,8 +256,7 @@ def prune_images(keep: int, context: Context) -> Pruned:
     kept: dict[str, int] = {}
     freed = 0
     with cache.removing():
-        image_users(context, strict=True)
-        for image in list_images(context):
+        for image in list_images(context, strict=True):
             name = f"{image.base.reference.partition('@')[0]} {image.base.arch}"
             kept[name] = kept.get(name, 0) + 1
             if image.users or kept[name] <= keep:

@@ -90,45 +90,36 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
         if base:
             _check_disk_holds(base, resources.disk_gib)
-        config = _config(request, name, username, resources, timezone, str(wanted.reference), base, context)
+        config = MachineConfig(
+            name=name,
+            created=datetime.now(UTC),
+            last_up=None,
+            arch=arch,
+            accelerator=request.accelerator,
+            resources=resources,
+            username=username,
+            uid=guest_uid(context.uid),
+            rootful=request.rootful,
+            timezone=timezone,
+            ssh_port=0,
+            mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
+            image=_origin(str(wanted.reference), base),
+        )
         return _make(config, base, registry, context, report)
 
 
-def _config(  # noqa: PLR0913, PLR0917
-    request: InitRequest,
-    name: str,
-    username: str,
-    resources: Resources,
-    timezone: str,
-    reference: str,
-    base: BaseImage | None,
-    context: Context,
-) -> MachineConfig:
-    origin = ImageOrigin(reference=reference, digest="")
-    if base:
-        origin = ImageOrigin(
-            reference=reference,
-            digest=base.digest,
-            stream=base.stream,
-            release=base.release,
-            location=base.location,
-            verified=base.verified.value,
-            signer=base.signer,
-        )
-    return MachineConfig(
-        name=name,
-        created=datetime.now(UTC),
-        last_up=None,
-        arch=guest_arch(context.host),
-        accelerator=request.accelerator,
-        resources=resources,
-        username=username,
-        uid=guest_uid(context.uid),
-        rootful=request.rootful,
-        timezone=timezone,
-        ssh_port=0,
-        mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
-        image=origin,
+def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
+    """What the record tells of the image; None is a disk without one."""
+    if base is None:
+        return ImageOrigin(reference=reference, digest="")
+    return ImageOrigin(
+        reference=reference,
+        digest=base.digest,
+        stream=base.stream,
+        release=base.release,
+        location=base.location,
+        verified=base.verified.value,
+        signer=base.signer,
     )
 
 

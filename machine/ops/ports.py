@@ -9,7 +9,7 @@ from machine import control
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
-from machine.model.ports import Forward, Origin, forward_text, parse_forward
+from machine.model.ports import Forward, forward_text, load_forwards, parse_forward
 from machine.ops.context import Context
 from machine.ports.holder import why_not_free
 from machine.store import lock, records
@@ -75,12 +75,11 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
     config, paths = _load(name, context)
     forwards = list(config.forwards)
     if lock.is_held(paths.lock):
-        answer = _ask(name, Command.PORT_LIST, "", paths)
-        forwards = [replace(parse_forward(text), origin=Origin(origin)) for text, origin in answer["forwards"]]
+        forwards = load_forwards(_ask(name, Command.PORT_LIST, "", paths)["forwards"])
     return [
         *(
             ListedPort(
-                host=str(forward.endpoint).rpartition("/")[0],
+                host=forward.endpoint.host_port("*"),
                 guest=str(forward.guest_port),
                 protocol=forward.endpoint.protocol,
                 origin=forward.origin,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from machine.errors import MachineError
-from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.context import Context
 from machine.ops.state import machine_state
-from machine.ssh.command import ROOT, SshTarget, host_key_alias, session_argv
+from machine.ssh.command import ROOT, SshTarget, config_block, host_key_alias, session_argv
 from machine.store import records
 
 
@@ -24,19 +23,33 @@ def session(name: str, username: str | None, command: Sequence[str], context: Co
         NotFoundError: there is no such machine.
         MachineError: it does not run.
     """
-    config = records.load(context.roots, name)
-    paths = context.roots.machine(name)
-    if machine_state(paths).state is State.STOPPED:
+    target = find_target(name, username, context)
+    if machine_state(context.roots.machine(name)).state is State.STOPPED:
         raise MachineError(f'vm "{name}" is not running')
-    target = SshTarget(
-        alias=host_key_alias(name),
-        port=config.ssh_port,
-        username=username or _default_user(config),
-        identity=paths.identity,
-        known_hosts=paths.known_hosts,
-    )
     return session_argv(target, command)
 
 
-def _default_user(config: MachineConfig) -> str:
-    return ROOT if config.rootful else config.username
+def ssh_config(name: str, context: Context) -> str:
+    """A `Host` block for ~/.ssh/config, with which ssh, scp, rsync and editors reach the guest.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    return config_block(find_target(name, None, context))
+
+
+def find_target(name: str, username: str | None, context: Context) -> SshTarget:
+    """How to reach a guest as `username`, None being the one whose containers the machine prefers.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    config = records.load(context.roots, name)
+    paths = context.roots.machine(name)
+    return SshTarget(
+        alias=host_key_alias(name),
+        port=config.ssh_port,
+        username=username or (ROOT if config.rootful else config.username),
+        identity=paths.identity,
+        known_hosts=paths.known_hosts,
+    )

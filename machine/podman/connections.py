@@ -9,12 +9,12 @@ import contextlib
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError
 from machine.files import disk_errors, write_atomic
 from machine.model.names import DEFAULT_MACHINE
@@ -117,17 +117,18 @@ class ConnectionsFile:
 
 def _await_lock(lock: IO[str], path: Path) -> None:
     """containers/storage takes a POSIX record lock over the whole file, so this one meets it."""
-    until = time.monotonic() + _LOCK_S
-    while True:
+
+    def is_ours() -> bool:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            if time.monotonic() > until:
-                text = f"timed out after {_LOCK_S} s: another Podman client keeps {path} locked"
-                raise DeadlineError(text) from error
-            time.sleep(0.05)
-        else:
-            return
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    try:
+        Deadline.after(_LOCK_S, "Podman's lock").wait_until(is_ours)
+    except DeadlineError as error:
+        raise DeadlineError(f"timed out after {_LOCK_S} s: another Podman client keeps {path} locked") from error
 
 
 def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_endpoint
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_endpoint, parse_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -95,11 +95,7 @@ def parse_request(head: Head, body: bytes) -> Request:
         return ListAll()
     fields = _fields(body)
     try:
-        protocol = Protocol(fields.get("protocol") or Protocol.TCP)
-    except ValueError as error:
-        known = " and ".join(Protocol)
-        raise _bad(f'protocol "{fields["protocol"]}" cannot be forwarded: {known} can') from error
-    try:
+        protocol = parse_protocol(fields.get("protocol") or Protocol.TCP)
         endpoint = parse_endpoint(_text(fields, "local"), protocol)
         if head.path.endswith("/unexpose"):
             return Unexpose(endpoint=endpoint)
@@ -145,7 +141,7 @@ def encode_forwards(forwards: Sequence[Forward]) -> str:
     return json.dumps(
         [
             {
-                "local": f"{forward.endpoint.address}:{forward.endpoint.port}",
+                "local": forward.endpoint.host_port(""),
                 "remote": f":{forward.guest_port}",
                 "protocol": forward.endpoint.protocol,
             }

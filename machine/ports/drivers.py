@@ -16,15 +16,12 @@ Monitor = Callable[[str], Awaitable[str]]
 
 def hostfwd(binding: Binding) -> str:
     """The host's side of a rule of `-netdev user`, which names it for removal too."""
-    endpoint = binding.endpoint
-    return f"{endpoint.protocol}:{endpoint.address}:{endpoint.port}"
+    return f"{binding.endpoint.protocol}:{binding.endpoint.host_port('')}"
 
 
 def local_forward(binding: Binding) -> str:
     """The argument of ssh's -L; podman's ports are open on every address of the guest."""
-    endpoint = binding.endpoint
-    address = f"[{endpoint.address}]" if endpoint.is_ipv6 else endpoint.address or "*"
-    return f"{address}:{endpoint.port}:127.0.0.1:{binding.guest_port}"
+    return f"{binding.endpoint.host_port('*')}:127.0.0.1:{binding.guest_port}"
 
 
 class Drivers:

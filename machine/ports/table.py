@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, dump_forwards, load_forwards
 
 _ANY_IPV6 = "::"
 
@@ -87,7 +87,7 @@ class Table:
 
     def dump(self) -> str:
         """As JSON, for a supervisor that takes over from this one."""
-        return json.dumps([asdict(forward) for forward in self])
+        return json.dumps(dump_forwards(self))
 
     @classmethod
     def load(cls, text: str) -> Table:
@@ -97,18 +97,6 @@ class Table:
             ValueError: it did not.
         """
         table = cls()
-        try:
-            for entry in json.loads(text):
-                endpoint = entry["endpoint"]
-                table.add(
-                    Forward(
-                        endpoint=Endpoint(
-                            protocol=Protocol(endpoint["protocol"]), address=endpoint["address"], port=endpoint["port"]
-                        ),
-                        guest_port=entry["guest_port"],
-                        origin=Origin(entry["origin"]),
-                    )
-                )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a table of forwards: {error}") from error
+        for forward in load_forwards(json.loads(text)):
+            table.add(forward)
         return table

@@ -39,26 +39,44 @@ def known_hosts_line(name: str, public_key: str) -> str:
     return f"{host_key_alias(name)} {kind} {key}\n"
 
 
-def base_options(target: SshTarget) -> list[str]:
-    """What every connection of ours has in common: this key alone, this host key alone, no agent."""
-    options = {
-        "BatchMode": "yes",
+def _identity_options(target: SshTarget) -> dict[str, str]:
+    """This key alone, this host key alone, no agent."""
+    return {
         "CheckHostIP": "no",
-        "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": target.alias,
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "IdentityFile": quoted(target.identity),
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": quoted(target.known_hosts),
+    }
+
+
+def config_block(target: SshTarget) -> str:
+    """A `Host` block for ~/.ssh/config; the host is called by its alias."""
+    options = {
+        "HostName": "127.0.0.1",
+        "Port": str(target.port),
+        "User": target.username,
+        **_identity_options(target),
+    }
+    return "\n".join([f"Host {target.alias}", *(f"  {name} {value}" for name, value in options.items())]) + "\n"
+
+
+def base_options(target: SshTarget) -> list[str]:
+    """What every connection of ours has in common; nothing of the user's configuration."""
+    options = {
+        **_identity_options(target),
+        "BatchMode": "yes",
+        "GlobalKnownHostsFile": "/dev/null",
         "LogLevel": "ERROR",
         "PreferredAuthentications": "publickey",
         "SetEnv": "LC_ALL=",
-        "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
-        "UserKnownHostsFile": quoted(target.known_hosts),
     }
     return [
         "-F", "/dev/null",
-        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+        *(word for name, value in sorted(options.items()) for word in ("-o", f"{name}={value}")),
         "-p", str(target.port),
     ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
-from machine.model.ports import forward_text, parse_forward
+from machine.model.ports import dump_forwards, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
@@ -169,7 +169,7 @@ class Supervisor:
                 await self._ports.remove(forward.endpoint)
             self._config = replace(self._config, forwards=others)
             self._edit_record(lambda config: replace(config, forwards=others))
-        return {"forwards": [[forward_text(forward), forward.origin.value] for forward in self._ports.all()]}
+        return {"forwards": dump_forwards(self._ports.all())}
 
     # Events in
 
