@@ -103,6 +103,16 @@ def control_argv(target: SshTarget, control: Path, verb: str) -> list[str]:
     return ["ssh", *base_options(target), "-o", f"ControlPath={quoted(control)}", "-O", verb]
 
 
+def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
+    """A command for the guest's shell over the master at `control`, and over no connection of its own."""
+    return [
+        "ssh", *base_options(target),
+        "-o", f"ControlPath={quoted(control)}",
+        "-o", "ProxyCommand=false",
+        f"{target.username}@127.0.0.1", "--", command,
+    ]  # fmt: skip
+
+
 def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForward]) -> list[str]:
     """The master that carries every forward; it ends when the guest no longer answers.
 
@@ -113,11 +123,11 @@ def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForwa
         *base_options(target),
         "-M", "-N", "-T", "-n",
         "-o", f"ControlPath={quoted(control)}",
-        "-o", "ConnectTimeout=10",
+        "-o", "ConnectTimeout=8",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
-        "-o", "ServerAliveCountMax=3",
-        "-o", "ServerAliveInterval=10",
+        "-o", "ServerAliveCountMax=4",
+        "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
         *(word for forward in forwards for word in ("-L", f"{forwarded(forward.host)}:{forwarded(forward.guest)}")),
         f"{target.username}@127.0.0.1",

@@ -96,11 +96,33 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, kw_only=True)
 class Paused:
-    pass
+    """The guest's CPUs stand; `reason` is empty where somebody wanted that."""
+
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuSilent:
+    """QMP gives no answer, as when QEMU is stopped by a signal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuAnswered:
+    """QMP has answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostClockJumped:
+    """The host has slept, or its clock has been set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestClockSet:
     pass
 
 
@@ -130,6 +152,10 @@ Event = (
     | DeadlinePassed
     | Paused
     | Resumed
+    | QemuSilent
+    | QemuAnswered
+    | HostClockJumped
+    | GuestClockSet
     | StopRequested
     | QemuExited
 )
@@ -150,6 +176,11 @@ class Disconnect:
 @dataclass(frozen=True, kw_only=True)
 class ProbeApi:
     after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetGuestClock:
+    """Over the SSH master, which is lost if that fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +212,10 @@ class Finish:
     """Nothing is left to supervise."""
 
 
-Action = Connect | Disconnect | ProbeApi | Announce | PowerDown | Fail | Refuse | Finish
+Action = Connect | Disconnect | ProbeApi | SetGuestClock | Announce | PowerDown | Fail | Refuse | Finish
 
-_RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+# Together with ssh's own patience this bounds how long a guest that can be reached again is not.
+_RETRY_S = (0.5, 1.0, 2.0)
 _API_RETRY_S = 0.5
 
 
@@ -191,14 +223,17 @@ _API_RETRY_S = 0.5
 class Life:
     """`announced` is set once UP has been reached, `awaited` while somebody waits for that.
 
-    `failures` counts the SSH masters lost since the API last answered.
+    `paused` is why the guest's CPUs stand, None while they run. `failures` counts the SSH masters lost since the API
+    last answered. `clock_due` is set from a gap in the guest's time until its clock has been set.
     """
 
     phase: Phase = Phase.LAUNCH
     announced: bool = False
     awaited: bool = True
     stopping: bool = False
-    paused: bool = False
+    paused: str | None = None
+    silent: bool = False
+    clock_due: bool = False
     failures: int = 0
     reason: str = ""
 
@@ -206,10 +241,12 @@ class Life:
     def state(self) -> MachineState:
         if self.stopping:
             return MachineState(state=State.STOPPING)
-        if self.paused:
-            return MachineState(state=State.PAUSED)
+        if self.paused is not None:
+            return MachineState(state=State.PAUSED, reason=self.paused)
         if not self.announced:
             return MachineState(state=State.STARTING)
+        if self.silent:
+            return MachineState(state=State.DEGRADED, reason="QEMU does not answer")
         if self.phase is Phase.UP:
             return MachineState(state=State.RUNNING)
         return MachineState(state=State.DEGRADED, reason=self.reason)
@@ -231,10 +268,18 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
         case _ if life.stopping:
             return life, ()
-        case Paused():
-            return replace(life, paused=True), ()
+        case Paused(reason=reason):
+            return replace(life, paused=reason), ()
         case Resumed():
-            return replace(life, paused=False), ()
+            return _after_gap(replace(life, paused=None))
+        case QemuSilent():
+            return replace(life, silent=True), ()
+        case QemuAnswered():
+            return _after_gap(replace(life, silent=False)) if life.silent else (life, ())
+        case HostClockJumped():
+            return _after_gap(life)
+        case GuestClockSet():
+            return replace(life, clock_due=False), ()
         case QemuUp():
             return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
         case GuestReady():
@@ -254,7 +299,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
                 return replace(life, awaited=False), (Refuse(cause=cause),)
             return _fail(life, cause)
         case MasterUp():
-            return replace(life, phase=Phase.API), (ProbeApi(after_s=0),)
+            return replace(life, phase=Phase.API), (ProbeApi(after_s=0), *([SetGuestClock()] if life.clock_due else []))
         case MasterLost(reason=reason):
             if life.phase is Phase.BOOT:
                 return life, ()
@@ -272,6 +317,20 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return replace(life, reason=f"Podman API: {reason}"), (ProbeApi(after_s=_API_RETRY_S),)
         case _:
             assert_never(event)
+
+
+def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
+    """The guest's clock is behind; setting it shows whether its connections have outlived the gap."""
+    if not life.announced:
+        return life, ()
+    life = replace(life, clock_due=True)
+    match life.phase:
+        case Phase.API | Phase.UP:
+            return life, (SetGuestClock(),)
+        case Phase.SSH:
+            return life, (Connect(after_s=0),)
+        case _:
+            return life, ()
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:

@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,10 +29,19 @@ from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
-from machine.ssh.command import ROOT, SocketForward, SshTarget, control_argv, host_key_alias, master_argv
+from machine.ssh.command import (
+    ROOT,
+    SocketForward,
+    SshTarget,
+    command_argv,
+    control_argv,
+    host_key_alias,
+    master_argv,
+)
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence, lifecycle
+from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.outlet import Outlet
@@ -46,6 +57,10 @@ _EVIDENCE_PATIENCE_S = 10.0
 _MASTER_POLL_S = 0.05
 _LOCK_POLL_S = 1.0
 _PING_S = 60.0
+_HEARTBEAT_S = 5.0
+_CLOCK_S = 8.0
+# With less than this a guest that a full disk has stopped would stop again at once.
+_FREE_BYTES = 64 * 1024**2
 
 _QMP_EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
 
@@ -210,6 +225,7 @@ class Supervisor:
             reading = [
                 session.create_task(self._read_events(listener)),
                 session.create_task(self._read_ready_port()),
+                session.create_task(self._watch_heart(client)),
             ]
             while client.runstate is Runstate.RUNNING:
                 await client.runstate_changed()
@@ -229,6 +245,29 @@ class Supervisor:
                 except (QMPError, OSError, TimeoutError) as error:
                     log.debug("QMP: %s", error)
             await asyncio.sleep(_QMP_RETRY_S)
+
+    async def _watch_heart(self, client: QMPClient) -> None:
+        """Whether QEMU answers, whether a full disk has stopped the guest, and whether the host has slept."""
+        clock = HostClock()
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            if clock.has_jumped():
+                self._post(lifecycle.HostClockJumped())
+            # Never cancelled: QEMU's late answer must find who waits for it.
+            asking = asyncio.ensure_future(client.execute("query-status"))
+            answered, _ = await asyncio.wait([asking], timeout=_HEARTBEAT_S)
+            if not answered:
+                self._post(lifecycle.QemuSilent())
+            try:
+                status = await asking
+            except (QMPError, EOFError, OSError) as error:
+                log.debug("QMP has no heartbeat: %s", error)
+                return
+            self._post(lifecycle.QemuAnswered())
+            if isinstance(status, dict) and status["status"] == "io-error":
+                self._post(lifecycle.Paused(reason="the host's disk is full: the guest goes on when there is space"))
+                if shutil.disk_usage(self._paths.directory).free > _FREE_BYTES:
+                    await client.execute("cont")
 
     async def _read_events(self, listener: EventListener) -> None:
         async for event in listener:
@@ -306,6 +345,8 @@ class Supervisor:
                 self._replace_master(None)
             case lifecycle.ProbeApi(after_s=seconds):
                 self._tasks.create_task(self._probe_api(seconds))
+            case lifecycle.SetGuestClock():
+                self._tasks.create_task(self._set_guest_clock())
             case lifecycle.Announce():
                 self._remember_provisioned()
                 self._starting.ok()
@@ -392,6 +433,27 @@ class Supervisor:
             self._post(lifecycle.ApiFailed(reason=str(error)))
         else:
             self._post(lifecycle.ApiAnswered())
+
+    async def _set_guest_clock(self) -> None:
+        master = self._master
+        # GNU's and busybox's date know this form.
+        argv = command_argv(self._target, self._paths.ssh_control, f"date -u -s @{time.time():.0f}")
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(_CLOCK_S):
+                status = await process.wait()
+        except TimeoutError:
+            process.kill()
+            status = None
+        if status == 0:
+            self._post(lifecycle.GuestClockSet())
+        elif self._master is master and self._life.paused is None:
+            self._post(lifecycle.MasterLost(reason="it has not outlived a pause"))
 
     # The end
 

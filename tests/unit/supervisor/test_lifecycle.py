@@ -21,9 +21,11 @@ from machine.supervisor.lifecycle import (
     Event,
     Fail,
     Finish,
+    GuestClockSet,
     GuestFailed,
     GuestReady,
     GuestReset,
+    HostClockJumped,
     Life,
     MasterLost,
     MasterUp,
@@ -31,10 +33,13 @@ from machine.supervisor.lifecycle import (
     Phase,
     PowerDown,
     ProbeApi,
+    QemuAnswered,
     QemuExited,
+    QemuSilent,
     QemuUp,
     Refuse,
     Resumed,
+    SetGuestClock,
     StopRequested,
     step,
 )
@@ -47,6 +52,7 @@ UP = Life(phase=Phase.UP, announced=True, awaited=False)
 REBOOT = replace(UP, phase=Phase.BOOT, reason="the guest is rebooting")
 LOST = replace(UP, phase=Phase.SSH, failures=1, reason="SSH connection lost: eof")
 BACK = replace(UP, phase=Phase.API)
+GAP = replace(UP, clock_due=True)
 STOPPING = replace(UP, stopping=True)
 
 READY = GuestReady(boot_id="b")
@@ -141,8 +147,29 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     ),
     "greeting of an adopted guest's qemu changes nothing": (ADOPTED, QemuUp(), ADOPTED, NOTHING),
     # Pause
-    "paused": (UP, Paused(), replace(UP, paused=True), NOTHING),
-    "resumed": (replace(UP, paused=True), Resumed(), UP, NOTHING),
+    "paused": (UP, Paused(), replace(UP, paused=""), NOTHING),
+    "resumed": (replace(UP, paused=""), Resumed(), GAP, (SetGuestClock(),)),
+    "resumed in a start": (replace(BOOT, paused=""), Resumed(), BOOT, NOTHING),
+    "stopped by a full disk": (replace(UP, paused=""), Paused(reason="full"), replace(UP, paused="full"), NOTHING),
+    # Gaps in the guest's time
+    "qemu falls silent": (UP, QemuSilent(), replace(UP, silent=True), NOTHING),
+    "qemu answers, as ever": (UP, QemuAnswered(), UP, NOTHING),
+    "qemu answers again": (replace(UP, silent=True), QemuAnswered(), GAP, (SetGuestClock(),)),
+    "host has slept": (UP, HostClockJumped(), GAP, (SetGuestClock(),)),
+    "host has slept, and the master has not outlived it": (
+        LOST,
+        HostClockJumped(),
+        replace(LOST, clock_due=True),
+        (Connect(after_s=0),),
+    ),
+    "host has slept while the guest reboots": (REBOOT, HostClockJumped(), replace(REBOOT, clock_due=True), NOTHING),
+    "master is back after a gap": (
+        replace(LOST, clock_due=True),
+        MasterUp(),
+        replace(LOST, clock_due=True, phase=Phase.API),
+        (ProbeApi(after_s=0), SetGuestClock()),
+    ),
+    "clock is set": (GAP, GuestClockSet(), UP, NOTHING),
     # Stop
     "stop": (UP, StopRequested(), STOPPING, (PowerDown(at_once=False),)),
     "stop during start": (BOOT, StopRequested(), replace(BOOT, stopping=True), (PowerDown(at_once=False),)),
@@ -173,7 +200,7 @@ def test_lost_masters_are_retried_more_and_more_slowly() -> None:
         (connect,) = actions
         assert isinstance(connect, Connect)
         waits.append(connect.after_s)
-    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert waits == [0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
 
 
 def test_api_that_answers_ends_the_back_off() -> None:
@@ -195,6 +222,10 @@ EVENTS: tuple[Event, ...] = (
     *(DeadlinePassed(phase=phase) for phase in Phase),
     Paused(),
     Resumed(),
+    QemuSilent(),
+    QemuAnswered(),
+    HostClockJumped(),
+    GuestClockSet(),
     StopRequested(),
     QemuExited(cause=""),
 )
@@ -234,9 +265,12 @@ def test_success_is_announced_once_and_failure_only_before_it() -> None:
         (REBOOT, MachineState(state=State.DEGRADED, reason="the guest is rebooting")),
         (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
-        (replace(UP, paused=True), MachineState(state=State.PAUSED)),
+        (replace(UP, paused=""), MachineState(state=State.PAUSED)),
+        (replace(UP, paused="full"), MachineState(state=State.PAUSED, reason="full")),
+        (replace(UP, silent=True), MachineState(state=State.DEGRADED, reason="QEMU does not answer")),
+        (replace(BOOT, silent=True), MachineState(state=State.STARTING)),
         (replace(BOOT, stopping=True), MachineState(state=State.STOPPING)),
-        (replace(UP, paused=True, stopping=True), MachineState(state=State.STOPPING)),
+        (replace(UP, paused="", stopping=True), MachineState(state=State.STOPPING)),
     ],
 )
 def test_state_that_others_see(life: Life, state: MachineState) -> None:
