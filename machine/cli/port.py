@@ -10,7 +10,7 @@ import click
 from machine.cli.common import complete_machines, context, name_argument
 from machine.cli.render import table
 
-_FORWARD = "[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]"
+_FORWARD = "HOST:GUEST"
 
 
 @click.group("port")
@@ -22,7 +22,16 @@ def command() -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar=_FORWARD)
 def add(name: str, forward: str) -> None:
-    """Forward a port for good; without HOST_IP, of this host's 127.0.0.1 alone."""
+    """Forward a port or a Unix socket for good, at once where the machine runs.
+
+    \b
+    HOST is [IP:]PORT, or the absolute path of a socket that is to be;
+    without IP, only this host reaches it. GUEST is PORT[/udp] or the
+    path of a socket:
+      machine port add box 8080:80
+      machine port add box 0.0.0.0:5353:53/udp
+      machine port add box /tmp/dbus.sock:/run/dbus/system_bus_socket
+    """
     from machine.ops.ports import add_port
 
     add_port(name, forward, context())

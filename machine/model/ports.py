@@ -1,4 +1,4 @@
-"""Ports of the host that lead into a guest."""
+"""Ports and sockets of the host that lead into a guest."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
+class SocketPath:
+    """A Unix socket, of the host or of the guest; `path` is absolute and has no colon."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
 class Endpoint:
     """Where the host listens; an empty `address` is every one that it has."""
 
@@ -48,10 +58,10 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """From an endpoint of the host to a port of the guest."""
+    """From an endpoint of the host to a port or a socket of the guest; sockets are for streams, as TCP is."""
 
-    endpoint: Endpoint
-    guest_port: int
+    endpoint: Endpoint | SocketPath
+    guest: int | SocketPath
     origin: Origin
 
 
@@ -106,22 +116,34 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
 def parse_forward(text: str) -> Forward:
     """A user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`; without an address, this host alone.
 
+    On either side the absolute path of a Unix socket may stand for a port.
+
     Raises:
         ValueError: it is none.
     """
-    ports, _, kind = text.partition("/")
-    protocol = parse_protocol(kind or Protocol.TCP)
-    host, colon, guest = ports.rpartition(":")
+    host, colon, end = text.rpartition(":")
     if not colon:
-        raise ValueError(f'"{text}" is not [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]')
-    endpoint = parse_endpoint(host if ":" in host else f"{_LOOPBACK}:{host}", protocol)
-    return Forward(endpoint=endpoint, guest_port=parse_port(guest), origin=Origin.USER)
+        raise ValueError(f'"{text}" is not HOST:GUEST')
+    port, _, kind = (end, "", "") if end.startswith("/") else end.partition("/")
+    protocol = parse_protocol(kind or Protocol.TCP)
+    guest = SocketPath(path=port) if port.startswith("/") else parse_port(port)
+    if not host.startswith("/"):
+        endpoint = parse_endpoint(host if ":" in host else f"{_LOOPBACK}:{host}", protocol)
+        return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
+    if ":" in host:
+        raise ValueError(f'"{host}" has a colon, which the path of a forwarded socket cannot have')
+    if protocol is not Protocol.TCP:
+        raise ValueError(f"a Unix socket cannot carry {protocol}")
+    return Forward(endpoint=SocketPath(path=host), guest=guest, origin=Origin.USER)
 
 
 def forward_text(forward: Forward) -> str:
     """What `parse_forward` reads."""
     endpoint = forward.endpoint
-    return f"{endpoint.host_port('0.0.0.0')}:{forward.guest_port}/{endpoint.protocol}"  # noqa: S104
+    if isinstance(endpoint, SocketPath):
+        return f"{endpoint}:{forward.guest}"
+    kind = "" if isinstance(forward.guest, SocketPath) else f"/{endpoint.protocol}"
+    return f"{endpoint.host_port('0.0.0.0')}:{forward.guest}{kind}"  # noqa: S104
 
 
 def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from machine import control
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
-from machine.model.ports import Forward, forward_text, load_forwards, parse_forward
+from machine.model.ports import Endpoint, Forward, SocketPath, forward_text, load_forwards, parse_forward
 from machine.ops.context import Context
 from machine.ports.holder import why_not_free
 from machine.store import lock, records
@@ -79,9 +79,9 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
     return [
         *(
             ListedPort(
-                host=forward.endpoint.host_port("*"),
-                guest=str(forward.guest_port),
-                protocol=forward.endpoint.protocol,
+                host=_host(forward.endpoint),
+                guest=str(forward.guest),
+                protocol="unix" if isinstance(forward.endpoint, SocketPath) else forward.endpoint.protocol,
                 origin=forward.origin,
             )
             for forward in forwards
@@ -92,6 +92,10 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
     ]
 
 
+def _host(endpoint: Endpoint | SocketPath) -> str:
+    return str(endpoint) if isinstance(endpoint, SocketPath) else endpoint.host_port("*")
+
+
 def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
     return records.load(context.roots, name), context.roots.machine(name)
 
@@ -100,7 +104,8 @@ def _parse(text: str) -> Forward:
     try:
         return parse_forward(text)
     except ValueError as error:
-        raise BadInputError(str(error), hint="write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]") from error
+        hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
+        raise BadInputError(str(error), hint=hint) from error
 
 
 def _change(

@@ -99,10 +99,10 @@ def parse_request(head: Head, body: bytes) -> Request:
         endpoint = parse_endpoint(_text(fields, "local"), protocol)
         if head.path.endswith("/unexpose"):
             return Unexpose(endpoint=endpoint)
-        guest_port = parse_endpoint(_text(fields, "remote"), protocol).port
+        guest = parse_endpoint(_text(fields, "remote"), protocol).port
     except ValueError as error:
         raise _bad(str(error)) from error
-    return Expose(forward=Forward(endpoint=endpoint, guest_port=guest_port, origin=Origin.PUBLISHED))
+    return Expose(forward=Forward(endpoint=endpoint, guest=guest, origin=Origin.PUBLISHED))
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -137,14 +137,15 @@ def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/pla
 
 
 def encode_forwards(forwards: Sequence[Forward]) -> str:
-    """The answer to `all`."""
+    """The answer to `all`, which knows ports alone."""
     return json.dumps(
         [
             {
                 "local": forward.endpoint.host_port(""),
-                "remote": f":{forward.guest_port}",
+                "remote": f":{forward.guest}",
                 "protocol": forward.endpoint.protocol,
             }
             for forward in forwards
+            if isinstance(forward.endpoint, Endpoint)
         ]
     )

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 
 from machine.errors import MachineError
+from machine.model.ports import Endpoint, SocketPath
 from machine.ports.table import Binding, Driver
 
 _SSH_TIMEOUT_S = 20.0
+
+End = str | PurePath
+"""Of a forward of ssh's: `ADDRESS:PORT`, or a socket's path, which wants quoting."""
 
 Monitor = Callable[[str], Awaitable[str]]
 """Runs one line of QEMU's human monitor and returns what it prints: nothing, where it has worked."""
 
 
-def hostfwd(binding: Binding) -> str:
+def hostfwd(endpoint: Endpoint) -> str:
     """The host's side of a rule of `-netdev user`, which names it for removal too."""
-    return f"{binding.endpoint.protocol}:{binding.endpoint.host_port('')}"
+    return f"{endpoint.protocol}:{endpoint.host_port('')}"
 
 
-def local_forward(binding: Binding) -> str:
-    """The argument of ssh's -L; podman's ports are open on every address of the guest."""
-    return f"{binding.endpoint.host_port('*')}:127.0.0.1:{binding.guest_port}"
+def ssh_ends(binding: Binding) -> tuple[End, End]:
+    """What ssh's -L has of the host and of the guest; podman's ports are open on every address of the guest."""
+    endpoint, guest = binding.endpoint, binding.guest
+    return (
+        Path(endpoint.path) if isinstance(endpoint, SocketPath) else endpoint.host_port("*"),
+        PurePosixPath(guest.path) if isinstance(guest, SocketPath) else f"127.0.0.1:{guest}",
+    )
 
 
 class Drivers:
-    """`monitor` speaks to QEMU about the network `netdev`; `ssh` gives `ssh -O VERB`, to which -L and a host belong."""
+    """`monitor` speaks to QEMU about the network `netdev`; `ssh` gives the command line that has the master do VERB."""
 
-    def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
         self._monitor = monitor
         self._netdev = netdev
         self._ssh = ssh
@@ -38,12 +48,12 @@ class Drivers:
         Raises:
             MachineError: it does not.
         """
-        match binding.driver:
-            case Driver.SLIRP:
-                said = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(binding)}-:{binding.guest_port}")
+        match binding:
+            case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
+                said = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
                 if said.strip():
-                    raise MachineError(f"cannot publish {binding.endpoint}: QEMU says: {said.strip()}")
-            case Driver.SSH:
+                    raise MachineError(f"cannot publish {endpoint}: QEMU says: {said.strip()}")
+            case _:
                 await self._tell_master("forward", binding)
 
     async def close(self, binding: Binding) -> None:
@@ -52,15 +62,18 @@ class Drivers:
         Raises:
             MachineError: QEMU or ssh does not answer.
         """
-        match binding.driver:
-            case Driver.SLIRP:
-                await self._monitor(f"hostfwd_remove {self._netdev} {hostfwd(binding)}")
-            case Driver.SSH:
-                await self._tell_master("cancel", binding)
+        match binding:
+            case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
+                await self._monitor(f"hostfwd_remove {self._netdev} {hostfwd(endpoint)}")
+            case _:
+                try:
+                    await self._tell_master("cancel", binding)
+                finally:
+                    remove_socket(binding)
 
     async def _tell_master(self, verb: str, binding: Binding) -> None:
         process = await asyncio.create_subprocess_exec(
-            *self._ssh(verb), "-L", local_forward(binding), "x",
+            *self._ssh(verb, *ssh_ends(binding)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -74,3 +87,12 @@ class Drivers:
         if process.returncode != 0:
             words = said.decode(errors="replace").strip().splitlines()
             raise MachineError(f"cannot publish {binding.endpoint}: {words[-1] if words else 'ssh failed'}")
+
+
+def remove_socket(binding: Binding) -> None:
+    """OpenSSH leaves the sockets that it listened on."""
+    if isinstance(binding.endpoint, SocketPath):
+        path = Path(binding.endpoint.path)
+        with contextlib.suppress(OSError):
+            if path.is_socket():
+                path.unlink()

@@ -1,4 +1,4 @@
-"""Whether a port of the host is free, and who holds it where it is not."""
+"""Whether a port or a socket's path of the host is free, and who holds it where it is not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import os
 import socket
 from pathlib import Path
 
-from machine.model.ports import Endpoint, Protocol
+from machine.model.ports import Endpoint, Protocol, SocketPath
 
 _LISTEN = "0A"  # of /proc/net/tcp, include/net/tcp_states.h
 
 
-def why_not_free(endpoint: Endpoint) -> str:
+def why_not_free(endpoint: Endpoint | SocketPath) -> str:
     """Why the host cannot listen there, as a sentence with the way out; empty where it can."""
+    if isinstance(endpoint, SocketPath):
+        return _why_no_socket(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:
@@ -29,6 +31,21 @@ def why_not_free(endpoint: Endpoint) -> str:
     except OSError as error:
         return f"cannot publish {endpoint}: {_reason(endpoint, error)}"
     return ""
+
+
+def _why_no_socket(path: Path) -> str:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(os.fspath(path))
+    except FileNotFoundError:
+        reason = "" if path.parent.is_dir() else f"there is no directory {path.parent}"
+    except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
+        reason = "" if path.is_socket() else "there is a file of that name; choose another path"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        reason = "a program listens there; choose another path"
+    return reason and f"cannot publish {path}: {reason}"
 
 
 def _reason(endpoint: Endpoint, error: OSError) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, dump_forwards, load_forwards
+from machine.model.ports import Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
 
 _ANY_IPV6 = "::"
 
@@ -19,7 +19,7 @@ class Driver(StrEnum):
     """QEMU's own network stack: TCP and UDP, on IPv4."""
 
     SSH = "ssh"
-    """The supervised SSH master: TCP."""
+    """The supervised SSH master: TCP, and Unix sockets on either side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Binding:
     """One listening socket; one that is `optional` may fail without the forward failing."""
 
     driver: Driver
-    endpoint: Endpoint
-    guest_port: int
+    endpoint: Endpoint | SocketPath
+    guest: int | SocketPath
     optional: bool = False
 
 
@@ -39,47 +39,52 @@ def bindings(forward: Forward, tcp_driver: Driver) -> tuple[Binding, ...]:
         ValueError: nothing can carry it.
     """
     endpoint = forward.endpoint
+    if isinstance(endpoint, SocketPath):
+        return (Binding(driver=Driver.SSH, endpoint=endpoint, guest=forward.guest),)
     every = endpoint.address in ("", _ANY_IPV6)
     if endpoint.protocol is Protocol.UDP:
         if endpoint.is_ipv6 and not every:
             raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 alone; give an IPv4 address")
         on_ipv4 = replace(endpoint, address="" if every else endpoint.address)
-        return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest_port=forward.guest_port),)
+        return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest=forward.guest),)
     if forward.origin is Origin.USER:
         # By ssh, which reaches what listens on the guest's loopback alone; its `*` is every address of both kinds.
         own = replace(endpoint, address="" if every else endpoint.address)
-        return (Binding(driver=Driver.SSH, endpoint=own, guest_port=forward.guest_port),)
+        return (Binding(driver=Driver.SSH, endpoint=own, guest=forward.guest),)
     if every:
         return (
-            Binding(driver=tcp_driver, endpoint=replace(endpoint, address=""), guest_port=forward.guest_port),
+            Binding(driver=tcp_driver, endpoint=replace(endpoint, address=""), guest=forward.guest),
             # A host without IPv6 has every address without it.
             Binding(
                 driver=Driver.SSH,
                 endpoint=replace(endpoint, address=_ANY_IPV6),
-                guest_port=forward.guest_port,
+                guest=forward.guest,
                 optional=True,
             ),
         )
     driver = Driver.SSH if endpoint.is_ipv6 else tcp_driver
-    return (Binding(driver=driver, endpoint=endpoint, guest_port=forward.guest_port),)
+    return (Binding(driver=driver, endpoint=endpoint, guest=forward.guest),)
 
 
 class Table:
     """The forwards of one machine by their endpoints."""
 
     def __init__(self) -> None:
-        self._forwards: dict[Endpoint, Forward] = {}
+        self._forwards: dict[Endpoint | SocketPath, Forward] = {}
 
     def __iter__(self) -> Iterator[Forward]:
-        return iter(sorted(self._forwards.values(), key=lambda forward: forward.endpoint))
+        """Ports first, then sockets."""
+        return iter(
+            sorted(self._forwards.values(), key=lambda one: (isinstance(one.endpoint, SocketPath), one.endpoint))
+        )
 
-    def get(self, endpoint: Endpoint) -> Forward | None:
+    def get(self, endpoint: Endpoint | SocketPath) -> Forward | None:
         return self._forwards.get(endpoint)
 
     def add(self, forward: Forward) -> None:
         self._forwards[forward.endpoint] = forward
 
-    def remove(self, endpoint: Endpoint) -> Forward | None:
+    def remove(self, endpoint: Endpoint | SocketPath) -> Forward | None:
         return self._forwards.pop(endpoint, None)
 
     def of(self, origin: Origin) -> list[Forward]:

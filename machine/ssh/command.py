@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ROOT = "root"
 
@@ -21,12 +21,8 @@ class SshTarget:
     known_hosts: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class SocketForward:
-    """A Unix socket of the guest that appears as one of the host."""
-
-    host: Path
-    guest: str
+End = str | PurePath
+"""Of a forward: `ADDRESS:PORT`, or the path of a Unix socket."""
 
 
 def host_key_alias(name: str) -> str:
@@ -86,8 +82,13 @@ def quoted(path: Path) -> str:
     return '"' + os.fspath(path).replace("%", "%%").replace('"', '\\"') + '"'
 
 
-def forwarded(path: str | Path) -> str:
-    """A path as one end of `-L`: a colon parts the ends, `%` starts a token."""
+def local_forward(host: End, guest: End) -> str:
+    """The argument of -L; in a path, a colon would part the ends, and `%` start a token."""
+    ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
+    return ":".join(ends)
+
+
+def _escaped(path: PurePath) -> str:
     return os.fspath(path).replace("\\", "\\\\").replace(":", "\\:").replace("%", "%%")
 
 
@@ -98,9 +99,10 @@ def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
     return ["ssh", *base_options(target), *terminal, destination, *(["--", *command] if command else [])]
 
 
-def control_argv(target: SshTarget, control: Path, verb: str) -> list[str]:
-    """The beginning of `ssh -O VERB` to the master at `control`."""
-    return ["ssh", *base_options(target), "-o", f"ControlPath={quoted(control)}", "-O", verb]
+def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: End) -> list[str]:
+    """`ssh -O VERB` to the master at `control` about one forward."""
+    master = ["-o", f"ControlPath={quoted(control)}", "-O", verb]
+    return ["ssh", *base_options(target), *master, "-L", local_forward(host, guest), target.alias]
 
 
 def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
@@ -113,10 +115,11 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
     ]  # fmt: skip
 
 
-def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForward]) -> list[str]:
+def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> list[str]:
     """The master that carries every forward; it ends when the guest no longer answers.
 
-    It logs in as root, who reaches the rootless and the rootful socket alike.
+    `forwards` are the guest's sockets by the host's. It logs in as root, who reaches the rootless and the rootful
+    one alike.
     """
     return [
         "ssh",
@@ -129,6 +132,6 @@ def master_argv(target: SshTarget, control: Path, forwards: Sequence[SocketForwa
         "-o", "ServerAliveCountMax=4",
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
-        *(word for forward in forwards for word in ("-L", f"{forwarded(forward.host)}:{forwarded(forward.guest)}")),
+        *(word for host, guest in forwards.items() for word in ("-L", local_forward(host, PurePath(guest)))),
         f"{target.username}@127.0.0.1",
     ]  # fmt: skip

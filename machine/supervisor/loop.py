@@ -31,7 +31,6 @@ from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import (
     ROOT,
-    SocketForward,
     SshTarget,
     command_argv,
     control_argv,
@@ -100,7 +99,7 @@ class Supervisor:
         drivers = Drivers(
             monitor=lambda line: monitor.human(self._client, line),
             netdev=network.NETDEV,
-            ssh=lambda verb: control_argv(self._target, self._paths.ssh_control, verb),
+            ssh=lambda verb, *ends: control_argv(self._target, self._paths.ssh_control, verb, *ends),
         )
         self._ports = PortServer(drivers, self._paths.ports_table)
 
@@ -133,6 +132,7 @@ class Supervisor:
         finally:
             server.close()
             ports.close()
+        self._ports.remove_sockets()
         self._tell_the_end()
         await control.flush()
         self._remove_sockets()
@@ -385,10 +385,10 @@ class Supervisor:
         sockets.kill_listener(self._paths.ssh_control)
         for path in (self._paths.ssh_control, self._paths.podman_socket, self._paths.podman_root_socket):
             path.unlink(missing_ok=True)
-        forwards = (
-            SocketForward(host=self._paths.podman_socket, guest=self._config.user_socket),
-            SocketForward(host=self._paths.podman_root_socket, guest=self._config.root_socket),
-        )
+        forwards = {
+            self._paths.podman_socket: self._config.user_socket,
+            self._paths.podman_root_socket: self._config.root_socket,
+        }
         argv = master_argv(self._target, self._paths.ssh_control, forwards)
         log.debug("run: %s", shlex.join(argv))
         try:

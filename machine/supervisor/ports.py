@@ -11,11 +11,11 @@ from pathlib import Path
 
 from machine.errors import MachineError
 from machine.files import write_atomic
-from machine.model.ports import Endpoint, Forward, Origin
+from machine.model.ports import Endpoint, Forward, Origin, SocketPath
 from machine.ports import api
-from machine.ports.drivers import Drivers
+from machine.ports.drivers import Drivers, remove_socket
 from machine.ports.holder import why_not_free
-from machine.ports.table import Driver, Table, bindings
+from machine.ports.table import Binding, Driver, Table, bindings
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,20 @@ class PortServer:
                 for binding in bindings(forward, self._tcp_driver):
                     if binding.driver is driver:
                         try:
-                            await self._drivers.open(binding)
+                            await self._open(binding)
                         except MachineError as error:
                             log.log(logging.INFO if binding.optional else logging.ERROR, "%s", error)
+
+    async def _open(self, binding: Binding) -> None:
+        if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
+            raise MachineError(reason)
+        await self._drivers.open(binding)
+
+    def remove_sockets(self) -> None:
+        """After the machine's end, of the user's forwards."""
+        for forward in self._table:
+            for binding in bindings(forward, self._tcp_driver):
+                remove_socket(binding)
 
     async def guest_has_reset(self) -> None:
         """Its containers are gone, and publish their ports again when they start."""
@@ -130,7 +141,7 @@ class PortServer:
         """
         async with self._changing:
             known = self._table.get(forward.endpoint)
-            if known and known.guest_port == forward.guest_port:
+            if known and known.guest == forward.guest:
                 return  # its container has died without saying so, and starts again
             if known:
                 raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards it already")
@@ -142,9 +153,7 @@ class PortServer:
             try:
                 for binding in wanted:
                     try:
-                        if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
-                            raise MachineError(reason)
-                        await self._drivers.open(binding)
+                        await self._open(binding)
                         opened.append(binding)
                     except MachineError as error:
                         if not binding.optional:
@@ -158,7 +167,7 @@ class PortServer:
             self._table.add(forward)
             self._save()
 
-    async def remove(self, endpoint: Endpoint) -> None:
+    async def remove(self, endpoint: Endpoint | SocketPath) -> None:
         """Take a forward back; one that is not there is gone already."""
         async with self._changing:
             forward = self._table.get(endpoint)

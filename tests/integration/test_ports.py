@@ -169,7 +169,9 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("8080", '"8080" is not [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]'),
+        ("8080", '"8080" is not HOST:GUEST'),
+        ("/a.sock:80/udp", "a Unix socket cannot carry udp"),
+        ("/a:b.sock:80", '"/a:b.sock" has a colon, which the path of a forwarded socket cannot have'),
         ("0:80", '"0" is no port from 1 to 65535'),
         ("80:70000", '"70000" is no port from 1 to 65535'),
         ("host:80:80", "'host' does not appear to be an IPv4 or IPv6 address"),
@@ -179,4 +181,5 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
 def test_forward_that_cannot_be_meant(text: str, line: str, world: World, images: Images) -> None:
     world.init("box", images.qcow2)
     refused = world.machine("port", "add", "box", text)
-    assert (refused.status, refused.stderr) == (125, f"Error: {line}; write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]\n")
+    hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
+    assert (refused.status, refused.stderr) == (125, f"Error: {line}; {hint}\n")

@@ -13,15 +13,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from machine.errors import MachineError
 from machine.ssh import keys
 from machine.ssh.command import (
-    SocketForward,
     SshTarget,
+    command_argv,
+    control_argv,
     host_key_alias,
     known_hosts_line,
     master_argv,
@@ -208,8 +209,9 @@ def test_master_forwards_both_sockets_once_its_control_socket_is_there(
     guest.mkdir()
     host.mkdir()
     names = ("podman.sock", "podman-root.sock")
-    forwards = [SocketForward(host=host / name, guest=os.fspath(guest / name)) for name in names]
+    forwards = {host / name: os.fspath(guest / name) for name in names}
     (host / "podman.sock").touch()  # what a master that was killed has left
+    late = host / "late.sock"
     with echo_server(guest / names[0]), echo_server(guest / names[1]):
         control = host / "ssh.ctl"
         argv = master_argv(sshd.target, control, forwards)
@@ -220,16 +222,26 @@ def test_master_forwards_both_sockets_once_its_control_socket_is_there(
                 wait_until(lambda: control.exists() or master.poll() is not None, "control socket")
                 assert master.poll() is None, master.stdout and master.stdout.read()
                 assert [ask(host / name) for name in names] == [b"hello", b"hello"]
+                ends = (late, PurePosixPath(guest / names[0]))
+                assert run(control_argv(sshd.target, control, "forward", *ends)).returncode == 0
+                assert ask(late) == b"hello"
+                assert run(control_argv(sshd.target, control, "cancel", *ends)).returncode == 0
+                with pytest.raises(ConnectionRefusedError):
+                    ask(late)
+                there = run(command_argv(sshd.target, control, "echo here"))
+                assert (there.returncode, there.stdout) == (0, "here\n")
                 assert stat.S_IMODE((host / "podman.sock").stat().st_mode) & 0o077 == 0
             finally:
                 master.terminate()
             master.wait(WAIT_S)
         assert not control.exists()
+        alone = run(command_argv(sshd.target, control, "echo here"))
+        assert (alone.returncode, alone.stdout) == (255, "")
 
 
 def test_master_ends_where_a_socket_cannot_be_made(sshd: Sshd, short_path: Path) -> None:
-    forward = SocketForward(host=short_path / "no" / "such" / "x.sock", guest="/x")
-    done = run(master_argv(sshd.target, short_path / "ssh.ctl", [forward]))
+    forwards = {short_path / "no" / "such" / "x.sock": "/x"}
+    done = run(master_argv(sshd.target, short_path / "ssh.ctl", forwards))
     assert done.returncode == 255
     assert "x.sock" in done.stderr
 

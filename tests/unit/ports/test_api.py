@@ -25,7 +25,7 @@ def body(local: object = "127.0.0.1:8080", remote: object = ":80", protocol: obj
 
 def exposed(protocol: Protocol, address: str, port: int, guest_port: int) -> Expose:
     endpoint = Endpoint(protocol=protocol, address=address, port=port)
-    return Expose(forward=Forward(endpoint=endpoint, guest_port=guest_port, origin=Origin.PUBLISHED))
+    return Expose(forward=Forward(endpoint=endpoint, guest=guest_port, origin=Origin.PUBLISHED))
 
 
 @pytest.mark.parametrize(

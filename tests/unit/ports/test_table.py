@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, forward_text, parse_address, parse_forward
-from machine.ports.drivers import hostfwd, local_forward
+from machine.model.ports import (
+    Endpoint,
+    Forward,
+    Origin,
+    Protocol,
+    SocketPath,
+    forward_text,
+    parse_address,
+    parse_forward,
+)
+from machine.ports.drivers import hostfwd, ssh_ends
 from machine.ports.holder import find_holder, why_not_free
 from machine.ports.table import Binding, Driver, Table, bindings
 
@@ -17,7 +27,7 @@ SLIRP, SSH = Driver.SLIRP, Driver.SSH
 
 def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -> Forward:
     endpoint = Endpoint(protocol=protocol, address=address, port=port)
-    return Forward(endpoint=endpoint, guest_port=80, origin=Origin.PUBLISHED)
+    return Forward(endpoint=endpoint, guest=80, origin=Origin.PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +43,9 @@ def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -
 )
 def test_what_carries_a_forward(address: str, protocol: Protocol, carried: list[tuple[Driver, str, bool]]) -> None:
     found = bindings(forward(address, protocol=protocol), SLIRP)
-    assert [(binding.driver, binding.endpoint.address, binding.optional) for binding in found] == carried
+    addresses = [binding.endpoint.address for binding in found if isinstance(binding.endpoint, Endpoint)]
+    drivers, optional = [binding.driver for binding in found], [binding.optional for binding in found]
+    assert list(zip(drivers, addresses, optional, strict=True)) == carried
 
 
 def test_tcp_goes_by_ssh_where_that_is_wanted() -> None:
@@ -48,21 +60,22 @@ def test_udp_on_an_ipv6_address_cannot_be_carried() -> None:
 @pytest.mark.parametrize(
     ("address", "monitor", "ssh"),
     [
-        ("127.0.0.1", "tcp:127.0.0.1:8080", "127.0.0.1:8080:127.0.0.1:80"),
-        ("", "tcp::8080", "*:8080:127.0.0.1:80"),
-        ("::1", "", "[::1]:8080:127.0.0.1:80"),
+        ("127.0.0.1", "tcp:127.0.0.1:8080", "127.0.0.1:8080"),
+        ("", "tcp::8080", "*:8080"),
+        ("::1", "", "[::1]:8080"),
     ],
 )
 def test_lines_of_the_drivers(address: str, monitor: str, ssh: str) -> None:
-    binding = Binding(driver=SLIRP, endpoint=forward(address).endpoint, guest_port=80)
-    assert local_forward(binding) == ssh
+    endpoint = Endpoint(protocol=Protocol.TCP, address=address, port=8080)
+    assert ssh_ends(Binding(driver=SSH, endpoint=endpoint, guest=80)) == (ssh, "127.0.0.1:80")
     if monitor:
-        assert hostfwd(binding) == monitor
+        assert hostfwd(endpoint) == monitor
 
 
 def test_table_outlives_its_supervisor() -> None:
     table = Table()
-    for entry in (forward("127.0.0.1"), forward("::1"), forward("", 53, Protocol.UDP)):
+    users = ("/run/a.sock:/run/b.sock", "/run/c.sock:80", "8081:/run/b.sock")
+    for entry in (forward("127.0.0.1"), forward("::1"), forward("", 53, Protocol.UDP), *map(parse_forward, users)):
         table.add(entry)
     assert list(Table.load(table.dump())) == list(table)
     assert table.remove(forward("::1").endpoint) == forward("::1")
@@ -117,14 +130,48 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:8080:80/tcp", "0.0.0.0:53:53/udp", "[::1]:1:2/tcp", "[::]:1:2/tcp"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:8080:80/tcp",
+        "0.0.0.0:53:53/udp",
+        "[::1]:1:2/tcp",
+        "[::]:1:2/tcp",
+        "/run/a b/x.sock:80",
+        "/run/x.sock:/run/y.sock",
+        "127.0.0.1:80:/run/y.sock",
+    ],
+)
 def test_users_forward_is_read_as_it_is_written(text: str) -> None:
     assert forward_text(parse_forward(text)) == text
 
 
 def test_users_forward_is_this_hosts_alone_and_goes_by_ssh() -> None:
     own = parse_forward("8080:80")
-    assert (own.endpoint.address, own.origin) == ("127.0.0.1", Origin.USER)
+    assert (str(own.endpoint), own.origin) == ("127.0.0.1:8080/tcp", Origin.USER)
     assert [binding.driver for binding in bindings(own, SLIRP)] == [SSH]
     (every,) = bindings(parse_forward("0.0.0.0:8080:80"), SLIRP)
-    assert local_forward(every) == "*:8080:127.0.0.1:80"
+    assert ssh_ends(every) == ("*:8080", "127.0.0.1:80")
+
+
+def test_sockets_go_by_ssh() -> None:
+    (binding,) = bindings(parse_forward("/run/x.sock:/run/y.sock"), SLIRP)
+    assert (binding.driver, ssh_ends(binding)) == (SSH, (Path("/run/x.sock"), PurePosixPath("/run/y.sock")))
+
+
+def test_path_of_a_socket_must_be_free(short_path: Path) -> None:
+    path = short_path / "x.sock"
+    endpoint = SocketPath(path=str(path))
+    assert why_not_free(endpoint) == ""
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(path))
+        taken.listen()
+        assert why_not_free(endpoint) == f"cannot publish {path}: a program listens there; choose another path"
+    assert why_not_free(endpoint) == ""  # whoever listened there has ended
+    path.unlink()
+    path.touch()
+    assert why_not_free(endpoint) == f"cannot publish {path}: there is a file of that name; choose another path"
+    nowhere = path.with_name("no") / "x.sock"
+    assert why_not_free(SocketPath(path=str(nowhere))) == (
+        f"cannot publish {nowhere}: there is no directory {nowhere.parent}"
+    )

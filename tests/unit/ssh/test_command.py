@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from machine.ssh.command import (
-    SocketForward,
     SshTarget,
-    forwarded,
     host_key_alias,
     known_hosts_line,
+    local_forward,
     master_argv,
     quoted,
     session_argv,
@@ -54,10 +53,10 @@ def test_command_goes_along_word_by_word_after_two_dashes() -> None:
 
 
 def test_master_forwards_each_socket_and_ends_when_one_cannot_be() -> None:
-    forwards = [
-        SocketForward(host=Path("/run/me/box/podman.sock"), guest="/run/user/1000/podman/podman.sock"),
-        SocketForward(host=Path("/run/me/box/podman-root.sock"), guest="/run/podman/podman.sock"),
-    ]
+    forwards = {
+        Path("/run/me/box/podman.sock"): "/run/user/1000/podman/podman.sock",
+        Path("/run/me/box/podman-root.sock"): "/run/podman/podman.sock",
+    }
     assert master_argv(TARGET, Path("/run/me 5%/ssh.ctl"), forwards) == [
         "ssh", *BASE,
         "-M", "-N", "-T", "-n",
@@ -91,7 +90,7 @@ def test_path_as_a_value_of_an_option(path: str, value: str) -> None:
     ("path", "value"), [("/a b", "/a b"), ("/a:b", "/a\\:b"), ("/a%d", "/a%%d"), ("/a\\", "/a\\\\")]
 )
 def test_path_as_an_end_of_a_forward(path: str, value: str) -> None:
-    assert forwarded(path) == value
+    assert local_forward("127.0.0.1:80", PurePosixPath(path)) == f"127.0.0.1:80:{value}"
 
 
 def test_known_hosts_line_has_the_alias_and_no_comment() -> None:
