@@ -126,7 +126,7 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) 
         *base_options(target),
         "-M", "-N", "-T", "-n",
         "-o", f"ControlPath={quoted(control)}",
-        "-o", "ConnectTimeout=8",
+        "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveCountMax=4",

@@ -180,7 +180,9 @@ class ProbeApi:
 
 @dataclass(frozen=True, kw_only=True)
 class SetGuestClock:
-    """Over the SSH master, which is lost if that fails."""
+    """Over the SSH master; one that is in `doubt` is lost if that fails."""
+
+    doubt: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,13 +301,17 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
                 return replace(life, awaited=False), (Refuse(cause=cause),)
             return _fail(life, cause)
         case MasterUp():
-            return replace(life, phase=Phase.API), (ProbeApi(after_s=0), *([SetGuestClock()] if life.clock_due else []))
+            return replace(life, phase=Phase.API), (
+                ProbeApi(after_s=0),
+                *([SetGuestClock(doubt=False)] if life.clock_due else []),
+            )
         case MasterLost(reason=reason):
             if life.phase is Phase.BOOT:
                 return life, ()
             retry = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
             lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
-            return lost, (Connect(after_s=retry),)
+            # A guest that stands still answers nobody, and every attempt would be waiting for it when it goes on.
+            return lost, () if life.silent or life.paused is not None else (Connect(after_s=retry),)
         case ApiAnswered():
             if life.phase is not Phase.API:
                 return life, ()
@@ -326,7 +332,7 @@ def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
     life = replace(life, clock_due=True)
     match life.phase:
         case Phase.API | Phase.UP:
-            return life, (SetGuestClock(),)
+            return life, (SetGuestClock(doubt=True),)
         case Phase.SSH:
             return life, (Connect(after_s=0),)
         case _:

@@ -57,7 +57,13 @@ _MASTER_POLL_S = 0.05
 _LOCK_POLL_S = 1.0
 _PING_S = 60.0
 _HEARTBEAT_S = 5.0
-_CLOCK_S = 8.0
+_SSH_FAILED = 255
+_BANNER_S = 3.0
+_BANNER_MAX_S = 30.0
+_BANNER_PAUSE_S = 0.5
+# A guest that greets new connections has an old one answer within this time.
+_DOUBT_S = 4.0
+_CLOCK_S = 60.0
 # With less than this a guest that a full disk has stopped would stop again at once.
 _FREE_BYTES = 64 * 1024**2
 
@@ -345,8 +351,8 @@ class Supervisor:
                 self._replace_master(None)
             case lifecycle.ProbeApi(after_s=seconds):
                 self._tasks.create_task(self._probe_api(seconds))
-            case lifecycle.SetGuestClock():
-                self._tasks.create_task(self._set_guest_clock())
+            case lifecycle.SetGuestClock(doubt=doubt):
+                self._tasks.create_task(self._set_guest_clock(doubt=doubt))
             case lifecycle.Announce():
                 self._remember_provisioned()
                 self._starting.ok()
@@ -381,6 +387,8 @@ class Supervisor:
     async def _run_master(self, after_s: float) -> None:
         """One SSH master from its start to its end."""
         await asyncio.sleep(after_s)
+        if self._life.failures:
+            await self._greeted()
         # One that has outlived its supervisor holds the same names.
         sockets.kill_listener(self._paths.ssh_control)
         for path in (self._paths.ssh_control, self._paths.podman_socket, self._paths.podman_root_socket):
@@ -420,7 +428,27 @@ class Supervisor:
             await self._ports.master_is_up()
         said = (await words).decode(errors="replace").strip().splitlines()
         status = await process.wait()
-        return said[-1] if said else f"ssh ended with status {status}"
+        if said:
+            return said[-1]
+        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh ended with status {status}"
+
+    async def _greeted(self) -> None:
+        """Return when the guest's SSH server greets.
+
+        An attempt of ssh's own that begins before the guest's network is up waits for long after it.
+        """
+        patience = _BANNER_S
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(patience):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._config.ssh_port)
+                    try:
+                        if await reader.read(1):
+                            return
+                    finally:
+                        writer.close()
+            await asyncio.sleep(_BANNER_PAUSE_S)
+            patience = min(2 * patience, _BANNER_MAX_S)  # a guest may be as slow as that
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -434,25 +462,28 @@ class Supervisor:
         else:
             self._post(lifecycle.ApiAnswered())
 
-    async def _set_guest_clock(self) -> None:
+    async def _set_guest_clock(self, *, doubt: bool) -> None:
         master = self._master
-        # GNU's and busybox's date know this form.
-        argv = command_argv(self._target, self._paths.ssh_control, f"date -u -s @{time.time():.0f}")
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+            *command_argv(self._target, self._paths.ssh_control, "echo; read now && date -u -s @$now"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            async with asyncio.timeout(_CLOCK_S):
-                status = await process.wait()
-        except TimeoutError:
+            async with asyncio.timeout(_CLOCK_S) as patience:
+                asking = asyncio.ensure_future(_tell_the_time(process))
+                if doubt:
+                    greeting = asyncio.ensure_future(self._greeted())
+                    await asyncio.wait([asking, greeting], return_when=asyncio.FIRST_COMPLETED)
+                    greeting.cancel()
+                    patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
+                await asking
+        except (OSError, TimeoutError):
             process.kill()
-            status = None
-        if status == 0:
+        if await process.wait() == 0:
             self._post(lifecycle.GuestClockSet())
-        elif self._master is master and self._life.paused is None:
+        elif doubt and self._master is master and self._life.paused is None:
             self._post(lifecycle.MasterLost(reason="it has not outlived a pause"))
 
     # The end
@@ -520,6 +551,17 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
+
+
+async def _tell_the_time(process: asyncio.subprocess.Process) -> None:
+    """Tell it to a shell that asks for it: a session of its own takes a second where the guest is emulated."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.stdin.write(f"{time.time():.3f}\n".encode())
+    await process.stdin.drain()
+    process.stdin.close()
+    await process.wait()
 
 
 def _last_words(qemu_log: Path, status: int) -> str:

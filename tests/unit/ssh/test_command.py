@@ -61,7 +61,7 @@ def test_master_forwards_each_socket_and_ends_when_one_cannot_be() -> None:
         "ssh", *BASE,
         "-M", "-N", "-T", "-n",
         "-o", 'ControlPath="/run/me 5%%/ssh.ctl"',
-        "-o", "ConnectTimeout=8",
+        "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
         "-o", "ServerAliveCountMax=4",

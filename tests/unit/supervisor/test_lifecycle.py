@@ -148,14 +148,14 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "greeting of an adopted guest's qemu changes nothing": (ADOPTED, QemuUp(), ADOPTED, NOTHING),
     # Pause
     "paused": (UP, Paused(), replace(UP, paused=""), NOTHING),
-    "resumed": (replace(UP, paused=""), Resumed(), GAP, (SetGuestClock(),)),
+    "resumed": (replace(UP, paused=""), Resumed(), GAP, (SetGuestClock(doubt=True),)),
     "resumed in a start": (replace(BOOT, paused=""), Resumed(), BOOT, NOTHING),
     "stopped by a full disk": (replace(UP, paused=""), Paused(reason="full"), replace(UP, paused="full"), NOTHING),
     # Gaps in the guest's time
     "qemu falls silent": (UP, QemuSilent(), replace(UP, silent=True), NOTHING),
     "qemu answers, as ever": (UP, QemuAnswered(), UP, NOTHING),
-    "qemu answers again": (replace(UP, silent=True), QemuAnswered(), GAP, (SetGuestClock(),)),
-    "host has slept": (UP, HostClockJumped(), GAP, (SetGuestClock(),)),
+    "qemu answers again": (replace(UP, silent=True), QemuAnswered(), GAP, (SetGuestClock(doubt=True),)),
+    "host has slept": (UP, HostClockJumped(), GAP, (SetGuestClock(doubt=True),)),
     "host has slept, and the master has not outlived it": (
         LOST,
         HostClockJumped(),
@@ -167,9 +167,22 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(LOST, clock_due=True),
         MasterUp(),
         replace(LOST, clock_due=True, phase=Phase.API),
-        (ProbeApi(after_s=0), SetGuestClock()),
+        (ProbeApi(after_s=0), SetGuestClock(doubt=False)),
     ),
     "clock is set": (GAP, GuestClockSet(), UP, NOTHING),
+    "no master is tried while the guest stands": (
+        replace(UP, silent=True),
+        EOF_,
+        replace(LOST, silent=True),
+        NOTHING,
+    ),
+    "no master is tried while the guest is paused": (replace(UP, paused=""), EOF_, replace(LOST, paused=""), NOTHING),
+    "a master is tried when qemu answers again": (
+        replace(LOST, silent=True),
+        QemuAnswered(),
+        replace(LOST, clock_due=True),
+        (Connect(after_s=0),),
+    ),
     # Stop
     "stop": (UP, StopRequested(), STOPPING, (PowerDown(at_once=False),)),
     "stop during start": (BOOT, StopRequested(), replace(BOOT, stopping=True), (PowerDown(at_once=False),)),
