@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from machine.errors import MachineError
-from machine.ports.table import Binding, Driver
+from machine.model.ports import Driver
+from machine.ports.table import Binding
 
 _SSH_TIMEOUT_S = 20.0
 

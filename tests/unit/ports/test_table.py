@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, forward_text, parse_address, parse_forward
+from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, forward_text, parse_address, parse_forward
 from machine.ports.drivers import hostfwd, local_forward
 from machine.ports.holder import find_holder, why_not_free
-from machine.ports.table import Binding, Driver, Table, bindings
+from machine.ports.table import Binding, Table, bindings
 
 SLIRP, SSH = Driver.SLIRP, Driver.SSH
 
