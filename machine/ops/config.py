@@ -32,8 +32,10 @@ _EDITOR = "vi"
 
 
 def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dict[str, EffectiveSetting]:
-    """What holds for each setting, and where it comes from: built-in < containers.conf < config.toml < environment
-    < `flags`, which are those that were given, by the keys of Settings.
+    """What holds for each setting, by its key, and where it comes from.
+
+    The weakest first: what is built in, containers.conf, config.toml, the environment, and `flags`: those that were
+    given, by the keys of Settings.
 
     Raises:
         BadInputError: a file or a variable says something that means nothing.
@@ -119,11 +121,11 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
             except MachineError as error:
                 if settings.read(draft) in (None, start):
                     raise
-                if not again(error.line):
-                    raise MachineError(
-                        error.line, hint=f"nothing was changed, and what you typed is kept in {draft}"
-                    ) from error
-                before = settings.read(path)  # another command's change is told by now
+                kept = MachineError(error.line, hint=f"nothing was changed, and what you typed is kept in {draft}")
+                if not again(kept.line):
+                    raise kept from error
+                if isinstance(error, settings.ChangedError):
+                    before = settings.read(path)  # told by now, and to be overruled
             else:
                 draft.unlink()
                 return True

@@ -25,6 +25,10 @@ Edit = Callable[[str], str]
 """From the file's old text to its new one."""
 
 
+class ChangedError(BadInputError):
+    """Another command has changed the file meanwhile."""
+
+
 def load_settings(roots: Roots, host: Host) -> Settings:
     """What the file says, and the built-in defaults for the rest.
 
@@ -41,8 +45,9 @@ def load_layer(roots: Roots) -> Layer:
         BadInputError: it cannot be read, or says something that means nothing.
     """
     path = roots.settings
+    content = read(path) or b""
     try:
-        values = parse(read(path) or b"", path)
+        values = parse(content, path)
     except BadInputError as error:
         raise BadInputError(error.message, hint=error.hint or _MEND) from error
     return Layer(origin=f"config.toml: {path}", values=values)
@@ -56,7 +61,7 @@ def read(path: Path) -> bytes | None:
     """
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
@@ -150,12 +155,12 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
     """Replace the whole file, which must still be what it was.
 
     Raises:
-        BadInputError: another command has changed it since.
+        ChangedError: another command has changed it since.
         DiskError: it cannot be written.
     """
     with _editing(roots):
         if read(roots.settings) != before:
-            raise BadInputError(f"{roots.settings} was changed by another command meanwhile")
+            raise ChangedError(f"{roots.settings} was changed by another command meanwhile")
         _write(roots.settings, content)
 
 
