@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,26 @@ def run(
     if check and completed.returncode != 0:
         raise program_error(words, completed)
     return completed
+
+
+def interact(argv: Sequence[Argument]) -> int:
+    """Give a program the terminal until it ends, and return its exit status; ^C is that program's matter.
+
+    Raises:
+        MachineError: it is not installed or cannot be run.
+    """
+    words = [os.fspath(word) for word in argv]
+    log.debug("run: %s", shlex.join(words))
+    # A handler, as the program would inherit that the signal is ignored.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(words, check=False).returncode
+    except FileNotFoundError as error:
+        raise MachineError(f"{words[0]} is not installed on this host") from error
+    except PermissionError as error:
+        raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:

@@ -32,7 +32,10 @@ def matches_golden(request: pytest.FixtureRequest) -> Callable[[str, Path], None
 @pytest.fixture(autouse=True)
 def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HOME, our directories, Podman's and Docker's files all lie below the test's temporary directory."""
-    for name in ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "DOCKER_HOST", "MACHINE_ACCEL", "TZ"):
+    for name in (
+        "CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "CONTAINERS_CONF_OVERRIDE", "DOCKER_HOST",
+        "MACHINE_ACCEL", "TZ",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     world = tmp_path / "world"
     world.mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from machine.cli.common import context, image_options
-from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
+from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
 
@@ -17,23 +17,23 @@ from machine.model.names import DEFAULT_MACHINE
 @click.option(
     "--image",
     help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
-    "docker://REGISTRY/NAME:TAG. [default: fcos:stable]",
+    f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
 )
 @image_options
 @click.option("--cpus", type=int, help="Number of CPUs. [default: half of the host's]")
 @click.option("-m", "--memory", type=int, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]")
 @click.option("--disk-size", type=int, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
 @click.option("--username", help=f"Name of the guest's user. [default: {DEFAULT_USERNAME}]")
-@click.option("--timezone", default="local", show_default=True, help="Time zone of the guest.")
-@click.option("--rootful", is_flag=True, help="Prefer root's containers to the user's.")
+@click.option("--timezone", help="Time zone of the guest. [default: local]")
+@click.option(
+    "--rootful/--rootless", default=None, help="Prefer root's containers to the user's, or not. [default: rootless]"
+)
 @click.option("--now", is_flag=True, help="Start the machine when it is made.")
 @click.option("-v", "--volume", "volumes", multiple=True, metavar="SRC[:DST]", help="Not supported yet.")
 @click.option(
     "--accel",
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
-    default=AcceleratorChoice.AUTO.value,
-    show_default=True,
-    help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it.",
+    help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
@@ -43,15 +43,17 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     memory: int | None,
     disk_size: int | None,
     username: str | None,
-    timezone: str,
-    rootful: bool,
+    timezone: str | None,
+    rootful: bool | None,
     now: bool,
     volumes: tuple[str, ...],
-    accel: str,
+    accel: str | None,
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
     """Initialize a virtual machine.
+
+    What is left out is what `machine config get` shows; the defaults below hold where no file says otherwise.
 
     \b
     Examples:
@@ -73,8 +75,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         username=username,
         timezone=timezone,
         rootful=rootful,
-        volumes=volumes,
-        accelerator=AcceleratorChoice(accel),
+        volumes=volumes or None,
+        accelerator=AcceleratorChoice(accel) if accel else None,
     )
     here = context()
     with reporter(quiet=quiet) as report:

@@ -11,7 +11,6 @@ from machine.errors import BadInputError
 
 LOCAL_STREAM = "boot2podman"
 FCOS_STREAMS = ("stable", "testing", "next")
-DEFAULT_REFERENCE = "fcos:stable"
 
 _CHOICES = (
     "fcos:stable, fcos:testing, fcos:next, fcos:STREAM@RELEASE, boot2podman, a path, an http(s) URL or "

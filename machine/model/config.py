@@ -9,6 +9,7 @@ from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
 from machine.model.ports import Forward
 
+DEFAULT_IMAGE = "fcos:stable"
 DEFAULT_USERNAME = "core"
 DEFAULT_MEMORY_MIB = 2048
 DEFAULT_DISK_GIB = 100

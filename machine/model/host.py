@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from machine.errors import BadInputError
+
+ACCEL_VARIABLE = "MACHINE_ACCEL"
 
 
 class HostOS(StrEnum):
@@ -34,6 +39,23 @@ class AcceleratorChoice(StrEnum):
     KVM = "kvm"
     HVF = "hvf"
     TCG = "tcg"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> AcceleratorChoice | None:
+        """What $MACHINE_ACCEL asks for.
+
+        Raises:
+            BadInputError: it holds no accelerator.
+        """
+        wanted = environment.get(ACCEL_VARIABLE)
+        if not wanted:
+            return None
+        try:
+            return cls(wanted)
+        except ValueError as error:
+            raise BadInputError(
+                f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {', '.join(cls)}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

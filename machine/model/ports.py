@@ -16,6 +16,16 @@ class Protocol(StrEnum):
     UDP = "udp"
 
 
+class Driver(StrEnum):
+    """What listens on the host and carries the bytes into the guest."""
+
+    SLIRP = "slirp"
+    """QEMU's own network stack: TCP and UDP, on IPv4."""
+
+    SSH = "ssh"
+    """The supervised SSH master: TCP, and Unix sockets on either side."""
+
+
 class Origin(StrEnum):
     """Who asked for a forward."""
 

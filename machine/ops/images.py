@@ -12,7 +12,6 @@ from machine.files import sha256_of
 from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable
 from machine.image.layout import digest_of
 from machine.image.reference import (
-    DEFAULT_REFERENCE,
     EmptyReference,
     FileReference,
     Reference,
@@ -26,6 +25,7 @@ from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
+from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
@@ -48,13 +48,13 @@ class ImageRequest:
     verify_tls: bool = True
 
 
-def image_request(image: str | None, arch: Arch, options: Mapping[str, Any]) -> ImageRequest:
+def image_request(image: str, arch: Arch, options: Mapping[str, Any]) -> ImageRequest:
     """A request with a checked reference; `options` are the further fields of ImageRequest.
 
     Raises:
         BadInputError: the reference or the sha256 means nothing.
     """
-    request = ImageRequest(reference=parse_reference(image or DEFAULT_REFERENCE), arch=arch, **options)
+    request = ImageRequest(reference=parse_reference(image), arch=arch, **options)
     digest = request.sha256.removeprefix("sha256:").lower()
     if digest and (len(digest) != 64 or not set(digest) <= set("0123456789abcdef")):
         raise BadInputError(f'"{request.sha256}" is no sha256', hint="it has 64 hexadecimal digits")
@@ -106,12 +106,18 @@ def _check_promise(path: Path, sha256: str) -> None:
 def pull_image(
     image: str | None, arch: str | None, options: Mapping[str, Any], context: Context, report: Reporter
 ) -> BaseImage:
-    """Fetch an image into the cache; None is the default one, of the host's architecture.
+    """Fetch an image into the cache; None is what `machine init` would take, of the host's architecture.
 
     Raises:
         MachineError: it cannot be had.
     """
-    request = image_request(image, parse_arch(arch or context.host.machine), options)
+    guest = parse_arch(arch or context.host.machine)
+    if image is None:
+        setting = effective(context)["image"]
+        with blaming(setting):
+            request = image_request(str(setting.value), guest, options)
+    else:
+        request = image_request(image, guest, options)
     with image_cache(context).using():
         return obtain(request, context, report)
 
@@ -130,7 +136,7 @@ def _find_artifact(request: ImageRequest, context: Context, report: Reporter) ->
     web = WebSettings(offline=request.offline, verify_tls=request.verify_tls)
     match request.reference:
         case StreamReference() as reference:
-            base_url = request.stream_base_url or load_settings(context.roots).stream_base_url or None
+            base_url = request.stream_base_url or load_settings(context.roots, context.host).stream_base_url or None
             metadata = MetadataCache(context.roots.cache / "streams", Web(web), offline=request.offline, report=report)
             return find_artifact(
                 reference, request.arch, metadata, local=context.roots.streams,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
-import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError, MachineError
@@ -18,9 +14,6 @@ from machine.ignition.provision import Keys, provision
 from machine.image.cache import BaseImage
 from machine.model.arch import Arch
 from machine.model.config import (
-    DEFAULT_DISK_GIB,
-    DEFAULT_MEMORY_MIB,
-    DEFAULT_USERNAME,
     MAX_DISK_GIB,
     MIN_MEMORY_MIB,
     ImageOrigin,
@@ -29,10 +22,13 @@ from machine.model.config import (
 )
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import check_machine_name, check_username
+from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
+from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
 from machine.ops.images import image_cache, image_request, is_empty, obtain
 from machine.ops.registration import Registry
+from machine.ops.timezone import resolve_timezone
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu
 from machine.report import Reporter, SilentReporter
@@ -44,13 +40,11 @@ from machine.store.paths import MachinePaths
 # IEEE 802's locally administered range that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
 _GUEST_UID_OF_ROOT = 1000
-_TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-_ZONEINFO = "zoneinfo/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """What was asked for; None where it was not. Memory in MiB, the disk in GiB.
+    """What was asked for; None where it was not, and the settings decide. Memory in MiB, the disk in GiB.
 
     `image_options` are those of ops.images.image_request.
     """
@@ -62,10 +56,26 @@ class InitRequest:
     memory_mib: int | None = None
     disk_gib: int | None = None
     username: str | None = None
-    timezone: str = "local"
-    rootful: bool = False
-    volumes: tuple[str, ...] = ()
-    accelerator: AcceleratorChoice = AcceleratorChoice.AUTO
+    timezone: str | None = None
+    rootful: bool | None = None
+    volumes: tuple[str, ...] | None = None
+    accelerator: AcceleratorChoice | None = None
+
+    @property
+    def flags(self) -> dict[str, Value]:
+        """What was asked for, by the keys of Settings."""
+        asked = {
+            "image": self.image,
+            "cpus": self.cpus,
+            "memory": self.memory_mib,
+            "disk_size": self.disk_gib,
+            "username": self.username,
+            "timezone": self.timezone,
+            "rootful": self.rootful,
+            "volumes": self.volumes,
+            "accel": self.accelerator,
+        }
+        return {key: value for key, value in asked.items() if value is not None}
 
 
 def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
@@ -75,16 +85,21 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
     name = check_machine_name(request.name)
-    username = check_username(request.username or DEFAULT_USERNAME)
     if context.roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')
     registry = Registry(context)
     registry.check_free(name)
-    resources = check_resources(request, context.host)
-    _check_volumes(request.volumes)
-    timezone = resolve_timezone(request.timezone, context.environment)
+    chosen = effective(context, flags=request.flags)
+    settings = settings_of(chosen)
+    with blaming(chosen["username"]):
+        username = check_username(settings.username)
+    resources = check_resources(chosen, context.host)
+    _check_volumes(chosen["volumes"], report)
+    with blaming(chosen["timezone"]):
+        timezone = resolve_timezone(settings.timezone, context.environment)
     arch = guest_arch(context.host)
-    wanted = image_request(request.image, arch, request.image_options)
+    with blaming(chosen["image"]):
+        wanted = image_request(settings.image, arch, request.image_options)
     find_qemu(arch, context.host.os)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
@@ -95,11 +110,11 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             created=datetime.now(UTC),
             last_up=None,
             arch=arch,
-            accelerator=request.accelerator,
+            accelerator=settings.accel,
             resources=resources,
             username=username,
             uid=guest_uid(context.uid),
-            rootful=request.rootful,
+            rootful=settings.rootful,
             timezone=timezone,
             ssh_port=0,
             mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
@@ -174,34 +189,42 @@ def guest_uid(host_uid: int) -> int:
     return host_uid or _GUEST_UID_OF_ROOT
 
 
-def check_resources(request: InitRequest, host: Host) -> Resources:
-    """What was asked for or the defaults, within what the host has; texts as podman has them.
+def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resources:
+    """What was chosen, within what the host has; texts as podman has them.
 
     Raises:
         BadInputError: more than the host has, or less than a guest needs.
     """
-    cpus = max(1, host.cpus // 2) if request.cpus is None else request.cpus
-    memory = DEFAULT_MEMORY_MIB if request.memory_mib is None else request.memory_mib
-    disk = DEFAULT_DISK_GIB if request.disk_gib is None else request.disk_gib
-    if memory > host.memory_mib:
-        raise BadInputError(
-            f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
-        )
-    if cpus > host.cpus:
-        raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
-    if cpus < 1:
-        raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
-    if memory < MIN_MEMORY_MIB:
-        raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
-    if not 1 <= disk <= MAX_DISK_GIB:
-        raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
+    settings = settings_of(chosen)
+    cpus, memory, disk = settings.cpus, settings.memory, settings.disk_size
+    with blaming(chosen["memory"]):
+        if memory > host.memory_mib:
+            raise BadInputError(
+                f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
+            )
+        if memory < MIN_MEMORY_MIB:
+            raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
+    with blaming(chosen["cpus"]):
+        if cpus > host.cpus:
+            raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
+        if cpus < 1:
+            raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
+    with blaming(chosen["disk_size"]):
+        if not 1 <= disk <= MAX_DISK_GIB:
+            raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
     return Resources(cpus=cpus, memory_mib=memory, disk_gib=disk)
 
 
-def _check_volumes(volumes: tuple[str, ...]) -> None:
+def _check_volumes(setting: EffectiveSetting, report: Reporter) -> None:
     """`--volume ""` asks for none, which is all that there is so far."""
-    if any(volumes):
+    wanted = setting.value
+    assert isinstance(wanted, tuple)
+    if not any(wanted):
+        return
+    if setting.origin == COMMAND_LINE:
         raise BadInputError("volumes are not supported by this version", hint="leave out --volume")
+    # Podman's own machines may need them: a file that is not ours keeps nobody from having a machine.
+    report.notice(f"Volumes are not supported by this version; the machine has none of those in {setting.origin}")
 
 
 def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:
@@ -211,25 +234,3 @@ def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:
             f"requested disk size ({disk_gib} GB) is smaller than the image ({-(-needed // GIB)} GB)",
             hint="give a larger --disk-size",
         )
-
-
-def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """A name of the time zone database; `local` is the host's own, UTC where it has no name.
-
-    Raises:
-        BadInputError: it cannot be such a name.
-    """
-    if wanted == "local":
-        candidate = environment.get("TZ", "").removeprefix(":")
-        if not candidate:
-            _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)
-        return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
-    if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
-        raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')
-    return wanted
-
-
-def _is_known_zone(name: str) -> bool:
-    """By this host's database; a host without one knows no better."""
-    databases = [Path(directory) for directory in zoneinfo.TZPATH if Path(directory).is_dir()]
-    return not databases or any((directory / name).is_file() for directory in databases)

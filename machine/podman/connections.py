@@ -35,8 +35,13 @@ def connections_file(environment: Mapping[str, str], home: Path) -> Path:
     configured = environment.get("PODMAN_CONNECTIONS_CONF")
     if configured:
         return Path(configured)
+    return containers_directory(environment, home) / "podman-connections.json"
+
+
+def containers_directory(environment: Mapping[str, str], home: Path) -> Path:
+    """Where the user's own files of every container engine are."""
     config = environment.get("XDG_CONFIG_HOME")
-    return (Path(config) if config else home / ".config") / "containers" / "podman-connections.json"
+    return (Path(config) if config else home / ".config") / "containers"
 
 
 class ConnectionsFile:

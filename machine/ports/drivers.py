@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from machine.errors import MachineError
-from machine.model.ports import Endpoint, SocketPath
-from machine.ports.table import Binding, Driver
+from machine.model.ports import Driver, Endpoint, SocketPath
+from machine.ports.table import Binding
 
 _SSH_TIMEOUT_S = 20.0
 

@@ -5,21 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
+from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
 
 _ANY_IPV6 = "::"
-
-
-class Driver(StrEnum):
-    """What listens on the host and carries the bytes into the guest."""
-
-    SLIRP = "slirp"
-    """QEMU's own network stack: TCP and UDP, on IPv4."""
-
-    SSH = "ssh"
-    """The supervised SSH master: TCP, and Unix sockets on either side."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,6 +160,15 @@ class Roots:
     def images(self) -> Path:
         return self.cache / "images"
 
+    @property
+    def settings(self) -> Path:
+        """The user's own defaults."""
+        return self.config / "config.toml"
+
+    @property
+    def settings_lock(self) -> Path:
+        return self.config / ".lock"
+
     def machine(self, name: str) -> MachinePaths:
         directory = self.machines / name
         try:

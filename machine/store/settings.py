@@ -2,42 +2,188 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from machine.errors import BadInputError
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.model.host import Host
+from machine.model.settings import RULES, Layer, Settings, Value, built_in, check_key, check_value, merge, settings_of
+from machine.store import lock
 from machine.store.paths import Roots
 
+_LOCK_S = 10.0
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """`stream_base_url` is where Fedora CoreOS's stream metadata is fetched from; empty for Fedora's own."""
+_MEND = "mend it with: machine config edit"
 
-    stream_base_url: str = ""
+Edit = Callable[[str], str]
+"""From the file's old text to its new one."""
 
 
-def load_settings(roots: Roots) -> Settings:
-    """The settings.
+class ChangedError(BadInputError):
+    """Another command has changed the file meanwhile."""
+
+
+def load_settings(roots: Roots, host: Host) -> Settings:
+    """What the file says, and the built-in defaults for the rest.
 
     Raises:
         BadInputError: the file cannot be read, or says something that means nothing.
     """
-    path = roots.config / "config.toml"
+    return settings_of(merge(built_in(host), [load_layer(roots)]))
+
+
+def load_layer(roots: Roots) -> Layer:
+    """What the file says.
+
+    Raises:
+        BadInputError: it cannot be read, or says something that means nothing.
+    """
+    path = roots.settings
+    content = read(path) or b""
     try:
-        document = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return Settings()
+        values = parse(content, path)
+    except BadInputError as error:
+        raise BadInputError(error.message, hint=error.hint or _MEND) from error
+    return Layer(origin=f"config.toml: {path}", values=values)
+
+
+def read(path: Path) -> bytes | None:
+    """The file's content; None where there is none.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse(content: bytes, path: Path) -> dict[str, Value]:
+    """The values of a file's content; `path` is how errors call it.
+
+    Raises:
+        BadInputError: the content means nothing.
+    """
+    try:
+        return {key: check_value(key, value) for key, value in _document(content, path).items()}
+    except BadInputError as error:
+        message = error.message if str(path) in error.message else f"{path}: {error.message}"
+        raise BadInputError(message, hint=error.hint) from error
+
+
+def _document(content: bytes, path: Path) -> dict[str, Any]:
+    if not content:
+        return {}
+    import tomllib  # takes a part of the time of commands that find no file
+
+    try:
+        return tomllib.loads(content.decode())
     except ValueError as error:
         raise BadInputError(f"{path} is not TOML: {error}") from error
-    return Settings(**{key: _checked(key, value, str(path)) for key, value in document.items()})
 
 
-def _checked(key: str, value: object, path: str) -> str:
-    known = [field.name for field in fields(Settings)]
-    if key not in known:
-        raise BadInputError(f'{path}: unknown setting "{key}"', hint=f"it may hold: {', '.join(known)}")
-    if not isinstance(value, str):
-        raise BadInputError(f'{path}: "{key}" must be a text in quotes')
-    return value
+# Changing it
+
+
+def with_value(text: str, key: str, value: object) -> str:
+    """The file's text with one setting changed or added; comments and order stay."""
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    document[key] = value
+    return tomlkit.dumps(document)
+
+
+def without(text: str, key: str) -> str:
+    """The file's text without one setting, whether it has that or not.
+
+    Raises:
+        BadInputError: it has not, and there is no such setting.
+    """
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    if key not in document:
+        check_key(key)
+        return text
+    del document[key]
+    return tomlkit.dumps(document)
+
+
+def sample(defaults: Settings) -> str:
+    """A file that chooses nothing, and tells everything that can be chosen."""
+    import tomlkit
+
+    lines = ["# Defaults of `machine init`; flags overrule them. What holds: machine config get"]
+    for key, rule in RULES.items():
+        value = getattr(defaults, key)
+        literal = tomlkit.item(list(value) if rule.repeated else value).as_string()
+        lines += ["", f"# {rule.meaning}: {rule.expected}.", f"#{key} = {literal}"]
+    return "\n".join(lines) + "\n"
+
+
+def change(roots: Roots, edit: Edit) -> None:
+    """Change the file's text.
+
+    Raises:
+        BadInputError: the file is not TOML before, or means nothing after.
+        DiskError: it cannot be written.
+    """
+    path = roots.settings
+    with _editing(roots):
+        before = read(path) or b""
+        try:
+            _document(before, path)
+        except BadInputError as error:
+            raise BadInputError(error.message, hint=_MEND) from error
+        after = edit(before.decode()).encode()
+        parse(after, path)
+        if after != before:
+            _write(path, after)
+
+
+def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
+    """Replace the whole file, which must still be what it was.
+
+    Raises:
+        ChangedError: another command has changed it since.
+        DiskError: it cannot be written.
+    """
+    with _editing(roots):
+        if read(roots.settings) != before:
+            raise ChangedError(f"{roots.settings} was changed by another command meanwhile")
+        _write(roots.settings, content)
+
+
+def make_draft(roots: Roots, content: bytes) -> Path:
+    """A copy for an editor, beside the file."""
+    with disk_errors(roots.settings):
+        roots.config.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _editing(roots: Roots) -> Iterator[None]:
+    with disk_errors(roots.settings):
+        roots.config.mkdir(parents=True, exist_ok=True)
+    with lock.exclusively(roots.settings_lock, timeout_s=_LOCK_S):
+        yield
+
+
+def _write(path: Path, content: bytes) -> None:
+    # People keep their settings elsewhere and link to them.
+    target = path.resolve()
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else FILE_PRIVATE
+    write_atomic(target, content, mode=mode)

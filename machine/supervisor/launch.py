@@ -21,8 +21,6 @@ from machine.qemu.probe import Acceleration, choose_accelerator, find_qemu, prob
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots
 
-ACCEL_VARIABLE = "MACHINE_ACCEL"
-
 
 def launch_files(paths: MachinePaths) -> LaunchFiles:
     return LaunchFiles(
@@ -55,14 +53,7 @@ def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) ->
     Raises:
         MachineError: the variable holds no accelerator.
     """
-    wanted = environment.get(ACCEL_VARIABLE)
-    if not wanted:
-        return config.accelerator
-    try:
-        return AcceleratorChoice(wanted)
-    except ValueError as error:
-        known = ", ".join(AcceleratorChoice)
-        raise MachineError(f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {known}") from error
+    return AcceleratorChoice.from_environment(environment) or config.accelerator
 
 
 def accelerate(config: MachineConfig, host: Host, environment: Mapping[str, str]) -> Acceleration:

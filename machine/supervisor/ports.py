@@ -11,11 +11,11 @@ from pathlib import Path
 
 from machine.errors import MachineError
 from machine.files import write_atomic
-from machine.model.ports import Endpoint, Forward, Origin, SocketPath
+from machine.model.ports import Driver, Endpoint, Forward, Origin, SocketPath
 from machine.ports import api
 from machine.ports.drivers import Drivers, remove_socket
 from machine.ports.holder import why_not_free
-from machine.ports.table import Binding, Driver, Table, bindings
+from machine.ports.table import Binding, Table, bindings
 
 log = logging.getLogger(__name__)
 

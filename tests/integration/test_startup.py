@@ -14,7 +14,7 @@ from tests.integration.conftest import make_world
 
 HEAVY = {
     "asyncio", "concurrent.futures", "cryptography", "http", "importlib.metadata", "lzma", "paramiko", "platformdirs",
-    "psutil", "pydantic", "requests", "rich", "ssl", "tomllib", "urllib.request", "urllib3",
+    "psutil", "pydantic", "requests", "rich", "ssl", "tomlkit", "tomllib", "urllib.request", "urllib3",
 }  # fmt: skip
 
 # A few above what CPython 3.11 with click 8.5 loads; a bare interpreter has 34, and each small module of ours counts.

@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).with_name("golden")
 LINES = [
     (),
     *((name,) for name in sorted(COMMANDS)),
+    *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     ("image", "build"),
     ("image", "pull"),
     ("port", "add"),

@@ -10,10 +10,17 @@ from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.config import Resources
 from machine.model.host import Host
-from machine.ops.init import InitRequest, check_resources, guest_arch, guest_uid, resolve_timezone
+from machine.model.settings import EffectiveSetting, Layer, built_in, merge
+from machine.ops.config import COMMAND_LINE
+from machine.ops.init import check_resources, guest_arch, guest_uid
+from machine.ops.timezone import resolve_timezone
 from tests.builders import make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)
+
+
+def chosen(host: Host, asked: dict[str, int], origin: str = COMMAND_LINE) -> dict[str, EffectiveSetting]:
+    return merge(built_in(host), [Layer(origin=origin, values=asked)])
 
 
 @pytest.mark.parametrize(
@@ -22,17 +29,17 @@ HOST = make_host(cpus=4, memory_mib=8192)
         ({}, HOST, Resources(cpus=2, memory_mib=2048, disk_gib=100)),
         ({}, make_host(cpus=1), Resources(cpus=1, memory_mib=2048, disk_gib=100)),
         (
-            {"cpus": 4, "memory_mib": 8192, "disk_gib": 1},
+            {"cpus": 4, "memory": 8192, "disk_size": 1},
             HOST,
             Resources(cpus=4, memory_mib=8192, disk_gib=1),
         ),
-        ({"cpus": 1, "memory_mib": 512}, HOST, Resources(cpus=1, memory_mib=512, disk_gib=100)),
+        ({"cpus": 1, "memory": 512}, HOST, Resources(cpus=1, memory_mib=512, disk_gib=100)),
     ],
 )
 def test_resources_are_what_was_asked_for_or_the_defaults(
     asked: dict[str, int], host: Host, resources: Resources
 ) -> None:
-    assert check_resources(InitRequest(name="box", **asked), host) == resources  # type: ignore[arg-type]
+    assert check_resources(chosen(host, asked), host) == resources
 
 
 @pytest.mark.parametrize(
@@ -41,20 +48,30 @@ def test_resources_are_what_was_asked_for_or_the_defaults(
         ({"cpus": 5}, "requested number of CPUs (5) greater than number of host CPUs (4)"),
         ({"cpus": 0}, "requested number of CPUs (0) must be at least 1"),
         ({"cpus": -2}, "requested number of CPUs (-2) must be at least 1"),
-        ({"memory_mib": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
-        ({"memory_mib": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
-        ({"disk_gib": 0}, "requested disk size (0 GB) must be between 1 and 2097152 GB"),
+        ({"memory": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
+        ({"memory": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
+        ({"disk_size": 0}, "requested disk size (0 GB) must be between 1 and 2097152 GB"),
     ],
 )
 def test_resources_that_cannot_be_had(asked: dict[str, int], line: str) -> None:
     with pytest.raises(BadInputError) as caught:
-        check_resources(InitRequest(name="box", **asked), HOST)  # type: ignore[arg-type]
+        check_resources(chosen(HOST, asked), HOST)
     assert caught.value.line == line
 
 
 def test_default_memory_is_refused_on_a_host_that_has_less() -> None:
-    with pytest.raises(BadInputError, match=r"requested amount of memory \(2048 MB\) greater than total"):
-        check_resources(InitRequest(name="box"), make_host(memory_mib=1024))
+    host = make_host(memory_mib=1024)
+    with pytest.raises(BadInputError) as caught:
+        check_resources(chosen(host, {}), host)
+    assert caught.value.line == "requested amount of memory (2048 MB) greater than total system memory (1024 MB)"
+
+
+def test_resources_from_a_file_that_cannot_be_had_are_told_with_the_file() -> None:
+    with pytest.raises(BadInputError) as caught:
+        check_resources(chosen(HOST, {"cpus": 64}, "config.toml: /c.toml"), HOST)
+    assert caught.value.line == (
+        'requested number of CPUs (64) greater than number of host CPUs (4); "cpus" comes from config.toml: /c.toml'
+    )
 
 
 def test_guest_has_the_architecture_of_the_host() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from machine.model.ports import (
+    Driver,
     Endpoint,
     Forward,
     Origin,
@@ -20,7 +21,7 @@ from machine.model.ports import (
 )
 from machine.ports.drivers import hostfwd, ssh_ends
 from machine.ports.holder import find_holder, why_not_free
-from machine.ports.table import Binding, Driver, Table, bindings
+from machine.ports.table import Binding, Table, bindings
 
 SLIRP, SSH = Driver.SLIRP, Driver.SSH
 

@@ -1,0 +1,110 @@
+"""machine config"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from machine.cli.common import confirm, context
+from machine.cli.render import table
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from machine.model.settings import EffectiveSetting
+
+
+def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    from machine.model.settings import RULES
+
+    return [CompletionItem(key, help=rule.meaning) for key, rule in RULES.items() if key.startswith(incomplete)]
+
+
+def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    """Keys are named as init's flags: `disk-size` is `disk_size` too."""
+    return value.replace("-", "_") if value else value
+
+
+@click.group("config")
+def command() -> None:
+    """Show and change the defaults of new machines.
+
+    The strongest first: flags, the environment, config.toml, containers.conf, what is built in.
+    """
+
+
+@command.command("get")
+@click.argument("key", required=False, callback=_flag_name, shell_complete=_complete_keys)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def get(key: str | None, form: str) -> None:
+    """Print what holds: one value, or all of them with where they come from."""
+    from machine.model.settings import value_text
+    from machine.ops.config import effective
+    from machine.ops.config import get as get_setting
+
+    if key:
+        setting = get_setting(key, context())
+        click.echo(json.dumps(_as_json(setting), indent=2) if form == "json" else value_text(setting.value))
+        return
+    settings = effective(context()).values()
+    if form == "json":
+        click.echo(json.dumps([_as_json(setting) for setting in settings], indent=2))
+        return
+    rows = [(setting.key, value_text(setting.value, ", ") or "-", setting.origin) for setting in settings]
+    click.echo(table([("KEY", "VALUE", "ORIGIN"), *rows]), nl=False)
+
+
+def _as_json(setting: EffectiveSetting) -> dict[str, object]:
+    return {"Key": setting.key, "Value": setting.value, "Origin": setting.origin}
+
+
+@command.command("set", context_settings={"ignore_unknown_options": True})  # -1 is a value, though never a good one
+@click.argument("key", callback=_flag_name, shell_complete=_complete_keys)
+@click.argument("values", nargs=-1, required=True, metavar="VALUE...", type=click.UNPROCESSED)
+def set_(key: str, values: tuple[str, ...]) -> None:
+    """Set a default in config.toml; `volumes` takes several values, and "" for none.
+
+    \b
+    Examples:
+      machine config set memory 4096
+      machine config set image boot2podman
+    """
+    from machine.ops.config import set_value
+
+    set_value(key, values, context())
+
+
+@command.command("unset")
+@click.argument("key", shell_complete=_complete_keys)  # as it is in the file: it may be there by mistake
+def unset(key: str) -> None:
+    """Take a default out of config.toml."""
+    from machine.ops.config import unset as unset_value
+
+    unset_value(key, context())
+
+
+@command.command("edit")
+def edit() -> None:
+    """Edit a copy of config.toml with $VISUAL, $EDITOR or vi, and install it if it means something."""
+    from machine.ops.config import edit as edit_settings
+
+    if not edit_settings(context(), _again):
+        click.echo("Nothing was changed", err=True)
+
+
+def _again(problem: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    click.echo(f"Error: {problem}", err=True)
+    return confirm("Edit it again?")
+
+
+@command.command("path")
+def path() -> None:
+    """Print where config.toml is or would be."""
+    click.echo(context().roots.settings)

@@ -1,0 +1,141 @@
+"""containers.conf, which Podman and others own; `[machine]` and the time zone of `[containers]` are for new machines.
+
+Found and read as Podman 5 does it (containers/common, pkg/config/new.go). Whatever we do not know is theirs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from machine.errors import BadInputError
+from machine.model.arch import Arch
+from machine.model.host import Host
+from machine.model.settings import Layer, Value
+from machine.podman.connections import containers_directory
+
+_NAME = "containers.conf"
+VENDOR = Path("/usr/share/containers") / _NAME
+ADMINISTRATOR = Path("/etc/containers") / _NAME
+
+_NUMBERS = ("cpus", "memory", "disk_size")
+# Table, their key, ours.
+_TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
+
+T = TypeVar("T")
+
+
+def find_files(
+    environment: Mapping[str, str], home: Path, *, vendor: Path = VENDOR, administrator: Path = ADMINISTRATOR
+) -> list[Path]:
+    """The files that hold, the strongest last.
+
+    Raises:
+        BadInputError: a variable names a file that does not exist, or a directory cannot be read.
+    """
+    if named := _named("CONTAINERS_CONF", environment):
+        files = [named]
+    else:
+        user = containers_directory(environment, home) / _NAME
+        candidates = [vendor, administrator, *_drop_ins(administrator), user, *_drop_ins(user)]
+        files = [path for path in candidates if path.exists()]
+    override = _named("CONTAINERS_CONF_OVERRIDE", environment)
+    return [*files, override] if override else files
+
+
+def _named(variable: str, environment: Mapping[str, str]) -> Path | None:
+    value = environment.get(variable)
+    if value and not Path(value).exists():
+        raise BadInputError(f"{variable} names {value}, which does not exist", hint=f"unset {variable}")
+    return Path(value) if value else None
+
+
+def _drop_ins(main: Path) -> list[Path]:
+    directory = main.with_name(f"{main.name}.d")
+    try:
+        return sorted(path for path in directory.iterdir() if path.name.endswith(".conf") and not path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BadInputError(f"cannot read {directory}: {error.strerror}") from error
+
+
+def load_layers(files: list[Path], host: Host) -> list[Layer]:
+    """What each file says of new machines.
+
+    Raises:
+        BadInputError: one cannot be read, or has a value that Podman would not take either.
+    """
+    return read_layers([(path, _load(path)) for path in files], host)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInputError(f"{path} is not TOML: {error}") from error
+
+
+def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:
+    """What the files say, by our keys (pure); `documents` are the files' contents, the strongest last.
+
+    Raises:
+        BadInputError: a value is of a kind that Podman would not take either.
+    """
+    layers = []
+    volumes: tuple[str, ...] = ()
+    appends = False
+    for path, document in documents:
+        machine, containers = _table(document, "machine", path), _table(document, "containers", path)
+        values: dict[str, Value] = {}
+        for key in _NUMBERS:
+            if key in machine:
+                values[key] = _typed(machine[key], int, "a whole number", f"{path}: [machine] {key}")
+        for table, theirs, ours in _TEXTS:
+            found = (machine if table == "machine" else containers).get(theirs, "")
+            # Distributions' files have empty texts for "as it is built in".
+            if text := _typed(found, str, "a text in quotes", f"{path}: [{table}] {theirs}"):
+                values[ours] = _expanded(text, host) if ours == "image" else text
+        if "volumes" in machine:
+            said, attribute = _volumes(machine["volumes"], path)
+            # Once given, the attribute holds for the files that follow.
+            appends = appends if attribute is None else attribute
+            values["volumes"] = volumes = (*volumes, *said) if appends else said
+        layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
+    return layers
+
+
+def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    return _typed(document.get(name, {}), dict, "a table", f"{path}: {name}")
+
+
+def _typed(value: object, kind: type[T], expected: str, what: str) -> T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise BadInputError(f"{what} must be {expected}")
+    return value
+
+
+def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
+    """Volumes and the attribute among them: `["/a:/b", {append=true}]`."""
+    what, expected = f"{path}: [machine] volumes", 'a list of texts like ["/a:/a"]'
+    entries = _typed(value, list, expected, what)
+    attributes = [entry for entry in entries if isinstance(entry, dict)]
+    said = tuple(_typed(entry, str, expected, what) for entry in entries if not isinstance(entry, dict))
+    found = [entry["append"] for entry in attributes if isinstance(entry.get("append"), bool)]
+    return said, found[-1] if found else None
+
+
+def _expanded(image: str, host: Host) -> str:
+    """The names that Go has for this host in place of $OS and $ARCH."""
+    try:
+        arch = Arch.parse(host.machine).debian
+    except ValueError:  # there are no guests of it
+        arch = host.machine
+    names = {"$ARCH": arch, "$arch": arch, "$OS": host.os.value, "$os": host.os.value}
+    for variable, name in names.items():
+        image = image.replace(variable, name)
+    return image

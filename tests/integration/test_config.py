@@ -1,0 +1,455 @@
+"""`machine config` and the defaults that `machine init` takes, beside what the real podman makes of the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import machine_program
+from tests.integration.conftest import COMMAND_S, Images, World, make_world, qemu_img, sha256
+
+CPUS = os.cpu_count() or 1
+NOBODY = 65534
+
+CONTAINERS_CONF = """\
+[containers]
+tz = "Asia/Tokyo"
+[machine]
+cpus = 1
+memory = 600
+disk_size = 44
+image = "testing"
+user = "joe"
+volumes = ["/srv:/srv", "/home:/home"]
+provider = "qemu"
+a_key_of_tomorrow = 1
+"""
+
+
+def config_file(world: World) -> Path:
+    return world.home / "config" / "config.toml"
+
+
+def write(world: World, text: str) -> Path:
+    path = config_file(world)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def effective(world: World, **environment: str) -> dict[str, tuple[Any, str]]:
+    outcome = world.machine("config", "get", "--format", "json", **environment)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    return {row["Key"]: (row["Value"], row["Origin"]) for row in json.loads(outcome.stdout)}
+
+
+def editor(world: World, script: str) -> str:
+    """A value for $EDITOR: a program that gets the file's path as its word."""
+    path = world.root / "editor"
+    path.write_text(f"#!/bin/sh\nset -e\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def drafts(world: World) -> list[Path]:
+    return sorted(config_file(world).parent.glob("config.?*.toml"))
+
+
+def refuse(world: World, line: str, *words: str, **environment: str) -> None:
+    before = world.files()
+    outcome = world.machine(*words, **environment)
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (125, "", f"Error: {line}\n")
+    assert world.files() == before
+
+
+# Which source holds
+
+
+def test_each_source_overrules_the_one_before(world: World, images: Images) -> None:
+    containers = world.root / "containers.conf"
+    containers.write_text(CONTAINERS_CONF)
+    own = write(world, f'memory = 700\ndisk_size = 9\nimage = "{images.qcow2}"\nrootful = true\naccel = "kvm"\n')
+    from_containers, from_own = f"containers.conf: {containers}", f"config.toml: {own}"
+    assert effective(world, MACHINE_ACCEL="tcg") == {
+        "cpus": (1, from_containers),
+        "memory": (700, from_own),
+        "disk_size": (9, from_own),
+        "image": (str(images.qcow2), from_own),
+        "username": ("joe", from_containers),
+        "rootful": (True, from_own),
+        "timezone": ("Asia/Tokyo", from_containers),
+        "volumes": (["/srv:/srv", "/home:/home"], from_containers),
+        "accel": ("tcg", "environment: MACHINE_ACCEL"),
+        "stream_base_url": ("", "built-in"),
+        "port_driver": ("slirp", "built-in"),
+    }
+    made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
+    assert made.status == 0, made.stderr
+    notice = f"Volumes are not supported by this version; the machine has none of those in {from_containers}\n"
+    assert notice in made.stderr
+    document = world.inspect("box")
+    assert document["Resources"]["CPUs"] == 1
+    assert document["Resources"]["Memory"] == 700
+    assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("joe", True)
+    assert (document["Machine"]["Timezone"], document["Machine"]["Accelerator"]) == ("Asia/Tokyo", "tcg")
+    disk = json.loads(qemu_img("info", "--output=json", world.machines / "box" / "disk.qcow2"))
+    assert disk["virtual-size"] == 7 * 1024**3
+
+
+def test_flags_overrule_everything(world: World, images: Images) -> None:
+    (world.root / "containers.conf").write_text(CONTAINERS_CONF)
+    write(world, 'image = "fcos:next"\nrootful = true\naccel = "kvm"\nusername = "ann"\n')
+    flags = ("--rootless", "--accel", "auto", "--username", "eve", "--timezone", "UTC", "-v", "", "-m", "550")
+    made = world.machine("init", "--image", images.qcow2, *flags, "box", MACHINE_ACCEL="tcg")
+    assert made.status == 0, made.stderr
+    assert "Volumes" not in made.stderr
+    document = world.inspect("box")
+    assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("eve", False)
+    assert document["Resources"]["Memory"] == 550
+    assert (document["Machine"]["Timezone"], document["Machine"]["Accelerator"]) == ("UTC", "auto")
+
+
+def test_configured_image_is_the_one_that_is_pulled(world: World, images: Images) -> None:
+    write(world, f'image = "{images.qcow2}"\n')
+    pulled = world.machine("image", "pull", "-q")
+    assert (pulled.status, pulled.stdout) == (0, f"sha256:{sha256(images.qcow2)}\n")
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "line"),
+    [
+        (
+            "containers.conf",
+            "[machine]\ncpus = 4096\n",
+            f'requested number of CPUs (4096) greater than number of host CPUs ({CPUS}); "cpus" comes from containers',
+        ),
+        (
+            "containers.conf",
+            "[machine]\nmemory = 0\n",
+            'requested amount of memory (0 MB) must be at least 512 MB; "memory" comes from containers.conf: {}',
+        ),
+        (
+            "containers.conf",
+            '[machine]\nimage = "rawhide"\n',
+            'unknown image "rawhide"; "image" comes from containers.conf: {}',
+        ),
+        (
+            "containers.conf",
+            '[machine]\nuser = "root"\n',
+            'invalid username "root": root always exists in the guest; "username" comes from containers.conf: {}',
+        ),
+        (
+            "containers.conf",
+            '[containers]\ntz = "Europe/Atlantis"\n',
+            'invalid timezone "Europe/Atlantis"; "timezone" comes from containers.conf: {}',
+        ),
+        ("containers.conf", "[machine]\ncpus = 'x'\n", "{}: [machine] cpus must be a whole number"),
+        ("containers.conf", "garbage[", "{} is not TOML: Expected '=' after a key in a key/value pair"),
+        ("config.toml", "disk-size = 5\n", '{}: unknown setting "disk-size"; choose one of: cpus, '),
+        (
+            "config.toml",
+            "cpus = '2'\n",
+            '{}: "cpus" must be a whole number of at least 1; mend it with: machine config',
+        ),
+        ("config.toml", "garbage[", "{} is not TOML: Expected '=' after a key in a key/value pair"),
+        ("config.toml", 'image = "rawhide"\n', '{}: unknown image "rawhide"; choose one of: fcos:stable, '),
+        ("config.toml", 'image = "./x"\n', '{}: "image" must not depend on the current directory; write /'),
+        ("config.toml", 'timezone = "Nowhere"\n', '{}: invalid timezone "Nowhere"; give a name like'),
+    ],
+)
+def test_bad_value_is_told_with_its_file(where: str, text: str, line: str, world: World) -> None:
+    path = write(world, text) if where == "config.toml" else world.root / where
+    path.write_text(text)
+    before = world.files()
+    outcome = world.machine("init", "box")
+    assert outcome.status == 125
+    assert outcome.stderr.startswith(f"Error: {line.format(path)}")
+    assert outcome.stderr.count("\n") == 1
+    assert world.files() == before
+
+
+def test_variable_that_means_nothing_is_told(world: World) -> None:
+    line = 'MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg'
+    refuse(world, line, "init", "box", MACHINE_ACCEL="warp")
+    line = "CONTAINERS_CONF names /nowhere, which does not exist; unset CONTAINERS_CONF"
+    refuse(world, line, "config", "get", CONTAINERS_CONF="/nowhere")
+
+
+# Beside the real podman
+
+
+PODMAN_FLAGS = {
+    "cpus": "cpus", "disk-size": "disk_size", "image-path": "image", "memory": "memory", "timezone": "timezone",
+    "username": "username", "volume": "volumes",
+}  # fmt: skip
+
+
+def podman_defaults(environment: dict[str, str], *prefix: str) -> dict[str, str]:
+    """What `podman machine init --help` shows, by our keys."""
+    words = [*prefix, "podman", "machine", "init", "--help"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    found = re.findall(r'--([a-z-]+) .*\(default "?\[?(.*?)\]?"?\)$', done.stdout, re.MULTILINE)
+    return {PODMAN_FLAGS[flag]: value for flag, value in found}
+
+
+def our_defaults(world: World) -> dict[str, str]:
+    """The same of ours, as podman prints it."""
+    values = {key: value for key, (value, _) in effective(world).items()}
+    return {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
+
+
+def test_file_that_is_named_means_to_us_what_it_means_to_podman(world: World) -> None:
+    (world.root / "containers.conf").write_text(CONTAINERS_CONF)
+    theirs = podman_defaults({**world.environment, "PATH": os.environ["PATH"]})
+    assert theirs == {
+        "cpus": "1", "disk_size": "44", "image": "testing", "memory": "600", "timezone": "Asia/Tokyo",
+        "username": "joe", "volumes": "/srv:/srv,/home:/home",
+    }  # fmt: skip
+    assert theirs.items() <= our_defaults(world).items()
+
+
+def test_drop_ins_mean_to_us_what_they_mean_to_podman(short_path: Path) -> None:
+    """Podman 4 reads a user's files only for an ordinary user, so it runs as one."""
+    world = make_world(short_path / "w")
+    containers = world.root / "home" / ".config" / "containers"
+    runtime = short_path / "run"
+    for path in (containers / "containers.conf.d", runtime):
+        path.mkdir(parents=True)
+    (containers / "containers.conf").write_text(CONTAINERS_CONF)
+    (containers / "containers.conf.d" / "10-first.conf").write_text("[machine]\ncpus = 2\nmemory = 1000\n")
+    (containers / "containers.conf.d" / "20-second.conf").write_text('[machine]\nmemory = 2000\nvolumes = ["/x:/x"]\n')
+    (containers / "containers.conf.d" / "30-no").write_text("[machine]\nmemory = 3000\n")
+    world.extra = {"CONTAINERS_CONF": "", "XDG_RUNTIME_DIR": str(runtime)}
+    prefix = []
+    if os.getuid() == 0:
+        prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        for path in (short_path, *short_path.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    theirs = podman_defaults({**world.environment, "PATH": os.environ["PATH"]}, *prefix)
+    assert theirs["memory"] == "2000"
+    assert theirs["volumes"] == "/x:/x"
+    assert theirs.items() <= our_defaults(world).items()
+
+
+@pytest.mark.parametrize("text", ["garbage[", "[machine]\ncpus = 'x'\n", "[machine]\nvolumes = 1\n"])
+def test_file_that_podman_refuses_is_refused(text: str, podman_world: World) -> None:
+    world = podman_world
+    (world.root / "containers.conf").write_text(text)
+    words = ["podman", "machine", "init", "--help"]
+    theirs = subprocess.run(words, env=world.environment, capture_output=True, text=True, check=False)
+    assert "decode configuration" in theirs.stderr
+    assert world.machine("config", "get").status == 125
+
+
+# get, set, unset, path
+
+
+def test_table_tells_values_and_origins(world: World) -> None:
+    (world.root / "containers.conf").write_text(CONTAINERS_CONF)
+    rows = [re.split(r" {2,}", line) for line in world.machine("config", "get").stdout.splitlines()]
+    assert rows[0] == ["KEY", "VALUE", "ORIGIN"]
+    assert ["volumes", "/srv:/srv, /home:/home", f"containers.conf: {world.root / 'containers.conf'}"] in rows
+    assert ["stream_base_url", "-", "built-in"] in rows
+    assert world.machine("config", "get", "volumes").stdout == "/srv:/srv\n/home:/home\n"
+    assert world.machine("config", "get", "disk-size").stdout == "44\n"
+    assert json.loads(world.machine("config", "get", "rootful", "--format", "json").stdout) == {
+        "Key": "rootful",
+        "Value": False,
+        "Origin": "built-in",
+    }
+
+
+def test_set_and_unset_keep_what_a_person_wrote(world: World) -> None:
+    path = write(world, "# mine\ncpus = 1 # of two\n\n# more\nmemory = 600\n")
+    path.chmod(0o644)
+    for words in (("cpus", "2"), ("volumes", "/a:/a", "/b:/b:ro"), ("rootful", "true"), ("image", "boot2podman")):
+        outcome = world.machine("config", "set", *words)
+        assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+    assert world.machine("config", "unset", "memory").status == 0
+    assert path.read_text() == (
+        '# mine\ncpus = 2 # of two\n\n# more\nvolumes = ["/a:/a", "/b:/b:ro"]\nrootful = true\nimage = "boot2podman"\n'
+    )
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert world.machine("config", "path").stdout == f"{path}\n"
+
+
+def test_set_makes_the_file(world: World) -> None:
+    assert world.machine("config", "set", "memory", "700").status == 0
+    assert config_file(world).read_text() == "memory = 700\n"
+    assert world.machine("config", "get", "memory").stdout == "700\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["memory", "1.5"], '"memory" must be a whole number of at least 512'),
+        (["memory", "-1"], '"memory" must be a whole number of at least 512'),
+        (["memory", "1", "2"], '"memory" takes one value, a whole number of at least 512'),
+        (["accel", "warp"], '"accel" must be one of: auto, kvm, hvf, tcg'),
+        (["port_driver", "pasta"], '"port_driver" must be one of: slirp, ssh'),
+        (["image", "docker://x/Y"], '"docker://x/Y" is no image in a registry; write docker://REGISTRY/NAME:TAG'),
+        (["timezone", "x"], 'invalid timezone "x"; give a name like "Europe/Stockholm", or "local"'),
+        (["username", "a b"], 'invalid username "a b": names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument'),
+    ],
+)
+def test_set_refuses_before_it_touches_the_file(words: list[str], line: str, world: World) -> None:
+    write(world, "cpus = 1\n")
+    refuse(world, line, "config", "set", *words)
+
+
+def test_broken_file_is_left_alone_and_can_be_mended(world: World) -> None:
+    path = write(world, "cpus = \n")
+    outcome = world.machine("config", "set", "memory", "700")
+    assert outcome.status == 125
+    assert outcome.stderr.startswith(f"Error: {path} is not TOML: ")
+    assert outcome.stderr.endswith("; mend it with: machine config edit\n")
+    assert path.read_text() == "cpus = \n"
+    mended = world.machine("config", "edit", EDITOR=editor(world, 'echo "cpus = 1" >"$1"'))
+    assert (mended.status, mended.stderr) == (0, "")
+    assert path.read_text() == "cpus = 1\n"
+    write(world, "cpu = 1\nmemory = 700\n")
+    assert world.machine("config", "unset", "cpu").status == 0
+    assert path.read_text() == "memory = 700\n"
+
+
+def test_commands_at_once_lose_nothing(world: World) -> None:
+    values = {"cpus": "1", "memory": "600", "disk_size": "9", "username": "joe", "accel": "tcg", "timezone": "UTC"}
+    processes = [
+        subprocess.Popen([machine_program(), "config", "set", key, value], env=world.environment)
+        for key, value in values.items()
+    ]
+    assert [process.wait(COMMAND_S) for process in processes] == [0] * len(values)
+    found = effective(world)
+    assert {key: str(found[key][0]) for key in values} == values
+
+
+def test_file_that_cannot_be_written_is_told(world: World) -> None:
+    config_file(world).parent.parent.mkdir()
+    config_file(world).parent.write_text("")  # root may write everywhere, but not below a file
+    outcome = world.machine("config", "set", "memory", "700")
+    assert outcome.status == 125
+    assert outcome.stderr == f"Error: {config_file(world).parent}: File exists\n"
+
+
+@pytest.mark.parametrize("verb", ["get", "set", "unset"])
+def test_keys_are_completed(verb: str, world: World) -> None:
+    completion = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": f"machine config {verb} me", "COMP_CWORD": "3"}
+    assert world.machine(**completion).stdout == "plain,memory\n"
+
+
+# edit
+
+
+def test_edit_begins_with_a_file_that_tells_what_can_be_chosen(world: World) -> None:
+    copy = world.root / "seen"
+    chosen = editor(world, f"""while read -r line; do echo "$line"; done <"$1" >{copy}; echo 'memory = 700' >>"$1" """)
+    outcome = world.machine("config", "edit", VISUAL=chosen, EDITOR="/bin/false")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+    assert '#port_driver = "slirp"' in copy.read_text().splitlines()
+    assert config_file(world).read_text() == copy.read_text() + "memory = 700\n"
+    assert drafts(world) == []
+
+
+def test_edit_that_changes_nothing_leaves_nothing(world: World) -> None:
+    outcome = world.machine("config", "edit", EDITOR=editor(world, ":"))
+    assert (outcome.status, outcome.stderr) == (0, "Nothing was changed\n")
+    assert not config_file(world).exists()
+    assert drafts(world) == []
+
+
+def test_editor_may_have_words_of_its_own(world: World) -> None:
+    chosen = editor(world, '[ "$1" = --wait ]; echo "memory = 700" >"$2"')
+    assert world.machine("config", "edit", EDITOR=f"'{chosen}' --wait").status == 0
+    assert config_file(world).read_text() == "memory = 700\n"
+
+
+def test_edit_keeps_what_cannot_be_installed(world: World) -> None:
+    path = write(world, "memory = 700\n")
+    outcome = world.machine("config", "edit", EDITOR=editor(world, 'echo "memory = 70" >"$1"'))
+    (draft,) = drafts(world)
+    assert outcome.status == 125
+    assert outcome.stderr == (
+        f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed, and what you typed is '
+        f"kept in {draft}\n"
+    )
+    assert draft.read_text() == "memory = 70\n"
+    assert path.read_text() == "memory = 700\n"
+
+
+def test_edit_does_not_undo_what_another_command_did_meanwhile(world: World) -> None:
+    path = write(world, "memory = 700\n")
+    script = f'{machine_program()} config set cpus 1; echo "memory = 800" >"$1"'
+    outcome = world.machine("config", "edit", EDITOR=editor(world, script))
+    (draft,) = drafts(world)
+    assert outcome.stderr.startswith(
+        f"Error: {path} was changed by another command meanwhile; nothing was changed, and"
+    )
+    assert draft.read_text() == "memory = 800\n"
+    assert path.read_text() == "memory = 700\ncpus = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "line"),
+    [
+        ("/nowhere/ed", "/nowhere/ed is not installed on this host"),
+        ("/bin/false", "/bin/false ended with exit status 1"),
+        ("ed 'x", "EDITOR=ed 'x is no command: No closing quotation"),
+    ],
+)
+def test_editor_that_does_not_run_leaves_nothing(chosen: str, line: str, world: World) -> None:
+    write(world, "memory = 700\n")
+    (config_file(world).parent / ".lock").touch()
+    refuse(world, line, "config", "edit", EDITOR=chosen)
+
+
+def test_editor_that_gives_up_after_typing_loses_nothing(world: World) -> None:
+    path = write(world, "memory = 700\n")
+    outcome = world.machine("config", "edit", EDITOR=editor(world, 'echo "memory = 800" >"$1"; exit 3'))
+    (draft,) = drafts(world)
+    assert outcome.status == 125
+    assert "ended with exit status 3; nothing was changed" in outcome.stderr
+    assert (path.read_text(), draft.read_text()) == ("memory = 700\n", "memory = 800\n")
+
+
+def test_interrupt_is_the_editors(world: World) -> None:
+    """^C reaches the whole foreground group; an editor has a meaning of its own for it."""
+    script = 'trap "" INT; kill -INT 0; echo "memory = 800" >"$1"'
+    outcome = world.machine("config", "edit", EDITOR=editor(world, script))
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert config_file(world).read_text() == "memory = 800\n"
+
+
+def test_person_at_a_terminal_may_edit_again(world: World) -> None:
+    path = write(world, "memory = 700\n")
+    chosen = editor(
+        world, 'read -r line <"$1"; [ "$line" = "memory = 70" ] && new=800 || new=70; echo "memory = $new" >"$1"'
+    )
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [machine_program(), "config", "edit"],
+        env={**world.environment, "EDITOR": chosen},
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(controller, b"y\n")
+        stdout, stderr = process.communicate(timeout=COMMAND_S)
+    os.close(controller)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert stdout == "Edit it again? [y/N] "
+    assert stderr.startswith(
+        f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed, and'
+    )
+    assert stderr.count("\n") == 1
+    assert path.read_text() == "memory = 800\n"
+    assert drafts(world) == []
