@@ -56,9 +56,10 @@ def bindings(forward: Forward, tcp_driver: Driver) -> tuple[Binding, ...]:
 
 
 class Table:
-    """The forwards of one machine by their endpoints."""
+    """The forwards of one machine by their endpoints; `tcp_driver` carries those of TCP that leave a choice."""
 
-    def __init__(self) -> None:
+    def __init__(self, tcp_driver: Driver) -> None:
+        self.tcp_driver = tcp_driver
         self._forwards: dict[Endpoint | SocketPath, Forward] = {}
 
     def __iter__(self) -> Iterator[Forward]:
@@ -79,9 +80,17 @@ class Table:
     def of(self, origin: Origin) -> list[Forward]:
         return [forward for forward in self if forward.origin is origin]
 
+    def bindings(self, forward: Forward) -> tuple[Binding, ...]:
+        """The sockets that a forward needs.
+
+        Raises:
+            ValueError: nothing can carry it.
+        """
+        return bindings(forward, self.tcp_driver)
+
     def dump(self) -> str:
         """As JSON, for a supervisor that takes over from this one."""
-        return json.dumps(dump_forwards(self))
+        return json.dumps({"tcp_driver": self.tcp_driver, "forwards": dump_forwards(self)})
 
     @classmethod
     def load(cls, text: str) -> Table:
@@ -90,7 +99,11 @@ class Table:
         Raises:
             ValueError: it did not.
         """
-        table = cls()
-        for forward in load_forwards(json.loads(text)):
-            table.add(forward)
+        try:
+            document = json.loads(text)
+            table = cls(Driver(document["tcp_driver"]))
+            for forward in load_forwards(document["forwards"]):
+                table.add(forward)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a table of forwards: {error}") from error
         return table

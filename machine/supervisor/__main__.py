@@ -14,6 +14,7 @@ from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.hosts import current_host
 from machine.store import lock, records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
+from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.loop import Assignment, Supervisor
 from machine.supervisor.outlet import Outlet, pipe_sink
@@ -70,21 +71,23 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
         raise MachineError(f'unable to start "{name}": already running')
     lock.tell_holder(own, os.getpid())
     make_private(paths.runtime)
+    host = current_host()
+    tcp_driver = load_settings(roots, host).port_driver
     if adopt:
-        return Assignment(config=records.load(roots, name), paths=paths, plan=None, lock=None)
+        config = records.load(roots, name)
+        return Assignment(config=config, paths=paths, plan=None, lock=None, tcp_driver=tcp_driver)
     descriptor = lock.acquire(paths.lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
     lock.tell_holder(descriptor, os.getpid())
     config = launch.with_free_port(records.load(roots, name), roots, starting.notice)
-    host = current_host()
     for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
         leftover.unlink(missing_ok=True)
     acceleration = launch.accelerate(config, host, os.environ)
     if acceleration.notice:
         starting.notice(acceleration.notice)
     plan = launch.prepare(config, roots, host, acceleration)
-    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor)
+    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver)
 
 
 def _log_to(paths: MachinePaths) -> None:

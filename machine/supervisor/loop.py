@@ -24,7 +24,7 @@ from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
-from machine.model.ports import dump_forwards, parse_forward
+from machine.model.ports import Driver, dump_forwards, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
@@ -78,6 +78,7 @@ class Assignment:
     paths: MachinePaths
     plan: LaunchPlan | None
     lock: int | None
+    tcp_driver: Driver
 
     @property
     def accelerator(self) -> Accelerator:
@@ -107,7 +108,7 @@ class Supervisor:
             netdev=network.NETDEV,
             ssh=lambda verb, *ends: control_argv(self._target, self._paths.ssh_control, verb, *ends),
         )
-        self._ports = PortServer(drivers, self._paths.ports_table)
+        self._ports = PortServer(drivers, self._paths.ports_table, assignment.tcp_driver)
 
     async def run(self) -> MachineError | None:
         """Supervise until QEMU has ended; returns why a start failed."""

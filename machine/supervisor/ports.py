@@ -15,7 +15,7 @@ from machine.model.ports import Driver, Endpoint, Forward, Origin, SocketPath
 from machine.ports import api
 from machine.ports.drivers import Drivers, remove_socket
 from machine.ports.holder import why_not_free
-from machine.ports.table import Binding, Table, bindings
+from machine.ports.table import Binding, Table
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,10 @@ _BACKLOG = 256  # more than these at once wait here until they are sent away
 class PortServer:
     """Answers the port API and keeps what it grants: through lost SSH masters, and past the end of this supervisor."""
 
-    def __init__(self, drivers: Drivers, table_file: Path, *, tcp_driver: Driver = Driver.SLIRP) -> None:
+    def __init__(self, drivers: Drivers, table_file: Path, tcp_driver: Driver) -> None:
         self._drivers = drivers
         self._table_file = table_file
-        self._tcp_driver = tcp_driver
-        self._table = Table()
+        self._table = Table(tcp_driver)
         self._changing = asyncio.Lock()
         self._connections = 0
 
@@ -70,7 +69,7 @@ class PortServer:
     async def _open_all(self, driver: Driver) -> None:
         async with self._changing:
             for forward in self._table:
-                for binding in bindings(forward, self._tcp_driver):
+                for binding in self._table.bindings(forward):
                     if binding.driver is driver:
                         try:
                             await self._open(binding)
@@ -85,7 +84,7 @@ class PortServer:
     def remove_sockets(self) -> None:
         """After the machine's end, of the user's forwards."""
         for forward in self._table:
-            for binding in bindings(forward, self._tcp_driver):
+            for binding in self._table.bindings(forward):
                 remove_socket(binding)
 
     async def guest_has_reset(self) -> None:
@@ -146,7 +145,7 @@ class PortServer:
             if known:
                 raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards it already")
             try:
-                wanted = bindings(forward, self._tcp_driver)
+                wanted = self._table.bindings(forward)
             except ValueError as error:
                 raise MachineError(str(error)) from error
             opened = []
@@ -175,7 +174,7 @@ class PortServer:
                 await self._close(forward)
 
     async def _close(self, forward: Forward) -> None:
-        for binding in bindings(forward, self._tcp_driver):
+        for binding in self._table.bindings(forward):
             try:
                 await self._drivers.close(binding)
             except MachineError as error:

@@ -74,17 +74,20 @@ def test_lines_of_the_drivers(address: str, monitor: str, ssh: str) -> None:
 
 
 def test_table_outlives_its_supervisor() -> None:
-    table = Table()
+    table = Table(SSH)
     users = ("/run/a.sock:/run/b.sock", "/run/c.sock:80", "8081:/run/b.sock")
     for entry in (forward("127.0.0.1"), forward("::1"), forward("", 53, Protocol.UDP), *map(parse_forward, users)):
         table.add(entry)
-    assert list(Table.load(table.dump())) == list(table)
+    restored = Table.load(table.dump())
+    assert (list(restored), restored.tcp_driver) == (list(table), SSH)
     assert table.remove(forward("::1").endpoint) == forward("::1")
     assert table.get(forward("::1").endpoint) is None
     assert len(table.of(Origin.PUBLISHED)) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"endpoint": {}}]', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"tcp_driver": "x", "forwards": []}', '{"tcp_driver": "ssh", "forwards": [1]}', "{}"]
+)
 def test_table_that_is_damaged_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Table.load(text)
