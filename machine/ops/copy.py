@@ -141,7 +141,7 @@ def _copy_file(
 def _from_stdin(guest: Files, destination: str, report: Reporter) -> None:
     shown = guest.show(destination)
     report.step(f"Copying standard input to {shown}")
-    replaced = guest.stat(destination)
+    replaced = guest.stat(without_slashes(destination))
     if replaced and (error := in_the_way(replaced, shown, directory=False)):
         raise error
     path = target_path(destination, shown, replaced, STANDARD_STREAM, directory=False)

@@ -41,6 +41,7 @@ _CONNECT_S = 10.0
 _ANSWER_S = 60.0  # an emulated guest computes for seconds
 _CLEAN_UP_S = 5.0
 _REQUESTS = 64  # under way at once, as OpenSSH's own client has it
+_PACKET_BYTES = 4 * CHUNK_BYTES  # several answers in a packet cost little more than one
 _LATEST = 2**32 - 1  # SFTP's times have 32 bits
 _READ_ONLY = 1  # in the flags of statvfs@openssh.com
 
@@ -75,7 +76,7 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
             )
             transport = client.get_transport()
             assert transport
-            channel = transport.open_session()
+            channel = transport.open_session(max_packet_size=_PACKET_BYTES)
             channel.settimeout(IDLE_S)
             channel.invoke_subsystem("sftp")
             sftp = _Sftp(channel)
