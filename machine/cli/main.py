@@ -18,6 +18,7 @@ from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "config": ("config", "Show and change the defaults of new machines"),
+    "cp": ("cp", "Copy files between this host and a machine"),
     "env": ("env", "Print the variables that lead clients to a machine"),
     "image": ("image", "Build the images that machines are made from"),
     "init": ("init", "Initialize a virtual machine"),

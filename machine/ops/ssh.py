@@ -23,10 +23,20 @@ def session(name: str, username: str | None, command: Sequence[str], context: Co
         NotFoundError: there is no such machine.
         MachineError: it does not run.
     """
+    return session_argv(running_target(name, username, context), command)
+
+
+def running_target(name: str, username: str | None, context: Context) -> SshTarget:
+    """How to reach a guest that runs.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it does not run.
+    """
     target = find_target(name, username, context)
     if machine_state(context.roots.machine(name)).state is State.STOPPED:
         raise MachineError(f'vm "{name}" is not running')
-    return session_argv(target, command)
+    return target
 
 
 def ssh_config(name: str, context: Context) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import socket
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -20,88 +18,24 @@ import pytest
 from machine.errors import MachineError
 from machine.ssh import keys
 from machine.ssh.command import (
-    SshTarget,
     command_argv,
     control_argv,
-    host_key_alias,
     known_hosts_line,
     master_argv,
     session_argv,
 )
-from machine.store.ssh_ports import choose
+from tests.integration.sshd import WAIT_S, Sshd, serving_sshd, wait_until
 
-WAIT_S = 20
 ODD = "a b%h:c"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sshd:
-    """`directory` has characters that ssh's options take for something else."""
-
-    directory: Path
-    target: SshTarget
 
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    """An sshd of the user who runs the tests, with a host key and an authorized key of its own."""
-    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program, "sshd is needed by these tests"
+    """One whose keys lie in a directory that has characters that ssh's options take for something else."""
     directory = tmp_path_factory.mktemp("sshd") / ODD
     directory.mkdir(mode=0o700)
-    host_public = keys.generate(directory / "host_key", comment="host")
-    authorized = keys.generate(directory / "id_ed25519", comment="user")
-    settings = tmp_path_factory.mktemp("etc")
-    shutil.copy(directory / "host_key", settings / "host_key")
-    (settings / "authorized_keys").write_text(f"{authorized}\n")
-    (directory / "known_hosts").write_text(known_hosts_line("box", host_public))
-    port = choose(())
-    config = settings / "sshd_config"
-    lines = (
-        f"Port {port}",
-        "ListenAddress 127.0.0.1",
-        f"HostKey {settings}/host_key",
-        f"AuthorizedKeysFile {settings}/authorized_keys",
-        "StrictModes no",
-        "UsePAM no",
-        "PasswordAuthentication no",
-        "KbdInteractiveAuthentication no",
-        "PermitRootLogin yes",
-        "PidFile none",
-    )
-    config.write_text("\n".join(lines) + "\n")
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with (settings / "log").open("wb") as log:
-        process = subprocess.Popen([program, "-D", "-e", "-f", config], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: listens(port), "sshd")
-        yield Sshd(
-            directory=directory,
-            target=SshTarget(
-                alias=host_key_alias("box"),
-                port=port,
-                username=getpass.getuser(),
-                identity=directory / "id_ed25519",
-                known_hosts=directory / "known_hosts",
-            ),
-        )
-    finally:
-        process.terminate()
-        process.wait(WAIT_S)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: object, what: str) -> None:
-    assert callable(condition)
-    until = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < until, f"no {what} within {WAIT_S} s"
-        time.sleep(0.02)
+    with serving_sshd(directory, tmp_path_factory.mktemp("etc")) as sshd:
+        yield sshd
 
 
 def run(argv: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,43 @@
+"""machine cp"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from machine.cli.common import context
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Machines, and the files of this host."""
+    from click.shell_completion import CompletionItem
+
+    from machine.ops.names import all_names
+
+    machines = [CompletionItem(f"{name}:") for name in all_names(context()) if name.startswith(incomplete)]
+    return [*machines, CompletionItem(incomplete, type="file")]
+
+
+@click.command("cp")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.argument("source", metavar="SRC", shell_complete=complete_sides)
+@click.argument("destination", metavar="DEST", shell_complete=complete_sides)
+def command(source: str, destination: str, quiet: bool) -> None:
+    """Copy a file, or a directory with all that is in it, between this host and a running machine.
+
+    One of SRC and DEST is NAME:PATH, relative to the user's home in the machine; a path of this host that has a colon
+    is written as ./PATH. An existing directory DEST receives SRC; else DEST is the new name. - instead of a path of
+    this host is standard input or output.
+    """
+    from machine.cli.terminal import reporter
+    from machine.model.transfer import STANDARD_STREAM
+    from machine.ops.copy import copy
+
+    with reporter(quiet=quiet) as report:
+        copy(source, destination, context(), report)
+    if destination != STANDARD_STREAM:
+        click.echo("Copy successful")

@@ -1,0 +1,320 @@
+"""A session of paramiko's with a guest: its files, by SFTP. Nothing in the user's own configuration takes part in it.
+
+paramiko takes a tenth of a second to load: whoever needs this module imports it where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import posixpath
+import secrets
+import socket
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import paramiko
+from paramiko.sftp import (
+    CMD_CLOSE,
+    CMD_EXTENDED,
+    CMD_FSETSTAT,
+    CMD_OPEN,
+    CMD_READ,
+    CMD_WRITE,
+    SFTP_FLAG_CREATE,
+    SFTP_FLAG_EXCL,
+    SFTP_FLAG_READ,
+    SFTP_FLAG_WRITE,
+    int64,
+)
+
+from machine.errors import DeadlineError, DiskError, GuestError, MachineError
+from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
+from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
+from machine.ssh.command import SshTarget
+
+IDLE_S = 60.0
+_CONNECT_S = 10.0
+_ANSWER_S = 60.0  # an emulated guest computes for seconds
+_CLEAN_UP_S = 5.0
+_REQUESTS = 64  # under way at once, as OpenSSH's own client has it
+_PACKET_BYTES = 4 * CHUNK_BYTES  # several answers in a packet cost little more than one
+_LATEST = 2**32 - 1  # SFTP's times have 32 bits
+_READ_ONLY = 1  # in the flags of statvfs@openssh.com
+
+_ERRORS = (OSError, EOFError, paramiko.SSHException)
+
+
+@contextlib.contextmanager
+def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
+    """The files of a guest, by its own key and checked against its own host key.
+
+    Raises:
+        GuestError: it does not answer, is another one than it should be, or refuses the key.
+    """
+    # Without a handler, logging would put paramiko's own account of each error on stderr.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(paramiko.SSHClient()))
+        with _connecting(name, target):
+            key = paramiko.Ed25519Key.from_private_key_file(os.fspath(target.identity))
+            client.load_system_host_keys(os.fspath(target.known_hosts))
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", target.port), _CONNECT_S))
+            client.connect(
+                target.alias,
+                sock=connection,
+                username=target.username,
+                pkey=key,
+                allow_agent=False,
+                look_for_keys=False,
+                banner_timeout=_ANSWER_S,
+                auth_timeout=_ANSWER_S,
+                channel_timeout=_ANSWER_S,
+            )
+            transport = client.get_transport()
+            assert transport
+            channel = transport.open_session(max_packet_size=_PACKET_BYTES)
+            channel.settimeout(IDLE_S)
+            channel.invoke_subsystem("sftp")
+            sftp = _Sftp(channel)
+        yield GuestFiles(name=name, sftp=sftp)
+
+
+@contextlib.contextmanager
+def _connecting(name: str, target: SshTarget) -> Iterator[None]:
+    where = f"127.0.0.1:{target.port}"
+    try:
+        yield
+    except paramiko.BadHostKeyException as error:
+        raise GuestError(f"what answers on {where} has another host key than {name}: nothing was sent to it") from error
+    except paramiko.AuthenticationException as error:
+        raise GuestError(f'{name} refuses its own key for the user "{target.username}"') from error
+    except (paramiko.SSHException, EOFError) as error:
+        raise GuestError(f"no SSH session with {name} on {where}: {error}") from error
+    except TimeoutError as error:
+        raise DeadlineError(f"{name} does not answer on {where}") from error
+    except OSError as error:
+        if error.filename is not None:
+            raise MachineError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise GuestError(f"{name} does not answer on {where}: {error.strerror}") from error
+
+
+class _Message(paramiko.Message):
+    """Names are bytes that need not be UTF-8."""
+
+    def get_text(self) -> str:
+        return os.fsdecode(self.get_string())
+
+
+class _Sftp(paramiko.SFTPClient):
+    """paramiko's client with requests in flight that this thread alone sends and whose every answer it reads.
+
+    paramiko's own way of reading ahead has a thread, which shows a traceback where a connection ends; its own way of
+    writing ahead forgets the last answers, and with them the news of a full disk. An SFTP server of OpenSSH answers in
+    the order of the requests.
+    """
+
+    def _adjust_cwd(self, path: str) -> bytes:
+        return os.fsencode(path)
+
+    def _request(self, kind: int, *words: object) -> tuple[int, paramiko.Message]:
+        return self.answer(self.send_request(kind, *words))
+
+    def send_request(self, kind: int, *words: object) -> int:
+        """Returns the request's number; an answer that nobody asks for is dropped."""
+        number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
+        return number
+
+    def answer(self, number: int) -> tuple[int, paramiko.Message]:
+        """Raises:
+        EOFError: a file or a directory has no more.
+        OSError: the guest says so.
+        SSHException: the connection is lost.
+        """
+        kind, message = self._read_response(number)  # type: ignore[attr-defined]
+        return kind, _Message(message.get_remainder())
+
+    def open_handle(self, path: str, flags: int) -> bytes:
+        attributes = paramiko.SFTPAttributes()
+        if flags & SFTP_FLAG_CREATE:
+            attributes.st_mode = FILE_PRIVATE
+        return self._request(CMD_OPEN, os.fsencode(path), flags, attributes)[1].get_string()
+
+    def chunks(self, handle: bytes, size: int) -> Iterator[bytes]:
+        """All of a file of which `size` is known; one that has grown is read on, one request at a time."""
+        under_way: deque[int] = deque()
+        asked = done = 0
+        while True:
+            while len(under_way) < _REQUESTS and (asked < size or not under_way):
+                under_way.append(self.send_request(CMD_READ, handle, int64(asked), CHUNK_BYTES))
+                asked += CHUNK_BYTES
+            try:
+                chunk = self.answer(under_way.popleft())[1].get_string()
+            except EOFError:
+                return
+            yield chunk
+            done += len(chunk)
+            if len(chunk) < CHUNK_BYTES:
+                if 0 < size <= done:
+                    return
+                under_way.clear()
+                asked = done
+
+    def write_chunks(self, handle: bytes, chunks: Iterable[bytes]) -> None:
+        under_way: deque[int] = deque()
+        position = 0
+        for chunk in chunks:
+            under_way.append(self.send_request(CMD_WRITE, handle, int64(position), chunk))
+            position += len(chunk)
+            if len(under_way) >= _REQUESTS:
+                self.answer(under_way.popleft())
+        while under_way:
+            self.answer(under_way.popleft())
+
+    def set_attributes(self, handle: bytes, facts: Facts) -> None:
+        self._request(CMD_FSETSTAT, handle, _attributes(facts))
+
+    def set_owner(self, handle: bytes, facts: Facts) -> None:
+        attributes = paramiko.SFTPAttributes()
+        attributes.st_uid, attributes.st_gid = facts.uid, facts.gid
+        self._request(CMD_FSETSTAT, handle, attributes)
+
+    def sync(self, handle: bytes) -> None:
+        self._request(CMD_EXTENDED, b"fsync@openssh.com", handle)
+
+    def close_handle(self, handle: bytes) -> None:
+        self._request(CMD_CLOSE, handle)
+
+    def file_system(self, path: str) -> tuple[int, bool]:
+        """The bytes that are left on it, and whether it is read-only."""
+        message = self._request(CMD_EXTENDED, b"statvfs@openssh.com", os.fsencode(path))[1]
+        _, fragment, _, _, available, _, _, _, _, flags, _ = (message.get_int64() for _ in range(11))
+        return fragment * available, bool(flags & _READ_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestFiles:
+    """model.transfer.Files of a guest."""
+
+    name: str
+    sftp: _Sftp
+
+    def show(self, path: str) -> str:
+        return f"{self.name}:{printable(path)}"
+
+    def stat(self, path: str) -> Facts | None:
+        with self._told("read", path):
+            try:
+                return _facts(self.sftp.stat(path))
+            except FileNotFoundError:
+                return None
+
+    def real(self, path: str) -> str:
+        with self._told("read", path):
+            return self.sftp.normalize(path)
+
+    def entries(self, path: str) -> list[tuple[str, Facts]]:
+        with self._told("read", path):
+            found = [(entry.filename, _facts(entry)) for entry in self.sftp.listdir_attr(path)]
+        for name, _ in found:
+            if not name or "/" in name:  # it would lead out of the directory that is written here
+                raise GuestError(f'{self.show(path)} has an entry that cannot be: "{printable(name)}"')
+        return sorted(found, key=lambda pair: pair[0])
+
+    def read(self, path: str, size: int) -> Generator[bytes]:
+        with self._told("read", path):
+            handle = self.sftp.open_handle(path, SFTP_FLAG_READ)
+            try:
+                yield from self.sftp.chunks(handle, size)
+            finally:
+                with contextlib.suppress(OSError, EOFError):
+                    self.sftp.send_request(CMD_CLOSE, handle)
+
+    def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
+        part = part_path(path, secrets.token_hex(4))
+        with self._told("write", path):
+            handle = self.sftp.open_handle(part, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL)
+            try:
+                self.sftp.write_chunks(handle, chunks)
+                if replaced:
+                    with contextlib.suppress(PermissionError):
+                        self.sftp.set_owner(handle, replaced)
+                self.sftp.set_attributes(handle, facts)
+                if replaced:  # there is something to lose if the guest crashes now
+                    self.sftp.sync(handle)
+                self.sftp.close_handle(handle)
+                self.sftp.posix_rename(part, path)
+            except _ERRORS as error:
+                told = self._translated("write", path, error)  # while the part still fills the disk
+                self._remove(part)
+                raise told from error
+            except BaseException:
+                self._remove(part)
+                raise
+
+    def make_directory(self, path: str) -> None:
+        with self._told("make", path):
+            self.sftp.mkdir(path, DIRECTORY_PRIVATE)
+
+    def set_facts(self, path: str, facts: Facts) -> None:
+        with self._told("write", path):
+            self.sftp.chmod(path, facts.kept_mode)
+            self.sftp.utime(path, (_seconds(facts.accessed), _seconds(facts.modified)))
+
+    def _remove(self, part: str) -> None:
+        self.sftp.sock.settimeout(_CLEAN_UP_S)
+        with contextlib.suppress(*_ERRORS):
+            self.sftp.remove(part)
+        self.sftp.sock.settimeout(IDLE_S)
+
+    @contextlib.contextmanager
+    def _told(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except _ERRORS as error:
+            raise self._translated(verb, path, error) from error
+
+    def _translated(self, verb: str, path: str, error: Exception) -> MachineError:
+        """An error of the guest's side in our words."""
+        what = f"cannot {verb} {self.show(path)}"
+        if isinstance(error, TimeoutError):
+            return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")
+        if not isinstance(error, OSError) or self.sftp.sock.closed:
+            return GuestError(f"{what}: the connection to {self.name} is lost")
+        if error.errno is not None:
+            return MachineError(f"{what}: {os.strerror(error.errno)}")
+        # SFTP has one word for every other cause.
+        with contextlib.suppress(*_ERRORS):
+            left, read_only = self.sftp.file_system(posixpath.dirname(path) or ".")
+            if read_only:
+                return DiskError(f"{what}: {os.strerror(errno.EROFS)}")
+            if left < CHUNK_BYTES:
+                return DiskError(f"{what}: no space left on that disk of {self.name}")
+        return MachineError(f"{what}: {error}")
+
+
+def _facts(attributes: paramiko.SFTPAttributes) -> Facts:
+    mode = attributes.st_mode or 0
+    return Facts(
+        kind=kind_of(mode),
+        size=attributes.st_size or 0,
+        mode=mode & 0o7777,
+        uid=attributes.st_uid or 0,
+        gid=attributes.st_gid or 0,
+        accessed=attributes.st_atime or 0,
+        modified=attributes.st_mtime or 0,
+    )
+
+
+def _attributes(facts: Facts) -> paramiko.SFTPAttributes:
+    attributes = paramiko.SFTPAttributes()
+    attributes.st_mode = facts.kept_mode
+    attributes.st_atime, attributes.st_mtime = _seconds(facts.accessed), _seconds(facts.modified)
+    return attributes
+
+
+def _seconds(moment: int) -> int:
+    return min(max(moment, 0), _LATEST)

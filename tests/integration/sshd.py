@@ -1,0 +1,102 @@
+"""An sshd of the user who runs the tests, on loopback, with a host key and an authorized key of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.ssh import keys
+from machine.ssh.command import SshTarget, host_key_alias, known_hosts_line
+from machine.store.ssh_ports import choose
+
+WAIT_S = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sshd:
+    """`target` leads to it by the key pair in `directory`."""
+
+    directory: Path
+    target: SshTarget
+    pid: int
+
+    def signal_sessions(self, number: signal.Signals) -> None:
+        """Every process that serves a connection."""
+        waiting = children(self.pid)
+        assert waiting, "nobody is connected"
+        while waiting:
+            pid = waiting.pop()
+            waiting += children(pid)
+            os.kill(pid, number)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def serving_sshd(directory: Path, settings: Path, *lines: str, name: str = "box") -> Iterator[Sshd]:
+    """As the guest of the machine `name`; its clients' files are in `directory`, its own in `settings`."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "sshd is needed by these tests"
+    host_public = keys.generate(directory / "host_key", comment="host")
+    authorized = keys.generate(directory / "id_ed25519", comment="user")
+    shutil.copy(directory / "host_key", settings / "host_key")
+    (settings / "authorized_keys").write_text(f"{authorized}\n")
+    (directory / "known_hosts").write_text(known_hosts_line(name, host_public))
+    port = choose(())
+    config = settings / "sshd_config"
+    common = (
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {settings}/host_key",
+        f"AuthorizedKeysFile {settings}/authorized_keys",
+        "StrictModes no",
+        "UsePAM no",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin yes",
+        "PidFile none",
+    )
+    config.write_text("\n".join([*common, *lines]) + "\n")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with (settings / "log").open("wb") as log:
+        process = subprocess.Popen([program, "-D", "-e", "-f", config], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: listens(port), "sshd")
+        yield Sshd(
+            directory=directory,
+            target=SshTarget(
+                alias=host_key_alias(name),
+                port=port,
+                username=getpass.getuser(),
+                identity=directory / "id_ed25519",
+                known_hosts=directory / "known_hosts",
+            ),
+            pid=process.pid,
+        )
+    finally:
+        process.terminate()
+        process.wait(WAIT_S)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < until, f"no {what} within {WAIT_S} s"
+        time.sleep(0.02)
