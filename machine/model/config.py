@@ -48,7 +48,11 @@ class ImageOrigin:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own."""
+    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
+
+    `protected` keeps the machine from being removed. `guest_outdated` says that the guest does not know yet what has
+    changed here: it is told at the next start. `renamed_from` is the old name while a rename has not come to its end.
+    """
 
     name: str
     created: datetime
@@ -65,6 +69,9 @@ class MachineConfig:
     image: ImageOrigin
     provisioned: bool = False
     forwards: tuple[Forward, ...] = ()
+    protected: bool = False
+    guest_outdated: bool = False
+    renamed_from: str = ""
 
     @property
     def user_socket(self) -> str:
@@ -75,6 +82,11 @@ class MachineConfig:
     def root_socket(self) -> str:
         """The rootful Podman socket's path in the guest."""
         return "/run/podman/podman.sock"
+
+    @property
+    def api_socket(self) -> str:
+        """The preferred one of the two."""
+        return self.root_socket if self.rootful else self.user_socket
 
     @property
     def root_connection(self) -> str:

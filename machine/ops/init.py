@@ -21,8 +21,6 @@ from machine.model.config import (
     DEFAULT_DISK_GIB,
     DEFAULT_MEMORY_MIB,
     DEFAULT_USERNAME,
-    MAX_DISK_GIB,
-    MIN_MEMORY_MIB,
     ImageOrigin,
     MachineConfig,
     Resources,
@@ -33,6 +31,7 @@ from machine.model.units import GIB
 from machine.ops.context import Context
 from machine.ops.images import image_cache, image_request, is_empty, obtain
 from machine.ops.registration import Registry
+from machine.ops.resources import checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu
 from machine.report import Reporter, SilentReporter
@@ -180,22 +179,11 @@ def check_resources(request: InitRequest, host: Host) -> Resources:
     Raises:
         BadInputError: more than the host has, or less than a guest needs.
     """
-    cpus = max(1, host.cpus // 2) if request.cpus is None else request.cpus
-    memory = DEFAULT_MEMORY_MIB if request.memory_mib is None else request.memory_mib
-    disk = DEFAULT_DISK_GIB if request.disk_gib is None else request.disk_gib
-    if memory > host.memory_mib:
-        raise BadInputError(
-            f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
-        )
-    if cpus > host.cpus:
-        raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
-    if cpus < 1:
-        raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
-    if memory < MIN_MEMORY_MIB:
-        raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
-    if not 1 <= disk <= MAX_DISK_GIB:
-        raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
-    return Resources(cpus=cpus, memory_mib=memory, disk_gib=disk)
+    return Resources(
+        memory_mib=checked_memory(DEFAULT_MEMORY_MIB if request.memory_mib is None else request.memory_mib, host),
+        cpus=checked_cpus(max(1, host.cpus // 2) if request.cpus is None else request.cpus, host),
+        disk_gib=checked_disk(DEFAULT_DISK_GIB if request.disk_gib is None else request.disk_gib),
+    )
 
 
 def _check_volumes(volumes: tuple[str, ...]) -> None:

@@ -67,6 +67,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Uid": config.uid,
             "Timezone": config.timezone,
             "Provisioned": config.provisioned,
+            "Protected": config.protected,
         },
     }
 
