@@ -35,33 +35,29 @@ def test_no_machines_are_no_results() -> None:
 
 def test_interrupt_ends_what_has_begun_and_begins_nothing_more() -> None:
     interrupt = Interrupt()
-    begun = threading.Barrier(9, timeout=20)
-    ended = []
+    names = [str(number) for number in range(20)]
+    begun, ended = [], []
 
     def operation(name: str) -> None:
+        if name == "0":
+            return
+        begun.append(name)
         reading, writing = os.pipe()
-        with os.fdopen(reading, "rb") as lines:
-            begun.wait()
+        with os.fdopen(reading, "rb") as silent:
             try:
-                list(interrupt.lines(lines))
+                list(interrupt.lines(silent))
             except KeyboardInterrupt:
                 ended.append(name)
                 raise
             finally:
                 os.close(writing)
 
-    results = each([str(number) for number in range(20)], operation, interrupt)
-    # What the main thread would be doing when ^C comes: waiting for the first result.
-    waiting = threading.Thread(target=lambda: pytest.raises(StopIteration, next, results), daemon=True)
-    waiting.start()
-    begun.wait()
-    interrupt.trip()
-    deadline = threading.Event()
-    for _ in range(200):
-        if len(ended) == 8:
-            break
-        deadline.wait(0.05)
-    assert len(ended) == 8
+    results = each(names, operation, interrupt)
+    assert next(results).name == "0"
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 19
     with pytest.raises(KeyboardInterrupt):
         interrupt.check()
 

@@ -44,7 +44,7 @@ def test_guest_that_was_not_told_yet_still_has_to_be() -> None:
         ({"disk_gib": 2**22}, "requested disk size (4194304 GB) must be between 1 and 2097152 GB"),
     ],
 )
-def test_what_cannot_be(asked: dict[str, int], line: str) -> None:
+def test_what_cannot_be(asked: dict[str, Any], line: str) -> None:
     with pytest.raises(BadInputError) as caught:
         plan_changes(make_config(), SetRequest(**asked), HOST)
     assert caught.value.line == line

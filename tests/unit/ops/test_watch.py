@@ -13,7 +13,9 @@ DEGRADED = MachineState(state=State.DEGRADED, reason="why")
 def test_changes_are_told_by_name() -> None:
     before = {"same": STOPPED, "gone": STOPPED, "up": STOPPED, "worse": RUNNING}
     after = {"same": STOPPED, "new": STOPPED, "up": RUNNING, "worse": DEGRADED}
-    assert [(change.name, change.before, change.after, change.reason) for change in changes(before, after, CREATED)] == [
+    assert [
+        (change.name, change.before, change.after, change.reason) for change in changes(before, after, CREATED)
+    ] == [
         ("gone", State.STOPPED, None, ""),
         ("new", None, State.STOPPED, ""),
         ("up", State.STOPPED, State.RUNNING, ""),
