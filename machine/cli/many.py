@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +11,6 @@ import click
 from machine.cli.common import complete_machines, context
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
-from machine.report import SilentReporter
 
 if TYPE_CHECKING:
     from machine.ops.many import Interrupt
@@ -55,7 +53,8 @@ def for_each(
 
     `quiet` leaves everything out but results and errors; without `steps` there are notices as well.
     """
-    from machine.cli.terminal import reporter
+    from machine.cli.terminal import NamedReporter, reporter
+    from machine.report import SilentReporter
 
     if len(names) == 1:
         if quiet:
@@ -97,19 +96,3 @@ def tell_failure(name: str, error: Exception) -> None:
     click.echo(f"Error: {line}" if name in line else f"Error: {name}: {line}", err=True)
     for detail in details:
         click.echo(f"  {detail}", err=True)
-
-
-class NamedReporter(SilentReporter):
-    """A line per step, each beginning with the machine's name."""
-
-    def __init__(self, name: str, *, steps: bool) -> None:
-        self._name = name
-        self._steps = steps
-
-    def step(self, text: str) -> None:
-        if self._steps:
-            self.notice(text)
-
-    def notice(self, text: str) -> None:
-        # In one write: others write at the same time.
-        sys.stderr.write(f"{self._name}: {text}\n")

@@ -85,7 +85,7 @@ class MachineConfig:
 
     @property
     def api_socket(self) -> str:
-        """The preferred one of the two."""
+        """The preferred one of the two, in the guest."""
         return self.root_socket if self.rootful else self.user_socket
 
     @property

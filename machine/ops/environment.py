@@ -33,7 +33,7 @@ def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> P
     config = records.load(context.roots, name)
     paths = context.roots.machine(name)
     wanted = config.rootful if rootful is None else rootful
-    return paths.podman_root_socket if wanted else paths.podman_socket
+    return paths.api_socket(rootful=wanted)
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:

@@ -26,7 +26,7 @@ def inspect(name: str, context: Context) -> dict[str, Any]:
 
 
 def document(config: MachineConfig, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
-    preferred = paths.podman_root_socket if config.rootful else paths.podman_socket
+    preferred = paths.api_socket(rootful=config.rootful)
     return {
         "ConfigDir": {"Path": str(paths.directory)},
         "ConnectionInfo": {"PodmanSocket": {"Path": str(preferred)}, "PodmanPipe": None},

@@ -55,7 +55,7 @@ class Registry:
             self._file.add(missing)
         if self._legacy:
             self._legacy.add(connections)
-        socket = preferred_socket(config, paths)
+        socket = paths.api_socket(rootful=config.rootful)
         if not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.leads_to(self._docker, config.name, socket):
@@ -96,7 +96,7 @@ class Registry:
                 client.move_default(config.connections, config.connections[0])
         paths = self._paths(config.name)
         if any(docker_context.leads_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
-            docker_context.create(self._docker, config.name, preferred_socket(config, paths))
+            docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
         """Lead the clients that know the machine by its old name and sockets to those that it has now.
@@ -110,7 +110,7 @@ class Registry:
             if client:
                 client.replace(pairs)
         if any(docker_context.leads_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
-            docker_context.rename(self._docker, old, config.name, preferred_socket(config, paths))
+            docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
 
     def _paths(self, name: str) -> MachinePaths:
         return self._context.roots.machine(name)
@@ -127,7 +127,3 @@ def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Co
 
 def sockets_of(paths: MachinePaths) -> tuple[Path, Path]:
     return paths.podman_socket, paths.podman_root_socket
-
-
-def preferred_socket(config: MachineConfig, paths: MachinePaths) -> Path:
-    return paths.podman_root_socket if config.rootful else paths.podman_socket

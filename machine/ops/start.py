@@ -69,7 +69,7 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
     config = records.load(context.roots, name)  # the supervisor may have changed the port
     if config.guest_outdated:
         tell_guest(config, context, report)
-    return Started(config=config, api_socket=paths.podman_root_socket if config.rootful else paths.podman_socket)
+    return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful))
 
 
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:

@@ -129,6 +129,10 @@ class MachinePaths:
     def podman_root_socket(self) -> Path:
         return self.runtime / "podman-root.sock"
 
+    def api_socket(self, *, rootful: bool) -> Path:
+        """The one of the two that leads to root's or to the user's Podman."""
+        return self.podman_root_socket if rootful else self.podman_socket
+
     @property
     def ssh_control(self) -> Path:
         return self.runtime / "ssh.ctl"
