@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from machine.model.state import MachineState, State
 from machine.store import lock
+from machine.supervisor.control import ControlServer
+from machine.supervisor.outlet import Outlet
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img
-from tests.integration.test_bad_input import CPUS, MEMORY, TAKEN, refuse
+from tests.integration.test_bad_input import CPUS, MEMORY, NO_QEMU, TAKEN, refuse
 from tests.integration.test_init import connections_of, docker_meta
 from tests.integration.test_start import processes, starting
 
@@ -80,6 +86,14 @@ def test_set_grows_the_disk_of_a_machine_that_has_been_up(box: World) -> None:
     grown = succeed(box.machine("set", "--disk-size", "9", "box"))
     assert grown.stderr == "The root file system of box grows into the larger disk at the next start\n"
     assert (virtual_gib(box), box.inspect("box")["Resources"]["DiskSize"]) == (9, 9)
+
+
+def test_disk_of_a_machine_that_never_was_up_has_the_new_size_at_its_start(box: World) -> None:
+    assert succeed(box.machine("set", "--disk-size", "9", "box")).stderr == ""
+    with starting(box) as process:
+        box.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert virtual_gib(box) == 9
 
 
 def test_set_of_a_disk_that_grew_before_a_kill_ends_what_was_begun(box: World) -> None:
@@ -361,6 +375,59 @@ def test_wait_ends_when_it_holds_or_its_time_is_up(box: World) -> None:
     assert waiting.returncode == 0
 
 
+@contextlib.contextmanager
+def running(world: World) -> Iterator[None]:
+    """As the machine `box` looks from outside when it runs: its lock, its control socket, its Podman's API."""
+    root = Path(world.inspect("box")["Machine"]["Sockets"]["Rootless"]).parent
+    root.mkdir(parents=True)
+    descriptor = lock.acquire(world.machines / "box" / "lock")
+    assert descriptor is not None
+    ended = threading.Event()
+
+    async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nOK")
+        await writer.drain()
+        writer.close()
+
+    async def serve() -> None:
+        control = ControlServer(
+            state=lambda: MachineState(state=State.RUNNING),
+            on_stop=lambda _: None,
+            on_port=lambda *_: asyncio.sleep(0, {}),
+            stopping=Outlet(),
+        )
+        async with (
+            await control.serve(root / "control.sock"),
+            await asyncio.start_unix_server(ping, root / "podman.sock"),
+        ):
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        until((root / "podman.sock").exists)
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        os.close(descriptor)
+
+
+def test_machine_that_runs_is_running_for_everybody(box: World) -> None:
+    with running(box):
+        succeed(box.machine("status", "box"), "running\n")
+        succeed(box.machine("wait", "box"))
+        succeed(box.machine("wait", "--for", "api", "--timeout", "5", "box"))
+        refused = box.machine("start", "--all")
+        assert (refused.status, refused.stdout, refused.stderr) == (0, "", "")
+        again = box.machine("start", "box")
+        assert (again.status, again.stderr) == (125, 'Error: unable to start "box": already running\n')
+        Path(box.inspect("box")["Machine"]["Sockets"]["Rootless"]).unlink()
+        late = box.machine("wait", "--for", "api", "--timeout", "1", "box")
+    assert late.stderr == "Error: timed out after 1 s waiting for box to answer on its API socket (last: running)\n"
+
+
 def test_restart_starts_a_machine_anew(box: World) -> None:
     qemu = box.machines / "box" / "lock"
     with starting(box) as first:
@@ -436,6 +503,14 @@ def test_one_that_fails_does_not_stop_the_others(box: World, images: Images) -> 
     assert errors[0] == "Error: nosuch: VM does not exist"
     assert errors[1].startswith(f"Error: the record {record(box, 'two')} is damaged: ")
     assert len(errors) == 2
+
+
+def test_error_without_a_name_is_told_with_it(box: World, images: Images) -> None:
+    box.init("two", images.qcow2)
+    box.without("qemu-system-x86_64")
+    outcome = box.machine("start", "--quiet", "--all")
+    assert (outcome.status, outcome.stdout) == (125, "")
+    assert sorted(outcome.stderr.splitlines()) == [f"Error: {name}: {NO_QEMU}" for name in ("box", "two")]
 
 
 def test_all_of_none_is_nothing_to_do(world: World) -> None:
