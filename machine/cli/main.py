@@ -20,18 +20,28 @@ COMMANDS = {
     "config": ("config", "Show and change the defaults of new machines"),
     "cp": ("cp", "Copy files between this host and a machine"),
     "env": ("env", "Print the variables that lead clients to a machine"),
+    "events": ("status:events", "Print what machines begin to do"),
     "image": ("image", "Build the images that machines are made from"),
     "init": ("init", "Initialize a virtual machine"),
     "inspect": ("inspect", "Inspect existing machines"),
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),
+    "kill": ("stop:kill", "Pull a machine's plug"),
     "list": ("list", "List machines"),
     "port": ("port", "Forward ports of the host to a machine"),
+    "protect": ("set:protect", "Keep a machine from being removed"),
+    "rename": ("set:rename", "Give a machine another name"),
+    "reset": ("rm:reset", "Remove all machines"),
+    "restart": ("stop:restart", "Stop a machine and start it again"),
     "rm": ("rm", "Remove an existing machine"),
+    "set": ("set", "Set a virtual machine setting"),
     "ssh": ("ssh", "SSH into an existing machine"),
     "ssh-config": ("addresses:ssh_config", "Print a block for ~/.ssh/config"),
     "start": ("start", "Start an existing machine"),
+    "status": ("status", "Print whether a machine is running"),
     "stop": ("stop", "Stop an existing machine"),
+    "unprotect": ("set:unprotect", "Let a machine be removed again"),
     "url": ("addresses:url", "Print the URL of a machine's API socket"),
+    "wait": ("status:wait", "Wait until a machine is running"),
 }
 ALIASES = {"ls": "list"}
 
@@ -70,7 +80,7 @@ def _with_alias(name: str) -> str:
 def _similar(word: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(word, [*COMMANDS, *ALIASES])
+    near = difflib.get_close_matches(word, [*COMMANDS, *ALIASES], cutoff=0.75)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

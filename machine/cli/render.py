@@ -21,11 +21,11 @@ def human_size(count: int) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
     """Columns as Go's tabwriter sets them for Podman: at least 12 wide, 2 apart, the last one as it is."""
     if not rows:
         return ""
-    widths = [max(_MIN_WIDTH, max(map(len, column)) + _PADDING) for column in zip(*rows, strict=True)]
+    widths = [max(width, max(map(len, column)) + padding) for column in zip(*rows, strict=True)]
     return "".join(
         "".join(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)) + row[-1] + "\n"
         for row in rows

@@ -1,27 +1,72 @@
-"""machine rm"""
+"""machine rm and reset"""
 
 from __future__ import annotations
 
 import click
 
-from machine.cli.common import confirm, context, name_argument
+from machine.cli.common import confirm, context
+from machine.cli.many import chosen, for_each, names_argument, tell_failure
+from machine.errors import EXIT_ERROR, MachineError
+
+_QUESTION = "Are you sure you want to continue?"
+
+_RESET = """\
+Warning: this command will delete all existing Podman machines
+and all of the configuration and data directories for Podman machines
+
+The following machine(s) will be deleted:
+"""
 
 
 @click.command("rm")
-@name_argument()
-@click.option("-f", "--force", is_flag=True, help="Do not ask, and stop the machine first if it runs.")
-def command(name: str, force: bool) -> None:
-    """Remove a machine with all that is in it."""
-    from machine.cli.terminal import NoticeReporter
+@names_argument
+@click.option("-f", "--force", is_flag=True, help="Do not ask, and stop a machine first if it runs.")
+def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
+    """Remove machines with all that is in them; those that are protected are kept."""
     from machine.ops.remove import check_removable, files_to_remove, remove
 
     here = context()
+    wanted = chosen(names, "rm", everything=everything)
+    good = list(wanted)
     if not force:
-        check_removable(name, here)
-        click.echo("The following files will be deleted:\n")
-        for path in files_to_remove(name, here):
-            click.echo(path)
-        click.echo()
-        if not confirm("Are you sure you want to continue?"):
+        for name in wanted:
+            try:
+                check_removable(name, here)
+            except MachineError as error:
+                if len(wanted) == 1:
+                    raise
+                tell_failure(name, error)
+                good.remove(name)
+        if good:
+            click.echo("The following files will be deleted:\n")
+            for path in (path for name in good for path in files_to_remove(name, here)):
+                click.echo(path)
+            click.echo()
+            if not confirm(_QUESTION):
+                return
+    for_each(good, lambda name, report: remove(name, here, report, force=force), lambda _: None, steps=False)
+    if len(good) < len(wanted):
+        raise click.exceptions.Exit(EXIT_ERROR)
+
+
+@click.command("reset")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def reset(force: bool) -> None:
+    """Remove all machines, stopping those that run, and the cache of images.
+
+    Settings, keys, and images that were built on this host stay.
+    """
+    from machine.cli.render import table
+    from machine.ops.remove import remove
+    from machine.ops.reset import check_resettable, forget_images, machines
+
+    here = context()
+    names = machines(here)
+    check_resettable(names, here)
+    if not force:
+        click.echo(_RESET)
+        click.echo(table([("NAME", "PROVIDER"), *((name, "qemu") for name in names)], width=0, padding=3))
+        if not confirm(_QUESTION):
             return
-    remove(name, here, NoticeReporter(), force=force)
+    for_each(names, lambda name, report: remove(name, here, report, force=True), lambda _: None, steps=False)
+    forget_images(here)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import context
+from machine.cli.many import chosen, for_each, names_argument
+from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
     from machine.ops.start import Started
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 _ROOTLESS = """
 This machine is currently configured in rootless mode. If your containers
 require root permissions (e.g. ports < 1024), or if you run into compatibility
-issues with non-podman clients, use the connection of root instead:
+issues with non-podman clients, you can switch using the following command:
 
-	podman --connection {connection}
+	machine set --rootful{name}
 """
 
 _API = """
@@ -29,30 +31,35 @@ following command in your terminal session:
 
 
 @click.command("start")
-@name_argument()
+@names_argument
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
-def command(name: str, no_info: bool, quiet: bool) -> None:
-    """Start an existing machine, and wait until its Podman answers."""
-    from machine.cli.terminal import reporter
+def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool) -> None:
+    """Start existing machines, and wait until their Podman answers."""
+    from machine.ops.many import Interrupt
     from machine.ops.start import check_startable, start
-    from machine.report import SilentReporter
 
     here = context()
-    check_startable(name, here)
-    if quiet:
-        started = start(name, here, SilentReporter())
-    else:
-        click.echo(f'Starting machine "{name}"')
-        with reporter() as report:
-            started = start(name, here, report)
-    print_started(started, hints=not (no_info or quiet))
+    several = chosen(names, "start", everything=everything)
+    interrupt = Interrupt() if len(several) > 1 else None
+    if not interrupt:
+        for name in several:
+            check_startable(name, here)
+            if not quiet:
+                click.echo(f'Starting machine "{name}"')
+    for_each(
+        several,
+        lambda name, report: start(name, here, report, interrupt),
+        lambda started: print_started(started, hints=not (no_info or quiet or interrupt)),
+        quiet=quiet,
+        interrupt=interrupt,
+    )
 
 
 def print_started(started: Started, *, hints: bool = True) -> None:
     name = started.config.name
     if hints:
         if not started.config.rootful:
-            click.echo(_ROOTLESS.format(connection=f"{name}-root"), nl=False)
+            click.echo(_ROOTLESS.format(name="" if name == DEFAULT_MACHINE else f" {name}"), nl=False)
         click.echo(_API.format(socket=started.api_socket))
     click.echo(f'Machine "{name}" started successfully')

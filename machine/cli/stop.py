@@ -1,21 +1,73 @@
-"""machine stop"""
+"""machine stop, kill and restart"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import context
+from machine.cli.many import chosen, for_each, names_argument
+
+if TYPE_CHECKING:
+    from machine.report import Reporter
 
 
 @click.command("stop")
-@name_argument()
-def command(name: str) -> None:
-    """Stop a machine: its power button, then QEMU's, then a signal."""
-    from machine.cli.terminal import reporter
+@names_argument
+def command(names: tuple[str, ...], everything: bool) -> None:
+    """Stop machines: their power button, then QEMU's, then a signal."""
     from machine.ops.stop import stop
 
-    with reporter() as report:
-        ending = stop(name, context(), report)
+    here = context()
+
+    def end(name: str, report: Reporter) -> str:
+        ending = stop(name, here, report)
         if ending.notice:
             report.notice(ending.notice)
-    click.echo(f'Machine "{name}" stopped successfully')
+        return name
+
+    for_each(
+        chosen(names, "stop", everything=everything),
+        end,
+        lambda name: click.echo(f'Machine "{name}" stopped successfully'),
+    )
+
+
+@click.command("kill")
+@names_argument
+def kill(names: tuple[str, ...], everything: bool) -> None:
+    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost."""
+    from machine.ops.stop import kill as kill_machine
+
+    here = context()
+
+    def end(name: str, report: Reporter) -> str:
+        kill_machine(name, here, report)
+        return name
+
+    for_each(
+        chosen(names, "kill", everything=everything),
+        end,
+        lambda name: click.echo(f'Machine "{name}" killed successfully'),
+    )
+
+
+@click.command("restart")
+@names_argument
+@click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
+def restart(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
+    """Stop machines and start them again; one that is stopped is started."""
+    from machine.ops.many import Interrupt
+    from machine.ops.restart import restart as restart_machine
+
+    here = context()
+    several = chosen(names, "restart", everything=everything)
+    interrupt = Interrupt() if len(several) > 1 else None
+    for_each(
+        several,
+        lambda name, report: restart_machine(name, here, report, interrupt),
+        lambda started: click.echo(f'Machine "{started.config.name}" restarted successfully'),
+        quiet=quiet,
+        interrupt=interrupt,
+    )

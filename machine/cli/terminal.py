@@ -48,6 +48,22 @@ class NoticeReporter(SilentReporter):
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+class NamedReporter(SilentReporter):
+    """For several machines at once: a line per step, each beginning with the machine's name."""
+
+    def __init__(self, name: str, *, steps: bool) -> None:
+        self._name = name
+        self._steps = steps
+
+    def step(self, text: str) -> None:
+        if self._steps:
+            self.notice(text)
+
+    def notice(self, text: str) -> None:
+        # In one write: others write at the same time.
+        sys.stderr.write(f"{self._name}: {text}\n")
+
+
 class PlainReporter(NoticeReporter):
     """For logs: one line per step, and one every few seconds of a long one."""
 

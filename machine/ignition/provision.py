@@ -100,12 +100,11 @@ def _user_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
-    socket = config.root_socket if config.rootful else config.user_socket
     return (
         File(path="/etc/hostname", contents=f"{hostname(config.name)}\n"),
         File(
             path="/etc/tmpfiles.d/podman-docker.conf",
-            contents=assets.load("files/podman-docker.conf", api_socket=socket),
+            contents=docker_socket_conf(config),
         ),
         File(
             path="/etc/systemd/system/user@.service.d/delegate.conf",
@@ -130,6 +129,11 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
         File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),
         File(path="/etc/profile.d/docker-host.sh", contents=assets.load("files/docker-host.sh")),
     )
+
+
+def docker_socket_conf(config: MachineConfig) -> str:
+    """tmpfiles.d's line that makes /run/docker.sock the machine's preferred socket."""
+    return assets.load("files/podman-docker.conf", api_socket=config.api_socket)
 
 
 def hostname(name: str) -> str:

@@ -49,7 +49,11 @@ class ImageOrigin:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own."""
+    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
+
+    `protected` keeps the machine from being removed. `guest_outdated` says that the guest does not know yet what has
+    changed here: it is told at the next start. `renamed_from` is the old name while a rename has not come to its end.
+    """
 
     name: str
     created: datetime
@@ -66,6 +70,9 @@ class MachineConfig:
     image: ImageOrigin
     provisioned: bool = False
     forwards: tuple[Forward, ...] = ()
+    protected: bool = False
+    guest_outdated: bool = False
+    renamed_from: str = ""
 
     @property
     def user_socket(self) -> str:
@@ -76,6 +83,11 @@ class MachineConfig:
     def root_socket(self) -> str:
         """The rootful Podman socket's path in the guest."""
         return "/run/podman/podman.sock"
+
+    @property
+    def api_socket(self) -> str:
+        """The preferred one of the two, in the guest."""
+        return self.root_socket if self.rootful else self.user_socket
 
     @property
     def root_connection(self) -> str:

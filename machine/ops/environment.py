@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from machine.errors import NotFoundError
 from machine.model.config import MachineConfig
@@ -20,10 +21,19 @@ def socket_url(name: str, context: Context, *, rootful: bool | None = None) -> s
     Raises:
         NotFoundError: there is no such machine.
     """
+    return connection_uri(api_socket(name, context, rootful=rootful))
+
+
+def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> Path:
+    """The machine's API socket on this host; None for `rootful` is the machine's own preference.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
     config = records.load(context.roots, name)
     paths = context.roots.machine(name)
     wanted = config.rootful if rootful is None else rootful
-    return connection_uri(paths.podman_root_socket if wanted else paths.podman_socket)
+    return paths.api_socket(rootful=wanted)
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:

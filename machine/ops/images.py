@@ -137,7 +137,7 @@ def _find_artifact(request: ImageRequest, context: Context, report: Reporter) ->
     match request.reference:
         case StreamReference() as reference:
             base_url = request.stream_base_url or load_settings(context.roots, context.host).stream_base_url or None
-            metadata = MetadataCache(context.roots.cache / "streams", Web(web), offline=request.offline, report=report)
+            metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=request.offline, report=report)
             return find_artifact(
                 reference, request.arch, metadata, local=context.roots.streams,
                 base_url=request.stream_base_url if reference.local else base_url,

@@ -14,8 +14,6 @@ from machine.ignition.provision import Keys, provision
 from machine.image.cache import BaseImage
 from machine.model.arch import Arch
 from machine.model.config import (
-    MAX_DISK_GIB,
-    MIN_MEMORY_MIB,
     ImageOrigin,
     MachineConfig,
     Resources,
@@ -28,6 +26,7 @@ from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
 from machine.ops.images import image_cache, image_request, is_empty, obtain
 from machine.ops.registration import Registry
+from machine.ops.resources import checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import resolve_timezone
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu
@@ -196,23 +195,13 @@ def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resou
         BadInputError: more than the host has, or less than a guest needs.
     """
     settings = settings_of(chosen)
-    cpus, memory, disk = settings.cpus, settings.memory, settings.disk_size
     with blaming(chosen["memory"]):
-        if memory > host.memory_mib:
-            raise BadInputError(
-                f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
-            )
-        if memory < MIN_MEMORY_MIB:
-            raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")
+        memory_mib = checked_memory(settings.memory, host)
     with blaming(chosen["cpus"]):
-        if cpus > host.cpus:
-            raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
-        if cpus < 1:
-            raise BadInputError(f"requested number of CPUs ({cpus}) must be at least 1")
+        cpus = checked_cpus(settings.cpus, host)
     with blaming(chosen["disk_size"]):
-        if not 1 <= disk <= MAX_DISK_GIB:
-            raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
-    return Resources(cpus=cpus, memory_mib=memory, disk_gib=disk)
+        disk_gib = checked_disk(settings.disk_size)
+    return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
 
 
 def _check_volumes(setting: EffectiveSetting, report: Reporter) -> None:

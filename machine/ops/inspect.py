@@ -26,7 +26,7 @@ def inspect(name: str, context: Context) -> dict[str, Any]:
 
 
 def document(config: MachineConfig, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
-    preferred = paths.podman_root_socket if config.rootful else paths.podman_socket
+    preferred = paths.api_socket(rootful=config.rootful)
     return {
         "ConfigDir": {"Path": str(paths.directory)},
         "ConnectionInfo": {"PodmanSocket": {"Path": str(preferred)}, "PodmanPipe": None},
@@ -67,6 +67,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Uid": config.uid,
             "Timezone": config.timezone,
             "Provisioned": config.provisioned,
+            "Protected": config.protected,
         },
     }
 

@@ -45,7 +45,7 @@ def add_port(name: str, text: str, context: Context) -> None:
             raise MachineError(reason)
         return replace(config, forwards=(*config.forwards, forward))
 
-    _change(name, Command.PORT_ADD, forward, paths, offline, context)
+    _change(name, Command.PORT_ADD, forward, paths, offline)
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
@@ -63,7 +63,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
     def offline(config: MachineConfig) -> MachineConfig:
         return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != forward.endpoint))
 
-    _change(name, Command.PORT_REMOVE, forward, paths, offline, context)
+    _change(name, Command.PORT_REMOVE, forward, paths, offline)
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
@@ -114,12 +114,11 @@ def _change(
     forward: Forward,
     paths: MachinePaths,
     offline: Callable[[MachineConfig], MachineConfig],
-    context: Context,
 ) -> None:
     """By the supervisor where there is one, else in the record."""
     with lock.held(paths.lock) as free:
         if free:
-            records.save(paths, offline(records.load(context.roots, name)))
+            records.edit(paths, offline)
             return
     _ask(name, command, forward_text(forward), paths)
 

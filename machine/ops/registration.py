@@ -17,6 +17,7 @@ from machine.podman.connections import (
 )
 from machine.podman.legacy import LegacyClient
 from machine.report import Reporter
+from machine.store.paths import MachinePaths
 
 
 class Registry:
@@ -46,14 +47,15 @@ class Registry:
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
         """
-        connections = self._connections(config.name, rootful=config.rootful)
+        paths = self._paths(config.name)
+        connections = connections_of(config.name, paths, rootful=config.rootful)
         # One of the same name that leads elsewhere is the user's own by now.
         known = self._file.uris()
         if missing := tuple(connection for connection in connections if connection.name not in known):
             self._file.add(missing)
         if self._legacy:
             self._legacy.add(connections)
-        socket = self._preferred_socket(config)
+        socket = paths.api_socket(rootful=config.rootful)
         if not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.leads_to(self._docker, config.name, socket):
@@ -64,15 +66,12 @@ class Registry:
 
         A client's file that cannot be changed keeps nobody from removing a machine: a notice tells of it.
         """
-        connections = self._connections(name, rootful=False)
-        paths = self._context.roots.machine(name)
+        paths = self._paths(name)
+        connections = connections_of(name, paths, rootful=False)
         steps = [
             partial(self._file.remove, connections),
             *([partial(self._legacy.remove, connections)] if self._legacy else []),
-            *(
-                partial(docker_context.remove, self._docker, name, socket)
-                for socket in (paths.podman_socket, paths.podman_root_socket)
-            ),
+            *(partial(docker_context.remove, self._docker, name, socket) for socket in sockets_of(paths)),
         ]
         for step in steps:
             try:
@@ -80,15 +79,51 @@ class Registry:
             except MachineError as error:
                 report.notice(f'A client may still know "{name}": {error.line}')
 
-    def _connections(self, name: str, *, rootful: bool) -> tuple[Connection, ...]:
-        """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""
-        paths = self._context.roots.machine(name)
-        pair = (
-            Connection(name=name, uri=connection_uri(paths.podman_socket)),
-            Connection(name=f"{name}-root", uri=connection_uri(paths.podman_root_socket)),
-        )
-        return pair[::-1] if rootful else pair
+    def check_readable(self) -> None:
+        """Raises:
+        MachineError: Podman's connections cannot be read, and so not be changed.
+        """
+        self._file.default()
 
-    def _preferred_socket(self, config: MachineConfig) -> Path:
-        paths = self._context.roots.machine(config.name)
-        return paths.podman_root_socket if config.rootful else paths.podman_socket
+    def prefer(self, config: MachineConfig) -> None:
+        """Lead clients to the preferred one of the machine's two sockets, as far as they are led to the machine.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        for client in (self._file, self._legacy):
+            if client:
+                client.move_default(config.connections, config.connections[0])
+        paths = self._paths(config.name)
+        if any(docker_context.leads_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
+            docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
+
+    def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
+        """Lead the clients that know the machine by its old name and sockets to those that it has now.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        before = connections_of(old, old_paths, rootful=config.rootful)
+        pairs = tuple(zip(before, connections_of(config.name, paths, rootful=config.rootful), strict=True))
+        for client in (self._file, self._legacy):
+            if client:
+                client.replace(pairs)
+        if any(docker_context.leads_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
+            docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
+
+    def _paths(self, name: str) -> MachinePaths:
+        return self._context.roots.machine(name)
+
+
+def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
+    """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""
+    pair = (
+        Connection(name=name, uri=connection_uri(paths.podman_socket)),
+        Connection(name=f"{name}-root", uri=connection_uri(paths.podman_root_socket)),
+    )
+    return pair[::-1] if rootful else pair
+
+
+def sockets_of(paths: MachinePaths) -> tuple[Path, Path]:
+    return paths.podman_socket, paths.podman_root_socket

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from machine.errors import MachineError, NotFoundError
 from machine.model.state import State
 from machine.ops.context import Context
+from machine.ops.protect import check_unprotected
 from machine.ops.registration import Registry
+from machine.ops.rename import finish_rename
 from machine.ops.state import machine_state
 from machine.ops.stop import end_machine
 from machine.report import Reporter
@@ -26,9 +29,10 @@ def files_to_remove(name: str, context: Context) -> list[Path]:
 
 def check_removable(name: str, context: Context) -> None:
     """Raises:
-    MachineError: the machine does not exist or runs.
+    MachineError: the machine does not exist, is protected or runs.
     """
     _check_exists(name, context)
+    check_unprotected(name, context)
     if machine_state(context.roots.machine(name)).state is not State.STOPPED:
         raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
 
@@ -38,20 +42,24 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool) -> Non
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it runs, or cannot be ended.
+        MachineError: it is protected, runs, or cannot be ended.
     """
     _check_exists(name, context)
+    check_unprotected(name, context)
     paths = context.roots.machine(name)
     if force:
         end_machine(paths, report, at_once=True)
     else:
         check_removable(name, context)
+    with contextlib.suppress(MachineError):  # a record that is damaged tells no other name
+        finish_rename(name, context, report)
     with (
         lock.held(paths.lock, timeout_s=1) as free,
         drafts.registry(context.roots),
     ):
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
+        check_unprotected(name, context)
         Registry(context).unregister(name, report)
         drafts.withdraw(context.roots, name)
 

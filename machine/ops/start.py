@@ -18,8 +18,11 @@ from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.context import Context
+from machine.ops.many import Interrupt
 from machine.ops.registration import Registry
+from machine.ops.rename import finish_rename
 from machine.ops.state import SUPERVISOR_LOST, machine_state
+from machine.ops.tell_guest import tell_guest
 from machine.report import Reporter
 from machine.store import drafts, records
 from machine.store.paths import MachinePaths
@@ -44,23 +47,29 @@ def check_startable(name: str, context: Context) -> None:
     _is_orphaned(name, context.roots.machine(name))
 
 
-def start(name: str, context: Context, report: Reporter) -> Started:
+def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
     """Start the machine, or take over one whose supervisor has ended.
+
+    ^C ends what has begun: in the main thread as the exception that it is, in any other by way of `interrupt`.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: it runs already, or did not come up; then no process of it is left.
     """
-    config = records.load(context.roots, name)
+    if interrupt:
+        interrupt.check()
+    config = finish_rename(name, context, report)
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
     with drafts.registry(context.roots):
         Registry(context).register(config, report)
-    _run_supervisor(name, paths, report, adopt=adopt)
+    _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port
-    return Started(config=config, api_socket=paths.podman_root_socket if config.rootful else paths.podman_socket)
+    if config.guest_outdated:
+        tell_guest(config, context, report)
+    return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful))
 
 
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:
@@ -78,7 +87,9 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
             raise MachineError(f'unable to start "{name}": already running')
 
 
-def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: bool) -> None:
+def _run_supervisor(
+    name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
+) -> None:
     reading, writing = os.pipe()
     argv = [
         sys.executable, "-P", "-m", "machine.supervisor",
@@ -89,7 +100,7 @@ def _run_supervisor(name: str, paths: MachinePaths, report: Reporter, *, adopt: 
     with os.fdopen(reading, "rb") as lines:
         try:
             process = _spawn(argv, writing, paths)
-            result = control.follow(lines, report)
+            result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
             if not adopt:  # a refused take-over keeps its supervisor
                 _await_end(lines)

@@ -26,12 +26,12 @@ def machine_state(paths: MachinePaths) -> MachineState:
     if state:
         return state
     if lock.is_held(paths.supervisor_lock):
-        silent = sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S
-        reason = SUPERVISOR_SILENT if silent else ""
-    else:
-        reason = SUPERVISOR_LOST if lock.holder(paths.lock) else ""
-    # Neither: a start, or another command, has just taken the lock.
-    return MachineState(state=State.DEGRADED if reason else State.STARTING, reason=reason)
+        if sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S:
+            return MachineState(state=State.DEGRADED, reason=SUPERVISOR_SILENT)
+        return MachineState(state=State.STARTING)
+    if lock.holder(paths.lock):
+        return MachineState(state=State.DEGRADED, reason=SUPERVISOR_LOST)
+    return STOPPED  # a command that changes the machine holds the lock for a moment
 
 
 def _age_s(path: Path) -> float:

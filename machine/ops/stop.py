@@ -42,6 +42,17 @@ def stop(name: str, context: Context, report: Reporter) -> Ending:
     return end_machine(context.roots.machine(name), report, at_once=False)
 
 
+def kill(name: str, context: Context, report: Reporter) -> None:
+    """Pull the machine's plug; a stopped one is stopped already.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it survives everything.
+    """
+    records.load(context.roots, name)
+    end_machine(context.roots.machine(name), report, at_once=True)
+
+
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
     """End whatever runs of a machine; `at_once` is pulling the plug."""
     if not lock.is_held(paths.lock):

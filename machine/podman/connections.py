@@ -84,6 +84,25 @@ class ConnectionsFile:
             if default in (connection.name for connection in connections) and default not in entries:
                 document["Connection"]["Default"] = next_default(list(entries))
 
+    def move_default(self, names: tuple[str, ...], to: str) -> None:
+        """Make `to` the default where one of `names` is it."""
+        if self.default() in names and self.default() != to:
+            with self._editing() as document:
+                if document["Connection"].get("Default") in names and to in _entries(document):
+                    document["Connection"]["Default"] = to
+
+    def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
+        """Put the second of each pair in the place of the first, as far as that one still has our URI; all at once."""
+        with self._editing() as document:
+            entries = _entries(document)
+            for old, new in pairs:
+                if entries.get(old.name, {}).get("URI") != old.uri:
+                    continue
+                del entries[old.name]
+                entries.setdefault(new.name, {"URI": new.uri})
+                if document["Connection"].get("Default") == old.name:
+                    document["Connection"]["Default"] = new.name
+
     @contextlib.contextmanager
     def _editing(self) -> Iterator[dict[str, Any]]:
         with disk_errors(self._path):

@@ -66,6 +66,21 @@ def remove(config: Path, name: str, socket: Path) -> None:
     directory = _directory(config, name)
     with disk_errors(directory):
         shutil.rmtree(directory)
+    _move_current(config, name, None)
+
+
+def rename(config: Path, old: str, name: str, socket: Path) -> None:
+    """Put the context `name`, which reaches `socket`, in the place of `old`, also as the current one."""
+    if not exists(config, name):
+        create(config, name, socket)
+    _move_current(config, old, name)
+    directory = _directory(config, old)
+    with disk_errors(directory):
+        shutil.rmtree(directory)
+
+
+def _move_current(config: Path, name: str, to: str | None) -> None:
+    """Make another context the current one, or none, where `name` is it."""
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())
@@ -73,4 +88,5 @@ def remove(config: Path, name: str, socket: Path) -> None:
         return
     if isinstance(settings, dict) and settings.get("currentContext") == name:
         del settings["currentContext"]
-        write_atomic(client.resolve(), json.dumps(settings, indent="\t"), mode=client.stat().st_mode & 0o777)
+        changed = {**settings, "currentContext": to} if to else settings
+        write_atomic(client.resolve(), json.dumps(changed, indent="\t"), mode=client.stat().st_mode & 0o777)

@@ -30,10 +30,20 @@ class LegacyClient:
     @cached_property
     def known(self) -> dict[str, str]:
         """The URI of every connection by its name, asked for once: each question takes a tenth of a second."""
-        words = ["system", "connection", "list", "--format", "{{.Name}}\t{{.URI}}"]
-        rows = [line.split("\t") for line in self._run(words).splitlines() if "\t" in line]
         # The default's name ends with `*` in old clients.
-        return {name.rstrip("*"): uri for name, uri in rows if name != "Name"}
+        return {name.rstrip("*"): uri for name, uri in self._list("URI")}
+
+    def default(self) -> str:
+        """The name of the default connection, empty where there is none."""
+        starred = [name for name, _ in self._list("URI") if name.endswith("*")]
+        names = starred or [name for name, default in self._list("Default") if default == "true"]
+        return names[0].rstrip("*") if names else ""
+
+    def _list(self, field: str) -> list[tuple[str, str]]:
+        """Every connection's name and one more of its fields."""
+        words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
+        rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
+        return [(name, value) for name, _, value in rows if name != "Name"]
 
     @classmethod
     def find(cls) -> LegacyClient | None:
@@ -61,6 +71,19 @@ class LegacyClient:
         for connection in connections:
             if self.known.get(connection.name) == connection.uri:
                 self._run(["system", "connection", "remove", connection.name])
+
+    def move_default(self, names: tuple[str, ...], to: str) -> None:
+        """Make `to` the default where one of `names` is it."""
+        if to in self.known and self.default() in {*names} - {to}:
+            self._run(["system", "connection", "default", to])
+
+    def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
+        """Put the second of each pair in the place of the first, as far as that one still has our URI."""
+        ours = [(old, new) for old, new in pairs if self.known.get(old.name) == old.uri]
+        for old, new in ours:
+            self.add((new,))
+            self.move_default((old.name,), new.name)
+            self.remove((old,))
 
     def _run(self, words: list[str]) -> str:
         # A CONTAINER_HOST of the user's would make the client talk to that service instead.

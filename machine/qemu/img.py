@@ -58,6 +58,10 @@ class QemuImg:
         self._run(("create", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
         disk.chmod(0o600)
 
+    def grow(self, disk: Path, size_gib: int) -> None:
+        """Make the disk larger; qemu-img itself refuses to make one smaller."""
+        self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
+
     def backing_file(self, overlay: Path) -> Path | None:
         """The base of an overlay, None where it has none.
 

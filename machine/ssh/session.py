@@ -76,11 +76,15 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
             )
             transport = client.get_transport()
             assert transport
-            channel = transport.open_session(max_packet_size=_PACKET_BYTES)
-            channel.settimeout(IDLE_S)
-            channel.invoke_subsystem("sftp")
-            sftp = _Sftp(channel)
+            sftp = _open_sftp(transport, IDLE_S)
         yield GuestFiles(name=name, sftp=sftp)
+
+
+def _open_sftp(transport: paramiko.Transport, idle_s: float) -> _Sftp:
+    channel = transport.open_session(max_packet_size=_PACKET_BYTES, timeout=_ANSWER_S)
+    channel.settimeout(idle_s)
+    channel.invoke_subsystem("sftp")
+    return _Sftp(channel)
 
 
 @contextlib.contextmanager
@@ -195,7 +199,7 @@ class _Sftp(paramiko.SFTPClient):
         return fragment * available, bool(flags & _READ_ONLY)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GuestFiles:
     """model.transfer.Files of a guest."""
 
@@ -252,6 +256,9 @@ class GuestFiles:
                 self._remove(part)
                 raise told from error
             except BaseException:
+                # ^C may have come between two bytes of an answer: this session's next one would make no sense.
+                with contextlib.suppress(*_ERRORS):
+                    self.sftp = _open_sftp(self.sftp.sock.get_transport(), _CLEAN_UP_S)
                 self._remove(part)
                 raise
 

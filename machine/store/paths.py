@@ -85,6 +85,11 @@ class MachinePaths:
         return self.directory / "supervisor.lock"
 
     @property
+    def record_lock(self) -> Path:
+        """Held for the moment in which the record is read, changed and written."""
+        return self.directory / "record.lock"
+
+    @property
     def runtime_link(self) -> Path:
         """Leads to `runtime` as it was at init: another session's environment must not move a machine's sockets."""
         return self.directory / _RUNTIME_LINK
@@ -124,6 +129,10 @@ class MachinePaths:
     def podman_root_socket(self) -> Path:
         return self.runtime / "podman-root.sock"
 
+    def api_socket(self, *, rootful: bool) -> Path:
+        """The one of the two that leads to root's or to the user's Podman."""
+        return self.podman_root_socket if rootful else self.podman_socket
+
     @property
     def ssh_control(self) -> Path:
         return self.runtime / "ssh.ctl"
@@ -151,6 +160,11 @@ class Roots:
     def streams(self) -> Path:
         """The local stream: the base folder of the metadata of images that were built on this host."""
         return self.data / "streams"
+
+    @property
+    def stream_metadata(self) -> Path:
+        """What servers have told of streams."""
+        return self.cache / "streams"
 
     @property
     def signing_keys(self) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,12 @@ from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
 from machine.model.host import AcceleratorChoice
 from machine.model.ports import forward_text, parse_forward
+from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
 
 SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
+
+_EDIT_S = 10.0
 
 _T = TypeVar("_T")
 
@@ -49,13 +53,22 @@ def load(roots: Roots, name: str) -> MachineConfig:
     paths = roots.machine(name)
     if not name or "/" in name or name.startswith(".") or not paths.directory.is_dir():
         raise NotFoundError(f"{name}: VM does not exist")
+    return _load_own(paths)
+
+
+def _load_own(paths: MachinePaths) -> MachineConfig:
+    """The record of the machine that has the directory's name."""
     config = load_file(paths.record)
-    if config.name != name:
-        raise _damaged(paths.record, f'it is that of "{config.name}"')
-    return config
+    name = paths.directory.name
+    if config.name == name:
+        return config
+    if config.renamed_from == name:  # a rename that ended before it had moved the directory
+        return replace(config, name=name, renamed_from="")
+    raise _damaged(paths.record, f'it is that of "{config.name}"')
 
 
 def load_file(path: Path) -> MachineConfig:
+    """A record wherever it lies, whosever it is."""
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -71,18 +84,40 @@ def load_all(roots: Roots) -> list[MachineConfig | BrokenRecord]:
     """Every machine of this host, by name; one damaged record does not hide the others."""
     found: list[MachineConfig | BrokenRecord] = []
     for name in machine_names(roots):
-        try:
-            found.append(load(roots, name))
-        except NotFoundError:  # removed since it was listed
-            continue
-        except MachineError as error:
-            found.append(BrokenRecord(name=name, error=error))
+        with contextlib.suppress(NotFoundError):  # removed since it was listed
+            found.append(find(roots, name))
     return found
+
+
+def find(roots: Roots, name: str) -> MachineConfig | BrokenRecord:
+    """The machine `name`, also where its record cannot be read.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    try:
+        return load(roots, name)
+    except NotFoundError:
+        raise
+    except MachineError as error:
+        return BrokenRecord(name=name, error=error)
 
 
 def save(paths: MachinePaths, config: MachineConfig) -> None:
     """Replace the record of a machine whose directory exists."""
     write_atomic(paths.record, json.dumps(dump(config), indent=2) + "\n")
+
+
+def edit(paths: MachinePaths, change: Callable[[MachineConfig], MachineConfig]) -> MachineConfig:
+    """Replace a machine's record by what `change` makes of it, also while its supervisor writes there too.
+
+    Raises:
+        MachineError: it is damaged or cannot be written.
+    """
+    with lock.exclusively(paths.record_lock, timeout_s=_EDIT_S):
+        config = change(_load_own(paths))
+        save(paths, config)
+    return config
 
 
 def dump(config: MachineConfig) -> dict[str, Any]:
@@ -140,6 +175,9 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         ),
         provisioned=_typed(document, "provisioned", bool),
         forwards=tuple(parse_forward(str(text)) for text in document.get("forwards", ())),
+        # Written since machines can be protected, changed and renamed.
+        **{key: _typed(document, key, bool) for key in ("protected", "guest_outdated") if key in document},
+        renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
     )
 
 

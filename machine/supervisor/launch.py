@@ -42,9 +42,8 @@ def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], 
         if ssh_ports.is_free(config.ssh_port):
             return config
         notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
-        changed = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name)))
-        records.save(roots.machine(config.name), changed)
-    return changed
+        port = ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name))
+        return records.edit(roots.machine(config.name), lambda config: replace(config, ssh_port=port))
 
 
 def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) -> AcceleratorChoice:

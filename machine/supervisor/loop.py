@@ -544,7 +544,7 @@ class Supervisor:
 
     def _edit_record(self, edit: Callable[[MachineConfig], MachineConfig]) -> None:
         try:
-            records.save(self._paths, edit(records.load_file(self._paths.record)))
+            records.edit(self._paths, edit)
         except MachineError as error:
             log.error("cannot note the state in the record: %s", error)
 

@@ -30,7 +30,8 @@ from tests.unit.cli.conftest import Machine
             ["init", "--accel", "warp"],
             "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
         ),
-        (["start", "a", "b"], "got unexpected extra argument (b); see 'machine start --help'"),
+        (["ip", "a", "b"], "got unexpected extra argument (b); see 'machine ip --help'"),
+        (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
             "invalid value for '--format': 'xml' is not one of 'table', 'json'; see 'machine ls --help'",

@@ -204,3 +204,40 @@ def test_version_of_a_client(text: str, version: tuple[int, int] | None) -> None
 
 def test_uri_of_a_socket() -> None:
     assert connection_uri(Path("/run/x.sock")) == "unix:///run/x.sock"
+
+
+BAX = (
+    Connection(name="bax", uri="unix:///run/bax/podman.sock"),
+    Connection(name="bax-root", uri="unix:///run/bax/podman-root.sock"),
+)
+
+
+def test_default_moves_between_a_machines_two_connections(connections: ConnectionsFile) -> None:
+    connections.add(BOX)
+    connections.move_default(("box-root", "box"), "box-root")
+    assert connections.default() == "box-root"
+    connections.move_default(("bax", "bax-root"), "bax")
+    assert connections.default() == "box-root"
+
+
+def test_default_is_never_a_connection_that_is_not_there(connections: ConnectionsFile) -> None:
+    connections.add(BOX[:1])
+    connections.move_default(("box", "box-root"), "box-root")
+    assert connections.default() == "box"
+
+
+def test_connections_are_replaced_with_their_default(path: Path, connections: ConnectionsFile) -> None:
+    write(path, {"Connection": {"Default": "box-root", "Connections": {"far": FOREIGN}}})
+    connections.add(BOX)
+    connections.replace(tuple(zip(BOX, BAX, strict=True)))
+    assert connections.uris() == {"far": FOREIGN["URI"], **{new.name: new.uri for new in BAX}}
+    assert connections.default() == "bax-root"
+    connections.replace(tuple(zip(BOX, BAX, strict=True)))
+    assert len(connections.uris()) == 3
+
+
+def test_connection_that_leads_elsewhere_by_now_is_not_replaced(path: Path, connections: ConnectionsFile) -> None:
+    write(path, {"Connection": {"Default": "box", "Connections": {"box": FOREIGN}}})
+    connections.replace(tuple(zip(BOX, BAX, strict=True)))
+    assert connections.uris() == {"box": FOREIGN["URI"]}
+    assert connections.default() == "box"

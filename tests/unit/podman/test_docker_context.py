@@ -43,6 +43,15 @@ def test_context_that_goes_is_no_longer_the_current_one(tmp_path: Path) -> None:
     assert client.stat().st_mode & 0o777 == 0o600
 
 
+def test_context_that_is_renamed_stays_the_current_one(tmp_path: Path) -> None:
+    docker_context.create(tmp_path, "box", SOCKET)
+    (tmp_path / "config.json").write_text('{"auths": {}, "currentContext": "box"}')
+    docker_context.rename(tmp_path, "box", "bax", Path("/run/bax/podman.sock"))
+    assert json.loads((tmp_path / "config.json").read_bytes()) == {"auths": {}, "currentContext": "bax"}
+    assert not docker_context.exists(tmp_path, "box")
+    assert docker_context.leads_to(tmp_path, "bax", Path("/run/bax/podman.sock"))
+
+
 @pytest.mark.parametrize("settings", ['{"currentContext": "other"}', "damaged", "[]"])
 def test_other_settings_of_docker_are_left_alone(tmp_path: Path, settings: str) -> None:
     docker_context.create(tmp_path, "box", SOCKET)

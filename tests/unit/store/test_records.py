@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ Document = dict[str, Any]
         make_config(),
         make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
         make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
+        make_config(protected=True, guest_outdated=True, renamed_from="old"),
     ],
 )
 def test_record_comes_back_as_it_was_saved(config: MachineConfig, tmp_path: Path) -> None:
@@ -68,6 +70,7 @@ def with_(**fields: object) -> Callable[[Document], Document]:
         (with_(uid=True), "uid is not of type int"),
         (with_(rootful=1), "rootful is not of type bool"),
         (with_(provisioned=None), "provisioned is not of type bool"),
+        (with_(protected="no"), "protected is not of type bool"),
         (with_(created="2026-06-01T10:00:00"), "2026-06-01T10:00:00 has no offset from UTC"),
         (with_(arch="vax"), "'vax' is not a valid Arch"),
         (with_(accelerator="warp"), "'warp' is not a valid AcceleratorChoice"),
@@ -168,3 +171,39 @@ def test_save_replaces_the_record(tmp_path: Path) -> None:
     records.save(paths, replace(config, ssh_port=1))
     assert records.load(roots, "box").ssh_port == 1
     assert [path.name for path in paths.directory.iterdir()] == ["record.json"]
+
+
+def test_record_from_before_there_was_protection_is_read() -> None:
+    document = records.dump(make_config())
+    for key in ("protected", "guest_outdated", "renamed_from"):
+        del document[key]
+    assert records.parse(document, RECORD) == make_config()
+
+
+def test_machine_has_one_name_at_every_moment_of_a_rename(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    old = save_machine(roots, make_config("old"))
+    records.edit(old, lambda config: replace(config, name="new", renamed_from="old"))
+    assert records.load(roots, "old") == make_config("old")
+    old.directory.rename(roots.machine("new").directory)
+    assert records.load(roots, "new") == make_config("new", renamed_from="old")
+    assert records.machine_names(roots) == ["new"]
+
+
+def test_edits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), make_config())
+
+    def count(_: int) -> None:
+        for _ in range(20):
+            records.edit(paths, lambda config: replace(config, uid=config.uid + 1))
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(count, range(4)))
+    assert records.load_file(paths.record).uid == 1080
+
+
+def test_record_of_another_machine_is_damaged(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    save_machine(roots, make_config("one")).directory.rename(roots.machine("two").directory)
+    with pytest.raises(MachineError, match='it is that of "one"'):
+        records.load(roots, "two")

@@ -1,0 +1,98 @@
+"""Verbs that take several machines: one as podman does it, several at once with a line for each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from machine.cli.common import complete_machines, context
+from machine.errors import EXIT_ERROR, MachineError
+from machine.model.names import DEFAULT_MACHINE
+
+if TYPE_CHECKING:
+    from machine.ops.many import Interrupt
+    from machine.report import Reporter
+
+_T = TypeVar("_T")
+
+
+def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`[NAME]...` and `--all`."""
+    for decorate in (
+        click.option("-a", "--all", "everything", is_flag=True, help="Every machine that this concerns."),
+        click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines),
+    ):
+        command = decorate(command)
+    return command
+
+
+def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
+    """The machines that are meant: those named, all, or the default one; each once."""
+    if everything:
+        if names:
+            raise click.UsageError("give names or --all, not both")
+        from machine.ops.many import machines_for
+
+        return machines_for(verb, context())
+    return list(dict.fromkeys(names or (DEFAULT_MACHINE,)))
+
+
+def for_each(
+    names: list[str],
+    operation: Callable[[str, Reporter], _T],
+    tell: Callable[[_T], None],
+    *,
+    quiet: bool = False,
+    steps: bool = True,
+    interrupt: Interrupt | None = None,
+) -> None:
+    """Do it to every machine and tell of each; where one fails, the others go on, and the exit status is 125.
+
+    `quiet` leaves everything out but results and errors; without `steps` there are notices as well.
+    """
+    from machine.cli.terminal import NamedReporter, reporter
+    from machine.report import SilentReporter
+
+    if len(names) == 1:
+        if quiet:
+            value = operation(names[0], SilentReporter())
+        else:
+            with reporter(quiet=not steps) as report:
+                value = operation(names[0], report)
+        tell(value)
+        return
+    from machine.ops.many import each
+
+    failed = False
+    with contextlib.closing(
+        each(
+            names,
+            lambda name: operation(name, SilentReporter() if quiet else NamedReporter(name, steps=steps)),
+            interrupt,
+        )
+    ) as results:
+        for result in results:
+            if result.error is not None:
+                tell_failure(result.name, result.error)
+                failed = True
+            else:
+                tell(result.value)  # type: ignore[arg-type]  # there is a value where there is no error
+    if failed:
+        raise click.exceptions.Exit(EXIT_ERROR)
+
+
+def tell_failure(name: str, error: Exception) -> None:
+    """One of several errors, with the name where its text lacks it; what is no error of ours is raised."""
+    if isinstance(error, MachineError):
+        text, details = error.line, error.details
+    elif isinstance(error, OSError):
+        text, details = f"{error.filename}: {error.strerror}" if error.filename else str(error), ()
+    else:
+        raise error
+    line = " ".join(text.splitlines())
+    click.echo(f"Error: {line}" if name in line else f"Error: {name}: {line}", err=True)
+    for detail in details:
+        click.echo(f"  {detail}", err=True)

@@ -1,0 +1,80 @@
+"""machine set, rename, protect and unprotect"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import PflagCommand, complete_machines, context, name_argument
+from machine.errors import BadInputError
+
+
+@click.command("set", cls=PflagCommand)
+@name_argument()
+@click.option("--cpus", type=int, help="Number of CPUs.")
+@click.option("-m", "--memory", type=int, metavar="MIB", help="Memory in MiB.")
+@click.option("--disk-size", type=int, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
+@click.option("--rootful", type=bool, metavar="[=false]", help="Prefer root's containers to the user's, or not.")
+@click.option("--user-mode-networking", type=bool, hidden=True)
+@click.option("--username", hidden=True)
+def command(
+    name: str,
+    cpus: int | None,
+    memory: int | None,
+    disk_size: int | None,
+    rootful: bool | None,
+    user_mode_networking: bool | None,
+    username: str | None,
+) -> None:
+    """Change a stopped machine: all that is asked for, or nothing.
+
+    \b
+    Examples:
+      machine set --cpus 4 --memory 4096
+      machine set --rootful=false box
+    """
+    from machine.cli.terminal import NoticeReporter
+    from machine.ops.set import SetRequest, set_machine
+
+    if username is not None:
+        raise BadInputError(
+            "the username of a machine cannot be changed: its home and its containers belong to it",
+            hint="make another machine with: machine init --username",
+        )
+    report = NoticeReporter()
+    set_machine(
+        name,
+        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful),
+        context(),
+        report,
+    )
+    if user_mode_networking is False:
+        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
+
+
+@click.command("rename")
+@click.argument("old", metavar="NAME", shell_complete=complete_machines)
+@click.argument("new", metavar="NEW_NAME")
+def rename(old: str, new: str) -> None:
+    """Give a stopped machine another name; its connections and its Docker context follow."""
+    from machine.cli.terminal import NoticeReporter
+    from machine.ops.rename import rename as rename_machine
+
+    rename_machine(old, new, context(), NoticeReporter())
+
+
+@click.command("protect")
+@name_argument()
+def protect(name: str) -> None:
+    """Keep a machine from being removed, by rm and by reset."""
+    from machine.ops.protect import protect as change
+
+    change(name, context(), protected=True)
+
+
+@click.command("unprotect")
+@name_argument()
+def unprotect(name: str) -> None:
+    """Let a machine be removed again."""
+    from machine.ops.protect import protect as change
+
+    change(name, context(), protected=False)

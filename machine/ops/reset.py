@@ -1,0 +1,33 @@
+"""`machine reset`: no machines, and no images that were fetched for them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+from machine.ops.context import Context
+from machine.ops.images import prune_images
+from machine.ops.protect import check_unprotected
+from machine.store import records
+
+
+def machines(context: Context) -> list[str]:
+    return records.machine_names(context.roots)
+
+
+def check_resettable(names: Iterable[str], context: Context) -> None:
+    """Raises:
+    MachineError: one of the machines is protected.
+    """
+    for name in names:
+        check_unprotected(name, context)
+
+
+def forget_images(context: Context) -> None:
+    """Empty the cache, streams' metadata included.
+
+    Raises:
+        DeadlineError: an image is being fetched, or a machine made.
+    """
+    prune_images(0, context)
+    shutil.rmtree(context.roots.stream_metadata, ignore_errors=True)

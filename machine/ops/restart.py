@@ -1,0 +1,29 @@
+"""`machine restart`: a stop and a start."""
+
+from __future__ import annotations
+
+from machine.deadline import Deadline
+from machine.ops.context import Context
+from machine.ops.many import Interrupt
+from machine.ops.start import Started, start
+from machine.ops.stop import stop
+from machine.report import Reporter
+from machine.store import lock
+
+# After the guest's end, a supervisor that has adopted it notices within a second and tidies up.
+_SUPERVISOR_S = 30.0
+
+
+def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
+    """Stop the machine and start it again; a stopped one is started.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it survives everything, or does not come up again.
+    """
+    ending = stop(name, context, report)
+    if ending.notice:
+        report.notice(ending.notice)
+    path = context.roots.machine(name).supervisor_lock
+    Deadline.after(_SUPERVISOR_S, f"the supervisor of {name} to end").wait_until(lambda: not lock.is_held(path))
+    return start(name, context, report, interrupt)

@@ -1,0 +1,94 @@
+"""`machine set`: what a stopped machine has of its host, and whose containers it prefers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from machine.errors import BadInputError, MachineError
+from machine.model.config import MachineConfig
+from machine.model.host import Host
+from machine.model.units import GIB
+from machine.ops.context import Context
+from machine.ops.registration import Registry
+from machine.ops.rename import finish_rename
+from machine.ops.resources import checked_cpus, checked_disk, checked_memory
+from machine.qemu.img import QemuImg
+from machine.report import Reporter
+from machine.store import drafts, lock, records
+from machine.store.paths import MachinePaths
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRequest:
+    """What is to change; None where it is not. Memory in MiB, the disk in GiB."""
+
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+    rootful: bool | None = None
+
+
+def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
+    """Change all that was asked for, or nothing.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        BadInputError: something of it cannot be.
+        MachineError: the machine runs, or its disk cannot grow.
+    """
+    finish_rename(name, context, report)
+    paths = context.roots.machine(name)
+    with lock.held(paths.lock, timeout_s=1) as free, drafts.registry(context.roots):
+        if not free:
+            raise MachineError("unable to change settings unless vm is stopped")
+        config = records.load(context.roots, name)
+        changed = plan_changes(config, request, context.host)
+        registry = Registry(context)
+        registry.check_readable()
+        # The disk grows before the record says so: a record that is behind can be set again.
+        if changed.resources.disk_gib != config.resources.disk_gib and _grow(changed, paths):
+            report.notice(f"The root file system of {name} grows into the larger disk at the next start")
+        records.edit(paths, lambda config: plan_changes(config, request, context.host))
+        if request.rootful is not None:
+            registry.prefer(changed)
+
+
+def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> MachineConfig:
+    """The machine as it is to be; texts as podman has them.
+
+    Raises:
+        BadInputError: something cannot be.
+    """
+    resources = config.resources
+    if request.cpus is not None:
+        resources = replace(resources, cpus=checked_cpus(request.cpus, host))
+    if request.memory_mib is not None:
+        resources = replace(resources, memory_mib=checked_memory(request.memory_mib, host))
+    if request.disk_gib is not None:
+        check_larger(request.disk_gib, resources.disk_gib)
+        resources = replace(resources, disk_gib=checked_disk(request.disk_gib))
+    rootful = config.rootful if request.rootful is None else request.rootful
+    outdated = rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
+    return replace(config, resources=resources, rootful=rootful, guest_outdated=config.guest_outdated or outdated)
+
+
+def check_larger(wanted_gib: int, disk_gib: int) -> None:
+    """Raises:
+    BadInputError: the disk would not grow.
+    """
+    if wanted_gib <= disk_gib:
+        raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
+
+
+def _grow(config: MachineConfig, paths: MachinePaths) -> bool:
+    """Returns whether there was a disk to grow: that of a first boot is made at the start."""
+    if config.image.digest and not config.provisioned:
+        return False
+    image = QemuImg()
+    held = image.virtual_size(paths.disk)
+    wanted = config.resources.disk_gib
+    # It may have grown in a command that ended before the record was written.
+    check_larger(wanted, -(-held // GIB) - 1)
+    if held < wanted * GIB:
+        image.grow(paths.disk, wanted)
+    return True

@@ -1,0 +1,55 @@
+"""What `machine set` makes of a record, and what it refuses; texts as podman has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from machine.errors import BadInputError
+from machine.ops.set import SetRequest, plan_changes
+from tests.builders import make_config, make_host
+
+HOST = make_host(cpus=4, memory_mib=8192)
+
+
+@pytest.mark.parametrize(
+    ("asked", "config"),
+    [
+        ({}, make_config()),
+        ({"cpus": 4, "memory_mib": 512}, make_config(cpus=4, memory_mib=512)),
+        ({"disk_gib": 101}, make_config(disk_gib=101, guest_outdated=True)),
+        ({"rootful": True}, make_config(rootful=True, guest_outdated=True)),
+        ({"rootful": False}, make_config()),
+    ],
+)
+def test_what_is_asked_for_changes_and_nothing_else(asked: dict[str, Any], config: object) -> None:
+    assert plan_changes(make_config(), SetRequest(**asked), HOST) == config
+
+
+def test_guest_that_was_not_told_yet_still_has_to_be() -> None:
+    config = make_config(guest_outdated=True)
+    assert plan_changes(config, SetRequest(cpus=1), HOST).guest_outdated
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"cpus": 5}, "requested number of CPUs (5) greater than number of host CPUs (4)"),
+        ({"cpus": 0}, "requested number of CPUs (0) must be at least 1"),
+        ({"memory_mib": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
+        ({"memory_mib": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
+        ({"disk_gib": 100}, "new disk size must be larger than 100 GB"),
+        ({"disk_gib": -1}, "new disk size must be larger than 100 GB"),
+        ({"disk_gib": 2**22}, "requested disk size (4194304 GB) must be between 1 and 2097152 GB"),
+    ],
+)
+def test_what_cannot_be(asked: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        plan_changes(make_config(), SetRequest(**asked), HOST)
+    assert caught.value.line == line
+
+
+def test_host_that_has_shrunk_forbids_no_other_change() -> None:
+    config = make_config(cpus=8, memory_mib=16384)
+    assert plan_changes(config, SetRequest(disk_gib=200), HOST).resources.disk_gib == 200
