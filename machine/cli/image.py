@@ -19,6 +19,7 @@ FIELDS = (
     "Reference", "Stream", "Release", "Arch", "Digest", "Size", "UsedBy", "Verified", "Signer", "Location", "Sha256",
     "UncompressedSha256", "Fetched", "Path",
 )  # fmt: skip
+HEADINGS = {"Sha256": "SHA256", "UncompressedSha256": "UNCOMPRESSED SHA256"}
 _COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")
 _SHORT_DIGEST = 12
 
@@ -85,7 +86,7 @@ def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
             fields=FIELDS,
             items=lambda: [item(describe_image(image)) for image in images],
             documents=lambda: [describe_image(image) for image in images],
-            headings={"Sha256": "SHA256", "UncompressedSha256": "UNCOMPRESSED SHA256"},
+            headings=HEADINGS,
         ),
         format_,
         heading=not (noheading or quiet),

@@ -19,6 +19,7 @@ COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "env": ("env", "Print the variables that lead clients to a machine"),
     "image": ("image", "Build the images that machines are made from"),
+    "info": ("info", "Show what this host has for machines"),
     "init": ("init", "Initialize a virtual machine"),
     "inspect": ("inspect", "Inspect existing machines"),
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),

@@ -52,7 +52,9 @@ def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) ->
         return Form.JSON
     if re.fullmatch(r"\w+", text):
         known = ", ".join(filter(None, (default, "json")))
-        raise BadInputError(f'unknown format "{text}"', hint=f"choose {known} or a Go template such as '{{{{.Name}}}}'")
+        raise BadInputError(
+            f'unknown format "{text}"', hint=f"choose {known} or a Go template, such as '{{{{json .}}}}'"
+        )
     return Form.TEMPLATE
 
 

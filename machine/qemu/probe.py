@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.qemu.boards import BOARDS
+
+ACCEL_VARIABLE = "MACHINE_ACCEL"
 
 _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
@@ -52,6 +56,17 @@ def find_qemu(arch: Arch, host_os: HostOS) -> str:
             hint=f"install it, on this host perhaps with: {command}",
         )
     return path
+
+
+def qemu_version(path: str) -> str:
+    """The version that a QEMU binary tells of itself.
+
+    Raises:
+        MachineError: it does not run.
+    """
+    answer = runner.run([path, "--version"], timeout_s=_PROBE_TIMEOUT_S).stdout
+    found = re.search(r"version (\S+)", answer)
+    return found[1] if found else answer.strip()
 
 
 def probe_hardware(host: Host) -> HardwareHelp:
@@ -103,6 +118,22 @@ def _hvf_obstacle() -> str:
     except MachineError as error:
         return error.message
     return "" if answer.strip() == "1" else "this Mac has no Hypervisor.framework (kern.hv_support is 0)"
+
+
+def accelerator_choice(made_with: AcceleratorChoice, environment: Mapping[str, str]) -> AcceleratorChoice:
+    """What the environment says, else what the machine was made with.
+
+    Raises:
+        MachineError: the variable holds no accelerator.
+    """
+    wanted = environment.get(ACCEL_VARIABLE)
+    if not wanted:
+        return made_with
+    try:
+        return AcceleratorChoice(wanted)
+    except ValueError as error:
+        known = ", ".join(AcceleratorChoice)
+        raise MachineError(f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {known}") from error
 
 
 def choose_accelerator(choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp) -> Acceleration:

@@ -148,6 +148,11 @@ class Roots:
         return self.machines / ".lock"
 
     @property
+    def settings(self) -> Path:
+        """The user's own defaults."""
+        return self.config / "config.toml"
+
+    @property
     def streams(self) -> Path:
         """The local stream: the base folder of the metadata of images that were built on this host."""
         return self.data / "streams"

@@ -22,7 +22,7 @@ def load_settings(roots: Roots) -> Settings:
     Raises:
         BadInputError: the file cannot be read, or says something that means nothing.
     """
-    path = roots.config / "config.toml"
+    path = roots.settings
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:

@@ -11,17 +11,15 @@ from pathlib import Path
 from machine.errors import MachineError
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
-from machine.model.host import AcceleratorChoice, Host
+from machine.model.host import Host
 from machine.ports import relay
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
-from machine.qemu.probe import Acceleration, choose_accelerator, find_qemu, probe_hardware
+from machine.qemu.probe import Acceleration, accelerator_choice, choose_accelerator, find_qemu, probe_hardware
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots
-
-ACCEL_VARIABLE = "MACHINE_ACCEL"
 
 
 def launch_files(paths: MachinePaths) -> LaunchFiles:
@@ -49,29 +47,13 @@ def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], 
     return changed
 
 
-def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) -> AcceleratorChoice:
-    """What the environment says, else what the machine was made with.
-
-    Raises:
-        MachineError: the variable holds no accelerator.
-    """
-    wanted = environment.get(ACCEL_VARIABLE)
-    if not wanted:
-        return config.accelerator
-    try:
-        return AcceleratorChoice(wanted)
-    except ValueError as error:
-        known = ", ".join(AcceleratorChoice)
-        raise MachineError(f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {known}") from error
-
-
 def accelerate(config: MachineConfig, host: Host, environment: Mapping[str, str]) -> Acceleration:
     """The accelerator for this start.
 
     Raises:
         MachineError: the one that was asked for cannot be used.
     """
-    choice = accelerator_choice(config, environment)
+    choice = accelerator_choice(config.accelerator, environment)
     return choose_accelerator(choice, config.arch, host, probe_hardware(host))
 
 

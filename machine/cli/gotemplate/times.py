@@ -17,7 +17,7 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 # The order matters: the longer ones first.
 _TOKEN = re.compile(
     r"""January|Jan(?![a-z]) | Monday|Mon(?![a-z]) | MST
-    | 2006 | _2(?=006) | __2 | _2 | 002 | 01 | 02 | 03 | 04 | 05 | 06 | 15 | [1-5]
+    | 2006 | __2 | _2(?!006) | 002 | 01 | 02 | 03 | 04 | 05 | 06 | 15 | [1-5]
     | PM | pm
     | [-Z]07:00:00 | [-Z]070000 | [-Z]07:00 | [-Z]0700 | [-Z]07
     | [.,](?:0+|9+)(?![0-9])""",

@@ -17,6 +17,8 @@ LINES = [
     (),
     *((name,) for name in sorted(COMMANDS)),
     ("image", "build"),
+    ("image", "inspect"),
+    ("image", "ls"),
     ("image", "pull"),
     ("port", "add"),
     ("port", "ls"),

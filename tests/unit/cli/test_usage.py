@@ -33,7 +33,11 @@ from tests.unit.cli.conftest import Machine
         (["start", "a", "b"], "got unexpected extra argument (b); see 'machine start --help'"),
         (
             ["ls", "--format", "xml"],
-            "invalid value for '--format': 'xml' is not one of 'table', 'json'; see 'machine ls --help'",
+            "unknown format \"xml\"; choose table, json or a Go template, such as '{{json .}}'",
+        ),
+        (
+            ["info", "--format", "yml"],
+            "unknown format \"yml\"; choose yaml, json or a Go template, such as '{{json .}}'",
         ),
         (["image", "nosuch"], "no such command 'nosuch'; see 'machine image --help'"),
     ],

@@ -6,10 +6,7 @@ import pytest
 
 from machine.errors import MachineError
 from machine.model.host import AcceleratorChoice
-from machine.supervisor.launch import accelerator_choice
-from tests.builders import make_config
-
-MADE_WITH_KVM = make_config(accelerator=AcceleratorChoice.KVM)
+from machine.qemu.probe import accelerator_choice
 
 
 @pytest.mark.parametrize(
@@ -22,10 +19,10 @@ MADE_WITH_KVM = make_config(accelerator=AcceleratorChoice.KVM)
     ],
 )
 def test_environment_overrules_the_record(environment: dict[str, str], choice: AcceleratorChoice) -> None:
-    assert accelerator_choice(MADE_WITH_KVM, environment) is choice
+    assert accelerator_choice(AcceleratorChoice.KVM, environment) is choice
 
 
 def test_environment_with_nonsense_is_refused() -> None:
     with pytest.raises(MachineError) as caught:
-        accelerator_choice(MADE_WITH_KVM, {"MACHINE_ACCEL": "warp"})
+        accelerator_choice(AcceleratorChoice.KVM, {"MACHINE_ACCEL": "warp"})
     assert caught.value.line == 'MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg'
