@@ -45,7 +45,7 @@ class Signature:
 
 
 def _basic_kind(value: Value) -> str:
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, (bool, int, float, str)):
         return type_name(value)
     raise CallError("invalid type for comparison")
 
@@ -61,9 +61,7 @@ def _same(first: Value, second: Value) -> bool:
         return first == second
     if first is None or second is None:
         return first is second
-    if isinstance(first, (Struct, Mapping)) or is_list(first):
-        raise CallError("incompatible types for comparison")
-    if _basic_kind(first) != _basic_kind(second):
+    if type_name(first) != type_name(second) or _basic_kind(first) != _basic_kind(second):
         raise CallError("incompatible types for comparison")
     return first == second
 
@@ -72,7 +70,7 @@ def _less(first: Value, second: Value) -> bool:
     kinds = _basic_kind(first), _basic_kind(second)
     if kinds[0] != kinds[1]:
         raise CallError("incompatible types for comparison")
-    if kinds[0] in ("bool", "<nil>"):
+    if kinds[0] == "bool":
         raise CallError("invalid type for comparison")
     if isinstance(first, str) and isinstance(second, str):
         return to_bytes(first) < to_bytes(second)
@@ -108,6 +106,8 @@ def _position(index: Value, length: int, *, beyond: int = 0) -> int:
 
 
 def _index(value: Value, *indices: Value) -> Value:
+    if value is None:
+        raise CallError("index of untyped nil")
     for index in indices:
         match value:
             case str():
@@ -117,9 +117,7 @@ def _index(value: Value, *indices: Value) -> Value:
                 if not isinstance(index, str):
                     raise CallError(f"value has type {type_name(index)}; should be string")
                 value = value.get(index, Missing.VALUE)
-            case None:
-                raise CallError("index of untyped nil")
-            case Struct() | bool() | int() | float() | datetime() | Missing():
+            case None | Struct() | bool() | int() | float() | datetime() | Missing():
                 raise CallError(f"can't index item of type {_pointed(value)}")
             case _:
                 value = value[_position(index, len(value))]

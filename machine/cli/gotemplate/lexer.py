@@ -114,7 +114,7 @@ class Lexer:
             position, trims = right.end(), len(right[0]) > 2
 
     def _trims_before(self, left: int) -> bool:
-        return self._text[left + 2 : left + 3] == "-" and self._text[left + 3 : left + 4] in (*_SPACES,)
+        return self._text[left + 2 : left + 3] == "-" and self._text[left + 3 : left + 4].isspace()
 
     def _plain(self, start: int, end: int, *, trims_left: bool, trims_right: bool) -> Iterator[Token]:
         text = self._text[start:end]
@@ -158,7 +158,7 @@ class Lexer:
 
     def _ends_word(self, position: int) -> bool:
         character = self._text[position : position + 1]
-        return character in (*_SPACES, "", *".,|:()") or self._text.startswith("}}", position)
+        return not character or character in f"{_SPACES}.,|:()" or self._text.startswith("}}", position)
 
     def _no_token(self, start: int) -> TemplateError:
         if start >= len(self._text):

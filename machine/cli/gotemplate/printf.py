@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from machine.cli.gotemplate.values import (
@@ -18,7 +18,9 @@ from machine.cli.gotemplate.values import (
     type_name,
 )
 
-_DIRECTIVE = re.compile(r"%([-+# 0]*)(?:\[(\d+)\])?(\d+|\*)?(?:\.(\d*|\*))?(?:\[(\d+)\])?(.?)", re.DOTALL)
+_DIRECTIVE = re.compile(
+    r"%([-+# 0]*)(?:\[(\d{1,9})\])?(\d{1,9}|\*)?(?:\.(\d{0,9}|\*))?(?:\[(\d{1,9})\])?(.?)", re.DOTALL
+)
 _WIDEST = 1_000_000  # where Go's own ends
 _FLOATS = "eEfFgG"
 
@@ -68,9 +70,10 @@ class _Arguments:
         """A width or a precision, and whether it can be meant; a star takes an argument."""
         if word is None:
             return None, True
-        value = (self.take() if self.go_to(None) else None) if word == "*" else int(word or 0)
-        good = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _WIDEST
-        return (value, True) if good and isinstance(value, int) else (None, False)
+        value = int(word or 0) if word != "*" else self.take() if self.go_to(None) else None
+        if isinstance(value, int) and abs(value) <= _WIDEST:
+            return value, True
+        return None, False
 
     def rest(self) -> str:
         if self._reordered or self._next >= len(self._values):
@@ -136,7 +139,7 @@ def _simple(spec: _Spec, value: bool | int | float | str) -> str:
 
 
 def _wrong(spec: _Spec, value: Value) -> str:
-    return f"%!{spec.verb}({type_name(value)}={text(value)})"
+    return f"%!{spec.verb}({type_name(value)}={_formatted(replace(spec, verb='v'), value)})"
 
 
 def _integer(spec: _Spec, value: int) -> str:

@@ -162,9 +162,7 @@ def _plain(value: Value) -> object:
             return [_plain(item) for item in value]
 
 
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f"} | {
-    "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"
-}  # fmt: skip
+_ESCAPES = {"\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 
 
 def quoted(content: str, quote: str = '"') -> str:
@@ -175,13 +173,10 @@ def quoted(content: str, quote: str = '"') -> str:
 def _escaped(character: str, quote: str) -> str:
     if character == quote:
         return f"\\{quote}"
-    if character.isprintable() and character not in '"\\':
-        return character
-    if character == '"':
-        return character
-    known = _ESCAPES.get(character)
-    if known:
+    if known := _ESCAPES.get(character):
         return known
+    if character.isprintable():
+        return character
     code = ord(character)
     if code < 0x80:
         return f"\\x{code:02x}"

@@ -97,6 +97,7 @@ def complaint(template: str) -> str:
         ("{{printf `%5d|%-4s|%04d|%x|%q` 3 `a` 7 255 `é`}}", '    3|a   |0007|ff|"é"'),
         ("{{printf `%t|%v|%.2f|%%|%T|%c|%U` true .Tags 2.5 1 65 233}}", "true|[a b]|2.50|%|int|A|U+00E9"),
         ("{{printf `%d %s` `x` 3}} {{printf `%s`}}", "%!d(string=x) %!s(int=3) %!s(MISSING)"),
+        ("{{printf `%5s|%-3t|` 1 `a`}}", "%!s(int=    1)|%!t(string=a  )|"),
         ("{{printf `a` 1}} {{printf `%`}} {{printf `%z` 1}}", "a%!(EXTRA int=1) %!(NOVERB) %!z(int=1)"),
         ("{{printf `%v %s` .Created .Inner}}", "2023-01-02 03:04:05.678901 +0200 +0200 {/x {%!s(int=22)}}"),
         ("{{printf `%*d|%[2]d %[1]d|%9999999d` 4 3 1}}", "   3|3 4|%!(BADWIDTH)3"),
@@ -218,6 +219,8 @@ def test_text_that_is_no_template_is_told_in_gos_words(template: str, line: str)
         ("{{slice `abc` 1 2 3}}", "1:2", "slice `abc` 1 2 3", "error calling slice: cannot 3-index slice a string"),
         ("{{eq 1 `a`}}", "1:2", "eq 1 `a`", "error calling eq: incompatible types for comparison"),
         ("{{lt true false}}", "1:2", "lt true false", "error calling lt: invalid type for comparison"),
+        ("{{index nil}}", "1:2", "index nil", "error calling index: index of untyped nil"),
+        ("{{eq 1 .Tags}}", "1:2", "eq 1 .Tags", "error calling eq: incompatible types for comparison"),
         ("{{eq 1}}", "1:2", "eq 1", "error calling eq: missing argument for comparison"),
     ],
 )  # fmt: skip
