@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from machine.ignition.provision import Keys
+from machine.image.cache import BaseImage, Verified
 from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
 from machine.model.host import AcceleratorChoice, Host, HostOS
@@ -78,6 +79,18 @@ def save_machine(roots: Roots, config: MachineConfig) -> MachinePaths:
     paths.directory.mkdir(parents=True)
     records.save(paths, config)
     return paths
+
+
+def make_base(directory: Path, **fields: Any) -> BaseImage:
+    """A base whose file is there, and empty."""
+    path = directory / "base.qcow2"
+    path.touch()
+    base = BaseImage(
+        digest=DIGEST, path=path, reference="fcos:stable", arch="x86_64", stream="stable", release="43.1", location="x",
+        sha256=DIGEST, uncompressed_sha256=DIGEST, verified=Verified.SIGNATURE, signer="key", length=0,
+        fetched="2026-01-02T03:04:05Z",
+    )  # fmt: skip
+    return replace(base, **fields)
 
 
 def make_metadata(

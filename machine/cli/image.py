@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from machine.cli.common import context, image_options
-from machine.cli.render import human_size, table
+from machine.cli.output import Documents, Listing, print_documents, print_listing
+from machine.cli.render import human_size
 
 if TYPE_CHECKING:
     from machine.ops.images import ListedImage
 
+FIELDS = (
+    "Reference", "Stream", "Release", "Arch", "Digest", "Size", "UsedBy", "Verified", "Signer", "Location", "Sha256",
+    "UncompressedSha256", "Fetched", "Path",
+)  # fmt: skip
+HEADINGS = {"Sha256": "SHA256", "UncompressedSha256": "UNCOMPRESSED SHA256"}
+_COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")
 _SHORT_DIGEST = 12
 
 
@@ -58,22 +65,37 @@ def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bo
 
 
 @command.command("ls")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-q", "--quiet", is_flag=True, help="Print digests alone.")
 @click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
-def ls(form: str, quiet: bool, noheading: bool) -> None:
+def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
     """List the images in the cache, the newest first."""
     from machine.ops.images import describe_image, list_images
 
     images = list_images(context())
-    if form == "json":
-        click.echo(json.dumps([describe_image(image) for image in images], indent=2))
-    elif quiet:
+    if quiet and format_ is None:
         for image in images:
             click.echo(image.base.digest)
-    else:
-        heading = [] if noheading else [("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")]
-        click.echo(table([*heading, *(_row(image) for image in images)]), nl=False)
+        return
+    print_listing(
+        Listing(
+            name="ls",
+            type_name="machine.Image",
+            columns=_COLUMNS,
+            rows=lambda: [_row(image) for image in images],
+            fields=FIELDS,
+            items=lambda: [item(describe_image(image)) for image in images],
+            documents=lambda: [describe_image(image) for image in images],
+            headings=HEADINGS,
+        ),
+        format_,
+        heading=not (noheading or quiet),
+    )
+
+
+def item(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a template sees: those of the JSON, in the words of the table."""
+    return {**document, "Size": human_size(document["Size"]), "UsedBy": ", ".join(document["UsedBy"])}
 
 
 def _row(image: ListedImage) -> tuple[str, ...]:
@@ -85,13 +107,14 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 
 @command.command("inspect")
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
-def inspect(names: tuple[str, ...]) -> None:
+@click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
+def inspect(names: tuple[str, ...], format_: str | None) -> None:
     """Print all that is known of images in the cache, as a JSON array."""
     from machine.ops.images import describe_image, find_images, list_images
 
     images = list_images(context())
     found = [describe_image(image) for name in names for image in find_images(name, images)]
-    click.echo(json.dumps(found, indent=2))
+    print_documents(Documents(name="inspect", type_name="machine.Image", documents=found), format_)
 
 
 @command.command("rm")

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from machine.cli.common import complete_machines, context
+from machine.cli.output import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
+
+# As Podman's messages have them.
+_TYPES = {
+    "ConfigDir": "define.VMFile",
+    "ConnectionInfo": "machine.ConnectionConfig",
+    "PodmanSocket": "*define.VMFile",
+    "Resources": "vmconfigs.ResourceConfig",
+    "SSHConfig": "vmconfigs.SSHConfig",
+}
 
 
 @click.command("inspect")
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=complete_machines)
-def command(names: tuple[str, ...]) -> None:
-    """Print all that is known of machines, as a JSON array."""
+@click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
+def command(names: tuple[str, ...], format_: str | None) -> None:
+    """Print all that is known of machines, as a JSON array.
+
+    \b
+    Examples:
+      machine inspect --format '{{.State}}' box
+      machine inspect --format '{{.SSHConfig.Port}} {{.LastUp.Format "2006-01-02"}}' box
+    """
     from machine.ops.inspect import inspect
 
     here = context()
@@ -24,7 +39,12 @@ def command(names: tuple[str, ...]) -> None:
             found.append(inspect(name, here))
         except MachineError as error:
             errors.append(error)
-    click.echo(json.dumps(found, indent=5))
+    try:
+        print_documents(
+            Documents(name="inspect", type_name="machine.InspectInfo", types=_TYPES, documents=found, indent=5), format_
+        )
+    except MachineError as error:
+        errors.append(error)
     for failure in errors:
         click.echo(f"Error: {failure.line}", err=True)
     if errors:

@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from machine.cli.common import context
-from machine.cli.render import table
+from machine.cli.output import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
+from machine.ops.times import rfc3339
 
 if TYPE_CHECKING:
     from machine.ops.list import ListedMachine
 
+FIELDS = (
+    "Name", "Default", "Created", "Running", "Starting", "LastUp", "Stream", "VMType", "CPUs", "Memory", "Swap",
+    "DiskSize", "Port", "RemoteUsername", "IdentityPath", "UserModeNetworking", "State", "Reason", "Arch",
+)  # fmt: skip
 _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZE")
 _VM_TYPE = "qemu"
 
 
 @click.command("list")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only names.")
-def command(format_: str, noheading: bool, quiet: bool) -> None:
-    """List machines, those that run first."""
+@click.option("--all-providers", is_flag=True, hidden=True)  # of Podman 5.3 to 5.8; there is one
+def command(format_: str | None, noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
+    """List machines, those that run first.
+
+    \b
+    Examples:
+      machine ls --format json
+      machine ls --format '{{.Name}} {{.LastUp}}'
+      machine ls --format 'table {{.Name}}\\t{{.State}}\\t{{.Arch}}'
+    """
     from machine.ops.list import list_machines
 
     listing = list_machines(context())
-    if format_ == "json":
-        click.echo(json.dumps([as_json(listed) for listed in listing.machines], indent=4))
-    elif quiet:
-        for listed in listing.machines:
+    machines, now = listing.machines, datetime.now(UTC)
+    if quiet and format_ is None:
+        for listed in machines:
             click.echo(_marked(listed))
     else:
-        now = datetime.now(UTC)
-        rows = [row(listed, now) for listed in listing.machines]
-        click.echo(table(rows if noheading else [_COLUMNS, *rows]), nl=False)
+        print_listing(
+            Listing(
+                name="list",
+                type_name="*entities.ListReporter",
+                columns=_COLUMNS,
+                rows=lambda: [row(listed, now) for listed in machines],
+                fields=FIELDS,
+                items=lambda: [item(listed, now) for listed in machines],
+                documents=lambda: [as_json(listed) for listed in machines],
+                indent=4,
+                headings={"CPUs": "CPUS"},
+            ),
+            format_,
+            heading=not (noheading or quiet),
+        )
     for broken in listing.broken:
         click.echo(f"Error: {broken.error.line}", err=True)
 
@@ -66,10 +89,15 @@ def _marked(listed: ListedMachine) -> str:
     return listed.config.name + ("*" if listed.default else "")
 
 
+def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
+    """The fields that a template sees: those of the JSON, in the words of the table."""
+    name, _, created, up, _, memory, disk = row(listed, now)
+    words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": "0B", "DiskSize": disk}
+    return {**as_json(listed), **words}
+
+
 def as_json(listed: ListedMachine) -> dict[str, Any]:
     """Podman's fields, sizes as strings of bytes, and ours after them."""
-    from machine.ops.times import rfc3339
-
     config, state = listed.config, listed.state
     return {
         "Name": config.name,

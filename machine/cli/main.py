@@ -22,6 +22,7 @@ COMMANDS = {
     "env": ("env", "Print the variables that lead clients to a machine"),
     "events": ("status:events", "Print what machines begin to do"),
     "image": ("image", "Build the images that machines are made from"),
+    "info": ("info", "Show what this host has for machines"),
     "init": ("init", "Initialize a virtual machine"),
     "inspect": ("inspect", "Inspect existing machines"),
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),

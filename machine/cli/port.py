@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from machine.cli.common import complete_machines, context, name_argument
-from machine.cli.render import table
+from machine.cli.output import Listing, heading_of, print_listing
 
+if TYPE_CHECKING:
+    from machine.ops.ports import ListedPort
+
+FIELDS = ("Host", "Guest", "Protocol", "Origin")
 _FORWARD = "HOST:GUEST"
 
 
@@ -49,14 +53,28 @@ def rm(name: str, forward: str) -> None:
 
 @command.command("ls")
 @name_argument()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def ls(name: str, form: str) -> None:
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
+def ls(name: str, format_: str | None, noheading: bool) -> None:
     """List everything on the host that leads into a machine."""
     from machine.ops.ports import list_ports
 
     ports = list_ports(name, context())
-    if form == "json":
-        click.echo(json.dumps([asdict(port) for port in ports], indent=2))
-        return
-    rows = [(port.host, port.guest, port.protocol, port.origin) for port in ports]
-    click.echo(table([("HOST", "GUEST", "PROTOCOL", "ORIGIN"), *rows]), nl=False)
+    print_listing(
+        Listing(
+            name="ls",
+            type_name="machine.Port",
+            columns=[heading_of(field) for field in FIELDS],
+            rows=lambda: [tuple(item(port).values()) for port in ports],
+            fields=FIELDS,
+            items=lambda: [item(port) for port in ports],
+            documents=lambda: [asdict(port) for port in ports],
+        ),
+        format_,
+        heading=not noheading,
+    )
+
+
+def item(port: ListedPort) -> dict[str, str]:
+    """The fields that a template sees."""
+    return dict(zip(FIELDS, (port.host, port.guest, port.protocol, port.origin), strict=True))

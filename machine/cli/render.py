@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 _MIN_WIDTH = 12
 _PADDING = 2
@@ -22,11 +23,24 @@ def human_size(count: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Columns as Go's tabwriter sets them for Podman: at least 12 wide, 2 apart, the last one as it is."""
-    if not rows:
-        return ""
-    widths = [max(width, max(map(len, column)) + padding) for column in zip(*rows, strict=True)]
-    return "".join(
-        "".join(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)) + row[-1] + "\n"
-        for row in rows
-    )
+    """Rows in columns, one line each."""
+    return align("".join("\t".join(row) + "\n" for row in rows), width=width, padding=padding)
+
+
+def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
+    """Text with tabs in columns, as Go's tabwriter sets them for Podman: at least 12 wide, 2 apart.
+
+    A column goes on as long as each line has it; what follows a line's last tab belongs to none and stays as it is.
+    """
+    lines = [line.split("\t") for line in text.split("\n")]
+    for column in range(max(map(len, lines)) - 1):
+        for block in _blocks(lines, column):
+            needed = max(width, max(len(cells[column]) for cells in block) + padding)
+            for cells in block:
+                cells[column] = cells[column].ljust(needed)
+    return "\n".join("".join(line) for line in lines)
+
+
+def _blocks(lines: list[list[str]], column: int) -> list[list[list[str]]]:
+    """Lines that follow each other and have this column."""
+    return [list(block) for has, block in groupby(lines, key=lambda cells: len(cells) > column + 1) if has]

@@ -8,13 +8,13 @@ from machine.model.config import MachineConfig
 from machine.model.state import MachineState, State
 from machine.ops.context import Context
 from machine.ops.state import machine_state
-from machine.ops.times import rfc3339
+from machine.ops.times import NEVER
 from machine.store import records
 from machine.store.paths import MachinePaths
 
 
 def inspect(name: str, context: Context) -> dict[str, Any]:
-    """Podman's fields under Podman's names; what only we have stands under `Machine`.
+    """Podman's fields under Podman's names, times as they are; what only we have stands under `Machine`.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -30,8 +30,8 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
     return {
         "ConfigDir": {"Path": str(paths.directory)},
         "ConnectionInfo": {"PodmanSocket": {"Path": str(preferred)}, "PodmanPipe": None},
-        "Created": rfc3339(config.created),
-        "LastUp": rfc3339(config.last_up),
+        "Created": config.created,
+        "LastUp": config.last_up or NEVER,
         "Name": config.name,
         "Resources": {
             "CPUs": config.resources.cpus,

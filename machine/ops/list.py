@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import MachineState
 from machine.ops.context import Context
 from machine.ops.state import machine_state
+from machine.ops.times import NEVER
 from machine.podman.connections import ConnectionsFile, connections_file
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.store.records import BrokenRecord
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ def list_machines(context: Context) -> Listing:
         for entry in entries
         if isinstance(entry, MachineConfig)
     ]
-    machines.sort(key=lambda listed: listed.config.last_up or _NEVER, reverse=True)
+    machines.sort(key=lambda listed: listed.config.last_up or NEVER, reverse=True)
     machines.sort(key=lambda listed: not listed.state.state.is_up)
     return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
-NEVER = "0001-01-01T00:00:00Z"
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""Go's zero time."""
 
 
 def rfc3339(moment: datetime | None) -> str:
-    return moment.isoformat().replace("+00:00", "Z") if moment else NEVER
+    """With no more digits of a second than it has; None is never."""
+    date, dot, rest = (moment or NEVER).isoformat().replace("+00:00", "Z").partition(".")
+    return f"{date}{dot}{rest[:6]}".rstrip("0") + rest[6:] if dot else date

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,17 @@ def find_qemu(arch: Arch, host_os: HostOS) -> str:
             hint=f"install it, on this host perhaps with: {command}",
         )
     return path
+
+
+def qemu_version(path: str) -> str:
+    """The version that a QEMU binary tells of itself.
+
+    Raises:
+        MachineError: it does not run.
+    """
+    answer = runner.run([path, "--version"], timeout_s=_PROBE_TIMEOUT_S).stdout
+    found = re.search(r"version (\S+)", answer)
+    return found[1] if found else answer.strip()
 
 
 def probe_hardware(host: Host) -> HardwareHelp:

@@ -46,22 +46,13 @@ def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], 
         return records.edit(roots.machine(config.name), lambda config: replace(config, ssh_port=port))
 
 
-def accelerator_choice(config: MachineConfig, environment: Mapping[str, str]) -> AcceleratorChoice:
-    """What the environment says, else what the machine was made with.
-
-    Raises:
-        MachineError: the variable holds no accelerator.
-    """
-    return AcceleratorChoice.from_environment(environment) or config.accelerator
-
-
 def accelerate(config: MachineConfig, host: Host, environment: Mapping[str, str]) -> Acceleration:
     """The accelerator for this start.
 
     Raises:
         MachineError: the one that was asked for cannot be used.
     """
-    choice = accelerator_choice(config, environment)
+    choice = AcceleratorChoice.from_environment(environment) or config.accelerator
     return choose_accelerator(choice, config.arch, host, probe_hardware(host))
 
 

@@ -18,7 +18,7 @@ HEAVY = {
 }  # fmt: skip
 
 # A few above what CPython 3.11 with click 8.5 loads; a bare interpreter has 34, and each small module of ours counts.
-MOST = {"help": 112, "list": 143, "inspect": 142, "completion": 138}
+MOST = {"help": 112, "list": 145, "template": 158, "inspect": 142, "completion": 138}
 
 RUN = """
 import json, sys
@@ -42,10 +42,11 @@ COMPLETION = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start
         (["--version"], "help", {}, "machine, version"),
         (["list"], "list", {}, "box"),
         (["ls", "--format", "json"], "list", {}, '"Name": "box"'),
+        (["ls", "--format", "{{.Name}}"], "template", {}, "box"),
         (["inspect", "box"], "inspect", {}, '"Name": "box"'),
         ([], "completion", COMPLETION, "plain,box\n"),
     ],
-    ids=["help", "version", "list", "list-json", "inspect", "completion"],
+    ids=["help", "version", "list", "list-json", "template", "inspect", "completion"],
 )
 def test_quick_command_loads_nothing_heavy(
     words: list[str], most: str, environment: dict[str, str], output: str, short_path: Path

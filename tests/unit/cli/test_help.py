@@ -18,6 +18,8 @@ LINES = [
     *((name,) for name in sorted(COMMANDS)),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     ("image", "build"),
+    ("image", "inspect"),
+    ("image", "ls"),
     ("image", "pull"),
     ("port", "add"),
     ("port", "ls"),

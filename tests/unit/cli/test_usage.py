@@ -34,7 +34,11 @@ from tests.unit.cli.conftest import Machine
         (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
-            "invalid value for '--format': 'xml' is not one of 'table', 'json'; see 'machine ls --help'",
+            "unknown format \"xml\"; choose table, json or a Go template, such as '{{json .}}'",
+        ),
+        (
+            ["info", "--format", "yml"],
+            "unknown format \"yml\"; choose yaml, json or a Go template, such as '{{json .}}'",
         ),
         (["image", "nosuch"], "no such command 'nosuch'; see 'machine image --help'"),
     ],

@@ -1,0 +1,39 @@
+"""machine info"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context
+from machine.cli.output import Form, form_of, json_text, parse_template
+
+# As Podman's messages have them.
+_TYPES = {"Host": "*entities.MachineHostInfo", "Version": "define.Version"}
+
+
+@click.command("info")
+@click.option("-f", "--format", "format_", metavar="FORMAT", help="yaml, json or a Go template. [default: yaml]")
+def command(format_: str | None) -> None:
+    """Show what this host has for machines: QEMU, its accelerator, the directories.
+
+    \b
+    Example:
+      machine info --format '{{.Host.MachineState}} {{.Machine.Accelerator.Name}}'
+    """
+    from machine.ops.info import info
+
+    form = form_of(format_, default="yaml")
+    document = info(context())
+    match form:
+        case Form.DEFAULT:
+            from machine.cli.yaml import yaml_text
+
+            click.echo(yaml_text(document), nl=False)
+        case Form.JSON:
+            click.echo(json_text(document, 2))
+        case Form.TEMPLATE:
+            from machine.cli.gotemplate import structure
+
+            assert format_ is not None
+            template = parse_template("info", format_, ranged=False)
+            click.echo(template.execute(structure(document, "entities.MachineInfo", _TYPES)), nl=False)

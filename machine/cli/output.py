@@ -1,0 +1,176 @@
+"""What `--format` asks for: a table, JSON, or a Go template. Decided here, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from machine.cli.render import align, table
+from machine.errors import BadInputError
+from machine.ops.times import rfc3339
+
+if TYPE_CHECKING:
+    from machine.cli.gotemplate import Template
+
+Document = Mapping[str, Any]
+
+_TABLE = "table "
+_JSON = re.compile(r"\s*json\s*")
+_JSON_OF_ALL = re.compile(r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*")
+_RANGE = re.compile(
+    r"\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}", re.DOTALL
+)
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+
+
+class Form(StrEnum):
+    """`DEFAULT` is what a command prints without `--format`."""
+
+    DEFAULT = "default"
+    JSON = "json"
+    TEMPLATE = "template"
+
+
+def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) -> Form:
+    """What a `--format` means; `default` is the word for what comes without one.
+
+    With `json_of_all`, a template that is `json` and nothing more means the whole document, as in some of Podman's
+    commands.
+
+    Raises:
+        BadInputError: it is a word that means nothing.
+    """
+    if text is None or (default and text == default):
+        return Form.DEFAULT
+    if (_JSON_OF_ALL if json_of_all else _JSON).fullmatch(text):
+        return Form.JSON
+    if re.fullmatch(r"\w+", text):
+        known = ", ".join(filter(None, (default, "json")))
+        raise BadInputError(
+            f'unknown format "{text}"', hint=f"choose {known} or a Go template, such as '{{{{json .}}}}'"
+        )
+    return Form.TEMPLATE
+
+
+def json_text(document: object, indent: int) -> str:
+    """Times as Go's encoder writes them."""
+    return json.dumps(document, indent=indent, default=rfc3339)
+
+
+# Listings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a command can list: a table for people, the same fields for templates, and documents for programs.
+
+    `name` and `type_name` are for messages; `fields` are the names that the items have, `headings` those columns'
+    headings that do not follow from a field's name.
+    """
+
+    name: str
+    type_name: str
+    columns: Sequence[str]
+    rows: Callable[[], Sequence[Sequence[str]]]
+    fields: Sequence[str]
+    items: Callable[[], Sequence[Document]]
+    documents: Callable[[], Sequence[Document]]
+    indent: int = 2
+    headings: Mapping[str, str] | None = None
+
+
+def print_listing(listing: Listing, format_: str | None, *, heading: bool = True) -> None:
+    """Raises:
+    BadInputError: the format means nothing, or is a template that does not fit.
+    """
+    match form_of(format_, default="table"):
+        case Form.DEFAULT:
+            rows = listing.rows()
+            click.echo(table([listing.columns, *rows] if heading else rows), nl=False)
+        case Form.JSON:
+            click.echo(json_text(listing.documents(), listing.indent))
+        case Form.TEMPLATE:
+            assert format_ is not None
+            click.echo(_filled_listing(listing, format_, heading=heading), nl=False)
+
+
+def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
+    from machine.cli.gotemplate import structure
+
+    template = parse_template(listing.name, format_, ranged=True)
+    content = template.execute([structure(item, listing.type_name) for item in listing.items()])
+    if not format_.startswith(_TABLE):
+        return content
+    names = listing.headings or {}
+    heads = template.execute([{field: names.get(field) or heading_of(field) for field in listing.fields}])
+    return align(heads + content if heading else content)
+
+
+def heading_of(field: str) -> str:
+    """A column's heading, from the name of its field: `LastUp` is `LAST UP`."""
+    return " ".join(_WORDS.findall(field)).upper()
+
+
+# Documents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """What a command tells of each thing; `types` are the types of its fields as messages have them, by name."""
+
+    name: str
+    type_name: str
+    documents: Sequence[Document]
+    types: Mapping[str, str] | None = None
+    indent: int = 2
+
+
+def print_documents(found: Documents, format_: str | None) -> None:
+    """One JSON array, or a template filled with each.
+
+    Raises:
+        BadInputError: the format means nothing, or is a template that does not fit.
+    """
+    if form_of(format_, json_of_all=False) is not Form.TEMPLATE:
+        click.echo(json_text(found.documents, found.indent))
+        return
+    from machine.cli.gotemplate import structure
+
+    assert format_ is not None
+    template = parse_template(found.name, format_, ranged=True)
+    content = template.execute([structure(document, found.type_name, found.types) for document in found.documents])
+    click.echo(align(content) if format_.startswith(_TABLE) else content, nl=False)
+
+
+def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
+    r"""A template as Podman takes it from a command line: `\t` and `\n` are what they stand for, and so is every
+    space in a table; a line of its own for each item.
+
+    Raises:
+        TemplateError: it is none.
+    """
+    from machine.cli.gotemplate import Template, TemplateError
+
+    body = format_.removeprefix(_TABLE)
+    is_table = body != format_
+    text = body.replace("\\t", "\t").replace("\\n", "\n")
+    if is_table:
+        text = text.replace(" ", "\t")
+    if not text.endswith("\n"):
+        text += "\n"
+    ranged = ranged or is_table
+    try:
+        return Template.parse(name, _with_range(text) if ranged else text)
+    except TemplateError:
+        # A constant in the template has such an escape: Podman then takes the whole as it was typed.
+        return Template.parse(name, _with_range(body) if ranged else body)
+
+
+def _with_range(text: str) -> str:
+    return text if _RANGE.search(text) else f"{{{{range .}}}}{text}{{{{end -}}}}"

@@ -1,0 +1,29 @@
+"""As much of YAML as `machine info` prints: mappings of mappings and simple values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+_PLAIN = re.compile(r"(?:[A-Za-z_/]|[0-9]+\.[0-9]+\.[0-9])(?:[\w./()+@,;=~-]|:(?=\S)| +(?=[^\s#]))*")
+_OTHER_MEANING = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})
+
+
+def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
+    """Block style, keys sorted, as Podman prints it."""
+    lines: list[str] = []
+    for key in sorted(document):
+        value = document[key]
+        if isinstance(value, Mapping) and value:
+            lines.append(f"{indent}{_scalar(key)}:\n{yaml_text(value, f'{indent}  ')}")
+        else:
+            lines.append(f"{indent}{_scalar(key)}: {_scalar(value)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: object) -> str:
+    """Plain where that reads back as the same text, else as JSON writes it, which is YAML too."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING:
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,121 @@
+"""`machine info`: what this host has for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from machine import __version__
+from machine.errors import MachineError
+from machine.model.arch import Arch
+from machine.model.host import AcceleratorChoice, Host
+from machine.model.settings import EffectiveSetting, settings_of, value_text
+from machine.model.state import State
+from machine.ops.config import effective
+from machine.ops.context import Context
+from machine.ops.list import Listing, list_machines
+from machine.qemu.probe import choose_accelerator, find_qemu, probe_hardware, qemu_version
+
+
+def info(context: Context) -> dict[str, Any]:
+    """Podman's fields under Podman's names; what only we have stands under `Machine`.
+
+    Raises:
+        BadInputError: a file or a variable of the defaults says something that means nothing.
+    """
+    roots = context.roots
+    settings = effective(context)
+    return {
+        "Host": host_document(context, list_machines(context)),
+        "Version": version_document(context.host),
+        "Machine": {
+            "Accelerator": _accelerator(settings_of(settings).accel, context.host),
+            "QEMU": _qemu(context.host),
+            "Directories": {
+                "Cache": str(roots.cache),
+                "Config": str(roots.config),
+                "Data": str(roots.data),
+                "Runtime": str(roots.runtime),
+            },
+            "ConfigFile": str(roots.settings),
+            "Defaults": _defaults(settings),
+        },
+    }
+
+
+def host_document(context: Context, listing: Listing) -> dict[str, Any]:
+    """The current machine is one that is up, else one that starts, else the default one."""
+    machines = listing.machines
+    default = next((listed for listed in machines if listed.default), None)
+    preferred = sorted(machines, key=lambda listed: not listed.default)
+    up = next((listed for listed in preferred if listed.state.state.is_up), None)
+    starting = next((listed for listed in preferred if listed.state.state is State.STARTING), None)
+    current = up or starting or default
+    state = "Running" if up else "Starting" if starting else "Stopped" if default else ""
+    return {
+        "Arch": go_arch(context.host),
+        "CurrentMachine": current.config.name if current else "",
+        "DefaultMachine": default.config.name if default else "",
+        "EventsDir": str(context.roots.runtime),
+        "MachineConfigDir": str(context.roots.machines),
+        "MachineImageDir": str(context.roots.images),
+        "MachineState": state,
+        "NumberOfMachines": len(machines) + len(listing.broken),
+        "OS": context.host.os,
+        "VMType": "qemu",
+    }
+
+
+def version_document(host: Host) -> dict[str, Any]:
+    """Podman's fields, empty where they are of Go."""
+    return {
+        "APIVersion": __version__,
+        "Version": __version__,
+        "GoVersion": "",
+        "GitCommit": "",
+        "BuiltTime": "",
+        "Built": 0,
+        "OsArch": f"{host.os}/{go_arch(host)}",
+        "Os": host.os,
+    }
+
+
+def go_arch(host: Host) -> str:
+    """The host's architecture by Go's name, which is Debian's."""
+    try:
+        return Arch.parse(host.machine).debian
+    except ValueError:
+        return host.machine
+
+
+def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, str]]:
+    """Of new machines, and where each comes from."""
+    return {
+        key: {"Value": value_text(setting.value, separator=" "), "Origin": setting.origin}
+        for key, setting in settings.items()
+    }
+
+
+def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
+    """That of a new machine of the host's own architecture, and what a start would tell of it."""
+    try:
+        chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host))
+    except MachineError as error:
+        return {"Name": "", "Notice": error.line}
+    return {"Name": chosen.accelerator, "Notice": chosen.notice}
+
+
+def _qemu(host: Host) -> dict[str, str]:
+    """That of the host's own architecture; empty with a notice where there is none."""
+    try:
+        path = find_qemu(_own_arch(host), host.os)
+        return {"Path": path, "Version": qemu_version(path), "Notice": ""}
+    except MachineError as error:
+        return {"Path": "", "Version": "", "Notice": error.line}
+
+
+def _own_arch(host: Host) -> Arch:
+    try:
+        return Arch.parse(host.machine)
+    except ValueError as error:
+        raise MachineError(f"no machine can have this host's architecture, {host.machine}") from error
