@@ -35,6 +35,9 @@ from machine.model.names import DEFAULT_MACHINE
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
     help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
 )
+@click.option(
+    "--arch", metavar="ARCH", help="Architecture of the guest; a foreign one is emulated. [default: the host's]"
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,
@@ -48,6 +51,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     now: bool,
     volumes: tuple[str, ...],
     accel: str | None,
+    arch: str | None,
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
@@ -77,6 +81,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         rootful=rootful,
         volumes=volumes or None,
         accelerator=AcceleratorChoice(accel) if accel else None,
+        arch=arch,
     )
     here = context()
     with reporter(quiet=quiet) as report:

@@ -47,6 +47,10 @@ class QemuImg:
         """Make a qcow2 image of a raw one."""
         self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
 
+    def to_raw(self, source: Path, target: Path, *, source_format: str) -> None:
+        """Make a raw image of another one, without space for its zeros."""
+        self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
+
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
         """An overlay of `size_gib` on `base`, which must neither move nor change from now on."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")

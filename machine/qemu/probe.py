@@ -7,38 +7,23 @@ import fcntl
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
 from machine.model.arch import Arch
-from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.host import Host, HostOS
+from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
 from machine.qemu.boards import BOARDS
 
 _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
 _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
+_MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
 
 
-@dataclass(frozen=True, kw_only=True)
-class HardwareHelp:
-    """The accelerator of this host's kind, and why it cannot be used; empty where it can."""
-
-    accelerator: Accelerator
-    obstacle: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Acceleration:
-    """What was decided, and what to tell the person about it; empty where there is nothing to tell."""
-
-    accelerator: Accelerator
-    notice: str = ""
-
-
-def find_qemu(arch: Arch, host_os: HostOS) -> str:
+def find_qemu(arch: Arch, host: Host) -> str:
     """The path of the QEMU binary for guests of `arch`.
 
     Raises:
@@ -47,32 +32,41 @@ def find_qemu(arch: Arch, host_os: HostOS) -> str:
     board = BOARDS[arch]
     path = shutil.which(board.binary)
     if path is None:
-        command = "brew install qemu" if host_os is HostOS.MACOS else f"apt install {board.debian_package}"
         raise MachineError(
             f"{board.binary} is not installed on this host",
-            hint=f"install it, on this host perhaps with: {command}",
+            hint=host.install_hint(board.packages, "QEMU's system emulators"),
         )
     return path
 
 
-def qemu_version(path: str) -> str:
-    """The version that a QEMU binary tells of itself.
+def probe_qemu(path: str) -> QemuFacts:
+    """Ask a QEMU binary what it is.
 
     Raises:
         MachineError: it does not run.
     """
-    answer = runner.run([path, "--version"], timeout_s=_PROBE_TIMEOUT_S).stdout
-    found = re.search(r"version (\S+)", answer)
-    return found[1] if found else answer.strip()
+    said = {
+        question: runner.run([path, "-machine", "none", *question.split()], timeout_s=_PROBE_TIMEOUT_S).stdout
+        for question in ("--version", "-accel help", "-netdev help")
+    }
+    found = re.search(r"version (\d+(?:\.\d+)*)", said["--version"])
+    if not found:
+        raise MachineError(f"{path} does not tell its version", details=said["--version"].splitlines())
+    return QemuFacts(
+        path=path,
+        version=tuple(map(int, found[1].split("."))),
+        accelerators=frozenset(said["-accel help"].split()),
+        networks=frozenset(said["-netdev help"].split()),
+    )
 
 
-def probe_hardware(host: Host) -> HardwareHelp:
-    """Prove that the kernel's hypervisor can run a stock guest."""
+def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareHelp:
+    """Prove that the kernel's hypervisor can run a stock guest, on a Mac in this QEMU."""
     match host.os:
         case HostOS.LINUX:
-            return HardwareHelp(accelerator=Accelerator.KVM, obstacle=_kvm_obstacle(host.machine))
+            return HardwareHelp(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
         case HostOS.MACOS:
-            return HardwareHelp(accelerator=Accelerator.HVF, obstacle=_hvf_obstacle())
+            return hvf_help(_probe_mac(qemu), qemu, host)
 
 
 def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> str:
@@ -109,43 +103,19 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def _hvf_obstacle() -> str:
+def _probe_mac(qemu: QemuFacts) -> MacFacts:
+    values = {}
+    for name in _MAC_FACTS:
+        said = _answer(["sysctl", "-n", name])
+        if said:
+            values[name] = said
+    entitlements = _answer(["codesign", "--display", "--entitlements", "-", "--xml", qemu.path])
+    return MacFacts(sysctl=values, entitlements=entitlements)
+
+
+def _answer(argv: list[str]) -> str:
+    """What a program says; nothing where it fails, as for a name that this Mac does not know."""
     try:
-        answer = runner.run(["sysctl", "-n", "kern.hv_support"], timeout_s=_PROBE_TIMEOUT_S).stdout
-    except MachineError as error:
-        return error.message
-    return "" if answer.strip() == "1" else "this Mac has no Hypervisor.framework (kern.hv_support is 0)"
-
-
-def choose_accelerator(choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp) -> Acceleration:
-    """Hardware help where it is asked for or possible, else TCG with a notice (pure).
-
-    Raises:
-        MachineError: what was asked for by name cannot be had.
-    """
-    if choice is AcceleratorChoice.TCG:
-        return Acceleration(accelerator=Accelerator.TCG)
-    obstacle = _obstacle(choice, arch, host, help_)
-    if not obstacle:
-        return Acceleration(accelerator=help_.accelerator)
-    if choice is not AcceleratorChoice.AUTO:
-        raise MachineError(f"cannot use {choice} for this machine: {obstacle}", hint="use --accel auto or tcg")
-    return Acceleration(
-        accelerator=Accelerator.TCG,
-        notice=f"No hardware acceleration ({obstacle}): the guest is emulated and about ten times slower",
-    )
-
-
-def _obstacle(choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp) -> str:
-    if choice not in (AcceleratorChoice.AUTO, help_.accelerator.value):
-        return f"{host.os} has no {choice}"
-    if not _is_native(arch, host):
-        return f"the guest is {arch} and the host {host.machine}"
-    return help_.obstacle
-
-
-def _is_native(arch: Arch, host: Host) -> bool:
-    try:
-        return Arch.parse(host.machine) is arch
-    except ValueError:
-        return False
+        return runner.run(argv, timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
+    except MachineError:
+        return ""
