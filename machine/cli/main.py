@@ -17,6 +17,7 @@ from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 # imports none of the modules.
 COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
+    "autostart": ("autostart", "Start a machine when you log in, or no longer"),
     "config": ("config", "Show and change the defaults of new machines"),
     "cp": ("cp", "Copy files between this host and a machine"),
     "env": ("env", "Print the variables that lead clients to a machine"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -34,13 +35,19 @@ following command in your terminal session:
 @names_argument
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
-def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool) -> None:
+@click.option("--foreground", is_flag=True, help="Stay until the machine has stopped; SIGTERM and ^C stop it.")
+def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool, foreground: bool) -> None:
     """Start existing machines, and wait until their Podman answers."""
     from machine.ops.many import Interrupt
     from machine.ops.start import check_startable, start
 
     here = context()
     several = chosen(names, "start", everything=everything)
+    if foreground:
+        if everything or len(several) > 1:
+            raise click.UsageError("--foreground is for one machine")
+        _stay(several[0], hints=not (no_info or quiet), quiet=quiet)
+        return
     interrupt = Interrupt() if len(several) > 1 else None
     if not interrupt:
         for name in several:
@@ -54,6 +61,22 @@ def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool
         quiet=quiet,
         interrupt=interrupt,
     )
+
+
+def _stay(name: str, *, hints: bool, quiet: bool) -> None:
+    from machine.cli.terminal import NoticeReporter, reporter
+    from machine.ops.foreground import run
+
+    with contextlib.ExitStack() as start:
+        report = reporter(quiet=quiet)
+        start.enter_context(report)
+
+        def announce(started: Started) -> None:
+            start.close()  # nothing moves on the terminal while the machine runs
+            print_started(started, hints=hints)
+
+        run(name, context(), report, announce, later=NoticeReporter())
+    click.echo(f'Machine "{name}" stopped')
 
 
 def print_started(started: Started, *, hints: bool = True) -> None:

@@ -75,6 +75,11 @@ class MachinePaths:
         return self.directory / "supervisor.log"
 
     @property
+    def service_log(self) -> Path:
+        """What a service that starts the machine says, where the host keeps no log of services."""
+        return self.directory / "autostart.log"
+
+    @property
     def lock(self) -> Path:
         """Held by the supervisor and by QEMU: the machine runs while it is held."""
         return self.directory / "lock"

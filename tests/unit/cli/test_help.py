@@ -16,6 +16,8 @@ GOLDEN = Path(__file__).with_name("golden")
 LINES = [
     (),
     *((name,) for name in sorted(COMMANDS)),
+    ("autostart", "disable"),
+    ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     ("image", "build"),
     ("image", "inspect"),
