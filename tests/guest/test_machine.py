@@ -352,6 +352,19 @@ def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> Non
     wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
 
 
+def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) -> None:
+    """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well."""
+    from tests.conftest import machine_program
+
+    process = world.popen([machine_program(), "start", "--foreground", "--no-info", "box"])
+    wait_until(lambda: world.state("box")[0] == "running", timeout_s=BOOT_S, what="the machine to be up")
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out.splitlines()[-1]) == (0, 'Machine "box" stopped'), err
+    assert world.state("box") == ("stopped", "")
+
+
 def test_rm_leaves_nothing(world: World) -> None:
     world.machine("rm", "--force", "box")
     assert not (world.machines / "box").exists()
