@@ -58,6 +58,7 @@ _LOCK_POLL_S = 1.0
 _PING_S = 60.0
 _HEARTBEAT_S = 5.0
 _SSH_FAILED = 255
+_LINE_BYTES = 4096
 _BANNER_S = 3.0
 _BANNER_MAX_S = 30.0
 _BANNER_PAUSE_S = 0.5
@@ -420,17 +421,17 @@ class Supervisor:
     async def _attend_master(self, process: asyncio.subprocess.Process) -> str:
         """Tell when the master forwards, and return its last words when it has ended."""
         assert process.stderr is not None
-        words = asyncio.ensure_future(process.stderr.read())
+        words = asyncio.ensure_future(_last_line(process.stderr))
         # OpenSSH makes the control socket when it has logged in and every forward listens.
         while not words.done() and not self._paths.ssh_control.exists():
             await asyncio.wait([words], timeout=_MASTER_POLL_S)
         if not words.done():
             self._post(lifecycle.MasterUp())
             await self._ports.master_is_up()
-        said = (await words).decode(errors="replace").strip().splitlines()
+        said = await words
         status = await process.wait()
         if said:
-            return said[-1]
+            return said
         return "the guest no longer answers" if status == _SSH_FAILED else f"ssh ended with status {status}"
 
     async def _greeted(self) -> None:
@@ -552,6 +553,14 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
+
+
+async def _last_line(stream: asyncio.StreamReader) -> str:
+    """Of a program that may run and talk for months."""
+    end = b""
+    while chunk := await stream.read(_LINE_BYTES):
+        end = (end + chunk)[-_LINE_BYTES:]
+    return end.decode(errors="replace").strip().rpartition("\n")[2].strip()
 
 
 async def _tell_the_time(process: asyncio.subprocess.Process) -> None:
