@@ -111,7 +111,7 @@ def test_files_go_in_and_out(world: World) -> None:
     (tree / "run").write_text("#!/bin/sh\necho ran\n")
     (tree / "run").chmod(0o755)
     os.utime(tree / "run", (1_000_000_000, 1_000_000_000))
-    assert world.machine("cp", str(tree), "box:").stdout == "Copy successful\n"
+    assert world.machine("cp", str(tree), "box:.").stdout == "Copy successful\n"
     assert world.machine("ssh", "box", "tree/run; stat -c %Y tree/run").stdout == "ran\n1000000000\n"
     back = world.root / "back"
     world.machine("cp", "-q", "box:tree", str(back))
