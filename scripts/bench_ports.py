@@ -103,11 +103,11 @@ def wait_for(port: int, interval_s: float = 0.2) -> None:
     )
 
 
-def burst(carrier: Carrier) -> tuple[int, float]:
-    """How many short connections are served, and in a second."""
+def burst(carrier: Carrier, count: int) -> tuple[int, float]:
+    """How many short connections are served, and how many of them in a second."""
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        served = sum(pool.map(is_served, [carrier.port] * SHORT))
+        served = sum(pool.map(is_served, [carrier.port] * count))
     return served, served / (time.monotonic() - began)
 
 
@@ -155,13 +155,15 @@ def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
     all_figures = [Figures(carrier=carrier) for carrier in carriers]
     rounds(guest, all_figures, count)
     show_figures(all_figures, all_figures[3])
-    print(f"\n{SHORT} short connections, {AT_ONCE} at once; memory and idle CPU of what serves them")
-    bursts = [burst(carrier) for carrier in carriers]
+    print(f"\n{SHORT // count * count} short connections, {AT_ONCE} at once; memory and idle CPU of what serves them")
+    bursts = [[burst(carrier, SHORT // count) for carrier in carriers] for _ in range(count)]
     idle = idle_percent({carrier.pid for carrier in carriers})
-    for carrier, (served, speed) in zip(carriers, bursts, strict=True):
+    for number, carrier in enumerate(carriers):
+        served = sum(each[number][0] for each in bursts)
+        speed = median(each[number][1] for each in bursts)
+        ratio = median(each[number][1] / each[3][1] for each in bursts)
         inside = " (all of QEMU, in which slirp is)" if carrier is slirp else ""
         process = f"{memory_mb(str(carrier.pid), 'Rss'):.0f} MB, {idle[carrier.pid]:.1f} % of a CPU{inside}"
-        ratio = speed / bursts[3][1]
         print(f"{carrier.name:36} {served} served, {speed:.0f}/s ({ratio:.2f} x gvproxy); {process}")
     print()
     bench_published(bench, count)
