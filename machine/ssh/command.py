@@ -64,6 +64,8 @@ def base_options(target: SshTarget) -> list[str]:
     options = {
         **_identity_options(target),
         "BatchMode": "yes",
+        # Twice as fast as OpenSSH's own choice where the guest is emulated, and no slower elsewhere.
+        "Ciphers": "^aes128-gcm@openssh.com",
         "GlobalKnownHostsFile": "/dev/null",
         "LogLevel": "ERROR",
         "PreferredAuthentications": "publickey",

@@ -28,6 +28,7 @@ BASE = [
     "-F", "/dev/null",
     "-o", "BatchMode=yes",
     "-o", "CheckHostIP=no",
+    "-o", "Ciphers=^aes128-gcm@openssh.com",
     "-o", "GlobalKnownHostsFile=/dev/null",
     "-o", "HostKeyAlias=machine-box",
     "-o", "IdentitiesOnly=yes",
