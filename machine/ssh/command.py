@@ -64,7 +64,7 @@ def base_options(target: SshTarget) -> list[str]:
     options = {
         **_identity_options(target),
         "BatchMode": "yes",
-        # Twice as fast as OpenSSH's own choice where the guest is emulated, and no slower elsewhere.
+        # Twice as fast as OpenSSH's own choice where the guest is emulated: scripts/bench ports --trials
         "Ciphers": "^aes128-gcm@openssh.com",
         "GlobalKnownHostsFile": "/dev/null",
         "LogLevel": "ERROR",
