@@ -10,6 +10,7 @@ import podman
 import pytest
 
 from machine.store.ssh_ports import choose
+from tests.conftest import machine_program
 from tests.guest.conftest import World
 from tests.guest.net import SERVE, api_socket, fetch, reachable
 
@@ -37,7 +38,8 @@ def test_docker_finds_the_machine_by_its_context(world: World, clients: Clients)
 
 
 def test_docker_finds_the_machine_by_the_environment(world: World, clients: Clients) -> None:
-    script = f"eval \"$(machine env box)\"; exec {' '.join(clients('bin/docker'))} ps --format '{{{{.Names}}}}'"
+    docker_cli = " ".join(clients("bin/docker"))
+    script = f"eval \"$({machine_program()} env box)\"; exec {docker_cli} ps --format '{{{{.Names}}}}'"
     assert "sleeper" in world.run("bash", "-ec", script).stdout.split()
 
 
