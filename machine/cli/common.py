@@ -36,16 +36,6 @@ def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
-class PflagCommand(click.Command):
-    """One whose booleans are as Go's pflag reads them: `--rootful` and `--rootful=false`, never `--rootful false`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        booleans = {name for option in self.params if option.type is click.BOOL for name in option.opts}
-        end = args.index("--") if "--" in args else len(args)
-        words = [f"{word}=true" if word in booleans else word for word in args[:end]]
-        return super().parse_args(ctx, [*words, *args[end:]])
-
-
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that fetches an image; it gets them as `options` of ops.images.image_request."""
 
@@ -69,7 +59,9 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, options=options, **others)
 
     for option in (
-        click.option("--tls-verify", type=bool, default=True, show_default=True, help="Check servers' certificates."),
+        click.option(
+            "--tls-verify", is_flag=True, default=True, show_default=True, help="Check servers' certificates."
+        ),
         click.option(
             "--no-verify-signature", is_flag=True, help="Take a stream's image without checking its signature."
         ),

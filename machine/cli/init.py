@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from machine.cli.common import context, image_options
+from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
 
 
-@click.command("init")
+@click.command("init", cls=Command)
 @click.argument("name", default=DEFAULT_MACHINE)
 @click.option(
     "--image",
@@ -20,9 +21,11 @@ from machine.model.names import DEFAULT_MACHINE
     f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
 )
 @image_options
-@click.option("--cpus", type=int, help="Number of CPUs. [default: half of the host's]")
-@click.option("-m", "--memory", type=int, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]")
-@click.option("--disk-size", type=int, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
+@click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs. [default: half of the host's]")
+@click.option(
+    "-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]"
+)
+@click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
 @click.option("--username", help=f"Name of the guest's user. [default: {DEFAULT_USERNAME}]")
 @click.option("--timezone", help="Time zone of the guest. [default: local]")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.output import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
@@ -24,7 +25,7 @@ _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZ
 _VM_TYPE = "qemu"
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only names.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import confirm, context
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument, tell_failure
 from machine.errors import EXIT_ERROR, MachineError
 
@@ -18,7 +19,7 @@ The following machine(s) will be deleted:
 """
 
 
-@click.command("rm")
+@click.command("rm", cls=Command)
 @names_argument
 @click.option("-f", "--force", is_flag=True, help="Do not ask, and stop a machine first if it runs.")
 def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
@@ -49,7 +50,7 @@ def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
         raise click.exceptions.Exit(EXIT_ERROR)
 
 
-@click.command("reset")
+@click.command("reset", cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def reset(force: bool) -> None:
     """Remove all machines, stopping those that run, and the cache of images.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 from machine.model.names import DEFAULT_MACHINE
 
@@ -30,7 +31,7 @@ following command in your terminal session:
 """
 
 
-@click.command("start")
+@click.command("start", cls=Command)
 @names_argument
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
