@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from machine.errors import BadInputError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from machine.ops.context import Context
+    from machine.report import Reporter
 
 
 def context() -> Context:
@@ -71,6 +73,44 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         wrapped = option(wrapped)
     return wrapped
+
+
+def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Three states: yes, no, and None for a question where a person sits at a terminal."""
+    return click.option(
+        "-u",
+        "--update-connection",
+        is_flag=True,
+        default=None,
+        help="Make the machine Podman's default connection. [default: ask on a terminal, else leave it]",
+    )(command)
+
+
+def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--usb",
+        "usbs",
+        multiple=True,
+        metavar="DEVICE",
+        help='A USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
+    )(command)
+
+
+def refuse_native_ca(*, wanted: bool) -> None:
+    """Raises:
+    BadInputError: the host's certificates are wanted in the guest.
+    """
+    if wanted:
+        raise BadInputError(
+            "--import-native-ca is not supported by this version",
+            hint="copy certificates into the guest with machine cp, and run update-ca-trust there",
+        )
+
+
+def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
+    """Podman's choice on Windows; here there is one kind."""
+    if wanted is False:
+        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
 
 
 def confirm(question: str) -> bool:

@@ -93,7 +93,8 @@ def _marked(listed: ListedMachine) -> str:
 def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     """The fields that a template sees: those of the JSON, in the words of the table."""
     name, _, created, up, _, memory, disk = row(listed, now)
-    words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": "0B", "DiskSize": disk}
+    swap = bytes_size(listed.config.swap_mib * MIB)
+    words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
     return {**as_json(listed), **words}
 
 
@@ -111,7 +112,7 @@ def as_json(listed: ListedMachine) -> dict[str, Any]:
         "VMType": _VM_TYPE,
         "CPUs": config.resources.cpus,
         "Memory": str(config.resources.memory_mib * MIB),
-        "Swap": "0",
+        "Swap": str(config.swap_mib * MIB),
         "DiskSize": str(config.resources.disk_gib * GIB),
         "Port": config.ssh_port,
         "RemoteUsername": config.username,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.common import complete_machines, context, name_argument, refuse_native_ca, tell_networking, usb_option
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
 
@@ -14,15 +14,19 @@ from machine.errors import BadInputError
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs.")
 @click.option("-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help="Memory in MiB.")
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
-@click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers to the user's, or not.")
+@click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
+@usb_option
+@click.option("--import-native-ca", is_flag=True, hidden=True)
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
-def command(
+def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,
     cpus: int | None,
     memory: int | None,
     disk_size: int | None,
     rootful: bool | None,
+    usbs: tuple[str, ...],
+    import_native_ca: bool,
     user_mode_networking: bool | None,
     username: str | None,
 ) -> None:
@@ -41,15 +45,15 @@ def command(
             "the username of a machine cannot be changed: its home and its containers belong to it",
             hint="make another machine with: machine init --username",
         )
+    refuse_native_ca(wanted=import_native_ca)
     report = NoticeReporter()
     set_machine(
         name,
-        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful),
+        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful, usbs=usbs or None),
         context(),
         report,
     )
-    if user_mode_networking is False:
-        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
+    tell_networking(report, wanted=user_mode_networking)
 
 
 @click.command("rename", cls=Command)
