@@ -17,7 +17,7 @@ _LEAKS = 3
 
 
 class QemuImg:
-    """qemu-img on PATH."""
+    """qemu-img, wherever programs are found."""
 
     program = "qemu-img"
 
@@ -78,7 +78,7 @@ class QemuImg:
 
     def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
         try:
-            return runner.run([self.program, *words], timeout_s=timeout_s).stdout
+            return runner.run([runner.find_program(self.program) or self.program, *words], timeout_s=timeout_s).stdout
         except ProgramError:
             raise
         except MachineError as error:

@@ -148,7 +148,7 @@ def _ports(files: LaunchFiles) -> list[str]:
 
 
 def _usb(config: MachineConfig) -> list[str]:
-    """Devices of the host, on a controller that is there for them alone; one that is not plugged in is waited for."""
+    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where there is nothing in a place."""
     if not config.usbs:
         return []
     words = ["-device", option("qemu-xhci", id="usb")]
