@@ -148,7 +148,7 @@ def _ports(files: LaunchFiles) -> list[str]:
 
 
 def _usb(config: MachineConfig) -> list[str]:
-    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where there is nothing in a place."""
+    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where a place is empty."""
     if not config.usbs:
         return []
     words = ["-device", option("qemu-xhci", id="usb")]
