@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from machine.errors import MachineError, ProgramError
 
 log = logging.getLogger(__name__)
 
+# Podman's: the first place where it looks for the programs that it runs.
+HELPERS_VARIABLE = "CONTAINERS_HELPER_BINARY_DIR"
+
 Argument = str | os.PathLike[str]
 
 
@@ -23,6 +27,12 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+def find_program(name: str) -> str | None:
+    """The path of an installed program, None where there is none of that name."""
+    helpers = os.environ.get(HELPERS_VARIABLE)
+    return (shutil.which(name, path=helpers) if helpers else None) or shutil.which(name)
 
 
 def run(

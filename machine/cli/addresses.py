@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
 
 
-@click.command("url")
+@click.command("url", cls=Command)
 @name_argument()
 @click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
 def url(name: str, rootful: bool | None) -> None:
@@ -17,7 +18,7 @@ def url(name: str, rootful: bool | None) -> None:
     click.echo(socket_url(name, context(), rootful=rootful))
 
 
-@click.command("ip")
+@click.command("ip", cls=Command)
 @name_argument()
 def ip(name: str) -> None:
     """Print the address at which a machine's published ports answer."""
@@ -27,7 +28,7 @@ def ip(name: str) -> None:
     click.echo(ADDRESS)
 
 
-@click.command("active")
+@click.command("active", cls=Command)
 def active() -> None:
     """Print the machine that a client without options would reach."""
     from machine.ops.environment import active as active_machine
@@ -35,7 +36,7 @@ def active() -> None:
     click.echo(active_machine(context()))
 
 
-@click.command("ssh-config")
+@click.command("ssh-config", cls=Command)
 @name_argument()
 def ssh_config(name: str) -> None:
     """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest."""

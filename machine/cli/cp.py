@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -22,7 +23,7 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [*machines, CompletionItem(incomplete, type="file")]
 
 
-@click.command("cp")
+@click.command("cp", cls=Command)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.argument("source", metavar="SRC", shell_complete=complete_sides)
 @click.argument("destination", metavar="DEST", shell_complete=complete_sides)

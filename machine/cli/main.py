@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from machine import __version__
+from machine.cli.flags import Group
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 
 # Name, module below machine.cli (and the command in it, where it is not `command`), one line for the help: the help
@@ -47,7 +48,7 @@ COMMANDS = {
 ALIASES = {"ls": "list"}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands by a table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -62,12 +63,8 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{_similar(args[0])}")
-        return super().resolve_command(ctx, args)
+    def known_words(self, ctx: click.Context) -> list[str]:
+        return [*self.list_commands(ctx), *ALIASES]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -76,13 +73,6 @@ class LazyGroup(click.Group):
 
 def _with_alias(name: str) -> str:
     return ", ".join([name, *(alias for alias, target in ALIASES.items() if target == name)])
-
-
-def _similar(word: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, [*COMMANDS, *ALIASES], cutoff=0.75)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 # With a width of its own, click does not load shutil, and with it every compression, to ask for the terminal's.

@@ -7,10 +7,11 @@ import os
 import click
 
 from machine.cli.common import complete_machines, context
+from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
 
 
-@click.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("ssh", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.option("--username", help="Log in as this user instead of the machine's own.")
 @click.argument(
     "words",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
 from machine.cli.many import chosen, names_argument, tell_failure
 from machine.cli.render import table
 from machine.errors import EXIT_ERROR, MachineError
@@ -22,7 +23,7 @@ _NOT_RUNNING = 3
 _WAIT_S = 600
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @names_argument
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(names: tuple[str, ...], everything: bool, form: str) -> None:
@@ -56,7 +57,7 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
         raise click.exceptions.Exit(_NOT_RUNNING)
 
 
-@click.command("wait")
+@click.command("wait", cls=Command)
 @name_argument()
 @click.option(
     "--for",
@@ -82,7 +83,7 @@ def wait(name: str, condition: str, timeout: int) -> None:
     wait_for(name, Condition(condition), timeout, context())
 
 
-@click.command("events")
+@click.command("events", cls=Command)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def events(form: str) -> None:
     """Print a line whenever a machine begins to do something else, until ^C.

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
 if TYPE_CHECKING:
     from machine.report import Reporter
 
 
-@click.command("stop")
+@click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
     """Stop machines: their power button, then QEMU's, then a signal."""
@@ -34,7 +35,7 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     )
 
 
-@click.command("kill")
+@click.command("kill", cls=Command)
 @names_argument
 def kill(names: tuple[str, ...], everything: bool) -> None:
     """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost."""
@@ -53,7 +54,7 @@ def kill(names: tuple[str, ...], everything: bool) -> None:
     )
 
 
-@click.command("restart")
+@click.command("restart", cls=Command)
 @names_argument
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
 def restart(names: tuple[str, ...], everything: bool, quiet: bool) -> None:

@@ -8,6 +8,7 @@ from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.host import Host
 from machine.model.units import GIB
+from machine.model.usb import usb_texts
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
@@ -20,12 +21,13 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """What is to change; None where it is not. Memory in MiB, the disk in GiB."""
+    """What is to change; None where it is not. Memory in MiB, the disk in GiB; no USB devices are `("",)`."""
 
     cpus: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
     rootful: bool | None = None
+    usbs: tuple[str, ...] | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -69,7 +71,13 @@ def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> Mach
         resources = replace(resources, disk_gib=checked_disk(request.disk_gib))
     rootful = config.rootful if request.rootful is None else request.rootful
     outdated = rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
-    return replace(config, resources=resources, rootful=rootful, guest_outdated=config.guest_outdated or outdated)
+    return replace(
+        config,
+        resources=resources,
+        rootful=rootful,
+        usbs=config.usbs if request.usbs is None else usb_texts(request.usbs),
+        guest_outdated=config.guest_outdated or outdated,
+    )
 
 
 def check_larger(wanted_gib: int, disk_gib: int) -> None:

@@ -77,6 +77,11 @@ class LegacyClient:
         if to in self.known and self.default() in {*names} - {to}:
             self._run(["system", "connection", "default", to])
 
+    def make_default(self, name: str) -> None:
+        """Make a connection that exists the default."""
+        if name in self.known:
+            self._run(["system", "connection", "default", name])
+
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Put the second of each pair in the place of the first, as far as that one still has our URI."""
         ours = [(old, new) for old, new in pairs if self.known.get(old.name) == old.uri]

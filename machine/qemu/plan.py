@@ -11,6 +11,7 @@ from pathlib import Path
 from machine.model import network as network_values
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
+from machine.model.usb import parse_usb
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import Firmware
 
@@ -79,6 +80,7 @@ def plan_launch(
         *_network(config, relay, files),
         *_ports(files),
         *_monitors(files),
+        *_usb(config),
         *(["-fw_cfg", option(name=IGNITION_KEY, file=files.ignition)] if not config.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=accelerator)
@@ -143,6 +145,18 @@ def _ports(files: LaunchFiles) -> list[str]:
         "-chardev", option("file", id="journal", path=files.ignition_journal),
         "-device", option("virtserialport", chardev="journal", name=IGNITION_JOURNAL_PORT),
     ]  # fmt: skip
+
+
+def _usb(config: MachineConfig) -> list[str]:
+    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where a place is empty."""
+    if not config.usbs:
+        return []
+    words = ["-device", option("qemu-xhci", id="usb")]
+    for device in map(parse_usb, config.usbs):
+        place = {"hostbus": device.bus, "hostaddr": device.devnum}
+        kind = {"vendorid": f"0x{device.vendor:04x}", "productid": f"0x{device.product:04x}"}
+        words += ["-device", option("usb-host", bus="usb.0", **(place if device.bus else kind))]
+    return words
 
 
 def _monitors(files: LaunchFiles) -> list[str]:

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def find_qemu(arch: Arch, host_os: HostOS) -> str:
         MachineError: it is not installed.
     """
     board = BOARDS[arch]
-    path = shutil.which(board.binary)
+    path = runner.find_program(board.binary)
     if path is None:
         command = "brew install qemu" if host_os is HostOS.MACOS else f"apt install {board.debian_package}"
         raise MachineError(

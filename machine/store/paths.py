@@ -162,6 +162,11 @@ class Roots:
         return self.data / "streams"
 
     @property
+    def saved(self) -> Path:
+        """What is kept of machines that were removed."""
+        return self.data / "saved"
+
+    @property
     def stream_metadata(self) -> Path:
         """What servers have told of streams."""
         return self.cache / "streams"

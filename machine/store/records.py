@@ -125,6 +125,7 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document["created"] = config.created.isoformat()
     document["last_up"] = config.last_up.isoformat() if config.last_up else None
     document["forwards"] = [forward_text(forward) for forward in config.forwards]
+    document["usbs"] = list(config.usbs)
     return {"schema": SCHEMA, **document}
 
 
@@ -178,6 +179,9 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         # Written since machines can be protected, changed and renamed.
         **{key: _typed(document, key, bool) for key in ("protected", "guest_outdated") if key in document},
         renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
+        # Written since machines can have swap and USB devices.
+        swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
+        usbs=tuple(_typed({"usbs": text}, "usbs", str) for text in document.get("usbs", ())),
     )
 
 

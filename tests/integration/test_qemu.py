@@ -65,7 +65,7 @@ def test_qemu_accepts_the_command_line(
     if uefi:
         files.efi_vars.write_bytes(uefi.variables.read_bytes())
     plan = plan_launch(
-        make_config(provisioned=provisioned, memory_mib=512, ssh_port=0),
+        make_config(provisioned=provisioned, memory_mib=512, ssh_port=0, usbs=("vendor=ffff,product=ffff",)),
         binary="qemu-system-x86_64",
         accelerator=Accelerator.TCG,
         relay=RELAY,

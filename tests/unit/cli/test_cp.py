@@ -22,7 +22,7 @@ SIDES = "write the machine's side as NAME:PATH, and a path of this host that has
         (["-q", "box:", "b"], 'invalid arguments "box:", "b": you must specify paths'),
         (["a", "box:b"], 'vm "box" is not running'),
         (["no:a", "b"], "no: VM does not exist"),
-        (["box:a"], "missing argument 'DEST'; see 'machine cp --help'"),
+        (["box:a"], "accepts 2 arg(s), received 1; see 'machine cp --help'"),
     ],
 )
 def test_refusal_is_one_line(words: list[str], line: str, machine: Machine, tmp_path: Path) -> None:

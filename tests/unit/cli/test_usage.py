@@ -15,22 +15,22 @@ from tests.unit.cli.conftest import Machine
         (["lst"], "unrecognized command `machine lst`; did you mean list or ls?; see 'machine --help'"),
         (["remove"], "unrecognized command `machine remove`; see 'machine --help'"),
         (["strat"], "unrecognized command `machine strat`; did you mean start?; see 'machine --help'"),
-        (["--nosuch"], "no such option '--nosuch'; see 'machine --help'"),
-        (["init", "--cpu", "2"], "no such option '--cpu'. Did you mean '--cpus'?; see 'machine init --help'"),
-        (["init", "--cpus"], "option '--cpus' requires an argument; see 'machine --help'"),
+        (["--nosuch"], "unknown flag: --nosuch; see 'machine --help'"),
+        (["init", "--cpu", "2"], "unknown flag: --cpu; did you mean --cpus?; see 'machine init --help'"),
+        (["init", "--cpus"], "flag needs an argument: --cpus; see 'machine init --help'"),
         (
             ["init", "--cpus", "two"],
-            "invalid value for '--cpus': 'two' is not a valid integer; see 'machine init --help'",
+            'invalid argument "two" for "--cpus" flag: must be a whole number; see \'machine init --help\'',
         ),
         (
             ["init", "--memory", "1.5"],
-            "invalid value for '-m' / '--memory': '1.5' is not a valid integer; see 'machine init --help'",
+            'invalid argument "1.5" for "-m, --memory" flag: must be a whole number; see \'machine init --help\'',
         ),
         (
             ["init", "--accel", "warp"],
             "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
         ),
-        (["ip", "a", "b"], "got unexpected extra argument (b); see 'machine ip --help'"),
+        (["ip", "a", "b"], "accepts at most 1 arg(s), received 2; see 'machine ip --help'"),
         (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
@@ -40,7 +40,7 @@ from tests.unit.cli.conftest import Machine
             ["info", "--format", "yml"],
             "unknown format \"yml\"; choose yaml, json or a Go template, such as '{{json .}}'",
         ),
-        (["image", "nosuch"], "no such command 'nosuch'; see 'machine image --help'"),
+        (["image", "nosuch"], "unrecognized command `machine image nosuch`; see 'machine image --help'"),
     ],
 )
 def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) -> None:

@@ -30,6 +30,7 @@ class Case:
     prefix: str = "/usr/bin"
     firmware: Firmware | None = None
     home: str = "/home/me/.local/share/boot2podman"
+    usbs: tuple[str, ...] = ()
 
 
 MAC_HOME = "/Users/me/Library/Application Support/boot2podman"
@@ -50,6 +51,9 @@ CASES = {
     "darwin-arm64-foreign-x86_64-tcg": Case(
         arch=Arch.X86_64, accelerator=Accelerator.TCG, prefix="/opt/homebrew/bin", home=MAC_HOME
     ),
+    "linux-x86_64-kvm-usb": Case(
+        arch=Arch.X86_64, accelerator=Accelerator.KVM, usbs=("bus=1,devnum=12", "vendor=046d,product=c52b")
+    ),
     "linux-x86_64-tcg-comma-and-space": Case(
         arch=Arch.X86_64, accelerator=Accelerator.TCG, home="/srv/my machines, all of them"
     ),
@@ -58,7 +62,7 @@ CASES = {
 
 def plan(case: Case, *, provisioned: bool) -> tuple[str, ...]:
     return plan_launch(
-        make_config(arch=case.arch, provisioned=provisioned),
+        make_config(arch=case.arch, provisioned=provisioned, usbs=case.usbs),
         binary=f"{case.prefix}/qemu-system-{case.arch}",
         accelerator=case.accelerator,
         relay=RELAY,
