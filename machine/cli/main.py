@@ -19,6 +19,7 @@ COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "config": ("config", "Show and change the defaults of new machines"),
     "cp": ("cp", "Copy files between this host and a machine"),
+    "doctor": ("doctor", "Check what this host has and lacks for machines"),
     "env": ("env", "Print the variables that lead clients to a machine"),
     "events": ("status:events", "Print what machines begin to do"),
     "image": ("image", "Build the images that machines are made from"),
