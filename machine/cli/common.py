@@ -84,7 +84,10 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def confirm(question: str) -> bool:
     """Podman's way of asking: only y means yes, and no answer at all is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
-    answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    try:
+        answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    except UnicodeDecodeError:
+        return False
     if not answer:
         raise click.ClickException("EOF")
     return answer.strip().lower() == "y"

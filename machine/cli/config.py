@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import confirm, context
+from machine.cli.group import SuggestingGroup
 from machine.cli.render import table
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return value.replace("-", "_") if value else value
 
 
-@click.group("config")
+@click.group("config", cls=SuggestingGroup)
 def command() -> None:
     """Show and change the defaults of new machines.
 

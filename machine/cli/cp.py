@@ -19,7 +19,8 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
     from machine.ops.names import all_names
 
     machines = [CompletionItem(f"{name}:") for name in all_names(context()) if name.startswith(incomplete)]
-    return [*machines, CompletionItem(incomplete, type="file")]
+    # Files first: in bash, that item takes back what was said before it.
+    return [CompletionItem(incomplete, type="file"), *machines]
 
 
 @click.command("cp")

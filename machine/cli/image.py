@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli.common import context, image_options
+from machine.cli.group import SuggestingGroup
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
 
@@ -24,7 +25,7 @@ _COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGE
 _SHORT_DIGEST = 12
 
 
-@click.group("image")
+@click.group("image", cls=SuggestingGroup)
 def command() -> None:
     """Build, fetch and remove the images that machines are made from."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.group import SuggestingGroup
 from machine.cli.output import Listing, heading_of, print_listing
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ FIELDS = ("Host", "Guest", "Protocol", "Origin")
 _FORWARD = "HOST:GUEST"
 
 
-@click.group("port")
+@click.group("port", cls=SuggestingGroup)
 def command() -> None:
     """Forward ports of the host to a machine, besides those that its containers publish."""
 
