@@ -33,6 +33,12 @@ def command(source: str, destination: str, quiet: bool) -> None:
     One of SRC and DEST is NAME:PATH, relative to the user's home in the machine; a path of this host that has a colon
     is written as ./PATH. An existing directory DEST receives SRC; else DEST is the new name. - instead of a path of
     this host is standard input or output.
+
+    \b
+    Examples:
+      machine cp notes.txt box:
+      machine cp box:/etc/containers ./from-the-guest
+      tar c src | machine cp - box:src.tar
     """
     from machine.cli.terminal import reporter
     from machine.model.transfer import STANDARD_STREAM

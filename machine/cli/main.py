@@ -102,9 +102,10 @@ def cli(verbose: int) -> None:
     """Container hosts as virtual machines, with Podman inside.
 
     \b
-    The two commands that give you one:
-      machine init
-      machine start
+    Examples:
+      machine init && machine start
+      podman --remote run --rm alpine echo hello
+      machine doctor
     """
     if verbose:
         import logging

@@ -22,7 +22,13 @@ The following machine(s) will be deleted:
 @names_argument
 @click.option("-f", "--force", is_flag=True, help="Do not ask, and stop a machine first if it runs.")
 def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
-    """Remove machines with all that is in them; those that are protected are kept."""
+    """Remove machines with all that is in them; those that are protected are kept.
+
+    \b
+    Examples:
+      machine rm box
+      machine rm --force box other
+    """
     from machine.ops.remove import check_removable, files_to_remove, remove
 
     here = context()
@@ -55,6 +61,10 @@ def reset(force: bool) -> None:
     """Remove all machines, stopping those that run, and the cache of images.
 
     Settings, keys, and images that were built on this host stay.
+
+    \b
+    Example:
+      machine reset --force
     """
     from machine.cli.render import table
     from machine.ops.remove import remove

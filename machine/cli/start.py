@@ -35,7 +35,14 @@ following command in your terminal session:
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
 def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool) -> None:
-    """Start existing machines, and wait until their Podman answers."""
+    """Start existing machines, and wait until their Podman answers.
+
+    \b
+    Examples:
+      machine start
+      machine start --quiet box other
+      MACHINE_ACCEL=tcg machine start box
+    """
     from machine.ops.many import Interrupt
     from machine.ops.start import check_startable, start
 
