@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from machine.errors import MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ def context() -> Context:
 def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from click.shell_completion import CompletionItem
 
+    return [CompletionItem(name) for name in machines_that_begin(incomplete)]
+
+
+def machines_that_begin(incomplete: str) -> list[str]:
+    """For the shell's completion, at which an error would be in the way: then there are none."""
     from machine.ops.names import all_names
 
-    return [CompletionItem(name) for name in all_names(context()) if name.startswith(incomplete)]
+    try:
+        return [name for name in all_names(context()) if name.startswith(incomplete)]
+    except (MachineError, OSError):
+        return []
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import context, machines_that_begin
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -16,9 +16,7 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
     """Machines, and the files of this host."""
     from click.shell_completion import CompletionItem
 
-    from machine.ops.names import all_names
-
-    machines = [CompletionItem(f"{name}:") for name in all_names(context()) if name.startswith(incomplete)]
+    machines = [CompletionItem(f"{name}:") for name in machines_that_begin(incomplete)]
     # Files first: in bash, that item takes back what was said before it.
     return [CompletionItem(incomplete, type="file"), *machines]
 

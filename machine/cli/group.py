@@ -13,7 +13,9 @@ class SuggestingGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+        known = self.get_command(ctx, args[0]) is not None
+        # A shell that completes such a line wants no error.
+        if not known and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = similar(args[0], self.spellings(ctx))
             suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
             raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{suggestion}", ctx)
