@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -28,9 +28,17 @@ def context() -> Context:
 def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from click.shell_completion import CompletionItem
 
+    return [CompletionItem(name) for name in machines_that_begin(incomplete)]
+
+
+def machines_that_begin(incomplete: str) -> list[str]:
+    """For the shell's completion, at which an error would be in the way: then there are none."""
     from machine.ops.names import all_names
 
-    return [CompletionItem(name) for name in all_names(context()) if name.startswith(incomplete)]
+    try:
+        return [name for name in all_names(context()) if name.startswith(incomplete)]
+    except (MachineError, OSError):
+        return []
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -116,7 +124,10 @@ def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
 def confirm(question: str) -> bool:
     """Podman's way of asking: only y means yes, and no answer at all is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
-    answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    try:
+        answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    except UnicodeDecodeError:
+        return False
     if not answer:
         raise click.ClickException("EOF")
     return answer.strip().lower() == "y"

@@ -40,6 +40,8 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
+        if command is None and ctx.resilient_parsing:  # a shell that completes such a line wants no error
+            return super().resolve_command(ctx, args)
         if command is None:
             near = similar(args[0], self.known_words(ctx))
             raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{near}", ctx)
@@ -64,10 +66,12 @@ WHOLE_NUMBER = WholeNumber()
 
 
 def similar(word: str, known: Sequence[str]) -> str:
-    """A question for the end of an error, where something known is near."""
+    """A question for the end of an error, where something known differs little from the word, or begins with it."""
     import difflib
 
-    near = difflib.get_close_matches(word, known, cutoff=0.75)
+    lower = word.lower()
+    likest = difflib.get_close_matches(lower, known, cutoff=0.75)
+    near = dict.fromkeys([*likest, *(name for name in known if lower and name.startswith(lower))])
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -19,7 +19,7 @@ def command(format_: str | None) -> None:
 
     \b
     Example:
-      machine info --format '{{.Host.MachineState}} {{.Machine.Accelerator.Name}}'
+      machine info --format '{{.Machine.Accelerator.Name}}'
     """
     from machine.ops.info import info
 

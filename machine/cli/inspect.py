@@ -29,7 +29,7 @@ def command(names: tuple[str, ...], format_: str | None) -> None:
     \b
     Examples:
       machine inspect --format '{{.State}}' box
-      machine inspect --format '{{.SSHConfig.Port}} {{.LastUp.Format "2006-01-02"}}' box
+      machine inspect --format '{{.LastUp.Format "2006-01-02"}}' box
     """
     from machine.ops.inspect import inspect
 

@@ -25,7 +25,13 @@ The following machine(s) will be deleted:
 @click.option("--save-image", is_flag=True, help="Keep the disk, whole, as an image for machine init; tell its path.")
 @click.option("--save-ignition", is_flag=True, help="Keep the Ignition config; tell its path.")
 def command(names: tuple[str, ...], everything: bool, force: bool, save_image: bool, save_ignition: bool) -> None:
-    """Remove machines with all that is in them; those that are protected are kept."""
+    """Remove machines with all that is in them; those that are protected are kept.
+
+    \b
+    Examples:
+      machine rm box
+      machine rm --force box other
+    """
     from machine.ops.remove import Kept, check_removable, files_to_remove, remove
 
     here = context()
@@ -59,6 +65,10 @@ def reset(force: bool) -> None:
     """Remove all machines, stopping those that run, and the cache of images.
 
     Settings, keys, and images that were built on this host stay.
+
+    \b
+    Example:
+      machine reset --force
     """
     from machine.cli.render import table
     from machine.ops.remove import remove

@@ -60,7 +60,12 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 @click.argument("old", metavar="NAME", shell_complete=complete_machines)
 @click.argument("new", metavar="NEW_NAME")
 def rename(old: str, new: str) -> None:
-    """Give a stopped machine another name; its connections and its Docker context follow."""
+    """Give a stopped machine another name; its connections and its Docker context follow.
+
+    \b
+    Example:
+      machine rename box builder
+    """
     from machine.cli.terminal import NoticeReporter
     from machine.ops.rename import rename as rename_machine
 
@@ -70,7 +75,12 @@ def rename(old: str, new: str) -> None:
 @click.command("protect", cls=Command)
 @name_argument()
 def protect(name: str) -> None:
-    """Keep a machine from being removed, by rm and by reset."""
+    """Keep a machine from being removed, by rm and by reset.
+
+    \b
+    Example:
+      machine protect box
+    """
     from machine.ops.protect import protect as change
 
     change(name, context(), protected=True)
@@ -79,7 +89,12 @@ def protect(name: str) -> None:
 @click.command("unprotect", cls=Command)
 @name_argument()
 def unprotect(name: str) -> None:
-    """Let a machine be removed again."""
+    """Let a machine be removed again.
+
+    \b
+    Example:
+      machine unprotect box && machine rm box
+    """
     from machine.ops.protect import protect as change
 
     change(name, context(), protected=False)

@@ -21,7 +21,13 @@ from machine.model.names import DEFAULT_MACHINE
     shell_complete=complete_machines,
 )
 def command(username: str | None, words: tuple[str, ...]) -> None:
-    """Open a shell in a running machine, or run a command there and pass its exit status on."""
+    """Open a shell in a running machine, or run a command there and pass its exit status on.
+
+    \b
+    Examples:
+      machine ssh
+      machine ssh box sudo systemctl status podman.socket
+    """
     from machine.ops.ssh import is_machine, session
 
     here = context()

@@ -45,7 +45,14 @@ following command in your terminal session:
 def command(
     names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool, update_connection: bool | None
 ) -> None:
-    """Start existing machines, and wait until their Podman answers."""
+    """Start existing machines, and wait until their Podman answers.
+
+    \b
+    Examples:
+      machine start
+      machine start --quiet box other
+      MACHINE_ACCEL=tcg machine start box
+    """
     from machine.ops.many import Interrupt
     from machine.ops.start import check_startable, start
 

@@ -30,6 +30,11 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
     """Print what machines do: of one a word, of several a table.
 
     The exit status is 0 where all of them are running, else 3.
+
+    \b
+    Examples:
+      machine status box || machine start box
+      machine status --all --format json
     """
     from machine.ops.watch import status
 
@@ -76,7 +81,13 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
     help="How long to wait before it is an error.",
 )
 def wait(name: str, condition: str, timeout: int) -> None:
-    """Wait until a machine does something."""
+    """Wait until a machine does something.
+
+    \b
+    Examples:
+      machine wait --for api box && podman --connection box ps
+      machine wait --for stopped --timeout 60 box
+    """
     from machine.ops.watch import Condition
     from machine.ops.watch import wait as wait_for
 
@@ -89,6 +100,10 @@ def events(form: str) -> None:
     """Print a line whenever a machine begins to do something else, until ^C.
 
     States are looked at twice a second: what lasts less may go unseen.
+
+    \b
+    Example:
+      machine events --format json
     """
     from machine.ops.watch import follow
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Stop machines: their power button, then QEMU's, then a signal."""
+    """Stop machines: their power button, then QEMU's, then a signal.
+
+    \b
+    Examples:
+      machine stop box
+      machine stop --all
+    """
     from machine.ops.stop import stop
 
     here = context()
@@ -38,7 +44,12 @@ def command(names: tuple[str, ...], everything: bool) -> None:
 @click.command("kill", cls=Command)
 @names_argument
 def kill(names: tuple[str, ...], everything: bool) -> None:
-    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost."""
+    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost.
+
+    \b
+    Example:
+      machine kill box
+    """
     from machine.ops.stop import kill as kill_machine
 
     here = context()
@@ -58,7 +69,12 @@ def kill(names: tuple[str, ...], everything: bool) -> None:
 @names_argument
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
 def restart(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
-    """Stop machines and start them again; one that is stopped is started."""
+    """Stop machines and start them again; one that is stopped is started.
+
+    \b
+    Example:
+      machine restart box
+    """
     from machine.ops.many import Interrupt
     from machine.ops.restart import restart as restart_machine
 

@@ -222,7 +222,7 @@ def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int
         # `su` keeps the variable of the user before; XDG wants relative ones ignored.
         if candidate.is_absolute() and _is_owned(candidate, uid):
             return candidate / APPLICATION
-    return _fallback_directory(uid)
+    return fallback_directory(uid)
 
 
 def _is_owned(directory: Path, uid: int) -> bool:
@@ -232,19 +232,24 @@ def _is_owned(directory: Path, uid: int) -> bool:
         return False
 
 
-def _fallback_directory(uid: int) -> Path:
+def fallback_directory(uid: int) -> Path:
+    """Where sockets go for want of a better place."""
     return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks whose it is)
+
+
+def longest_socket_path(runtime: Path) -> int:
+    """Bytes of the longest path that a socket below this runtime directory can have."""
+    return len(os.fsencode(runtime)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """`wanted`, or a short directory named after its hash where socket paths below it would be too long."""
-    longest = len(os.fsencode(wanted)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
-    if longest <= host_os.socket_path_limit:
+    if longest_socket_path(wanted) <= host_os.socket_path_limit:
         return wanted
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
-    return _fallback_directory(uid) / digest
+    return fallback_directory(uid) / digest
 
 
 def make_private(path: Path) -> Path:

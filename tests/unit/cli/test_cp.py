@@ -35,4 +35,4 @@ def test_completion_offers_machines_and_files(tmp_path: Path) -> None:
     for name in ("box", "bay", "other"):
         save_machine(make_roots(tmp_path / "world" / "m"), make_config(name))
     items = complete_sides(click.Context(command), command.params[1], "b")
-    assert [(item.value, item.type) for item in items] == [("bay:", "plain"), ("box:", "plain"), ("b", "file")]
+    assert [(item.value, item.type) for item in items] == [("b", "file"), ("bay:", "plain"), ("box:", "plain")]

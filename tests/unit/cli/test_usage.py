@@ -40,7 +40,22 @@ from tests.unit.cli.conftest import Machine
             ["info", "--format", "yml"],
             "unknown format \"yml\"; choose yaml, json or a Go template, such as '{{json .}}'",
         ),
+        (["LS"], "unrecognized command `machine LS`; did you mean ls?; see 'machine --help'"),
+        (["unpro"], "unrecognized command `machine unpro`; did you mean unprotect?; see 'machine --help'"),
+        (
+            ["in"],
+            "unrecognized command `machine in`; did you mean info or init or inspect?; see 'machine --help'",
+        ),
         (["image", "nosuch"], "unrecognized command `machine image nosuch`; see 'machine image --help'"),
+        (
+            ["image", "prnue"],
+            "unrecognized command `machine image prnue`; did you mean prune?; see 'machine image --help'",
+        ),
+        (["port", "lsit"], "unrecognized command `machine port lsit`; see 'machine port --help'"),
+        (
+            ["config", "unst"],
+            "unrecognized command `machine config unst`; did you mean unset?; see 'machine config --help'",
+        ),
     ],
 )
 def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) -> None:

@@ -16,6 +16,9 @@ from machine.qemu.probe import (
     choose_accelerator,
     find_qemu,
     has_virtualization_flag,
+    hvf_obstacle,
+    parse_listing,
+    parse_version,
 )
 from tests.builders import make_host
 
@@ -96,14 +99,17 @@ def test_virtualization_flag_is_a_whole_word_of_the_flags(cpuinfo: str, found: b
 
 def test_missing_kvm_device_is_an_obstacle_with_its_reason(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
-    assert _kvm_obstacle("x86_64", os.fspath(device)) == f"{device} cannot be opened: No such file or directory"
+    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
+    assert obstacle == f"{device} cannot be opened: No such file or directory"
+    assert "enable virtualization" in remedy
 
 
 def test_kvm_device_that_is_a_plain_file_makes_no_virtual_machine(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
-    obstacle = _kvm_obstacle("x86_64", os.fspath(device))
+    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
     assert obstacle == f"{device} makes no virtual machine: Inappropriate ioctl for device"
+    assert remedy == "stop other hypervisors on this host, such as VirtualBox"
 
 
 @pytest.mark.parametrize(
@@ -123,3 +129,48 @@ def test_missing_qemu_is_told_with_what_to_install(
     assert caught.value.line == (
         f"qemu-system-{arch} is not installed on this host; install it, on this host perhaps with: {command}"
     )
+
+
+SIGNED = "<dict><key>com.apple.security.hypervisor</key><true/></dict>"
+
+
+@pytest.mark.parametrize(
+    ("hv_support", "entitlements", "obstacle", "remedy"),
+    [
+        ("1\n", SIGNED, "", ""),
+        ("1\n", None, "", ""),
+        (
+            "1\n",
+            "<dict></dict>",
+            "QEMU is not signed with the entitlement com.apple.security.hypervisor",
+            "brew reinstall qemu",
+        ),
+        (
+            "0\n",
+            SIGNED,
+            "this Mac has no Hypervisor.framework (kern.hv_support is 0)",
+            "where this Mac is itself a guest, its host has to allow nested virtualization",
+        ),
+        (
+            "",
+            SIGNED,
+            "this Mac has no Hypervisor.framework (kern.hv_support is not known)",
+            "where this Mac is itself a guest, its host has to allow nested virtualization",
+        ),
+    ],
+)
+def test_hypervisor_framework(hv_support: str, entitlements: str | None, obstacle: str, remedy: str) -> None:
+    assert hvf_obstacle(hv_support, entitlements) == (obstacle, remedy)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("7.2.22", (7, 2)), ("10.0.0-rc1", (10, 0)), ("9.1", (9, 1)), ("", None), ("v9.1", None), ("9", None)],
+)
+def test_version_has_two_numbers(text: str, version: tuple[int, int] | None) -> None:
+    assert parse_version(text) == version
+
+
+def test_listing_begins_below_its_heading() -> None:
+    assert parse_listing("Accelerators supported in QEMU binary:\ntcg\nkvm\n") == {"tcg", "kvm"}
+    assert parse_listing("") == set()
