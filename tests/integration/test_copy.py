@@ -259,15 +259,6 @@ def test_file_that_is_replaced_keeps_its_owner(guest: Guest) -> None:
         assert (path.stat().st_uid, path.stat().st_gid, path.read_text()) == (1234, 4321, "new")
 
 
-def test_standard_output_that_nobody_reads_ends_quietly(guest: Guest) -> None:
-    (guest.home / "large").write_bytes(bytes(MEBIBYTE))
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = guest.cp("-q", "box:large", "-", stdout=writing)
-    os.close(writing)
-    assert (done.status, done.stderr) == (1, "")
-
-
 def test_standard_streams(guest: Guest) -> None:
     content = os.urandom(2 * MEBIBYTE + 1)
     up = guest.cp("-", "box:piped", stdin=content)
@@ -299,7 +290,7 @@ def test_standard_streams_that_end(guest: Guest) -> None:
     os.close(read)
     done = guest.cp("-q", "box:big", "-", stdout=write)
     os.close(write)
-    assert (done.status, done.stderr) == (125, "Error: copy failed: cannot write to standard output: Broken pipe\n")
+    assert (done.status, done.stderr) == (1, "")  # as every command whose output nobody reads
     closed = subprocess.run(
         ["/bin/sh", "-c", f"exec {machine_program()} cp - box:x <&-"],
         env=guest.world.environment, capture_output=True, text=True, check=False, timeout=COMMAND_S,
