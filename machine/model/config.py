@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
-from machine.model.ports import Forward
+
+if TYPE_CHECKING:
+    from machine.model.ports import Forward
 
 DEFAULT_IMAGE = "fcos:stable"
 DEFAULT_USERNAME = "core"
