@@ -21,6 +21,8 @@ LINES = [
     ("image", "inspect"),
     ("image", "ls"),
     ("image", "pull"),
+    ("os", "apply"),
+    ("os", "upgrade"),
     ("port", "add"),
     ("port", "ls"),
 ]
