@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.output import Form, Listing, form_of, print_listing
 from machine.model.check import Check, Status, is_ready
 
@@ -14,7 +15,7 @@ FIELDS = ("Name", "Status", "Finding", "Remedy")
 _NOT_READY = 1
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 def command(format_: str | None) -> None:
     """Check what this host has and lacks for machines; nothing is changed, and no server is asked.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "config": ("config", "Show and change the defaults of new machines"),
+    "console": ("console", "Attach to a machine's serial console"),
     "cp": ("cp", "Copy files between this host and a machine"),
     "doctor": ("doctor", "Check what this host has and lacks for machines"),
     "env": ("env", "Print the variables that lead clients to a machine"),
@@ -34,6 +35,8 @@ COMMANDS = {
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),
     "kill": ("stop:kill", "Pull a machine's plug"),
     "list": ("list", "List machines"),
+    "logs": ("logs", "Print what a machine has written"),
+    "os": ("upgrade:os_group", "Change the OS image of a Fedora CoreOS machine"),
     "port": ("port", "Forward ports of the host to a machine"),
     "protect": ("set:protect", "Keep a machine from being removed"),
     "rename": ("set:rename", "Give a machine another name"),
@@ -47,6 +50,7 @@ COMMANDS = {
     "status": ("status", "Print whether a machine is running"),
     "stop": ("stop", "Stop an existing machine"),
     "unprotect": ("set:unprotect", "Let a machine be removed again"),
+    "upgrade": ("upgrade", "Upgrade the OS of a machine"),
     "url": ("addresses:url", "Print the URL of a machine's API socket"),
     "wait": ("status:wait", "Wait until a machine is running"),
 }

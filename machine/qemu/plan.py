@@ -22,12 +22,15 @@ IGNITION_KEY = "opt/com.coreos/config"
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchFiles:
-    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware."""
+    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware.
+
+    `console` is what the names of the serial console's two files begin with.
+    """
 
     disk: Path
     ignition: Path
     efi_vars: Path
-    serial_log: Path
+    console: Path
     ignition_journal: Path
     ready_socket: Path
     ports_socket: Path
@@ -137,7 +140,9 @@ def _network(config: MachineConfig, relay: Sequence[str], files: LaunchFiles) ->
 def _ports(files: LaunchFiles) -> list[str]:
     """The serial console and the named ports by which the guest speaks to this side."""
     return [
-        "-chardev", option("file", id="serial", path=files.serial_log),
+        # Reads `console`.in, a FIFO, and writes `console`.out, which leads to the log: a file never makes the guest
+        # wait, and loses and doubles nothing, as a socket with a `logfile` does when its client is slow.
+        "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
         "-device", "virtio-serial-pci",
         "-chardev", option("socket", id="ready", path=files.ready_socket, server="on", wait="off"),

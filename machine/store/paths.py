@@ -63,6 +63,11 @@ class MachinePaths:
         return self.directory / "serial.log"
 
     @property
+    def previous_serial_log(self) -> Path:
+        """What `serial_log` was at the start before the last."""
+        return self.directory / "serial.log.1"
+
+    @property
     def ignition_journal(self) -> Path:
         return self.directory / "ignition-journal.log"
 
@@ -73,6 +78,11 @@ class MachinePaths:
     @property
     def supervisor_log(self) -> Path:
         return self.directory / "supervisor.log"
+
+    @property
+    def older_supervisor_log(self) -> Path:
+        """What was in `supervisor_log` until it was full."""
+        return self.directory / "supervisor.log.1"
 
     @property
     def lock(self) -> Path:
@@ -88,6 +98,11 @@ class MachinePaths:
     def record_lock(self) -> Path:
         """Held for the moment in which the record is read, changed and written."""
         return self.directory / "record.lock"
+
+    @property
+    def console_lock(self) -> Path:
+        """Held by whoever is attached to the serial console."""
+        return self.directory / "console.lock"
 
     @property
     def runtime_link(self) -> Path:
@@ -116,6 +131,21 @@ class MachinePaths:
     def ports_table(self) -> Path:
         """The forwards that were granted, for a supervisor that takes over."""
         return self.runtime / "ports.json"
+
+    @property
+    def console(self) -> Path:
+        """What QEMU knows the serial console by: it adds `.in` and `.out`."""
+        return self.runtime / "console"
+
+    @property
+    def console_input(self) -> Path:
+        """A FIFO, which QEMU reads."""
+        return self.runtime / "console.in"
+
+    @property
+    def console_output(self) -> Path:
+        """Leads to `serial_log`, which QEMU writes."""
+        return self.runtime / "console.out"
 
     @property
     def ready_socket(self) -> Path:

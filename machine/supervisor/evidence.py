@@ -7,13 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.model.console import without_escapes
+
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 15
-
-# CSI and OSC sequences and control characters, by ECMA-48; firmware and systemd colour the console.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f]"
-)
 
 _CONSOLE_FAILURES = (
     (re.compile(r"Kernel panic - not syncing: (?P<cause>.+)"), "the guest's kernel panicked: {cause}"),
@@ -36,7 +33,7 @@ class Failure:
 
 def console_tail(log: Path) -> list[str]:
     """The last lines of a serial log as a person can read them."""
-    lines = [_ESCAPES.sub("", line).rstrip() for line in _tail(log).replace("\r", "\n").split("\n")]
+    lines = [line.rstrip() for line in without_escapes(_tail(log)).split("\n")]
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
@@ -45,7 +42,7 @@ def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
     cause = ignition_failure(_tail(ignition_journal, None))
     if cause:
         return Failure(cause=cause, final=True)
-    cause = console_failure(_ESCAPES.sub("", _tail(serial_log)))
+    cause = console_failure(without_escapes(_tail(serial_log)))
     return Failure(cause=cause, final="panicked" in cause) if cause else None
 
 

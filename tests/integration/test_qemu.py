@@ -16,7 +16,8 @@ from machine.model.host import Accelerator
 from machine.qemu.firmware import Firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
-from tests.builders import KEYS, RELAY, make_config, make_launch_files
+from machine.supervisor.launch import make_console
+from tests.builders import KEYS, RELAY, make_config, make_launch_files, make_paths
 from tests.integration.conftest import Images
 
 WAIT_S = 20
@@ -30,6 +31,7 @@ def prepared(base: Path, images: Images) -> LaunchFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
     QemuImg().create_overlay(files.disk, images.qcow2, 1)
     files.ignition.write_text(provision(make_config(), KEYS).to_json())
+    make_console(make_paths(base))
     return files
 
 
@@ -86,5 +88,5 @@ def test_qemu_accepts_the_command_line(
     chardevs = ports["return"]
     assert isinstance(chardevs, list)
     assert {"serial", "ready", "journal", "qmp", "qmp-tools"} <= {chardev["label"] for chardev in chardevs}
-    assert files.serial_log.exists()
+    assert make_paths(short_path / folder).serial_log.exists()
     assert files.ignition_journal.exists()

@@ -19,6 +19,7 @@ LINES = [
     *((name,) for name in sorted(COMMANDS)),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     *(("image", name) for name in ("build", "inspect", "ls", "prune", "pull", "rm")),
+    *(("os", name) for name in ("apply", "upgrade")),
     *(("port", name) for name in ("add", "ls", "rm")),
 ]
 

@@ -31,6 +31,10 @@ from tests.unit.cli.conftest import Machine
             "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
         ),
         (["ip", "a", "b"], "accepts at most 1 arg(s), received 2; see 'machine ip --help'"),
+        (["os", "upgrade", "--format", "xml"], "only value of `json` is supported"),
+        (["os", "upgrade", "-n", "--restart"], "--restart cannot be used with --dry-run or --format"),
+        (["os", "upgrade", "-f", "json", "--restart"], "--restart cannot be used with --dry-run or --format"),
+        (["os", "apply"], "requires at least 1 arg(s), only received 0; see 'machine os apply --help'"),
         (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
@@ -64,7 +68,7 @@ def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) 
     assert (outcome.status, outcome.stdout) == (125, "")
 
 
-@pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image")])
+@pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image"), (["os"], "machine os")])
 def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, machine: Machine) -> None:
     outcome = machine(*words)
     assert outcome.status == 125
