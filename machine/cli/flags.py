@@ -170,7 +170,7 @@ class _Line:
         if value is not None and value not in _BOOLEANS:
             raise _invalid(value, param, "must be true or false", self._ctx)
         on = value is None or _BOOLEANS[value]
-        if param.is_flag and param.expose_value:
+        if param.is_bool_flag and param.expose_value:
             assert param.name is not None
             self.switches[param.name] = on is positive
         elif on:

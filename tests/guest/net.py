@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 import urllib.request
 from typing import Any
 
@@ -15,8 +16,17 @@ SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
 
 
 def fetch(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
-        return str(answer.read().decode())
+    """What the server says once it is one: until then the guest resets what the host has taken."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
+                return str(answer.read().decode())
+        except OSError as error:  # whoever ends a connection without an answer resets it, to Python
+            reset = isinstance(getattr(error, "reason", error), ConnectionResetError)
+            if not reset or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def reachable(address: str, port: int) -> bool:

@@ -18,7 +18,7 @@ from machine.store.ssh_ports import choose
 from tests.guest.conftest import QuietHandler, World, wait_until
 from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
-RESTARTS = 12
+RESTARTS = 6
 
 # busybox has no server for UDP; the guest's own Perl has.
 ECHO = """

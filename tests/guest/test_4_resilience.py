@@ -55,7 +55,7 @@ def test_machine_is_back_when_its_qemu_has_stood_still(world: World) -> None:
     try:
         began = time.monotonic()
         wait_until(lambda: world.state("box") == ("degraded", "QEMU does not answer"), timeout_s=30, what="the silence")
-        time.sleep(max(0.0, began + 60 - time.monotonic()))  # longer than the SSH master is patient
+        time.sleep(max(0.0, began + 40 - time.monotonic()))  # longer than the SSH master is patient
     finally:
         os.kill(qemu, signal.SIGCONT)
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")

@@ -100,7 +100,7 @@ def test_four_machines_start_in_parallel_among_ten(world: World) -> None:
     started = threading.Event()
 
     def watch() -> None:
-        while not started.wait(1):
+        while not started.wait(5):
             listed = json.loads(world.machine("ls", "--format", "json").stdout)
             states = {entry["Name"]: entry["State"] for entry in listed}
             if set(states) != set(names) or any(states[name] != "stopped" for name in others):
