@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.files import FILE_PRIVATE
+from machine.files import FILE_PRIVATE, disk_errors
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
@@ -104,8 +104,9 @@ def make_console(paths: MachinePaths) -> None:
     if paths.serial_log.exists():
         paths.serial_log.replace(paths.previous_serial_log)
     _make_private_file(paths.serial_log)
-    os.mkfifo(paths.console_input, FILE_PRIVATE)
-    paths.console_output.symlink_to(paths.serial_log)
+    with disk_errors(paths.console_input):
+        os.mkfifo(paths.console_input, FILE_PRIVATE)
+        paths.console_output.symlink_to(paths.serial_log)
 
 
 def _make_private_file(path: Path) -> None:
