@@ -269,8 +269,9 @@ class Supervisor:
             self._post(lifecycle.QemuAnswered())
             if isinstance(status, dict) and status["status"] == "io-error":
                 self._post(lifecycle.Paused(reason="the host's disk is full: the guest goes on when there is space"))
-                if shutil.disk_usage(self._paths.directory).free > _FREE_BYTES:
-                    await client.execute("cont")
+                with contextlib.suppress(QMPError, EOFError, OSError):  # tried again, or QEMU has ended
+                    if shutil.disk_usage(self._paths.directory).free > _FREE_BYTES:
+                        await client.execute("cont")
 
     async def _read_events(self, listener: EventListener) -> None:
         async for event in listener:

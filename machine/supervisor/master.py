@@ -82,12 +82,16 @@ class Master:
 
         In `doubt` whether the master is still connected, it has little time from the guest's greeting on.
         """
-        process = await asyncio.create_subprocess_exec(
-            *command_argv(self._target, self._control, "echo; read now && date -u -s @$now"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command_argv(self._target, self._control, "echo; read now && date -u -s @$now"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError as error:
+            log.debug("ssh cannot be run: %s", error)
+            return False
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
                 asking = asyncio.ensure_future(_tell_the_time(process))
