@@ -27,7 +27,7 @@ class Boot2podman < Formula
       python3, "-m", "pip", "--python=#{libexec}/bin/python", "install", "--verbose",
       "--no-index", "--find-links=#{buildpath}/vendor", "--no-build-isolation"
     ]
-    system(*pip, "--upgrade", "setuptools", "hatchling")
+    system(*pip, "--upgrade", "setuptools", "hatchling", "click")
     system(*pip, buildpath)
     %w[machine podman-machine].each { |name| bin.install_symlink libexec/"bin/#{name}" }
     man1.install_symlink Dir[libexec/"share/man/man1/*.1"]

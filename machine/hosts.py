@@ -11,6 +11,8 @@ from machine.errors import MachineError
 from machine.model.host import Host, HostOS, Installer, installer_of
 from machine.model.units import MIB
 
+_LINGERING = Path("/var/lib/systemd/linger")
+
 
 def current_os() -> HostOS:
     """Raises:
@@ -33,6 +35,14 @@ def current_host() -> Host:
         installer=Installer.BREW if host_os is HostOS.MACOS else _installer(),
         kernel=tuple(int(number) for number in re.findall(r"\d+", system.release.partition("-")[0])),
     )
+
+
+def lingers(user: str) -> bool:
+    """Whether systemd keeps a user's services and runtime directory without a login (loginctl enable-linger)."""
+    try:
+        return (_LINGERING / user).exists()
+    except OSError:
+        return False
 
 
 def _installer() -> Installer | None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from machine.errors import MachineError, ProgramError
 
 log = logging.getLogger(__name__)
+
+# Podman's: the first place where it looks for the programs that it runs.
+HELPERS_VARIABLE = "CONTAINERS_HELPER_BINARY_DIR"
 
 Argument = str | os.PathLike[str]
 
@@ -23,6 +28,12 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+def find_program(name: str) -> str | None:
+    """The path of an installed program, None where there is none of that name."""
+    helpers = os.environ.get(HELPERS_VARIABLE)
+    return (shutil.which(name, path=helpers) if helpers else None) or shutil.which(name)
 
 
 def run(
@@ -45,8 +56,7 @@ def run(
     """
     words = [os.fspath(word) for word in argv]
     log.debug("run: %s", shlex.join(words))
-    sink = output.open("ab") if output else None
-    try:
+    with output.open("ab") if output else contextlib.nullcontext() as sink, _told(words, cwd):
         result = subprocess.run(
             words,
             input=None if stdin is None else stdin.encode(),
@@ -58,17 +68,6 @@ def run(
             timeout=timeout_s,
             check=False,
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise
-        raise MachineError(f"{words[0]} is not installed on this host") from error
-    except PermissionError as error:
-        raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
-    finally:
-        if sink:
-            sink.close()
     completed = Completed(
         returncode=result.returncode,
         stdout=(result.stdout or b"").decode(errors="replace"),
@@ -90,13 +89,38 @@ def interact(argv: Sequence[Argument]) -> int:
     # A handler, as the program would inherit that the signal is ignored.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        return subprocess.run(words, check=False).returncode
+        with _told(words):
+            return subprocess.run(words, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Completed:
+    """Run a program that tells a person on our own stderr what it does, and return its status and what else it says.
+
+    Raises:
+        MachineError: it is not installed, or ran longer than `timeout_s`.
+    """
+    words = [os.fspath(word) for word in argv]
+    log.debug("run: %s", shlex.join(words))
+    with _told(words):
+        result = subprocess.run(words, input=stdin.encode(), stdout=subprocess.PIPE, timeout=timeout_s, check=False)
+    return Completed(returncode=result.returncode, stdout=result.stdout.decode(errors="replace"), stderr="")
+
+
+@contextlib.contextmanager
+def _told(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
+    """What keeps a program from running to its end, in our words."""
+    try:
+        yield
     except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
         raise MachineError(f"{words[0]} is not installed on this host") from error
     except PermissionError as error:
         raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
-    finally:
-        signal.signal(signal.SIGINT, before)
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
 
 
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:

@@ -47,6 +47,10 @@ class Bench:
     def machine(self, *words: str) -> str:
         return self.run([MACHINE, *words])
 
+    def podman(self, name: str, *words: str) -> str:
+        """The host's podman, as a remote client."""
+        return self.run(["podman", "--remote", "--connection", name, *words])
+
     def run(self, argv: list[str]) -> str:
         return subprocess.run(argv, env=self.environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -161,17 +165,22 @@ def memory_mb(pid: str, field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1000
 
 
-def bench_stop(bench: Bench, name: str) -> None:
-    """With a container that ignores SIGTERM, as a shell or `sleep` does when it is process 1."""
+def import_busybox(bench: Bench, name: str, *applets: str) -> None:
+    """The container image `busybox` in a machine."""
     root = bench.root / "container"
     (root / "bin").mkdir(parents=True)
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
-    (root / "bin" / "sleep").symlink_to("busybox")
+    for applet in applets:
+        (root / "bin" / applet).symlink_to("busybox")
     archive = bench.root / "busybox.tar"
     bench.run(["tar", "-C", str(root), "-cf", str(archive), "."])
-    podman = ["podman", "--remote", "--connection", name]
-    bench.run([*podman, "import", "--quiet", str(archive), "busybox"])
-    bench.run([*podman, "run", "--detach", "busybox", "sleep", "100000"])
+    bench.podman(name, "import", "--quiet", str(archive), "busybox")
+
+
+def bench_stop(bench: Bench, name: str) -> None:
+    """With a container that ignores SIGTERM, as a shell or `sleep` does when it is process 1."""
+    import_busybox(bench, name, "sleep")
+    bench.podman(name, "run", "--detach", "busybox", "sleep", "100000")
     taken = seconds(lambda: bench.machine("stop", name))
     show("stop with a container, seconds", taken, 20, "absolute, TCG")
 

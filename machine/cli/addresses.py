@@ -5,40 +5,62 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
 
 
-@click.command("url")
+@click.command("url", cls=Command)
 @name_argument()
 @click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
 def url(name: str, rootful: bool | None) -> None:
-    """Print the URL of a machine's API socket on this host."""
+    """Print the URL of a machine's API socket on this host.
+
+    \b
+    Examples:
+      podman --url "$(machine url box)" ps
+      docker --host "$(machine url --rootful box)" ps
+    """
     from machine.ops.environment import socket_url
 
     click.echo(socket_url(name, context(), rootful=rootful))
 
 
-@click.command("ip")
+@click.command("ip", cls=Command)
 @name_argument()
 def ip(name: str) -> None:
-    """Print the address at which a machine's published ports answer."""
+    """Print the address at which a machine's published ports answer.
+
+    \b
+    Example:
+      curl "http://$(machine ip box):8080/"
+    """
     from machine.ops.environment import ADDRESS, check_exists
 
     check_exists(name, context())
     click.echo(ADDRESS)
 
 
-@click.command("active")
+@click.command("active", cls=Command)
 def active() -> None:
-    """Print the machine that a client without options would reach."""
+    """Print the machine that a client without options would reach.
+
+    \b
+    Example:
+      machine ssh "$(machine active)"
+    """
     from machine.ops.environment import active as active_machine
 
     click.echo(active_machine(context()))
 
 
-@click.command("ssh-config")
+@click.command("ssh-config", cls=Command)
 @name_argument()
 def ssh_config(name: str) -> None:
-    """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest."""
+    """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest.
+
+    \b
+    Example:
+      machine ssh-config box >>~/.ssh/config && ssh machine-box
+    """
     from machine.ops.ssh import ssh_config as block
 
     click.echo(block(name, context()), nl=False)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from machine.errors import BadInputError, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from machine.ops.context import Context
+    from machine.report import Reporter
 
 
 def context() -> Context:
@@ -26,24 +28,22 @@ def context() -> Context:
 def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from click.shell_completion import CompletionItem
 
+    return [CompletionItem(name) for name in machines_that_begin(incomplete)]
+
+
+def machines_that_begin(incomplete: str) -> list[str]:
+    """For the shell's completion, at which an error would be in the way: then there are none."""
     from machine.ops.names import all_names
 
-    return [CompletionItem(name) for name in all_names(context()) if name.startswith(incomplete)]
+    try:
+        return [name for name in all_names(context()) if name.startswith(incomplete)]
+    except (MachineError, OSError):
+        return []
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The optional NAME that every command of podman machine has."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
-
-
-class PflagCommand(click.Command):
-    """One whose booleans are as Go's pflag reads them: `--rootful` and `--rootful=false`, never `--rootful false`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        booleans = {name for option in self.params if option.type is click.BOOL for name in option.opts}
-        end = args.index("--") if "--" in args else len(args)
-        words = [f"{word}=true" if word in booleans else word for word in args[:end]]
-        return super().parse_args(ctx, [*words, *args[end:]])
 
 
 def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,9 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, options=options, **others)
 
     for option in (
-        click.option("--tls-verify", type=bool, default=True, show_default=True, help="Check servers' certificates."),
+        click.option(
+            "--tls-verify", is_flag=True, default=True, show_default=True, help="Check servers' certificates."
+        ),
         click.option(
             "--no-verify-signature", is_flag=True, help="Take a stream's image without checking its signature."
         ),
@@ -81,10 +83,51 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Three states: yes, no, and None for a question where a person sits at a terminal."""
+    return click.option(
+        "-u",
+        "--update-connection",
+        is_flag=True,
+        default=None,
+        help="Make the machine Podman's default connection. [default: ask on a terminal, else leave it]",
+    )(command)
+
+
+def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--usb",
+        "usbs",
+        multiple=True,
+        metavar="DEVICE",
+        help='A USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
+    )(command)
+
+
+def refuse_native_ca(*, wanted: bool) -> None:
+    """Raises:
+    BadInputError: the host's certificates are wanted in the guest.
+    """
+    if wanted:
+        raise BadInputError(
+            "--import-native-ca is not supported by this version",
+            hint="copy certificates into the guest with machine cp, and run update-ca-trust there",
+        )
+
+
+def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
+    """Podman's choice on Windows; here there is one kind."""
+    if wanted is False:
+        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
+
+
 def confirm(question: str) -> bool:
     """Podman's way of asking: only y means yes, and no answer at all is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
-    answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    try:
+        answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+    except UnicodeDecodeError:
+        return False
     if not answer:
         raise click.ClickException("EOF")
     return answer.strip().lower() == "y"

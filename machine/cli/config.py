@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import confirm, context
+from machine.cli.flags import Group
 from machine.cli.render import table
 
 if TYPE_CHECKING:
@@ -30,11 +31,16 @@ def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return value.replace("-", "_") if value else value
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def command() -> None:
     """Show and change the defaults of new machines.
 
     The strongest first: flags, the environment, config.toml, containers.conf, what is built in.
+
+    \b
+    Examples:
+      machine config set memory 4096
+      machine config get
     """
 
 
@@ -42,7 +48,13 @@ def command() -> None:
 @click.argument("key", required=False, callback=_flag_name, shell_complete=_complete_keys)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def get(key: str | None, form: str) -> None:
-    """Print what holds: one value, or all of them with where they come from."""
+    """Print what holds: one value, or all of them with where they come from.
+
+    \b
+    Examples:
+      machine config get
+      machine config get memory
+    """
     from machine.model.settings import value_text
     from machine.ops.config import effective
     from machine.ops.config import get as get_setting
@@ -82,7 +94,12 @@ def set_(key: str, values: tuple[str, ...]) -> None:
 @command.command("unset")
 @click.argument("key", shell_complete=_complete_keys)  # as it is in the file: it may be there by mistake
 def unset(key: str) -> None:
-    """Take a default out of config.toml."""
+    """Take a default out of config.toml.
+
+    \b
+    Example:
+      machine config unset memory
+    """
     from machine.ops.config import unset as unset_value
 
     unset_value(key, context())
@@ -90,7 +107,12 @@ def unset(key: str) -> None:
 
 @command.command("edit")
 def edit() -> None:
-    """Edit a copy of config.toml with $VISUAL, $EDITOR or vi, and install it if it means something."""
+    """Edit a copy of config.toml with $VISUAL, $EDITOR or vi, and install it if it means something.
+
+    \b
+    Example:
+      EDITOR=nano machine config edit
+    """
     from machine.ops.config import edit as edit_settings
 
     if not edit_settings(context(), _again):
@@ -106,5 +128,10 @@ def _again(problem: str) -> bool:
 
 @command.command("path")
 def path() -> None:
-    """Print where config.toml is or would be."""
+    """Print where config.toml is or would be.
+
+    \b
+    Example:
+      cp "$(machine config path)" backup.toml
+    """
     click.echo(context().roots.settings)

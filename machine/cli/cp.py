@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import context, machines_that_begin
+from machine.cli.flags import Command
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -16,13 +17,12 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
     """Machines, and the files of this host."""
     from click.shell_completion import CompletionItem
 
-    from machine.ops.names import all_names
+    machines = [CompletionItem(f"{name}:") for name in machines_that_begin(incomplete)]
+    # Files first: in bash, that item takes back what was said before it.
+    return [CompletionItem(incomplete, type="file"), *machines]
 
-    machines = [CompletionItem(f"{name}:") for name in all_names(context()) if name.startswith(incomplete)]
-    return [*machines, CompletionItem(incomplete, type="file")]
 
-
-@click.command("cp")
+@click.command("cp", cls=Command)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.argument("source", metavar="SRC", shell_complete=complete_sides)
 @click.argument("destination", metavar="DEST", shell_complete=complete_sides)
@@ -32,6 +32,12 @@ def command(source: str, destination: str, quiet: bool) -> None:
     One of SRC and DEST is NAME:PATH, relative to the user's home in the machine; a path of this host that has a colon
     is written as ./PATH. An existing directory DEST receives SRC; else DEST is the new name. - instead of a path of
     this host is standard input or output.
+
+    \b
+    Examples:
+      machine cp notes.txt box:
+      machine cp box:/etc/containers ./from-the-guest
+      tar c src | machine cp - box:src.tar
     """
     from machine.cli.terminal import reporter
     from machine.model.transfer import STANDARD_STREAM

@@ -7,11 +7,12 @@ import os
 import click
 
 from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
 from machine.model.shell import Shell
 
 
-@click.command("env")
+@click.command("env", cls=Command)
 @name_argument()
 @click.option(
     "--shell", type=click.Choice([shell.value for shell in Shell]), help="Whose syntax. [default: that of $SHELL]"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli.common import context, image_options
+from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
 
@@ -24,9 +25,15 @@ _COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGE
 _SHORT_DIGEST = 12
 
 
-@click.group("image")
+@click.group("image", cls=Group)
 def command() -> None:
-    """Build, fetch and remove the images that machines are made from."""
+    """Build, fetch and remove the images that machines are made from.
+
+    \b
+    Examples:
+      machine image pull fcos:stable
+      machine image ls
+    """
 
 
 @command.command("build")
@@ -39,7 +46,12 @@ def command() -> None:
     help="Where the stream is published. [default: the folder that `--image boot2podman` reads]",
 )
 def build(arch: str | None, suite: str, output: Path | None) -> None:
-    """Build the guest image boot2podman from Debian's packages on this host."""
+    """Build the guest image boot2podman from Debian's packages on this host.
+
+    \b
+    Example:
+      machine image build && machine init --image boot2podman box
+    """
     from machine.cli.terminal import reporter
     from machine.ops.image_build import image_build
 
@@ -55,7 +67,13 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 @image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
 def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bool) -> None:
-    """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes."""
+    """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes.
+
+    \b
+    Examples:
+      machine image pull fcos:testing
+      machine image pull docker://quay.io/podman/machine-os:5.6
+    """
     from machine.cli.terminal import reporter
     from machine.ops.images import pull_image
 
@@ -69,7 +87,13 @@ def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bo
 @click.option("-q", "--quiet", is_flag=True, help="Print digests alone.")
 @click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
 def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
-    """List the images in the cache, the newest first."""
+    """List the images in the cache, the newest first.
+
+    \b
+    Examples:
+      machine image ls
+      machine image ls --format '{{.Reference}} {{.Size}}'
+    """
     from machine.ops.images import describe_image, list_images
 
     images = list_images(context())
@@ -109,7 +133,12 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
 def inspect(names: tuple[str, ...], format_: str | None) -> None:
-    """Print all that is known of images in the cache, as a JSON array."""
+    """Print all that is known of images in the cache, as a JSON array.
+
+    \b
+    Example:
+      machine image inspect fcos:stable --format '{{.Release}}'
+    """
     from machine.ops.images import describe_image, find_images, list_images
 
     images = list_images(context())
@@ -120,7 +149,12 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
 @command.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 def rm(names: tuple[str, ...]) -> None:
-    """Remove images that no machine uses from the cache; IMAGE is a reference, a release or a digest."""
+    """Remove images that no machine uses from the cache; IMAGE is a reference, a release or a digest.
+
+    \b
+    Example:
+      machine image rm fcos:testing
+    """
     from machine.ops.images import remove_images
 
     for base in remove_images(names, context()):
@@ -130,7 +164,12 @@ def rm(names: tuple[str, ...]) -> None:
 @command.command("prune")
 @click.option("--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N of each stream.")
 def prune(keep: int) -> None:
-    """Remove every image that no machine uses, and what unfinished downloads have left."""
+    """Remove every image that no machine uses, and what unfinished downloads have left.
+
+    \b
+    Example:
+      machine image prune --keep 1
+    """
     from machine.ops.images import prune_images
 
     pruned = prune_images(keep, context())

@@ -5,20 +5,21 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.output import Form, form_of, json_text, parse_template
 
 # As Podman's messages have them.
 _TYPES = {"Host": "*entities.MachineHostInfo", "Version": "define.Version"}
 
 
-@click.command("info")
+@click.command("info", cls=Command)
 @click.option("-f", "--format", "format_", metavar="FORMAT", help="yaml, json or a Go template. [default: yaml]")
 def command(format_: str | None) -> None:
     """Show what this host has for machines: QEMU, its accelerator, the directories.
 
     \b
     Example:
-      machine info --format '{{.Host.MachineState}} {{.Machine.Accelerator.Name}}'
+      machine info --format '{{.Machine.Accelerator.Name}}'
     """
     from machine.ops.info import info
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import complete_machines, context
+from machine.cli.flags import Command
 from machine.cli.output import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
@@ -19,7 +20,7 @@ _TYPES = {
 }
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=complete_machines)
 @click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
 def command(names: tuple[str, ...], format_: str | None) -> None:
@@ -28,7 +29,7 @@ def command(names: tuple[str, ...], format_: str | None) -> None:
     \b
     Examples:
       machine inspect --format '{{.State}}' box
-      machine inspect --format '{{.SSHConfig.Port}} {{.LastUp.Format "2006-01-02"}}' box
+      machine inspect --format '{{.LastUp.Format "2006-01-02"}}' box
     """
     from machine.ops.inspect import inspect
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.output import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
@@ -24,7 +25,7 @@ _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZ
 _VM_TYPE = "qemu"
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only names.")
@@ -92,7 +93,8 @@ def _marked(listed: ListedMachine) -> str:
 def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     """The fields that a template sees: those of the JSON, in the words of the table."""
     name, _, created, up, _, memory, disk = row(listed, now)
-    words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": "0B", "DiskSize": disk}
+    swap = bytes_size(listed.config.swap_mib * MIB)
+    words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
     return {**as_json(listed), **words}
 
 
@@ -110,7 +112,7 @@ def as_json(listed: ListedMachine) -> dict[str, Any]:
         "VMType": _VM_TYPE,
         "CPUs": config.resources.cpus,
         "Memory": str(config.resources.memory_mib * MIB),
-        "Swap": "0",
+        "Swap": str(config.swap_mib * MIB),
         "DiskSize": str(config.resources.disk_gib * GIB),
         "Port": config.ssh_port,
         "RemoteUsername": config.username,

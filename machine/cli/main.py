@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from machine import __version__
+from machine.cli.flags import Group
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Name, module below machine.cli (and the command in it, where it is not `command`), one line for the help: the help
 # imports none of the modules.
@@ -19,7 +24,9 @@ COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "autostart": ("autostart", "Start a machine when you log in, or no longer"),
     "config": ("config", "Show and change the defaults of new machines"),
+    "console": ("console", "Attach to a machine's serial console"),
     "cp": ("cp", "Copy files between this host and a machine"),
+    "doctor": ("doctor", "Check what this host has and lacks for machines"),
     "env": ("env", "Print the variables that lead clients to a machine"),
     "events": ("status:events", "Print what machines begin to do"),
     "image": ("image", "Build the images that machines are made from"),
@@ -29,6 +36,8 @@ COMMANDS = {
     "ip": ("addresses:ip", "Print the address of a machine's published ports"),
     "kill": ("stop:kill", "Pull a machine's plug"),
     "list": ("list", "List machines"),
+    "logs": ("logs", "Print what a machine has written"),
+    "os": ("upgrade:os_group", "Change the OS image of a Fedora CoreOS machine"),
     "port": ("port", "Forward ports of the host to a machine"),
     "protect": ("set:protect", "Keep a machine from being removed"),
     "rename": ("set:rename", "Give a machine another name"),
@@ -42,13 +51,14 @@ COMMANDS = {
     "status": ("status", "Print whether a machine is running"),
     "stop": ("stop", "Stop an existing machine"),
     "unprotect": ("set:unprotect", "Let a machine be removed again"),
+    "upgrade": ("upgrade", "Upgrade the OS of a machine"),
     "url": ("addresses:url", "Print the URL of a machine's API socket"),
     "wait": ("status:wait", "Wait until a machine is running"),
 }
 ALIASES = {"ls": "list"}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands by a table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -63,12 +73,19 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{_similar(args[0])}")
-        return super().resolve_command(ctx, args)
+    def known_words(self, ctx: click.Context) -> list[str]:
+        return [*self.list_commands(ctx), *ALIASES]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """By the table: click's own way imports every command for its help."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=COMMANDS[ALIASES.get(name, name)][1])
+            for name in sorted(self.known_words(ctx))
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -77,13 +94,6 @@ class LazyGroup(click.Group):
 
 def _with_alias(name: str) -> str:
     return ", ".join([name, *(alias for alias, target in ALIASES.items() if target == name)])
-
-
-def _similar(word: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, [*COMMANDS, *ALIASES], cutoff=0.75)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 # With a width of its own, click does not load shutil, and with it every compression, to ask for the terminal's.
@@ -97,9 +107,10 @@ def cli(verbose: int) -> None:
     """Container hosts as virtual machines, with Podman inside.
 
     \b
-    The two commands that give you one:
-      machine init
-      machine start
+    Examples:
+      machine init && machine start
+      podman --remote run --rm alpine echo hello
+      machine doctor
     """
     if verbose:
         import logging
@@ -109,36 +120,61 @@ def cli(verbose: int) -> None:
 
 
 def main() -> NoReturn:
-    """The entry point: every error of ours is one line on stderr and exit status 125, as podman has it."""
-    # So that clean-ups run: by default SIGTERM ends the interpreter where it stands.
+    """Every error of ours is one line on stderr and exit status 125, as podman has it."""
+    # So that clean-ups run: by default either ends the interpreter where it stands.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
+    status = _run()
+    # There is nothing left to clean up, and the interpreter's own end would tell of ^C at length.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    sys.exit(status)
+
+
+def _run() -> int:  # noqa: PLR0911  (one for each kind of end)
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        status = _fail(f"missing command '{error.ctx.command_path} COMMAND'")
+        return _fail(f"missing command '{error.ctx.command_path} COMMAND'")
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "machine"
-        status = _fail(f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'")
+        return _fail(f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'")
     except click.ClickException as error:
-        status = _fail(error.format_message())
+        return _fail(error.format_message())
     except click.exceptions.Exit as error:
-        status = error.exit_code
+        return error.exit_code
     except MachineError as error:
         status = _fail(error.line)
         for detail in error.details:
             click.echo(f"  {detail}", err=True)
+        return status
     except (KeyboardInterrupt, click.Abort):
-        status = EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     except OSError as error:
+        _forget_output()
         # What no room has put into better words, a person still reads in one line.
-        status = _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:
         import logging
 
         logging.getLogger(__name__).debug("the defect", exc_info=True)
-        status = _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
-    sys.exit(status if isinstance(status, int) else 0)
+        return _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
+    return status if isinstance(status, int) else 0
+
+
+def _forget_output() -> None:
+    """Where stdout's disk is full, what waits for it would fail once more at the interpreter's end, with a status of
+    its own. How it is let go of: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        if sys.stdout:  # None where it was closed
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _fail(line: str) -> int:

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 _TABLE = "table "
-_JSON = re.compile(r"\s*json\s*")
-_JSON_OF_ALL = re.compile(r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*")
-_RANGE = re.compile(
-    r"\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}", re.DOTALL
-)
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+# Texts, and not compiled ones: a plain listing needs none of them, and should be quick.
+_JSON = r"\s*json\s*"
+_JSON_OF_ALL = r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*"
+_RANGE = r"(?s)\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}"
+_WORDS = r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+"
 
 
 class Form(StrEnum):
@@ -48,7 +47,7 @@ def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) ->
     """
     if text is None or (default and text == default):
         return Form.DEFAULT
-    if (_JSON_OF_ALL if json_of_all else _JSON).fullmatch(text):
+    if re.fullmatch(_JSON_OF_ALL if json_of_all else _JSON, text):
         return Form.JSON
     if re.fullmatch(r"\w+", text):
         known = ", ".join(filter(None, (default, "json")))
@@ -114,7 +113,7 @@ def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
 
 def heading_of(field: str) -> str:
     """A column's heading, from the name of its field: `LastUp` is `LAST UP`."""
-    return " ".join(_WORDS.findall(field)).upper()
+    return " ".join(re.findall(_WORDS, field)).upper()
 
 
 # Documents
@@ -173,4 +172,4 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
 
 
 def _with_range(text: str) -> str:
-    return text if _RANGE.search(text) else f"{{{{range .}}}}{text}{{{{end -}}}}"
+    return text if re.search(_RANGE, text) else f"{{{{range .}}}}{text}{{{{end -}}}}"

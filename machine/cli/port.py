@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.flags import Group
 from machine.cli.output import Listing, heading_of, print_listing
 
 if TYPE_CHECKING:
@@ -17,9 +18,15 @@ FIELDS = ("Host", "Guest", "Protocol", "Origin")
 _FORWARD = "HOST:GUEST"
 
 
-@click.group("port")
+@click.group("port", cls=Group)
 def command() -> None:
-    """Forward ports of the host to a machine, besides those that its containers publish."""
+    """Forward ports of the host to a machine, besides those that its containers publish.
+
+    \b
+    Examples:
+      machine port add box 8080:80
+      machine port ls box
+    """
 
 
 @command.command("add")
@@ -28,10 +35,11 @@ def command() -> None:
 def add(name: str, forward: str) -> None:
     """Forward a port or a Unix socket for good, at once where the machine runs.
 
+    HOST is [IP:]PORT, or the absolute path of a socket that is to be; without
+    IP, only this host reaches it. GUEST is PORT[/udp] or the path of a socket.
+
     \b
-    HOST is [IP:]PORT, or the absolute path of a socket that is to be;
-    without IP, only this host reaches it. GUEST is PORT[/udp] or the
-    path of a socket:
+    Examples:
       machine port add box 8080:80
       machine port add box 0.0.0.0:5353:53/udp
       machine port add box /tmp/dbus.sock:/run/dbus/system_bus_socket
@@ -45,7 +53,12 @@ def add(name: str, forward: str) -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar=_FORWARD)
 def rm(name: str, forward: str) -> None:
-    """Take a forward back."""
+    """Take a forward back.
+
+    \b
+    Example:
+      machine port rm box 8080:80
+    """
     from machine.ops.ports import remove_port
 
     remove_port(name, forward, context())
@@ -56,7 +69,13 @@ def rm(name: str, forward: str) -> None:
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 def ls(name: str, format_: str | None, noheading: bool) -> None:
-    """List everything on the host that leads into a machine."""
+    """List everything on the host that leads into a machine.
+
+    \b
+    Examples:
+      machine port ls box
+      machine port ls box --format '{{.Host}}'
+    """
     from machine.ops.ports import list_ports
 
     ports = list_ports(name, context())

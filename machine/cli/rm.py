@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import confirm, context
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument, tell_failure
 from machine.errors import EXIT_ERROR, MachineError
 
@@ -18,14 +19,23 @@ The following machine(s) will be deleted:
 """
 
 
-@click.command("rm")
+@click.command("rm", cls=Command)
 @names_argument
 @click.option("-f", "--force", is_flag=True, help="Do not ask, and stop a machine first if it runs.")
-def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
-    """Remove machines with all that is in them; those that are protected are kept."""
-    from machine.ops.remove import check_removable, files_to_remove, remove
+@click.option("--save-image", is_flag=True, help="Keep the disk, whole, as an image for machine init; tell its path.")
+@click.option("--save-ignition", is_flag=True, help="Keep the Ignition config; tell its path.")
+def command(names: tuple[str, ...], everything: bool, force: bool, save_image: bool, save_ignition: bool) -> None:
+    """Remove machines with all that is in them; those that are protected are kept.
+
+    \b
+    Examples:
+      machine rm box
+      machine rm --force box other
+    """
+    from machine.ops.remove import Kept, check_removable, files_to_remove, remove
 
     here = context()
+    kept = Kept(disk=save_image, ignition=save_ignition)
     wanted = chosen(names, "rm", everything=everything)
     good = list(wanted)
     if not force:
@@ -39,22 +49,26 @@ def command(names: tuple[str, ...], everything: bool, force: bool) -> None:
                 good.remove(name)
         if good:
             click.echo("The following files will be deleted:\n")
-            for path in (path for name in good for path in files_to_remove(name, here)):
+            for path in (path for name in good for path in files_to_remove(name, here, kept)):
                 click.echo(path)
             click.echo()
             if not confirm(_QUESTION):
                 return
-    for_each(good, lambda name, report: remove(name, here, report, force=force), lambda _: None, steps=False)
+    for_each(good, lambda name, report: remove(name, here, report, force=force, kept=kept), lambda _: None, steps=False)
     if len(good) < len(wanted):
         raise click.exceptions.Exit(EXIT_ERROR)
 
 
-@click.command("reset")
+@click.command("reset", cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def reset(force: bool) -> None:
     """Remove all machines, stopping those that run, and the cache of images.
 
     Settings, keys, and images that were built on this host stay.
+
+    \b
+    Example:
+      machine reset --force
     """
     from machine.cli.render import table
     from machine.ops.remove import remove

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import PflagCommand, complete_machines, context, name_argument
+from machine.cli.common import complete_machines, context, name_argument, refuse_native_ca, tell_networking, usb_option
+from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
 
 
-@click.command("set", cls=PflagCommand)
+@click.command("set", cls=Command)
 @name_argument()
-@click.option("--cpus", type=int, help="Number of CPUs.")
-@click.option("-m", "--memory", type=int, metavar="MIB", help="Memory in MiB.")
-@click.option("--disk-size", type=int, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
-@click.option("--rootful", type=bool, metavar="[=false]", help="Prefer root's containers to the user's, or not.")
-@click.option("--user-mode-networking", type=bool, hidden=True)
+@click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs.")
+@click.option("-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help="Memory in MiB.")
+@click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
+@click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
+@usb_option
+@click.option("--import-native-ca", is_flag=True, hidden=True)
+@click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
-def command(
+def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,
     cpus: int | None,
     memory: int | None,
     disk_size: int | None,
     rootful: bool | None,
+    usbs: tuple[str, ...],
+    import_native_ca: bool,
     user_mode_networking: bool | None,
     username: str | None,
 ) -> None:
@@ -40,41 +45,56 @@ def command(
             "the username of a machine cannot be changed: its home and its containers belong to it",
             hint="make another machine with: machine init --username",
         )
+    refuse_native_ca(wanted=import_native_ca)
     report = NoticeReporter()
     set_machine(
         name,
-        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful),
+        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful, usbs=usbs or None),
         context(),
         report,
     )
-    if user_mode_networking is False:
-        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
+    tell_networking(report, wanted=user_mode_networking)
 
 
-@click.command("rename")
+@click.command("rename", cls=Command)
 @click.argument("old", metavar="NAME", shell_complete=complete_machines)
 @click.argument("new", metavar="NEW_NAME")
 def rename(old: str, new: str) -> None:
-    """Give a stopped machine another name; its connections and its Docker context follow."""
+    """Give a stopped machine another name; its connections and its Docker context follow.
+
+    \b
+    Example:
+      machine rename box builder
+    """
     from machine.cli.terminal import NoticeReporter
     from machine.ops.rename import rename as rename_machine
 
     rename_machine(old, new, context(), NoticeReporter())
 
 
-@click.command("protect")
+@click.command("protect", cls=Command)
 @name_argument()
 def protect(name: str) -> None:
-    """Keep a machine from being removed, by rm and by reset."""
+    """Keep a machine from being removed, by rm and by reset.
+
+    \b
+    Example:
+      machine protect box
+    """
     from machine.ops.protect import protect as change
 
     change(name, context(), protected=True)
 
 
-@click.command("unprotect")
+@click.command("unprotect", cls=Command)
 @name_argument()
 def unprotect(name: str) -> None:
-    """Let a machine be removed again."""
+    """Let a machine be removed again.
+
+    \b
+    Example:
+      machine unprotect box && machine rm box
+    """
     from machine.ops.protect import protect as change
 
     change(name, context(), protected=False)

@@ -7,10 +7,11 @@ import os
 import click
 
 from machine.cli.common import complete_machines, context
+from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
 
 
-@click.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("ssh", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.option("--username", help="Log in as this user instead of the machine's own.")
 @click.argument(
     "words",
@@ -20,7 +21,13 @@ from machine.model.names import DEFAULT_MACHINE
     shell_complete=complete_machines,
 )
 def command(username: str | None, words: tuple[str, ...]) -> None:
-    """Open a shell in a running machine, or run a command there and pass its exit status on."""
+    """Open a shell in a running machine, or run a command there and pass its exit status on.
+
+    \b
+    Examples:
+      machine ssh
+      machine ssh box sudo systemctl status podman.socket
+    """
     from machine.ops.ssh import is_machine, session
 
     here = context()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import confirm, context, update_connection_option
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 from machine.model.names import DEFAULT_MACHINE
 
@@ -22,6 +24,11 @@ issues with non-podman clients, you can switch using the following command:
 	machine set --rootful{name}
 """
 
+_OTHER_DEFAULT = """
+Warning: The machine being started is not set as your default Podman connection.
+As such, Podman commands may not work correctly.
+"""
+
 _API = """
 API forwarding listening on: {socket}
 You can connect Docker API clients by setting DOCKER_HOST using the
@@ -31,13 +38,29 @@ following command in your terminal session:
 """
 
 
-@click.command("start")
+@click.command("start", cls=Command)
 @names_argument
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
 @click.option("--foreground", is_flag=True, help="Stay until the machine has stopped; SIGTERM and ^C stop it.")
-def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool, foreground: bool) -> None:
-    """Start existing machines, and wait until their Podman answers."""
+@update_connection_option
+def command(
+    names: tuple[str, ...],
+    everything: bool,
+    no_info: bool,
+    quiet: bool,
+    foreground: bool,
+    update_connection: bool | None,
+) -> None:
+    """Start existing machines, and wait until their Podman answers.
+
+    \b
+    Examples:
+      machine start
+      machine start --quiet box other
+      machine start --foreground box
+      MACHINE_ACCEL=tcg machine start box
+    """
     from machine.ops.many import Interrupt
     from machine.ops.start import check_startable, start
 
@@ -46,8 +69,10 @@ def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool
     if foreground:
         if everything or len(several) > 1:
             raise click.UsageError("--foreground is for one machine")
-        _stay(several[0], hints=not (no_info or quiet), quiet=quiet)
+        _stay(several[0], hints=not (no_info or quiet), quiet=quiet, update_connection=update_connection)
         return
+    if update_connection and len(several) > 1:
+        raise click.UsageError("--update-connection is for one machine")
     interrupt = Interrupt() if len(several) > 1 else None
     if not interrupt:
         for name in several:
@@ -61,9 +86,11 @@ def command(names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool
         quiet=quiet,
         interrupt=interrupt,
     )
+    if len(several) == 1:
+        offer_connection(several[0], update_connection)
 
 
-def _stay(name: str, *, hints: bool, quiet: bool) -> None:
+def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:
     from machine.cli.terminal import NoticeReporter, reporter
     from machine.ops.foreground import run
 
@@ -74,6 +101,7 @@ def _stay(name: str, *, hints: bool, quiet: bool) -> None:
         def announce(started: Started) -> None:
             start.close()  # nothing moves on the terminal while the machine runs
             print_started(started, hints=hints)
+            offer_connection(name, bool(update_connection))  # no question: nobody would wait for the machine meanwhile
 
         run(name, context(), report, announce, later=NoticeReporter())
     click.echo(f'Machine "{name}" stopped')
@@ -86,3 +114,19 @@ def print_started(started: Started, *, hints: bool = True) -> None:
             click.echo(_ROOTLESS.format(name="" if name == DEFAULT_MACHINE else f" {name}"), nl=False)
         click.echo(_API.format(socket=started.api_socket))
     click.echo(f'Machine "{name}" started successfully')
+
+
+def offer_connection(name: str, wanted: bool | None) -> None:
+    """Make the machine Podman's default where that is wanted; None asks whoever sits at a terminal, and nobody else."""
+    if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
+        return
+    from machine.ops.default_connection import is_default, make_default
+
+    here = context()
+    if is_default(name, here):
+        return
+    if wanted is None:
+        click.echo(_OTHER_DEFAULT, nl=False)
+        if not confirm("Set the default Podman connection to this machine?"):
+            return
+    make_default(name, here)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
 from machine.cli.many import chosen, names_argument, tell_failure
 from machine.cli.render import table
 from machine.errors import EXIT_ERROR, MachineError
@@ -22,13 +23,18 @@ _NOT_RUNNING = 3
 _WAIT_S = 600
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @names_argument
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(names: tuple[str, ...], everything: bool, form: str) -> None:
     """Print what machines do: of one a word, of several a table.
 
     The exit status is 0 where all of them are running, else 3.
+
+    \b
+    Examples:
+      machine status box || machine start box
+      machine status --all --format json
     """
     from machine.ops.watch import status
 
@@ -56,7 +62,7 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
         raise click.exceptions.Exit(_NOT_RUNNING)
 
 
-@click.command("wait")
+@click.command("wait", cls=Command)
 @name_argument()
 @click.option(
     "--for",
@@ -75,19 +81,29 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
     help="How long to wait before it is an error.",
 )
 def wait(name: str, condition: str, timeout: int) -> None:
-    """Wait until a machine does something."""
+    """Wait until a machine does something.
+
+    \b
+    Examples:
+      machine wait --for api box && podman --connection box ps
+      machine wait --for stopped --timeout 60 box
+    """
     from machine.ops.watch import Condition
     from machine.ops.watch import wait as wait_for
 
     wait_for(name, Condition(condition), timeout, context())
 
 
-@click.command("events")
+@click.command("events", cls=Command)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def events(form: str) -> None:
     """Print a line whenever a machine begins to do something else, until ^C.
 
     States are looked at twice a second: what lasts less may go unseen.
+
+    \b
+    Example:
+      machine events --format json
     """
     from machine.ops.watch import follow
 

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 import click
 
 from machine.cli.common import context
+from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
 if TYPE_CHECKING:
     from machine.report import Reporter
 
 
-@click.command("stop")
+@click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Stop machines: their power button, then QEMU's, then a signal."""
+    """Stop machines: their power button, then QEMU's, then a signal.
+
+    \b
+    Examples:
+      machine stop box
+      machine stop --all
+    """
     from machine.ops.stop import stop
 
     here = context()
@@ -34,10 +41,15 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     )
 
 
-@click.command("kill")
+@click.command("kill", cls=Command)
 @names_argument
 def kill(names: tuple[str, ...], everything: bool) -> None:
-    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost."""
+    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost.
+
+    \b
+    Example:
+      machine kill box
+    """
     from machine.ops.stop import kill as kill_machine
 
     here = context()
@@ -53,11 +65,16 @@ def kill(names: tuple[str, ...], everything: bool) -> None:
     )
 
 
-@click.command("restart")
+@click.command("restart", cls=Command)
 @names_argument
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
 def restart(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
-    """Stop machines and start them again; one that is stopped is started."""
+    """Stop machines and start them again; one that is stopped is started.
+
+    \b
+    Example:
+      machine restart box
+    """
     from machine.ops.many import Interrupt
     from machine.ops.restart import restart as restart_machine
 

@@ -127,8 +127,16 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
         Appended(path="/etc/hosts", contents=network.HOSTS),
         Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),
         File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),
+        *_swap_files(config),
         File(path="/etc/profile.d/docker-host.sh", contents=assets.load("files/docker-host.sh")),
     )
+
+
+def _swap_files(config: MachineConfig) -> tuple[File, ...]:
+    """Compressed memory as swap; Fedora's zram generator makes the device at every boot."""
+    if not config.swap_mib:
+        return ()
+    return (File(path="/etc/systemd/zram-generator.conf", contents=f"[zram0]\nzram-size={config.swap_mib}\n"),)
 
 
 def docker_socket_conf(config: MachineConfig) -> str:

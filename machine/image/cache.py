@@ -351,7 +351,7 @@ class ImageCache:
             if signature is not None:
                 check = stack.enter_context(SignatureCheck(signature, wanted.keys or (), image.parent))
             digesting = _Job(partial(_digest, source.reader(), check))
-            unpacking = _Job(partial(unpack, source.reader(), image, _name(artifact)))
+            unpacking = _Job(partial(unpack, stack.enter_context(source.reader()), image, _name(artifact)))
 
             def end() -> None:
                 source.stop()

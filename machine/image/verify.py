@@ -39,6 +39,8 @@ class Signer:
 class Checker(Protocol):
     """A program that checks one signature: how it is called, and what its end means."""
 
+    program: str
+
     def argv(self, keyring: Path, signature: Path) -> list[str]: ...
     def judge(self, returncode: int, out: str, err: str) -> Signer: ...
 
@@ -47,10 +49,10 @@ class Gpgv:
     """GnuPG's: it accepts expired and revoked keys by its exit status, so that its status lines decide."""
 
     def __init__(self, program: str) -> None:
-        self._program = program
+        self.program = program
 
     def argv(self, keyring: Path, signature: Path) -> list[str]:
-        return [self._program, "--homedir", str(keyring.parent), "--status-fd", "1", "--keyring", str(keyring),
+        return [self.program, "--homedir", str(keyring.parent), "--status-fd", "1", "--keyring", str(keyring),
                 str(signature), "-"]  # fmt: skip
 
     def judge(self, returncode: int, out: str, err: str) -> Signer:
@@ -82,10 +84,10 @@ class Sqv:
     """Sequoia's."""
 
     def __init__(self, program: str) -> None:
-        self._program = program
+        self.program = program
 
     def argv(self, keyring: Path, signature: Path) -> list[str]:
-        return [self._program, "--keyring", str(keyring), str(signature), "/dev/stdin"]
+        return [self.program, "--keyring", str(keyring), str(signature), "/dev/stdin"]
 
     def judge(self, returncode: int, out: str, err: str) -> Signer:
         fingerprints = out.split()
@@ -116,6 +118,19 @@ def trusted_keys(directory: Path) -> list[bytes]:
     shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc") and path.is_file())
     return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
+
+
+def unusable_keys(directory: Path) -> list[Path]:
+    """Those of the user's own that hold no public key, or cannot be read."""
+    own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc"))
+    return [path for path in own if not _holds_key(path)]
+
+
+def _holds_key(path: Path) -> bool:
+    try:
+        return bool(public_key(path.read_bytes()))
+    except OSError:
+        return False
 
 
 def public_key(data: bytes) -> bytes:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
-from machine.model.ports import Forward
+
+if TYPE_CHECKING:
+    from machine.model.ports import Forward
 
 DEFAULT_IMAGE = "fcos:stable"
 DEFAULT_USERNAME = "core"
@@ -51,8 +54,9 @@ class ImageOrigin:
 class MachineConfig:
     """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
 
-    `protected` keeps the machine from being removed. `guest_outdated` says that the guest does not know yet what has
-    changed here: it is told at the next start. `renamed_from` is the old name while a rename has not come to its end.
+    `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
+    `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
+    `renamed_from` is the old name while a rename has not come to its end.
     """
 
     name: str
@@ -73,6 +77,8 @@ class MachineConfig:
     protected: bool = False
     guest_outdated: bool = False
     renamed_from: str = ""
+    swap_mib: int = 0
+    usbs: tuple[str, ...] = ()
 
     @property
     def user_socket(self) -> str:

@@ -8,6 +8,8 @@ from machine.errors import BadInputError
 
 DEFAULT_MACHINE = "podman-machine-default"
 MAX_NAME_LENGTH = 30
+PROVIDER = "qemu"
+PROVIDER_VARIABLE = "CONTAINERS_MACHINE_PROVIDER"
 RESERVED_NAMES = frozenset({"qemu", "wsl", "applehv", "hyperv", "libkrun"})
 
 _MAX_USERNAME_LENGTH = 32  # as useradd has it
@@ -26,13 +28,28 @@ def check_machine_name(name: str) -> str:
     Raises:
         BadInputError: it is too long, reserved or has other characters than the rule allows.
     """
+    check_name_form(name)
+    if name in RESERVED_NAMES:
+        raise BadInputError(f'cannot use "{name}" for a machine name')
+    return name
+
+
+def check_name_form(name: str) -> None:
+    """Raises:
+    BadInputError: it is too long or has other characters than the rule allows.
+    """
     if len(name) > MAX_NAME_LENGTH:
         raise BadInputError(f'machine name "{name}" must be {MAX_NAME_LENGTH} characters or less')
     if not _NAME.fullmatch(name):
         raise BadInputError(f'invalid name "{name}": {_RULE}')
-    if name in RESERVED_NAMES:
-        raise BadInputError(f'cannot use "{name}" for a machine name')
-    return name
+
+
+def check_provider(name: str) -> None:
+    """Raises:
+    BadInputError: it is another hypervisor than the one that there is.
+    """
+    if name != PROVIDER:
+        raise BadInputError(f'unsupported provider "{name}"', hint=f"machines run under {PROVIDER}")
 
 
 def check_username(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -84,6 +83,8 @@ def parse_address(text: str) -> str:
     text = text.removeprefix("[").removesuffix("]")
     if not text:
         return ""
+    import ipaddress  # not for `machine ls`
+
     address = ipaddress.ip_address(text)
     return "" if address == ipaddress.IPv4Address(0) else str(address)
 

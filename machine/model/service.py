@@ -24,7 +24,8 @@ class Service:
 
 def service_environment(environment: Mapping[str, str], service_path: Iterable[str]) -> dict[str, str]:
     """What a service needs of the environment of whoever makes it: where programs are, and where our files are."""
-    wanted = ("MACHINE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "CONTAINERS_CONF", "DOCKER_CONFIG",
+    wanted = ("MACHINE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "CONTAINERS_CONF",
+              "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_HELPER_BINARY_DIR", "DOCKER_CONFIG",
               "PODMAN_CONNECTIONS_CONF")  # fmt: skip
     own = [entry for entry in environment.get("PATH", "").split(":") if entry.startswith("/")]
     return {

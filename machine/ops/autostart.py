@@ -14,6 +14,7 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.files import disk_errors, write_atomic
+from machine.hosts import lingers
 from machine.model.host import HostOS
 from machine.model.service import Service, launch_agent, service_environment, systemd_unit
 from machine.ops.context import Context
@@ -24,7 +25,6 @@ from machine.store.paths import config_home
 
 _MODE = 0o644
 _PROGRAM_S = 20.0
-_LINGER = Path("/var/lib/systemd/linger")
 
 
 def current_program() -> Path:
@@ -56,7 +56,7 @@ def enable(name: str, program: Path, context: Context, report: Reporter) -> Path
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
             _reload(report)
-            if not (_LINGER / context.user).exists():
+            if not lingers(context.user):
                 report.notice("It starts when you log in; already when the host boots after: loginctl enable-linger")
         case HostOS.MACOS:
             _write(path, launch_agent(service))

@@ -175,6 +175,8 @@ def _to_stdout(guest: Files, source: str, report: Reporter) -> None:
 def _stream_errors(*, to_guest: bool) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # who reads has had enough, and a program ends there without a word
+        raise
     except OSError as error:
         what = "read standard input" if to_guest else "write to standard output"
         raise MachineError(f"cannot {what}: {error.strerror}") from error

@@ -12,6 +12,7 @@ from machine.errors import BadInputError, MachineError
 from machine.files import write_atomic
 from machine.ignition.provision import Keys, provision
 from machine.image.cache import BaseImage
+from machine.image.reference import LOCAL_STREAM, Reference
 from machine.model.arch import Arch
 from machine.model.config import (
     ImageOrigin,
@@ -19,14 +20,15 @@ from machine.model.config import (
     Resources,
 )
 from machine.model.host import AcceleratorChoice, Host
-from machine.model.names import check_machine_name, check_username
+from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
+from machine.model.usb import usb_texts
 from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
-from machine.ops.resources import checked_cpus, checked_disk, checked_memory
+from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.firmware import find_firmware
@@ -45,7 +47,7 @@ _GUEST_UID_OF_ROOT = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """What was asked for; None where it was not, and the settings decide. Memory in MiB, the disk in GiB.
+    """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
 
     `image_options` are those of ops.images.image_request.
     """
@@ -61,6 +63,9 @@ class InitRequest:
     rootful: bool | None = None
     volumes: tuple[str, ...] | None = None
     accelerator: AcceleratorChoice | None = None
+    provider: str | None = None
+    swap_mib: int = 0
+    usbs: tuple[str, ...] = ()
     arch: str | None = None
 
     @property
@@ -86,22 +91,29 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     Raises:
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
-    name = check_machine_name(request.name)
-    if context.roots.machine(name).directory.exists():
-        raise BadInputError(f'machine "{name}" already exists')
-    registry = Registry(context)
-    registry.check_free(name)
+    name = request.name
+    check_name_form(name)
+    if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
+        check_provider(provider)
+    check_machine_name(name)
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with blaming(chosen["username"]):
         username = check_username(settings.username)
+    if context.roots.machine(name).directory.exists():
+        raise BadInputError(f'machine "{name}" already exists')
+    registry = Registry(context)
+    registry.check_free(name)
     resources = check_resources(chosen, context.host)
     _check_volumes(chosen["volumes"], report)
+    usbs = usb_texts(request.usbs)
     with blaming(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
     arch = guest_arch(request.arch, context.host)
+    check_usbs(usbs, arch)
     with blaming(chosen["image"]):
         wanted = image_request(settings.image, arch, request.image_options)
+    _check_swap(request.swap_mib, wanted.reference)
     check_host(arch, settings.accel, context, report)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
@@ -122,6 +134,8 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             ssh_port=0,
             mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
             image=_origin(str(wanted.reference), base),
+            swap_mib=request.swap_mib,
+            usbs=usbs,
         )
         return _make(config, base, registry, context, report)
 
@@ -254,6 +268,15 @@ def _check_volumes(setting: EffectiveSetting, report: Reporter) -> None:
         raise BadInputError("volumes are not supported by this version", hint="leave out --volume")
     # Podman's own machines may need them: a file that is not ours keeps nobody from having a machine.
     report.notice(f"Volumes are not supported by this version; the machine has none of those in {setting.origin}")
+
+
+def _check_swap(swap_mib: int, reference: Reference) -> None:
+    if swap_mib < 0:
+        raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
+    if swap_mib and str(reference) == LOCAL_STREAM:
+        raise BadInputError(
+            f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
+        )
 
 
 def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:

@@ -38,7 +38,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "CPUs": config.resources.cpus,
             "DiskSize": config.resources.disk_gib,
             "Memory": config.resources.memory_mib,
-            "USBs": [],
+            "USBs": [usb_document(text) for text in config.usbs],
         },
         "SSHConfig": {
             "IdentityPath": str(paths.identity),
@@ -71,6 +71,19 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Provisioned": config.provisioned,
             "Protected": config.protected,
         },
+    }
+
+
+def usb_document(text: str) -> dict[str, Any]:
+    """A USB device under Podman's names."""
+    from machine.model.usb import parse_usb
+
+    device = parse_usb(text)
+    return {
+        "Bus": str(device.bus or ""),
+        "DevNumber": str(device.devnum or ""),
+        "Vendor": device.vendor,
+        "Product": device.product,
     }
 
 

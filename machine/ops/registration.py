@@ -98,6 +98,24 @@ class Registry:
         if any(docker_context.leads_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
             docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
+    def is_default(self, config: MachineConfig) -> bool:
+        """Whether every client without options is led to the preferred one of the machine's two sockets.
+
+        Raises:
+            MachineError: Podman's connections cannot be read.
+        """
+        return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
+
+    def make_default(self, config: MachineConfig) -> None:
+        """Lead clients without options to the preferred one of the machine's two sockets.
+
+        Raises:
+            MachineError: a file of Podman's cannot be read or written.
+        """
+        for client in (self._file, self._legacy):
+            if client:
+                client.make_default(config.connections[0])
+
     def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
         """Lead the clients that know the machine by its old name and sockets to those that it has now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from machine.errors import MachineError, NotFoundError
@@ -12,20 +13,34 @@ from machine.ops.context import Context
 from machine.ops.protect import check_unprotected
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
+from machine.ops.saved import save_disk, save_ignition
 from machine.ops.state import machine_state
 from machine.ops.stop import end_machine
 from machine.report import Reporter
 from machine.store import drafts, lock, records
 
 
-def files_to_remove(name: str, context: Context) -> list[Path]:
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What of a machine outlives it."""
+
+    disk: bool = False
+    ignition: bool = False
+
+
+NOTHING = Kept()
+
+
+def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
     """What `remove` would delete.
 
     Raises:
         NotFoundError: there is no such machine.
     """
     _check_exists(name, context)
-    return sorted(context.roots.machine(name).directory.iterdir())
+    paths = context.roots.machine(name)
+    spared = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
+    return sorted(path for path in paths.directory.iterdir() if path not in spared)
 
 
 def check_removable(name: str, context: Context) -> None:
@@ -38,8 +53,8 @@ def check_removable(name: str, context: Context) -> None:
         raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
 
 
-def remove(name: str, context: Context, report: Reporter, *, force: bool) -> None:
-    """Remove the machine, with `force` also one that runs or has a damaged record.
+def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
+    """Remove the machine, with `force` also one that runs or has a damaged record; what is `kept` is safe before.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -54,16 +69,18 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool) -> Non
         check_removable(name, context)
     with contextlib.suppress(MachineError):  # a record that is damaged tells no other name
         finish_rename(name, context, report)
-    with (
-        lock.held(paths.lock, timeout_s=1) as free,
-        drafts.registry(context.roots),
-    ):
+    with lock.held(paths.lock, timeout_s=1) as free:
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
-        check_unprotected(name, context)
-        Registry(context).unregister(name, report)
-        autostart.disable(name, context, report)
-        drafts.withdraw(context.roots, name)
+        if kept.disk:
+            report.notice(f'The disk of "{name}" is kept: {save_disk(name, paths, context.roots)}')
+        if kept.ignition:
+            report.notice(f'The Ignition config of "{name}" is kept: {save_ignition(name, paths, context.roots)}')
+        with drafts.registry(context.roots):
+            check_unprotected(name, context)
+            Registry(context).unregister(name, report)
+            autostart.disable(name, context, report)
+            drafts.withdraw(context.roots, name)
 
 
 def _check_exists(name: str, context: Context) -> None:

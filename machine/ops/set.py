@@ -8,10 +8,11 @@ from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.host import Host
 from machine.model.units import GIB
+from machine.model.usb import usb_texts
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
-from machine.ops.resources import checked_cpus, checked_disk, checked_memory
+from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import drafts, lock, records
@@ -20,12 +21,13 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """What is to change; None where it is not. Memory in MiB, the disk in GiB."""
+    """What is to change; None where it is not. Memory in MiB, the disk in GiB; no USB devices are `("",)`."""
 
     cpus: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
     rootful: bool | None = None
+    usbs: tuple[str, ...] | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -67,9 +69,17 @@ def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> Mach
     if request.disk_gib is not None:
         check_larger(request.disk_gib, resources.disk_gib)
         resources = replace(resources, disk_gib=checked_disk(request.disk_gib))
+    usbs = config.usbs if request.usbs is None else usb_texts(request.usbs)
+    check_usbs(usbs, config.arch)
     rootful = config.rootful if request.rootful is None else request.rootful
     outdated = rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
-    return replace(config, resources=resources, rootful=rootful, guest_outdated=config.guest_outdated or outdated)
+    return replace(
+        config,
+        resources=resources,
+        rootful=rootful,
+        usbs=usbs,
+        guest_outdated=config.guest_outdated or outdated,
+    )
 
 
 def check_larger(wanted_gib: int, disk_gib: int) -> None:

@@ -91,6 +91,16 @@ class ConnectionsFile:
                 if document["Connection"].get("Default") in names and to in _entries(document):
                     document["Connection"]["Default"] = to
 
+    def make_default(self, name: str) -> None:
+        """Make a connection that exists the default.
+
+        Raises:
+            MachineError: the file is damaged or cannot be written.
+        """
+        with self._editing() as document:
+            if name in _entries(document):
+                document["Connection"]["Default"] = name
+
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Put the second of each pair in the place of the first, as far as that one still has our URI; all at once."""
         with self._editing() as document:

@@ -6,6 +6,8 @@ So the client itself is told to add and remove them.
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import dataclass
 from functools import cached_property
 
 from machine import runner
@@ -19,6 +21,34 @@ def parse_version(text: str) -> tuple[int, int] | None:
     """The version in the output of `podman --version`."""
     match = re.search(r"version (\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A podman on PATH; `version` is None where it tells none that we can read."""
+
+    program: str
+    path: str
+    version: tuple[int, int] | None
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it does not read podman-connections.json."""
+        return self.version is not None and self.version < (5, 0)
+
+
+def find_client() -> Client | None:
+    """The podman that a person of this host would use, if there is one that runs."""
+    for program in ("podman", "podman-remote"):
+        path = shutil.which(program)
+        if path is None:
+            continue
+        try:
+            told = runner.run([path, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout
+        except MachineError:  # broken in a way that is not our matter
+            continue
+        return Client(program=program, path=path, version=parse_version(told))
+    return None
 
 
 class LegacyClient:
@@ -48,13 +78,8 @@ class LegacyClient:
     @classmethod
     def find(cls) -> LegacyClient | None:
         """The client, if there is one and it does not read podman-connections.json."""
-        for program in ("podman", "podman-remote"):
-            try:
-                version = parse_version(runner.run([program, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout)
-            except MachineError:  # not installed, or broken in a way that is not our matter
-                continue
-            return cls(program) if version and version < (5, 0) else None
-        return None
+        client = find_client()
+        return cls(client.program) if client and client.is_legacy else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
         """Register the connections whose names it does not know yet.
@@ -76,6 +101,11 @@ class LegacyClient:
         """Make `to` the default where one of `names` is it."""
         if to in self.known and self.default() in {*names} - {to}:
             self._run(["system", "connection", "default", to])
+
+    def make_default(self, name: str) -> None:
+        """Make a connection that exists the default."""
+        if name in self.known:
+            self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Put the second of each pair in the place of the first, as far as that one still has our URI."""

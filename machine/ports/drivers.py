@@ -72,12 +72,15 @@ class Drivers:
                     remove_socket(binding)
 
     async def _tell_master(self, verb: str, binding: Binding) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._ssh(verb, *ssh_ends(binding)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._ssh(verb, *ssh_ends(binding)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise MachineError(f"cannot publish {binding.endpoint}: ssh cannot be run: {error.strerror}") from error
         try:
             async with asyncio.timeout(_SSH_TIMEOUT_S):
                 _, said = await process.communicate()

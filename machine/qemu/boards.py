@@ -66,6 +66,11 @@ class Board:
     def binary(self) -> str:
         return f"qemu-system-{self.target}"
 
+    @property
+    def has_usb(self) -> bool:
+        """Whether there is a controller for it, which is a device on PCI."""
+        return self.bus is Bus.PCI
+
     def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
         """The CPU model; `has_sme` tells of a Mac's CPU with Arm's matrix extension."""
         match accelerator:

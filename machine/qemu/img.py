@@ -17,7 +17,7 @@ _LEAKS = 3
 
 
 class QemuImg:
-    """qemu-img on PATH."""
+    """qemu-img, wherever programs are found."""
 
     program = "qemu-img"
 
@@ -51,6 +51,10 @@ class QemuImg:
         """Make a raw image of another one, without space for its zeros."""
         self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
 
+    def flatten(self, overlay: Path, target: Path) -> None:
+        """Make a qcow2 image that needs no base of one that has one."""
+        self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)
+
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
         """An overlay of `size_gib` on `base`, which must neither move nor change from now on."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
@@ -78,7 +82,7 @@ class QemuImg:
 
     def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
         try:
-            return runner.run([self.program, *words], timeout_s=timeout_s).stdout
+            return runner.run([runner.find_program(self.program) or self.program, *words], timeout_s=timeout_s).stdout
         except ProgramError:
             raise
         except MachineError as error:

@@ -12,6 +12,7 @@ from typing import assert_never
 from machine.model import network as network_values
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
+from machine.model.usb import parse_usb
 from machine.qemu.acceleration import Acceleration
 from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource
 from machine.qemu.firmware import FirmwareFiles
@@ -24,12 +25,15 @@ IGNITION_SERIAL = "ignition"
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchFiles:
-    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware."""
+    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware.
+
+    `console` is what the names of the serial console's two files begin with.
+    """
 
     disk: Path
     ignition: Path
     efi_vars: Path
-    serial_log: Path
+    console: Path
     ignition_journal: Path
     ready_socket: Path
     ports_socket: Path
@@ -83,6 +87,7 @@ def plan_launch(
         *_network(config, board, relay, files),
         *_ports(board, files),
         *_monitors(files),
+        *_usb(config),
         # Last: when it goes, no other device moves to another place on the bus.
         *(_ignition(board, files) if not config.provisioned else []),
     ]  # fmt: skip
@@ -153,7 +158,9 @@ def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: L
 def _ports(board: Board, files: LaunchFiles) -> list[str]:
     """The serial console and the named ports by which the guest speaks to this side."""
     return [
-        "-chardev", option("file", id="serial", path=files.serial_log),
+        # Reads `console`.in, a FIFO, and writes `console`.out, which leads to the log: a file never makes the guest
+        # wait, and loses and doubles nothing, as a socket with a `logfile` does when its client is slow.
+        "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
         "-device", board.device("serial"),
         "-chardev", option("socket", id="ready", path=files.ready_socket, server="on", wait="off"),
@@ -161,6 +168,18 @@ def _ports(board: Board, files: LaunchFiles) -> list[str]:
         "-chardev", option("file", id="journal", path=files.ignition_journal),
         "-device", option("virtserialport", chardev="journal", name=IGNITION_JOURNAL_PORT),
     ]  # fmt: skip
+
+
+def _usb(config: MachineConfig) -> list[str]:
+    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where a place is empty."""
+    if not config.usbs:
+        return []
+    words = ["-device", option("qemu-xhci", id="usb")]
+    for device in map(parse_usb, config.usbs):
+        place = {"hostbus": device.bus, "hostaddr": device.devnum}
+        kind = {"vendorid": f"0x{device.vendor:04x}", "productid": f"0x{device.product:04x}"}
+        words += ["-device", option("usb-host", bus="usb.0", **(place if device.bus else kind))]
+    return words
 
 
 def _monitors(files: LaunchFiles) -> list[str]:

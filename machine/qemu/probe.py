@@ -1,4 +1,4 @@
-"""What this host can do for a guest: questions to the kernel and the CPU, answered as values."""
+"""What this host can do for a guest: questions to the kernel, the CPU and QEMU, answered as values."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, ProgramError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS
 from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
@@ -22,6 +21,13 @@ _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
 _MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
 
+_JOIN_KVM = 'sudo usermod -aG kvm "$USER", and log in again'
+_ENABLE_VIRTUALIZATION = (
+    "enable virtualization in this host's firmware, or nested virtualization where the host is itself a guest; "
+    "its kernel needs the module kvm"
+)
+_OTHER_HYPERVISOR = "stop other hypervisors on this host, such as VirtualBox"
+
 
 def find_qemu(arch: Arch, host: Host) -> str:
     """The path of the QEMU binary for guests of `arch`.
@@ -30,7 +36,7 @@ def find_qemu(arch: Arch, host: Host) -> str:
         MachineError: it is not installed.
     """
     board = BOARDS[arch]
-    path = shutil.which(board.binary)
+    path = runner.find_program(board.binary)
     if path is None:
         raise MachineError(
             f"{board.binary} is not installed on this host",
@@ -45,49 +51,57 @@ def probe_qemu(path: str) -> QemuFacts:
     Raises:
         MachineError: it does not run.
     """
-    said = {
-        question: runner.run([path, "-machine", "none", *question.split()], timeout_s=_PROBE_TIMEOUT_S).stdout
-        for question in ("--version", "-accel help", "-netdev help")
-    }
-    found = re.search(r"version (\d+(?:\.\d+)*)", said["--version"])
+    # Without a machine: most binaries have no default one, and some answer nothing before they have one.
+    version, accelerators, networks = (
+        runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
+        for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
+    )
+    found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
-        raise MachineError(f"{path} does not tell its version", details=said["--version"].splitlines())
+        raise MachineError(f"{path} does not tell its version", details=version.splitlines())
     return QemuFacts(
         path=path,
         version=tuple(map(int, found[1].split("."))),
-        accelerators=frozenset(said["-accel help"].split()),
-        networks=frozenset(said["-netdev help"].split()),
+        accelerators=parse_listing(accelerators),
+        networks=parse_listing(networks),
     )
+
+
+def parse_listing(text: str) -> frozenset[str]:
+    """What QEMU lists one a line, below a line that ends with a colon (pure)."""
+    _, _, listed = text.partition(":\n")
+    return frozenset(listed.split())
 
 
 def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareHelp:
     """Prove that the kernel's hypervisor can run a stock guest, on a Mac in this QEMU."""
     match host.os:
         case HostOS.LINUX:
-            return HardwareHelp(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
+            obstacle, remedy = _kvm_obstacle(host.machine)
+            return HardwareHelp(accelerator=host.os.traits.accelerator, obstacle=obstacle, remedy=remedy)
         case HostOS.MACOS:
             return hvf_help(_probe_mac(qemu), qemu, host)
 
 
-def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> str:
+def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> tuple[str, str]:
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EACCES:
-            return f"you may not open {device}: join the group kvm"
-        return f"{device} cannot be opened: {error.strerror}"
+            return f"you may not open {device}: join the group kvm", _JOIN_KVM
+        return f"{device} cannot be opened: {error.strerror}", _ENABLE_VIRTUALIZATION
     try:
         if fcntl.ioctl(descriptor, _KVM_GET_API_VERSION) != _KVM_API_VERSION:
-            return f"{device} speaks another version of its interface"
+            return f"{device} speaks another version of its interface", _OTHER_HYPERVISOR
         os.close(fcntl.ioctl(descriptor, _KVM_CREATE_VM, 0))
     except OSError as error:
-        return f"{device} makes no virtual machine: {error.strerror}"
+        return f"{device} makes no virtual machine: {error.strerror}", _OTHER_HYPERVISOR
     finally:
         os.close(descriptor)
     if machine in ("x86_64", "i686") and not has_virtualization_flag(_read_text(cpuinfo)):
         # A paravirtual KVM passes every test above, and a stock guest hangs in it after the firmware.
-        return "the CPU shows neither vmx nor svm"
-    return ""
+        return "the CPU shows neither vmx nor svm", _ENABLE_VIRTUALIZATION
+    return "", ""
 
 
 def has_virtualization_flag(cpuinfo: str) -> bool:
@@ -104,18 +118,19 @@ def _read_text(path: str) -> str:
 
 
 def _probe_mac(qemu: QemuFacts) -> MacFacts:
-    values = {}
-    for name in _MAC_FACTS:
-        said = _answer(["sysctl", "-n", name])
-        if said:
-            values[name] = said
-    entitlements = _answer(["codesign", "--display", "--entitlements", "-", "--xml", qemu.path])
-    return MacFacts(sysctl=values, entitlements=entitlements)
+    said = {name: _answer(["sysctl", "-n", name]) for name in _MAC_FACTS}
+    path = os.path.realpath(qemu.path)
+    return MacFacts(
+        sysctl={name: value for name, value in said.items() if value},
+        entitlements=_answer(["codesign", "--display", "--entitlements", "-", "--xml", path]),
+    )
 
 
-def _answer(argv: list[str]) -> str:
-    """What a program says; nothing where it fails, as for a name that this Mac does not know."""
+def _answer(argv: list[str]) -> str | None:
+    """What a program says; nothing where it fails, as for a name that this Mac does not know; None without it."""
     try:
         return runner.run(argv, timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
-    except MachineError:
+    except ProgramError:
         return ""
+    except MachineError:
+        return None

@@ -78,6 +78,13 @@ def withdraw(roots: Roots, name: str) -> None:
         paths.runtime.parent.rmdir()
 
 
+def leftovers(roots: Roots) -> list[Path]:
+    """What killed processes have left half-made or half-removed: nobody holds the locks of these."""
+    return [
+        directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
+    ]
+
+
 def sweep(roots: Roots) -> None:
     """Remove what killed processes have left half-made or half-removed."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):

@@ -63,6 +63,11 @@ class MachinePaths:
         return self.directory / "serial.log"
 
     @property
+    def previous_serial_log(self) -> Path:
+        """What `serial_log` was at the start before the last."""
+        return self.directory / "serial.log.1"
+
+    @property
     def ignition_journal(self) -> Path:
         return self.directory / "ignition-journal.log"
 
@@ -73,6 +78,11 @@ class MachinePaths:
     @property
     def supervisor_log(self) -> Path:
         return self.directory / "supervisor.log"
+
+    @property
+    def older_supervisor_log(self) -> Path:
+        """What was in `supervisor_log` until it was full."""
+        return self.directory / "supervisor.log.1"
 
     @property
     def service_log(self) -> Path:
@@ -93,6 +103,11 @@ class MachinePaths:
     def record_lock(self) -> Path:
         """Held for the moment in which the record is read, changed and written."""
         return self.directory / "record.lock"
+
+    @property
+    def console_lock(self) -> Path:
+        """Held by whoever is attached to the serial console."""
+        return self.directory / "console.lock"
 
     @property
     def runtime_link(self) -> Path:
@@ -121,6 +136,21 @@ class MachinePaths:
     def ports_table(self) -> Path:
         """The forwards that were granted, for a supervisor that takes over."""
         return self.runtime / "ports.json"
+
+    @property
+    def console(self) -> Path:
+        """What QEMU knows the serial console by: it adds `.in` and `.out`."""
+        return self.runtime / "console"
+
+    @property
+    def console_input(self) -> Path:
+        """A FIFO, which QEMU reads."""
+        return self.runtime / "console.in"
+
+    @property
+    def console_output(self) -> Path:
+        """Leads to `serial_log`, which QEMU writes."""
+        return self.runtime / "console.out"
 
     @property
     def ready_socket(self) -> Path:
@@ -165,6 +195,11 @@ class Roots:
     def streams(self) -> Path:
         """The local stream: the base folder of the metadata of images that were built on this host."""
         return self.data / "streams"
+
+    @property
+    def saved(self) -> Path:
+        """What is kept of machines that were removed."""
+        return self.data / "saved"
 
     @property
     def stream_metadata(self) -> Path:
@@ -228,7 +263,7 @@ def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int
         # `su` keeps the variable of the user before; XDG wants relative ones ignored.
         if candidate.is_absolute() and _is_owned(candidate, uid):
             return candidate / APPLICATION
-    return _fallback_directory(uid)
+    return fallback_directory(uid)
 
 
 def _is_owned(directory: Path, uid: int) -> bool:
@@ -238,19 +273,24 @@ def _is_owned(directory: Path, uid: int) -> bool:
         return False
 
 
-def _fallback_directory(uid: int) -> Path:
+def fallback_directory(uid: int) -> Path:
+    """Where sockets go for want of a better place."""
     return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks whose it is)
+
+
+def longest_socket_path(runtime: Path) -> int:
+    """Bytes of the longest path that a socket below this runtime directory can have."""
+    return len(os.fsencode(runtime)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """`wanted`, or a short directory named after its hash where socket paths below it would be too long."""
-    longest = len(os.fsencode(wanted)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
-    if longest <= host_os.traits.socket_path_limit:
+    if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
         return wanted
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
-    return _fallback_directory(uid) / digest
+    return fallback_directory(uid) / digest
 
 
 def make_private(path: Path) -> Path:

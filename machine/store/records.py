@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
 from machine.model.host import AcceleratorChoice
-from machine.model.ports import forward_text, parse_forward
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
+
+if TYPE_CHECKING:
+    from machine.model.ports import Forward
 
 SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
 
@@ -124,7 +126,8 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document = asdict(config)
     document["created"] = config.created.isoformat()
     document["last_up"] = config.last_up.isoformat() if config.last_up else None
-    document["forwards"] = [forward_text(forward) for forward in config.forwards]
+    document["forwards"] = _forward_texts(config.forwards)
+    document["usbs"] = list(config.usbs)
     return {"schema": SCHEMA, **document}
 
 
@@ -174,11 +177,28 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
             **{key: _typed(image, key, str) for key in ("verified", "signer") if key in image},
         ),
         provisioned=_typed(document, "provisioned", bool),
-        forwards=tuple(parse_forward(str(text)) for text in document.get("forwards", ())),
+        forwards=_forwards(document.get("forwards", ())),
         # Written since machines can be protected, changed and renamed.
         **{key: _typed(document, key, bool) for key in ("protected", "guest_outdated") if key in document},
         renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
+        # Written since machines can have swap and USB devices.
+        swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
+        usbs=tuple(_typed({"usbs": text}, "usbs", str) for text in document.get("usbs", ())),
     )
+
+
+def _forwards(texts: Sequence[object]) -> tuple[Forward, ...]:
+    if not texts:
+        return ()
+    from machine.model.ports import parse_forward  # `machine ls` has no need of it where there are none
+
+    return tuple(parse_forward(str(text)) for text in texts)
+
+
+def _forward_texts(forwards: Sequence[Forward]) -> list[str]:
+    from machine.model.ports import forward_text
+
+    return [forward_text(forward) for forward in forwards]
 
 
 def _moment(text: str) -> datetime:

@@ -7,13 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.model.console import without_escapes
+
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 15
-
-# CSI and OSC sequences and control characters, by ECMA-48; firmware and systemd colour the console.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f]"
-)
 
 # What a kernel or its loader says first; firmware alone says none of it.
 _KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
@@ -42,7 +39,7 @@ class Failure:
 
 def console_tail(log: Path) -> list[str]:
     """The last lines of a serial log as a person can read them."""
-    lines = [_ESCAPES.sub("", line).rstrip() for line in _tail(log).replace("\r", "\n").split("\n")]
+    lines = [line.rstrip() for line in without_escapes(_tail(log)).split("\n")]
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
@@ -51,7 +48,7 @@ def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
     cause = ignition_failure(_tail(ignition_journal, None))
     if cause:
         return Failure(cause=cause, final=True)
-    cause = console_failure(_ESCAPES.sub("", _tail(serial_log)))
+    cause = console_failure(without_escapes(_tail(serial_log)))
     return Failure(cause=cause, final="emergency" not in cause) if cause else None
 
 
@@ -59,7 +56,7 @@ def reached_kernel(serial_log: Path) -> bool:
     """Whether the console has more than a firmware's words; a guest may keep its own to itself."""
     try:
         with serial_log.open("rb") as stream:
-            return bool(_KERNEL_SIGNS.search(_ESCAPES.sub("", stream.read(_TAIL_BYTES).decode(errors="replace"))))
+            return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
     except OSError:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from machine.errors import MachineError
+from machine.files import FILE_PRIVATE, disk_errors
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
@@ -27,7 +29,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
         disk=paths.disk,
         ignition=paths.ignition,
         efi_vars=paths.efi_vars,
-        serial_log=paths.serial_log,
+        console=paths.console,
         ignition_journal=paths.ignition_journal,
         ready_socket=paths.ready_socket,
         ports_socket=paths.ports_socket,
@@ -93,10 +95,8 @@ def prepare(
     _check_disk(config, paths, roots)
     if firmware:
         ensure_variables(firmware, paths.efi_vars)
-    if paths.serial_log.exists():
-        paths.serial_log.replace(paths.serial_log.with_suffix(".log.1"))
-    for log in (paths.serial_log, paths.ignition_journal):
-        _make_private_file(log)
+    _make_private_file(paths.ignition_journal)
+    make_console(paths)
     return plan_launch(
         config,
         binary=qemu.path,
@@ -122,6 +122,16 @@ def _check_disk(config: MachineConfig, paths: MachinePaths, roots: Roots) -> Non
         raise MachineError(f"the disk of {config.name} is missing: {paths.disk}")
 
 
+def make_console(paths: MachinePaths) -> None:
+    """The serial console's two ends: a FIFO for what is typed, and for what the guest writes a log of its own."""
+    if paths.serial_log.exists():
+        paths.serial_log.replace(paths.previous_serial_log)
+    _make_private_file(paths.serial_log)
+    with disk_errors(paths.console_input):
+        os.mkfifo(paths.console_input, FILE_PRIVATE)
+        paths.console_output.symlink_to(paths.serial_log)
+
+
 def _make_private_file(path: Path) -> None:
     path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
+    path.touch(mode=FILE_PRIVATE)

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from typing import Any, assert_never
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
-from machine import sockets
 from machine.control import Command
 from machine.errors import GuestError, MachineError
 from machine.model import network
@@ -29,20 +27,14 @@ from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
-from machine.ssh.command import (
-    ROOT,
-    SshTarget,
-    command_argv,
-    control_argv,
-    host_key_alias,
-    master_argv,
-)
+from machine.ssh.command import ROOT, SshTarget, control_argv, host_key_alias
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence, lifecycle
 from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
 from machine.supervisor.lifecycle import Event, Life, Phase
+from machine.supervisor.master import Master
 from machine.supervisor.outlet import Outlet
 from machine.supervisor.ports import PortServer
 
@@ -53,17 +45,9 @@ _QMP_GREETING_S = 5.0
 _EVIDENCE_EVERY_S = 0.5
 # Ignition's journal follows the console's word of emergency mode; how long to wait for it.
 _EVIDENCE_PATIENCE_S = 10.0
-_MASTER_POLL_S = 0.05
 _LOCK_POLL_S = 1.0
 _PING_S = 60.0
 _HEARTBEAT_S = 5.0
-_SSH_FAILED = 255
-_BANNER_S = 3.0
-_BANNER_MAX_S = 30.0
-_BANNER_PAUSE_S = 0.5
-# A guest that greets new connections has an old one answer within this time.
-_DOUBT_S = 4.0
-_CLOCK_S = 60.0
 # With less than this a guest that a full disk has stopped would stop again at once.
 _FREE_BYTES = 64 * 1024**2
 
@@ -103,10 +87,22 @@ class Supervisor:
         self._deadline: asyncio.TimerHandle | None = None
         self._ending = shutdown.Ending.POWERED_DOWN
         self._error: MachineError | None = None
+        target = SshTarget(
+            alias=host_key_alias(self._config.name),
+            port=self._config.ssh_port,
+            username=ROOT,
+            identity=self._paths.identity,
+            known_hosts=self._paths.known_hosts,
+        )
+        sockets = {
+            self._paths.podman_socket: self._config.user_socket,
+            self._paths.podman_root_socket: self._config.root_socket,
+        }
+        self._ssh = Master(target, self._paths.ssh_control, sockets)
         drivers = Drivers(
             monitor=lambda line: monitor.human(self._client, line),
             netdev=network.NETDEV,
-            ssh=lambda verb, *ends: control_argv(self._target, self._paths.ssh_control, verb, *ends),
+            ssh=lambda verb, *ends: control_argv(target, self._paths.ssh_control, verb, *ends),
         )
         self._ports = PortServer(drivers, self._paths.ports_table, assignment.tcp_driver)
 
@@ -273,8 +269,9 @@ class Supervisor:
             self._post(lifecycle.QemuAnswered())
             if isinstance(status, dict) and status["status"] == "io-error":
                 self._post(lifecycle.Paused(reason="the host's disk is full: the guest goes on when there is space"))
-                if shutil.disk_usage(self._paths.directory).free > _FREE_BYTES:
-                    await client.execute("cont")
+                with contextlib.suppress(QMPError, EOFError, OSError):  # tried again, or QEMU has ended
+                    if shutil.disk_usage(self._paths.directory).free > _FREE_BYTES:
+                        await client.execute("cont")
 
     async def _read_events(self, listener: EventListener) -> None:
         async for event in listener:
@@ -375,81 +372,14 @@ class Supervisor:
             self._master.cancel()
         self._master = self._tasks.create_task(work) if work else None
 
-    @property
-    def _target(self) -> SshTarget:
-        return SshTarget(
-            alias=host_key_alias(self._config.name),
-            port=self._config.ssh_port,
-            username=ROOT,
-            identity=self._paths.identity,
-            known_hosts=self._paths.known_hosts,
-        )
-
     async def _run_master(self, after_s: float) -> None:
-        """One SSH master from its start to its end."""
         await asyncio.sleep(after_s)
-        if self._life.failures:
-            await self._greeted()
-        # One that has outlived its supervisor holds the same names.
-        sockets.kill_listener(self._paths.ssh_control)
-        for path in (self._paths.ssh_control, self._paths.podman_socket, self._paths.podman_root_socket):
-            path.unlink(missing_ok=True)
-        forwards = {
-            self._paths.podman_socket: self._config.user_socket,
-            self._paths.podman_root_socket: self._config.root_socket,
-        }
-        argv = master_argv(self._target, self._paths.ssh_control, forwards)
-        log.debug("run: %s", shlex.join(argv))
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        except OSError as error:
-            self._post(lifecycle.MasterLost(reason=f"ssh cannot be run: {error.strerror}"))
-            return
-        try:
-            reason = await self._attend_master(process)
-        finally:
-            if process.returncode is None:
-                process.terminate()
+        reason = await self._ssh.run(doubtful=self._life.failures > 0, on_up=self._master_is_up)
         self._post(lifecycle.MasterLost(reason=reason))
 
-    async def _attend_master(self, process: asyncio.subprocess.Process) -> str:
-        """Tell when the master forwards, and return its last words when it has ended."""
-        assert process.stderr is not None
-        words = asyncio.ensure_future(process.stderr.read())
-        # OpenSSH makes the control socket when it has logged in and every forward listens.
-        while not words.done() and not self._paths.ssh_control.exists():
-            await asyncio.wait([words], timeout=_MASTER_POLL_S)
-        if not words.done():
-            self._post(lifecycle.MasterUp())
-            await self._ports.master_is_up()
-        said = (await words).decode(errors="replace").strip().splitlines()
-        status = await process.wait()
-        if said:
-            return said[-1]
-        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh ended with status {status}"
-
-    async def _greeted(self) -> None:
-        """Return when the guest's SSH server greets.
-
-        An attempt of ssh's own that begins before the guest's network is up waits for long after it.
-        """
-        patience = _BANNER_S
-        while True:
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(patience):
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self._config.ssh_port)
-                    try:
-                        if await reader.read(1):
-                            return
-                    finally:
-                        writer.close()
-            await asyncio.sleep(_BANNER_PAUSE_S)
-            patience = min(2 * patience, _BANNER_MAX_S)  # a guest may be as slow as that
+    async def _master_is_up(self) -> None:
+        self._post(lifecycle.MasterUp())
+        await self._ports.master_is_up()
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -465,24 +395,7 @@ class Supervisor:
 
     async def _set_guest_clock(self, *, doubt: bool) -> None:
         master = self._master
-        process = await asyncio.create_subprocess_exec(
-            *command_argv(self._target, self._paths.ssh_control, "echo; read now && date -u -s @$now"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            async with asyncio.timeout(_CLOCK_S) as patience:
-                asking = asyncio.ensure_future(_tell_the_time(process))
-                if doubt:
-                    greeting = asyncio.ensure_future(self._greeted())
-                    await asyncio.wait([asking, greeting], return_when=asyncio.FIRST_COMPLETED)
-                    greeting.cancel()
-                    patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
-                await asking
-        except (OSError, TimeoutError):
-            process.kill()
-        if await process.wait() == 0:
+        if await self._ssh.set_guest_clock(doubt=doubt):
             self._post(lifecycle.GuestClockSet())
         elif doubt and self._master is master and self._life.paused is None:
             self._post(lifecycle.MasterLost(reason="it has not outlived a pause"))
@@ -563,17 +476,6 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
-
-
-async def _tell_the_time(process: asyncio.subprocess.Process) -> None:
-    """Tell it to a shell that asks for it: a session of its own takes a second where the guest is emulated."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    await process.stdout.readline()
-    process.stdin.write(f"{time.time():.3f}\n".encode())
-    await process.stdin.drain()
-    process.stdin.close()
-    await process.wait()
 
 
 def _last_words(qemu_log: Path, status: int) -> str:

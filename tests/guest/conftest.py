@@ -1,12 +1,13 @@
 """One guest image, built once and cached outside the checkout; one world with two machines for the whole session.
 
-Every boot here is a real one, and under TCG a slow one. The tests of a module run in the order in which they stand and
-hand the machines on to each other: `box` belongs to the user who runs the tests, `box2` to an ordinary one where that
-is possible.
+Every boot here is a real one, and under TCG a slow one. The tests run in the order in which they stand, module by
+module, and hand the machines on to each other: `box` belongs to the user who runs the tests, `box2` to an ordinary one
+where that is possible.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -32,6 +33,10 @@ from tests.conftest import machine_program, world_environment
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 ORDINARY_UID = 61234
 COMMAND_S = 900
+BOOT_S = 900
+
+# Holds what the machines of a world write; a test fills it.
+_DISK = "4G"
 
 
 # Building the image and booting under TCG, all in the setup of the first test.
@@ -186,18 +191,19 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def podman_5() -> list[str]:
-    """Debian 13's podman-remote, unpacked once beside its own libraries: it reads podman-connections.json."""
-    root = CACHE / "podman-remote-trixie"
+def clients() -> Callable[[str], list[str]]:
+    """Command lines of Debian 13's clients, unpacked once beside their own libraries, by their paths below /usr."""
+    root = CACHE / "clients-trixie"
     if not root.exists():
         unpacked = Path(tempfile.mkdtemp(prefix=".new-", dir=CACHE)) / "root"
-        command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=podman-remote", "trixie", str(unpacked)]
+        packages = "--include=podman-remote,docker-cli,docker-compose"
+        command = ["mmdebstrap", "--quiet", "--variant=extract", packages, "trixie", str(unpacked)]
         subprocess.run(command, check=True, timeout=600)
         unpacked.rename(root)
         unpacked.parent.rmdir()
     libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
-    loader = libraries / "ld-linux-x86-64.so.2"
-    return [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "podman-remote")]
+    loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
+    return lambda program: [*loader, str(root / "usr" / program)]
 
 
 def _make_world(streams: Path, uid: int) -> World:
@@ -219,8 +225,22 @@ def _make_world(streams: Path, uid: int) -> World:
 @pytest.fixture(scope="session")
 def world(streams: Path) -> Iterator[World]:
     made = _make_world(streams, os.getuid())
-    yield made
-    _take_down(made)
+    with _own_disk(made.machines):
+        yield made
+        _take_down(made)
+    shutil.rmtree(made.root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_disk(directory: Path) -> Iterator[None]:
+    """Where the tests may, the machines have a disk of their own, which can be filled."""
+    directory.mkdir()
+    if os.getuid() != 0:
+        yield
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=0700", "machines", directory], check=True)
+    yield
+    subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -248,3 +268,15 @@ def _take_down(world: World) -> None:
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(world.root, ignore_errors=True)
     assert not left, f"processes that outlived their machines: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_machines(world: World, ordinary_world: World, mirror: str) -> None:
+    """Two first boots at once: of an image from a mirror of Fedora's, and of an ordinary user's local one."""
+    init = (machine_program(), "init", "--disk-size", "12", "--memory", "1536", "--now")
+    fetched = ("--stream-base-url", mirror, "--cpus", "2", "box")
+    local = ("--image", "boot2podman", "--rootful", "--cpus", "1", "box2")
+    boots = [(world, world.popen([*init, *fetched])), (ordinary_world, ordinary_world.popen([*init, *local]))]
+    for owner, process in boots:
+        out, err = process.communicate(timeout=2 * BOOT_S)
+        assert process.returncode == 0, f"{owner}: {out}\n{err}"

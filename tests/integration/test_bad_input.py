@@ -330,6 +330,8 @@ def test_foreign_guest_needs_its_own_qemu(world: World, images: Images) -> None:
     assert not world.machines.exists()
 
 
+USE_TCG = "use --accel auto or tcg"
+
 FAKE_QEMU = """\
 #!/bin/sh
 case $* in
@@ -353,7 +355,7 @@ esac
         ),
         (
             {"accelerators": "tcg"}, ["--accel", "kvm"],
-            "cannot use kvm for this machine: {} was built without kvm; use --accel auto or tcg",
+            f"cannot use kvm for this machine: {{}} was built without kvm; {USE_TCG}, or: install a QEMU that has kvm",
         ),
         (
             {"accelerators": "kvm"}, ["--accel", "tcg"],
@@ -375,7 +377,7 @@ def test_qemu_that_cannot_do_what_a_machine_needs(
 
 
 def test_accelerator_that_this_host_can_never_have(world: World, images: Images) -> None:
-    line = "cannot use hvf for this machine: linux has no hvf; use --accel auto or tcg"
+    line = f"cannot use hvf for this machine: linux has no hvf; {USE_TCG}"
     outcome = world.machine("init", "--image", images.qcow2, "--accel", "hvf", "box")
     assert (outcome.status, outcome.stderr) == (125, f"Error: {line}\n")
     world.init("box", images.qcow2)

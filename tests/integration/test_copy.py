@@ -290,7 +290,7 @@ def test_standard_streams_that_end(guest: Guest) -> None:
     os.close(read)
     done = guest.cp("-q", "box:big", "-", stdout=write)
     os.close(write)
-    assert (done.status, done.stderr) == (125, "Error: copy failed: cannot write to standard output: Broken pipe\n")
+    assert (done.status, done.stderr) == (1, "")  # as every command whose output nobody reads
     closed = subprocess.run(
         ["/bin/sh", "-c", f"exec {machine_program()} cp - box:x <&-"],
         env=guest.world.environment, capture_output=True, text=True, check=False, timeout=COMMAND_S,

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import tarfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from machine import __version__
 from machine.cli.main import COMMANDS
-from scripts.make_formula import BREWED, COMPILED, LOCKS, TEMPLATE, build_sdist, bundle, formula, locked
+from scripts.make_formula import BREWED, BUILD_TOOLS, COMPILED, LOCKS, TEMPLATE, build_sdist, bundle, formula, locked
 from tests.conftest import machine_program, world_environment
 from tests.integration.conftest import World
 
@@ -98,6 +99,16 @@ def test_written_formula_names_the_archive_by_its_content_and_no_other_host() ->
     assert "resource" not in text
     assert re.findall(r"https?://[^/\"]+", text) == ["https://boot2podman.github.io", "https://example.org"]
     assert text.startswith("class Boot2podman < Formula\n")
+
+
+def test_what_the_build_needs_is_taken_along_and_installed_before_it() -> None:
+    """pip builds the program without isolation: of pyproject's requirements it then looks for none."""
+    project = tomllib.loads((LOCKS.parent / "pyproject.toml").read_text())
+    needed = {re.split(r"[^a-z-]", requirement)[0] for requirement in project["build-system"]["requires"]}
+    (first,) = re.findall(r'system\(\*pip, "--upgrade", (.*)\)', TEMPLATE.read_text())
+    assert needed <= set(re.findall(r'"([a-z-]+)"', first))
+    wheels = set(locked((LOCKS / "runtime.lock").read_text())) - BREWED - COMPILED
+    assert needed <= wheels | BUILD_TOOLS
 
 
 def test_every_dependency_is_taken_along_or_brewed() -> None:

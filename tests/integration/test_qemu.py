@@ -23,7 +23,8 @@ from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, probe_qemu
-from tests.builders import KEYS, RELAY, make_config, make_launch_files
+from machine.supervisor.launch import make_console
+from tests.builders import KEYS, RELAY, make_config, make_launch_files, make_paths
 from tests.integration.conftest import Images, qemu_img
 
 WAIT_S = 20
@@ -37,6 +38,7 @@ def prepared(config: MachineConfig, base: Path, images: Images) -> LaunchFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
     QemuImg().create_overlay(files.disk, images.qcow2, 1)
     files.ignition.write_text(provision(config, KEYS).to_json())
+    make_console(make_paths(base))
     return files
 
 
@@ -81,7 +83,8 @@ def test_qemu_accepts_the_command_line(
 ) -> None:
     host = current_host()
     qemu = probe_qemu(find_qemu(arch, host))
-    config = make_config(arch=arch, provisioned=provisioned, memory_mib=512, ssh_port=0)
+    usbs = ("vendor=ffff,product=ffff",) if BOARDS[arch].has_usb else ()
+    config = make_config(arch=arch, provisioned=provisioned, memory_mib=512, ssh_port=0, usbs=usbs)
     files = prepared(config, short_path / folder, images)
     firmware = real_firmware(arch, qemu.path, short_path)
     if firmware:
@@ -131,7 +134,7 @@ def test_qemu_accepts_the_command_line(
         assert by_name["ignition"]["ro"]
     if firmware:
         assert (by_name["pflash0"]["ro"], by_name["pflash1"]["ro"]) == (True, False)
-    assert files.serial_log.exists()
+    assert make_paths(short_path / folder).serial_log.exists()
     assert files.ignition_journal.exists()
 
 

@@ -124,7 +124,7 @@ BAD_CHANGES = {
     ),
     "boolean as pflag would not read it": (
         ["--rootful", "false"],
-        "got unexpected extra argument (box); see 'machine set --help'",
+        "accepts at most 1 arg(s), received 2; see 'machine set --help'",
     ),
 }
 
@@ -218,7 +218,7 @@ def test_rename_takes_everything_along(box: World) -> None:
             ["box", "far"],
             TAKEN.format("far"),
         ),
-        (["box"], "missing argument 'NEW_NAME'; see 'machine rename --help'"),
+        (["box"], "accepts 2 arg(s), received 1; see 'machine rename --help'"),
     ],
 )
 def test_rename_that_cannot_be(words: list[str], line: str, box: World, images: Images) -> None:

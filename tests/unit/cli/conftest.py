@@ -27,7 +27,7 @@ Machine = Callable[..., Outcome]
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """The entry point `machine`, with these words on its command line."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*words: str, stdin: str = "") -> Outcome:
         monkeypatch.setattr(sys, "argv", ["machine", *words])
@@ -39,4 +39,5 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         return Outcome(status=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -22,7 +22,7 @@ SIDES = "write the machine's side as NAME:PATH, and a path of this host that has
         (["-q", "box:", "b"], 'invalid arguments "box:", "b": you must specify paths'),
         (["a", "box:b"], 'vm "box" is not running'),
         (["no:a", "b"], "no: VM does not exist"),
-        (["box:a"], "missing argument 'DEST'; see 'machine cp --help'"),
+        (["box:a"], "accepts 2 arg(s), received 1; see 'machine cp --help'"),
     ],
 )
 def test_refusal_is_one_line(words: list[str], line: str, machine: Machine, tmp_path: Path) -> None:
@@ -35,4 +35,4 @@ def test_completion_offers_machines_and_files(tmp_path: Path) -> None:
     for name in ("box", "bay", "other"):
         save_machine(make_roots(tmp_path / "world" / "m"), make_config(name))
     items = complete_sides(click.Context(command), command.params[1], "b")
-    assert [(item.value, item.type) for item in items] == [("bay:", "plain"), ("box:", "plain"), ("b", "file")]
+    assert [(item.value, item.type) for item in items] == [("b", "file"), ("bay:", "plain"), ("box:", "plain")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +20,9 @@ LINES = [
     ("autostart", "disable"),
     ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
-    ("image", "build"),
-    ("image", "inspect"),
-    ("image", "ls"),
-    ("image", "pull"),
-    ("port", "add"),
-    ("port", "ls"),
+    *(("image", name) for name in ("build", "inspect", "ls", "prune", "pull", "rm")),
+    *(("os", name) for name in ("apply", "upgrade")),
+    *(("port", name) for name in ("add", "ls", "rm")),
 ]
 
 
@@ -35,6 +33,16 @@ def test_help_is_the_golden_one(
     outcome = machine(*words, "--help")
     assert (outcome.status, outcome.stderr) == (0, "")
     matches_golden(outcome.stdout, GOLDEN / f"{'-'.join(('machine', *words))}.txt")
+
+
+@pytest.mark.parametrize("words", LINES, ids=lambda words: "-".join(("machine", *words)))
+def test_help_teaches_by_example(words: tuple[str, ...], machine: Machine) -> None:
+    *_, examples = re.split(r"\n  Examples?:\n", machine(*words, "--help").stdout)
+    block, _, _ = examples.partition("\n\n")
+    lines = block.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert all(line.startswith("    ") and len(line) <= 78 for line in lines)
+    assert any(" ".join(("machine", *words)) in line.replace("machine ls", "machine list") for line in lines)
 
 
 def test_short_option_and_alias_give_the_same_help(machine: Machine) -> None:

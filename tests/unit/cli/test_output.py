@@ -291,6 +291,7 @@ def test_shape_of_the_listings_and_documents(
         "machine info": paths_of(json.loads(machine("info", "--format", "json").stdout)),
         "machine port ls": paths_of(json.loads(machine("port", "ls", "box", "--format", "json").stdout)[0]),
         "machine image ls": paths_of(json.loads(json.dumps(described(tmp_path)))),
+        "machine doctor": paths_of(json.loads(machine("doctor", "--format", "json").stdout)[0]),
     }
     text = "".join(f"{name}\n{''.join(f'  {line}{chr(10)}' for line in lines)}" for name, lines in shapes.items())
     matches_golden(text, GOLDEN / "json-shapes.txt")

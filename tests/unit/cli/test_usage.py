@@ -15,22 +15,26 @@ from tests.unit.cli.conftest import Machine
         (["lst"], "unrecognized command `machine lst`; did you mean list or ls?; see 'machine --help'"),
         (["remove"], "unrecognized command `machine remove`; see 'machine --help'"),
         (["strat"], "unrecognized command `machine strat`; did you mean start?; see 'machine --help'"),
-        (["--nosuch"], "no such option '--nosuch'; see 'machine --help'"),
-        (["init", "--cpu", "2"], "no such option '--cpu'. Did you mean '--cpus'?; see 'machine init --help'"),
-        (["init", "--cpus"], "option '--cpus' requires an argument; see 'machine --help'"),
+        (["--nosuch"], "unknown flag: --nosuch; see 'machine --help'"),
+        (["init", "--cpu", "2"], "unknown flag: --cpu; did you mean --cpus?; see 'machine init --help'"),
+        (["init", "--cpus"], "flag needs an argument: --cpus; see 'machine init --help'"),
         (
             ["init", "--cpus", "two"],
-            "invalid value for '--cpus': 'two' is not a valid integer; see 'machine init --help'",
+            'invalid argument "two" for "--cpus" flag: must be a whole number; see \'machine init --help\'',
         ),
         (
             ["init", "--memory", "1.5"],
-            "invalid value for '-m' / '--memory': '1.5' is not a valid integer; see 'machine init --help'",
+            'invalid argument "1.5" for "-m, --memory" flag: must be a whole number; see \'machine init --help\'',
         ),
         (
             ["init", "--accel", "warp"],
             "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
         ),
-        (["ip", "a", "b"], "got unexpected extra argument (b); see 'machine ip --help'"),
+        (["ip", "a", "b"], "accepts at most 1 arg(s), received 2; see 'machine ip --help'"),
+        (["os", "upgrade", "--format", "xml"], "only value of `json` is supported"),
+        (["os", "upgrade", "-n", "--restart"], "--restart cannot be used with --dry-run or --format"),
+        (["os", "upgrade", "-f", "json", "--restart"], "--restart cannot be used with --dry-run or --format"),
+        (["os", "apply"], "requires at least 1 arg(s), only received 0; see 'machine os apply --help'"),
         (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
@@ -40,7 +44,22 @@ from tests.unit.cli.conftest import Machine
             ["info", "--format", "yml"],
             "unknown format \"yml\"; choose yaml, json or a Go template, such as '{{json .}}'",
         ),
-        (["image", "nosuch"], "no such command 'nosuch'; see 'machine image --help'"),
+        (["LS"], "unrecognized command `machine LS`; did you mean ls?; see 'machine --help'"),
+        (["unpro"], "unrecognized command `machine unpro`; did you mean unprotect?; see 'machine --help'"),
+        (
+            ["in"],
+            "unrecognized command `machine in`; did you mean info or init or inspect?; see 'machine --help'",
+        ),
+        (["image", "nosuch"], "unrecognized command `machine image nosuch`; see 'machine image --help'"),
+        (
+            ["image", "prnue"],
+            "unrecognized command `machine image prnue`; did you mean prune?; see 'machine image --help'",
+        ),
+        (["port", "lsit"], "unrecognized command `machine port lsit`; see 'machine port --help'"),
+        (
+            ["config", "unst"],
+            "unrecognized command `machine config unst`; did you mean unset?; see 'machine config --help'",
+        ),
     ],
 )
 def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) -> None:
@@ -49,7 +68,7 @@ def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) 
     assert (outcome.status, outcome.stdout) == (125, "")
 
 
-@pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image")])
+@pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image"), (["os"], "machine os")])
 def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, machine: Machine) -> None:
     outcome = machine(*words)
     assert outcome.status == 125

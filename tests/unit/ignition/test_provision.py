@@ -18,6 +18,7 @@ CONFIGS = {
     "default": make_config(),
     "other-user": make_config("my_box", username="me", uid=501, timezone="UTC"),
     "rootful": make_config(rootful=True),
+    "swap": make_config(swap_mib=512),
     "uid-in-subordinate-range": make_config(uid=200_000),
 }
 

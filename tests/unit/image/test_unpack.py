@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import DiskError, MachineError
@@ -124,7 +124,6 @@ def test_several_packed_pieces_in_a_row_are_one_image(packer: str, tmp_path: Pat
     assert (tmp_path / "out").read_bytes() == RAW
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([0, 1, 65_535, 65_536, 65_537, 300_000]), max_size=8), st.booleans())
 def test_holes_of_every_length_keep_the_content(lengths: list[int], zeros_first: bool) -> None:
     pieces = [bytes(n) if (index % 2 == 0) is zeros_first else b"x" * n for index, n in enumerate(lengths)]

@@ -99,3 +99,12 @@ def test_host_without_a_program_that_checks_is_told_what_to_install(monkeypatch:
         "nothing on this host can check the image's signature; install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, "
         "or use --no-verify-signature"
     )
+
+
+def test_files_of_the_user_that_hold_no_key_are_told(tmp_path: Path) -> None:
+    (tmp_path / "good.gpg").write_bytes(b"\x99\x01")
+    (tmp_path / "bad.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+    (tmp_path / "directory.gpg").mkdir()
+    (tmp_path / "notes.txt").write_text("no key, and not meant as one")
+    assert verify.unusable_keys(tmp_path) == [tmp_path / "bad.asc", tmp_path / "directory.gpg"]
+    assert verify.unusable_keys(tmp_path / "nowhere") == []

@@ -68,6 +68,7 @@ def test_environment_of_a_service_has_programs_and_directories_alone() -> None:
     environment = {
         "PATH": "/opt/bin:.:/usr/bin:",
         "MACHINE_HOME": "/m",
+        "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
         "XDG_DATA_HOME": "",
         "TERM": "xterm",
         "HOME": "/h",
@@ -75,6 +76,7 @@ def test_environment_of_a_service_has_programs_and_directories_alone() -> None:
     assert service_environment(environment, ("/usr/bin", "/bin")) == {
         "PATH": "/opt/bin:/usr/bin:/bin",
         "MACHINE_HOME": "/m",
+        "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
     }
     assert service_environment({}, HostOS.MACOS.traits.service_path) == {
         "PATH": "/opt/homebrew/bin:/usr/local/bin:/opt/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"

@@ -110,10 +110,12 @@ def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() ->
     chosen = choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu)
     assert chosen.accelerator is Accelerator.TCG
     assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about ten")
+    assert (chosen.obstacle, chosen.remedy) == ("/opt/qemu was built without kvm", "install a QEMU that has kvm")
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, qemu)
     assert caught.value.line == (
-        "cannot use kvm for this machine: /opt/qemu was built without kvm; use --accel auto or tcg"
+        "cannot use kvm for this machine: /opt/qemu was built without kvm; "
+        "use --accel auto or tcg, or: install a QEMU that has kvm"
     )
 
 
@@ -173,6 +175,7 @@ ENTITLED = """\
 <plist version="1.0"><dict><key>com.apple.security.hypervisor</key><true/></dict></plist>
 """
 SUPPORTED = {"kern.hv_support": "1"}
+NESTED = "allow nested virtualization on this Mac's host, where it is itself a guest"
 
 
 @pytest.mark.parametrize(
@@ -180,17 +183,18 @@ SUPPORTED = {"kern.hv_support": "1"}
     [
         (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 1), MAC, "", ""),
         (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (7, 0, 0), INTEL_MAC, "", ""),
+        (MacFacts(sysctl=SUPPORTED, entitlements=None), (9, 0), MAC, "", ""),  # and no codesign
         (
             MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 0), MAC,
             "QEMU 8.2.0 is older than 8.2.1, the first that does it well here", "brew upgrade qemu",
         ),
         (
             MacFacts(sysctl={"kern.hv_support": "0"}, entitlements=ENTITLED), (9, 0), MAC,
-            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", "",
+            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
         ),
         (
             MacFacts(entitlements=ENTITLED), (9, 0), MAC,
-            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", "",
+            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
         ),
         (
             MacFacts(sysctl=SUPPORTED), (9, 0), MAC,
@@ -219,7 +223,7 @@ def test_hvf_that_was_asked_for_by_name_tells_its_remedy() -> None:
         choose_accelerator(AcceleratorChoice.HVF, Arch.AARCH64, MAC, help_, make_qemu("/q"))
     assert caught.value.line == (
         "cannot use hvf for this machine: /q is not signed with the entitlement com.apple.security.hypervisor; "
-        "use --accel auto or tcg or try: brew reinstall qemu"
+        "use --accel auto or tcg, or: brew reinstall qemu"
     )
 
 

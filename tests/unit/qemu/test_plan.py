@@ -40,6 +40,7 @@ class Case:
     arch: Arch
     accelerator: AcceleratorChoice
     has_sme: bool = False
+    usbs: tuple[str, ...] = ()
 
     @property
     def firmware(self) -> FirmwareFiles | None:
@@ -67,6 +68,16 @@ def every_case() -> Iterator[tuple[str, Case]]:
         "darwin-arm64.aarch64-hvf-sme",
         Case(host=HOSTS["darwin-arm64"], prefix="/opt/homebrew", arch=Arch.AARCH64, accelerator=sme, has_sme=True),
     )
+    yield (
+        "linux-x86_64.x86_64-kvm-usb",
+        Case(
+            host=HOSTS["linux-x86_64"],
+            prefix="/usr",
+            arch=Arch.X86_64,
+            accelerator=AcceleratorChoice.KVM,
+            usbs=("bus=1,devnum=12", "vendor=046d,product=c52b"),
+        ),
+    )
 
 
 CASES = dict(every_case())
@@ -76,7 +87,7 @@ def plan(case: Case, *, provisioned: bool = False, home: str | None = None) -> t
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
     return plan_launch(
-        make_config(arch=case.arch, provisioned=provisioned),
+        make_config(arch=case.arch, provisioned=provisioned, usbs=case.usbs),
         binary=qemu.path,
         acceleration=choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu),
         relay=RELAY,

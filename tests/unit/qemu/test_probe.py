@@ -10,7 +10,7 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
-from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag
+from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag, parse_listing
 from tests.builders import make_host
 
 
@@ -30,14 +30,17 @@ def test_virtualization_flag_is_a_whole_word_of_the_flags(cpuinfo: str, found: b
 
 def test_missing_kvm_device_is_an_obstacle_with_its_reason(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
-    assert _kvm_obstacle("x86_64", os.fspath(device)) == f"{device} cannot be opened: No such file or directory"
+    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
+    assert obstacle == f"{device} cannot be opened: No such file or directory"
+    assert "enable virtualization" in remedy
 
 
 def test_kvm_device_that_is_a_plain_file_makes_no_virtual_machine(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
-    obstacle = _kvm_obstacle("x86_64", os.fspath(device))
+    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
     assert obstacle == f"{device} makes no virtual machine: Inappropriate ioctl for device"
+    assert remedy == "stop other hypervisors on this host, such as VirtualBox"
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,8 @@ def test_power_runs_in_the_qemu_of_both_byte_orders(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with pytest.raises(MachineError, match=r"^qemu-system-ppc64 is not installed"):
         find_qemu(Arch.PPC64LE, make_host())
+
+
+def test_listing_begins_below_its_heading() -> None:
+    assert parse_listing("Accelerators supported in QEMU binary:\ntcg\nkvm\n") == {"tcg", "kvm"}
+    assert parse_listing("") == set()

@@ -13,6 +13,7 @@ from machine.ssh.command import (
     local_forward,
     master_argv,
     quoted,
+    script_argv,
     session_argv,
 )
 
@@ -28,6 +29,7 @@ BASE = [
     "-F", "/dev/null",
     "-o", "BatchMode=yes",
     "-o", "CheckHostIP=no",
+    "-o", "Ciphers=^aes128-gcm@openssh.com",
     "-o", "GlobalKnownHostsFile=/dev/null",
     "-o", "HostKeyAlias=machine-box",
     "-o", "IdentitiesOnly=yes",
@@ -99,3 +101,9 @@ def test_known_hosts_line_has_the_alias_and_no_comment() -> None:
 
 def test_alias_tells_machines_apart_from_hosts() -> None:
     assert host_key_alias("github.com") == "machine-github.com"
+
+
+def test_script_s_words_reach_it_as_they_are_and_a_guest_that_is_gone_ends_it() -> None:
+    argv = script_argv(TARGET, ["apply", "registry", "a b;$(c)'"])
+    assert argv[-3:] == ["core@127.0.0.1", "--", "bash -s -- apply registry 'a b;$(c)'\"'\"''"]
+    assert {"ConnectTimeout=30", "ServerAliveCountMax=8", "ServerAliveInterval=15"} <= set(argv)

@@ -63,7 +63,9 @@ def test_sweep_removes_what_nobody_makes_any_more(tmp_path: Path) -> None:
     (dead / "id_ed25519").touch()
     with drafts.draft(roots, "other") as alive:
         alive.record.touch()
+        assert drafts.leftovers(roots) == [dead]
         drafts.sweep(roots)
+        assert drafts.leftovers(roots) == []
         assert alive.record.exists()
         assert not dead.exists()
 

@@ -35,6 +35,7 @@ Document = dict[str, Any]
         make_config(),
         make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
         make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
+        make_config(swap_mib=512, usbs=("bus=1,devnum=2", "vendor=046d,product=c52b")),
         make_config(protected=True, guest_outdated=True, renamed_from="old"),
     ],
 )
@@ -76,6 +77,8 @@ def with_(**fields: object) -> Callable[[Document], Document]:
         (with_(accelerator="warp"), "'warp' is not a valid AcceleratorChoice"),
         (with_(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
         (with_(resources={"cpus": 1.5, "memory_mib": 1, "disk_gib": 1}), "cpus is not of type int"),
+        (with_(usbs=[3]), "usbs is not of type str"),
+        (with_(swap_mib=-1), "swap_mib cannot be -1"),
         (with_(image=None), "'NoneType' object is not subscriptable"),
     ],
 )

@@ -1,0 +1,67 @@
+#!/bin/bash
+# Run as root in a guest that boots images, such as Fedora CoreOS, by `machine upgrade` and `machine os`:
+#   check                 print what is booted and whether there is a newer one
+#   upgrade               stage the newest image of the same name
+#   apply TRANSPORT NAME  stage another image
+# The last line of what the latter two print says `restart` where an image waits for one; all that happens goes to
+# standard error.
+set -euo pipefail
+export LC_ALL=C.UTF-8 PATH="$PATH:/usr/sbin:/sbin"
+
+# Of those that have both, rpm-ostree: bootc refuses a system with packages of its own on top.
+tool=bootc
+if command -v rpm-ostree >/dev/null; then
+    tool=rpm-ostree
+fi
+
+# Exit status 77 says that nothing is new.
+or_unchanged() {
+    local status=0
+    "$@" || status=$?
+    [ "$status" -eq 77 ] || return "$status"
+}
+
+rpm-ostree-check() {
+    rpm-ostree status --json
+    or_unchanged rpm-ostree upgrade --bypass-driver --check --unchanged-exit-77
+}
+
+bootc-check() {
+    bootc upgrade --check >&2
+    bootc status --format json
+}
+
+# An updater of the system's own, such as Zincati, is passed over: this was asked for.
+rpm-ostree-upgrade() {
+    or_unchanged rpm-ostree upgrade --bypass-driver --unchanged-exit-77
+}
+
+bootc-upgrade() {
+    bootc upgrade
+}
+
+rpm-ostree-apply() {
+    case "$1" in
+    registry) rpm-ostree rebase --bypass-driver "ostree-unverified-registry:$2" ;;
+    *) rpm-ostree rebase --bypass-driver "ostree-unverified-image:$1:$2" ;;
+    esac
+}
+
+bootc-apply() {
+    bootc switch --transport "$1" "$2"
+}
+
+verb=$1
+shift
+if [ "$verb" = check ]; then
+    "$tool-check" </dev/null
+    exit
+fi
+# It ends what it has begun, also when nobody reads along any more, and reads nothing, as the rest of this script is on
+# standard input.
+"$tool-$verb" "$@" </dev/null 2>&1 | tee --output-error=warn-nopipe /dev/null >&2
+if [ -e /run/ostree/staged-deployment ]; then
+    echo restart
+else
+    echo complete
+fi

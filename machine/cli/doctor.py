@@ -1,0 +1,80 @@
+"""machine doctor"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from machine.cli.common import context
+from machine.cli.flags import Command
+from machine.cli.output import Form, Listing, form_of, print_listing
+from machine.model.check import Check, Status, is_ready
+
+FIELDS = ("Name", "Status", "Finding", "Remedy")
+_NOT_READY = 1
+
+
+@click.command("doctor", cls=Command)
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+def command(format_: str | None) -> None:
+    """Check what this host has and lacks for machines; nothing is changed, and no server is asked.
+
+    The exit status is 0 where machines can be made and started, else 1. A
+    warning is about what could be better; a failure keeps machines from
+    running.
+
+    \b
+    Examples:
+      machine doctor
+      machine doctor --format '{{.Status}} {{.Name}}'
+    """
+    from machine.ops.doctor import doctor
+
+    form = form_of(format_, default="table")
+    checks = doctor(context())
+    if form is Form.DEFAULT:
+        click.echo(report(checks))
+    else:
+        documents = [item(check) for check in checks]
+        print_listing(
+            Listing(
+                name="doctor",
+                type_name="machine.Check",
+                columns=(),
+                rows=list,
+                fields=FIELDS,
+                items=lambda: documents,
+                documents=lambda: documents,
+            ),
+            format_,
+        )
+    if not is_ready(checks):
+        raise click.exceptions.Exit(_NOT_READY)
+
+
+def report(checks: Sequence[Check]) -> str:
+    """A line for each, with its remedy below, and what it all means."""
+    first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:{first}}{check.name:{second}}{check.finding}")
+        if check.remedy:
+            lines.append(f"{'':{first + second}}remedy: {check.remedy}")
+    return "\n".join([*lines, "", _verdict(checks)])
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    counts = {status: sum(check.status is status for check in checks) for status in Status}
+    failures, warnings = (_plural(counts[status], status.value) for status in (Status.FAILURE, Status.WARNING))
+    if not is_ready(checks):
+        return f"Machines cannot be made and started on this host: {failures}, {warnings}"
+    return f"Machines can be made and started on this host: {warnings}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
+
+
+def item(check: Check) -> dict[str, str]:
+    return dict(zip(FIELDS, (check.name, check.status.value, check.finding, check.remedy), strict=True))

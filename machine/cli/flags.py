@@ -1,0 +1,197 @@
+"""Command lines as Go's pflag and cobra read them for Podman; click keeps the declarations, the types and the help.
+
+Options stand before and after arguments; a boolean is `--rootful`, `--rootful=false` or `-q`, never two words; a value
+follows its option with a space or `=`, also after a short one. Texts of errors are theirs: scripts match them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+# Of Go's strconv.ParseBool.
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
+
+class Command(click.Command):
+    """A command whose line is read as pflag reads it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return _parse(self, super().parse_args, ctx, args)
+
+
+class Group(click.Group):
+    """A group of such commands, which names the nearest ones where there is none of that name."""
+
+    command_class = Command
+    group_class = type
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return _parse(self, super().parse_args, ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None and ctx.resilient_parsing:  # a shell that completes such a line wants no error
+            return super().resolve_command(ctx, args)
+        if command is None:
+            near = similar(args[0], self.known_words(ctx))
+            raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{near}", ctx)
+        return command.name, command, args[1:]
+
+    def known_words(self, ctx: click.Context) -> list[str]:
+        """What may stand in the place of a command."""
+        return self.list_commands(ctx)
+
+
+class WholeNumber(click.types.IntParamType):
+    """A number as people write it; what it may be is for those who know what it counts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        text = str(value)
+        if param is not None and not re.fullmatch(r"-?[0-9]{1,18}", text):
+            raise _invalid(text, param, "must be a whole number", ctx)
+        return int(text)
+
+
+WHOLE_NUMBER = WholeNumber()
+
+
+def similar(word: str, known: Sequence[str]) -> str:
+    """A question for the end of an error, where something known differs little from the word, or begins with it."""
+    import difflib
+
+    lower = word.lower()
+    likest = difflib.get_close_matches(lower, known, cutoff=0.75)
+    near = dict.fromkeys([*likest, *(name for name in known if lower and name.startswith(lower))])
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _parse(
+    command: click.Command,
+    parse: Callable[[click.Context, list[str]], list[str]],
+    ctx: click.Context,
+    args: list[str],
+) -> list[str]:
+    is_group = isinstance(command, click.Group)
+    if ctx.resilient_parsing or (is_group and not args):  # the shell's completion asks about lines that are not whole
+        return parse(ctx, args)
+    line = _Line(command, ctx)
+    line.read(args)
+    if not is_group and "--help" not in line.options:
+        _check_count(command, len(line.arguments), ctx)
+    rest = parse(ctx, [*line.options, "--", *line.arguments])
+    ctx.params.update(line.switches)
+    return rest
+
+
+class _Line:
+    """A command line taken apart: `options` as click reads them for sure, `switches` by the names of parameters."""
+
+    def __init__(self, command: click.Command, ctx: click.Context) -> None:
+        self.options: list[str] = []
+        self.switches: dict[str, bool] = {}
+        self.arguments: list[str] = []
+        self._ctx = ctx
+        self._known: dict[str, tuple[click.Option, bool]] = {}
+        for param in command.get_params(ctx):
+            if isinstance(param, click.Option):
+                self._known |= dict.fromkeys(param.opts, (param, True))
+                self._known |= dict.fromkeys(param.secondary_opts, (param, False))
+
+    def read(self, args: Sequence[str]) -> None:
+        words = deque(args)
+        while words:
+            word = words.popleft()
+            if word == "--":
+                break
+            if not word.startswith("-") or word == "-":
+                self.arguments.append(word)
+                if not self._ctx.allow_interspersed_args:
+                    break
+            elif self._ctx.ignore_unknown_options and word.partition("=")[0] not in self._known:
+                self.arguments.append(word)
+            elif word.startswith("--"):
+                self._read_long(word, words)
+            else:
+                self._read_short(word[1:], words)
+        self.arguments += words
+
+    def _read_long(self, word: str, words: deque[str]) -> None:
+        name, equals, value = word.partition("=")
+        if len(name) == 2 or name.startswith("---"):
+            raise click.UsageError(f"bad flag syntax: {word}", self._ctx)
+        if name not in self._known:
+            known = [word for word, (param, _) in self._known.items() if word.startswith("--") and not param.hidden]
+            raise click.UsageError(f"unknown flag: {name}{similar(name, known)}", self._ctx)
+        if equals or not self._needs_value(name):
+            self._take(name, value if equals else None)
+        elif words:
+            self._take(name, words.popleft())
+        else:
+            raise click.UsageError(f"flag needs an argument: {name}", self._ctx)
+
+    def _read_short(self, letters: str, words: deque[str]) -> None:
+        while letters:
+            name, rest = f"-{letters[0]}", letters[1:]
+            if name not in self._known:
+                raise click.UsageError(f"unknown shorthand flag: '{letters[0]}' in -{letters}", self._ctx)
+            if rest.startswith("=") and len(rest) > 1:
+                self._take(name, rest[1:])
+                return
+            if not self._needs_value(name):
+                self._take(name, None)
+                letters = rest
+                continue
+            if not rest and not words:
+                raise click.UsageError(f"flag needs an argument: '{letters[0]}' in -{letters}", self._ctx)
+            self._take(name, rest or words.popleft())
+            return
+
+    def _needs_value(self, name: str) -> bool:
+        param, _ = self._known[name]
+        return not (param.is_flag or param.count)
+
+    def _take(self, name: str, value: str | None) -> None:
+        """Note an option; the value of a boolean is None where it has none."""
+        param, positive = self._known[name]
+        long = max(param.opts, key=len)
+        if self._needs_value(name):
+            self.options.append(f"{long}={value}")
+            return
+        if value is not None and value not in _BOOLEANS:
+            raise _invalid(value, param, "must be true or false", self._ctx)
+        on = value is None or _BOOLEANS[value]
+        if param.is_bool_flag and param.expose_value:
+            assert param.name is not None
+            self.switches[param.name] = on is positive
+        elif on:
+            self.options.append(long)
+
+
+def _check_count(command: click.Command, count: int, ctx: click.Context) -> None:
+    """Whether there are as many arguments as the command takes."""
+    arguments = [param for param in command.get_params(ctx) if isinstance(param, click.Argument)]
+    least = sum(argument.required for argument in arguments)
+    most = None if any(argument.nargs == -1 for argument in arguments) else len(arguments)
+    if most == 0 and count:
+        raise click.UsageError(f"`{ctx.command_path}` takes no arguments", ctx)
+    if count != most == least:
+        raise click.UsageError(f"accepts {most} arg(s), received {count}", ctx)
+    if most is not None and count > most:
+        raise click.UsageError(f"accepts at most {most} arg(s), received {count}", ctx)
+    if count < least:
+        raise click.UsageError(f"requires at least {least} arg(s), only received {count}", ctx)
+
+
+def _invalid(value: str, param: click.Parameter, reason: str, ctx: click.Context | None) -> click.UsageError:
+    names = ", ".join(sorted(param.opts, key=len))
+    return click.UsageError(f'invalid argument "{value}" for "{names}" flag: {reason}', ctx)

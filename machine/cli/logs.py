@@ -1,0 +1,59 @@
+"""machine logs"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable
+
+import click
+
+from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
+
+
+@click.command("logs", cls=Command)
+@name_argument()
+@click.option(
+    "--serial", "kind", flag_value="serial", default=True, help="What the guest writes to its serial console."
+)
+@click.option("--supervisor", "kind", flag_value="supervisor", help="What the machine's background process does.")
+@click.option("--qemu", "kind", flag_value="qemu", help="What QEMU has complained of.")
+@click.option("--ignition", "kind", flag_value="ignition", help="What Ignition says where a first boot has failed.")
+@click.option("--previous", is_flag=True, help="The serial log of the start before the last.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.  [default: all]")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
+def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
+    """Print what a machine has written; it need not run.
+
+    On a terminal, colours are all that is left of the console's control
+    sequences; a pipe or a file gets every byte. --follow does not end when the
+    machine stops: it goes on with the next start, until ^C.
+
+    \b
+    Examples:
+      machine logs --tail 20
+      machine logs --follow box
+      machine logs --supervisor box | grep ERROR
+    """
+    from machine.cli.terminal import NoticeReporter
+    from machine.ops.logs import Log, read_log
+
+    chunks = read_log(name, Log[kind.upper()], context(), NoticeReporter(), previous=previous, tail=tail, follow=follow)
+    with contextlib.closing(chunks):
+        if sys.stdout and sys.stdout.isatty():  # None where it was closed
+            _show(chunks)
+        else:
+            for chunk in chunks:
+                click.echo(chunk, nl=False)
+
+
+def _show(chunks: Iterable[bytes]) -> None:
+    from machine.model.console import Harmless
+
+    console = Harmless()
+    try:
+        for chunk in chunks:
+            click.echo(console.feed(chunk), nl=False)
+    finally:
+        click.echo(console.end(), nl=False)

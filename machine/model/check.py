@@ -1,0 +1,43 @@
+"""What a look at this host has found, one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    """It works, though not as well as it could; or not for everything."""
+
+    FAILURE = "failure"
+    """No machine can be made, or none can be started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line on one thing; `remedy` is one command or sentence, empty where there is nothing to do."""
+
+    name: str
+    status: Status
+    finding: str
+    remedy: str = ""
+
+
+def ok(name: str, finding: str) -> Check:
+    return Check(name=name, status=Status.OK, finding=finding)
+
+
+def warning(name: str, finding: str, remedy: str) -> Check:
+    return Check(name=name, status=Status.WARNING, finding=finding, remedy=remedy)
+
+
+def failure(name: str, finding: str, remedy: str) -> Check:
+    return Check(name=name, status=Status.FAILURE, finding=finding, remedy=remedy)
+
+
+def is_ready(checks: Iterable[Check]) -> bool:
+    """Whether machines can be made and started."""
+    return all(check.status is not Status.FAILURE for check in checks)

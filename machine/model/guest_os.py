@@ -1,0 +1,127 @@
+"""The operating system of a guest, and what is asked of it (pure)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from machine.errors import BadInputError, GuestError
+
+ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
+"""For the guest's shell; `parse_guest_os` reads what it prints."""
+
+_IN_USE = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
+_DEFAULT_TRANSPORT = "registry"
+
+
+class Family(StrEnum):
+    """How an OS is upgraded; each but OTHER has a script of its own, images/ignition/files/upgrade-FAMILY.sh."""
+
+    OSTREE = "ostree"
+    APT = "apt"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestOS:
+    family: Family
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OSImage:
+    """An image of an OS: `transport` is bootc's word for where `name` is to be found, in the guest's eyes."""
+
+    transport: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeCheck:
+    """`new_hash` is the current one where there is nothing new."""
+
+    version: str
+    current_hash: str
+    new_hash: str
+    available: bool
+
+
+def parse_guest_os(said: str) -> GuestOS:
+    """From the answer to ASK_FAMILY."""
+    first, _, rest = said.partition("\n")
+    ostree = first == "ostree"
+    facts = _assignments(rest if ostree else said)
+    names = {facts.get("ID", ""), *facts.get("ID_LIKE", "").split()}
+    family = Family.OSTREE if ostree else Family.APT if "debian" in names else Family.OTHER
+    return GuestOS(family=family, name=facts.get("PRETTY_NAME") or facts.get("ID") or "an unknown OS")
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """os-release(5): what a shell could read."""
+    found = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            try:
+                found[key] = "".join(shlex.split(value))
+            except ValueError:  # a quotation that does not end
+                continue
+    return found
+
+
+def parse_os_image(text: str) -> OSImage:
+    """What `os apply` takes: an image of a registry, or TRANSPORT:NAME.
+
+    Raises:
+        BadInputError: it is none, or the transport is none.
+    """
+    transport, colon, name = text.partition(":")
+    if name.startswith("//"):
+        if transport not in ("docker", "registry"):
+            raise BadInputError(
+                f'unknown transport "{transport}" given',
+                hint="choose docker://IMAGE, registry:IMAGE, oci:PATH, oci-archive:PATH or containers-storage:IMAGE",
+            )
+        transport, name = _DEFAULT_TRANSPORT, name[2:]
+    elif not colon or transport not in (_DEFAULT_TRANSPORT, "oci", "oci-archive", "containers-storage"):
+        transport, name = _DEFAULT_TRANSPORT, text
+    if not _IN_USE.fullmatch(name) or name.startswith("-"):
+        raise BadInputError(f'"{text}" is no reference to an image', hint="such as quay.io/fedora/fedora-coreos:stable")
+    return OSImage(transport=transport, name=name)
+
+
+def parse_check(said: str) -> UpgradeCheck:
+    """What upgrade-ostree.sh prints of a check: bootc's status, or rpm-ostree's and what its check says.
+
+    Raises:
+        GuestError: it is neither.
+    """
+    try:
+        status, end = json.JSONDecoder().raw_decode(said.lstrip())
+        if "deployments" in status:
+            return _rpm_ostree_check(status, said.lstrip()[end:])
+        booted = status["status"]["booted"]
+        image, update = booted["image"], booted.get("cachedUpdate") or {}
+        current = str(image["imageDigest"])
+        new = str(update.get("imageDigest") or current)
+        return UpgradeCheck(
+            version=str(image.get("version") or ""), current_hash=current, new_hash=new, available=new != current
+        )
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise GuestError("the guest does not tell what it has booted", details=said.splitlines()[-5:]) from error
+
+
+def _rpm_ostree_check(status: Mapping[str, list[dict[str, object]]], said: str) -> UpgradeCheck:
+    booted = next(deployment for deployment in status["deployments"] if deployment["booted"])
+    current = str(booted.get("container-image-reference-digest") or booted["checksum"])
+    facts = dict(re.findall(r"^\s*(Commit|Digest): (\S+)", said, re.MULTILINE))
+    return UpgradeCheck(
+        version=str(booted.get("version") or ""),
+        current_hash=current,
+        new_hash=facts.get("Digest") or facts.get("Commit") or current,
+        available="AvailableUpdate:" in said,
+    )

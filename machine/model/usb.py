@@ -1,0 +1,65 @@
+"""USB devices of the host that a machine has, as a person writes them. Texts as podman has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from machine.errors import BadInputError
+
+_PAIRS = (("bus", "devnum"), ("vendor", "product"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsbDevice:
+    """Either a place (`bus` and `devnum`, decimal) or a kind (`vendor` and `product`); the other two are zero."""
+
+    bus: int = 0
+    devnum: int = 0
+    vendor: int = 0
+    product: int = 0
+
+    def __str__(self) -> str:
+        if self.bus:
+            return f"bus={self.bus},devnum={self.devnum}"
+        return f"vendor={self.vendor:04x},product={self.product:04x}"
+
+
+def parse_usb(text: str) -> UsbDevice:
+    """`bus=B,devnum=D` or `vendor=HEX,product=HEX`, in either order.
+
+    Raises:
+        BadInputError: it is neither.
+    """
+    halves = text.split(",")
+    if len(halves) != 2:
+        raise BadInputError(f"usb: fail to parse: missing ',': {text}")
+    pairs = [half.split("=") for half in halves]
+    if any(len(pair) != 2 for pair in pairs):
+        raise BadInputError(f"usb: fail to parse: missing '=': {text}")
+    values = dict(pairs)
+    keys = next((keys for keys in _PAIRS if set(keys) == set(values)), None)
+    if keys is None:
+        raise BadInputError(f"usb: fail to parse: {text}", hint="give bus=B,devnum=D or vendor=HEX,product=HEX")
+    numbers = {key: _number(key, values[key], text) for key in keys}
+    return UsbDevice(**numbers)
+
+
+def usb_texts(texts: Sequence[str]) -> tuple[str, ...]:
+    """What a person asked for, as a record keeps it; empty texts ask for none.
+
+    Raises:
+        BadInputError: one of them is no device.
+    """
+    return tuple(str(parse_usb(text)) for text in texts if text)
+
+
+def _number(key: str, value: str, text: str) -> int:
+    if key in ("bus", "devnum"):
+        if re.fullmatch(r"[0-9]{1,3}", value) and int(value) > 0:
+            return int(value)
+        raise BadInputError(f"usb: fail to convert {key} of {text}", hint="lsusb shows it as a decimal number")
+    if re.fullmatch(r"[0-9a-fA-F]{1,4}", value):
+        return int(value, 16)
+    raise BadInputError(f"usb: fail to convert {key} of {text}", hint="lsusb shows it as four hexadecimal digits")

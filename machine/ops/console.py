@@ -1,0 +1,225 @@
+"""`machine console`: a person, or a script, at the guest's serial console."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import BinaryIO
+
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.model.state import State
+from machine.ops.context import Context
+from machine.ops.state import machine_state
+from machine.report import Reporter
+from machine.store import lock, records
+from machine.store.paths import MachinePaths
+
+ESCAPE = b"\x1d"  # ctrl-]
+
+_STDIN, _STDOUT = 0, 1
+_CHUNK_BYTES = 4096
+_MOST_BYTES = 64 * 1024
+# The guest's output is read from its log: looked at so often, nobody sees that it is not waited for.
+_LOOK_S = 0.02
+_ALIVE_EVERY_S = 0.5
+_QEMU_S = 10.0
+_QEMU_POLL_S = 0.1
+# Outlasts the probes of others that are refused.
+_LOCK_PATIENCE_S = 0.5
+# Of a script's input, a guest that reads its console at all takes some well within this time.
+_DELIVERY_S = 10.0
+# What the guest has to answer with after it has read the last of it.
+_ANSWER_S = 0.5
+
+
+class Ending(StrEnum):
+    LEFT = "left"
+    CLOSED = "closed"
+    INPUT_ENDED = "input ended"
+
+
+def attach(name: str, context: Context, report: Reporter) -> Ending:
+    """Join our standard streams to the console until a person leaves it, the input ends, or the machine does.
+
+    A terminal is raw meanwhile: every key but ctrl-] is the guest's.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it does not run, or somebody else is attached.
+        DeadlineError: the guest does not read what it was sent.
+    """
+    records.find(context.roots, name)
+    paths = context.roots.machine(name)
+    for number, stream in ((_STDIN, "input"), (_STDOUT, "output")):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            raise MachineError(f"standard {stream} is closed") from error
+    if machine_state(paths).state is State.STOPPED:
+        raise MachineError(f'vm "{name}" is not running')
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(name, paths))
+        console = _open_console(name, paths)
+        stack.callback(os.close, console)
+        log = stack.enter_context(paths.serial_log.open("rb", buffering=0))
+        log.seek(0, os.SEEK_END)
+        person = os.isatty(_STDIN)
+        if person:
+            report.notice(f"Attached to the serial console of {name}. To leave it, press ctrl-]")
+            report.notice(f"A login needs a password, and no user has one: for a shell use `machine ssh {name}`")
+            stack.enter_context(_raw(_STDIN))
+        return _Relay(console, log, paths, escape=ESCAPE if person else None).run()
+
+
+@contextlib.contextmanager
+def _alone(name: str, paths: MachinePaths) -> Iterator[None]:
+    """What two people type at once, no guest can tell apart."""
+    descriptor = lock.acquire(paths.console_lock, timeout_s=_LOCK_PATIENCE_S)
+    if descriptor is None:
+        holder = lock.holder(paths.console_lock)
+        process = f" (process {holder})" if holder else ""
+        raise MachineError(
+            f'somebody is attached to the console of "{name}" already{process}',
+            hint=f"to read along, use: machine logs --follow {name}",
+        )
+    try:
+        lock.tell_holder(descriptor, os.getpid())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_console(name: str, paths: MachinePaths) -> int:
+    """The input of a machine whose QEMU reads it, or is about to."""
+    deadline = Deadline.after(_QEMU_S, "QEMU to open the console")
+    while True:
+        try:
+            # Without O_NONBLOCK, this would wait for a reader for ever.
+            return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if deadline.passed or machine_state(paths).state is not State.STARTING:
+                why = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
+                raise MachineError(
+                    f'the console of "{name}" cannot be opened: {why}',
+                    hint=f"give it another with: machine restart {name}",
+                ) from error
+        time.sleep(_QEMU_POLL_S)
+
+
+@contextlib.contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setraw(terminal)
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+class _Relay:
+    """Both directions at once; whoever reads slowly stops nobody but himself."""
+
+    def __init__(self, console: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
+        self._console = console
+        self._log = log
+        self._paths = paths
+        self._escape = escape
+        self._to_guest = bytearray()
+        self._to_person = b""
+        self._left = False
+        self._input_ended = False
+        self._pending = 0
+        self._delivery = self._new_delivery()
+
+    def run(self) -> Ending:
+        """Raises:
+        DeadlineError: the guest does not read a script's input.
+        """
+        look_again = 0.0
+        while not self._left:
+            self._turn()
+            if time.monotonic() >= look_again:
+                look_again = time.monotonic() + _ALIVE_EVERY_S
+                if not self._is_alive():
+                    self._show_rest()
+                    return Ending.CLOSED
+            if not self._escape and self._has_delivered():
+                time.sleep(_ANSWER_S)
+                self._show_rest()
+                return Ending.INPUT_ENDED
+        self._show_rest()
+        return Ending.LEFT
+
+    def _has_delivered(self) -> bool:
+        """Whether a script's input has ended, and the guest has read all of it."""
+        pending = len(self._to_guest) + _unread_bytes(self._console)
+        if not pending or pending != self._pending:
+            self._pending = pending
+            self._delivery = self._new_delivery()
+        elif self._delivery.passed:
+            raise self._delivery.error()
+        return self._input_ended and not pending
+
+    def _new_delivery(self) -> Deadline:
+        return Deadline.after(_DELIVERY_S, f"the guest of {self._paths.directory.name} to read its console")
+
+    def _is_alive(self) -> bool:
+        """Whether this is still the console of a machine that runs, and not that of an earlier start."""
+        try:
+            there = self._paths.console_input.stat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._console)) and lock.is_held(self._paths.lock)
+
+    def _turn(self) -> None:
+        """Whatever can be done now, or within a moment."""
+        if not self._to_person:
+            self._to_person = self._log.read(_CHUNK_BYTES)
+        # What a person types is always read: ctrl-] may be in it.
+        takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MOST_BYTES)
+        reading = [_STDIN] if takes_input else []
+        writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_person else [])]
+        readable, writable, _ = select.select(reading, writing, [], _LOOK_S)
+        if _STDIN in readable:
+            self._read_person()
+        if _STDOUT in writable:
+            # As much as select promises not to block for.
+            self._to_person = self._to_person[os.write(_STDOUT, self._to_person[: select.PIPE_BUF]) :]
+        if self._console in writable or self._left:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the latter is that of a machine that ends
+                del self._to_guest[: os.write(self._console, self._to_guest)]
+
+    def _read_person(self) -> None:
+        try:
+            typed = os.read(_STDIN, _CHUNK_BYTES)
+        except OSError:  # a terminal that has gone
+            typed = b""
+        if not typed:
+            self._input_ended = True
+            self._left = bool(self._escape)
+        elif self._escape:
+            typed, escape, _ = typed.partition(self._escape)
+            self._left = bool(escape)
+        self._to_guest += typed
+
+    def _show_rest(self) -> None:
+        """What the guest has written until now."""
+        end = os.fstat(self._log.fileno()).st_size
+        while self._to_person or self._log.tell() < end:
+            chunk = self._to_person or self._log.read(_CHUNK_BYTES)
+            self._to_person = chunk[os.write(_STDOUT, chunk) :]
+
+
+def _unread_bytes(fifo: int) -> int:
+    """How much nobody has read from it yet."""
+    return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)

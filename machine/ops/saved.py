@@ -1,0 +1,54 @@
+"""What `machine rm` keeps of a machine: files beside all machines, under names that were free."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file
+from machine.qemu.img import QemuImg
+from machine.store.paths import MachinePaths, Roots, make_private
+
+
+def save_disk(name: str, paths: MachinePaths, roots: Roots) -> Path:
+    """Keep a machine's disk, and return where: whole, as the base below it may be removed from the cache.
+
+    Raises:
+        MachineError: the disk is missing or damaged, or there is no space.
+    """
+    with _new_file(roots, name, ".qcow2") as (draft, target):
+        QemuImg().flatten(paths.disk, draft)
+    return target
+
+
+def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
+    """Keep a machine's Ignition config, which has the guest's private host key in it, and return where.
+
+    Raises:
+        MachineError: it cannot be read, or there is no space.
+    """
+    with _new_file(roots, name, ".ign") as (draft, target):
+        draft.write_bytes(paths.ignition.read_bytes())
+    return target
+
+
+@contextlib.contextmanager
+def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
+    """A draft to be written, and the free name that it takes when the block has ended without an error."""
+    directory = make_private(roots.saved)
+    names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
+    target = next(path for path in names if not path.exists())
+    draft = directory / f".{target.name}.{os.getpid()}.tmp"
+    try:
+        with disk_errors(draft):
+            draft.touch(mode=FILE_PRIVATE)
+            yield draft, target
+            draft.chmod(FILE_PRIVATE)
+            fsync_file(draft)
+            draft.rename(target)
+            fsync_directory(directory)
+    finally:
+        draft.unlink(missing_ok=True)

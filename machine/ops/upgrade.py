@@ -1,0 +1,155 @@
+"""`machine upgrade` and `machine os`: the OS inside a guest that runs, by scripts that its own shell reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from machine import __version__, runner
+from machine.errors import GuestError, MachineError, ProgramError
+from machine.ignition import assets
+from machine.model.guest_os import (
+    ASK_FAMILY,
+    Family,
+    GuestOS,
+    UpgradeCheck,
+    parse_check,
+    parse_guest_os,
+    parse_os_image,
+)
+from machine.ops.context import Context
+from machine.ops.restart import restart as restart_machine
+from machine.ops.ssh import running_target
+from machine.report import Reporter
+from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
+
+_ASK_S = 120.0
+# A whole image over a slow line, or every package in an emulated guest.
+_UPGRADE_S = 4 * 3600.0
+_SSH_FAILED = 255
+_RESTART = "restart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgraded:
+    """`waits` says that the machine has still to be restarted for it."""
+
+    waits: bool
+    restarted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Guest:
+    name: str
+    target: SshTarget
+    os: GuestOS
+
+
+def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
+    """Upgrade the guest's OS, whichever it is, and with `restart` restart the machine where that is needed.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        ProgramError: the upgrade failed in the guest.
+        MachineError: it does not run, cannot be reached, or has an OS that nobody here can upgrade.
+    """
+    guest = _find_guest(name, context)
+    if guest.os.family is Family.OTHER:
+        raise MachineError(
+            f'"{name}" runs {guest.os.name}, which this program does not know how to upgrade',
+            hint=f"do it by hand: machine ssh --username root {name}",
+        )
+    report.step(f'Upgrading {guest.os.name} in "{name}"')
+    return _carry_out(guest, ["upgrade"], context, report, restart=restart)
+
+
+def upgrade_image(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
+    """`upgrade`, of a guest that boots images alone."""
+    guest = _find_image_guest(name, context)
+    report.step(f'Upgrading {guest.os.name} in "{name}"')
+    return _carry_out(guest, ["upgrade"], context, report, restart=restart)
+
+
+def apply_image(image: str, name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
+    """Have the guest boot another image of an OS.
+
+    Raises:
+        BadInputError: `image` is none.
+        NotFoundError: there is no such machine.
+        ProgramError: it failed in the guest.
+        MachineError: it does not run, cannot be reached, or does not boot images.
+    """
+    wanted = parse_os_image(image)
+    guest = _find_image_guest(name, context)
+    report.step(f'Applying {image} to "{name}"')
+    return _carry_out(guest, ["apply", wanted.transport, wanted.name], context, report, restart=restart)
+
+
+def check_upgrade(name: str, context: Context) -> UpgradeCheck:
+    """Whether the guest's image has a newer one; nothing is changed.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        ProgramError: the guest cannot find out.
+        MachineError: it does not run, cannot be reached, or does not boot images.
+    """
+    return parse_check(_run_script(_find_image_guest(name, context), ["check"]))
+
+
+def check_document(check: UpgradeCheck) -> dict[str, Any]:
+    """As Podman has it; `version` is that of this program, and that of the guest's OS."""
+    return {
+        "host": {"version": __version__},
+        "machine": {
+            "current_hash": check.current_hash,
+            "new_hash": check.new_hash,
+            "version": check.version,
+            "inband_update_available": check.available,
+        },
+    }
+
+
+def _find_guest(name: str, context: Context) -> _Guest:
+    target = running_target(name, ROOT, context)
+    try:
+        said = runner.run(session_argv(target, [ASK_FAMILY]), timeout_s=_ASK_S).stdout
+    except MachineError as error:
+        raise GuestError(f'the guest of "{name}" cannot be asked for its OS: {error.message}') from error
+    return _Guest(name=name, target=target, os=parse_guest_os(said))
+
+
+def _find_image_guest(name: str, context: Context) -> _Guest:
+    guest = _find_guest(name, context)
+    if guest.os.family is not Family.OSTREE:
+        raise MachineError(
+            f'unsupported OS: "{name}" runs {guest.os.name}, which is not an image-based OS',
+            hint=f"upgrade its packages with: machine upgrade {name}" if guest.os.family is Family.APT else None,
+        )
+    return guest
+
+
+def _carry_out(guest: _Guest, words: list[str], context: Context, report: Reporter, *, restart: bool) -> Upgraded:
+    try:
+        said = _run_script(guest, words)
+    except KeyboardInterrupt:
+        report.notice(f'What has begun in "{guest.name}" goes on there')
+        raise
+    waits = said.split()[-1:] == [_RESTART]
+    if waits and restart:
+        restart_machine(guest.name, context, report)
+    return Upgraded(waits=waits and not restart, restarted=waits and restart)
+
+
+def _run_script(guest: _Guest, words: list[str]) -> str:
+    """Run the script for this OS in the guest, and return what it prints; a person sees the rest meanwhile."""
+    script = assets.load(f"files/upgrade-{guest.os.family}.sh")
+    done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)
+    if done.returncode == _SSH_FAILED:
+        raise GuestError(f'the connection to "{guest.name}" is lost', hint=f"see: machine logs {guest.name}")
+    if done.returncode != 0:
+        raise ProgramError(
+            f'the guest of "{guest.name}" failed to {words[0]} its OS, with exit status {done.returncode}',
+            returncode=done.returncode,
+            hint="what it says is above",
+        )
+    return done.stdout

@@ -1,0 +1,48 @@
+"""The OpenSSH client on this host, asked whether it understands what we will ask of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.ssh.command import ROOT, SshTarget, master_argv
+
+_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """`version` is what it calls itself; `obstacle` is why it cannot carry a machine's sockets, empty where it can."""
+
+    path: str
+    version: str
+    obstacle: str
+
+
+def find_client() -> Client:
+    """The client on PATH.
+
+    Raises:
+        MachineError: there is none, or it does not run.
+    """
+    path = shutil.which("ssh")
+    if path is None:
+        raise MachineError("ssh is not installed on this host")
+    told = runner.run([path, "-V"], timeout_s=_TIMEOUT_S, check=False)
+    words = (told.stderr or told.stdout).strip().splitlines()
+    return Client(path=path, version=words[0].partition(",")[0] if words else "", obstacle=_obstacle(path))
+
+
+def _obstacle(path: str) -> str:
+    """`-G` reads a command line and its options, tells of them, and connects to nobody."""
+    nowhere = Path("/nowhere")
+    target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
+    _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})
+    answer = runner.run([path, "-G", *words], timeout_s=_TIMEOUT_S, check=False)
+    if answer.returncode == 0:
+        return ""
+    lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
+    return lines[0] if lines else f"it ended with exit status {answer.returncode}"

@@ -1,0 +1,144 @@
+"""The SSH master: the one connection that carries the API sockets and TCP forwards, and what is done over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from machine import sockets
+from machine.ssh.command import SshTarget, command_argv, master_argv
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_SSH_FAILED = 255
+_LINE_BYTES = 4096
+_BANNER_S = 3.0
+_BANNER_MAX_S = 30.0
+_BANNER_PAUSE_S = 0.5
+# A guest that greets new connections has an old one answer within this time.
+_DOUBT_S = 4.0
+_CLOCK_S = 60.0
+
+
+class Master:
+    """`forwards` are the guest's sockets by the host's."""
+
+    def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
+        self._target = target
+        self._control = control
+        self._forwards = forwards
+
+    async def run(self, *, doubtful: bool, on_up: Callable[[], Awaitable[None]]) -> str:
+        """Run one from its start to its end, and return its last words; `on_up` when it forwards.
+
+        Where the guest's answer is `doubtful`, its greeting is awaited first: an attempt of ssh's own that begins
+        before the guest's network is up waits for long after it.
+        """
+        if doubtful:
+            await self._greeted()
+        # One that has outlived its supervisor holds the same names.
+        sockets.kill_listener(self._control)
+        for path in (self._control, *self._forwards):
+            path.unlink(missing_ok=True)
+        argv = master_argv(self._target, self._control, self._forwards)
+        log.debug("run: %s", shlex.join(argv))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            return f"ssh cannot be run: {error.strerror}"
+        try:
+            return await self._attend(process, on_up)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+
+    async def _attend(self, process: asyncio.subprocess.Process, on_up: Callable[[], Awaitable[None]]) -> str:
+        assert process.stderr is not None
+        words = asyncio.ensure_future(_last_line(process.stderr))
+        # OpenSSH makes the control socket when it has logged in and every forward listens.
+        while not words.done() and not self._control.exists():
+            await asyncio.wait([words], timeout=_POLL_S)
+        if not words.done():
+            await on_up()
+        said = await words
+        status = await process.wait()
+        if said:
+            return said
+        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh ended with status {status}"
+
+    async def set_guest_clock(self, *, doubt: bool) -> bool:
+        """Set the guest's clock by the host's, and return whether that has worked.
+
+        In `doubt` whether the master is still connected, it has little time from the guest's greeting on.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command_argv(self._target, self._control, "echo; read now && date -u -s @$now"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError as error:
+            log.debug("ssh cannot be run: %s", error)
+            return False
+        try:
+            async with asyncio.timeout(_CLOCK_S) as patience:
+                asking = asyncio.ensure_future(_tell_the_time(process))
+                if doubt:
+                    greeting = asyncio.ensure_future(self._greeted())
+                    await asyncio.wait([asking, greeting], return_when=asyncio.FIRST_COMPLETED)
+                    greeting.cancel()
+                    patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
+                await asking
+        except (OSError, TimeoutError) as error:
+            log.debug("the guest's clock is not set: %s", error)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        return await process.wait() == 0
+
+    async def _greeted(self) -> None:
+        """Return when the guest's SSH server greets."""
+        patience = _BANNER_S
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(patience):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._target.port)
+                    try:
+                        if await reader.read(1):
+                            return
+                    finally:
+                        writer.close()
+            await asyncio.sleep(_BANNER_PAUSE_S)
+            patience = min(2 * patience, _BANNER_MAX_S)  # a guest may be as slow as that
+
+
+async def _last_line(stream: asyncio.StreamReader) -> str:
+    """Of a program that may run and talk for months."""
+    end = b""
+    while chunk := await stream.read(_LINE_BYTES):
+        end = (end + chunk)[-_LINE_BYTES:]
+    return end.decode(errors="replace").strip().rpartition("\n")[2].strip()
+
+
+async def _tell_the_time(process: asyncio.subprocess.Process) -> None:
+    """Tell it to a shell that asks for it: a session of its own takes a second where the guest is emulated."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.stdin.write(f"{time.time():.3f}\n".encode())
+    await process.stdin.drain()
+    process.stdin.close()
+    await process.wait()

@@ -1,0 +1,66 @@
+"""What the wheel has besides the package: man pages and completion scripts, made from the commands as it is built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_COMPLETIONS = {
+    "bash": "share/bash-completion/completions/{}",
+    "zsh": "share/zsh/site-functions/_{}",
+    "fish": "share/fish/vendor_completions.d/{}.fish",
+}
+
+
+class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # generic to type checkers alone
+    """hatchling finds it by its base."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":  # they would not follow the changes
+            return
+        sys.path.insert(0, self.root)
+        self._directory = Path(tempfile.mkdtemp())
+        for name, text in {**_manual(), **_completions(list(self.metadata.core.scripts))}.items():
+            path = self._directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        build_data["shared_data"][os.fspath(self._directory / "share")] = "share"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        if version != "editable":
+            shutil.rmtree(self._directory)
+
+
+def _manual() -> dict[str, str]:
+    from machine import __version__
+    from machine.cli.main import ALIASES, cli
+    from scripts.manual import pages
+
+    # As other builders have it: https://reproducible-builds.org/specs/source-date-epoch/
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    day = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return {f"share/man/man1/{name}": text for name, text in pages("machine", cli, ALIASES, __version__, day).items()}
+
+
+def _completions(programs: list[str]) -> dict[str, str]:
+    """click's own scripts, which ask the program."""
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    from machine.cli.main import cli
+
+    found = {}
+    for shell, place in _COMPLETIONS.items():
+        kind = get_completion_class(shell)
+        assert kind is not None
+        for program in programs:
+            variable = f"_{program}_COMPLETE".replace("-", "_").upper()
+            # The class's own: bash's would run a bash, to see whether it is not too old.
+            found[place.format(program)] = ShellComplete.source(kind(cli, {}, program, variable))
+    return found

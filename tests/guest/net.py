@@ -1,0 +1,81 @@
+"""What a client on the host sees of a guest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+import urllib.request
+from typing import Any
+
+from tests.guest.conftest import World
+
+SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
+"""For a shell in a container of busybox."""
+
+
+def fetch(address: str) -> str:
+    """What the server says once it is one: until then the guest resets what the host has taken."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
+                return str(answer.read().decode())
+        except OSError as error:  # whoever ends a connection without an answer resets it, to Python
+            reset = isinstance(getattr(error, "reason", error), ConnectionResetError)
+            if not reset or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def reachable(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address, port)) == 0
+
+
+def echoed(port: int) -> bytes:
+    """What comes back for `ping` over UDP, nothing where nobody answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.settimeout(5)
+        for _ in range(6):
+            with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+                client.send(b"ping")
+                return client.recv(100)
+    return b""
+
+
+def web_addresses(world: World) -> list[str]:
+    """Where the container `web` answers on the host."""
+    mappings = world.podman("box", "port", "web", "80").stdout.split()
+    assert len(mappings) >= 3
+    return [mapping.replace("0.0.0.0", "127.0.0.1") for mapping in mappings]
+
+
+def answers(world: World, connection: str) -> bool:
+    return world.podman(connection, "info", "--format", "{{.Host.Arch}}", check=False).stdout == "amd64\n"
+
+
+def api_socket(world: World, name: str) -> str:
+    return str(world.inspect(name)["ConnectionInfo"]["PodmanSocket"]["Path"])
+
+
+def monitor(world: World, name: str, line: str) -> None:
+    """A line for QEMU's human monitor, on the socket that is there for it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(120)
+        connection.connect(str(world.root / "m" / "run" / name / "qmp-tools.sock"))
+        with connection.makefile("rwb") as stream:
+            stream.readline()
+            _execute(stream, "qmp_capabilities")
+            assert not _execute(stream, "human-monitor-command", **{"command-line": line}), line
+
+
+def _execute(stream: Any, command: str, **arguments: str) -> Any:
+    stream.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+    stream.flush()
+    while True:
+        answer = json.loads(stream.readline())
+        if "event" not in answer:
+            return answer["return"]

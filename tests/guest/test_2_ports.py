@@ -1,0 +1,134 @@
+"""Ports that containers publish, and forwards of the user's own."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from machine.model.ports import Endpoint, Protocol
+from machine.ports.holder import why_not_free
+from machine.store.ssh_ports import choose
+from tests.guest.conftest import QuietHandler, World, wait_until
+from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
+
+RESTARTS = 6
+
+# busybox has no server for UDP; the guest's own Perl has.
+ECHO = """
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
+while ($s->recv(my $data, 1500)) { $s->send($data); }
+"""
+
+
+def test_published_ports_answer_on_the_host_as_asked(world: World) -> None:
+    """Every form of `-p` that has a counterpart on the host."""
+    every, one, six, udp, first = (choose(set()) for _ in range(5))
+    low = free_range(3)
+    world.podman(
+        "box", "run", "--detach", "--name", "web",
+        "-p", f"{every}:80", "-p", f"127.0.0.1:{one}:80", "-p", f"[::1]:{six}:80",
+        "-p", f"127.0.0.1:{low}-{low + 2}:80-82",
+        "busybox", "sh", "-c", SERVE,
+    )  # fmt: skip
+    for address in (
+        f"127.0.0.1:{every}",
+        f"127.0.0.2:{every}",
+        f"[::1]:{every}",
+        f"127.0.0.1:{one}",
+        f"[::1]:{six}",
+        f"127.0.0.1:{low}",
+    ):
+        assert fetch(address) == "hello\n", address
+    assert not reachable("127.0.0.2", one)
+    assert all(reachable("127.0.0.1", port) for port in range(low, low + 3))
+    echo = ("chroot", "/guest", "perl", "-e", ECHO)
+    world.podman(
+        "box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", "-v", "/:/guest:ro", "busybox", *echo
+    )
+    assert echoed(udp) == b"ping"
+    world.podman("box", "rm", "--force", "--time", "1", "echo")
+    assert not why_not_free(Endpoint(protocol=Protocol.UDP, address="", port=udp))
+    conflict = world.podman("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
+    assert conflict.returncode == 0, conflict.stderr
+    wait_until(lambda: not reachable("127.0.0.1", first), timeout_s=60, what="the port of a container that ended")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first))
+        taken.listen()
+        conflict = world.podman("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
+    assert conflict.returncode != 0
+    assert f"cannot publish 127.0.0.1:{first}/tcp: the port is taken by " in conflict.stderr
+
+
+def free_range(count: int) -> int:
+    """The first of as many free ports in a row."""
+    while True:
+        low = choose(set())
+        if not any(why_not_free(Endpoint(protocol=Protocol.TCP, address="", port=low + more)) for more in range(count)):
+            return low
+
+
+@pytest.fixture
+def docker_client(world: World) -> Iterator[docker.DockerClient]:
+    client = docker.DockerClient(base_url=f"unix://{api_socket(world, 'box')}", timeout=300)
+    yield client
+    client.close()
+
+
+def test_container_that_starts_again_and_again_is_published_each_time(docker_client: docker.DockerClient) -> None:
+    port = choose(set())
+    container = docker_client.containers.run(
+        "busybox", ["sh", "-c", SERVE], name="again", ports={"80/tcp": ("127.0.0.1", port)}, detach=True
+    )
+    for _ in range(RESTARTS):
+        container.stop(timeout=0)
+        assert not reachable("127.0.0.1", port)
+        container.start()
+        assert fetch(f"127.0.0.1:{port}") == "hello\n"
+    container.remove(force=True)
+    assert not reachable("127.0.0.1", port)
+
+
+def test_users_own_forwards_reach_the_guest(world: World) -> None:
+    host, published = choose(set()), int(web_addresses(world)[0].rpartition(":")[2])
+    world.machine("port", "add", "box", f"{host}:{published}")
+    assert fetch(f"127.0.0.1:{host}") == "hello\n"
+    listed = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
+    assert {"host": f"127.0.0.1:{host}", "guest": str(published), "protocol": "tcp", "origin": "user"} in listed
+    assert {port["origin"] for port in listed} == {"user", "published", "api", "ssh"}
+    world.machine("port", "rm", "box", f"{host}:{published}")
+    assert not reachable("127.0.0.1", host)
+
+
+def test_sockets_are_forwarded_on_either_side(world: World) -> None:
+    port, path = choose(set()), world.root / "guest.sock"
+    guest = "/run/podman/podman.sock"
+    for forward in (f"{port}:{guest}", f"{path}:{guest}"):
+        world.machine("port", "add", "box", forward)
+    ping = ("curl", "--silent", "--fail")
+    assert world.run(*ping, f"http://127.0.0.1:{port}/_ping").stdout == "OK"
+    assert world.run(*ping, "--unix-socket", str(path), "http://d/_ping").stdout == "OK"
+    assert path.stat().st_mode & 0o077 == 0
+    world.machine("port", "rm", "box", f"{port}:{guest}")
+    assert not reachable("127.0.0.1", port)
+    # The other one stays, for the tests that end what carries it.
+
+
+def test_names_of_the_host_lead_to_it(world: World) -> None:
+    handler = functools.partial(QuietHandler, directory=str(world.root / "docker"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://host.containers.internal:{server.server_address[1]}/config.json"
+        inside = world.podman("box", "run", "--rm", "busybox", "wget", "-q", "-O", "-", url)
+        guest = world.machine("ssh", "box", "curl", "-s", url.replace("containers", "docker"))
+        server.shutdown()
+        thread.join()
+    assert inside.stdout == guest.stdout == "{}"

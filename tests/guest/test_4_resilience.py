@@ -1,0 +1,140 @@
+"""What may happen to a machine that runs, and how it comes back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+
+import pytest
+
+from tests.guest.conftest import BOOT_S, World, processes_of, qemu_pid, supervisor_pid, wait_until
+from tests.guest.net import answers, fetch, monitor, reachable, web_addresses
+
+BACK_S = 120
+
+
+def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World) -> None:
+    os.kill(supervisor_pid(world, "box"), signal.SIGKILL)
+    wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
+    assert world.state("box")[1] == "its supervisor has ended"
+    started = world.machine("start", "box")
+    assert "taking the running guest over" in started.stderr
+    assert world.state("box") == ("running", "")
+    # The same guest, not another boot of it: what ran goes on running.
+    assert "sleeper" in world.podman("box", "ps", "--format", "{{.Names}}").stdout
+    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+
+
+def test_the_sockets_come_back_when_the_ssh_master_is_killed(world: World) -> None:
+    masters = [pid for pid, words in processes_of(world.root / "m" / "run" / "box").items() if words.startswith("ssh ")]
+    assert len(masters) == 1
+    os.kill(masters[0], signal.SIGKILL)
+    wait_until(lambda: world.state("box")[0] == "running" and answers(world, "box"), timeout_s=60, what="the sockets")
+    # Also those that the master carried.
+    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+    ping = ("curl", "--silent", "--fail", "--unix-socket", str(world.root / "guest.sock"), "http://d/_ping")
+    assert world.run(*ping).stdout == "OK"
+
+
+def test_the_sockets_outlive_a_restart_of_the_ssh_server(world: World) -> None:
+    world.machine("ssh", "--username", "root", "box", "systemctl", "restart", "ssh")
+    assert answers(world, "box")
+    assert world.machine("ssh", "box", "true").returncode == 0
+
+
+def is_back(world: World) -> bool:
+    return world.state("box") == ("running", "") and answers(world, "box")
+
+
+def test_machine_is_back_when_its_qemu_has_stood_still(world: World) -> None:
+    qemu = qemu_pid(world, "box")
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        wait_until(lambda: world.state("box") == ("degraded", "QEMU does not answer"), timeout_s=30, what="the silence")
+        time.sleep(max(0.0, began + 40 - time.monotonic()))  # longer than the SSH master is patient
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
+    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+
+
+def test_machine_is_back_when_its_network_has_been_gone(world: World) -> None:
+    monitor(world, "box", "set_link net0 off")
+    wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=60, what="ls to notice")
+    assert "the guest no longer answers" in world.state("box")[1]
+    monitor(world, "box", "set_link net0 on")
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
+    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+
+
+def test_guest_that_goes_back_in_time_has_its_clock_set(world: World) -> None:
+    monitor(world, "box", "savevm before")
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
+    time.sleep(30)
+    monitor(world, "box", "loadvm before")
+    wait_until(lambda: abs(guests_clock(world) - time.time()) < 5, timeout_s=BACK_S, what="the guest's clock")
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
+    monitor(world, "box", "delvm before")
+
+
+def guests_clock(world: World) -> float:
+    said = world.machine("ssh", "box", "date", "+%s", check=False).stdout
+    return float(said) if said.strip() else 0.0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a disk that may be filled has to be mounted")
+def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -> None:
+    """Also under the supervisor's log, its record and the console's."""
+    hole = world.machines / "hole"
+    with hole.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(world.machines).free - 40 * 1024**2)
+    from tests.conftest import machine_program
+
+    script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
+    writing = world.popen([machine_program(), "ssh", "box", script])
+    full = ("paused", "the host's disk is full: the guest goes on when there is space")
+    wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
+    assert supervisor_pid(world, "box")
+    hole.unlink()
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the guest to go on")
+    out, _ = writing.communicate(timeout=BACK_S)
+    if out:  # its own connection may not have outlived the stop
+        assert re.fullmatch(r"([0-9a-f]{64})  -\n\1  -\n", out)
+    world.machine("ssh", "box", "rm big; sudo fstrim /")
+
+
+def test_the_sockets_work_again_after_a_reboot_from_inside(world: World) -> None:
+    before = world.machine("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout
+    addresses = web_addresses(world)
+    world.machine("ssh", "box", "sudo", "systemctl", "--no-block", "reboot", check=False)
+    wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=120, what="ls to notice the reboot")
+    wait_until(lambda: world.state("box")[0] == "running", timeout_s=BOOT_S, what="the machine to be up again")
+    assert answers(world, "box")
+    assert world.machine("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
+    # The reboot has ended the container and freed its ports; they come back with it.
+    ports = [int(address.rpartition(":")[2]) for address in addresses]
+    assert not any(reachable("127.0.0.1", port) for port in ports)
+    world.podman("box", "start", "web")
+    assert all(fetch(address) == "hello\n" for address in addresses)
+    world.podman("box", "rm", "--force", "--time", "1", "web")
+    assert not any(reachable("127.0.0.1", port) for port in ports)
+
+
+def test_a_machine_without_qemu_is_stopped_and_starts_again(ordinary_world: World) -> None:
+    os.kill(qemu_pid(ordinary_world, "box2"), signal.SIGKILL)
+    wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=10, what="ls to notice")
+    wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
+
+
+def test_stop_ends_a_machine_whose_supervisor_was_killed(world: World) -> None:
+    os.kill(supervisor_pid(world, "box"), signal.SIGKILL)
+    stopped = world.machine("stop", "box")
+    assert stopped.stdout == 'Machine "box" stopped successfully\n'
+    # Powered down, neither told to quit nor killed.
+    assert stopped.stderr == "Waiting for VM to exit...\n"
+    assert world.state("box") == ("stopped", "")
+    assert not processes_of(world.root)

@@ -1,0 +1,126 @@
+"""Machines that end, and starts that fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from machine.image.layout import base_image
+from machine.qemu.firmware import FirmwareFiles
+from tests.conftest import machine_program
+from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
+from tests.guest.net import answers
+
+
+def test_rm_leaves_nothing(world: World) -> None:
+    world.machine("rm", "--force", "crate")
+    assert not (world.machines / "crate").exists()
+    assert not (world.root / "m" / "run" / "crate").exists()
+    assert "crate" not in (world.root / "podman-connections.json").read_text()
+    assert "crate" not in world.run("podman", "system", "connection", "list").stdout
+    assert not list((world.root / "docker" / "contexts" / "meta").iterdir())
+    assert not processes_of(world.root)
+
+
+def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world: World) -> None:
+    world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "broken")
+    config = world.machines / "broken" / "config.ign"
+    document = json.loads(config.read_text())
+    # It passes validation; at run time the content is not what its hash says.
+    bad = {"source": "data:,hello", "verification": {"hash": "sha256-" + "0" * 64}}
+    document["storage"]["files"].append({"path": "/etc/broken", "contents": bad})
+    config.write_text(json.dumps(document))
+    failed = world.machine("start", "broken", check=False)
+    assert failed.returncode == 125
+    first, *details = failed.stderr[failed.stderr.index("Error: ") :].splitlines()
+    assert first.startswith('Error: unable to start "broken": in phase boot: Ignition failed')
+    assert "hash" in first
+    assert any("serial.log" in line for line in details)
+    assert world.state("broken") == ("stopped", "")
+    assert not processes_of(world.root)
+    world.machine("rm", "--force", "broken")
+
+
+def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: Path) -> None:
+    """x86_64 machines start with SeaBIOS; who takes the image elsewhere may not."""
+    published = json.loads((streams / "boot2podman.json").read_text())
+    disk = published["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    base = base_image(world.root / "m" / "cache" / "images", disk["uncompressed-sha256"])
+    firmware = FirmwareFiles(
+        code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+    )
+    variables, serial = tmp_path / "vars.fd", tmp_path / "serial.log"
+    shutil.copyfile(firmware.variables, variables)
+    qemu = [
+        "qemu-system-x86_64", "-machine", "q35", "-m", "1024", "-display", "none", "-net", "none", "-snapshot",
+        "-drive", f"if=pflash,format=raw,readonly=on,file={firmware.code}",
+        "-drive", f"if=pflash,format=raw,file={variables}",
+        "-drive", f"if=virtio,format=qcow2,file={base}",
+        "-serial", f"file:{serial}",
+    ]  # fmt: skip
+    with subprocess.Popen(qemu, stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_until(
+                lambda: serial.exists() and b"systemd[1]: " in serial.read_bytes(),
+                timeout_s=BOOT_S,
+                what="the initramfs",
+            )
+        finally:
+            process.kill()
+
+
+def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(world: World) -> None:
+    world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "halted")
+    # Whoever started the tests in the background has made their children deaf to ^C.
+    process = world.popen(
+        [machine_program(), "start", "halted"],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait_until(lambda: world.state("halted")[0] == "starting", timeout_s=30, what="the start to begin")
+    serial = world.machines / "halted" / "serial.log"
+    wait_until(lambda: serial.exists() and serial.stat().st_size > 2000, timeout_s=BOOT_S, what="the kernel to speak")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert world.state("halted") == ("stopped", "")
+    assert not processes_of(world.root)
+    world.machine("rm", "--force", "halted")
+
+
+def test_four_machines_start_in_parallel_among_ten(world: World) -> None:
+    names = [f"m{number}" for number in range(10)]
+    for name in names:
+        world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "768", "--cpus", "1", name)
+    some, others = names[:4], set(names[4:])
+    starts = [world.popen([machine_program(), "start", "--quiet", name]) for name in some]
+    wrong: list[object] = []
+    started = threading.Event()
+
+    def watch() -> None:
+        while not started.wait(5):
+            listed = json.loads(world.machine("ls", "--format", "json").stdout)
+            states = {entry["Name"]: entry["State"] for entry in listed}
+            if set(states) != set(names) or any(states[name] != "stopped" for name in others):
+                wrong.append(states)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    ends = [process.communicate(timeout=2 * BOOT_S) for process in starts]
+    started.set()
+    watcher.join()
+    assert [process.returncode for process in starts] == [0] * len(some), ends
+    assert not wrong
+    for name in some:
+        assert answers(world, name)
+        assert world.machine("ssh", name, "hostname").stdout == f"{name}\n"
+    boxes = [world.inspect(name) for name in some]
+    assert len({box["SSHConfig"]["Port"] for box in boxes}) == len(some)
+    assert len({box["ConnectionInfo"]["PodmanSocket"]["Path"] for box in boxes}) == len(some)
+    world.machine("stop", "--all")
+    world.machine("rm", "--force", "--all")
+    assert not list(world.machines.glob("m*"))
+    assert not processes_of(world.root)

@@ -1,0 +1,161 @@
+"""Transcripts of command lines: what is typed, what comes out, and the exit status, whole; no guest boots.
+
+A file in `lines` is a session in a world of its own:
+
+    $ VARIABLE=value machine rm box <<< n     what is typed, with its environment and its standard input
+    > The following files will be deleted:    standard output; `\\` at the end of its last line: no line feed there
+    ! Error: EOF                              standard error
+    = 125                                     the exit status
+
+Lines that do not begin with `machine` are for the shell. Spaces at the ends of lines are left out. Texts are Podman's
+where it has the same error: they were compared with the real podman 4.3.1 when they were written, and with
+shared/reference/podman-machine.md. `--update-golden` writes what comes out now.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from machine.cli.main import ALIASES, COMMANDS, main
+from tests.conftest import machine_program
+from tests.integration.conftest import COMMAND_S, Images, Outcome, World, make_world
+
+DIRECTORY = Path(__file__).with_name("lines")
+SCRIPTS = sorted(DIRECTORY.glob("*.txt"))
+
+LINES_S = 60
+LEAST = 150
+
+# What differs from host to host, from run to run.
+SCRUBBED = (
+    (r"(number of host CPUs|total system memory) \(\d+( MB)?\)", r"\1 (N\2)"),
+    (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
+    (r"\b[0-9a-f]{64}\b", "DIGEST"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """One line that is typed, taken apart."""
+
+    environment: dict[str, str]
+    words: list[str]
+    stdin: str
+
+    @classmethod
+    def parse(cls, line: str, variables: dict[str, str]) -> Typed:
+        command, marker, answer = line.partition(" <<< ")
+        words = shlex.split(command)
+        environment = {}
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            name, _, environment[name] = words.pop(0).partition("=")
+        for name, value in variables.items():
+            words = [word.replace(f"${name}", value) for word in words]
+        return cls(environment=environment, words=words, stdin=f"{''.join(shlex.split(answer))}\n" if marker else "")
+
+
+def run_here(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    """`machine` inside this process: a new interpreter for each of many lines takes minutes."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with monkeypatch.context() as patch:
+        for name, value in typed.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", typed.words)
+        patch.setattr(sys, "stdin", io.StringIO(typed.stdin))
+        with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
+            main()
+    assert isinstance(ended.value.code, int)
+    return Outcome(status=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+
+
+def run_shell(line: str, variables: dict[str, str]) -> Outcome:
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env={**os.environ, **variables, "PATH": os.defpath}, capture_output=True, text=True,
+        check=False, timeout=COMMAND_S,
+    )  # fmt: skip
+    return Outcome(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def transcribe(outcome: Outcome, variables: dict[str, str]) -> str:
+    stdout = [f"> {line}" for line in outcome.stdout.splitlines()]
+    if stdout and not outcome.stdout.endswith("\n"):
+        stdout[-1] += "\\"
+    text = "\n".join([*stdout, *(f"! {line}" for line in outcome.stderr.splitlines())])
+    for name, value in variables.items():
+        text = text.replace(value, f"${name}")
+    for pattern, instead in SCRUBBED:
+        text = re.sub(pattern, instead, text)
+    return "".join(f"{line.rstrip()}\n" for line in [*text.splitlines(), f"= {outcome.status}"])
+
+
+@pytest.fixture
+def session(images: Images, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """This process as a program in a world of its own; the names that scripts have for what is in it."""
+    world: World = make_world(short_path / "w")
+    for name in list(os.environ):
+        if name.startswith(("CONTAINER", "DOCKER", "MACHINE_", "PODMAN", "XDG_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(world.root)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield {
+        "IMAGE": str(images.qcow2),
+        "MACHINES": str(world.machines),
+        "ROOT": str(world.root),
+        "PROGRAM": machine_program(),
+    }
+    signal.signal(signal.SIGTERM, handler)
+
+
+def rerun(script: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The script with what its lines give now."""
+    text = ""
+    for line in script.splitlines():
+        if line.startswith("$ "):
+            typed = Typed.parse(line.removeprefix("$ "), variables)
+            if typed.words[0] == "machine":
+                outcome = run_here(typed, monkeypatch)
+            else:
+                outcome = run_shell(line.removeprefix("$ "), variables)
+            text += f"{line}\n{transcribe(outcome, variables)}"
+        elif line[:1] not in (">", "!", "="):
+            text += f"{line}\n"
+    return text
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_lines_give_what_is_written(
+    path: Path,
+    session: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    matches_golden: Callable[[str, Path], None],
+) -> None:
+    began = time.monotonic()
+    matches_golden(rerun(path.read_text(), session, monkeypatch), path)
+    assert time.monotonic() - began < LINES_S
+
+
+def typed_lines() -> list[list[str]]:
+    lines = [line.removeprefix("$ ") for path in SCRIPTS for line in path.read_text().splitlines() if line[:2] == "$ "]
+    return [words for line in lines if (words := Typed.parse(line, {}).words)[0] == "machine"]
+
+
+def test_there_are_lines_for_every_verb() -> None:
+    lines = typed_lines()
+    verbs = [*COMMANDS, *ALIASES]
+    assert len({" ".join(words) for words in lines}) >= LEAST
+    assert [verb for verb in verbs if sum(verb in words[1:3] for words in lines) < 2] == []
