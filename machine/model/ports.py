@@ -83,6 +83,8 @@ def parse_address(text: str) -> str:
     text = text.removeprefix("[").removesuffix("]")
     if not text:
         return ""
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which no forward can have")
     import ipaddress  # not for `machine ls`
 
     address = ipaddress.ip_address(text)
