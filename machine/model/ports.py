@@ -83,6 +83,8 @@ def parse_address(text: str) -> str:
     text = text.removeprefix("[").removesuffix("]")
     if not text:
         return ""
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which no forward can have")
     import ipaddress  # not for `machine ls`
 
     address = ipaddress.ip_address(text)
@@ -140,6 +142,8 @@ def parse_forward(text: str) -> Forward:
     guest = SocketPath(path=port) if port.startswith("/") else parse_port(port)
     if not host.startswith("/"):
         endpoint = parse_endpoint(host if ":" in host else f"{_LOOPBACK}:{host}", protocol)
+        if protocol is Protocol.UDP and (endpoint.is_ipv6 or isinstance(guest, SocketPath)):
+            raise ValueError("UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address")
         return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
     if ":" in host:
         raise ValueError(f'"{host}" has a colon, which the path of a forwarded socket cannot have')

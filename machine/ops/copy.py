@@ -27,12 +27,14 @@ from machine.model.transfer import (
 )
 from machine.ops.context import Context
 from machine.ops.host_files import HostFiles
+from machine.ops.many import Interrupt, each
 from machine.ops.ssh import running_target
 from machine.report import Reporter
 from machine.ssh.command import SshTarget
 
 _STDIN, _STDOUT = 0, 1
 _STREAM_MODE = 0o644
+_CLEAN_UP_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +74,13 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
         if not Path(destination if request.to_guest else source).exists():
             raise
         raise NotFoundError(error.message, hint="write a path of this host that has a colon as ./PATH") from error
-    try:
-        _copy(request, target, report)
-    except MachineError as error:
-        error.message = f"copy failed: {error.message}"
-        raise
+    # In a thread, because ^C may come between two bytes of a packet, and no packet would make sense after it.
+    interrupt = Interrupt(_CLEAN_UP_S)
+    (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
+    if isinstance(result.error, MachineError):
+        result.error.message = f"copy failed: {result.error.message}"
+    if result.error:
+        raise result.error
 
 
 def _check_stream(request: CopyRequest) -> None:
@@ -87,22 +91,24 @@ def _check_stream(request: CopyRequest) -> None:
             os.fstat(_STDIN if request.to_guest else _STDOUT)
 
 
-def _copy(request: CopyRequest, target: SshTarget, report: Reporter) -> None:
+def _copy(request: CopyRequest, target: SshTarget, report: Reporter, interrupt: Interrupt) -> None:
     from machine.ssh.session import guest_files  # paramiko: not where the request is already wrong
 
     host = HostFiles()
     with guest_files(request.machine, target) as guest:
         if request.to_guest and request.source == STANDARD_STREAM:
-            _from_stdin(guest, request.destination, report)
+            _from_stdin(guest, request.destination, report, interrupt)
         elif request.to_guest:
-            _copy_tree(host, request.source, guest, request.destination, report)
+            _copy_tree(host, request.source, guest, request.destination, report, interrupt)
         elif request.destination == STANDARD_STREAM:
-            _to_stdout(guest, request.source, report)
+            _to_stdout(guest, request.source, report, interrupt)
         else:
-            _copy_tree(guest, request.source, host, request.destination, report)
+            _copy_tree(guest, request.source, host, request.destination, report, interrupt)
 
 
-def _copy_tree(here: Files, source: str, there: Files, destination: str, report: Reporter) -> None:
+def _copy_tree(
+    here: Files, source: str, there: Files, destination: str, report: Reporter, interrupt: Interrupt
+) -> None:
     report.step(f"Copying {here.show(source)} to {there.show(destination)}")
     survey = take_survey(here, source)
     for line in survey.skipped:
@@ -110,7 +116,7 @@ def _copy_tree(here: Files, source: str, there: Files, destination: str, report:
     directory = survey.entries[0].facts.kind is Kind.DIRECTORY
     at_destination = there.stat(without_slashes(destination))
     top = target_path(destination, there.show(destination), at_destination, source, directory=directory)
-    progress = _Progress(report, survey.size)
+    progress = _Progress(report, survey.size, interrupt)
     made: list[tuple[str, Facts]] = []
     new: set[str] = set()
     for entry in survey.entries:
@@ -138,7 +144,7 @@ def _copy_file(
         there.write(there.real(path) if replaced else path, progress.counted(chunks), facts, replaced)
 
 
-def _from_stdin(guest: Files, destination: str, report: Reporter) -> None:
+def _from_stdin(guest: Files, destination: str, report: Reporter, interrupt: Interrupt) -> None:
     shown = guest.show(destination)
     report.step(f"Copying standard input to {shown}")
     replaced = guest.stat(without_slashes(destination))
@@ -149,23 +155,26 @@ def _from_stdin(guest: Files, destination: str, report: Reporter) -> None:
     facts = Facts(kind=Kind.FILE, size=0, mode=_STREAM_MODE, uid=0, gid=0, accessed=now, modified=now)
     if replaced:
         facts = replace(facts, mode=replaced.mode)
-    _copy_file(_stdin_chunks(), guest, path, facts, replaced, _Progress(report, None))
+    _copy_file(_stdin_chunks(interrupt), guest, path, facts, replaced, _Progress(report, None, interrupt))
 
 
-def _stdin_chunks() -> Generator[bytes]:
+def _stdin_chunks(interrupt: Interrupt) -> Generator[bytes]:
     with _stream_errors(to_guest=True):
-        while chunk := os.read(_STDIN, CHUNK_BYTES):
+        while True:
+            interrupt.await_input(_STDIN)
+            if not (chunk := os.read(_STDIN, CHUNK_BYTES)):
+                return
             yield chunk
 
 
-def _to_stdout(guest: Files, source: str, report: Reporter) -> None:
+def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt) -> None:
     shown = guest.show(source)
     report.step(f"Copying {shown} to standard output")
     facts = _existing(guest, source)
     if facts.kind is Kind.DIRECTORY:
         raise MachineError(f'"{shown}" is a directory: only a file can go to standard output')
     with contextlib.closing(guest.read(source, facts.size)) as chunks, _stream_errors(to_guest=False):
-        for chunk in _Progress(report, facts.size).counted(chunks):
+        for chunk in _Progress(report, facts.size, interrupt).counted(chunks):
             written = 0
             while written < len(chunk):
                 written += os.write(_STDOUT, chunk[written:])
@@ -225,13 +234,15 @@ def _existing(files: Files, path: str) -> Facts:
 class _Progress:
     """Counts what passes."""
 
-    def __init__(self, report: Reporter, total: int | None) -> None:
+    def __init__(self, report: Reporter, total: int | None, interrupt: Interrupt) -> None:
         self._report = report
+        self._interrupt = interrupt
         self._total = total
         self._done = 0
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
+            self._interrupt.check()
             yield chunk
             self._done += len(chunk)
             self._report.progress(self._done, self._total)

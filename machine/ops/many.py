@@ -20,16 +20,19 @@ from machine.store import records
 # Guests that boot at the same time slow each other down, and their deadlines do not wait.
 _MOST_AT_ONCE = 8
 
-# Whoever honours an interrupt has its own deadline, which is shorter.
 _INTERRUPTED_S = 60.0
 
 _T = TypeVar("_T")
 
 
 class Interrupt:
-    """What ^C is to a thread: only the main one gets the exception."""
+    """What ^C is to a thread: only the main one gets the exception.
 
-    def __init__(self) -> None:
+    `patience_s` is how long whoever honours it may take to end.
+    """
+
+    def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
+        self.patience_s = patience_s
         self._reading, self._writing = os.pipe()
         self._tripped = False
 
@@ -45,6 +48,15 @@ class Interrupt:
         if self._tripped:
             raise KeyboardInterrupt
 
+    def await_input(self, descriptor: int) -> None:
+        """Return when there is something to read, or the end.
+
+        Raises:
+            KeyboardInterrupt: somebody wants no more of it.
+        """
+        select.select([descriptor, self._reading], [], [])
+        self.check()
+
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:
         """The whole lines of a pipe to its end.
 
@@ -53,8 +65,7 @@ class Interrupt:
         """
         rest = b""
         while True:
-            select.select([stream.fileno(), self._reading], [], [])
-            self.check()
+            self.await_input(stream.fileno())
             chunk = os.read(stream.fileno(), 65536)
             if not chunk:
                 return
@@ -98,12 +109,12 @@ def each(
     except (KeyboardInterrupt, GeneratorExit):
         if interrupt:
             interrupt.trip()
-            _await_end(threads)
+            _await_end(threads, interrupt.patience_s)
         raise
 
 
-def _await_end(threads: Sequence[threading.Thread]) -> None:
-    until = Deadline.after(_INTERRUPTED_S, "what has begun to end")
+def _await_end(threads: Sequence[threading.Thread], patience_s: float) -> None:
+    until = Deadline.after(patience_s, "what has begun to end")
     for thread in threads:
         if thread.ident:
             thread.join(until.left_s)

@@ -16,6 +16,8 @@ from machine.store import lock, records
 from machine.store.paths import MachinePaths
 
 _ANSWER_S = 60.0
+# Outlasts other commands that change the machine.
+_LOCK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,10 @@ def add_port(name: str, text: str, context: Context) -> None:
     """
     config, paths = _load(name, context)
     forward = _parse(text)
-    if any(own.endpoint == forward.endpoint for own in config.forwards):
-        raise BadInputError(f"{name} forwards {forward.endpoint} already")
+    _check_new(forward, config)
 
     def offline(config: MachineConfig) -> MachineConfig:
+        _check_new(forward, config)
         if reason := why_not_free(forward.endpoint):
             raise MachineError(reason)
         return replace(config, forwards=(*config.forwards, forward))
@@ -96,6 +98,11 @@ def _host(endpoint: Endpoint | SocketPath) -> str:
     return str(endpoint) if isinstance(endpoint, SocketPath) else endpoint.host_port("*")
 
 
+def _check_new(forward: Forward, config: MachineConfig) -> None:
+    if any(own.endpoint == forward.endpoint for own in config.forwards):
+        raise BadInputError(f"{config.name} forwards {forward.endpoint} already")
+
+
 def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
     return records.load(context.roots, name), context.roots.machine(name)
 
@@ -116,7 +123,7 @@ def _change(
     offline: Callable[[MachineConfig], MachineConfig],
 ) -> None:
     """By the supervisor where there is one, else in the record."""
-    with lock.held(paths.lock) as free:
+    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
         if free:
             records.edit(paths, offline)
             return

@@ -19,6 +19,8 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
             status = await _status_line(socket, "/_ping")
     except TimeoutError as error:
         raise MachineError(f"no answer on {socket} within {timeout_s:.0f} s") from error
+    except ValueError as error:
+        raise MachineError(f"what answers on {socket} is not Podman's API") from error
     except OSError as error:
         raise MachineError(f"cannot reach {socket}: {error.strerror or error}") from error
     if " 200 " not in f"{status} ":

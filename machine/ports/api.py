@@ -75,7 +75,7 @@ def parse_head(data: bytes) -> Head:
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
         raise RequestError(HTTPStatus.BAD_REQUEST, f'"{length}" is no length')
-    if int(length) > MAX_BODY_BYTES:
+    if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
     return Head(method=method, path=path, length=int(length))
 
@@ -108,7 +108,7 @@ def parse_request(head: Head, body: bytes) -> Request:
 def _fields(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad("the body is not JSON") from error
     if not isinstance(fields, dict):
         raise _bad("the body is not a JSON object")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from machine.model.ports import Endpoint, Protocol, SocketPath
 
+_CONNECT_S = 1.0
 _LISTEN = "0A"  # of /proc/net/tcp, include/net/tcp_states.h
 
 
@@ -36,11 +37,14 @@ def why_not_free(endpoint: Endpoint | SocketPath) -> str:
 def _why_no_socket(path: Path) -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_CONNECT_S)
             probe.connect(os.fspath(path))
     except FileNotFoundError:
         reason = "" if path.parent.is_dir() else f"there is no directory {path.parent}"
     except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
         reason = "" if path.is_socket() else "there is a file of that name; choose another path"
+    except (BlockingIOError, TimeoutError):  # its owner does not accept
+        reason = "a program listens there; choose another path"
     except OSError as error:
         reason = error.strerror or str(error)
     else:

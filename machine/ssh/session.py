@@ -76,15 +76,11 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
             )
             transport = client.get_transport()
             assert transport
-            sftp = _open_sftp(transport, IDLE_S)
+            channel = transport.open_session(max_packet_size=_PACKET_BYTES, timeout=_ANSWER_S)
+            channel.settimeout(IDLE_S)
+            channel.invoke_subsystem("sftp")
+            sftp = _Sftp(channel)
         yield GuestFiles(name=name, sftp=sftp)
-
-
-def _open_sftp(transport: paramiko.Transport, idle_s: float) -> _Sftp:
-    channel = transport.open_session(max_packet_size=_PACKET_BYTES, timeout=_ANSWER_S)
-    channel.settimeout(idle_s)
-    channel.invoke_subsystem("sftp")
-    return _Sftp(channel)
 
 
 @contextlib.contextmanager
@@ -199,7 +195,7 @@ class _Sftp(paramiko.SFTPClient):
         return fragment * available, bool(flags & _READ_ONLY)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GuestFiles:
     """model.transfer.Files of a guest."""
 
@@ -240,8 +236,8 @@ class GuestFiles:
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
         part = part_path(path, secrets.token_hex(4))
         with self._told("write", path):
-            handle = self.sftp.open_handle(part, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL)
             try:
+                handle = self.sftp.open_handle(part, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL)
                 self.sftp.write_chunks(handle, chunks)
                 if replaced:
                     with contextlib.suppress(PermissionError):
@@ -256,9 +252,6 @@ class GuestFiles:
                 self._remove(part)
                 raise told from error
             except BaseException:
-                # ^C may have come between two bytes of an answer: this session's next one would make no sense.
-                with contextlib.suppress(*_ERRORS):
-                    self.sftp = _open_sftp(self.sftp.sock.get_transport(), _CLEAN_UP_S)
                 self._remove(part)
                 raise
 

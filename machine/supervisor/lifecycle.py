@@ -328,7 +328,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
     """The guest's clock is behind; setting it shows whether its connections have outlived the gap."""
     if not life.announced:
-        return life, ()
+        return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)
     match life.phase:
         case Phase.API | Phase.UP:

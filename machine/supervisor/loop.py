@@ -152,6 +152,7 @@ class Supervisor:
             background += [self._watch_process(), self._watch_evidence()]
         else:
             self._ports.take_over()
+            self._ports.preload(self._config.forwards)
             background.append(self._watch_adopted())
             self._perform(lifecycle.Connect(after_s=0))
         return [self._tasks.create_task(work) for work in background]
@@ -179,14 +180,18 @@ class Supervisor:
         """
         if command is not Command.PORT_LIST:
             forward = parse_forward(value)
-            others = tuple(own for own in self._config.forwards if own.endpoint != forward.endpoint)
-            if command is Command.PORT_ADD:
+            adds = command is Command.PORT_ADD
+            if adds:
                 await self._ports.add(forward)
-                others = (*others, forward)
             else:
-                await self._ports.remove(forward.endpoint)
-            self._config = replace(self._config, forwards=others)
-            self._edit_record(lambda config: replace(config, forwards=others))
+                await self._ports.remove(forward.endpoint, forward.origin)
+
+            def edit(config: MachineConfig) -> MachineConfig:
+                others = (own for own in config.forwards if own.endpoint != forward.endpoint)
+                return replace(config, forwards=(*others, *([forward] if adds else [])))
+
+            self._config = edit(self._config)
+            self._edit_record(edit)
         return {"forwards": dump_forwards(self._ports.all())}
 
     # Events in
@@ -289,7 +294,11 @@ class Supervisor:
 
     async def _read_ready_port(self) -> None:
         """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service."""
-        reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
+        except OSError as error:
+            log.error("the guest cannot tell that it is ready: %s", error)
+            return
         try:
             while line := await reader.readline():
                 log.debug("ready port: %r", line)
@@ -414,7 +423,10 @@ class Supervisor:
 
     async def _clean_up(self) -> None:
         """After a failed start: no process stays."""
-        await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=0)
+        try:
+            await shutdown.shut_down(self._client, ended=self._ended, kill=self._kill, patience=0)
+        except MachineError as error:
+            log.error("%s", error)
         self._replace_master(None)
         self._done = True
         self._post(lifecycle.StopRequested())  # wakes the loop
@@ -469,7 +481,7 @@ class Supervisor:
     def _edit_record(self, edit: Callable[[MachineConfig], MachineConfig]) -> None:
         try:
             records.edit(self._paths, edit)
-        except MachineError as error:
+        except (MachineError, OSError) as error:
             log.error("cannot note the state in the record: %s", error)
 
     def _remove_sockets(self) -> None:

@@ -101,7 +101,7 @@ class Master:
                     greeting.cancel()
                     patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
                 await asking
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: more in a line than anybody reads
             log.debug("the guest's clock is not set: %s", error)
         finally:
             if process.returncode is None:

@@ -31,6 +31,8 @@ class PortServer:
         self._drivers = drivers
         self._table_file = table_file
         self._table = Table(tcp_driver)
+        # What is known to listen; of an earlier supervisor's, QEMU's do.
+        self._open: set[Binding] = set()
         self._changing = asyncio.Lock()
         self._connections = 0
 
@@ -46,11 +48,14 @@ class PortServer:
             self._table = Table.load(self._table_file.read_text())
         except (OSError, ValueError) as error:
             log.info("no forwards of an earlier supervisor: %s", error)
+        for forward in self._table:
+            self._open |= {binding for binding in self._table.bindings(forward) if binding.driver is Driver.SLIRP}
 
     def preload(self, forwards: Iterable[Forward]) -> None:
         """Know the user's own forwards before there is anything to carry them."""
         for forward in forwards:
             self._table.add(forward)
+        self._save()
 
     def all(self) -> list[Forward]:
         """Every forward, by its endpoint."""
@@ -68,24 +73,31 @@ class PortServer:
 
     async def _open_all(self, driver: Driver) -> None:
         async with self._changing:
+            self._open = {binding for binding in self._open if binding.driver is not driver}
             for forward in self._table:
                 for binding in self._table.bindings(forward):
                     if binding.driver is driver:
                         try:
-                            await self._open(binding)
+                            await self._listen(binding)
                         except MachineError as error:
                             log.log(logging.INFO if binding.optional else logging.ERROR, "%s", error)
 
-    async def _open(self, binding: Binding) -> None:
+    async def _listen(self, binding: Binding) -> None:
+        if binding in self._open:
+            return
         if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
             raise MachineError(reason)
-        await self._drivers.open(binding)
+        try:
+            await self._drivers.open(binding)
+        except MachineError:
+            await self._shut(binding)  # an answer that came too late may have left it open
+            raise
+        self._open.add(binding)
 
     def remove_sockets(self) -> None:
         """After the machine's end, of the user's forwards."""
-        for forward in self._table:
-            for binding in self._table.bindings(forward):
-                remove_socket(binding)
+        for binding in self._open:
+            remove_socket(binding)
 
     async def guest_has_reset(self) -> None:
         """Its containers are gone, and publish their ports again when they start."""
@@ -126,7 +138,7 @@ class PortServer:
             case api.Expose(forward=forward):
                 await self.add(forward)
             case api.Unexpose(endpoint=endpoint):
-                await self.remove(endpoint)
+                await self.remove(endpoint, Origin.PUBLISHED)
             case api.ListAll():
                 published = self._table.of(Origin.PUBLISHED)
                 return api.encode_response(HTTPStatus.OK, api.encode_forwards(published), kind="application/json")
@@ -140,47 +152,50 @@ class PortServer:
         """
         async with self._changing:
             known = self._table.get(forward.endpoint)
-            if known and known.guest == forward.guest:
-                return  # its container has died without saying so, and starts again
-            if known:
+            # A container that has died without saying so starts again, or the user's own forward serves it.
+            repeated = known and known.guest == forward.guest and forward.origin is Origin.PUBLISHED
+            if known and not repeated:
                 raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards it already")
             try:
                 wanted = self._table.bindings(forward)
             except ValueError as error:
                 raise MachineError(str(error)) from error
-            opened = []
+            before = set(self._open)
             try:
                 for binding in wanted:
                     try:
-                        await self._open(binding)
-                        opened.append(binding)
+                        await self._listen(binding)
                     except MachineError as error:
                         if not binding.optional:
                             raise
                         log.info("%s", error)
             except MachineError:
-                for binding in opened:
-                    with contextlib.suppress(MachineError):
-                        await self._drivers.close(binding)
+                for binding in self._open - before:
+                    await self._shut(binding)
                 raise
-            self._table.add(forward)
-            self._save()
+            if not known:
+                self._table.add(forward)
+                self._save()
 
-    async def remove(self, endpoint: Endpoint | SocketPath) -> None:
-        """Take a forward back; one that is not there is gone already."""
+    async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
+        """Take back a forward of this origin; one that is not there is gone already."""
         async with self._changing:
             forward = self._table.get(endpoint)
-            if forward:
+            if forward and forward.origin is origin:
                 await self._close(forward)
 
     async def _close(self, forward: Forward) -> None:
-        for binding in self._table.bindings(forward):
-            try:
-                await self._drivers.close(binding)
-            except MachineError as error:
-                log.info("%s", error)
+        for binding in self._open.intersection(self._table.bindings(forward)):
+            await self._shut(binding)
         self._table.remove(forward.endpoint)
         self._save()
+
+    async def _shut(self, binding: Binding) -> None:
+        self._open.discard(binding)
+        try:
+            await self._drivers.close(binding)
+        except MachineError as error:
+            log.info("%s", error)
 
     def _save(self) -> None:
         try:

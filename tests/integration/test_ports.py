@@ -166,9 +166,43 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
     assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
 
 
+def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    port, path = choose(set()), world.root / "x.sock"
+    for forward in (f"{port}:53/udp", f"{path}:80"):
+        assert world.machine("port", "add", "box", forward).status == 0
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(str(path))
+        foreign.listen()
+        with starting(world) as process:
+            api_socket = control_socket(world).with_name("ports.sock")
+            fields = {"local": f"127.0.0.1:{port}", "protocol": "udp"}
+            until = time.monotonic() + 20
+            while not listens(port, socket.SOCK_DGRAM):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            # A container that publishes the same is served by the user's, which stays when the container goes.
+            assert post(api_socket, "expose", **fields, remote=":53") == (200, "")
+            assert post(api_socket, "unexpose", **fields) == (200, "")
+            assert listens(port, socket.SOCK_DGRAM)
+            kept = json.loads(control_socket(world).with_name("ports.json").read_text())["forwards"]
+            assert [f"127.0.0.1:{port}:53/udp", "user"] in kept
+            others = [choose(set()) for _ in range(4)]
+            with contextlib.ExitStack() as stack:
+                adding = [stack.enter_context(world.popen("port", "add", "box", f"{other}:53/udp")) for other in others]
+                assert [one.wait(60) for one in adding] == [0] * len(others)
+            world.machine("stop", "box")
+            process.communicate(timeout=30)
+        assert path.is_socket()  # not ours
+    kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
+    own = {entry["host"] for entry in kept if entry["origin"] == "user"}
+    assert own == {str(path), *(f"127.0.0.1:{number}" for number in (port, *others))}
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        ("[::1]:53:53/udp", "UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address"),
         ("8080", '"8080" is not HOST:GUEST'),
         ("/a.sock:80/udp", "a Unix socket cannot carry udp"),
         ("/a:b.sock:80", '"/a:b.sock" has a colon, which the path of a forwarded socket cannot have'),

@@ -49,6 +49,8 @@ def test_requests_of_podman(head: Head, content: bytes, request_: Request) -> No
     ("content", "message"),
     [
         (b"{", "the body is not JSON"),
+        (b"[" * 50_000, "the body is not JSON"),
+        (body(local="[fe80::1%a]:80"), "'fe80::1%a' has a zone, which no forward can have"),
         (b"[]", "the body is not a JSON object"),
         (b'{"remote": ":80"}', '"local" is missing'),
         (b'{"local": ":80"}', '"remote" is missing'),
@@ -95,6 +97,7 @@ def test_head_of_a_go_client() -> None:
         (b"GET / HTTP/2", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED),
         (b"POST / HTTP/1.1\r\nContent-Length: -1", HTTPStatus.BAD_REQUEST),
         (b"POST / HTTP/1.1\r\nContent-Length: 1048576", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked", HTTPStatus.LENGTH_REQUIRED),
     ],
 )
