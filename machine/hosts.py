@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.host import Host, HostOS
+from machine.model.host import Host, HostOS, Installer, installer_of
 from machine.model.units import MIB
+
+_LINGERING = Path("/var/lib/systemd/linger")
 
 
 def current_os() -> HostOS:
@@ -21,9 +25,30 @@ def current_os() -> HostOS:
 
 
 def current_host() -> Host:
+    host_os = current_os()
+    system = os.uname()
     return Host(
-        os=current_os(),
-        machine=os.uname().machine,
+        os=host_os,
+        machine=system.machine,
         cpus=os.cpu_count() or 1,
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB,
+        installer=Installer.BREW if host_os is HostOS.MACOS else _installer(),
+        kernel=tuple(int(number) for number in re.findall(r"\d+", system.release.partition("-")[0])),
     )
+
+
+def lingers(user: str) -> bool:
+    """Whether systemd keeps a user's services and runtime directory without a login (loginctl enable-linger)."""
+    try:
+        return (_LINGERING / user).exists()
+    except OSError:
+        return False
+
+
+def _installer() -> Installer | None:
+    for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
+        try:
+            return installer_of(path.read_text())
+        except (OSError, ValueError):
+            continue
+    return None

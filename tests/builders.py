@@ -13,8 +13,9 @@ from machine.ignition.provision import Keys
 from machine.image.cache import BaseImage, Verified
 from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
-from machine.model.host import AcceleratorChoice, Host, HostOS
+from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
 from machine.ops.context import Context
+from machine.qemu.acceleration import QemuFacts
 from machine.qemu.plan import LaunchFiles
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots
@@ -53,8 +54,21 @@ def make_config(
     return replace(config, **fields)
 
 
-def make_host(os: HostOS = HostOS.LINUX, machine: str = "x86_64", *, cpus: int = 4, memory_mib: int = 8192) -> Host:
-    return Host(os=os, machine=machine, cpus=cpus, memory_mib=memory_mib)
+def make_host(
+    os: HostOS = HostOS.LINUX, machine: str = "x86_64", *, cpus: int = 4, memory_mib: int = 8192, **fields: Any
+) -> Host:
+    """One with Debian's packages, or Homebrew's on a Mac with macOS 15."""
+    mac = os is HostOS.MACOS
+    known = {"installer": Installer.BREW if mac else Installer.APT, "kernel": (24, 0, 0) if mac else (6, 1, 0)}
+    return Host(os=os, machine=machine, cpus=cpus, memory_mib=memory_mib, **{**known, **fields})
+
+
+def make_qemu(path: str = "/usr/bin/qemu-system-x86_64", **fields: Any) -> QemuFacts:
+    """A QEMU with everything."""
+    known = {
+        "version": (10, 0, 2), "accelerators": frozenset({"tcg", "kvm", "hvf"}), "networks": frozenset({"user", "tap"}),
+    }  # fmt: skip
+    return QemuFacts(path=path, **{**known, **fields})
 
 
 def make_roots(base: Path) -> Roots:

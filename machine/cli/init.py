@@ -62,6 +62,9 @@ _REFUSED = {
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
     help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
 )
+@click.option(
+    "--arch", metavar="ARCH", help="Architecture of the guest; a foreign one is emulated. [default: the host's]"
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 @click.option("--provider", hidden=True)
 @click.option("--volume-driver", hidden=True)
@@ -85,6 +88,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     volumes: tuple[str, ...],
     usbs: tuple[str, ...],
     accel: str | None,
+    arch: str | None,
     quiet: bool,
     options: dict[str, Any],
     provider: str | None,
@@ -102,6 +106,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
       machine init
       machine init --now --cpus 4 --memory 4096 dev
       machine init --image boot2podman box
+      machine init --arch aarch64 arm
     """
     from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
@@ -125,6 +130,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         volumes=volumes or None,
         usbs=usbs,
         accelerator=AcceleratorChoice(accel) if accel else None,
+        arch=arch,
         provider=provider,
     )
     here = context()

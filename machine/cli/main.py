@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # imports none of the modules.
 COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
+    "autostart": ("autostart", "Start a machine when you log in, or no longer"),
     "config": ("config", "Show and change the defaults of new machines"),
     "console": ("console", "Attach to a machine's serial console"),
     "cp": ("cp", "Copy files between this host and a machine"),

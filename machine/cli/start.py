@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,15 @@ following command in your terminal session:
 @names_argument
 @click.option("--no-info", is_flag=True, help="Leave out the hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
+@click.option("--foreground", is_flag=True, help="Stay until the machine has stopped; SIGTERM and ^C stop it.")
 @update_connection_option
 def command(
-    names: tuple[str, ...], everything: bool, no_info: bool, quiet: bool, update_connection: bool | None
+    names: tuple[str, ...],
+    everything: bool,
+    no_info: bool,
+    quiet: bool,
+    foreground: bool,
+    update_connection: bool | None,
 ) -> None:
     """Start existing machines, and wait until their Podman answers.
 
@@ -51,6 +58,7 @@ def command(
     Examples:
       machine start
       machine start --quiet box other
+      machine start --foreground box
       MACHINE_ACCEL=tcg machine start box
     """
     from machine.ops.many import Interrupt
@@ -58,6 +66,11 @@ def command(
 
     here = context()
     several = chosen(names, "start", everything=everything)
+    if foreground:
+        if everything or len(several) > 1:
+            raise click.UsageError("--foreground is for one machine")
+        _stay(several[0], hints=not (no_info or quiet), quiet=quiet, update_connection=update_connection)
+        return
     if update_connection and len(several) > 1:
         raise click.UsageError("--update-connection is for one machine")
     interrupt = Interrupt() if len(several) > 1 else None
@@ -75,6 +88,23 @@ def command(
     )
     if len(several) == 1:
         offer_connection(several[0], update_connection)
+
+
+def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:
+    from machine.cli.terminal import NoticeReporter, reporter
+    from machine.ops.foreground import run
+
+    with contextlib.ExitStack() as start:
+        report = reporter(quiet=quiet)
+        start.enter_context(report)
+
+        def announce(started: Started) -> None:
+            start.close()  # nothing moves on the terminal while the machine runs
+            print_started(started, hints=hints)
+            offer_connection(name, bool(update_connection))  # no question: nobody would wait for the machine meanwhile
+
+        run(name, context(), report, announce, later=NoticeReporter())
+    click.echo(f'Machine "{name}" stopped')
 
 
 def print_started(started: Started, *, hints: bool = True) -> None:

@@ -30,7 +30,6 @@ _HUB_SERVER = "registry-1.docker.io"
 _DISK_TYPE = "disktype"
 _WANTED_DISK = "qemu"
 _CHALLENGE_FIELD = re.compile(r'(\w+)="([^"]*)"')
-_GO_ARCHITECTURES = {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}
 
 
 def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
@@ -131,7 +130,7 @@ class Registry:
 
     def _choose(self, manifests: Sequence[Mapping[str, Any]], arch: Arch) -> str:
         manifests = [entry for entry in manifests if isinstance(entry, dict)]
-        names = {arch.value, _GO_ARCHITECTURES.get(arch, arch.value)}
+        names = {arch.value, arch.go}
         of_arch = [entry for entry in manifests if _architecture(entry) in names]
         if not of_arch:
             known = sorted({_architecture(entry) for entry in manifests})

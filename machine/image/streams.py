@@ -138,7 +138,8 @@ def find_artifact(
         raise BadInputError(f'"{base}" is not a URL of stream metadata', hint=f"Fedora's is {FCOS_BASE_URL}")
     if not reference.release:
         url = f"{base.rstrip('/')}/{reference.stream}.json"
-        return metadata.get(url, lambda text: parse_artifact(text, url, arch))
+        remedy = f"build one with: machine image build --arch {arch}" if reference.local else ""
+        return metadata.get(url, lambda text: parse_artifact(text, url, arch, remedy=remedy))
     url = _release_url(reference, base, metadata)
     artifact = metadata.get(url, lambda text: parse_release(text, url, arch))
     if (artifact.stream, artifact.release) != (reference.stream, reference.release):
@@ -168,14 +169,16 @@ def _release_url(reference: StreamReference, base: str, metadata: MetadataCache)
     return _joined(index, releases[reference.release])
 
 
-def parse_artifact(text: bytes, url: str, arch: Arch) -> Artifact:
+def parse_artifact(text: bytes, url: str, arch: Arch, *, remedy: str = "") -> Artifact:
     """The disk image for QEMU in stream metadata; locations may be relative to the metadata's own URL.
+
+    `remedy` is what to do where the stream has none of that architecture.
 
     Raises:
         MachineError: it is not stream metadata, or has no such image.
     """
     stream, architectures = _header(text, url, "stream metadata")
-    entry = _of_arch(architectures, arch, f"stream {stream}")
+    entry = _of_arch(architectures, arch, f"stream {stream}", remedy)
     try:
         platform = entry["artifacts"][_PLATFORM]
         artifact = _disk(platform["formats"][_FORMAT]["disk"], url)
@@ -208,10 +211,11 @@ def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
         raise MachineError(f"{url} is not {kind}") from error
 
 
-def _of_arch(architectures: dict[str, Any], arch: Arch, where: str) -> dict[str, Any]:
+def _of_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str = "") -> dict[str, Any]:
     if arch.value not in architectures:
         known = ", ".join(sorted(architectures)) or "none"
-        raise MachineError(f"{where} has no image for {arch}", hint=f"its architectures are: {known}")
+        hint = "; ".join(filter(None, [f"its architectures are: {known}", remedy]))
+        raise MachineError(f"{where} has no image for {arch}", hint=hint)
     entry: dict[str, Any] = architectures[arch.value]
     return entry
 

@@ -10,6 +10,9 @@ class Arch(StrEnum):
 
     X86_64 = "x86_64"
     AARCH64 = "aarch64"
+    RISCV64 = "riscv64"
+    S390X = "s390x"
+    PPC64LE = "ppc64le"
 
     @classmethod
     def parse(cls, name: str) -> Arch:
@@ -21,8 +24,13 @@ class Arch(StrEnum):
         return cls(_ALIASES.get(name.lower(), name.lower()))
 
     @property
+    def go(self) -> str:
+        """Go's name, which OCI registries and Podman use."""
+        return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}.get(self, self.value)
+
+    @property
     def debian(self) -> str:
-        return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}[self]
+        return "ppc64el" if self is Arch.PPC64LE else self.go
 
 
-_ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+_ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le"}

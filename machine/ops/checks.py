@@ -13,15 +13,14 @@ from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.config import Resources
-from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import MachineState, State
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy
-from machine.qemu.boards import BOARDS
-from machine.qemu.firmware import Firmware
-from machine.qemu.probe import MINIMUM_VERSION, HardwareHelp, QemuFacts, choose_accelerator, parse_version
+from machine.qemu.acceleration import HardwareHelp, QemuFacts, check_network, check_version, choose_accelerator
+from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts
 from machine.store.paths import longest_socket_path
@@ -50,11 +49,21 @@ def failed(name: str, error: MachineError, remedy: str = "") -> Check:
     return failure(name, error.message, error.hint or remedy)
 
 
-def install(host_os: HostOS, debian: str, formula: str) -> str:
-    return f"brew install {formula}" if host_os is HostOS.MACOS else f"sudo apt install {debian}"
-
-
 # The programs
+
+QEMU_IMG = {
+    Installer.APT: "qemu-utils", Installer.DNF: "qemu-img", Installer.PACMAN: "qemu-img",
+    Installer.ZYPPER: "qemu-tools", Installer.BREW: "qemu",
+}  # fmt: skip
+OPENSSH = {
+    Installer.APT: "openssh-client", Installer.DNF: "openssh-clients", Installer.PACMAN: "openssh",
+    Installer.ZYPPER: "openssh-clients", Installer.BREW: "openssh",
+}  # fmt: skip
+GPGV = {
+    Installer.APT: "gpgv", Installer.DNF: "gnupg2", Installer.PACMAN: "gnupg", Installer.ZYPPER: "gpg2",
+    Installer.BREW: "gnupg",
+}  # fmt: skip
+PODMAN = dict.fromkeys(Installer, "podman")
 
 
 def architecture_check(host: Host, arch: Arch | None) -> Check:
@@ -67,22 +76,19 @@ def architecture_check(host: Host, arch: Arch | None) -> Check:
     return ok("architecture", f"{host.os} on {host.machine}, as the guests")
 
 
-def qemu_check(facts: QemuFacts) -> Check:
-    version = parse_version(facts.version)
-    if version is not None and version < MINIMUM_VERSION:
-        needed = ".".join(map(str, MINIMUM_VERSION))
-        return failure("qemu", f"{facts.path} is version {facts.version}", f"install QEMU {needed} or newer")
-    return ok("qemu", f"{facts.path}, version {facts.version}")
+def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    try:
+        check_version(facts, arch, host)
+    except MachineError as error:
+        return failed("qemu", error)
+    return ok("qemu", f"{facts.path}, version {facts.dotted}")
 
 
-def network_check(facts: QemuFacts, arch: Arch, host_os: HostOS) -> Check:
-    if "user" not in facts.backends:
-        board = BOARDS[arch]
-        return failure(
-            "network",
-            f"{facts.path} was built without user networking (libslirp)",
-            f"put a QEMU that has it first on PATH: {install(host_os, board.debian_package, 'qemu')}",
-        )
+def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    try:
+        check_network(facts, arch, host)
+    except MachineError as error:
+        return failed("network", error)
     return ok("network", "QEMU has user networking")
 
 
@@ -91,31 +97,24 @@ def accelerator_check(
 ) -> Check:
     """Of a machine of the host's own architecture."""
     try:
-        chosen = choose_accelerator(choice, arch, host, help_)
+        chosen = choose_accelerator(choice, arch, host, help_, facts)
     except MachineError as error:
-        return failure("accelerator", error.message, help_.remedy or error.hint or "")
-    name = chosen.accelerator
-    if name not in facts.accelerators:
-        return failure(
-            "accelerator",
-            f"{facts.path} was built without {name}",
-            "machine config set accel tcg, or install another QEMU",
-        )
-    if name is Accelerator.TCG:
+        return failed("accelerator", error)
+    if chosen.accelerator is Accelerator.TCG:
         finding = "guests are emulated (tcg) and about ten times slower"
-        if not chosen.notice:
+        if not chosen.obstacle:
             return ok("accelerator", f"{finding}, as it was chosen")
-        return warning("accelerator", f"{finding}: {help_.obstacle}", help_.remedy)
-    return ok("accelerator", f"{name} works")
+        return warning("accelerator", f"{finding}: {chosen.obstacle}", chosen.remedy)
+    return ok("accelerator", f"{chosen.accelerator} works")
 
 
-def firmware_check(arch: Arch, found: Firmware | MachineError | None, *, native: bool) -> Check:
+def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
     """`found` is None for guests that need none; those of another architecture are not what a host must run."""
     name = "firmware" if native else f"firmware {arch}"
     match found:
         case None:
             return ok(name, f"{arch} guests need none")
-        case Firmware():
+        case FirmwareFiles():
             return ok(name, str(found.code))
         case MachineError() if native:
             return failed(name, found)
@@ -123,8 +122,8 @@ def firmware_check(arch: Arch, found: Firmware | MachineError | None, *, native:
             return warning(name, found.message, found.hint or "")
 
 
-def ssh_check(client: Client, host_os: HostOS, *, has_keygen: bool) -> Check:
-    remedy = install(host_os, "openssh-client", "openssh")
+def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
+    remedy = host.install_hint(OPENSSH, "OpenSSH's client")
     if client.obstacle:
         return failure("ssh", f"{client.path} ({client.version}) cannot carry sockets: {client.obstacle}", remedy)
     if not has_keygen:
@@ -142,12 +141,12 @@ def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
     return ok("keys", f"{count} signing keys are trusted")
 
 
-def podman_check(client: legacy.Client | None, host_os: HostOS, connections: Path) -> Check:
+def podman_check(client: legacy.Client | None, host: Host, connections: Path) -> Check:
     if client is None:
         return warning(
             "podman",
             "there is no podman on PATH; machines can be reached by machine ssh and by Docker's clients",
-            install(host_os, "podman", "podman"),
+            host.install_hint(PODMAN, "podman"),
         )
     version = ".".join(map(str, client.version)) if client.version else "of unknown version"
     if client.is_legacy:
@@ -217,7 +216,7 @@ def _make_writable(facts: DirectoryFacts) -> str:
 class SessionFacts:
     """What the runtime directory depends on; `lingers` says that the user's outlives the last logout.
 
-    `session` is what $XDG_RUNTIME_DIR holds ($TMPDIR on macOS), `login` the directory that a login makes.
+    `session` is what the session's variable holds, `login` the directory that a login makes.
     """
 
     session: str
@@ -230,7 +229,7 @@ class SessionFacts:
 def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
     """Where sockets go."""
     name = "runtime directory"
-    longest, limit = longest_socket_path(facts.path), host_os.socket_path_limit
+    longest, limit = longest_socket_path(facts.path), host_os.traits.socket_path_limit
     found = directory_check(name, facts, keeps=False, little=MIB)
     if found.status is not Status.OK:
         return found
@@ -241,7 +240,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
             name, f"{facts.path} goes, and machines' sockets with it, when you log out", "loginctl enable-linger"
         )
     if facts.path == session.fallback:
-        variable = "XDG_RUNTIME_DIR" if host_os is HostOS.LINUX else "TMPDIR"
+        variable = host_os.traits.session_variable
         why = f"{variable} is not a directory of yours" if session.session else f"{variable} is not set"
         return warning(
             name,

@@ -20,6 +20,16 @@ class Context:
     home: Path
     environment: Mapping[str, str]
 
+    @property
+    def user(self) -> str:
+        """The name of `uid`; its number where it has none."""
+        import pwd
+
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
 
 def current_context() -> Context:
     host = current_host()

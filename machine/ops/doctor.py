@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,17 +16,18 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
+from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.image.reference import parse_reference
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
-from machine.model.check import Check, failure, ok
+from machine.model.check import Check, failure, ok, warning
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.units import MIB
 from machine.ops import checks
-from machine.ops.checks import MachineFacts, SessionFacts, failed, install
+from machine.ops.checks import MachineFacts, SessionFacts, failed
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.ops.images import image_cache
@@ -36,17 +36,17 @@ from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.timezone import resolve_timezone
 from machine.podman import docker_context, legacy
 from machine.podman.connections import ConnectionsFile, connections_file
+from machine.qemu.acceleration import check_qemu
 from machine.qemu.boards import BOARDS
-from machine.qemu.firmware import Firmware, find_firmware
+from machine.qemu.firmware import FirmwareFiles, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.ssh.client import find_client
 from machine.store import drafts, filesystem
 from machine.store.filesystem import DirectoryFacts, probe_directory
-from machine.store.paths import fallback_directory
+from machine.store.paths import config_home, fallback_directory
 
 _TIMEOUT_S = 10
-_LINGERING = Path("/var/lib/systemd/linger")
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -57,7 +57,7 @@ def doctor(context: Context) -> list[Check]:
     listing, listed = _listing(context)
     return [
         *settings,
-        *_qemu_checks(host, settings_of(chosen) if chosen else built_in(host)),
+        *_qemu_checks(context, settings_of(chosen) if chosen else built_in(host)),
         _qemu_img(host),
         _ssh(host),
         *_signatures(context),
@@ -109,7 +109,8 @@ def _available_memory_mib() -> int | None:
 # Programs
 
 
-def _qemu_checks(host: Host, settings: Settings) -> Iterator[Check]:
+def _qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
+    host = context.host
     try:
         arch = Arch.parse(host.machine)
     except ValueError:
@@ -117,30 +118,41 @@ def _qemu_checks(host: Host, settings: Settings) -> Iterator[Check]:
         return
     yield checks.architecture_check(host, arch)
     try:
-        facts = probe_qemu(find_qemu(arch, host.os))
+        facts = probe_qemu(find_qemu(arch, host))
     except MachineError as error:
-        yield failed("qemu", error, install(host.os, BOARDS[arch].debian_package, "qemu"))
+        yield failed("qemu", error, host.install_hint(BOARDS[arch].packages, f"another {BOARDS[arch].binary}"))
     else:
-        yield checks.qemu_check(facts)
-        yield checks.network_check(facts, arch, host.os)
-        yield checks.accelerator_check(settings.accel, arch, host, probe_hardware(host), facts)
-    yield checks.firmware_check(arch, _firmware(arch), native=True)
+        yield checks.qemu_check(facts, arch, host)
+        yield checks.network_check(facts, arch, host)
+        yield checks.accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
+        yield checks.firmware_check(arch, _firmware(arch, facts.path, context), native=True)
     for foreign in Arch:
-        if foreign is not arch and shutil.which(BOARDS[foreign].binary):
-            yield checks.firmware_check(foreign, _firmware(foreign), native=False)
+        if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
+            yield _foreign(foreign, path, context)
 
 
-def _firmware(arch: Arch) -> Firmware | MachineError | None:
-    if not BOARDS[arch].needs_uefi:
-        return None
+def _foreign(arch: Arch, binary: str, context: Context) -> Check:
+    """One line on guests that a host need not be able to run."""
+    host, board = context.host, BOARDS[arch]
     try:
-        return find_firmware(arch)
+        check_qemu(probe_qemu(binary), arch, host)
+    except MachineError as error:
+        remedy = error.hint or host.install_hint(board.packages, f"another {board.binary}")
+        return warning(f"qemu {arch}", error.message, remedy)
+    return checks.firmware_check(arch, _firmware(arch, binary, context), native=False)
+
+
+def _firmware(arch: Arch, binary: str, context: Context) -> FirmwareFiles | MachineError | None:
+    try:
+        return find_firmware(
+            arch, context.host, binary=binary, config_home=config_home(context.environment, context.home)
+        )
     except MachineError as error:
         return error
 
 
 def _qemu_img(host: Host) -> Check:
-    return _program("qemu-img", QemuImg.program, install(host.os, "qemu-utils", "qemu"))
+    return _program("qemu-img", QemuImg.program, host.install_hint(checks.QEMU_IMG, "qemu-img"))
 
 
 def _program(name: str, program: str, remedy: str) -> Check:
@@ -157,12 +169,12 @@ def _ssh(host: Host) -> Check:
     try:
         client = find_client()
     except MachineError as error:
-        return failed("ssh", error, install(host.os, "openssh-client", "openssh"))
-    return checks.ssh_check(client, host.os, has_keygen=shutil.which("ssh-keygen") is not None)
+        return failed("ssh", error, host.install_hint(checks.OPENSSH, "OpenSSH's client"))
+    return checks.ssh_check(client, host, has_keygen=shutil.which("ssh-keygen") is not None)
 
 
 def _signatures(context: Context) -> Iterator[Check]:
-    remedy = install(context.host.os, "gpgv", "gnupg")
+    remedy = context.host.install_hint(checks.GPGV, "gpgv or sqv")
     try:
         yield _program("signatures", find_checker().program, remedy)
     except MachineError as error:
@@ -176,9 +188,8 @@ def _signatures(context: Context) -> Iterator[Check]:
 
 
 def _clients(context: Context) -> Iterator[Check]:
-    host_os = context.host.os
     path = connections_file(context.environment, context.home)
-    yield checks.podman_check(legacy.find_client(), host_os, path)
+    yield checks.podman_check(legacy.find_client(), context.host, path)
     name = "podman connections"
     try:
         known = len(ConnectionsFile(path).uris())
@@ -231,17 +242,12 @@ def _mounts(host_os: HostOS) -> dict[Path, str]:
 
 def _session(context: Context) -> SessionFacts:
     uid = context.uid
-    try:
-        lingers = (_LINGERING / pwd.getpwuid(uid).pw_name).exists()
-    except (KeyError, OSError):
-        lingers = False
-    variable = "XDG_RUNTIME_DIR" if context.host.os is HostOS.LINUX else "TMPDIR"
     return SessionFacts(
-        session=context.environment.get(variable, ""),
+        session=context.environment.get(context.host.os.traits.session_variable, ""),
         login=Path(f"/run/user/{uid}"),
         fallback=fallback_directory(uid),
         uid=uid,
-        lingers=lingers,
+        lingers=lingers(context.user),
     )
 
 

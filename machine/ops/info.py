@@ -14,7 +14,8 @@ from machine.model.state import State
 from machine.ops.config import effective
 from machine.ops.context import Context
 from machine.ops.list import Listing, list_machines
-from machine.qemu.probe import choose_accelerator, find_qemu, probe_hardware, qemu_version
+from machine.qemu.acceleration import check_qemu, choose_accelerator
+from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 
 def info(context: Context) -> dict[str, Any]:
@@ -81,9 +82,9 @@ def version_document(host: Host) -> dict[str, Any]:
 
 
 def go_arch(host: Host) -> str:
-    """The host's architecture by Go's name, which is Debian's."""
+    """The host's architecture by Go's name."""
     try:
-        return Arch.parse(host.machine).debian
+        return Arch.parse(host.machine).go
     except ValueError:
         return host.machine
 
@@ -99,19 +100,25 @@ def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, s
 def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
     """That of a new machine of the host's own architecture, and what a start would tell of it."""
     try:
-        chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host))
+        qemu = probe_qemu(find_qemu(_own_arch(host), host))
+        chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
     except MachineError as error:
         return {"Name": "", "Notice": error.line}
     return {"Name": chosen.accelerator, "Notice": chosen.notice}
 
 
 def _qemu(host: Host) -> dict[str, str]:
-    """That of the host's own architecture; empty with a notice where there is none."""
+    """That of the host's own architecture, with what is wrong with it; empty with a notice where there is none."""
     try:
-        path = find_qemu(_own_arch(host), host.os)
-        return {"Path": path, "Version": qemu_version(path), "Notice": ""}
+        qemu = probe_qemu(find_qemu(_own_arch(host), host))
     except MachineError as error:
         return {"Path": "", "Version": "", "Notice": error.line}
+    found = {"Path": qemu.path, "Version": qemu.dotted}
+    try:
+        check_qemu(qemu, _own_arch(host), host)
+    except MachineError as error:
+        return {**found, "Notice": error.line}
+    return {**found, "Notice": ""}
 
 
 def _own_arch(host: Host) -> Arch:

@@ -26,17 +26,19 @@ from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
-from machine.ops.images import image_cache, image_request, is_empty, obtain
+from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
-from machine.ops.resources import checked_cpus, checked_disk, checked_memory
+from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import resolve_timezone
+from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
+from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
-from machine.qemu.probe import find_qemu
+from machine.qemu.probe import find_qemu, probe_qemu
 from machine.report import Reporter, SilentReporter
 from machine.ssh import keys as ssh_keys
 from machine.ssh.command import known_hosts_line
 from machine.store import drafts, records, ssh_ports
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, config_home
 
 # IEEE 802's locally administered range that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
@@ -64,6 +66,7 @@ class InitRequest:
     provider: str | None = None
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
+    arch: str | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -106,14 +109,16 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     usbs = usb_texts(request.usbs)
     with blaming(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
-    arch = guest_arch(context.host)
+    arch = guest_arch(request.arch, context.host)
+    check_usbs(usbs, arch)
     with blaming(chosen["image"]):
         wanted = image_request(settings.image, arch, request.image_options)
     _check_swap(request.swap_mib, wanted.reference)
-    find_qemu(arch, context.host.os)
+    check_host(arch, settings.accel, context, report)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
         if base:
+            check_image_arch(base, arch)
             _check_disk_holds(base, resources.disk_gib)
         config = MachineConfig(
             name=name,
@@ -184,16 +189,52 @@ def _make_keys(name: str, paths: MachinePaths) -> Keys:
     return Keys(authorized=authorized, host_private=paths.host_key.read_text(), host_public=host_public)
 
 
-def guest_arch(host: Host) -> Arch:
-    """The guest's architecture is the host's.
+def guest_arch(wanted: str | None, host: Host) -> Arch:
+    """The architecture that was asked for, else the host's.
 
     Raises:
-        MachineError: guests cannot have it.
+        BadInputError: there are no guests of the one that was asked for.
+        MachineError: there are none of the host's.
     """
+    if wanted is not None:
+        return parse_arch(wanted)
     try:
         return Arch.parse(host.machine)
     except ValueError as error:
-        raise MachineError(f"there are no guests of this host's architecture, {host.machine}") from error
+        raise MachineError(
+            f"there are no guests of this host's architecture, {host.machine}",
+            hint=f"choose one with --arch: {', '.join(Arch)}",
+        ) from error
+
+
+def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: Reporter) -> None:
+    """Whether this host has QEMU and firmware for such a guest, told before anything is fetched.
+
+    Raises:
+        MachineError: it has not, or the accelerator is one that can never run it here.
+    """
+    host = context.host
+    qemu = probe_qemu(find_qemu(arch, host))
+    check_qemu(qemu, arch, host)
+    # What keeps a hypervisor from working may go away before a start.
+    hypervisor = HardwareHelp(accelerator=host.os.traits.accelerator, obstacle="")
+    acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
+    find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
+    if acceleration.notice:
+        report.notice(acceleration.notice)
+
+
+def check_image_arch(base: BaseImage, arch: Arch) -> None:
+    """What a stream has told of an image holds for every way to it; of other images nothing is known before a boot.
+
+    Raises:
+        BadInputError: the image is for guests of another architecture.
+    """
+    if base.stream and base.arch != arch:
+        raise BadInputError(
+            f"this is {base.stream} {base.release} for {base.arch}, and the machine is to be {arch}",
+            hint=f"use --arch {base.arch}, or an image for {arch}",
+        )
 
 
 def guest_uid(host_uid: int) -> int:

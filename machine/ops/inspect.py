@@ -9,6 +9,7 @@ from machine.model.state import MachineState, State
 from machine.ops.context import Context
 from machine.ops.state import machine_state
 from machine.ops.times import NEVER
+from machine.qemu.boards import BOARDS
 from machine.store import records
 from machine.store.paths import MachinePaths
 
@@ -53,6 +54,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Reason": state.reason,
             "Arch": config.arch,
             "Accelerator": config.accelerator,
+            "Console": BOARDS[config.arch].console,
             "Image": {
                 "Reference": config.image.reference,
                 "Stream": config.image.stream,

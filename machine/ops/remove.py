@@ -8,6 +8,7 @@ from pathlib import Path
 
 from machine.errors import MachineError, NotFoundError
 from machine.model.state import State
+from machine.ops import autostart
 from machine.ops.context import Context
 from machine.ops.protect import check_unprotected
 from machine.ops.registration import Registry
@@ -78,6 +79,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         with drafts.registry(context.roots):
             check_unprotected(name, context)
             Registry(context).unregister(name, report)
+            autostart.disable(name, context, report)
             drafts.withdraw(context.roots, name)
 
 

@@ -14,6 +14,7 @@ from machine.errors import BadInputError, MachineError
 from machine.files import disk_errors, fsync_directory, write_atomic
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name
+from machine.ops import autostart
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.report import Reporter
@@ -46,7 +47,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
         with disk_errors(target.directory):
             paths.directory.rename(target.directory)
             fsync_directory(roots.machines)
-        _follow(records.load(roots, new), context)
+        _follow(records.load(roots, new), context, report)
 
 
 def finish_rename(name: str, context: Context, report: Reporter) -> MachineConfig:
@@ -64,17 +65,18 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineConfi
         ):
             if free:
                 report.notice(f'Finishing the rename of "{config.renamed_from}" to "{name}"')
-                _follow(records.load(context.roots, name), context)
+                _follow(records.load(context.roots, name), context, report)
     return records.load(context.roots, name)
 
 
-def _follow(config: MachineConfig, context: Context) -> None:
+def _follow(config: MachineConfig, context: Context, report: Reporter) -> None:
     """Everything that is called after the machine; each step can be taken twice. The caller has both locks."""
     before = context.roots.machine(config.name)  # its sockets are still where the old name has put them
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)
     public = before.host_key.with_name(f"{before.host_key.name}.pub").read_text()
     write_atomic(paths.known_hosts, known_hosts_line(config.name, public))
     Registry(context).rename(config.renamed_from, before, config, paths)
+    autostart.rename(config.renamed_from, config.name, context, report)
     if before.runtime != paths.runtime:
         shutil.rmtree(before.runtime, ignore_errors=True)
         fresh = paths.runtime_link.with_name(f".{paths.runtime_link.name}.tmp")

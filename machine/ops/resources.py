@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from machine.errors import BadInputError
+from machine.model.arch import Arch
 from machine.model.config import MAX_DISK_GIB, MIN_MEMORY_MIB
 from machine.model.host import Host
+from machine.qemu.boards import BOARDS
 
 
 def checked_memory(memory: int, host: Host) -> int:
@@ -44,3 +48,11 @@ def checked_disk(disk: int) -> int:
     if not 1 <= disk <= MAX_DISK_GIB:
         raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
     return disk
+
+
+def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
+    """Raises:
+    BadInputError: there are some, and such guests can have none.
+    """
+    if usbs and not BOARDS[arch].has_usb:
+        raise BadInputError(f"guests of {arch} have no USB", hint="leave out --usb")

@@ -12,7 +12,7 @@ from machine.model.usb import usb_texts
 from machine.ops.context import Context
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
-from machine.ops.resources import checked_cpus, checked_disk, checked_memory
+from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import drafts, lock, records
@@ -69,13 +69,15 @@ def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> Mach
     if request.disk_gib is not None:
         check_larger(request.disk_gib, resources.disk_gib)
         resources = replace(resources, disk_gib=checked_disk(request.disk_gib))
+    usbs = config.usbs if request.usbs is None else usb_texts(request.usbs)
+    check_usbs(usbs, config.arch)
     rootful = config.rootful if request.rootful is None else request.rootful
     outdated = rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
     return replace(
         config,
         resources=resources,
         rootful=rootful,
-        usbs=config.usbs if request.usbs is None else usb_texts(request.usbs),
+        usbs=usbs,
         guest_outdated=config.guest_outdated or outdated,
     )
 

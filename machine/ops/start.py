@@ -56,6 +56,15 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
         NotFoundError: there is no such machine.
         MachineError: it runs already, or did not come up; then no process of it is left.
     """
+    started, process = begin(name, context, report, interrupt)
+    process.returncode = 0  # it goes on without us: Popen would warn about a child that still runs
+    return started
+
+
+def begin(
+    name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
+) -> tuple[Started, subprocess.Popen[bytes]]:
+    """`start`, for who wants to wait for the supervisor too."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report)
@@ -65,11 +74,11 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
     with drafts.registry(context.roots):
         Registry(context).register(config, report)
-    _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
+    process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port
     if config.guest_outdated:
         tell_guest(config, context, report)
-    return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful))
+    return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 
 
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:
@@ -89,7 +98,7 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
 
 def _run_supervisor(
     name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
-) -> None:
+) -> subprocess.Popen[bytes]:
     reading, writing = os.pipe()
     argv = [
         sys.executable, "-P", "-m", "machine.supervisor",
@@ -111,8 +120,7 @@ def _run_supervisor(
             raise
     if result is None:
         raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
-    # It goes on without us: Popen would warn about a child that still runs.
-    process.returncode = 0
+    return process
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:

@@ -30,6 +30,9 @@ _LOCK_S = 30.0
 # The button, QUIT and SIGKILL each have their own deadline in the supervisor; this one is for the answer.
 _ANSWER_S = shutdown.patience_s(Accelerator.TCG) + 60.0
 
+STOP_S = _ANSWER_S + _LOCK_S
+"""The longest that a machine takes to stop while its supervisor answers."""
+
 
 def stop(name: str, context: Context, report: Reporter) -> Ending:
     """Stop the machine and say how that went; a stopped one is stopped already.

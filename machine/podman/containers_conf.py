@@ -132,7 +132,7 @@ def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
 def _expanded(image: str, host: Host) -> str:
     """The names that Go has for this host in place of $OS and $ARCH."""
     try:
-        arch = Arch.parse(host.machine).debian
+        arch = Arch.parse(host.machine).go
     except ValueError:  # there are no guests of it
         arch = host.machine
     names = {"$ARCH": arch, "$arch": arch, "$OS": host.os.value, "$os": host.os.value}

@@ -2,43 +2,170 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
 
 from machine.model.arch import Arch
-from machine.model.host import Accelerator
+from machine.model.host import Accelerator, Installer
+
+Packages = Mapping[Installer, str]
+
+
+class Bus(StrEnum):
+    """What virtio devices are plugged into, by the ending of their names."""
+
+    PCI = "pci"
+    CCW = "ccw"
+
+
+class ConfigSource(StrEnum):
+    """Where Ignition looks for its config under QEMU (coreos/ignition, internal/providers/qemu)."""
+
+    FW_CFG = "fw_cfg"
+    DISK = "disk"
+    """A virtio disk with the serial number `ignition`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firmware:
+    """UEFI that a board cannot boot without.
+
+    `packages` have it. `files` are pairs of code and template of variables, where distributions keep them;
+    `shipped` is the pair that QEMU's own distribution has in its data directory.
+    """
+
+    packages: Packages
+    files: tuple[tuple[str, str], ...]
+    shipped: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """`debian_package` and `homebrew_formula` are what to install when the binary is missing.
+    """One row: `packages` have the binary, `target` is QEMU's word for the architecture.
+
+    `console` is the guest's name of the serial port that the log hears.
 
     `tcg_cpu` is the CPU model without hardware help: a plain `qemu64` lacks what today's distributions need.
+    `least_qemu` is the oldest QEMU on which the board is what we expect of it.
     """
 
-    binary: str
-    debian_package: str
+    target: str
+    packages: Packages
     machine: str
     tcg_cpu: str
-    needs_uefi: bool
+    console: str
+    hvf_cpu: str = "host"
+    firmware: Firmware | None = None
+    bus: Bus = Bus.PCI
+    config_source: ConfigSource = ConfigSource.FW_CFG
+    least_qemu: tuple[int, ...] = (6, 2)
 
-    def cpu(self, accelerator: Accelerator) -> str:
-        return self.tcg_cpu if accelerator is Accelerator.TCG else "host"
+    @property
+    def binary(self) -> str:
+        return f"qemu-system-{self.target}"
+
+    @property
+    def has_usb(self) -> bool:
+        """Whether there is a controller for it, which is a device on PCI."""
+        return self.bus is Bus.PCI
+
+    def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
+        """The CPU model; `has_sme` tells of a Mac's CPU with Arm's matrix extension."""
+        match accelerator:
+            case Accelerator.TCG:
+                return self.tcg_cpu
+            case Accelerator.KVM:
+                return "host"
+            case Accelerator.HVF:
+                # `host` asks HVF for registers of SME that it does not give (Apple M4); `max` does not.
+                return "max" if has_sme else self.hvf_cpu
+            case _:
+                assert_never(accelerator)
+
+    def device(self, kind: str) -> str:
+        """The name of a virtio device on this board's bus."""
+        return f"virtio-{kind}-{self.bus}"
 
 
+def _packages(apt: str, dnf: str, zypper: str, *, pacman: str = "") -> Packages:
+    return {
+        Installer.APT: apt, Installer.DNF: dnf, Installer.PACMAN: pacman or dnf, Installer.ZYPPER: zypper,
+        Installer.BREW: "qemu",
+    }  # fmt: skip
+
+
+# Where there is a comment in a package's name, a shell takes it for one too.
 BOARDS = {
     Arch.X86_64: Board(
-        binary="qemu-system-x86_64",
-        debian_package="qemu-system-x86",
+        target="x86_64",
+        packages=_packages("qemu-system-x86", "qemu-system-x86", "qemu-x86"),
         machine="q35,vmport=off",
         tcg_cpu="max",
-        needs_uefi=False,
+        # A Mac's own CPU has these two, HVF does not pass them on, and guests fall over them.
+        hvf_cpu="host,-pdpe1gb,-avx512vl",
+        console="ttyS0",
     ),
     Arch.AARCH64: Board(
-        binary="qemu-system-aarch64",
-        debian_package="qemu-system-arm",
+        target="aarch64",
+        packages=_packages("qemu-system-arm", "qemu-system-aarch64", "qemu-arm"),
         machine="virt,gic-version=max",
         # Pointer authentication by QEMU's own algorithm: the architected one halves the speed of TCG.
         tcg_cpu="max,pauth-impdef=on",
-        needs_uefi=True,
+        console="ttyAMA0",
+        firmware=Firmware(
+            packages=_packages("qemu-efi-aarch64", "edk2-aarch64", "qemu-uefi-aarch64"),
+            files=(
+                ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+                (
+                    "/usr/share/edk2/aarch64/QEMU_EFI-silent-pflash.raw",
+                    "/usr/share/edk2/aarch64/vars-template-pflash.raw",
+                ),
+                ("/usr/share/edk2/aarch64/QEMU_CODE.fd", "/usr/share/edk2/aarch64/QEMU_VARS.fd"),
+                ("/usr/share/qemu/aavmf-aarch64-code.bin", "/usr/share/qemu/aavmf-aarch64-vars.bin"),
+            ),
+            shipped=("edk2-aarch64-code.fd", "edk2-arm-vars.fd"),
+        ),
+    ),
+    Arch.RISCV64: Board(
+        target="riscv64",
+        packages=_packages(
+            "qemu-system-riscv  # before Debian 13: qemu-system-misc", "qemu-system-riscv", "qemu-extra"
+        ),
+        # Kernels before 6.12 know no interrupts by ACPI here, and firmware hides the device tree where there is ACPI.
+        machine="virt,acpi=off",
+        tcg_cpu="rv64",
+        console="ttyS0",
+        firmware=Firmware(
+            packages=_packages("qemu-efi-riscv64", "edk2-riscv64", "qemu-uefi-riscv64"),
+            files=(
+                ("/usr/share/qemu-efi-riscv64/RISCV_VIRT_CODE.fd", "/usr/share/qemu-efi-riscv64/RISCV_VIRT_VARS.fd"),
+                ("/usr/share/edk2/riscv/RISCV_VIRT_CODE.fd", "/usr/share/edk2/riscv/RISCV_VIRT_VARS.fd"),
+                ("/usr/share/edk2/riscv64/RISCV_VIRT_CODE.fd", "/usr/share/edk2/riscv64/RISCV_VIRT_VARS.fd"),
+            ),
+            shipped=("edk2-riscv-code.fd", "edk2-riscv-vars.fd"),
+        ),
+        # Older ones have no fw_cfg when the options are read, and run what is in flash below the supervisor's mode.
+        least_qemu=(8, 1),
+    ),
+    Arch.S390X: Board(
+        target="s390x",
+        packages=_packages(
+            "qemu-system-s390x  # before Debian 13: qemu-system-misc", "qemu-system-s390x", "qemu-s390x"
+        ),
+        machine="s390-ccw-virtio",
+        tcg_cpu="max",
+        console="ttysclp0",
+        bus=Bus.CCW,
+        config_source=ConfigSource.DISK,
+    ),
+    Arch.PPC64LE: Board(
+        target="ppc64",
+        packages=_packages("qemu-system-ppc", "qemu-system-ppc", "qemu-ppc"),
+        machine="pseries,kvm-type=HV,ic-mode=xics",
+        tcg_cpu="power9",
+        console="hvc0",
+        config_source=ConfigSource.DISK,
     ),
 }

@@ -47,6 +47,10 @@ class QemuImg:
         """Make a qcow2 image of a raw one."""
         self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
 
+    def to_raw(self, source: Path, target: Path, *, source_format: str) -> None:
+        """Make a raw image of another one, without space for its zeros."""
+        self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
+
     def flatten(self, overlay: Path, target: Path) -> None:
         """Make a qcow2 image that needs no base of one that has one."""
         self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)

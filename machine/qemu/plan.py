@@ -7,17 +7,20 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 from machine.model import network as network_values
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
 from machine.model.usb import parse_usb
-from machine.qemu.boards import BOARDS
-from machine.qemu.firmware import Firmware
+from machine.qemu.acceleration import Acceleration
+from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource
+from machine.qemu.firmware import FirmwareFiles
 
 READY_PORT = "org.boot2podman.ready"
 IGNITION_JOURNAL_PORT = "com.coreos.ignition.journal"
 IGNITION_KEY = "opt/com.coreos/config"
+IGNITION_SERIAL = "ignition"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,8 @@ def plan_launch(
     config: MachineConfig,
     *,
     binary: str,
-    accelerator: Accelerator,
-    firmware: Firmware | None,
+    acceleration: Acceleration,
+    firmware: FirmwareFiles | None,
     relay: Sequence[str],
     files: LaunchFiles,
 ) -> LaunchPlan:
@@ -72,55 +75,69 @@ def plan_launch(
     The Ignition config goes along until a first boot has completed, and not later: it holds the guest's private
     host key, and the guest's root could read it.
     """
+    board = BOARDS[config.arch]
     argv = [
         binary,
         "-name", option(guest=f"machine-{config.name}"),
         "-nodefaults", "-no-user-config",
         "-display", "none",
-        *_computer(config, accelerator),
+        *_computer(config, board, acceleration),
         *(_uefi(firmware, files) if firmware else []),
-        *_disk(files),
-        *_network(config, relay, files),
-        *_ports(files),
+        *_disk(board, files),
+        *_network(config, board, relay, files),
+        *_ports(board, files),
         *_monitors(files),
         *_usb(config),
-        *(["-fw_cfg", option(name=IGNITION_KEY, file=files.ignition)] if not config.provisioned else []),
+        # Last: when it goes, no other device moves to another place on the bus.
+        *(_ignition(board, files) if not config.provisioned else []),
     ]  # fmt: skip
-    return LaunchPlan(argv=tuple(argv), accelerator=accelerator)
+    return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
 
 
-def _computer(config: MachineConfig, accelerator: Accelerator) -> list[str]:
-    board = BOARDS[config.arch]
+def _computer(config: MachineConfig, board: Board, acceleration: Acceleration) -> list[str]:
     # One thread per virtual CPU: the default depends on the pair of architectures.
-    accel = "tcg,thread=multi" if accelerator is Accelerator.TCG else accelerator.value
+    accel = "tcg,thread=multi" if acceleration.accelerator is Accelerator.TCG else acceleration.accelerator.value
     return [
         "-machine", board.machine,
         "-accel", accel,
-        "-cpu", board.cpu(accelerator),
+        "-cpu", acceleration.cpu,
         "-smp", str(config.resources.cpus),
         "-m", f"{config.resources.memory_mib}M",
-        "-device", "virtio-rng-pci",
+        "-device", board.device("rng"),
         # The guest's free memory goes back to the host.
-        "-device", "virtio-balloon-pci,free-page-reporting=on",
+        "-device", f"{board.device('balloon')},free-page-reporting=on",
     ]  # fmt: skip
 
 
-def _uefi(firmware: Firmware, files: LaunchFiles) -> list[str]:
+def _uefi(firmware: FirmwareFiles, files: LaunchFiles) -> list[str]:
     return [
-        "-drive", option(if_="pflash", unit=0, format="raw", readonly="on", file=firmware.code),
+        "-drive", option(if_="pflash", unit=0, format=firmware.code_format, readonly="on", file=firmware.code),
         "-drive", option(if_="pflash", unit=1, format="raw", file=files.efi_vars),
     ]  # fmt: skip
 
 
-def _disk(files: LaunchFiles) -> list[str]:
+def _disk(board: Board, files: LaunchFiles) -> list[str]:
     return [
         "-drive", option(if_="none", id="disk", format="qcow2", discard="unmap", file=files.disk),
         # With a boot index, UEFI does not try the network first.
-        "-device", option("virtio-blk-pci", drive="disk", bootindex=1),
+        "-device", option(board.device("blk"), drive="disk", bootindex=1),
     ]  # fmt: skip
 
 
-def _network(config: MachineConfig, relay: Sequence[str], files: LaunchFiles) -> list[str]:
+def _ignition(board: Board, files: LaunchFiles) -> list[str]:
+    match board.config_source:
+        case ConfigSource.FW_CFG:
+            return ["-fw_cfg", option(name=IGNITION_KEY, file=files.ignition)]
+        case ConfigSource.DISK:
+            return [
+                "-drive", option(if_="none", id="ignition", format="raw", readonly="on", file=files.ignition),
+                "-device", option(board.device("blk"), drive="ignition", serial=IGNITION_SERIAL),
+            ]  # fmt: skip
+        case _:
+            assert_never(board.config_source)
+
+
+def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: LaunchFiles) -> list[str]:
     command = shlex.join([*relay, os.fspath(files.ports_socket)])
     network = {
         "net": network_values.NET,
@@ -130,21 +147,22 @@ def _network(config: MachineConfig, relay: Sequence[str], files: LaunchFiles) ->
         "hostfwd": f"tcp:127.0.0.1:{config.ssh_port}-:22",
         "guestfwd": f"tcp:{network_values.GATEWAY}:80-cmd:{command}",
     }
+    # No option ROM: nothing boots from the network.
+    rom = {"romfile": ""} if board.bus is Bus.PCI else {}
     return [
         "-netdev", option("user", id=network_values.NETDEV, **network),
-        # No option ROM: nothing boots from the network.
-        "-device", option("virtio-net-pci", netdev=network_values.NETDEV, mac=config.mac, romfile=""),
+        "-device", option(board.device("net"), netdev=network_values.NETDEV, mac=config.mac, **rom),
     ]  # fmt: skip
 
 
-def _ports(files: LaunchFiles) -> list[str]:
+def _ports(board: Board, files: LaunchFiles) -> list[str]:
     """The serial console and the named ports by which the guest speaks to this side."""
     return [
         # Reads `console`.in, a FIFO, and writes `console`.out, which leads to the log: a file never makes the guest
         # wait, and loses and doubles nothing, as a socket with a `logfile` does when its client is slow.
         "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
-        "-device", "virtio-serial-pci",
+        "-device", board.device("serial"),
         "-chardev", option("socket", id="ready", path=files.ready_socket, server="on", wait="off"),
         "-device", option("virtserialport", chardev="ready", name=READY_PORT),
         "-chardev", option("file", id="journal", path=files.ignition_journal),

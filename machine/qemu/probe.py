@@ -1,4 +1,4 @@
-"""What this host can do for a guest: questions to the kernel and the CPU, answered as values."""
+"""What this host can do for a guest: questions to the kernel, the CPU and QEMU, answered as values."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import errno
 import fcntl
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, ProgramError
 from machine.model.arch import Arch
-from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.host import Host, HostOS
+from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
 from machine.qemu.boards import BOARDS
 
 _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
 _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
-
-MINIMUM_VERSION = (6, 0)
-"""The CPU property `pauth-impdef` of aarch64 guests came with it; free page reporting of all guests with 5.1."""
-
-_HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
+_MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
 
 _JOIN_KVM = 'sudo usermod -aG kvm "$USER", and log in again'
 _ENABLE_VIRTUALIZATION = (
@@ -31,37 +27,9 @@ _ENABLE_VIRTUALIZATION = (
     "its kernel needs the module kvm"
 )
 _OTHER_HYPERVISOR = "stop other hypervisors on this host, such as VirtualBox"
-_NESTED_MACOS = "where this Mac is itself a guest, its host has to allow nested virtualization"
 
 
-@dataclass(frozen=True, kw_only=True)
-class HardwareHelp:
-    """The accelerator of this host's kind, why it cannot be used, and what may help; both empty where it can."""
-
-    accelerator: Accelerator
-    obstacle: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QemuFacts:
-    """What a QEMU binary tells of itself: its version, and the network backends and accelerators built into it."""
-
-    path: str
-    version: str
-    backends: frozenset[str]
-    accelerators: frozenset[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Acceleration:
-    """What was decided, and what to tell the person about it; empty where there is nothing to tell."""
-
-    accelerator: Accelerator
-    notice: str = ""
-
-
-def find_qemu(arch: Arch, host_os: HostOS) -> str:
+def find_qemu(arch: Arch, host: Host) -> str:
     """The path of the QEMU binary for guests of `arch`.
 
     Raises:
@@ -70,45 +38,33 @@ def find_qemu(arch: Arch, host_os: HostOS) -> str:
     board = BOARDS[arch]
     path = runner.find_program(board.binary)
     if path is None:
-        command = "brew install qemu" if host_os is HostOS.MACOS else f"apt install {board.debian_package}"
         raise MachineError(
             f"{board.binary} is not installed on this host",
-            hint=f"install it, on this host perhaps with: {command}",
+            hint=host.install_hint(board.packages, "QEMU's system emulators"),
         )
     return path
 
 
-def qemu_version(path: str) -> str:
-    """The version that a QEMU binary tells of itself.
+def probe_qemu(path: str) -> QemuFacts:
+    """Ask a QEMU binary what it is.
 
     Raises:
         MachineError: it does not run.
     """
-    answer = runner.run([path, "--version"], timeout_s=_PROBE_TIMEOUT_S).stdout
-    found = re.search(r"version (\S+)", answer)
-    return found[1] if found else answer.strip()
-
-
-def parse_version(text: str) -> tuple[int, int] | None:
-    """The first two numbers of a version, None where it does not begin with such (pure)."""
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def probe_qemu(path: str) -> QemuFacts:
-    """Raises:
-    MachineError: it does not run.
-    """
+    # Without a machine: most binaries have no default one, and some answer nothing before they have one.
+    version, accelerators, networks = (
+        runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
+        for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
+    )
+    found = re.search(r"version (\d+(?:\.\d+)*)", version)
+    if not found:
+        raise MachineError(f"{path} does not tell its version", details=version.splitlines())
     return QemuFacts(
         path=path,
-        version=qemu_version(path),
-        backends=parse_listing(_ask(path, "-netdev")),
-        accelerators=parse_listing(_ask(path, "-accel")),
+        version=tuple(map(int, found[1].split("."))),
+        accelerators=parse_listing(accelerators),
+        networks=parse_listing(networks),
     )
-
-
-def _ask(path: str, option: str) -> str:
-    return runner.run([path, option, "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
 
 
 def parse_listing(text: str) -> frozenset[str]:
@@ -117,15 +73,14 @@ def parse_listing(text: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-def probe_hardware(host: Host) -> HardwareHelp:
-    """Prove that the kernel's hypervisor can run a stock guest."""
+def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareHelp:
+    """Prove that the kernel's hypervisor can run a stock guest, on a Mac in this QEMU."""
     match host.os:
         case HostOS.LINUX:
             obstacle, remedy = _kvm_obstacle(host.machine)
-            return HardwareHelp(accelerator=Accelerator.KVM, obstacle=obstacle, remedy=remedy)
+            return HardwareHelp(accelerator=host.os.traits.accelerator, obstacle=obstacle, remedy=remedy)
         case HostOS.MACOS:
-            obstacle, remedy = hvf_obstacle(_hv_support(), _entitlements(host))
-            return HardwareHelp(accelerator=Accelerator.HVF, obstacle=obstacle, remedy=remedy)
+            return hvf_help(_probe_mac(qemu), qemu, host)
 
 
 def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> tuple[str, str]:
@@ -162,71 +117,20 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def _hv_support() -> str:
-    """What the kernel says of Hypervisor.framework; empty where it says nothing."""
-    return _output(["sysctl", "-n", "kern.hv_support"]) or ""
-
-
-def _entitlements(host: Host) -> str | None:
-    """Those of the QEMU that would run the host's own kind of guest; None where they cannot be known."""
-    try:
-        path = runner.find_program(BOARDS[Arch.parse(host.machine)].binary)
-    except ValueError:
-        return None
-    return _output(["codesign", "--display", "--entitlements", "-", "--xml", os.path.realpath(path)]) if path else None
-
-
-def _output(argv: list[str]) -> str | None:
-    """What a program prints; None where it is not there or fails."""
-    try:
-        return runner.run(argv, timeout_s=_PROBE_TIMEOUT_S).stdout
-    except MachineError:
-        return None
-
-
-def hvf_obstacle(hv_support: str, entitlements: str | None) -> tuple[str, str]:
-    """Why HVF cannot be used, and what may help; both empty where it can (pure).
-
-    `hv_support` is what `sysctl -n kern.hv_support` prints, `entitlements` what codesign shows of QEMU, None where
-    that is not known.
-    """
-    if hv_support.strip() != "1":
-        said = hv_support.strip() or "not known"
-        return f"this Mac has no Hypervisor.framework (kern.hv_support is {said})", _NESTED_MACOS
-    if entitlements is not None and _HYPERVISOR_ENTITLEMENT not in entitlements:
-        return f"QEMU is not signed with the entitlement {_HYPERVISOR_ENTITLEMENT}", "brew reinstall qemu"
-    return "", ""
-
-
-def choose_accelerator(choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp) -> Acceleration:
-    """Hardware help where it is asked for or possible, else TCG with a notice (pure).
-
-    Raises:
-        MachineError: what was asked for by name cannot be had.
-    """
-    if choice is AcceleratorChoice.TCG:
-        return Acceleration(accelerator=Accelerator.TCG)
-    obstacle = _obstacle(choice, arch, host, help_)
-    if not obstacle:
-        return Acceleration(accelerator=help_.accelerator)
-    if choice is not AcceleratorChoice.AUTO:
-        raise MachineError(f"cannot use {choice} for this machine: {obstacle}", hint="use --accel auto or tcg")
-    return Acceleration(
-        accelerator=Accelerator.TCG,
-        notice=f"No hardware acceleration ({obstacle}): the guest is emulated and about ten times slower",
+def _probe_mac(qemu: QemuFacts) -> MacFacts:
+    said = {name: _answer(["sysctl", "-n", name]) for name in _MAC_FACTS}
+    path = os.path.realpath(qemu.path)
+    return MacFacts(
+        sysctl={name: value for name, value in said.items() if value},
+        entitlements=_answer(["codesign", "--display", "--entitlements", "-", "--xml", path]),
     )
 
 
-def _obstacle(choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp) -> str:
-    if choice not in (AcceleratorChoice.AUTO, help_.accelerator.value):
-        return f"{host.os} has no {choice}"
-    if not _is_native(arch, host):
-        return f"the guest is {arch} and the host {host.machine}"
-    return help_.obstacle
-
-
-def _is_native(arch: Arch, host: Host) -> bool:
+def _answer(argv: list[str]) -> str | None:
+    """What a program says; nothing where it fails, as for a name that this Mac does not know; None without it."""
     try:
-        return Arch.parse(host.machine) is arch
-    except ValueError:
-        return False
+        return runner.run(argv, timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
+    except ProgramError:
+        return ""
+    except MachineError:
+        return None

@@ -85,6 +85,11 @@ class MachinePaths:
         return self.directory / "supervisor.log.1"
 
     @property
+    def service_log(self) -> Path:
+        """What a service that starts the machine says, where the host keeps no log of services."""
+        return self.directory / "autostart.log"
+
+    @property
     def lock(self) -> Path:
         """Held by the supervisor and by QEMU: the machine runs while it is held."""
         return self.directory / "lock"
@@ -245,9 +250,15 @@ def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roo
     )
 
 
+def config_home(environment: Mapping[str, str], home: Path) -> Path:
+    """Where every program keeps what its user has configured: $XDG_CONFIG_HOME or its default."""
+    wanted = Path(environment.get("XDG_CONFIG_HOME", ""))
+    return wanted if wanted.is_absolute() else home / ".config"
+
+
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
     """Where sockets go: platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS."""
-    session = environment.get("XDG_RUNTIME_DIR" if host_os is HostOS.LINUX else "TMPDIR", "")
+    session = environment.get(host_os.traits.session_variable, "")
     for candidate in (Path(session), Path(f"/run/user/{uid}")):
         # `su` keeps the variable of the user before; XDG wants relative ones ignored.
         if candidate.is_absolute() and _is_owned(candidate, uid):
@@ -274,7 +285,7 @@ def longest_socket_path(runtime: Path) -> int:
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """`wanted`, or a short directory named after its hash where socket paths below it would be too long."""
-    if longest_socket_path(wanted) <= host_os.socket_path_limit:
+    if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
         return wanted
     import hashlib
 

@@ -9,11 +9,12 @@ import logging.handlers
 import os
 import signal
 import sys
+from pathlib import Path
 
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.hosts import current_host
 from machine.store import lock, records
-from machine.store.paths import MachinePaths, Roots, find_roots, make_private
+from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.loop import Assignment, Supervisor
@@ -83,10 +84,12 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
     config = launch.with_free_port(records.load(roots, name), roots, starting.notice)
     for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
         leftover.unlink(missing_ok=True)
-    acceleration = launch.accelerate(config, host, os.environ)
+    qemu = launch.usable_qemu(config, host)
+    acceleration = launch.accelerate(config, host, qemu, os.environ)
     if acceleration.notice:
         starting.notice(acceleration.notice)
-    plan = launch.prepare(config, roots, host, acceleration)
+    launched = launch.within_limits(config, host, acceleration, starting.notice)
+    plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()))
     return Assignment(config=config, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver)
 
 

@@ -12,7 +12,13 @@ from machine.model.console import without_escapes
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 15
 
+# What a kernel or its loader says first; firmware alone says none of it.
+_KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
+
+NOTHING_TO_BOOT = "its firmware found nothing to boot"
+
 _CONSOLE_FAILURES = (
+    (re.compile(r"BdsDxe: (?:No bootable option|starting \w+ \"(?P<cause>EFI Internal Shell)\")"), NOTHING_TO_BOOT),
     (re.compile(r"Kernel panic - not syncing: (?P<cause>.+)"), "the guest's kernel panicked: {cause}"),
     (re.compile(r"(?:You are in|Entering) emergency (?P<cause>mode|shell)"), "the guest is in emergency mode"),
 )
@@ -43,14 +49,23 @@ def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
     if cause:
         return Failure(cause=cause, final=True)
     cause = console_failure(without_escapes(_tail(serial_log)))
-    return Failure(cause=cause, final="panicked" in cause) if cause else None
+    return Failure(cause=cause, final="emergency" not in cause) if cause else None
+
+
+def reached_kernel(serial_log: Path) -> bool:
+    """Whether the console has more than a firmware's words; a guest may keep its own to itself."""
+    try:
+        with serial_log.open("rb") as stream:
+            return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
+    except OSError:
+        return False
 
 
 def console_failure(text: str) -> str | None:
     for pattern, message in _CONSOLE_FAILURES:
         found = pattern.search(text)
         if found:
-            return message.format(cause=found["cause"].strip())
+            return message.format(cause=(found["cause"] or "").strip())
     return None
 
 

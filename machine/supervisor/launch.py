@@ -15,11 +15,11 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
 from machine.ports import relay
-from machine.qemu.boards import BOARDS
+from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, most_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
-from machine.qemu.probe import Acceleration, choose_accelerator, find_qemu, probe_hardware
+from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots
 
@@ -48,27 +48,50 @@ def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], 
         return records.edit(roots.machine(config.name), lambda config: replace(config, ssh_port=port))
 
 
-def accelerate(config: MachineConfig, host: Host, environment: Mapping[str, str]) -> Acceleration:
+def usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
+    """The QEMU of this start.
+
+    Raises:
+        MachineError: it is missing, or cannot do what machines need.
+    """
+    qemu = probe_qemu(find_qemu(config.arch, host))
+    check_qemu(qemu, config.arch, host)
+    return qemu
+
+
+def accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment: Mapping[str, str]) -> Acceleration:
     """The accelerator for this start.
 
     Raises:
         MachineError: the one that was asked for cannot be used.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
-    return choose_accelerator(choice, config.arch, host, probe_hardware(host))
+    return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
 
 
-def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Acceleration) -> LaunchPlan:
+def within_limits(
+    config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
+) -> MachineConfig:
+    """The machine with as much of its memory as this host can give it."""
+    most = most_memory_mib(host, acceleration.accelerator)
+    if most is None or config.resources.memory_mib <= most:
+        return config
+    notice(f"macOS before 12.4 gives a guest at most {most} MiB of memory: {config.name} gets these")
+    return replace(config, resources=replace(config.resources, memory_mib=most))
+
+
+def prepare(
+    config: MachineConfig, roots: Roots, host: Host, qemu: QemuFacts, acceleration: Acceleration, config_home: Path
+) -> LaunchPlan:
     """Make a machine's files ready for QEMU; the caller holds its lock.
 
     Raises:
-        MachineError: QEMU, firmware, the disk or its base image is missing.
+        MachineError: firmware, the disk or its base image is missing.
     """
     paths = roots.machine(config.name)
-    binary = find_qemu(config.arch, host.os)
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
-    firmware = find_firmware(config.arch) if BOARDS[config.arch].needs_uefi else None
+    firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home)
     _check_disk(config, paths, roots)
     if firmware:
         ensure_variables(firmware, paths.efi_vars)
@@ -76,8 +99,8 @@ def prepare(config: MachineConfig, roots: Roots, host: Host, acceleration: Accel
     make_console(paths)
     return plan_launch(
         config,
-        binary=binary,
-        accelerator=acceleration.accelerator,
+        binary=qemu.path,
+        acceleration=acceleration,
         firmware=firmware,
         relay=(sys.executable, "-I", "-S", relay.__file__),
         files=launch_files(paths),

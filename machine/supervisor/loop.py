@@ -452,7 +452,18 @@ class Supervisor:
         return GuestError(
             f'unable to start "{name}": in phase {phase}: {cause}',
             details=[*details, f"the whole console: {self._paths.serial_log}"],
+            hint=self._hint(),
         )
+
+    def _hint(self) -> str | None:
+        """Nothing but a boot tells what a local image is for."""
+        if (
+            self._life.phase is not Phase.BOOT
+            or self._config.provisioned
+            or evidence.reached_kernel(self._paths.serial_log)
+        ):
+            return None
+        return f"the guest never reached its kernel: is this image for {self._config.arch}?"
 
     def _tell_the_end(self) -> None:
         if self._error:

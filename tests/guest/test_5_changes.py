@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from pathlib import Path
@@ -81,3 +82,14 @@ def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> Non
     ordinary_world.machine("ssh", "box2", "systemctl", "--no-block", "poweroff", check=False)
     wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=180, what="the guest to power off")
     wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
+
+
+def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) -> None:
+    """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well."""
+    process = world.popen([machine_program(), "start", "--foreground", "--no-info", "crate"])
+    wait_until(lambda: world.state("crate")[0] == "running", timeout_s=BOOT_S, what="the machine to be up")
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out.splitlines()[-1]) == (0, 'Machine "crate" stopped'), err
+    assert world.state("crate") == ("stopped", "")

@@ -10,8 +10,7 @@ import threading
 from pathlib import Path
 
 from machine.image.layout import base_image
-from machine.model.arch import Arch
-from machine.qemu.firmware import find_firmware
+from machine.qemu.firmware import FirmwareFiles
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
 from tests.guest.net import answers
@@ -51,7 +50,9 @@ def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: P
     published = json.loads((streams / "boot2podman.json").read_text())
     disk = published["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
     base = base_image(world.root / "m" / "cache" / "images", disk["uncompressed-sha256"])
-    firmware = find_firmware(Arch.X86_64)
+    firmware = FirmwareFiles(
+        code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+    )
     variables, serial = tmp_path / "vars.fd", tmp_path / "serial.log"
     shutil.copyfile(firmware.variables, variables)
     qemu = [

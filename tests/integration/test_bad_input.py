@@ -98,6 +98,10 @@ BAD_WORDS = {
         ["--image", "boot2podman"],
         "there is no boot2podman image on this host; build one with: machine image build",
     ),
+    "architecture": (
+        ["--arch", "sparc64"],
+        'unknown architecture "sparc64"; choose one of: x86_64, aarch64, riscv64, s390x, ppc64le',
+    ),
     "accelerator": (
         ["--accel", "warp"],
         "invalid value for '--accel': 'warp' is not one of 'auto', 'kvm', 'hvf', 'tcg'; see 'machine init --help'",
@@ -296,10 +300,7 @@ def test_record_that_cannot_be_read(verb: str, content: bytes, line: str, world:
 
 # What the host lacks
 
-NO_QEMU = (
-    "qemu-system-x86_64 is not installed on this host; install it, on this host perhaps with: "
-    "apt install qemu-system-x86"
-)
+NO_QEMU = "qemu-system-x86_64 is not installed on this host; install it with: apt install qemu-system-x86"
 
 
 @pytest.mark.parametrize(
@@ -320,6 +321,72 @@ def test_program_that_is_not_installed(tool: str, line: str, world: World, image
     assert (outcome.status, errors) == (125, [f"Error: {line}"])
     assert world.connections == {}
     assert [path.name for path in world.machines.glob("*") if path.is_dir()] == []
+
+
+def test_foreign_guest_needs_its_own_qemu(world: World, images: Images) -> None:
+    outcome = world.machine("init", "--arch", "arm64", "--image", images.qcow2, "box")
+    line = "qemu-system-aarch64 is not installed on this host; install it with: apt install qemu-system-arm"
+    assert (outcome.status, outcome.stderr) == (125, f"Error: {line}\n")
+    assert not world.machines.exists()
+
+
+USE_TCG = "use --accel auto or tcg"
+
+FAKE_QEMU = """\
+#!/bin/sh
+case $* in
+*--version*) echo 'QEMU emulator version {version}' ;;
+*-accel*) echo 'Accelerators supported in QEMU binary:'; printf '%s\\n' {accelerators} ;;
+*-netdev*) echo 'Available netdev backend types:'; printf '%s\\n' {networks} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "line"),
+    [
+        (
+            {"version": "5.2.0"}, [],
+            "{} is QEMU 5.2.0, and guests of x86_64 need 6.2 or newer; install it with: apt install qemu-system-x86",
+        ),
+        (
+            {"networks": "socket tap"}, [],
+            "{} was built without slirp, the network of every machine; install it with: apt install qemu-system-x86",
+        ),
+        (
+            {"accelerators": "tcg"}, ["--accel", "kvm"],
+            f"cannot use kvm for this machine: {{}} was built without kvm; {USE_TCG}, or: install a QEMU that has kvm",
+        ),
+        (
+            {"accelerators": "kvm"}, ["--accel", "tcg"],
+            "{} was built without tcg; install it with: apt install qemu-system-x86",
+        ),
+    ],
+)  # fmt: skip
+def test_qemu_that_cannot_do_what_a_machine_needs(
+    fields: dict[str, str], words: list[str], line: str, world: World, images: Images
+) -> None:
+    """A script speaks for QEMUs that no package here has."""
+    binary = world.bin / "qemu-system-x86_64"
+    binary.unlink()
+    said = {"version": "10.0.2", "accelerators": "tcg kvm", "networks": "user tap", **fields}
+    write(binary, FAKE_QEMU.format(**said).encode()).chmod(0o755)
+    outcome = world.machine("init", "--image", images.qcow2, *words, "box")
+    assert (outcome.status, outcome.stderr) == (125, f"Error: {line.format(binary)}\n")
+    assert not world.machines.exists()
+
+
+def test_accelerator_that_this_host_can_never_have(world: World, images: Images) -> None:
+    line = f"cannot use hvf for this machine: linux has no hvf; {USE_TCG}"
+    outcome = world.machine("init", "--image", images.qcow2, "--accel", "hvf", "box")
+    assert (outcome.status, outcome.stderr) == (125, f"Error: {line}\n")
+    world.init("box", images.qcow2)
+    outcome = world.machine("start", "--quiet", "box", MACHINE_ACCEL="hvf")
+    assert (outcome.status, outcome.stderr) == (125, f"Error: {line}\n")
+    outcome = world.machine(
+        "info", "--format", "[{{.Machine.Accelerator.Name}}] {{.Machine.Accelerator.Notice}}", MACHINE_ACCEL="hvf"
+    )
+    assert (outcome.status, outcome.stdout) == (0, f"[] {line}\n")
 
 
 def test_qemu_that_is_gone_at_start(world: World, images: Images) -> None:

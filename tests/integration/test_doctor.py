@@ -91,9 +91,37 @@ def replace_tool(world: World, tool: str, script: str) -> None:
 def test_qemu_without_slirp(world: World) -> None:
     real = shutil.which("qemu-system-x86_64")
     replace_tool(
-        world, "qemu-system-x86_64", f'case "$*" in "-netdev help") echo "Types:\nsocket";; *) exec {real} "$@";; esac'
+        world, "qemu-system-x86_64", f'case "$*" in *"-netdev help") echo "Types:\nsocket";; *) exec {real} "$@";; esac'
     )
     assert told(examine(world, 1), "network")[0] == "failure"
+
+
+@pytest.mark.parametrize(
+    ("script", "finding"),
+    [
+        ("echo QEMU emulator version 6.1.0", "is QEMU 6.1.0, and guests of ppc64le need 6.2 or newer"),
+        ("echo no such library >&2; exit 127", "failed with exit status 127: no such library"),
+    ],
+)
+def test_foreign_qemu_that_will_not_do_keeps_nobody_from_having_machines(
+    script: str, finding: str, world: World
+) -> None:
+    binary = world.bin / "qemu-system-ppc64"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    found = told(examine(world), "qemu ppc64le")
+    assert found[0] == "warning"
+    assert finding in found[1]
+    assert "install" in found[2]
+
+
+def test_firmware_of_guests_that_another_qemu_runs(world: World) -> None:
+    assert "firmware aarch64" not in examine(world)
+    link_tool(world, "qemu-system-aarch64")
+    link_tool(world, "qemu-system-ppc64")
+    checks = examine(world)
+    assert told(checks, "firmware aarch64") == ("ok", "/usr/share/AAVMF/AAVMF_CODE.fd", "")
+    assert told(checks, "firmware ppc64le") == ("ok", "ppc64le guests need none", "")
 
 
 def test_ssh_that_does_not_know_our_options(world: World) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.builders import make_metadata_text
 from tests.conftest import machine_program
-from tests.integration.conftest import Images, World, make_world, qemu_img, sha256
+from tests.integration.conftest import Images, World, link_tool, make_world, qemu_img, sha256
+from tests.integration.http_server import ImageServer
 
 DOCKER_META = "docker/contexts/meta/{}/meta.json"
 
@@ -88,6 +91,59 @@ def test_flags_reach_the_record(world: World, images: Images) -> None:
     assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("me", True)
     assert (document["Machine"]["Timezone"], document["Machine"]["Accelerator"]) == ("Asia/Tokyo", "tcg")
     assert world.connections["Default"] == "box-root"
+
+
+@pytest.fixture
+def foreign_world(world: World) -> World:
+    """One with the QEMU of aarch64 guests too."""
+    link_tool(world, "qemu-system-aarch64")
+    return world
+
+
+@pytest.mark.parametrize("name", ["arm64", "aarch64"])
+def test_machine_of_another_architecture(name: str, foreign_world: World, images: Images) -> None:
+    outcome = foreign_world.init("arm", images.qcow2, "--arch", name)
+    notice = (
+        f"No hardware acceleration (the guest is aarch64 and the host {os.uname().machine}): "
+        "the guest is emulated and ten to twenty times slower"
+    )
+    assert notice in outcome.stderr
+    document = foreign_world.inspect("arm")["Machine"]
+    assert (document["Arch"], document["Console"]) == ("aarch64", "ttyAMA0")
+    (listed,) = json.loads(foreign_world.machine("ls", "--format", "json").stdout)
+    assert listed["Arch"] == "aarch64"
+    assert "Arch" not in foreign_world.machine("ls").stdout
+
+
+def test_machine_takes_the_image_of_its_architecture(foreign_world: World, images: Images, server: ImageServer) -> None:
+    foreign_world.trust(images.key)
+    server.add("/streams/box.xz", images.xz.read_bytes())
+    server.add("/streams/box.xz.sig", images.signature)
+    metadata = make_metadata_text("box.xz", arch="aarch64", signature="box.xz.sig", **images.hashes)
+    server.add("/streams/stable.json", metadata)
+    base = ("--stream-base-url", f"{server.url}/streams")
+    refused = foreign_world.machine("init", "--image", "fcos:stable", *base, "box")
+    line = "stream stable has no image for x86_64; its architectures are: aarch64"
+    assert (refused.status, refused.stderr.splitlines()[-1]) == (125, f"Error: {line}")
+    foreign_world.init("arm", "fcos:stable", *base, "--arch", "aarch64")
+    # What the stream has told of it holds for the same file under another name.
+    refused = foreign_world.machine("init", "--image", images.xz, "box")
+    line = "this is stable 43.20260101.3.0 for aarch64, and the machine is to be x86_64; "
+    assert refused.status == 125
+    assert f"Error: {line}use --arch aarch64, or an image for x86_64" in refused.stderr
+    assert foreign_world.machine("ls", "-q").stdout == "arm*\n"
+
+
+def test_local_stream_without_the_architecture_tells_how_to_have_it(foreign_world: World, images: Images) -> None:
+    streams = foreign_world.home / "data" / "streams"
+    streams.mkdir(parents=True)
+    (streams / "boot2podman.json").write_bytes(make_metadata_text(stream="boot2podman"))
+    refused = foreign_world.machine("init", "--image", "boot2podman", "--arch", "arm64", "arm")
+    assert refused.status == 125
+    assert refused.stderr.splitlines()[-1] == (
+        "Error: stream boot2podman has no image for aarch64; its architectures are: x86_64; "
+        "build one with: machine image build --arch aarch64"
+    )
 
 
 def test_connections_and_context_come_and_go_with_the_machine(world: World, images: Images) -> None:

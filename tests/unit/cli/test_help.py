@@ -17,6 +17,8 @@ GOLDEN = Path(__file__).with_name("golden")
 LINES = [
     (),
     *((name,) for name in sorted(COMMANDS)),
+    ("autostart", "disable"),
+    ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     *(("image", name) for name in ("build", "inspect", "ls", "prune", "pull", "rm")),
     *(("os", name) for name in ("apply", "upgrade")),

@@ -273,16 +273,6 @@ def test_info_of_a_host_without_qemu_tells_what_is_missing(machine: Machine) -> 
 
 
 @pytest.mark.usefixtures("no_programs")
-def test_info_with_an_accelerator_that_cannot_be_had_tells_so(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MACHINE_ACCEL", "hvf")
-    text = machine("info", "--format", "[{{.Machine.Accelerator.Name}}] {{.Machine.Accelerator.Notice}}").stdout
-    assert text.startswith("[] ")
-    assert "hvf" in text
-
-
-@pytest.mark.usefixtures("no_programs")
 def test_info_counts_machines_that_cannot_be_read(machine: Machine, roots: Roots) -> None:
     roots.machine("box").record.write_text("{")
     assert machine("info", "--format", "{{.Host.NumberOfMachines}}").stdout == "2\n"

@@ -15,8 +15,8 @@ from machine.model.arch import Arch
 RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
 
 
-def test_recipe_of_the_project_plans_every_architecture() -> None:
-    for arch in Arch:
+def test_recipe_of_the_project_plans_its_architectures() -> None:
+    for arch in (Arch.X86_64, Arch.AARCH64):
         plan = load_plan(RECIPE, arch, "trixie")
         assert {"podman", "ignition", f"linux-image-cloud-{arch.debian}"} <= set(plan.packages)
         assert any(loader.efi_path for loader in plan.loaders)

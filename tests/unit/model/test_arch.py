@@ -13,12 +13,22 @@ from machine.model.arch import Arch
         ("x64", Arch.X86_64),
         ("arm64", Arch.AARCH64),
         ("aarch64", Arch.AARCH64),
+        ("riscv64", Arch.RISCV64),
+        ("s390x", Arch.S390X),
+        ("ppc64le", Arch.PPC64LE),
+        ("ppc64el", Arch.PPC64LE),
     ],
 )
 def test_architecture_by_any_of_its_names(name: str, arch: Arch) -> None:
     assert Arch.parse(name) is arch
 
 
-def test_unknown_architecture_is_refused() -> None:
-    with pytest.raises(ValueError, match="riscv64"):
-        Arch.parse("riscv64")
+@pytest.mark.parametrize("name", ["sparc64", "ppc64", "arm", "", "x86-64"])
+def test_unknown_architecture_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        Arch.parse(name)
+
+
+def test_names_of_go_and_debian() -> None:
+    assert [arch.go for arch in Arch] == ["amd64", "arm64", "riscv64", "s390x", "ppc64le"]
+    assert [arch.debian for arch in Arch] == ["amd64", "arm64", "riscv64", "s390x", "ppc64el"]

@@ -20,20 +20,15 @@ from machine.ops import checks
 from machine.ops.checks import MachineFacts, SessionFacts
 from machine.ops.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy
-from machine.qemu.firmware import Firmware
-from machine.qemu.probe import HardwareHelp, QemuFacts
+from machine.qemu.acceleration import HardwareHelp
+from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts
-from tests.builders import make_host
+from tests.builders import make_host, make_qemu
 
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
 
-QEMU = QemuFacts(
-    path="/usr/bin/qemu-system-x86_64",
-    version="7.2.22",
-    backends=frozenset({"socket", "user"}),
-    accelerators=frozenset({"kvm", "tcg"}),
-)
+QEMU = make_qemu("/usr/bin/qemu-system-x86_64")
 KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
 NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="the CPU shows neither vmx nor svm", remedy="enable it")
 SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle="")
@@ -70,40 +65,47 @@ def test_error_is_a_failure_in_its_own_words() -> None:
 
 
 def test_architecture_without_guests() -> None:
-    assert told(checks.architecture_check(make_host(machine="riscv64"), None)) == (
+    assert told(checks.architecture_check(make_host(machine="armv7l"), None)) == (
         FAILURE,
-        "there are no guests of this host's architecture, riscv64",
-        "use a host with one of: x86_64, aarch64",
+        "there are no guests of this host's architecture, armv7l",
+        "use a host with one of: x86_64, aarch64, riscv64, s390x, ppc64le",
     )
     assert told(checks.architecture_check(make_host(), Arch.X86_64))[0] is OK
 
 
 @pytest.mark.parametrize(
-    ("version", "status"),
-    [("5.2.0", FAILURE), ("5.10.1", FAILURE), ("6.0.0", OK), ("7.2.22", OK), ("10.0.2", OK), ("unknown", OK)],
+    ("version", "arch", "status"),
+    [
+        ((5, 2, 0), Arch.X86_64, FAILURE),
+        ((5, 10, 1), Arch.X86_64, FAILURE),
+        ((6, 2, 0), Arch.X86_64, OK),
+        ((7, 2, 22), Arch.X86_64, OK),
+        ((7, 2, 22), Arch.RISCV64, FAILURE),
+        ((10, 0, 2), Arch.RISCV64, OK),
+    ],
 )
-def test_version_of_qemu(version: str, status: Status) -> None:
-    check = checks.qemu_check(replace(QEMU, version=version))
+def test_version_of_qemu(version: tuple[int, ...], arch: Arch, status: Status) -> None:
+    check = checks.qemu_check(replace(QEMU, version=version), arch, make_host())
     assert told(check)[0] is status
-    assert version in check.finding
+    assert ".".join(map(str, version)) in check.finding
 
 
 @pytest.mark.parametrize(
     ("host_os", "arch", "command"),
     [
-        (LINUX, Arch.X86_64, "sudo apt install qemu-system-x86"),
-        (LINUX, Arch.AARCH64, "sudo apt install qemu-system-arm"),
+        (LINUX, Arch.X86_64, "apt install qemu-system-x86"),
+        (LINUX, Arch.AARCH64, "apt install qemu-system-arm"),
         (MAC, Arch.AARCH64, "brew install qemu"),
     ],
 )
 def test_qemu_without_slirp(host_os: HostOS, arch: Arch, command: str) -> None:
-    facts = replace(QEMU, backends=frozenset({"socket", "vhost-user"}))
-    assert told(checks.network_check(facts, arch, host_os)) == (
+    facts = replace(QEMU, networks=frozenset({"socket", "vhost-user"}))
+    assert told(checks.network_check(facts, arch, make_host(host_os))) == (
         FAILURE,
-        "/usr/bin/qemu-system-x86_64 was built without user networking (libslirp)",
-        f"put a QEMU that has it first on PATH: {command}",
+        "/usr/bin/qemu-system-x86_64 was built without slirp, the network of every machine",
+        f"install it with: {command}",
     )
-    assert told(checks.network_check(QEMU, arch, host_os))[0] is OK
+    assert told(checks.network_check(QEMU, arch, make_host(host_os)))[0] is OK
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,16 @@ def test_qemu_without_slirp(host_os: HostOS, arch: Arch, command: str) -> None:
         ("kvm", KVM, "kvm tcg", (OK, "kvm works", "")),
         ("tcg", KVM, "kvm tcg", (OK, f"{SLOW}, as it was chosen", "")),
         ("auto", NO_KVM, "kvm tcg", (WARNING, f"{SLOW}: {NO_KVM.obstacle}", "enable it")),
-        ("kvm", NO_KVM, "kvm tcg", (FAILURE, f"cannot use kvm for this machine: {NO_KVM.obstacle}", "enable it")),
+        (
+            "kvm",
+            NO_KVM,
+            "kvm tcg",
+            (
+                FAILURE,
+                f"cannot use kvm for this machine: {NO_KVM.obstacle}",
+                "use --accel auto or tcg, or: enable it",
+            ),
+        ),
         (
             "hvf",
             KVM,
@@ -124,7 +135,17 @@ def test_qemu_without_slirp(host_os: HostOS, arch: Arch, command: str) -> None:
             "auto",
             KVM,
             "tcg",
-            (FAILURE, f"{QEMU.path} was built without kvm", "machine config set accel tcg, or install another QEMU"),
+            (WARNING, f"{SLOW}: {QEMU.path} was built without kvm", "install a QEMU that has kvm"),
+        ),
+        (
+            "auto",
+            NO_KVM,
+            "kvm",
+            (
+                FAILURE,
+                f"{QEMU.path} was built without tcg, and {NO_KVM.obstacle}",
+                "install it with: apt install qemu-system-x86",
+            ),
         ),
     ],
 )
@@ -135,7 +156,7 @@ def test_accelerator(choice: str, help_: HardwareHelp, accelerators: str, expect
 
 def test_firmware() -> None:
     missing = MachineError("no UEFI firmware for aarch64 guests on this host", hint="install it")
-    found = Firmware(code=Path("/usr/share/code.fd"), variables=Path("/usr/share/vars.fd"))
+    found = FirmwareFiles(code=Path("/usr/share/code.fd"), variables=Path("/usr/share/vars.fd"))
     assert told(checks.firmware_check(Arch.X86_64, None, native=True)) == (OK, "x86_64 guests need none", "")
     assert told(checks.firmware_check(Arch.AARCH64, found, native=True)) == (OK, "/usr/share/code.fd", "")
     assert told(checks.firmware_check(Arch.AARCH64, missing, native=True)) == (FAILURE, missing.message, "install it")
@@ -143,17 +164,17 @@ def test_firmware() -> None:
 
 
 def test_ssh() -> None:
-    assert told(checks.ssh_check(SSH, LINUX, has_keygen=True)) == (OK, "/usr/bin/ssh, OpenSSH_9.2p1", "")
+    assert told(checks.ssh_check(SSH, make_host(), has_keygen=True)) == (OK, "/usr/bin/ssh, OpenSSH_9.2p1", "")
     old = replace(SSH, version="OpenSSH_6.6", obstacle="command-line: line 0: Bad configuration option: SetEnv")
-    assert told(checks.ssh_check(old, LINUX, has_keygen=True)) == (
+    assert told(checks.ssh_check(old, make_host(), has_keygen=True)) == (
         FAILURE,
         "/usr/bin/ssh (OpenSSH_6.6) cannot carry sockets: command-line: line 0: Bad configuration option: SetEnv",
-        "sudo apt install openssh-client",
+        "install it with: apt install openssh-client",
     )
-    assert told(checks.ssh_check(SSH, MAC, has_keygen=False)) == (
+    assert told(checks.ssh_check(SSH, make_host(MAC), has_keygen=False)) == (
         FAILURE,
         "ssh-keygen is not installed on this host",
-        "brew install openssh",
+        "install it with: brew install openssh",
     )
 
 
@@ -178,7 +199,7 @@ def test_keys() -> None:
     ],
 )  # fmt: skip
 def test_podman(client: legacy.Client | None, status: Status, words: str) -> None:
-    found = told(checks.podman_check(client, LINUX, Path("/c/connections.json")))
+    found = told(checks.podman_check(client, make_host(), Path("/c/connections.json")))
     assert found[0] is status
     assert words in found[1]
 

@@ -12,9 +12,9 @@ from machine.model.config import Resources
 from machine.model.host import Host
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.ops.config import COMMAND_LINE
-from machine.ops.init import check_resources, guest_arch, guest_uid
+from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
 from machine.ops.timezone import resolve_timezone
-from tests.builders import make_host
+from tests.builders import make_base, make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)
 
@@ -74,10 +74,43 @@ def test_resources_from_a_file_that_cannot_be_had_are_told_with_the_file() -> No
     )
 
 
-def test_guest_has_the_architecture_of_the_host() -> None:
-    assert guest_arch(make_host(machine="arm64")) is Arch.AARCH64
-    with pytest.raises(MachineError, match="there are no guests of this host's architecture, riscv64"):
-        guest_arch(make_host(machine="riscv64"))
+def test_guest_has_the_architecture_of_the_host_or_the_one_that_was_asked_for() -> None:
+    assert guest_arch(None, make_host(machine="arm64")) is Arch.AARCH64
+    assert guest_arch("amd64", make_host(machine="arm64")) is Arch.X86_64
+    assert guest_arch("s390x", make_host(machine="armv7l")) is Arch.S390X
+
+
+@pytest.mark.parametrize(
+    ("wanted", "machine", "line"),
+    [
+        (
+            None, "armv7l",
+            f"there are no guests of this host's architecture, armv7l; choose one with --arch: {', '.join(Arch)}",
+        ),
+        (
+            "sparc64", "x86_64",
+            'unknown architecture "sparc64"; choose one of: x86_64, aarch64, riscv64, s390x, ppc64le',
+        ),
+        ("", "x86_64", 'unknown architecture ""; choose one of: x86_64, aarch64, riscv64, s390x, ppc64le'),
+    ],
+)  # fmt: skip
+def test_architecture_that_guests_cannot_have(wanted: str | None, machine: str, line: str) -> None:
+    with pytest.raises(MachineError) as caught:
+        guest_arch(wanted, make_host(machine=machine))
+    assert caught.value.line == line
+
+
+def test_image_whose_stream_tells_another_architecture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError) as caught:
+        check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.X86_64)
+    assert caught.value.line == (
+        "this is stable 43.1 for aarch64, and the machine is to be x86_64; use --arch aarch64, or an image for x86_64"
+    )
+    check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.AARCH64)
+
+
+def test_image_of_which_nothing_is_known_is_taken(tmp_path: Path) -> None:
+    check_image_arch(make_base(tmp_path, arch="x86_64", stream=""), Arch.AARCH64)
 
 
 def test_user_in_the_guest_has_the_id_of_the_one_on_the_host() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from machine.errors import BadInputError
+from machine.model.arch import Arch
 from machine.ops.set import SetRequest, plan_changes
 from tests.builders import make_config, make_host
 
@@ -53,3 +54,13 @@ def test_what_cannot_be(asked: dict[str, Any], line: str) -> None:
 def test_host_that_has_shrunk_forbids_no_other_change() -> None:
     config = make_config(cpus=8, memory_mib=16384)
     assert plan_changes(config, SetRequest(disk_gib=200), HOST).resources.disk_gib == 200
+
+
+def test_guests_without_usb_get_no_devices() -> None:
+    config = make_config(arch=Arch.S390X)
+    with pytest.raises(BadInputError) as caught:
+        plan_changes(config, SetRequest(usbs=("bus=1,devnum=2",)), HOST)
+    assert caught.value.line == "guests of s390x have no USB; leave out --usb"
+    assert plan_changes(config, SetRequest(usbs=("",)), HOST) == config
+    changed = plan_changes(make_config(arch=Arch.AARCH64), SetRequest(usbs=("bus=1,devnum=2",)), HOST)
+    assert changed.usbs == ("bus=1,devnum=2",)

@@ -2,73 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from machine.model.arch import Arch
-from machine.model.host import Accelerator
-from machine.qemu.firmware import Firmware
+from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
+from machine.qemu.boards import BOARDS
+from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
-from tests.builders import RELAY, make_config, make_launch_files
+from tests.builders import RELAY, make_config, make_host, make_launch_files, make_qemu
 
 GOLDEN = Path(__file__).with_name("golden")
+COMMA_AND_SPACE = "/srv/my machines, all of them"
 
-DEBIAN_UEFI = Firmware(code=Path("/usr/share/AAVMF/AAVMF_CODE.fd"), variables=Path("/usr/share/AAVMF/AAVMF_VARS.fd"))
-HOMEBREW_UEFI = Firmware(
-    code=Path("/opt/homebrew/share/qemu/edk2-aarch64-code.fd"),
-    variables=Path("/opt/homebrew/share/qemu/edk2-arm-vars.fd"),
-)
+HOSTS = {
+    "linux-x86_64": make_host(machine="x86_64"),
+    "linux-aarch64": make_host(machine="aarch64"),
+    "darwin-arm64": make_host(HostOS.MACOS, "arm64"),
+    "darwin-x86_64": make_host(HostOS.MACOS, "x86_64"),
+}
+HOMES = {
+    HostOS.LINUX: "/home/me/.local/share/boot2podman",
+    HostOS.MACOS: "/Users/me/Library/Application Support/boot2podman",
+}
+PREFIXES = {"linux": "/usr", "darwin-arm64": "/opt/homebrew", "darwin-x86_64": "/usr/local"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
+    host: Host
+    prefix: str
     arch: Arch
-    accelerator: Accelerator
-    prefix: str = "/usr/bin"
-    firmware: Firmware | None = None
-    home: str = "/home/me/.local/share/boot2podman"
+    accelerator: AcceleratorChoice
+    has_sme: bool = False
     usbs: tuple[str, ...] = ()
 
-
-MAC_HOME = "/Users/me/Library/Application Support/boot2podman"
-
-CASES = {
-    "linux-x86_64-kvm": Case(arch=Arch.X86_64, accelerator=Accelerator.KVM),
-    "linux-x86_64-tcg": Case(arch=Arch.X86_64, accelerator=Accelerator.TCG),
-    "linux-aarch64-kvm": Case(arch=Arch.AARCH64, accelerator=Accelerator.KVM, firmware=DEBIAN_UEFI),
-    "linux-aarch64-tcg": Case(arch=Arch.AARCH64, accelerator=Accelerator.TCG, firmware=DEBIAN_UEFI),
-    "darwin-arm64-hvf": Case(
-        arch=Arch.AARCH64,
-        accelerator=Accelerator.HVF,
-        prefix="/opt/homebrew/bin",
-        firmware=HOMEBREW_UEFI,
-        home=MAC_HOME,
-    ),
-    "darwin-x86_64-hvf": Case(arch=Arch.X86_64, accelerator=Accelerator.HVF, prefix="/usr/local/bin", home=MAC_HOME),
-    "darwin-arm64-foreign-x86_64-tcg": Case(
-        arch=Arch.X86_64, accelerator=Accelerator.TCG, prefix="/opt/homebrew/bin", home=MAC_HOME
-    ),
-    "linux-x86_64-kvm-usb": Case(
-        arch=Arch.X86_64, accelerator=Accelerator.KVM, usbs=("bus=1,devnum=12", "vendor=046d,product=c52b")
-    ),
-    "linux-x86_64-tcg-comma-and-space": Case(
-        arch=Arch.X86_64, accelerator=Accelerator.TCG, home="/srv/my machines, all of them"
-    ),
-}
+    @property
+    def firmware(self) -> FirmwareFiles | None:
+        """What Debian or Homebrew has."""
+        firmware = BOARDS[self.arch].firmware
+        if firmware is None:
+            return None
+        if self.host.os is HostOS.LINUX:
+            code, variables = firmware.files[0]
+        else:
+            code, variables = (f"{self.prefix}/share/qemu/{name}" for name in firmware.shipped)
+        return FirmwareFiles(code=Path(code), variables=Path(variables))
 
 
-def plan(case: Case, *, provisioned: bool) -> tuple[str, ...]:
+def every_case() -> Iterator[tuple[str, Case]]:
+    """Hosts x guests x accelerators; hardware helps a guest of the host's own architecture alone."""
+    for name, host in HOSTS.items():
+        prefix = next(prefix for start, prefix in PREFIXES.items() if name.startswith(start))
+        for arch in Arch:
+            hardware = [AcceleratorChoice(host.os.traits.accelerator)] if is_native(arch, host) else []
+            for accelerator in (*hardware, AcceleratorChoice.TCG):
+                yield f"{name}.{arch}-{accelerator}", Case(host=host, prefix=prefix, arch=arch, accelerator=accelerator)
+    sme = AcceleratorChoice.HVF
+    yield (
+        "darwin-arm64.aarch64-hvf-sme",
+        Case(host=HOSTS["darwin-arm64"], prefix="/opt/homebrew", arch=Arch.AARCH64, accelerator=sme, has_sme=True),
+    )
+    yield (
+        "linux-x86_64.x86_64-kvm-usb",
+        Case(
+            host=HOSTS["linux-x86_64"],
+            prefix="/usr",
+            arch=Arch.X86_64,
+            accelerator=AcceleratorChoice.KVM,
+            usbs=("bus=1,devnum=12", "vendor=046d,product=c52b"),
+        ),
+    )
+
+
+CASES = dict(every_case())
+
+
+def plan(case: Case, *, provisioned: bool = False, home: str | None = None) -> tuple[str, ...]:
+    qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
+    hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
     return plan_launch(
         make_config(arch=case.arch, provisioned=provisioned, usbs=case.usbs),
-        binary=f"{case.prefix}/qemu-system-{case.arch}",
-        accelerator=case.accelerator,
+        binary=qemu.path,
+        acceleration=choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu),
         relay=RELAY,
         firmware=case.firmware,
-        files=make_launch_files(Path(case.home)),
+        files=make_launch_files(Path(home or HOMES[case.host.os])),
     ).argv
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "first-boot": {},
+    "provisioned": {"provisioned": True},
+    "comma-and-space": {"home": COMMA_AND_SPACE},
+}
 
 
 def one_option_a_line(argv: Sequence[str]) -> str:
@@ -83,21 +115,33 @@ def one_option_a_line(argv: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("moment", ["first-boot", "provisioned"])
-def test_command_line_is_the_golden_one(name: str, moment: str, matches_golden: Callable[[str, Path], None]) -> None:
-    argv = plan(CASES[name], provisioned=moment == "provisioned")
-    matches_golden(one_option_a_line(argv), GOLDEN / f"{name}.{moment}.args")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_command_line_is_the_golden_one(name: str, variant: str, matches_golden: Callable[[str, Path], None]) -> None:
+    argv = plan(CASES[name], **VARIANTS[variant])
+    matches_golden(one_option_a_line(argv), GOLDEN / f"{name}.{variant}.args")
 
 
 def test_every_golden_file_has_its_case() -> None:
-    expected = {f"{name}.{moment}.args" for name in CASES for moment in ("first-boot", "provisioned")}
+    expected = {f"{name}.{variant}.args" for name in CASES for variant in VARIANTS}
     assert {path.name for path in GOLDEN.iterdir()} == expected
 
 
-def test_guest_gets_its_private_keys_only_until_it_is_provisioned() -> None:
-    case = CASES["linux-x86_64-tcg"]
-    assert any("config.ign" in word for word in plan(case, provisioned=False))
-    assert not any("config.ign" in word for word in plan(case, provisioned=True))
+@pytest.mark.parametrize("name", CASES)
+def test_guest_gets_its_private_keys_only_until_it_is_provisioned(name: str) -> None:
+    assert any("config.ign" in word for word in plan(CASES[name], provisioned=False))
+    assert not any("config.ign" in word for word in plan(CASES[name], provisioned=True))
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("darwin")])
+def test_macs_are_asked_for_nothing_that_only_linux_has(name: str) -> None:
+    text = " ".join(plan(CASES[name]))
+    assert not [word for word in ("vsock", "vhost", "virtiofs", "memfd", "/dev/", "kvm,", "accel kvm") if word in text]
+
+
+def test_a_board_without_pci_has_no_device_on_pci() -> None:
+    text = one_option_a_line(plan(CASES["linux-x86_64.s390x-tcg"]))
+    assert "-pci" not in text
+    assert "romfile" not in text
 
 
 def test_comma_in_a_path_is_doubled() -> None:
@@ -113,7 +157,7 @@ def test_resources_reach_the_command_line() -> None:
     argv = plan_launch(
         make_config(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc"),
         binary="qemu",
-        accelerator=Accelerator.TCG,
+        acceleration=Acceleration(accelerator=Accelerator.TCG, cpu="max"),
         relay=RELAY,
         firmware=None,
         files=make_launch_files(Path("/m")),

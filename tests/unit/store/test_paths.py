@@ -93,7 +93,7 @@ def test_length_of_a_path_is_counted_in_bytes() -> None:
 
 def test_longest_sockets_of_a_replaced_directory_fit() -> None:
     directory = short_runtime_directory(Path("/" + "d" * 200), HostOS.MACOS, 4_294_967_294)
-    assert len(os.fsencode(directory)) + BELOW <= HostOS.MACOS.socket_path_limit
+    assert len(os.fsencode(directory)) + BELOW <= HostOS.MACOS.traits.socket_path_limit
 
 
 def test_private_directory_is_made_with_its_parents(tmp_path: Path) -> None:

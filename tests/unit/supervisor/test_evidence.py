@@ -7,10 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from machine.supervisor.evidence import Failure, console_failure, console_tail, find_failure, ignition_failure
+from machine.supervisor.evidence import (
+    Failure,
+    console_failure,
+    console_tail,
+    find_failure,
+    ignition_failure,
+    reached_kernel,
+)
 
 PANIC = "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n"
 EMERGENCY = "You are in emergency mode. After logging in, type ...\r\n"
+
+
+# AAVMF of Debian 12 before a disk of another architecture.
+SHELL = (
+    "UEFI firmware (version  built at 13:10:49 on Nov  5 2024)\r\n"
+    'BdsDxe: failed to load Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0): Not Found\r\n'
+    'BdsDxe: starting Boot0002 "EFI Internal Shell" from Fv(64074AFE)/FvFile(7C04A583)\r\n'
+    "\x1b[2J\x1b[01;01HUEFI Interactive Shell v2.2\r\n"
+)
 
 
 def entry(message: object, *, priority: object = "3", identifier: str = "ignition") -> str:
@@ -31,6 +47,9 @@ FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is
         (PANIC, "the guest's kernel panicked: VFS: Unable to mount root fs on unknown-block(0,0)"),
         (EMERGENCY, "the guest is in emergency mode"),
         ("Entering emergency mode. Exit the shell to continue.", "the guest is in emergency mode"),
+        (SHELL, "its firmware found nothing to boot"),
+        ("BdsDxe: No bootable option or device was found.\r\n", "its firmware found nothing to boot"),
+        ('BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)', None),
         ("[ OK ] Reached target Emergency Mode.", None),
         ("Warning: kernel panic is near", None),
         ("", None),
@@ -94,6 +113,39 @@ def test_panic_is_final(tmp_path: Path) -> None:
     failure = find_failure(serial, tmp_path / "nothing")
     assert failure is not None
     assert failure.final
+
+
+def test_firmware_without_anything_to_boot_is_final(tmp_path: Path) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text(SHELL)
+    assert find_failure(serial, tmp_path / "nothing") == Failure(cause="its firmware found nothing to boot", final=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reached"),
+    [
+        (SHELL, False),
+        ("", False),
+        ("SeaBIOS (version 1.16.2)\nBooting from Hard Disk...\n", False),
+        ("\x1b[0m\x1b[30;47mWelcome to GRUB!\r\n", True),
+        ("EFI stub: Booting Linux Kernel...\r\n", True),
+        ("[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x000f0510]\r\n", True),
+        ("[    0.000000] Linux version 6.12.0\r\n", True),
+        ("[   12.345678] systemd[1]: Detected virtualization qemu.\r\n", True),
+        ("[12345.678901] late\r\n", True),
+    ],
+)
+def test_kernel_is_known_by_its_words(text: str, reached: bool, tmp_path: Path) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text(text)
+    assert reached_kernel(serial) is reached
+
+
+def test_kernel_that_has_said_much_since_is_still_known(tmp_path: Path) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text("Linux version 6.12.0\n" + "a service\n" * 100_000)
+    assert reached_kernel(serial)
+    assert not reached_kernel(tmp_path / "nothing")
 
 
 def test_escapes_do_not_hide_what_the_console_says(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""`machine autostart`: a service of the user's own that starts a machine at login.
+
+It says nothing of now: neither does a machine that is stopped start, nor one that runs stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.files import disk_errors, write_atomic
+from machine.hosts import lingers
+from machine.model.host import HostOS
+from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+from machine.ops.context import Context
+from machine.ops.stop import STOP_S
+from machine.report import Reporter
+from machine.store import records
+from machine.store.paths import config_home
+
+_MODE = 0o644
+_PROGRAM_S = 20.0
+
+
+def current_program() -> Path:
+    """The command that this process is, by the name that it was called: what an upgrade replaces keeps that."""
+    return Path(sys.argv[0]).absolute()
+
+
+def enable(name: str, program: Path, context: Context, report: Reporter) -> Path:
+    """Have the machine start at login; returns the service's file.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: nothing on this host starts services, or the file cannot be written.
+    """
+    records.load(context.roots, name)
+    service = _service(name, program, context)
+    path = service_file(name, context)
+    match context.host.os:
+        case HostOS.LINUX:
+            if shutil.which("systemctl") is None:
+                raise MachineError(
+                    "this host has no systemd, which would start the machine",
+                    hint=f"have something else run at login: machine start --foreground {name}",
+                )
+            _write(path, systemd_unit(service))
+            link = _wants(path)
+            with disk_errors(link):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
+            _reload(report)
+            if not lingers(context.user):
+                report.notice("It starts when you log in; already when the host boots after: loginctl enable-linger")
+        case HostOS.MACOS:
+            _write(path, launch_agent(service))
+            # A service that was once disabled by hand stays so until this.
+            runner.run(["launchctl", "enable", f"gui/{context.uid}/{service.label}"], timeout_s=_PROGRAM_S, check=False)
+    return path
+
+
+def disable(name: str, context: Context, report: Reporter) -> bool:
+    """Have the machine, which need not exist any more, start no longer at login; returns whether it did."""
+    path = service_file(name, context)
+    if not path.exists():
+        return False
+    with disk_errors(path):
+        if context.host.os is HostOS.LINUX:
+            _wants(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if context.host.os is HostOS.LINUX:
+        _reload(report)
+    return True
+
+
+def rename(old: str, new: str, context: Context, report: Reporter) -> None:
+    """Let the service follow a machine to its new name; can be done twice."""
+    if service_file(old, context).exists():
+        enable(new, current_program(), context, report)
+        disable(old, context, report)
+
+
+def service_file(name: str, context: Context) -> Path:
+    match context.host.os:
+        case HostOS.LINUX:
+            return config_home(context.environment, context.home) / "systemd/user" / f"boot2podman-{name}.service"
+        case HostOS.MACOS:
+            return context.home / "Library/LaunchAgents" / f"{_label(name)}.plist"
+
+
+def _label(name: str) -> str:
+    return f"org.boot2podman.{name}"
+
+
+def _wants(unit: Path) -> Path:
+    """What `systemctl enable` makes; that wants a systemd that answers, and there may be none before a login."""
+    return unit.parent / "default.target.wants" / unit.name
+
+
+def _service(name: str, program: Path, context: Context) -> Service:
+    return Service(
+        label=_label(name),
+        description=f"Machine {name} of boot2podman",
+        argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
+        environment=service_environment(context.environment, context.host.os.traits.service_path),
+        stop_s=int(STOP_S),
+        log=os.fspath(context.roots.machine(name).service_log),
+    )
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content, mode=_MODE)
+
+
+def _reload(report: Reporter) -> None:
+    """Tell a systemd that runs; one that starts later reads everything."""
+    with contextlib.suppress(MachineError):
+        done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
+        if done.returncode == 0:
+            return
+    report.notice("No systemd of yours runs now: the next one that does will know")

@@ -1,0 +1,122 @@
+"""Homebrew's formula, read by the real Ruby: its syntax, what it says, and its own test, run here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import subprocess
+import tarfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine import __version__
+from machine.cli.main import COMMANDS
+from scripts.make_formula import BREWED, BUILD_TOOLS, COMPILED, LOCKS, TEMPLATE, build_sdist, bundle, formula, locked
+from tests.conftest import machine_program, world_environment
+from tests.integration.conftest import World
+
+HARNESS = Path(__file__).with_name("formula.rb")
+
+
+def ruby(*words: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ruby", *words], capture_output=True, text=True, check=False, **settings)
+
+
+@pytest.fixture
+def described() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(ruby(HARNESS, TEMPLATE, "describe").stdout)
+    return document
+
+
+def test_syntax_is_rubys() -> None:
+    checked = ruby("-wc", TEMPLATE)
+    assert (checked.stdout, checked.stderr) == ("Syntax OK\n", "")
+
+
+def test_formula_keeps_homebrews_rules(described: dict[str, Any]) -> None:
+    desc = described["desc"]
+    assert len(desc) <= 80
+    assert re.fullmatch(r"(?!An? |The |Boot2podman)[A-Z].*[^.]", desc)
+    assert described["license"] == "Apache-2.0"
+    brewed = described["depends_on"]
+    assert brewed[1:] == sorted(brewed[1:])  # those of the build go first
+    assert {"cffi", "cryptography", "qemu"} <= set(brewed)
+
+
+def test_service_is_a_command_of_ours(described: dict[str, Any]) -> None:
+    program, verb, *options = described["service"]["run"]
+    assert (program, verb) == ("/opt/bin/machine", "start")
+    assert verb in COMMANDS
+    shown = subprocess.run([machine_program(), verb, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(option in shown for option in options)
+
+
+def test_formulas_own_test_passes(world: World, tmp_path: Path) -> None:
+    """With the program of these tests in place of the one that brew would have installed."""
+    testpath = tmp_path / "testpath"
+    testpath.mkdir()
+    environment = {**world.environment, **world_environment(testpath), "PATH": f"/usr/bin:/bin:{world.bin}"}
+    binaries = Path(machine_program()).parent
+    done = ruby(HARNESS, TEMPLATE, "test", binaries, __version__, cwd=testpath, env=environment)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    failing = ruby(HARNESS, TEMPLATE, "test", binaries, "99.9", cwd=testpath, env=environment)
+    assert '"99.9" in "machine, version' in failing.stderr
+
+
+def test_archive_has_the_sources_and_what_they_need(tmp_path: Path) -> None:
+    vendor = tmp_path / "vendor"
+    vendor.mkdir()
+    (vendor / "b-1.whl").write_bytes(b"a wheel")
+    (vendor / "a-1.tar.gz").write_bytes(b"a source")
+    sdist = build_sdist(tmp_path)
+    archives = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        archives.append(bundle(sdist, vendor, tmp_path / name).read_bytes())
+    assert archives[0] == archives[1]
+    with tarfile.open(fileobj=io.BytesIO(archives[0])) as archive:
+        names = archive.getnames()
+        source = archive.extractfile(f"boot2podman-{__version__}/vendor/a-1.tar.gz")
+        assert source is not None
+        assert source.read() == b"a source"
+    root = f"boot2podman-{__version__}"
+    assert names[-2:] == [f"{root}/vendor/a-1.tar.gz", f"{root}/vendor/b-1.whl"]
+    assert {f"{root}/pyproject.toml", f"{root}/machine/cli/main.py", f"{root}/images/boot2podman/recipe.toml"} <= set(
+        names
+    )
+
+
+def test_written_formula_names_the_archive_by_its_content_and_no_other_host() -> None:
+    text = formula(TEMPLATE.read_text(), "https://example.org/boot2podman-1.tar.gz", b"content")
+    assert f'  sha256 "{hashlib.sha256(b"content").hexdigest()}"\n' in text
+    assert '  url "https://example.org/boot2podman-1.tar.gz"\n' in text
+    assert "@" not in text.replace("python@", "")
+    assert "resource" not in text
+    assert re.findall(r"https?://[^/\"]+", text) == ["https://boot2podman.github.io", "https://example.org"]
+    assert text.startswith("class Boot2podman < Formula\n")
+
+
+def test_what_the_build_needs_is_taken_along_and_installed_before_it() -> None:
+    """pip builds the program without isolation: of pyproject's requirements it then looks for none."""
+    project = tomllib.loads((LOCKS.parent / "pyproject.toml").read_text())
+    needed = {re.split(r"[^a-z-]", requirement)[0] for requirement in project["build-system"]["requires"]}
+    (first,) = re.findall(r'system\(\*pip, "--upgrade", (.*)\)', TEMPLATE.read_text())
+    assert needed <= set(re.findall(r'"([a-z-]+)"', first))
+    wheels = set(locked((LOCKS / "runtime.lock").read_text())) - BREWED - COMPILED
+    assert needed <= wheels | BUILD_TOOLS
+
+
+def test_every_dependency_is_taken_along_or_brewed() -> None:
+    runtime = locked((LOCKS / "runtime.lock").read_text())
+    whole = re.findall(r"^([a-z0-9-]+)==", (LOCKS / "runtime.lock").read_text(), re.MULTILINE)
+    assert list(runtime) == whole
+    assert set(whole) >= BREWED | COMPILED
+    assert all("--hash=sha256:" in entry and ";" not in entry for entry in runtime.values())
+    tools = locked((LOCKS / "dev.lock").read_text())
+    assert {"hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"} <= set(tools)
+    assert set(locked((LOCKS / "formula.lock").read_text())) == {"bcrypt", "setuptools"}

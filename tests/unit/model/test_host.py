@@ -1,0 +1,39 @@
+"""Whose packages a host has, by its os-release."""
+
+from __future__ import annotations
+
+import pytest
+
+from machine.hosts import current_host
+from machine.model.host import Installer, installer_of
+from tests.builders import make_host
+
+
+@pytest.mark.parametrize(
+    ("text", "installer"),
+    [
+        ('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n', Installer.APT),
+        ("ID=linuxmint\nID_LIKE='ubuntu debian'\n", Installer.APT),
+        ("ID=fedora\nVARIANT_ID=workstation\n", Installer.DNF),
+        ('ID="centos"\nID_LIKE="rhel fedora"\n', Installer.DNF),
+        ("ID=arch\n", Installer.PACMAN),
+        ('ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"\n', Installer.ZYPPER),
+        ("ID=nixos\n", None),
+        ("# a comment\n\nNAME=debian\n", None),
+        ("", None),
+    ],
+)
+def test_installer_of_a_linux(text: str, installer: Installer | None) -> None:
+    assert installer_of(text) is installer
+
+
+def test_hint_names_the_package_of_this_hosts_installer() -> None:
+    packages = {Installer.APT: "thing-debian", Installer.PACMAN: "thing"}
+    assert make_host().install_hint(packages, "a thing") == "install it with: apt install thing-debian"
+    assert make_host(installer=Installer.PACMAN).install_hint(packages, "a thing") == "install it with: pacman -S thing"
+    assert make_host(installer=Installer.DNF).install_hint(packages, "a thing") == "install a thing"
+    assert make_host(installer=None).install_hint(packages, "a thing") == "install a thing"
+
+
+def test_kernel_of_this_host_is_a_version() -> None:
+    assert len(current_host().kernel) >= 2

@@ -1,0 +1,83 @@
+"""What systemd and launchd read, against files that a person can read too."""
+
+from __future__ import annotations
+
+import plistlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machine.errors import BadInputError
+from machine.model.host import HostOS
+from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+
+GOLDEN = Path(__file__).with_name("golden")
+
+LINUX = Service(
+    label="org.boot2podman.box",
+    description="Machine box of boot2podman",
+    argv=("/home/me/.local/bin/machine", "start", "--foreground", "--no-info", "box"),
+    environment={"PATH": "/home/me/.local/bin:/usr/bin:/bin"},
+    stop_s=270,
+    log="/home/me/box/autostart.log",
+)
+ODD = replace(
+    LINUX,
+    argv=("/opt/100% my tools/$HOME/machine", "start", 'a "b" $c \\ 5%'),
+    environment={"PATH": "/usr/bin", "MACHINE_HOME": '/srv/50%u "a" \\ $b'},
+)
+MAC = replace(
+    LINUX,
+    argv=("/opt/homebrew/bin/machine", "start", "--foreground", "--no-info", "box"),
+    environment={"PATH": "/opt/homebrew/bin:/usr/bin:/bin", "MACHINE_HOME": "/Volumes/A & B"},
+    log="/Users/me/Library/Application Support/boot2podman/machines/box/autostart.log",
+)
+
+
+def test_systemd_unit_is_the_golden_one(matches_golden: Callable[[str, Path], None]) -> None:
+    matches_golden(systemd_unit(LINUX), GOLDEN / "box.service")
+
+
+def test_what_means_something_to_systemd_is_escaped() -> None:
+    unit = systemd_unit(ODD).splitlines()
+    assert r'ExecStart="/opt/100%% my tools/$HOME/machine" "start" "a \"b\" $$c \\ 5%%"' in unit
+    assert r'Environment="MACHINE_HOME=/srv/50%%u \"a\" \\ $b"' in unit
+
+
+@pytest.mark.parametrize("path", ['/opt/"x"/machine', "/opt/x's/machine", "/opt/x\\y/machine"])
+def test_program_that_systemd_never_runs_is_refused(path: str) -> None:
+    with pytest.raises(BadInputError, match="systemd runs no program with quotes or backslashes in its path: /opt/"):
+        systemd_unit(replace(LINUX, argv=(path,)))
+
+
+def test_launch_agent_is_the_golden_one(matches_golden: Callable[[str, Path], None]) -> None:
+    matches_golden(launch_agent(MAC).decode(), GOLDEN / "org.boot2podman.box.plist")
+
+
+def test_launch_agent_says_what_launchd_understands() -> None:
+    said = plistlib.loads(launch_agent(MAC))
+    assert said["ProgramArguments"] == list(MAC.argv)
+    assert said["EnvironmentVariables"] == MAC.environment
+    assert (said["Label"], said["RunAtLoad"], said["ExitTimeOut"]) == ("org.boot2podman.box", True, 270)
+    assert "KeepAlive" not in said
+
+
+def test_environment_of_a_service_has_programs_and_directories_alone() -> None:
+    environment = {
+        "PATH": "/opt/bin:.:/usr/bin:",
+        "MACHINE_HOME": "/m",
+        "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
+        "XDG_DATA_HOME": "",
+        "TERM": "xterm",
+        "HOME": "/h",
+    }
+    assert service_environment(environment, ("/usr/bin", "/bin")) == {
+        "PATH": "/opt/bin:/usr/bin:/bin",
+        "MACHINE_HOME": "/m",
+        "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
+    }
+    assert service_environment({}, HostOS.MACOS.traits.service_path) == {
+        "PATH": "/opt/homebrew/bin:/usr/local/bin:/opt/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    }

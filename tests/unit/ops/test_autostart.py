@@ -1,0 +1,52 @@
+"""Services on a Mac that a test makes up; those of this host are in tests/integration/test_autostart.py."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machine.errors import NotFoundError
+from machine.model.host import HostOS
+from machine.ops import autostart
+from machine.ops.context import Context
+from machine.ops.stop import STOP_S
+from machine.report import SilentReporter
+from tests.builders import make_config, make_context, make_host, save_machine
+
+PROGRAM = Path("/opt/homebrew/bin/machine")
+
+
+@pytest.fixture
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))  # no launchctl on it
+    context = replace(make_context(tmp_path, PATH="/opt/homebrew/bin"), host=make_host(HostOS.MACOS, "arm64"))
+    save_machine(context.roots, make_config("box"))
+    return context
+
+
+def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    launchctl = tmp_path / "launchctl"
+    launchctl.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
+    launchctl.chmod(0o755)
+    path = autostart.enable("box", PROGRAM, mac, SilentReporter())
+    assert path == mac.home / "Library/LaunchAgents/org.boot2podman.box.plist"
+    said = plistlib.loads(path.read_bytes())
+    assert said["ProgramArguments"] == [str(PROGRAM), "start", "--foreground", "--no-info", "box"]
+    assert said["ExitTimeOut"] == STOP_S
+    assert said["EnvironmentVariables"]["PATH"].startswith("/opt/homebrew/bin:/usr/local/bin:")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert asked.read_text() == "enable gui/1000/org.boot2podman.box\n"
+    assert autostart.disable("box", mac, SilentReporter())
+    assert not path.exists()
+    assert not autostart.disable("box", mac, SilentReporter())
+
+
+def test_no_service_for_a_machine_that_is_not_there(mac: Context) -> None:
+    with pytest.raises(NotFoundError, match=r"^none: VM does not exist$"):
+        autostart.enable("none", PROGRAM, mac, SilentReporter())
+    assert not mac.home.exists()

@@ -1,0 +1,248 @@
+"""What runs the guest's code, and in which QEMU, decided from values: no Mac is needed to know what happens on one."""
+
+from __future__ import annotations
+
+import pytest
+
+from machine.errors import MachineError
+from machine.model.arch import Arch
+from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
+from machine.qemu.acceleration import (
+    HardwareHelp,
+    MacFacts,
+    check_qemu,
+    choose_accelerator,
+    hvf_help,
+    most_memory_mib,
+)
+from machine.qemu.boards import BOARDS
+from tests.builders import make_host, make_qemu
+
+LINUX = make_host()
+LINUX_ARM = make_host(machine="aarch64")
+LINUX_RISC = make_host(machine="riscv64")
+MAC = make_host(HostOS.MACOS, "arm64")
+INTEL_MAC = make_host(HostOS.MACOS, "x86_64")
+
+KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
+NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="/dev/kvm cannot be opened: No such file or directory")
+HVF = HardwareHelp(accelerator=Accelerator.HVF, obstacle="")
+
+SLOW = "No hardware acceleration ({}): the guest is emulated and {} times slower"
+
+AUTO = AcceleratorChoice.AUTO
+
+
+@pytest.mark.parametrize(
+    ("choice", "arch", "host", "help_", "accelerator", "obstacle"),
+    [
+        (AUTO, Arch.X86_64, LINUX, KVM, Accelerator.KVM, None),
+        (AUTO, Arch.X86_64, LINUX, NO_KVM, Accelerator.TCG, NO_KVM.obstacle),
+        (AUTO, Arch.AARCH64, LINUX, KVM, Accelerator.TCG, "the guest is aarch64 and the host x86_64"),
+        (AUTO, Arch.AARCH64, LINUX_ARM, KVM, Accelerator.KVM, None),
+        (AUTO, Arch.X86_64, LINUX_RISC, KVM, Accelerator.TCG, "the guest is x86_64 and the host riscv64"),
+        (AUTO, Arch.AARCH64, MAC, HVF, Accelerator.HVF, None),
+        (AUTO, Arch.X86_64, MAC, HVF, Accelerator.TCG, "the guest is x86_64 and the host arm64"),
+        (AUTO, Arch.X86_64, INTEL_MAC, HVF, Accelerator.HVF, None),
+        (AcceleratorChoice.TCG, Arch.X86_64, LINUX, KVM, Accelerator.TCG, None),
+        (AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, Accelerator.KVM, None),
+        (AcceleratorChoice.HVF, Arch.AARCH64, MAC, HVF, Accelerator.HVF, None),
+    ],
+)
+def test_accelerator_and_notice(
+    choice: AcceleratorChoice,
+    arch: Arch,
+    host: Host,
+    help_: HardwareHelp,
+    accelerator: Accelerator,
+    obstacle: str | None,
+) -> None:
+    chosen = choose_accelerator(choice, arch, host, help_, make_qemu())
+    assert chosen.accelerator is accelerator
+    speed = "ten to twenty" if obstacle and obstacle.startswith("the guest is") else "about ten"
+    assert chosen.notice == ("" if obstacle is None else SLOW.format(obstacle, speed))
+
+
+@pytest.mark.parametrize(
+    ("choice", "arch", "host", "help_", "message"),
+    [
+        (AcceleratorChoice.KVM, Arch.X86_64, LINUX, NO_KVM, NO_KVM.obstacle),
+        (AcceleratorChoice.KVM, Arch.AARCH64, LINUX, KVM, "the guest is aarch64 and the host x86_64"),
+        (AcceleratorChoice.HVF, Arch.X86_64, LINUX, KVM, "linux has no hvf"),
+        (AcceleratorChoice.KVM, Arch.AARCH64, MAC, HVF, "darwin has no kvm"),
+    ],
+)
+def test_accelerator_that_was_asked_for_by_name_is_never_replaced(
+    choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp, message: str
+) -> None:
+    with pytest.raises(MachineError) as caught:
+        choose_accelerator(choice, arch, host, help_, make_qemu())
+    assert caught.value.line == f"cannot use {choice} for this machine: {message}; use --accel auto or tcg"
+
+
+@pytest.mark.parametrize(
+    ("arch", "accelerator", "has_sme", "cpu"),
+    [
+        (Arch.X86_64, Accelerator.KVM, False, "host"),
+        (Arch.X86_64, Accelerator.TCG, False, "max"),
+        (Arch.X86_64, Accelerator.HVF, False, "host,-pdpe1gb,-avx512vl"),
+        (Arch.AARCH64, Accelerator.HVF, False, "host"),
+        (Arch.AARCH64, Accelerator.HVF, True, "max"),
+        (Arch.AARCH64, Accelerator.TCG, True, "max,pauth-impdef=on"),
+    ],
+)
+def test_cpu_model(arch: Arch, accelerator: Accelerator, has_sme: bool, cpu: str) -> None:
+    assert BOARDS[arch].cpu(accelerator, has_sme=has_sme) == cpu
+
+
+def test_every_architecture_has_its_board_and_every_installer_its_packages() -> None:
+    assert set(BOARDS) == set(Arch)
+    for board in BOARDS.values():
+        assert set(board.packages) == set(Installer)
+        assert board.firmware is None or set(board.firmware.packages) == set(Installer)
+
+
+# What QEMU lacks
+
+
+def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() -> None:
+    qemu = make_qemu("/opt/qemu", accelerators=frozenset({"tcg"}))
+    chosen = choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu)
+    assert chosen.accelerator is Accelerator.TCG
+    assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about ten")
+    assert (chosen.obstacle, chosen.remedy) == ("/opt/qemu was built without kvm", "install a QEMU that has kvm")
+    with pytest.raises(MachineError) as caught:
+        choose_accelerator(AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, qemu)
+    assert caught.value.line == (
+        "cannot use kvm for this machine: /opt/qemu was built without kvm; "
+        "use --accel auto or tcg, or: install a QEMU that has kvm"
+    )
+
+
+def test_qemu_without_tcg_is_told_where_nothing_else_can_run_the_guest() -> None:
+    qemu = make_qemu("/opt/qemu", accelerators=frozenset({"kvm"}))
+    assert choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu).accelerator is Accelerator.KVM
+    with pytest.raises(MachineError) as caught:
+        choose_accelerator(AUTO, Arch.AARCH64, LINUX, KVM, qemu)
+    assert caught.value.line == (
+        "/opt/qemu was built without tcg, and the guest is aarch64 and the host x86_64; "
+        "install it with: apt install qemu-system-arm"
+    )
+    with pytest.raises(MachineError) as caught:
+        choose_accelerator(AcceleratorChoice.TCG, Arch.X86_64, make_host(installer=None), KVM, qemu)
+    assert caught.value.line == (
+        "/opt/qemu was built without tcg; install a qemu-system-x86_64 whose -accel help names tcg"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "arch", "least"),
+    [
+        ((6, 1, 1), Arch.X86_64, "6.2"),
+        ((5,), Arch.AARCH64, "6.2"),
+        ((8, 0, 5), Arch.RISCV64, "8.1"),
+    ],
+)
+def test_old_qemu_is_refused_with_the_version_that_is_needed(version: tuple[int, ...], arch: Arch, least: str) -> None:
+    with pytest.raises(MachineError) as caught:
+        check_qemu(make_qemu("/q", version=version), arch, make_host(installer=Installer.BREW))
+    dotted = ".".join(map(str, version))
+    assert caught.value.line == (
+        f"/q is QEMU {dotted}, and guests of {arch} need {least} or newer; install it with: brew install qemu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "arch"), [((6, 2), Arch.X86_64), ((6, 2, 0), Arch.PPC64LE), ((8, 1), Arch.RISCV64)]
+)
+def test_oldest_qemu_that_will_do_does(version: tuple[int, ...], arch: Arch) -> None:
+    check_qemu(make_qemu(version=version), arch, LINUX)
+
+
+def test_qemu_without_slirp_is_refused() -> None:
+    with pytest.raises(MachineError) as caught:
+        check_qemu(make_qemu("/q", networks=frozenset({"tap", "socket"})), Arch.X86_64, LINUX)
+    assert caught.value.line == (
+        "/q was built without slirp, the network of every machine; install it with: apt install qemu-system-x86"
+    )
+
+
+# Macs
+
+ENTITLED = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "https://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0"><dict><key>com.apple.security.hypervisor</key><true/></dict></plist>
+"""
+SUPPORTED = {"kern.hv_support": "1"}
+NESTED = "allow nested virtualization on this Mac's host, where it is itself a guest"
+
+
+@pytest.mark.parametrize(
+    ("facts", "version", "host", "obstacle", "remedy"),
+    [
+        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 1), MAC, "", ""),
+        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (7, 0, 0), INTEL_MAC, "", ""),
+        (MacFacts(sysctl=SUPPORTED, entitlements=None), (9, 0), MAC, "", ""),  # and no codesign
+        (
+            MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 0), MAC,
+            "QEMU 8.2.0 is older than 8.2.1, the first that does it well here", "brew upgrade qemu",
+        ),
+        (
+            MacFacts(sysctl={"kern.hv_support": "0"}, entitlements=ENTITLED), (9, 0), MAC,
+            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
+        ),
+        (
+            MacFacts(entitlements=ENTITLED), (9, 0), MAC,
+            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
+        ),
+        (
+            MacFacts(sysctl=SUPPORTED), (9, 0), MAC,
+            "/q is not signed with the entitlement com.apple.security.hypervisor", "brew reinstall qemu",
+        ),
+        (
+            MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED.replace("true", "false")), (9, 0), INTEL_MAC,
+            "/q is not signed with the entitlement com.apple.security.hypervisor", "brew reinstall qemu",
+        ),
+        (
+            MacFacts(sysctl=SUPPORTED, entitlements="<plist"), (9, 0), INTEL_MAC,
+            "/q is not signed with the entitlement com.apple.security.hypervisor", "brew reinstall qemu",
+        ),
+    ],
+)  # fmt: skip
+def test_hvf_is_used_only_where_it_is_proved_to_work(
+    facts: MacFacts, version: tuple[int, ...], host: Host, obstacle: str, remedy: str
+) -> None:
+    help_ = hvf_help(facts, make_qemu("/q", version=version), host)
+    assert (help_.accelerator, help_.obstacle, help_.remedy) == (Accelerator.HVF, obstacle, remedy)
+
+
+def test_hvf_that_was_asked_for_by_name_tells_its_remedy() -> None:
+    help_ = hvf_help(MacFacts(sysctl=SUPPORTED), make_qemu("/q"), MAC)
+    with pytest.raises(MachineError) as caught:
+        choose_accelerator(AcceleratorChoice.HVF, Arch.AARCH64, MAC, help_, make_qemu("/q"))
+    assert caught.value.line == (
+        "cannot use hvf for this machine: /q is not signed with the entitlement com.apple.security.hypervisor; "
+        "use --accel auto or tcg, or: brew reinstall qemu"
+    )
+
+
+@pytest.mark.parametrize(("answer", "cpu"), [("1", "max"), ("0", "host"), (None, "host")])
+def test_mac_with_the_matrix_extension_has_another_cpu_model(answer: str | None, cpu: str) -> None:
+    sysctl = SUPPORTED if answer is None else {**SUPPORTED, "hw.optional.arm.FEAT_SME": answer}
+    help_ = hvf_help(MacFacts(sysctl=sysctl, entitlements=ENTITLED), make_qemu(), MAC)
+    assert choose_accelerator(AUTO, Arch.AARCH64, MAC, help_, make_qemu()).cpu == cpu
+
+
+@pytest.mark.parametrize(
+    ("host", "accelerator", "most"),
+    [
+        (make_host(HostOS.MACOS, "arm64", kernel=(21, 4, 0)), Accelerator.HVF, 3072),
+        (make_host(HostOS.MACOS, "arm64", kernel=(21, 5, 0)), Accelerator.HVF, None),
+        (make_host(HostOS.MACOS, "arm64", kernel=(21, 4, 0)), Accelerator.TCG, None),
+        (make_host(HostOS.MACOS, "x86_64", kernel=(20, 6, 0)), Accelerator.HVF, None),
+        (make_host(kernel=(5, 10, 0)), Accelerator.KVM, None),
+    ],
+)
+def test_old_macos_limits_memory(host: Host, accelerator: Accelerator, most: int | None) -> None:
+    assert most_memory_mib(host, accelerator) == most
