@@ -14,7 +14,7 @@ from machine.cli.output import Listing, heading_of, print_listing
 if TYPE_CHECKING:
     from machine.ops.ports import ListedPort
 
-FIELDS = ("Host", "Guest", "Protocol", "Origin")
+FIELDS = ("Host", "Guest", "Protocol", "Origin", "State")
 _FORWARD = "HOST:GUEST"
 
 
@@ -36,12 +36,13 @@ def add(name: str, forward: str) -> None:
     """Forward a port or a Unix socket for good, at once where the machine runs.
 
     HOST is [IP:]PORT, or the absolute path of a socket that is to be; without
-    IP, only this host reaches it. GUEST is PORT[/udp] or the path of a socket.
+    IP, only this host reaches it, and * is every address. GUEST is PORT[/udp] or
+    the path of a socket.
 
     \b
     Examples:
       machine port add box 8080:80
-      machine port add box 0.0.0.0:5353:53/udp
+      machine port add box '*:5353:53/udp'
       machine port add box /tmp/dbus.sock:/run/dbus/system_bus_socket
     """
     from machine.ops.ports import add_port
@@ -51,13 +52,13 @@ def add(name: str, forward: str) -> None:
 
 @command.command("rm")
 @click.argument("name", shell_complete=complete_machines)
-@click.argument("forward", metavar=_FORWARD)
+@click.argument("forward", metavar="HOST[:GUEST]")
 def rm(name: str, forward: str) -> None:
     """Take a forward back.
 
     \b
     Example:
-      machine port rm box 8080:80
+      machine port rm box 8080
     """
     from machine.ops.ports import remove_port
 
@@ -96,4 +97,4 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
 
 def item(port: ListedPort) -> dict[str, str]:
     """The fields that a template sees."""
-    return dict(zip(FIELDS, (port.host, port.guest, port.protocol, port.origin), strict=True))
+    return dict(zip(FIELDS, (port.host, port.guest, port.protocol, port.origin, port.state), strict=True))

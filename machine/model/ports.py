@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_PORT = 65535
+EVERY = "*"
+"""How every address of the host is written."""
+
 _LOOPBACK = "127.0.0.1"
 
 
@@ -46,14 +49,14 @@ class SocketPath:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Endpoint:
-    """Where the host listens; an empty `address` is every one that it has."""
+    """Where the host listens; an empty `address` is every one that it has, of both kinds."""
 
     protocol: Protocol
     address: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host_port('*')}/{self.protocol}"
+        return f"{self.host_port(EVERY)}/{self.protocol}"
 
     def host_port(self, every: str) -> str:
         """`ADDRESS:PORT`, IPv6 addresses in brackets; `every` is how every address is called."""
@@ -75,7 +78,7 @@ class Forward:
 
 
 def parse_address(text: str) -> str:
-    """An IP address in its usual form; empty and the unspecified IPv4 address mean every address.
+    """An IP address in its usual form, or empty for every address.
 
     Raises:
         ValueError: it is none.
@@ -87,8 +90,7 @@ def parse_address(text: str) -> str:
         raise ValueError(f"{text!r} has a zone, which no forward can have")
     import ipaddress  # not for `machine ls`
 
-    address = ipaddress.ip_address(text)
-    return "" if address == ipaddress.IPv4Address(0) else str(address)
+    return str(ipaddress.ip_address(text))
 
 
 def parse_port(text: str) -> int:
@@ -97,7 +99,7 @@ def parse_port(text: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PORT:
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_PORT)) or not 1 <= int(text) <= MAX_PORT:
         raise ValueError(f'"{text}" is no port from 1 to {MAX_PORT}')
     return int(text)
 
@@ -127,7 +129,7 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
 
 
 def parse_forward(text: str) -> Forward:
-    """A user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`; without an address, this host alone.
+    """A user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`; without an address, this host alone, `*` for every one.
 
     On either side the absolute path of a Unix socket may stand for a port.
 
@@ -139,17 +141,50 @@ def parse_forward(text: str) -> Forward:
         raise ValueError(f'"{text}" is not HOST:GUEST')
     port, _, kind = (end, "", "") if end.startswith("/") else end.partition("/")
     protocol = parse_protocol(kind or Protocol.TCP)
-    guest = SocketPath(path=port) if port.startswith("/") else parse_port(port)
-    if not host.startswith("/"):
-        endpoint = parse_endpoint(host if ":" in host else f"{_LOOPBACK}:{host}", protocol)
-        if protocol is Protocol.UDP and (endpoint.is_ipv6 or isinstance(guest, SocketPath)):
-            raise ValueError("UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address")
-        return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
-    if ":" in host:
-        raise ValueError(f'"{host}" has a colon, which the path of a forwarded socket cannot have')
-    if protocol is not Protocol.TCP:
-        raise ValueError(f"a Unix socket cannot carry {protocol}")
-    return Forward(endpoint=SocketPath(path=host), guest=guest, origin=Origin.USER)
+    endpoint = _parse_host(host, protocol)
+    guest = _parse_socket(port) if port.startswith("/") else parse_port(port)
+    if protocol is Protocol.UDP and (isinstance(guest, SocketPath) or _is_ipv6(endpoint)):
+        raise ValueError("UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address")
+    return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
+
+
+def parse_host(text: str) -> Endpoint | SocketPath:
+    """The host's side of a user's forward, alone or in a whole one.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return parse_forward(text).endpoint
+    except ValueError:
+        host, _, kind = (text, "", "") if text.startswith("/") else text.partition("/")
+        return _parse_host(host, parse_protocol(kind or Protocol.TCP))
+
+
+def _parse_host(text: str, protocol: Protocol) -> Endpoint | SocketPath:
+    if text.startswith("/"):
+        if protocol is not Protocol.TCP:
+            raise ValueError(f"a Unix socket cannot carry {protocol}")
+        return _parse_socket(text)
+    address, colon, port = text.rpartition(":")
+    if not colon:
+        address = _LOOPBACK
+    elif not address:
+        raise ValueError(f'"{text}" has no address: write {port} for this host alone, *:{port} for every address')
+    address = "" if address == EVERY else parse_address(address)
+    return Endpoint(protocol=protocol, address=address, port=parse_port(port))
+
+
+def _parse_socket(text: str) -> SocketPath:
+    if ":" in text:
+        raise ValueError(f'"{text}" has a colon, which the path of a forwarded socket cannot have')
+    if "${" in text:
+        raise ValueError(f'"{text}" has a ${{, which OpenSSH takes for a variable')
+    return SocketPath(path=text)
+
+
+def _is_ipv6(endpoint: Endpoint | SocketPath) -> bool:
+    return isinstance(endpoint, Endpoint) and endpoint.is_ipv6
 
 
 def forward_text(forward: Forward) -> str:
@@ -158,12 +193,21 @@ def forward_text(forward: Forward) -> str:
     if isinstance(endpoint, SocketPath):
         return f"{endpoint}:{forward.guest}"
     kind = "" if isinstance(forward.guest, SocketPath) else f"/{endpoint.protocol}"
-    return f"{endpoint.host_port('0.0.0.0')}:{forward.guest}{kind}"  # noqa: S104
+    return f"{endpoint.host_port(EVERY)}:{forward.guest}{kind}"
 
 
 def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:
     """Forwards of every origin, for JSON."""
     return [[forward_text(forward), forward.origin.value] for forward in forwards]
+
+
+def load_forward(text: str, origin: str) -> Forward:
+    """One of any origin.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return replace(parse_forward(text), origin=Origin(origin))
 
 
 def load_forwards(document: object) -> list[Forward]:
@@ -173,6 +217,6 @@ def load_forwards(document: object) -> list[Forward]:
         ValueError: it did not.
     """
     try:
-        return [replace(parse_forward(text), origin=Origin(origin)) for text, origin in document]  # type: ignore[attr-defined]
+        return [load_forward(text, origin) for text, origin in document]  # type: ignore[attr-defined]
     except (TypeError, AttributeError) as error:
         raise ValueError(f"not a list of forwards: {error}") from error

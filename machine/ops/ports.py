@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from machine import control
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
-from machine.model.ports import Endpoint, Forward, SocketPath, forward_text, load_forwards, parse_forward
+from machine.model.ports import (
+    EVERY,
+    Endpoint,
+    Forward,
+    Protocol,
+    SocketPath,
+    forward_text,
+    load_forward,
+    parse_forward,
+    parse_host,
+)
+from machine.model.state import State
 from machine.ops.context import Context
+from machine.ops.state import machine_state
 from machine.ports.holder import why_not_free
+from machine.ports.table import Table
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
+
+STOPPED_PORT = "stopped"
 
 _ANSWER_S = 60.0
 # Outlasts other commands that change the machine.
@@ -22,12 +39,16 @@ _LOCK_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPort:
-    """`host` and `guest` are addresses with ports, or paths of sockets."""
+    """`host` and `guest` are addresses with ports, or paths of sockets.
+
+    `state` is a word (open, stopped, unknown), or why it is not open.
+    """
 
     host: str
     guest: str
     protocol: str
     origin: str
+    state: str
 
 
 def add_port(name: str, text: str, context: Context) -> None:
@@ -40,6 +61,7 @@ def add_port(name: str, text: str, context: Context) -> None:
     config, paths = _load(name, context)
     forward = _parse(text)
     _check_new(forward, config)
+    _check_not_ssh(forward, context)
 
     def offline(config: MachineConfig) -> MachineConfig:
         _check_new(forward, config)
@@ -51,19 +73,23 @@ def add_port(name: str, text: str, context: Context) -> None:
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
-    """Take a forward back.
+    """Take a forward back; `text` is the whole of it, or its host's side alone.
 
     Raises:
         BadInputError: it cannot be meant.
         NotFoundError: it is none of the user's own.
     """
     config, paths = _load(name, context)
-    forward = _parse(text)
-    if all(own.endpoint != forward.endpoint for own in config.forwards):
-        raise NotFoundError(f"{name} has no forward of your own at {forward.endpoint}", hint="see: machine port ls")
+    try:
+        endpoint = parse_host(text)
+    except ValueError as error:
+        raise BadInputError(str(error), hint="see: machine port ls") from error
+    forward = next((own for own in config.forwards if own.endpoint == endpoint), None)
+    if forward is None:
+        raise NotFoundError(f"{name} has no forward of your own at {endpoint}", hint="see: machine port ls")
 
     def offline(config: MachineConfig) -> MachineConfig:
-        return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != forward.endpoint))
+        return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
 
     _change(name, Command.PORT_REMOVE, forward, paths, offline)
 
@@ -75,9 +101,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
         NotFoundError: there is no such machine.
     """
     config, paths = _load(name, context)
-    forwards = list(config.forwards)
-    if lock.is_held(paths.lock):
-        forwards = load_forwards(_ask(name, Command.PORT_LIST, "", paths)["forwards"])
+    forwards, ours = _forwards(name, config, paths)
     return [
         *(
             ListedPort(
@@ -85,17 +109,45 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
                 guest=str(forward.guest),
                 protocol="unix" if isinstance(forward.endpoint, SocketPath) else forward.endpoint.protocol,
                 origin=forward.origin,
+                state=state,
             )
-            for forward in forwards
+            for forward, state in forwards
         ),
-        ListedPort(host=str(paths.podman_socket), guest=config.user_socket, protocol="unix", origin="api"),
-        ListedPort(host=str(paths.podman_root_socket), guest=config.root_socket, protocol="unix", origin="api"),
-        ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh"),
+        *(
+            ListedPort(host=str(host), guest=guest, protocol="unix", origin="api", state=ours)
+            for host, guest in (
+                (paths.podman_socket, config.user_socket),
+                (paths.podman_root_socket, config.root_socket),
+            )
+        ),
+        ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", state=ours),
     ]
 
 
+def _forwards(name: str, config: MachineConfig, paths: MachinePaths) -> tuple[list[tuple[Forward, str]], str]:
+    """The user's and the published ones with their states, and the state of those that every machine has."""
+    current = machine_state(paths)
+    if current.state is State.STOPPED:
+        return [(forward, STOPPED_PORT) for forward in config.forwards], STOPPED_PORT
+    if lock.is_held(paths.supervisor_lock):
+        answer = _ask(name, Command.PORT_LIST, "", paths)
+        return [(load_forward(text, origin), state) for text, origin, state in answer["forwards"]], answer["api"]
+    # What its supervisor has noted; QEMU's own forwards still work.
+    with contextlib.suppress(OSError, ValueError):
+        return [(forward, current.reason) for forward in Table.load(paths.ports_table.read_text())], current.reason
+    return [(forward, current.reason) for forward in config.forwards], current.reason
+
+
 def _host(endpoint: Endpoint | SocketPath) -> str:
-    return str(endpoint) if isinstance(endpoint, SocketPath) else endpoint.host_port("*")
+    return str(endpoint) if isinstance(endpoint, SocketPath) else endpoint.host_port(EVERY)
+
+
+def _check_not_ssh(forward: Forward, context: Context) -> None:
+    endpoint = forward.endpoint
+    if isinstance(endpoint, Endpoint) and endpoint.protocol is Protocol.TCP:
+        for config in records.load_all(context.roots):
+            if isinstance(config, MachineConfig) and config.ssh_port == endpoint.port:
+                raise BadInputError(f"port {endpoint.port} is for SSH to {config.name}; choose another host port")
 
 
 def _check_new(forward: Forward, config: MachineConfig) -> None:
@@ -130,7 +182,7 @@ def _change(
     _ask(name, command, forward_text(forward), paths)
 
 
-def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, list[list[str]]]:
+def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, Any]:
     try:
         return control.request(paths.control_socket, command, value, timeout_s=_ANSWER_S)
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from machine.errors import MachineError
-from machine.model.ports import Driver, Endpoint, SocketPath
+from machine.model.ports import EVERY, Driver, Endpoint, SocketPath
 from machine.ports.table import Binding
 
 _SSH_TIMEOUT_S = 20.0
@@ -29,7 +29,7 @@ def ssh_ends(binding: Binding) -> tuple[End, End]:
     """What ssh's -L has of the host and of the guest; podman's ports are open on every address of the guest."""
     endpoint, guest = binding.endpoint, binding.guest
     return (
-        Path(endpoint.path) if isinstance(endpoint, SocketPath) else endpoint.host_port("*"),
+        Path(endpoint.path) if isinstance(endpoint, SocketPath) else endpoint.host_port(EVERY),
         PurePosixPath(guest.path) if isinstance(guest, SocketPath) else f"127.0.0.1:{guest}",
     )
 
@@ -85,8 +85,11 @@ class Drivers:
             async with asyncio.timeout(_SSH_TIMEOUT_S):
                 _, said = await process.communicate()
         except TimeoutError as error:
-            process.kill()
             raise MachineError(f"cannot publish {binding.endpoint}: the SSH master does not answer") from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
         if process.returncode != 0:
             words = said.decode(errors="replace").strip().splitlines()
             raise MachineError(f"cannot publish {binding.endpoint}: {words[-1] if words else 'ssh failed'}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
 
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (it was asked for)
 _ANY_IPV6 = "::"
 
 
@@ -30,19 +31,16 @@ def bindings(forward: Forward, tcp_driver: Driver) -> tuple[Binding, ...]:
     endpoint = forward.endpoint
     if isinstance(endpoint, SocketPath):
         return (Binding(driver=Driver.SSH, endpoint=endpoint, guest=forward.guest),)
-    every = endpoint.address in ("", _ANY_IPV6)
     if endpoint.protocol is Protocol.UDP:
-        if endpoint.is_ipv6 and not every:
+        if endpoint.is_ipv6:
             raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 alone; give an IPv4 address")
-        on_ipv4 = replace(endpoint, address="" if every else endpoint.address)
-        return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest=forward.guest),)
+        return (Binding(driver=Driver.SLIRP, endpoint=endpoint, guest=forward.guest),)
     if forward.origin is Origin.USER:
         # By ssh, which reaches what listens on the guest's loopback alone; its `*` is every address of both kinds.
-        own = replace(endpoint, address="" if every else endpoint.address)
-        return (Binding(driver=Driver.SSH, endpoint=own, guest=forward.guest),)
-    if every:
+        return (Binding(driver=Driver.SSH, endpoint=endpoint, guest=forward.guest),)
+    if not endpoint.address:
         return (
-            Binding(driver=tcp_driver, endpoint=replace(endpoint, address=""), guest=forward.guest),
+            Binding(driver=tcp_driver, endpoint=replace(endpoint, address=_ANY_IPV4), guest=forward.guest),
             # A host without IPv6 has every address without it.
             Binding(
                 driver=Driver.SSH,

@@ -127,6 +127,18 @@ class GuestClockSet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForwardsFailed:
+    """A forward cannot be opened, and why; empty when all of them can."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketsLost:
+    """The runtime directory has been removed, as at a logout, and has been made anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StopRequested:
     """`at_once`: as pulling the plug does."""
 
@@ -156,6 +168,8 @@ Event = (
     | QemuAnswered
     | HostClockJumped
     | GuestClockSet
+    | ForwardsFailed
+    | SocketsLost
     | StopRequested
     | QemuExited
 )
@@ -226,7 +240,8 @@ class Life:
     """`announced` is set once UP has been reached, `awaited` while somebody waits for that.
 
     `paused` is why the guest's CPUs stand, None while they run. `failures` counts the SSH masters lost since the API
-    last answered. `clock_due` is set from a gap in the guest's time until its clock has been set.
+    last answered. `clock_due` is set from a gap in the guest's time until its clock has been set. `unforwarded` is why
+    a forward cannot be opened, empty where all are.
     """
 
     phase: Phase = Phase.LAUNCH
@@ -237,6 +252,7 @@ class Life:
     silent: bool = False
     clock_due: bool = False
     failures: int = 0
+    unforwarded: str = ""
     reason: str = ""
 
     @property
@@ -249,9 +265,9 @@ class Life:
             return MachineState(state=State.STARTING)
         if self.silent:
             return MachineState(state=State.DEGRADED, reason="QEMU does not answer")
-        if self.phase is Phase.UP:
+        if self.phase is Phase.UP and not self.unforwarded:
             return MachineState(state=State.RUNNING)
-        return MachineState(state=State.DEGRADED, reason=self.reason)
+        return MachineState(state=State.DEGRADED, reason=self.unforwarded if self.phase is Phase.UP else self.reason)
 
 
 ADOPTED = Life(phase=Phase.SSH, announced=True, reason="the supervisor had ended")
@@ -282,6 +298,12 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return _after_gap(life)
         case GuestClockSet():
             return replace(life, clock_due=False), ()
+        case ForwardsFailed(reason=reason):
+            return replace(life, unforwarded=reason), ()
+        case SocketsLost():
+            if life.phase not in (Phase.SSH, Phase.API, Phase.UP):
+                return life, ()
+            return replace(life, phase=Phase.SSH, reason="its sockets had been removed"), (Connect(after_s=0),)
         case QemuUp():
             return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
         case GuestReady():

@@ -22,21 +22,21 @@ from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
-from machine.model.ports import Driver, dump_forwards, parse_forward
+from machine.model.ports import Driver, forward_text, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, control_argv, host_key_alias
 from machine.store import lock, records
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, make_private
 from machine.supervisor import evidence, lifecycle
 from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.master import Master
 from machine.supervisor.outlet import Outlet
-from machine.supervisor.ports import PortServer
+from machine.supervisor.ports import OPEN, PortServer
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Supervisor:
         self._qemu: asyncio.subprocess.Process | None = None
         self._client: QMPClient | None = None
         self._master: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._ending = shutdown.Ending.POWERED_DOWN
         self._error: MachineError | None = None
@@ -104,18 +105,23 @@ class Supervisor:
             netdev=network.NETDEV,
             ssh=lambda verb, *ends: control_argv(target, self._paths.ssh_control, verb, *ends),
         )
-        self._ports = PortServer(drivers, self._paths.ports_table, assignment.tcp_driver)
-
-    async def run(self) -> MachineError | None:
-        """Supervise until QEMU has ended; returns why a start failed."""
-        control = ControlServer(
+        self._ports = PortServer(
+            drivers,
+            self._paths.ports_table,
+            assignment.tcp_driver,
+            on_failure=lambda reason: self._post(lifecycle.ForwardsFailed(reason=reason)),
+        )
+        self._control = ControlServer(
             state=lambda: self._life.state,
             on_stop=self._request_stop,
             on_port=self._change_ports,
             stopping=self._stopping,
         )
-        server = await control.serve(self._paths.control_socket)
-        ports = await self._ports.serve(self._paths.ports_socket)
+        self._servers: list[asyncio.Server] = []
+
+    async def run(self) -> MachineError | None:
+        """Supervise until QEMU has ended; returns why a start failed."""
+        await self._serve()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._request_stop, False)
         try:
@@ -124,7 +130,7 @@ class Supervisor:
                 background = await self._begin()
                 while not self._done:
                     self._handle(await self._events.get())
-                for task in (*background, self._master):
+                for task in (*background, self._master, self._probe):
                     if task:
                         task.cancel()
         except BaseException:
@@ -133,19 +139,27 @@ class Supervisor:
                 self._kill()
             raise
         finally:
-            server.close()
-            ports.close()
-        self._ports.remove_sockets()
+            for server in self._servers:
+                server.close()
         self._tell_the_end()
-        await control.flush()
+        await self._control.flush()
         self._remove_sockets()
         return self._error
+
+    async def _serve(self) -> None:
+        """Listen where commands and the guest's Podman look for us, in place of anything that listened there."""
+        for server in self._servers:
+            server.close()
+        self._servers = [
+            await self._control.serve(self._paths.control_socket),
+            await self._ports.serve(self._paths.ports_socket),
+        ]
 
     # Beginning
 
     async def _begin(self) -> list[asyncio.Task[None]]:
         self._set_deadline(self._life.phase)
-        background: list[Coroutine[Any, Any, None]] = [self._monitor()]
+        background = [self._monitor(), self._watch_sockets(), self._ports.keep_trying()]
         if self._assignment.plan:
             self._ports.preload(self._config.forwards)
             await self._spawn(self._assignment.plan)
@@ -181,18 +195,25 @@ class Supervisor:
         if command is not Command.PORT_LIST:
             forward = parse_forward(value)
             adds = command is Command.PORT_ADD
-            if adds:
-                await self._ports.add(forward)
-            else:
-                await self._ports.remove(forward.endpoint, forward.origin)
 
             def edit(config: MachineConfig) -> MachineConfig:
                 others = (own for own in config.forwards if own.endpoint != forward.endpoint)
                 return replace(config, forwards=(*others, *([forward] if adds else [])))
 
-            self._config = edit(self._config)
-            self._edit_record(edit)
-        return {"forwards": dump_forwards(self._ports.all())}
+            if adds:
+                await self._ports.add(forward)
+            try:
+                await asyncio.to_thread(records.edit, self._paths, edit)  # another command may hold the record
+            except MachineError:
+                if adds:
+                    await self._ports.remove(forward.endpoint, forward.origin)
+                raise
+            if not adds:
+                await self._ports.remove(forward.endpoint, forward.origin)
+        return {
+            "forwards": [[forward_text(one), one.origin, state] for one, state in self._ports.all()],
+            "api": OPEN if self._life.phase is Phase.UP else self._life.reason or self._life.state.state,
+        }
 
     # Events in
 
@@ -219,16 +240,38 @@ class Supervisor:
         self._exited.set()
         self._post(lifecycle.QemuExited(cause=""))
 
+    async def _watch_sockets(self) -> None:
+        """A user's runtime directory goes when the last session ends, unless lingering is enabled; QEMU stays."""
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            if self._paths.control_socket.exists():
+                continue
+            try:
+                make_private(self._paths.runtime)
+                await self._serve()
+            except (MachineError, OSError) as error:  # there is no session of the user's yet
+                log.debug("the sockets cannot be made anew: %s", error)
+                continue
+            log.warning("the sockets had been removed, and are made anew")
+            self._post(lifecycle.SocketsLost())
+
     async def _monitor(self) -> None:
-        """The QMP session: from the greeting to the hang-up."""
+        """QMP sessions, one after the other; the second has QEMU still carry what it did."""
+        while True:
+            await self._attend_qemu()
+            log.info("QEMU has hung up")
+            self._post(lifecycle.QemuSilent())
+
+    async def _attend_qemu(self) -> None:
+        """A QMP session, from the greeting to the hang-up."""
         client = QMPClient("machine")
         listener = EventListener(_QMP_EVENTS)
         client.register_listener(listener)
         await self._greet(client)
         self._client = client
         self._post(lifecycle.QemuUp())
-        if self._assignment.plan:
-            await self._ports.qemu_is_up()
+        self._post(lifecycle.QemuAnswered())
+        await self._ports.carrier_is_up(Driver.SLIRP)
         async with asyncio.TaskGroup() as session:
             reading = [
                 session.create_task(self._read_events(listener)),
@@ -357,7 +400,7 @@ class Supervisor:
             case lifecycle.Disconnect():
                 self._replace_master(None)
             case lifecycle.ProbeApi(after_s=seconds):
-                self._tasks.create_task(self._probe_api(seconds))
+                self._replace_probe(self._probe_api(seconds))
             case lifecycle.SetGuestClock(doubt=doubt):
                 self._tasks.create_task(self._set_guest_clock(doubt=doubt))
             case lifecycle.Announce():
@@ -381,14 +424,22 @@ class Supervisor:
             self._master.cancel()
         self._master = self._tasks.create_task(work) if work else None
 
+    def _replace_probe(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._probe:
+            self._probe.cancel()
+        self._probe = self._tasks.create_task(work)
+
     async def _run_master(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        reason = await self._ssh.run(doubtful=self._life.failures > 0, on_up=self._master_is_up)
+        try:
+            reason = await self._ssh.run(doubtful=self._life.failures > 0, on_up=self._master_is_up)
+        finally:
+            self._ports.carrier_is_gone(Driver.SSH)
         self._post(lifecycle.MasterLost(reason=reason))
 
     async def _master_is_up(self) -> None:
         self._post(lifecycle.MasterUp())
-        await self._ports.master_is_up()
+        await self._ports.carrier_is_up(Driver.SSH)
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)

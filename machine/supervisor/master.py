@@ -92,18 +92,19 @@ class Master:
         except OSError as error:
             log.debug("ssh cannot be run: %s", error)
             return False
+        asking = asyncio.ensure_future(_tell_the_time(process))
+        doubts = [asyncio.ensure_future(self._greeted())] if doubt else []
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
-                asking = asyncio.ensure_future(_tell_the_time(process))
-                if doubt:
-                    greeting = asyncio.ensure_future(self._greeted())
-                    await asyncio.wait([asking, greeting], return_when=asyncio.FIRST_COMPLETED)
-                    greeting.cancel()
+                if doubts:
+                    await asyncio.wait([asking, *doubts], return_when=asyncio.FIRST_COMPLETED)
                     patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
                 await asking
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: more in a line than anybody reads
             log.debug("the guest's clock is not set: %s", error)
         finally:
+            for task in (asking, *doubts):
+                task.cancel()
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

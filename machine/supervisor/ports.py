@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -20,21 +20,38 @@ from machine.ports.table import Binding, Table
 log = logging.getLogger(__name__)
 
 _REQUEST_S = 10.0
-_MOST_CONNECTIONS = 32
+_MOST_REQUESTS = 32
+_MOST_SILENT = 64
 _BACKLOG = 256  # more than these at once wait here until they are sent away
+_RETRY_S = 1.0
+_RETRY_MOST_S = 15.0
+
+OPEN = "open"
 
 
 class PortServer:
-    """Answers the port API and keeps what it grants: through lost SSH masters, and past the end of this supervisor."""
+    """Answers the port API and keeps what it grants: through lost SSH masters, and past the end of this supervisor.
 
-    def __init__(self, drivers: Drivers, table_file: Path, tcp_driver: Driver) -> None:
+    A forward waits for its carrier where that is not there, and one that cannot be opened is tried again and again;
+    `on_failure` hears of the first such one, or an empty string when there is none any more.
+    """
+
+    def __init__(
+        self, drivers: Drivers, table_file: Path, tcp_driver: Driver, on_failure: Callable[[str], None]
+    ) -> None:
         self._drivers = drivers
         self._table_file = table_file
         self._table = Table(tcp_driver)
+        self._on_failure = on_failure
+        self._carriers: set[Driver] = set()
         # What is known to listen; of an earlier supervisor's, QEMU's do.
         self._open: set[Binding] = set()
+        self._failures: dict[Binding, str] = {}
+        self._failed = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._connections = 0
+        # Who has not yet said what it wants, the most patient first.
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        self._requests = 0
 
     async def serve(self, path: Path) -> asyncio.Server:
         path.unlink(missing_ok=True)
@@ -57,47 +74,80 @@ class PortServer:
             self._table.add(forward)
         self._save()
 
-    def all(self) -> list[Forward]:
-        """Every forward, by its endpoint."""
-        return list(self._table)
+    def all(self) -> list[tuple[Forward, str]]:
+        """Every forward, by its endpoint, with OPEN or why it is not."""
+        return [(forward, self._state(forward)) for forward in self._table]
+
+    def _state(self, forward: Forward) -> str:
+        missing = [one for one in self._table.bindings(forward) if not one.optional and one not in self._open]
+        if not missing:
+            return OPEN
+        return next((self._failures[one] for one in missing if one in self._failures), _waiting(missing[0].driver))
 
     # What happens to the machine
 
-    async def qemu_is_up(self) -> None:
-        """A new QEMU carries nothing yet."""
-        await self._open_all(Driver.SLIRP)
-
-    async def master_is_up(self) -> None:
-        """A new SSH master carries nothing yet."""
-        await self._open_all(Driver.SSH)
-
-    async def _open_all(self, driver: Driver) -> None:
+    async def carrier_is_up(self, driver: Driver) -> None:
+        """Everything that waits for it is opened; what it carried under an earlier supervisor it still carries."""
+        self._carriers.add(driver)
         async with self._changing:
-            self._open = {binding for binding in self._open if binding.driver is not driver}
-            for forward in self._table:
-                for binding in self._table.bindings(forward):
-                    if binding.driver is driver:
-                        try:
-                            await self._listen(binding)
-                        except MachineError as error:
-                            log.log(logging.INFO if binding.optional else logging.ERROR, "%s", error)
+            await self._open_missing()
+
+    def carrier_is_gone(self, driver: Driver) -> None:
+        """With everything that it carried."""
+        self._carriers.discard(driver)
+        for binding in [one for one in self._open if one.driver is driver]:
+            self._open.discard(binding)
+            remove_socket(binding)
+        self._failures = {one: why for one, why in self._failures.items() if one.driver is not driver}
+        self._tell_failures()
+
+    async def keep_trying(self) -> None:
+        """Open what could not be opened, for as long as there is such a forward; does not return."""
+        pause = _RETRY_S
+        while True:
+            if not self._failed.is_set():
+                pause = _RETRY_S
+                await self._failed.wait()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _RETRY_MOST_S)
+            async with self._changing:
+                await self._open_missing()
+
+    async def _open_missing(self) -> None:
+        for forward in self._table:
+            for binding in self._table.bindings(forward):
+                try:
+                    await self._listen(binding)
+                except MachineError as error:
+                    if binding.optional:
+                        log.info("%s", error)
+                    elif self._failures.get(binding) != error.message:
+                        log.error("%s", error)
+                        self._failures[binding] = error.message
+                else:
+                    self._failures.pop(binding, None)
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        (self._failed.set if self._failures else self._failed.clear)()
+        self._on_failure(next(iter(self._failures.values()), ""))
 
     async def _listen(self, binding: Binding) -> None:
+        """Or leave it to its carrier's coming."""
         if binding in self._open:
             return
         if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
             raise MachineError(reason)
+        if binding.driver not in self._carriers:
+            return
         try:
             await self._drivers.open(binding)
         except MachineError:
             await self._shut(binding)  # an answer that came too late may have left it open
+            if binding.driver not in self._carriers:  # lost meanwhile
+                return
             raise
         self._open.add(binding)
-
-    def remove_sockets(self) -> None:
-        """After the machine's end, of the user's forwards."""
-        for binding in self._open:
-            remove_socket(binding)
 
     async def guest_has_reset(self) -> None:
         """Its containers are gone, and publish their ports again when they start."""
@@ -108,15 +158,9 @@ class PortServer:
     # The API
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
         try:
-            if self._connections > _MOST_CONNECTIONS:
-                writer.write(api.encode_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once"))
-            else:
-                async with asyncio.timeout(_REQUEST_S):
-                    head = api.parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
-                    request = api.parse_request(head, await reader.readexactly(head.length))
-                writer.write(await self._carry_out(request))
+            request = await self._read_request(reader, writer)
+            writer.write(await self._carry_out(request))
         except api.RequestError as error:
             log.info("port API: %s", error)
             writer.write(api.encode_response(error.status, str(error)))
@@ -128,12 +172,32 @@ class PortServer:
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.debug("port API: a client that did not finish: %s", error)
         finally:
-            self._connections -= 1
             with contextlib.suppress(OSError):
                 await writer.drain()
                 writer.close()
 
+    async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
+        """A crowd of those that say nothing costs the most patient of them its place, and nobody else anything."""
+        if len(self._silent) >= _MOST_SILENT:
+            next(iter(self._silent)).transport.abort()
+        self._silent[writer] = None
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                head = api.parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+                return api.parse_request(head, await reader.readexactly(head.length))
+        finally:
+            self._silent.pop(writer, None)
+
     async def _carry_out(self, request: api.Request) -> bytes:
+        if self._requests >= _MOST_REQUESTS:
+            raise api.RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once")
+        self._requests += 1
+        try:
+            return await self._do(request)
+        finally:
+            self._requests -= 1
+
+    async def _do(self, request: api.Request) -> bytes:
         match request:
             case api.Expose(forward=forward):
                 await self.add(forward)
@@ -187,6 +251,9 @@ class PortServer:
     async def _close(self, forward: Forward) -> None:
         for binding in self._open.intersection(self._table.bindings(forward)):
             await self._shut(binding)
+        for binding in self._table.bindings(forward):
+            self._failures.pop(binding, None)
+        self._tell_failures()
         self._table.remove(forward.endpoint)
         self._save()
 
@@ -202,3 +269,7 @@ class PortServer:
             write_atomic(self._table_file, self._table.dump())
         except (MachineError, OSError) as error:
             log.error("cannot note the forwards: %s", error)
+
+
+def _waiting(driver: Driver) -> str:
+    return "waits for the guest's SSH server" if driver is Driver.SSH else "waits for QEMU"

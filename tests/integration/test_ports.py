@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from machine import sockets
+from machine.store import lock
 from machine.store.ssh_ports import choose
 from tests.integration.conftest import Images, World
 from tests.integration.test_start import control_socket, starting
@@ -85,7 +88,7 @@ def test_port_is_published_and_taken_back(port_api: Path) -> None:
     assert not listens(port)
     assert everything(port_api) == []
     assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
-    for _ in range(20):
+    for _ in range(100):
         assert post(port_api, "expose", **fields) == (200, "")
         assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
 
@@ -122,19 +125,33 @@ def test_whoever_talks_nonsense_disturbs_nobody(port_api: Path) -> None:
     assert ask(port_api, b"")[0] == 0
 
 
-def test_crowd_is_served_or_sent_away(port_api: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
-        refused = 0
-        for connection in crowd:
-            connection.settimeout(5)
-            try:
-                connection.connect(str(port_api))
-            except OSError:
-                refused += 1
-        status, _ = ask(port_api, b"GET /services/forwarder/all HTTP/1.1\r\n\r\n")
-        assert status in (0, 503)
+def test_published_port_that_cannot_be_meant_is_refused(port_api: Path) -> None:
+    for fields, sentence in (
+        ({"remote": ":80"}, '"local" is missing'),
+        ({"local": ":80"}, '"remote" is missing'),
+        ({"local": "localhost:80", "remote": ":80"}, "'localhost' does not appear to be an IPv4 or IPv6 address"),
+        ({"local": ":70000", "remote": ":80"}, '"70000" is no port from 1 to 65535'),
+        ({"local": ":80", "remote": ":0"}, '"0" is no port from 1 to 65535'),
+        ({"local": ":80", "remote": ":80", "protocol": "sctp"}, 'protocol "sctp" cannot be forwarded'),
+    ):
+        status, said = post(port_api, "expose", **fields)
+        assert (status, said.startswith(sentence)) == (400, True), said
     assert everything(port_api) == []
+
+
+def test_crowd_that_says_nothing_keeps_nobody_out(port_api: Path) -> None:
+    port = choose(set())
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(5)
+            connection.connect(str(port_api))
+        began = time.monotonic()
+        fields = {"local": f"127.0.0.1:{port}", "remote": ":80", "protocol": "tcp"}
+        assert post(port_api, "expose", **fields) == (200, "")
+        assert time.monotonic() - began < 5  # nobody's patience had to end for it
+        assert listens(port)
+    assert everything(port_api) == [fields]
 
 
 def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
@@ -144,19 +161,19 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
     again = world.machine("port", "add", "box", f"127.0.0.1:{port}:54/udp")
     assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already\n"
     heading, first, *_ = world.machine("port", "ls", "box").stdout.splitlines()
-    assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN"]
-    assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user"]
+    assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN", "STATE"]
+    assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user", "stopped"]
     with starting(world) as process:
         until = time.monotonic() + 20
         while not listens(port, socket.SOCK_DGRAM):
             assert time.monotonic() < until
             time.sleep(0.1)
-        assert world.machine("port", "add", "box", f"0.0.0.0:{other}:53/udp").status == 0
+        assert world.machine("port", "add", "box", f"*:{other}:53/udp").status == 0
         assert listens(other, socket.SOCK_DGRAM)
         taken = world.machine("port", "add", "box", f"127.0.0.1:{other}:1/udp")
         assert taken.status == 125
         assert f"cannot publish 127.0.0.1:{other}/udp: the port is taken by qemu" in taken.stderr
-        assert world.machine("port", "rm", "box", f"{port}:53/udp").status == 0
+        assert world.machine("port", "rm", "box", f"{port}/udp").status == 0
         assert not listens(port, socket.SOCK_DGRAM)
         world.machine("stop", "box")
         process.communicate(timeout=30)
@@ -199,9 +216,90 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
     assert own == {str(path), *(f"127.0.0.1:{number}" for number in (port, *others))}
 
 
+def state_of(world: World, port: int) -> str:
+    """What `machine port ls` says of the forward."""
+    listed = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
+    (state,) = [str(entry["state"]) for entry in listed if entry["host"].endswith(f":{port}")]
+    return state
+
+
+def wait_for_state(world: World, port: int, state: str) -> None:
+    until = time.monotonic() + 30
+    while (seen := state_of(world, port)) != state:
+        assert time.monotonic() < until, seen
+        time.sleep(0.2)
+
+
+def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    port, by_ssh = choose(set()), choose(set())
+    assert world.machine("port", "add", "box", f"{port}:53/udp").status == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", port))
+        with starting(world) as process:
+            until = time.monotonic() + 20
+            while "taken" not in (said := state_of(world, port)):
+                assert time.monotonic() < until, said
+                time.sleep(0.2)
+            assert said.startswith(f"cannot publish 127.0.0.1:{port}/udp: the port is taken by ")
+            taken.close()
+            wait_for_state(world, port, "open")
+            # What goes over SSH waits for a guest that can be logged in to.
+            assert world.machine("port", "add", "box", f"{by_ssh}:80").status == 0
+            assert state_of(world, by_ssh) == "waits for the guest's SSH server"
+            world.machine("rm", "--force", "box")
+            process.communicate(timeout=30)
+
+
+def test_forward_that_cannot_be_kept_is_not_opened(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    port = choose(set())
+    with starting(world) as process:
+        with (
+            lock.exclusively(world.machines / "box" / "record.lock", timeout_s=5),
+            world.popen("port", "add", "box", f"{port}:53/udp") as adding,
+        ):
+            # Others are answered meanwhile.
+            assert world.machine("port", "ls", "box").status == 0
+            _, said = adding.communicate(timeout=30)
+        assert adding.returncode == 125
+        assert "waiting for another command to let go of" in said
+        assert not listens(port, socket.SOCK_DGRAM)
+        world.machine("rm", "--force", "box")
+        process.communicate(timeout=30)
+
+
+def test_sockets_come_back_when_the_runtime_directory_was_removed(world: World, images: Images) -> None:
+    """As it is when a user logs out."""
+    world.init("box", images.qcow2)
+    path = control_socket(world)
+    with starting(world) as process:
+        shutil.rmtree(path.parent)
+        until = time.monotonic() + 30
+        while not sockets.listens(path):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert path.parent.stat().st_mode & 0o077 == 0
+        assert everything(path.with_name("ports.sock")) == []
+        world.machine("stop", "box")
+        process.communicate(timeout=30)
+
+
+def test_port_for_ssh_is_nobody_elses(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    port = world.inspect("box")["SSHConfig"]["Port"]
+    refused = world.machine("port", "add", "box", f"{port}:80")
+    assert (refused.status, refused.stderr) == (
+        125,
+        f"Error: port {port} is for SSH to box; choose another host port\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        (":80:80", '":80" has no address: write 80 for this host alone, *:80 for every address'),
+        ("/a${HOME}:80", '"/a${HOME}" has a ${, which OpenSSH takes for a variable'),
         ("[::1]:53:53/udp", "UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address"),
         ("8080", '"8080" is not HOST:GUEST'),
         ("/a.sock:80/udp", "a Unix socket cannot carry udp"),

@@ -33,7 +33,7 @@ def exposed(protocol: Protocol, address: str, port: int, guest_port: int) -> Exp
     [
         (EXPOSE, body(), exposed(Protocol.TCP, "127.0.0.1", 8080, 80)),
         (EXPOSE, body(":8080", ":8080"), exposed(Protocol.TCP, "", 8080, 8080)),
-        (EXPOSE, body("0.0.0.0:53", ":53", "udp"), exposed(Protocol.UDP, "", 53, 53)),
+        (EXPOSE, body("0.0.0.0:53", ":53", "udp"), exposed(Protocol.UDP, "0.0.0.0", 53, 53)),
         (EXPOSE, body("[::1]:8080", "192.168.127.2:80"), exposed(Protocol.TCP, "::1", 8080, 80)),
         (EXPOSE, b'{"local": ":1", "remote": ":2"}', exposed(Protocol.TCP, "", 1, 2)),
         (UNEXPOSE, b'{"local": ":1", "protocol": "udp"}', Unexpose(

@@ -18,6 +18,7 @@ from machine.model.ports import (
     forward_text,
     parse_address,
     parse_forward,
+    parse_host,
 )
 from machine.ports.drivers import hostfwd, ssh_ends
 from machine.ports.holder import find_holder, why_not_free
@@ -36,8 +37,9 @@ def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -
     [
         ("127.0.0.1", Protocol.TCP, [(SLIRP, "127.0.0.1", False)]),
         ("::1", Protocol.TCP, [(SSH, "::1", False)]),
-        ("", Protocol.TCP, [(SLIRP, "", False), (SSH, "::", True)]),
-        ("::", Protocol.TCP, [(SLIRP, "", False), (SSH, "::", True)]),
+        ("", Protocol.TCP, [(SLIRP, "0.0.0.0", False), (SSH, "::", True)]),
+        ("0.0.0.0", Protocol.TCP, [(SLIRP, "0.0.0.0", False)]),
+        ("::", Protocol.TCP, [(SSH, "::", False)]),
         ("127.0.0.1", Protocol.UDP, [(SLIRP, "127.0.0.1", False)]),
         ("", Protocol.UDP, [(SLIRP, "", False)]),
     ],
@@ -95,7 +97,14 @@ def test_table_that_is_damaged_is_none(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "address"),
-    [("", ""), ("0.0.0.0", ""), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("::", "::")],
+    [
+        ("", ""),
+        ("0.0.0.0", "0.0.0.0"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("::", "::"),
+    ],
 )
 def test_addresses(text: str, address: str) -> None:
     assert parse_address(text) == address
@@ -139,6 +148,8 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "127.0.0.1:8080:80/tcp",
         "0.0.0.0:53:53/udp",
+        "*:53:53/udp",
+        "*:80:80/tcp",
         "[::1]:1:2/tcp",
         "[::]:1:2/tcp",
         "/run/a b/x.sock:80",
@@ -154,8 +165,26 @@ def test_users_forward_is_this_hosts_alone_and_goes_by_ssh() -> None:
     own = parse_forward("8080:80")
     assert (str(own.endpoint), own.origin) == ("127.0.0.1:8080/tcp", Origin.USER)
     assert [binding.driver for binding in bindings(own, SLIRP)] == [SSH]
-    (every,) = bindings(parse_forward("0.0.0.0:8080:80"), SLIRP)
+    (every,) = bindings(parse_forward("*:8080:80"), SLIRP)
     assert ssh_ends(every) == ("*:8080", "127.0.0.1:80")
+
+
+@pytest.mark.parametrize(
+    "text", ["8080", "8080:80", "127.0.0.1:8080", "127.0.0.1:8080:80", "8080/tcp", "127.0.0.1:8080/tcp"]
+)
+def test_hosts_side_of_a_forward_stands_for_it(text: str) -> None:
+    assert parse_host(text) == parse_forward("8080:80").endpoint
+
+
+@pytest.mark.parametrize(("text", "address"), [("*:53/udp", ""), ("[::1]:8080", "::1")])
+def test_hosts_side_of_a_forward_with_an_address(text: str, address: str) -> None:
+    endpoint = parse_host(text)
+    assert isinstance(endpoint, Endpoint)
+    assert endpoint.address == address
+
+
+def test_socket_on_the_hosts_side_stands_for_its_forward() -> None:
+    assert parse_host("/run/x.sock") == parse_host("/run/x.sock:80") == SocketPath(path="/run/x.sock")
 
 
 def test_sockets_go_by_ssh() -> None:

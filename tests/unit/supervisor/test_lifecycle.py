@@ -21,6 +21,7 @@ from machine.supervisor.lifecycle import (
     Event,
     Fail,
     Finish,
+    ForwardsFailed,
     GuestClockSet,
     GuestFailed,
     GuestReady,
@@ -40,6 +41,7 @@ from machine.supervisor.lifecycle import (
     Refuse,
     Resumed,
     SetGuestClock,
+    SocketsLost,
     StopRequested,
     step,
 )
@@ -239,9 +241,25 @@ EVENTS: tuple[Event, ...] = (
     QemuAnswered(),
     HostClockJumped(),
     GuestClockSet(),
+    ForwardsFailed(reason="f"),
+    SocketsLost(),
     StopRequested(),
     QemuExited(cause=""),
 )
+
+
+def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None:
+    life, actions = step(UP, ForwardsFailed(reason="port 1 is taken"))
+    assert (life.state, actions) == (MachineState(state=State.DEGRADED, reason="port 1 is taken"), ())
+    lost, _ = step(life, EOF_)
+    assert "SSH connection lost" in lost.state.reason  # the greater trouble is told first
+    assert step(life, ForwardsFailed(reason=""))[0].state.state is State.RUNNING
+
+
+def test_sockets_that_were_removed_are_made_anew() -> None:
+    life, actions = step(UP, SocketsLost())
+    assert (life.state.state, actions) == (State.DEGRADED, (Connect(after_s=0),))
+    assert step(Life(phase=Phase.BOOT), SocketsLost()) == (Life(phase=Phase.BOOT), ())
 
 
 def test_list_of_events_is_complete() -> None:
