@@ -1,4 +1,7 @@
-"""Measures how soon a machine is back after what may happen to it: its API answers and its state is `running`."""
+"""Measures how soon a machine is back after what may happen to it, and how often a container's port is forwarded.
+
+Back means: its API answers, its state is `running`, and what a container publishes is served.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import tarfile
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +33,7 @@ NAME = "box"
 GONE_S = 60.0
 BACK_S = 300.0
 TARGET_S = 10.0
+RESTARTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,48 @@ class Machine:
             return self.state() == State.RUNNING
         return False
 
+    def publish(self) -> int:
+        """A container that serves on a port of the host's, by either carrier of forwards."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = int(free.getsockname()[1])
+        with tempfile.TemporaryDirectory() as scratch:
+            image = Path(scratch) / "busybox.tar"
+            with tarfile.open(image, "w") as archive:
+                archive.add("/bin/busybox", "bin/busybox")
+            self.bench.machine("cp", str(image), f"{NAME}:busybox.tar")
+        run = (
+            f"podman import -q busybox.tar busybox; podman run -d --name web --restart always -p 127.0.0.1:{port}:80 "
+            f"-p [::1]:{port}:80 busybox busybox httpd -f -p 80; systemctl --user enable podman-restart"
+        )
+        self.bench.machine("ssh", NAME, run)
+        return port
+
+
+def is_served(port: int) -> bool:
+    """A request to each address is answered, whatever with."""
+    for address in ("127.0.0.1", "[::1]"):
+        try:
+            urllib.request.urlopen(f"http://{address}:{port}/", timeout=2)
+        except urllib.error.HTTPError:
+            continue
+        except OSError:
+            return False
+    return True
+
+
+def restarts(machine: Machine, port: int) -> int:
+    """How often the container's port was forwarded in RESTARTS of its starts."""
+    served = 0
+    for _ in range(RESTARTS):
+        machine.bench.podman(NAME, "stop", "-t", "0", "web")
+        machine.bench.podman(NAME, "start", "web")
+        until = time.monotonic() + GONE_S
+        while not (answered := is_served(port)) and time.monotonic() < until:
+            time.sleep(0.1)
+        served += answered
+    return served
+
 
 def calamities(machine: Machine) -> Iterator[tuple[str, Callable[[], None] | None, Callable[[], None]]]:
     """What happens, and what makes coming back possible."""
@@ -74,6 +124,7 @@ def calamities(machine: Machine) -> Iterator[tuple[str, Callable[[], None] | Non
     link = "set_link net0"
     yield "network gone for 60 s", lambda: machine.monitor(f"{link} off"), lambda: machine.monitor(f"{link} on")
     yield "back to a snapshot 60 s old", lambda: machine.monitor("savevm s"), lambda: machine.monitor("loadvm s")
+    yield "guest rebooted", None, lambda: machine.root_sh("systemctl reboot || true")
 
 
 def main() -> None:
@@ -82,6 +133,7 @@ def main() -> None:
     machine = Machine(bench=bench)
     try:
         bench.machine(*INIT, "--now", NAME)
+        port = machine.publish()
         for what, strike, allow in calamities(machine):
             if strike:
                 strike()
@@ -89,11 +141,12 @@ def main() -> None:
             meanwhile = machine.state()
             began = time.monotonic()
             allow()
-            while not machine.is_back():
+            while not (machine.is_back() and is_served(port)):
                 if time.monotonic() - began > BACK_S:
                     raise TimeoutError(f"{what}: the machine never came back: {machine.state()}")
                 time.sleep(0.1)
             show(f"{what}: back after, s", time.monotonic() - began, TARGET_S, f"meanwhile {meanwhile}")
+        show(f"forwarded in {RESTARTS} restarts of a container", restarts(machine, port), RESTARTS, "times")
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))

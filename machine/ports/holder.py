@@ -11,6 +11,7 @@ from pathlib import Path
 from machine.model.ports import Endpoint, Protocol, SocketPath
 
 _CONNECT_S = 1.0
+_USUALLY_PRIVILEGED_BELOW = 1024
 _LISTEN = "0A"  # of /proc/net/tcp, include/net/tcp_states.h
 
 
@@ -60,13 +61,20 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
             return f"the port is taken{by}; choose another host port"
         case errno.EACCES | errno.EPERM:
             return (
-                "ports below 1024 are root's on this host; choose one from 1024 on, or allow it with: "
-                f"sysctl net.ipv4.ip_unprivileged_port_start={endpoint.port}"
+                f"ports below {_privileged_below()} are root's on this host; choose one from {_privileged_below()} on, "
+                f"or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={endpoint.port}"
             )
         case errno.EADDRNOTAVAIL:
             return "this host does not have that address"
         case _:
             return error.strerror or str(error)
+
+
+def _privileged_below() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return _USUALLY_PRIVILEGED_BELOW
 
 
 def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:

@@ -30,7 +30,7 @@ def fetch(address: str) -> str:
 
 
 def reachable(address: str, port: int) -> bool:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         return probe.connect_ex((address, port)) == 0
 
 
