@@ -8,8 +8,10 @@ from dataclasses import replace
 from machine.files import write_atomic
 from machine.ignition.provision import Keys
 from machine.model.config import MachineConfig
+from machine.ops.announce import announce
 from machine.ops.context import Context
 from machine.ops.registration import Registry
+from machine.podman.events import Event
 from machine.report import Reporter, SilentReporter
 from machine.ssh import keys as ssh_keys
 from machine.ssh.command import known_hosts_line
@@ -59,4 +61,5 @@ def publish(
             registry.unregister(config.name, SilentReporter())
             drafts.withdraw(roots, config.name)
             raise
+    announce(Event.INIT, config.name, context)
     return config

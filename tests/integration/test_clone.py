@@ -199,7 +199,7 @@ def test_guest_restarts_where_its_initramfs_could_not_help(early: bool, tmp_path
     shutil.copyfile(tmp_path / "script", root / "script")
     (root / "dev").mkdir()
     (root / "dev" / "null").touch()
-    unshare = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--root", root]
+    unshare = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--root", str(root)]
     done = subprocess.run(
         [*unshare, "/bin/sh", "/script", "/"], env={"PATH": "/bin"}, check=False, capture_output=True, text=True
     )
