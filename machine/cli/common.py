@@ -41,6 +41,17 @@ def machines_that_begin(incomplete: str) -> list[str]:
         return []
 
 
+def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """What has a name, and the files of this host."""
+    from click.shell_completion import CompletionItem
+
+    from machine.ops.names import image_names
+
+    names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
+    # Files first: in bash, that item takes back what was said before it.
+    return [CompletionItem(incomplete, type="file"), *names]
+
+
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The optional NAME that every command of podman machine has."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import context, image_options
+from machine.cli.common import complete_images, context, image_options
 from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
@@ -62,7 +62,7 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 
 
 @command.command("pull")
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=complete_images)
 @click.option("--arch", help="Architecture of the guest. [default: the host's]")
 @image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")

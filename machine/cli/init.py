@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from machine.cli.common import (
+    complete_images,
     context,
     image_options,
     refuse_native_ca,
@@ -37,10 +38,11 @@ _REFUSED = {
 @click.argument("name", default=DEFAULT_MACHINE)
 @click.option(
     "--image",
+    shell_complete=complete_images,
     help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
     f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
 )
-@click.option("--image-path", hidden=True)
+@click.option("--image-path", hidden=True, shell_complete=complete_images)
 @image_options
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs. [default: half of the host's]")
 @click.option(

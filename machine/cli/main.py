@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "active": ("addresses:active", "Print the machine that a client without options would reach"),
     "autostart": ("autostart", "Start a machine when you log in, or no longer"),
+    "clone": ("set:clone", "Make another machine of one that is stopped"),
     "config": ("config", "Show and change the defaults of new machines"),
     "console": ("console", "Attach to a machine's serial console"),
     "cp": ("cp", "Copy files between this host and a machine"),

@@ -56,7 +56,8 @@ class MachineConfig:
 
     `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
     `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
-    `renamed_from` is the old name while a rename has not come to its end.
+    `renamed_from` is the old name while a rename has not come to its end. `identity_pending` says that the guest is a
+    clone which does not have its own keys and name yet: it is given them at the next start.
     """
 
     name: str
@@ -77,6 +78,7 @@ class MachineConfig:
     protected: bool = False
     guest_outdated: bool = False
     renamed_from: str = ""
+    identity_pending: bool = False
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
 

@@ -25,10 +25,12 @@ from machine.model.transfer import (
     target_path,
     without_slashes,
 )
+from machine.ops.announce import announce
 from machine.ops.context import Context
 from machine.ops.host_files import HostFiles
 from machine.ops.many import Interrupt, each
 from machine.ops.ssh import running_target
+from machine.podman.events import Event
 from machine.report import Reporter
 from machine.ssh.command import SshTarget
 
@@ -81,6 +83,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
         result.error.message = f"copy failed: {result.error.message}"
     if result.error:
         raise result.error
+    announce(Event.COPY, request.machine, context)
 
 
 def _check_stream(request: CopyRequest) -> None:

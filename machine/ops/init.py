@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from machine.errors import BadInputError, MachineError
 from machine.files import write_atomic
-from machine.ignition.provision import Keys, provision
+from machine.ignition.provision import provision
 from machine.image.cache import BaseImage
 from machine.image.reference import LOCAL_STREAM, Reference
 from machine.model.arch import Arch
@@ -26,6 +25,7 @@ from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
+from machine.ops.creation import fresh_mac, make_keys, publish
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
@@ -34,14 +34,10 @@ from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerat
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu, probe_qemu
-from machine.report import Reporter, SilentReporter
-from machine.ssh import keys as ssh_keys
-from machine.ssh.command import known_hosts_line
-from machine.store import drafts, records, ssh_ports
-from machine.store.paths import MachinePaths, config_home
+from machine.report import Reporter
+from machine.store import drafts
+from machine.store.paths import config_home
 
-# IEEE 802's locally administered range that QEMU and libvirt use for guests.
-_MAC_PREFIX = "52:54:00"
 _GUEST_UID_OF_ROOT = 1000
 
 
@@ -132,7 +128,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             rootful=settings.rootful,
             timezone=timezone,
             ssh_port=0,
-            mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
+            mac=fresh_mac(),
             image=_origin(str(wanted.reference), base),
             swap_mib=request.swap_mib,
             usbs=usbs,
@@ -158,35 +154,14 @@ def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
 def _make(
     config: MachineConfig, base: BaseImage | None, registry: Registry, context: Context, report: Reporter
 ) -> MachineConfig:
-    roots = context.roots
-    with drafts.draft(roots, config.name) as paths:
-        keys = _make_keys(config.name, paths)
+    with drafts.draft(context.roots, config.name) as paths:
+        keys = make_keys(config.name, paths)
         write_atomic(paths.ignition, provision(config, keys).to_json())
         if base:
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
-        # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
-        with drafts.registry(roots):
-            drafts.sweep(roots)
-            config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
-            records.save(paths, config)
-            drafts.publish(paths, roots, config.name)
-            try:
-                registry.register(config, report)
-            except BaseException:
-                # What has failed first is what a person should hear of.
-                registry.unregister(config.name, SilentReporter())
-                drafts.withdraw(roots, config.name)
-                raise
-    return config
-
-
-def _make_keys(name: str, paths: MachinePaths) -> Keys:
-    authorized = ssh_keys.generate(paths.identity, comment=f"machine-{name}")
-    host_public = ssh_keys.generate(paths.host_key, comment=f"host-key-of-{name}")
-    write_atomic(paths.known_hosts, known_hosts_line(name, host_public))
-    return Keys(authorized=authorized, host_private=paths.host_key.read_text(), host_public=host_public)
+        return publish(config, paths, registry, context, report)
 
 
 def guest_arch(wanted: str | None, host: Host) -> Arch:

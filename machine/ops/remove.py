@@ -9,6 +9,7 @@ from pathlib import Path
 from machine.errors import MachineError, NotFoundError
 from machine.model.state import State
 from machine.ops import autostart
+from machine.ops.announce import announce
 from machine.ops.context import Context
 from machine.ops.protect import check_unprotected
 from machine.ops.registration import Registry
@@ -16,6 +17,7 @@ from machine.ops.rename import finish_rename
 from machine.ops.saved import save_disk, save_ignition
 from machine.ops.state import machine_state
 from machine.ops.stop import end_machine
+from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, lock, records
 
@@ -81,6 +83,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
             Registry(context).unregister(name, report)
             autostart.disable(name, context, report)
             drafts.withdraw(context.roots, name)
+    announce(Event.REMOVE, name, context)
 
 
 def _check_exists(name: str, context: Context) -> None:

@@ -17,12 +17,14 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import State
+from machine.ops.announce import announce
 from machine.ops.context import Context
 from machine.ops.many import Interrupt
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
 from machine.ops.state import SUPERVISOR_LOST, machine_state
 from machine.ops.tell_guest import tell_guest
+from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
 from machine.store.paths import MachinePaths
@@ -78,6 +80,7 @@ def begin(
     config = records.load(context.roots, name)  # the supervisor may have changed the port
     if config.guest_outdated:
         tell_guest(config, context, report)
+    announce(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 
 

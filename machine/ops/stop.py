@@ -14,7 +14,9 @@ from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError
 from machine.model.host import Accelerator
+from machine.ops.announce import announce
 from machine.ops.context import Context
+from machine.podman.events import Event
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending
 from machine.report import Reporter
@@ -42,7 +44,9 @@ def stop(name: str, context: Context, report: Reporter) -> Ending:
         MachineError: it survives everything.
     """
     records.load(context.roots, name)
-    return end_machine(context.roots.machine(name), report, at_once=False)
+    ending = end_machine(context.roots.machine(name), report, at_once=False)
+    announce(Event.STOP, name, context)
+    return ending
 
 
 def kill(name: str, context: Context, report: Reporter) -> None:
@@ -54,6 +58,7 @@ def kill(name: str, context: Context, report: Reporter) -> None:
     """
     records.load(context.roots, name)
     end_machine(context.roots.machine(name), report, at_once=True)
+    announce(Event.STOP, name, context)
 
 
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:

@@ -48,7 +48,8 @@ class Board:
     `console` is the guest's name of the serial port that the log hears.
 
     `tcg_cpu` is the CPU model without hardware help: a plain `qemu64` lacks what today's distributions need.
-    `least_qemu` is the oldest QEMU on which the board is what we expect of it.
+    `least_qemu` is the oldest QEMU on which the board is what we expect of it. `has_smbios` says that firmware passes
+    SMBIOS tables on.
     """
 
     target: str
@@ -61,6 +62,7 @@ class Board:
     bus: Bus = Bus.PCI
     config_source: ConfigSource = ConfigSource.FW_CFG
     least_qemu: tuple[int, ...] = (6, 2)
+    has_smbios: bool = False
 
     @property
     def binary(self) -> str:
@@ -106,6 +108,7 @@ BOARDS = {
         # A Mac's own CPU has these two, HVF does not pass them on, and guests fall over them.
         hvf_cpu="host,-pdpe1gb,-avx512vl",
         console="ttyS0",
+        has_smbios=True,
     ),
     Arch.AARCH64: Board(
         target="aarch64",
@@ -127,6 +130,7 @@ BOARDS = {
             ),
             shipped=("edk2-aarch64-code.fd", "edk2-arm-vars.fd"),
         ),
+        has_smbios=True,
     ),
     Arch.RISCV64: Board(
         target="riscv64",

@@ -27,11 +27,13 @@ IGNITION_SERIAL = "ignition"
 class LaunchFiles:
     """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware.
 
-    `console` is what the names of the serial console's two files begin with.
+    `console` is what the names of the serial console's two files begin with. `identity` is what gives a clone's guest
+    an identity of its own.
     """
 
     disk: Path
     ignition: Path
+    identity: Path
     efi_vars: Path
     console: Path
     ignition_journal: Path
@@ -88,6 +90,7 @@ def plan_launch(
         *_ports(board, files),
         *_monitors(files),
         *_usb(config),
+        *(["-smbios", option(file=files.identity)] if config.identity_pending else []),
         # Last: when it goes, no other device moves to another place on the bus.
         *(_ignition(board, files) if not config.provisioned else []),
     ]  # fmt: skip

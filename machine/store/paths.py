@@ -46,6 +46,11 @@ class MachinePaths:
         return self.directory / "id_ed25519"
 
     @property
+    def new_identity(self) -> Path:
+        """What a clone's guest is told until it has been up: its own keys, private ones too."""
+        return self.directory / "identity.smbios"
+
+    @property
     def host_key(self) -> Path:
         """The guest's own SSH host key, made on this side so that every connection can be checked."""
         return self.directory / "ssh_host_ed25519_key"

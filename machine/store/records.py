@@ -178,8 +178,12 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         ),
         provisioned=_typed(document, "provisioned", bool),
         forwards=_forwards(document.get("forwards", ())),
-        # Written since machines can be protected, changed and renamed.
-        **{key: _typed(document, key, bool) for key in ("protected", "guest_outdated") if key in document},
+        # Written since machines can be protected, changed, renamed and cloned.
+        **{
+            key: _typed(document, key, bool)
+            for key in ("protected", "guest_outdated", "identity_pending")
+            if key in document
+        },
         renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
         # Written since machines can have swap and USB devices.
         swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,

@@ -28,6 +28,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
     return LaunchFiles(
         disk=paths.disk,
         ignition=paths.ignition,
+        identity=paths.new_identity,
         efi_vars=paths.efi_vars,
         console=paths.console,
         ignition_journal=paths.ignition_journal,

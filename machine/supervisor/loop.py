@@ -405,6 +405,7 @@ class Supervisor:
                 self._tasks.create_task(self._set_guest_clock(doubt=doubt))
             case lifecycle.Announce():
                 self._remember_provisioned()
+                self._forget_identity()
                 self._starting.ok()
             case lifecycle.PowerDown(at_once=at_once):
                 self._stopping.step("Waiting for VM to exit...")
@@ -507,7 +508,9 @@ class Supervisor:
         )
 
     def _hint(self) -> str | None:
-        """Nothing but a boot tells what a local image is for."""
+        """Nothing but a boot tells what a local image is for, and what a clone's systemd can do."""
+        if self._life.phase is Phase.SSH and self._config.identity_pending:
+            return "a clone takes its new keys where its guest has systemd 256 or later"
         if (
             self._life.phase is not Phase.BOOT
             or self._config.provisioned
@@ -528,6 +531,12 @@ class Supervisor:
         """A first boot has completed: from now on the disk holds what somebody has made."""
         self._config = replace(self._config, provisioned=True)
         self._edit_record(lambda config: replace(config, provisioned=True, last_up=datetime.now(UTC)))
+
+    def _forget_identity(self) -> None:
+        """A clone that answers by its own host key, and to its own key alone, has been told enough."""
+        if self._config.identity_pending:
+            self._edit_record(lambda config: replace(config, identity_pending=False))
+            self._paths.new_identity.unlink(missing_ok=True)
 
     def _edit_record(self, edit: Callable[[MachineConfig], MachineConfig]) -> None:
         try:

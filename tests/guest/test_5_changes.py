@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
+import json
+import shlex
 import signal
 import socket
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from machine.files import sha256_of
+from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
-from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
+from tests.guest.conftest import BOOT_S, QuietHandler, World, processes_of, wait_until
 from tests.guest.net import SERVE, api_socket, fetch
 
 
@@ -68,6 +80,54 @@ def test_machines_are_restarted(ordinary_world: World) -> None:
     assert ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
 
 
+def test_console_is_that_of_the_guest_in_both_directions(world: World) -> None:
+    """A login prompt answers to what is typed."""
+    typed = subprocess.run(
+        [machine_program(), "console", "crate"], env=world.environment, input="\nnobody-here\n", capture_output=True,
+        text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert typed.returncode == 0, typed.stderr
+    assert "crate login: " in typed.stdout
+    assert "nobody-here" in typed.stdout
+
+
+def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: World, tmp_path: Path) -> None:
+    """Of a repository on this host, in place of Debian's; the newer package asks for a restart."""
+    repository = tmp_path / "repository"
+    make_package(repository, "1.0")
+    with served(repository) as port:
+        sources = f"deb [trusted=yes] http://{HOST}:{port}/ ./"
+        script = (
+            "cd /etc/apt; rm -rf sources.list sources.list.d/*;"
+            f"echo {shlex.quote(sources)} >sources.list; apt-get -q update && apt-get -q -y install {PACKAGE}"
+        )
+        world.machine("ssh", "--username", "root", "crate", script)
+        make_package(repository, "2.0", "touch /run/reboot-required")
+        upgraded = world.machine("upgrade", "crate")
+    assert upgraded.stdout.splitlines() == [
+        'Machine "crate" upgraded successfully',
+        "It takes a restart to use what is new: machine restart crate",
+    ]
+    assert f"Unpacking {PACKAGE} (2.0) over (1.0)" in upgraded.stderr
+    assert world.machine("ssh", "crate", f"cat /usr/share/{PACKAGE}").stdout == "2.0\n"
+    # The server is gone: what cannot be had is an error, with the status of the guest's own tool.
+    failed = world.machine("upgrade", "crate", check=False)
+    assert (failed.returncode, failed.stdout) == (100, "")
+    assert failed.stderr.splitlines()[-1] == (
+        'Error: the guest of "crate" failed to upgrade its OS, with exit status 100; what it says is above'
+    )
+
+
+@pytest.mark.parametrize("words", [["upgrade"], ["upgrade", "--dry-run"], ["apply", "quay.io/fedora/fedora-coreos"]])
+def test_image_of_a_guest_that_boots_none_is_not_changed(words: list[str], world: World) -> None:
+    refused = world.machine("os", *words, "crate", check=False)
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert refused.stderr.splitlines()[-1] == (
+        'Error: unsupported OS: "crate" runs Debian GNU/Linux 13 (trixie), which is not an image-based OS; '
+        "upgrade its packages with: machine upgrade crate"
+    )
+
+
 def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World) -> None:
     world.podman("crate", "start", "sleeper")
     began = time.monotonic()
@@ -85,11 +145,93 @@ def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> Non
 
 
 def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) -> None:
-    """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well."""
+    """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well.
+
+    Meanwhile its clone boots: what is to be seen of them is to be seen while both run.
+    """
+    world.machine("clone", "crate", "twin")
+    clone = world.popen([machine_program(), "start", "--quiet", "twin"])
     process = world.popen([machine_program(), "start", "--foreground", "--no-info", "crate"])
     wait_until(lambda: world.state("crate")[0] == "running", timeout_s=BOOT_S, what="the machine to be up")
+    out, err = clone.communicate(timeout=BOOT_S)
+    assert (out, clone.returncode) == ('Machine "twin" started successfully\n', 0), err
+    check_clone(world, "crate", "twin")
+    world.machine("rm", "--force", "twin")
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out.splitlines()[-1]) == (0, 'Machine "crate" stopped'), err
     assert world.state("crate") == ("stopped", "")
+
+
+def check_clone(world: World, original: str, clone: str) -> None:
+    """Two machines that run, with the same things in them and nothing else in common."""
+    assert world.state(original) == world.state(clone) == ("running", "")
+    script = "hostname; cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub; cat /proc/sys/kernel/random/boot_id"
+    one, two = (world.machine("ssh", name, script).stdout.splitlines() for name in (original, clone))
+    assert (one[0], two[0]) == (original, clone)
+    assert len(one) == len(two)
+    assert not set(one) & set(two)
+    inside = ("images", "--quiet", "--no-trunc"), ("ps", "--all", "--format", "{{.ID}} {{.Names}}")
+    for words in inside:
+        assert world.podman(clone, *words).stdout == world.podman(original, *words).stdout != ""
+    # This boot has begun under its own identity.
+    journal = f"journalctl --directory=/var/log/journal/{two[1]} --boot | grep -o 'Linux version'"
+    assert world.machine("ssh", "--username", "root", clone, journal).stdout == "Linux version\n"
+    for user in ("core", "root"):
+        for key_of, guest in ((original, clone), (clone, original), (clone, clone)):
+            opened = opens(world, world.machines / key_of / "id_ed25519", guest, user)
+            assert opened is (key_of == guest), (key_of, guest, user)
+    assert json.loads((world.machines / clone / "record.json").read_text())["identity_pending"] is False
+    assert not (world.machines / clone / "identity.smbios").exists()
+
+
+def opens(world: World, key: Path, name: str, user: str) -> bool:
+    """Whether a private key logs in to a guest."""
+    port = world.inspect(name)["SSHConfig"]["Port"]
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "BatchMode=yes",
+               "IdentityAgent=none", "LogLevel=ERROR")  # fmt: skip
+    words = [word for option in options for word in ("-o", option)]
+    done = world.run(
+        "ssh", "-F", "/dev/null", *words, "-i", str(key), "-p", str(port), f"{user}@127.0.0.1", "true", check=False
+    )
+    assert done.returncode == 0 or "Permission denied" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+PACKAGE = "boot2podman-probe"
+
+
+def make_package(repository: Path, version: str, script: str = ":") -> None:
+    """A repository of Debian's in one folder, with one package."""
+    tree = repository.with_name(f"package-{version}")
+    (tree / "DEBIAN").mkdir(parents=True)
+    fields = {
+        "Package": PACKAGE, "Version": version, "Architecture": "all", "Maintainer": "nobody <nobody@example.com>",
+        "Description": "tells its version",
+    }  # fmt: skip
+    control = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    (tree / "DEBIAN" / "control").write_text(control)
+    (tree / "DEBIAN" / "postinst").write_text(f"#!/bin/sh\n{script}\n")
+    (tree / "DEBIAN" / "postinst").chmod(0o755)
+    (tree / "usr" / "share").mkdir(parents=True)
+    (tree / "usr" / "share" / PACKAGE).write_text(f"{version}\n")
+    repository.mkdir(exist_ok=True)
+    package = repository / f"{PACKAGE}_{version}_all.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, package], check=True, capture_output=True)
+    more = f"Filename: ./{package.name}\nSize: {package.stat().st_size}\nSHA256: {sha256_of(package)}\n"
+    (repository / "Packages").write_text(f"{control}{more}\n")
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[int]:
+    """The port of a server on this host, which guests reach at `HOST`."""
+    handler = functools.partial(QuietHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -20,6 +21,7 @@ import pytest
 from machine.image.build_publish import PUBLIC_KEY, sign
 from tests.conftest import machine_program, world_environment
 from tests.integration.http_server import ImageServer, serving
+from tests.integration.warm import WarmProgram
 
 COMMAND_S = 60
 TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
@@ -85,6 +87,18 @@ class Outcome:
     stderr: str
 
 
+@functools.cache
+def warm_program() -> WarmProgram:
+    return WarmProgram(machine_program())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_program_ends() -> Iterator[None]:
+    yield
+    if warm_program.cache_info().currsize:
+        warm_program().close()
+
+
 @dataclass(kw_only=True)
 class World:
     """One user's directories, and the programs on that user's PATH."""
@@ -119,10 +133,11 @@ class World:
                 raise
 
     def machine(self, *words: str | Path, **environment: str) -> Outcome:
-        """Run `machine` to its end."""
-        with self.popen(*words, **environment) as process:
-            stdout, stderr = process.communicate(timeout=COMMAND_S)
-        return Outcome(status=process.returncode, stdout=stdout, stderr=stderr)
+        """Run `machine` to its end; `popen` is for tests of the process that it is."""
+        status, stdout, stderr = warm_program().run(
+            [os.fspath(word) for word in words], {**self.environment, **environment}, self.root, timeout_s=COMMAND_S
+        )
+        return Outcome(status=status, stdout=stdout, stderr=stderr)
 
     def init(self, name: str, image: str | Path, *words: str) -> Outcome:
         """`machine init` that has to succeed."""

@@ -69,7 +69,7 @@ class Typed:
 
 def run_here(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Outcome:
     """`machine` inside this process: a new interpreter for each of many lines takes minutes."""
-    stdout, stderr = io.StringIO(), io.StringIO()
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with monkeypatch.context() as patch:
         for name, value in typed.environment.items():
             patch.setenv(name, value)
@@ -78,7 +78,8 @@ def run_here(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Outcome:
         with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
             main()
     assert isinstance(ended.value.code, int)
-    return Outcome(status=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+    said = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]
+    return Outcome(status=ended.value.code, stdout=said[0], stderr=said[1])
 
 
 def run_shell(line: str, variables: dict[str, str]) -> Outcome:

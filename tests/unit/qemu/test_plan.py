@@ -83,11 +83,11 @@ def every_case() -> Iterator[tuple[str, Case]]:
 CASES = dict(every_case())
 
 
-def plan(case: Case, *, provisioned: bool = False, home: str | None = None) -> tuple[str, ...]:
+def plan(case: Case, *, home: str | None = None, **fields: Any) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
     return plan_launch(
-        make_config(arch=case.arch, provisioned=provisioned, usbs=case.usbs),
+        make_config(arch=case.arch, usbs=case.usbs, **fields),
         binary=qemu.path,
         acceleration=choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu),
         relay=RELAY,
@@ -130,6 +130,14 @@ def test_every_golden_file_has_its_case() -> None:
 def test_guest_gets_its_private_keys_only_until_it_is_provisioned(name: str) -> None:
     assert any("config.ign" in word for word in plan(CASES[name], provisioned=False))
     assert not any("config.ign" in word for word in plan(CASES[name], provisioned=True))
+
+
+def test_clone_is_told_its_identity_until_it_has_it() -> None:
+    case = CASES["linux-x86_64.x86_64-kvm"]
+    settled = plan(case, provisioned=True, home=COMMA_AND_SPACE)
+    pending = plan(case, provisioned=True, home=COMMA_AND_SPACE, identity_pending=True)
+    table = f"{COMMA_AND_SPACE.replace(',', ',,')}/data/machines/box/identity.smbios"
+    assert pending == (*settled, "-smbios", f"file={table}")
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("darwin")])

@@ -1,0 +1,16 @@
+"""Telling whoever listens to podman's machine events what has happened to a machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from machine.ops.context import Context
+from machine.podman.events import Event, event_message, event_sockets, tell
+
+
+def announce(event: Event, name: str, context: Context) -> None:
+    session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
+    message = event_message(event, name, datetime.now(UTC))
+    for path in event_sockets(context.environment, Path(session)):
+        tell(path, message)

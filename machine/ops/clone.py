@@ -1,0 +1,114 @@
+"""`machine clone`: a second machine of a stopped one, with a disk and an identity of its own.
+
+The clone's disk is a copy, on the same base image of the cache. A chain on the source's own disk would be quicker to
+make, and would lose both machines with the one file that `rm` of either, or a crash in between, takes away.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from machine.errors import BadInputError, MachineError
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.ignition.identity import Identity, credentials
+from machine.ignition.provision import Keys, provision
+from machine.image.layout import base_image
+from machine.model.config import MachineConfig
+from machine.model.names import check_machine_name
+from machine.ops.context import Context
+from machine.ops.creation import fresh_mac, make_keys, publish
+from machine.ops.registration import Registry
+from machine.ops.rename import finish_rename
+from machine.qemu.boards import BOARDS
+from machine.qemu.img import QemuImg
+from machine.qemu.smbios import credentials_table
+from machine.report import Reporter
+from machine.store import drafts, lock, records
+from machine.store.paths import MachinePaths, Roots
+
+_LOCK_S = 1.0
+
+
+def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
+    """Make the machine `name` of the stopped machine `source`, or nothing; `source` stays as it is.
+
+    Raises:
+        NotFoundError: there is no machine `source`.
+        BadInputError: the new name cannot be, or is taken.
+        MachineError: `source` runs, cannot be cloned, or there is no space.
+    """
+    finish_rename(source, context, report)
+    check_machine_name(name)
+    roots = context.roots
+    origin = roots.machine(source)
+    if roots.machine(name).directory.exists():
+        raise BadInputError(f'machine "{name}" already exists')
+    registry = Registry(context)
+    registry.check_free(name)
+    with lock.held(origin.lock, timeout_s=_LOCK_S) as free:
+        if not free:
+            raise MachineError(f'unable to clone "{source}": it runs', hint=f"stop it first: machine stop {source}")
+        original = records.load(roots, source)
+        check_clonable(original)
+        config = replace(
+            original,
+            name=name,
+            created=datetime.now(UTC),
+            last_up=None,
+            mac=fresh_mac(),
+            # What the host has once, one machine alone can have.
+            forwards=(),
+            usbs=(),
+            protected=False,
+            identity_pending=original.provisioned,
+        )
+        with drafts.draft(roots, name) as paths:
+            keys = make_keys(name, paths)
+            write_atomic(paths.ignition, provision(config, keys).to_json())
+            report.step(f'Copying the disk of "{source}"')
+            _copy_disk(config, origin, paths, roots)
+            if config.identity_pending:
+                _write_identity(name, keys, origin, paths)
+            config = publish(config, paths, registry, context, report)
+    if original.forwards or original.usbs:
+        report.notice(f'Ports that were added by hand and USB devices stay with "{source}": "{name}" has none')
+    return config
+
+
+def check_clonable(original: MachineConfig) -> None:
+    """Raises:
+    MachineError: there is no way to give a guest of that kind another identity.
+    """
+    name = original.name
+    if original.identity_pending:
+        raise MachineError(
+            f'unable to clone "{name}": it is itself a clone that has not been started',
+            hint=f"start it once: machine start {name}",
+        )
+    if original.provisioned and not BOARDS[original.arch].has_smbios:
+        able = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
+        raise MachineError(
+            f'unable to clone "{name}": a guest of {original.arch} that has booted cannot be given keys of its own',
+            hint=f"only guests of {able} can",
+        )
+
+
+def _copy_disk(config: MachineConfig, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
+    if config.image.digest and not config.provisioned:
+        # Nobody has used it yet, and a start makes it anew.
+        QemuImg().create_overlay(paths.disk, base_image(roots.images, config.image.digest), config.resources.disk_gib)
+    else:
+        QemuImg().copy(origin.disk, paths.disk)
+    if origin.efi_vars.exists():
+        with disk_errors(paths.efi_vars):
+            shutil.copyfile(origin.efi_vars, paths.efi_vars)
+            paths.efi_vars.chmod(FILE_PRIVATE)
+
+
+def _write_identity(name: str, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
+    old_key = origin.identity.with_name(f"{origin.identity.name}.pub").read_text()
+    identity = Identity(name=name, machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
+    write_atomic(paths.new_identity, credentials_table(credentials(identity)))

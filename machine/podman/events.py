@@ -1,0 +1,53 @@
+"""What `podman machine` tells of its machines: a JSON object on every Unix socket that somebody has put up for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SOCKET_VARIABLE = "PODMAN_MACHINE_EVENTS_SOCK"
+
+_PATTERN = "*machine_events*.sock*"
+# Nobody who does not listen keeps a command waiting.
+_TIMEOUT_S = 1.0
+
+
+class Event(StrEnum):
+    INIT = "init"
+    START = "start"
+    STOP = "stop"
+    REMOVE = "remove"
+    COPY = "copy"
+
+
+def event_sockets(environment: Mapping[str, str], session: Path) -> list[Path]:
+    """Where to tell: the one that the variable names, else those below `session`, the user's runtime directory."""
+    named = environment.get(SOCKET_VARIABLE)
+    if named is not None:
+        return [Path(named)]
+    return sorted(path for path in (session / "podman").rglob(_PATTERN) if path.is_socket())
+
+
+def event_message(event: Event, name: str, moment: datetime) -> bytes:
+    """An event of libpod's, as its JSON has it."""
+    time = moment.isoformat().replace("+00:00", "Z")
+    document = {"Name": name, "Status": event, "Time": time, "Type": "machine", "Attributes": None}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def tell(path: Path, message: bytes) -> None:
+    """Say it to one listener; one that is gone or does not listen keeps nobody from anything."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_TIMEOUT_S)
+            client.connect(str(path))
+            client.sendall(message)
+    except OSError as error:
+        log.warning("cannot tell %s what has happened: %s", path, error)

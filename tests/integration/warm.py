@@ -1,0 +1,180 @@
+"""`machine` without the start of an interpreter, which is nine tenths of the time of most command lines.
+
+A process of its own imports the whole program once and runs nothing of it. For each command line it forks: the child
+has the arguments, environment, directory, streams and process group that a new process would have, goes through the
+program's own entry point, and ends as an interpreter ends. Tests that are about a process - its signals, its end, its
+terminal, what it loads - start one of their own.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_MOST_BYTES = 256 * 1024
+# What the program imports only where it is used.
+_LATE = (
+    "click.shell_completion", "paramiko", "platformdirs", "qemu.qmp", "requests", "rich.console", "rich.live",
+    "rich.progress", "rich.table", "tomlkit",
+)  # fmt: skip
+
+
+class WarmProgram:
+    """The side of the tests."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            # Whoever started the tests in the background has made their children deaf to ^C.
+            self._process = subprocess.Popen(
+                ["/usr/bin/env", "--default-signal=INT", sys.executable, "-P", __file__, str(other.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(other.fileno(),),
+            )
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait(30)
+
+    def run(
+        self, words: Sequence[str], environment: Mapping[str, str], directory: Path, *, timeout_s: float
+    ) -> tuple[int, str, str]:
+        """Exit status (as subprocess has it), standard output and standard error of one command line."""
+        request = {"words": [self._program, *words], "environment": dict(environment), "directory": str(directory)}
+        message = json.dumps(request).encode()
+        with (
+            tempfile.TemporaryFile() as stdout,
+            tempfile.TemporaryFile() as stderr,
+            open(os.devnull, "rb") as stdin,  # noqa: PTH123
+            contextlib.ExitStack() as stack,
+        ):
+            reading, writing = os.pipe()
+            stack.callback(os.close, reading)
+            try:
+                files = [stdin.fileno(), stdout.fileno(), stderr.fileno(), writing]
+                socket.send_fds(self._socket, [message], files)
+            finally:
+                os.close(writing)
+            status = self._status(reading, [self._program, *words], timeout_s)
+            texts = []
+            for stream in (stdout, stderr):
+                stream.seek(0)
+                # As subprocess reads text.
+                texts.append("\n".join(stream.read().decode().replace("\r\n", "\n").split("\r")))
+        return status, texts[0], texts[1]
+
+    @staticmethod
+    def _status(reading: int, words: Sequence[str], timeout_s: float) -> int:
+        """First the child's id comes, then its end; the server is the one who can tell."""
+        deadline = time.monotonic() + timeout_s
+        said = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(reading, selectors.EVENT_READ)
+            while said.count(b"\n") < 2:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    if pid := said.partition(b"\n")[0]:
+                        os.kill(int(pid), signal.SIGKILL)
+                    raise subprocess.TimeoutExpired(list(words), timeout_s)
+                chunk = os.read(reading, 100)
+                assert chunk, "the warm program has ended"
+                said += chunk
+        return int(said.split()[1])
+
+
+def serve(requests: socket.socket) -> None:
+    """Fork for every request, tell of each child's end, and return in the children alone."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not requests:
+                    pid, told = key.data
+                    _, status = os.waitpid(pid, 0)
+                    os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                    selector.unregister(key.fileobj)
+                    os.close(key.fd)
+                    os.close(told)
+                    continue
+                message, files = receive(requests)
+                if not message:
+                    os._exit(0)
+                pid = os.fork()
+                if not pid:
+                    running = [key for key in selector.get_map().values() if key.data]
+                    others = [descriptor for key in running for descriptor in (key.fd, key.data[1])]
+                    become(json.loads(message), files, others)
+                    return
+                os.write(files[3], f"{pid}\n".encode())
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, files[3]))
+                for descriptor in files[:3]:
+                    os.close(descriptor)
+
+
+def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
+    files = array.array("i")
+    message, ancillary, _, _ = requests.recvmsg(
+        _MOST_BYTES, socket.CMSG_SPACE(4 * files.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for _, _, data in ancillary:
+        files.frombytes(data)
+    return message, list(files)
+
+
+def become(request: dict[str, Any], files: Sequence[int], others: Sequence[int]) -> None:
+    """What a new process would have been given."""
+    os.setpgid(0, 0)
+    for number, descriptor in enumerate(files[:3]):
+        os.dup2(descriptor, number)
+    for descriptor in {*files, *others}:
+        os.close(descriptor)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.argv = request["words"]
+    sys.stdin, sys.stdout, sys.stderr = standard_streams()
+
+
+def standard_streams() -> Iterator[io.TextIOWrapper]:
+    """As the interpreter makes them where they are no terminal."""
+    for number, mode, errors in ((0, "rb", "strict"), (1, "wb", "strict"), (2, "wb", "backslashreplace")):
+        binary = open(number, mode, closefd=False)  # noqa: SIM115
+        yield io.TextIOWrapper(binary, encoding="utf-8", errors=errors, line_buffering=number == 2)
+
+
+def warm_up() -> None:
+    import machine
+
+    for module in pkgutil.walk_packages(machine.__path__, "machine."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in _LATE:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    warm_up()
+    with socket.socket(fileno=int(sys.argv[1])) as own_socket:
+        serve(own_socket)
+    from machine.cli.entry import main
+
+    main()
