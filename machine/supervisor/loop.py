@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,18 +21,21 @@ from machine.control import Command
 from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
+from machine.model.folders import Transport, TransportChoice, read_folder
 from machine.model.host import Accelerator
 from machine.model.ports import Driver, dump_forwards, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
-from machine.ssh.command import ROOT, SshTarget, control_argv, host_key_alias
+from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence, lifecycle
+from machine.supervisor.carriers import Carried
 from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
+from machine.supervisor.folders import Folders, Surroundings
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.master import Master
 from machine.supervisor.outlet import Outlet
@@ -63,6 +66,7 @@ class Assignment:
     plan: LaunchPlan | None
     lock: int | None
     tcp_driver: Driver
+    carried: Sequence[Carried] = ()
 
     @property
     def accelerator(self) -> Accelerator:
@@ -105,6 +109,20 @@ class Supervisor:
             ssh=lambda verb, *ends: control_argv(target, self._paths.ssh_control, verb, *ends),
         )
         self._ports = PortServer(drivers, self._paths.ports_table, assignment.tcp_driver)
+        self._folders = Folders(
+            assignment.carried,
+            Surroundings(
+                ssh=lambda command: command_argv(target, self._paths.ssh_control, command),
+                uid=self._config.uid,
+                choice=TransportChoice(self._config.volume_driver),
+                inotify=self._config.mount_inotify,
+                table=self._paths.folders_table,
+                log_file=self._paths.folders_log,
+                time_scale=assignment.accelerator.time_scale,
+            ),
+            changed=lambda problem: self._post(lifecycle.FoldersChanged(problem=problem)),
+            learned=self._remember_transports,
+        )
 
     async def run(self) -> MachineError | None:
         """Supervise until QEMU has ended; returns why a start failed."""
@@ -112,6 +130,7 @@ class Supervisor:
             state=lambda: self._life.state,
             on_stop=self._request_stop,
             on_port=self._change_ports,
+            on_mount=self._change_folders,
             stopping=self._stopping,
         )
         server = await control.serve(self._paths.control_socket)
@@ -135,6 +154,7 @@ class Supervisor:
         finally:
             server.close()
             ports.close()
+        await self._folders.end()
         self._ports.remove_sockets()
         self._tell_the_end()
         await control.flush()
@@ -148,6 +168,7 @@ class Supervisor:
         background: list[Coroutine[Any, Any, None]] = [self._monitor()]
         if self._assignment.plan:
             self._ports.preload(self._config.forwards)
+            await self._folders.start_daemons(self._assignment.lock)
             await self._spawn(self._assignment.plan)
             background += [self._watch_process(), self._watch_evidence()]
         else:
@@ -193,6 +214,28 @@ class Supervisor:
             self._config = edit(self._config)
             self._edit_record(edit)
         return {"forwards": dump_forwards(self._ports.all())}
+
+    async def _change_folders(self, command: Command, value: str) -> dict[str, Any]:
+        """`machine mount`, on a machine that runs; what it grants is in the record from then on.
+
+        Raises:
+            MachineError: the guest does not mount it.
+        """
+        match command:
+            case Command.MOUNT_ADD:
+                added = read_folder(value)
+                await self._folders.add(added)
+                self._edit_record(lambda config: replace(config, folders=(*config.folders, added)))
+            case Command.MOUNT_REMOVE:
+                await self._folders.remove(value)
+                self._edit_record(
+                    lambda config: replace(
+                        config, folders=tuple(folder for folder in config.folders if folder.target != value)
+                    )
+                )
+            case _:
+                pass
+        return {"folders": self._folders.listing()}
 
     # Events in
 
@@ -335,7 +378,7 @@ class Supervisor:
         log.debug("%s: %s -> %s %s", event, before, self._life, actions)
         if self._life.phase is not before.phase:
             self._set_deadline(self._life.phase)
-            if self._life.awaited and self._life.phase in (Phase.SSH, Phase.API):
+            if self._life.awaited and self._life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
                 self._starting.step(f"Waiting for {self._life.phase.waits_for}")
         for action in actions:
             self._perform(action)
@@ -350,18 +393,22 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
 
-    def _perform(self, action: lifecycle.Action) -> None:
+    def _perform(self, action: lifecycle.Action) -> None:  # noqa: C901  (a table)
         match action:
             case lifecycle.Connect(after_s=seconds):
                 self._replace_master(self._run_master(seconds))
             case lifecycle.Disconnect():
                 self._replace_master(None)
+            case lifecycle.MountFolders():
+                self._tasks.create_task(self._mount_folders())
             case lifecycle.ProbeApi(after_s=seconds):
                 self._tasks.create_task(self._probe_api(seconds))
             case lifecycle.SetGuestClock(doubt=doubt):
                 self._tasks.create_task(self._set_guest_clock(doubt=doubt))
             case lifecycle.Announce():
                 self._remember_provisioned()
+                if self._life.folders:
+                    self._starting.notice(_sentence(self._life.folders))
                 self._starting.ok()
             case lifecycle.PowerDown(at_once=at_once):
                 self._stopping.step("Waiting for VM to exit...")
@@ -389,6 +436,21 @@ class Supervisor:
     async def _master_is_up(self) -> None:
         self._post(lifecycle.MasterUp())
         await self._ports.master_is_up()
+
+    async def _mount_folders(self) -> None:
+        # A guest that has been told something else at an earlier start has units of it.
+        if not self._folders.is_empty or self._config.guest_outdated:
+            try:
+                await self._folders.mount()
+            except OSError as error:
+                self._post(lifecycle.FoldersChanged(problem=f"the host's folders cannot be mounted: {error.strerror}"))
+        self._post(lifecycle.FoldersTold())
+
+    def _remember_transports(self, can: frozenset[Transport]) -> None:
+        known = tuple(transport.value for transport in Transport if transport in can)
+        if known != self._config.guest_transports:
+            self._config = replace(self._config, guest_transports=known)
+            self._edit_record(lambda config: replace(config, guest_transports=known))
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -488,6 +550,10 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _last_words(qemu_log: Path, status: int) -> str:
