@@ -106,8 +106,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     Examples:
       machine init
       machine init --now --cpus 4 --memory 4096 dev
-      machine init --image boot2podman box
-      machine init --volume ~/src:/src --volume /srv/data:/data:ro box
+      machine init --image boot2podman --volume ~/src:/src:ro box
       machine init --arch aarch64 arm
     """
     from machine.cli.start import offer_connection, print_started
