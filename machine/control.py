@@ -32,6 +32,14 @@ class Command(StrEnum):
     PORT_REMOVE = "port-remove"
     PORT_LIST = "port-list"
 
+    MOUNT_ADD = "mount-add"
+    """With a folder in `value`, as model.folders writes it; kept in the record too."""
+
+    MOUNT_REMOVE = "mount-remove"
+    """With the path in the guest in `value`."""
+
+    MOUNT_LIST = "mount-list"
+
 
 def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"

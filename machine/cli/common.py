@@ -115,6 +115,33 @@ def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that says which folders a machine has."""
+    for option in (
+        click.option(
+            "--mount-inotify",
+            is_flag=True,
+            default=None,
+            help="Tell the guest of changes that the host makes in its folders.",
+        ),
+        click.option(
+            "--volume-driver",
+            metavar="DRIVER",
+            help="What carries folders: virtiofs, 9p or sshfs. [default: the first of them that there is]",
+        ),
+        click.option(
+            "-v",
+            "--volume",
+            "volumes",
+            multiple=True,
+            metavar="SRC[:DST[:ro]]",
+            help='A folder of the host that the guest sees; "" for none.',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def refuse_native_ca(*, wanted: bool) -> None:
     """Raises:
     BadInputError: the host's certificates are wanted in the guest.

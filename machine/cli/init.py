@@ -14,6 +14,7 @@ from machine.cli.common import (
     tell_networking,
     update_connection_option,
     usb_option,
+    volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
@@ -57,7 +58,7 @@ _REFUSED = {
 )
 @click.option("--now", is_flag=True, help="Start the machine when it is made.")
 @update_connection_option
-@click.option("-v", "--volume", "volumes", multiple=True, metavar="SRC[:DST]", help="Not supported yet.")
+@volume_options
 @usb_option
 @click.option(
     "--accel",
@@ -69,7 +70,6 @@ _REFUSED = {
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 @click.option("--provider", hidden=True)
-@click.option("--volume-driver", hidden=True)
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--import-native-ca", is_flag=True, hidden=True)
 @click.option("--ignition-path", hidden=True)
@@ -95,6 +95,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     options: dict[str, Any],
     provider: str | None,
     volume_driver: str | None,
+    mount_inotify: bool | None,
     user_mode_networking: bool | None,
     import_native_ca: bool,
     **refused: str | None,
@@ -107,7 +108,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     Examples:
       machine init
       machine init --now --cpus 4 --memory 4096 dev
-      machine init --image boot2podman box
+      machine init --image boot2podman --volume ~/src:/src:ro box
       machine init --arch aarch64 arm
     """
     from machine.cli.start import offer_connection, print_started
@@ -130,6 +131,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         timezone=timezone,
         rootful=rootful,
         volumes=volumes or None,
+        volume_driver=volume_driver,
+        mount_inotify=bool(mount_inotify),
         usbs=usbs,
         accelerator=AcceleratorChoice(accel) if accel else None,
         arch=arch,
@@ -138,8 +141,6 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     here = context()
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
-    if volume_driver is not None:
-        click.echo("Flag --volume-driver has been deprecated, will be ignored", err=True)
     with reporter(quiet=quiet) as report:
         init(request, here, report)
         tell_networking(report, wanted=user_mode_networking)

@@ -38,6 +38,7 @@ COMMANDS = {
     "kill": ("stop:kill", "Pull a machine's plug"),
     "list": ("list", "List machines"),
     "logs": ("logs", "Print what a machine has written"),
+    "mount": ("mount", "Share folders of the host with a machine"),
     "os": ("upgrade:os_group", "Change the OS image of a Fedora CoreOS machine"),
     "port": ("port", "Forward ports of the host to a machine"),
     "protect": ("set:protect", "Keep a machine from being removed"),

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, name_argument, refuse_native_ca, tell_networking, usb_option
+from machine.cli.common import (
+    complete_machines,
+    context,
+    name_argument,
+    refuse_native_ca,
+    tell_networking,
+    usb_option,
+    volume_options,
+)
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
 
@@ -16,6 +24,7 @@ from machine.errors import BadInputError
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
 @click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
 @usb_option
+@volume_options
 @click.option("--import-native-ca", is_flag=True, hidden=True)
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
@@ -26,6 +35,9 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     disk_size: int | None,
     rootful: bool | None,
     usbs: tuple[str, ...],
+    volumes: tuple[str, ...],
+    volume_driver: str | None,
+    mount_inotify: bool | None,
     import_native_ca: bool,
     user_mode_networking: bool | None,
     username: str | None,
@@ -36,6 +48,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     Examples:
       machine set --cpus 4 --memory 4096
       machine set --rootful=false box
+      machine set --volume ~/src:/src box
     """
     from machine.cli.terminal import NoticeReporter
     from machine.ops.set import SetRequest, set_machine
@@ -49,7 +62,16 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     report = NoticeReporter()
     set_machine(
         name,
-        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful, usbs=usbs or None),
+        SetRequest(
+            cpus=cpus,
+            memory_mib=memory,
+            disk_gib=disk_size,
+            rootful=rootful,
+            usbs=usbs or None,
+            volumes=volumes or None,
+            volume_driver=volume_driver,
+            mount_inotify=mount_inotify,
+        ),
         context(),
         report,
     )

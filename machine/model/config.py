@@ -10,6 +10,7 @@ from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
 
 if TYPE_CHECKING:
+    from machine.model.folders import Folder
     from machine.model.ports import Forward
 
 DEFAULT_IMAGE = "fcos:stable"
@@ -57,7 +58,8 @@ class MachineConfig:
     `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
     `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
     `renamed_from` is the old name while a rename has not come to its end. `identity_pending` says that the guest is a
-    clone which does not have its own keys and name yet: it is given them at the next start.
+    clone which does not have its own keys and name yet: it is given them at the next start. `volume_driver` is a
+    TransportChoice; `guest_transports` are what the guest has told that it can mount, None before it has been asked.
     """
 
     name: str
@@ -81,6 +83,10 @@ class MachineConfig:
     identity_pending: bool = False
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
+    folders: tuple[Folder, ...] = ()
+    volume_driver: str = "auto"
+    mount_inotify: bool = False
+    guest_transports: tuple[str, ...] | None = None
 
     @property
     def user_socket(self) -> str:

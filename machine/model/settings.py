@@ -17,13 +17,19 @@ from machine.model.config import (
     MAX_DISK_GIB,
     MIN_MEMORY_MIB,
 )
-from machine.model.host import AcceleratorChoice, Host
+from machine.model.host import AcceleratorChoice, Host, HostOS
 from machine.model.names import check_username
 from machine.model.ports import Driver
 
 Value = bool | int | str | tuple[str, ...]
 
 BUILT_IN = "built-in"
+
+# Podman's.
+DEFAULT_VOLUMES = {
+    HostOS.LINUX: ("$HOME:$HOME",),
+    HostOS.MACOS: ("/Users:/Users", "/private:/private", "/var/folders:/var/folders"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ def built_in(host: Host) -> Settings:
         username=DEFAULT_USERNAME,
         rootful=False,
         timezone="local",
-        volumes=(),
+        volumes=DEFAULT_VOLUMES[host.os],
         accel=AcceleratorChoice.AUTO,
         stream_base_url="",
         port_driver=Driver.SLIRP,

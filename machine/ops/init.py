@@ -18,14 +18,16 @@ from machine.model.config import (
     MachineConfig,
     Resources,
 )
+from machine.model.folders import TransportChoice
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
-from machine.ops.config import COMMAND_LINE, blaming, effective
+from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.ops.creation import fresh_mac, make_keys, publish
+from machine.ops.folders import check_driver, check_inotify, chosen_folders
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
@@ -63,6 +65,8 @@ class InitRequest:
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
     arch: str | None = None
+    volume_driver: str | None = None
+    mount_inotify: bool = False
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -101,7 +105,9 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     registry = Registry(context)
     registry.check_free(name)
     resources = check_resources(chosen, context.host)
-    _check_volumes(chosen["volumes"], report)
+    folders = chosen_folders(chosen["volumes"], username, context)
+    driver = TransportChoice.parse(request.volume_driver or TransportChoice.AUTO)
+    check_inotify(wanted=request.mount_inotify, host=context.host)
     usbs = usb_texts(request.usbs)
     with blaming(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
@@ -111,6 +117,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         wanted = image_request(settings.image, arch, request.image_options)
     _check_swap(request.swap_mib, wanted.reference)
     check_host(arch, settings.accel, context, report)
+    check_driver(driver, folders, arch, context.host)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
         if base:
@@ -132,6 +139,9 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             image=_origin(str(wanted.reference), base),
             swap_mib=request.swap_mib,
             usbs=usbs,
+            folders=folders,
+            volume_driver=driver.value,
+            mount_inotify=request.mount_inotify,
         )
         return _make(config, base, registry, context, report)
 
@@ -231,18 +241,6 @@ def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resou
     with blaming(chosen["disk_size"]):
         disk_gib = checked_disk(settings.disk_size)
     return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
-
-
-def _check_volumes(setting: EffectiveSetting, report: Reporter) -> None:
-    """`--volume ""` asks for none, which is all that there is so far."""
-    wanted = setting.value
-    assert isinstance(wanted, tuple)
-    if not any(wanted):
-        return
-    if setting.origin == COMMAND_LINE:
-        raise BadInputError("volumes are not supported by this version", hint="leave out --volume")
-    # Podman's own machines may need them: a file that is not ours keeps nobody from having a machine.
-    report.notice(f"Volumes are not supported by this version; the machine has none of those in {setting.origin}")
 
 
 def _check_swap(swap_mib: int, reference: Reference) -> None:

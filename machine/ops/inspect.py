@@ -66,6 +66,12 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             },
             "Sockets": {"Rootless": str(paths.podman_socket), "Rootful": str(paths.podman_root_socket)},
             "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
+            "Mounts": [
+                {"Source": folder.source, "Target": folder.target, "ReadOnly": folder.read_only}
+                for folder in config.folders
+            ],
+            "VolumeDriver": config.volume_driver,
+            "MountInotify": config.mount_inotify,
             "Uid": config.uid,
             "Timezone": config.timezone,
             "Provisioned": config.provisioned,

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
+from machine.model.folders import Folder, TransportChoice, check_targets
 from machine.model.host import Host
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.context import Context
+from machine.ops.folders import check_driver, check_inotify, read_volumes
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
@@ -21,13 +23,19 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """What is to change; None where it is not. Memory in MiB, the disk in GiB; no USB devices are `("",)`."""
+    """What is to change; None where it is not.
+
+    Memory in MiB, the disk in GiB; no USB devices, or folders, are `("",)`.
+    """
 
     cpus: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
     rootful: bool | None = None
     usbs: tuple[str, ...] | None = None
+    volumes: tuple[str, ...] | None = None
+    volume_driver: str | None = None
+    mount_inotify: bool | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -39,24 +47,30 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         MachineError: the machine runs, or its disk cannot grow.
     """
     finish_rename(name, context, report)
+    check_inotify(wanted=bool(request.mount_inotify), host=context.host)
+    folders = None if request.volumes is None else read_volumes(request.volumes, context)
     paths = context.roots.machine(name)
     with lock.held(paths.lock, timeout_s=1) as free, drafts.registry(context.roots):
         if not free:
             raise MachineError("unable to change settings unless vm is stopped")
         config = records.load(context.roots, name)
-        changed = plan_changes(config, request, context.host)
+        changed = plan_changes(config, request, context.host, folders)
+        if changed.volume_driver != config.volume_driver:
+            check_driver(TransportChoice(changed.volume_driver), changed.folders, config.arch, context.host)
         registry = Registry(context)
         registry.check_readable()
         # The disk grows before the record says so: a record that is behind can be set again.
         if changed.resources.disk_gib != config.resources.disk_gib and _grow(changed, paths):
             report.notice(f"The root file system of {name} grows into the larger disk at the next start")
-        records.edit(paths, lambda config: plan_changes(config, request, context.host))
+        records.edit(paths, lambda config: plan_changes(config, request, context.host, folders))
         if request.rootful is not None:
             registry.prefer(changed)
 
 
-def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> MachineConfig:
-    """The machine as it is to be; texts as podman has them.
+def plan_changes(
+    config: MachineConfig, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
+) -> MachineConfig:
+    """The machine as it is to be, with these `folders` instead of its own; texts as podman has them.
 
     Raises:
         BadInputError: something cannot be.
@@ -71,13 +85,19 @@ def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> Mach
         resources = replace(resources, disk_gib=checked_disk(request.disk_gib))
     usbs = config.usbs if request.usbs is None else usb_texts(request.usbs)
     check_usbs(usbs, config.arch)
+    folders = config.folders if folders is None else folders
+    check_targets(folders, config.username)
+    driver = config.volume_driver if request.volume_driver is None else TransportChoice.parse(request.volume_driver)
     rootful = config.rootful if request.rootful is None else request.rootful
-    outdated = rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
+    outdated = folders != config.folders or rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
     return replace(
         config,
         resources=resources,
         rootful=rootful,
         usbs=usbs,
+        folders=folders,
+        volume_driver=str(driver),
+        mount_inotify=config.mount_inotify if request.mount_inotify is None else request.mount_inotify,
         guest_outdated=config.guest_outdated or outdated,
     )
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from machine.model.arch import Arch
+from machine.model.folders import Transport
 from machine.model.host import Accelerator, Installer
 
 Packages = Mapping[Installer, str]
@@ -89,6 +90,10 @@ class Board:
     def device(self, kind: str) -> str:
         """The name of a virtio device on this board's bus."""
         return f"virtio-{kind}-{self.bus}"
+
+    def folder_device(self, transport: Transport) -> str:
+        """The device that carries a folder of the host."""
+        return f"vhost-user-fs-{self.bus}" if transport is Transport.VIRTIOFS else self.device("9p")
 
 
 def _packages(apt: str, dnf: str, zypper: str, *, pacman: str = "") -> Packages:

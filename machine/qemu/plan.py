@@ -11,6 +11,7 @@ from typing import assert_never
 
 from machine.model import network as network_values
 from machine.model.config import MachineConfig
+from machine.model.folders import Share, Transport
 from machine.model.host import Accelerator
 from machine.model.usb import parse_usb
 from machine.qemu.acceleration import Acceleration
@@ -21,6 +22,10 @@ READY_PORT = "org.boot2podman.ready"
 IGNITION_JOURNAL_PORT = "com.coreos.ignition.journal"
 IGNITION_KEY = "opt/com.coreos/config"
 IGNITION_SERIAL = "ignition"
+
+_MEMORY = "memory"
+# Requests that may wait for virtiofsd; QEMU's own choice is 128.
+_VIRTIOFS_QUEUE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +76,11 @@ def plan_launch(
     firmware: FirmwareFiles | None,
     relay: Sequence[str],
     files: LaunchFiles,
+    shares: Sequence[Share] = (),
 ) -> LaunchPlan:
     """The command line that boots `config`; `relay` joins the guest's port API to a socket, its last word.
+
+    `shares` are those of the host's folders that are devices.
 
     The Ignition config goes along until a first boot has completed, and not later: it holds the guest's private
     host key, and the guest's root could read it.
@@ -83,7 +91,7 @@ def plan_launch(
         "-name", option(guest=f"machine-{config.name}"),
         "-nodefaults", "-no-user-config",
         "-display", "none",
-        *_computer(config, board, acceleration),
+        *_computer(config, board, acceleration, shares),
         *(_uefi(firmware, files) if firmware else []),
         *_disk(board, files),
         *_network(config, board, relay, files),
@@ -91,21 +99,26 @@ def plan_launch(
         *_monitors(files),
         *_usb(config),
         *(["-smbios", option(file=files.identity)] if config.identity_pending else []),
+        *_folders(board, shares),
         # Last: when it goes, no other device moves to another place on the bus.
         *(_ignition(board, files) if not config.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
 
 
-def _computer(config: MachineConfig, board: Board, acceleration: Acceleration) -> list[str]:
+def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, shares: Sequence[Share]) -> list[str]:
     # One thread per virtual CPU: the default depends on the pair of architectures.
     accel = "tcg,thread=multi" if acceleration.accelerator is Accelerator.TCG else acceleration.accelerator.value
+    # virtiofsd reads and writes the guest's memory itself.
+    shared = any(share.transport is Transport.VIRTIOFS for share in shares)
+    size = f"{config.resources.memory_mib}M"
     return [
-        "-machine", board.machine,
+        *(["-object", option("memory-backend-memfd", id=_MEMORY, size=size, share="on")] if shared else []),
+        "-machine", board.machine + (f",memory-backend={_MEMORY}" if shared else ""),
         "-accel", accel,
         "-cpu", acceleration.cpu,
         "-smp", str(config.resources.cpus),
-        "-m", f"{config.resources.memory_mib}M",
+        "-m", size,
         "-device", board.device("rng"),
         # The guest's free memory goes back to the host.
         "-device", f"{board.device('balloon')},free-page-reporting=on",
@@ -182,6 +195,29 @@ def _usb(config: MachineConfig) -> list[str]:
         place = {"hostbus": device.bus, "hostaddr": device.devnum}
         kind = {"vendorid": f"0x{device.vendor:04x}", "productid": f"0x{device.product:04x}"}
         words += ["-device", option("usb-host", bus="usb.0", **(place if device.bus else kind))]
+    return words
+
+
+def _folders(board: Board, shares: Sequence[Share]) -> list[str]:
+    words = []
+    for number, share in enumerate(shares):
+        name, folder = f"folder{number}", share.folder
+        if share.transport is Transport.VIRTIOFS:
+            device = option(board.folder_device(share.transport), chardev=name, tag=folder.tag)
+            words += [
+                "-chardev", option("socket", id=name, path=share.socket),
+                "-device", f"{device},queue-size={_VIRTIOFS_QUEUE}",
+            ]  # fmt: skip
+        else:
+            read_only = {"readonly": "on"} if folder.read_only else {}
+            words += [
+                # `none`: whatever the guest makes belongs to who runs QEMU. `remap`: folders may hold mounts.
+                "-fsdev",
+                option(
+                    "local", id=name, path=folder.source, security_model="none", multidevs="remap", **read_only
+                ),
+                "-device", option(board.folder_device(share.transport), fsdev=name, mount_tag=folder.tag),
+            ]  # fmt: skip
     return words
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError, ProgramError
 from machine.model.arch import Arch
+from machine.model.folders import Transport
 from machine.model.host import Host, HostOS
 from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
 from machine.qemu.boards import BOARDS
@@ -65,6 +66,17 @@ def probe_qemu(path: str) -> QemuFacts:
         accelerators=parse_listing(accelerators),
         networks=parse_listing(networks),
     )
+
+
+def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
+    """What this QEMU can carry a folder into such a guest with.
+
+    Raises:
+        MachineError: it does not tell.
+    """
+    said = runner.run([qemu.path, "-machine", "none", "-device", "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
+    devices = {transport: BOARDS[arch].folder_device(transport) for transport in Transport if transport.is_device}
+    return frozenset(transport for transport, device in devices.items() if f'name "{device}"' in said)
 
 
 def parse_listing(text: str) -> frozenset[str]:

@@ -81,6 +81,11 @@ class MachinePaths:
         return self.directory / "qemu.log"
 
     @property
+    def folders_log(self) -> Path:
+        """What virtiofsd and others that carry folders say."""
+        return self.directory / "folders.log"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.directory / "supervisor.log"
 
@@ -141,6 +146,15 @@ class MachinePaths:
     def ports_table(self) -> Path:
         """The forwards that were granted, for a supervisor that takes over."""
         return self.runtime / "ports.json"
+
+    @property
+    def folders_table(self) -> Path:
+        """What carries which of the host's folders, for a supervisor that takes over."""
+        return self.runtime / "folders.json"
+
+    def folder_socket(self, number: int) -> Path:
+        """Where the virtiofsd of a folder listens for QEMU."""
+        return self.runtime / f"folder{number}.sock"
 
     @property
     def console(self) -> Path:

@@ -19,6 +19,7 @@ from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
 
 if TYPE_CHECKING:
+    from machine.model.folders import Folder
     from machine.model.ports import Forward
 
 SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
@@ -128,6 +129,8 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document["last_up"] = config.last_up.isoformat() if config.last_up else None
     document["forwards"] = _forward_texts(config.forwards)
     document["usbs"] = list(config.usbs)
+    document["folders"] = [str(folder) for folder in config.folders]
+    document["guest_transports"] = None if config.guest_transports is None else list(config.guest_transports)
     return {"schema": SCHEMA, **document}
 
 
@@ -187,8 +190,25 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
         # Written since machines can have swap and USB devices.
         swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
-        usbs=tuple(_typed({"usbs": text}, "usbs", str) for text in document.get("usbs", ())),
+        usbs=_texts(document, "usbs"),
+        # Written since machines can have folders of the host.
+        folders=_folders(document.get("folders", ())),
+        volume_driver=_typed(document, "volume_driver", str) if "volume_driver" in document else "auto",
+        mount_inotify=_typed(document, "mount_inotify", bool) if "mount_inotify" in document else False,
+        guest_transports=None if document.get("guest_transports") is None else _texts(document, "guest_transports"),
     )
+
+
+def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(_typed({key: text}, key, str) for text in document.get(key, ()))
+
+
+def _folders(texts: Sequence[object]) -> tuple[Folder, ...]:
+    if not texts:
+        return ()
+    from machine.model.folders import read_folder  # `machine ls` has no need of it where there are none
+
+    return tuple(read_folder(str(text)) for text in texts)
 
 
 def _forwards(texts: Sequence[object]) -> tuple[Forward, ...]:

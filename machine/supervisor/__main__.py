@@ -16,7 +16,7 @@ from machine.hosts import current_host
 from machine.store import lock, records
 from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
 from machine.store.settings import load_settings
-from machine.supervisor import launch
+from machine.supervisor import carriers, launch
 from machine.supervisor.loop import Assignment, Supervisor
 from machine.supervisor.outlet import Outlet, pipe_sink
 
@@ -76,7 +76,8 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
     tcp_driver = load_settings(roots, host).port_driver
     if adopt:
         config = records.load(roots, name)
-        return Assignment(config=config, paths=paths, plan=None, lock=None, tcp_driver=tcp_driver)
+        carried = carriers.load_carriers(paths.folders_table)
+        return Assignment(config=config, paths=paths, plan=None, lock=None, tcp_driver=tcp_driver, carried=carried)
     descriptor = lock.acquire(paths.lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
@@ -89,8 +90,10 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignme
     if acceleration.notice:
         starting.notice(acceleration.notice)
     launched = launch.within_limits(config, host, acceleration, starting.notice)
-    plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()))
-    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver)
+    carried = carriers.choose_carriers(config, host, qemu, paths)
+    shares = [each.share for each in carried if each.share]
+    plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()), shares)
+    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, carried=carried)
 
 
 def _log_to(paths: MachinePaths) -> None:

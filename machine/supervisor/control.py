@@ -30,10 +30,12 @@ class ControlServer:
         state: Callable[[], MachineState],
         on_stop: Callable[[bool], None],
         on_port: Callable[[Command, str], Awaitable[dict[str, Any]]],
+        on_mount: Callable[[Command, str], Awaitable[dict[str, Any]]],
         stopping: Outlet,
     ) -> None:
         self._state = state
         self._on_port = on_port
+        self._on_mount = on_mount
         self._on_stop = on_stop
         self._stopping = stopping
         self._writers: set[asyncio.StreamWriter] = set()
@@ -85,6 +87,9 @@ class ControlServer:
                 return False
             case Command.PORT_ADD | Command.PORT_REMOVE | Command.PORT_LIST:
                 writer.write(control.encode({"ok": await self._on_port(command, value)}))
+                return True
+            case Command.MOUNT_ADD | Command.MOUNT_REMOVE | Command.MOUNT_LIST:
+                writer.write(control.encode({"ok": await self._on_mount(command, value)}))
                 return True
 
 

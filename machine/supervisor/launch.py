@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
+from machine.model.folders import Share
 from machine.model.host import AcceleratorChoice, Host
 from machine.ports import relay
 from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, most_memory_mib
@@ -82,7 +83,13 @@ def within_limits(
 
 
 def prepare(
-    config: MachineConfig, roots: Roots, host: Host, qemu: QemuFacts, acceleration: Acceleration, config_home: Path
+    config: MachineConfig,
+    roots: Roots,
+    host: Host,
+    qemu: QemuFacts,
+    acceleration: Acceleration,
+    config_home: Path,
+    shares: Sequence[Share],
 ) -> LaunchPlan:
     """Make a machine's files ready for QEMU; the caller holds its lock.
 
@@ -105,6 +112,7 @@ def prepare(
         firmware=firmware,
         relay=(sys.executable, "-I", "-S", relay.__file__),
         files=launch_files(paths),
+        shares=shares,
     )
 
 

@@ -2,9 +2,9 @@
 
 ::
 
-    LAUNCH ──QemuUp──▶ BOOT ──GuestReady──▶ SSH ──MasterUp──▶ API ──ApiAnswered──▶ UP
-                        ▲                   ▲ │                │                   │
-                        └── GuestReset ─────┼─┴── MasterLost ──┴───────────────────┘
+    LAUNCH ──QemuUp──▶ BOOT ──GuestReady──▶ SSH ──MasterUp──▶ FOLDERS ──FoldersTold──▶ API ──ApiAnswered──▶ UP
+                        ▲                   ▲ │                  │                       │                   │
+                        └── GuestReset ─────┼─┴── MasterLost ────┴───────────────────────┴───────────────────┘
 
 A start has succeeded when UP is reached for the first time. Before that, a failure ends the machine; after
 it, the machine is degraded until UP is reached again.
@@ -23,6 +23,7 @@ class Phase(StrEnum):
     LAUNCH = "launch"
     BOOT = "boot"
     SSH = "ssh"
+    FOLDERS = "folders"
     API = "api"
     UP = "up"
 
@@ -32,6 +33,7 @@ class Phase(StrEnum):
             Phase.LAUNCH: "QEMU to answer",
             Phase.BOOT: "the guest to boot",
             Phase.SSH: "the guest's SSH server",
+            Phase.FOLDERS: "the guest to mount the host's folders",
             Phase.API: "the Podman API",
             Phase.UP: "nothing",
         }[self]
@@ -42,6 +44,7 @@ class Phase(StrEnum):
             Phase.LAUNCH: 30.0,
             Phase.BOOT: 120.0 * time_scale,
             Phase.SSH: 30.0 * time_scale,
+            Phase.FOLDERS: 30.0 * time_scale,
             Phase.API: 60.0 * time_scale,
             Phase.UP: float("inf"),
         }[self]
@@ -77,6 +80,18 @@ class MasterUp:
 @dataclass(frozen=True, kw_only=True)
 class MasterLost:
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersTold:
+    """The guest has been asked to mount the host's folders, or there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersChanged:
+    """`problem` is why one of the host's folders is not in the guest, empty where all are."""
+
+    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +174,8 @@ Event = (
     | GuestFailed
     | MasterUp
     | MasterLost
+    | FoldersTold
+    | FoldersChanged
     | ApiAnswered
     | ApiFailed
     | DeadlinePassed
@@ -185,6 +202,11 @@ class Connect:
 @dataclass(frozen=True, kw_only=True)
 class Disconnect:
     """End the SSH master."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountFolders:
+    """Have the guest mount the host's folders, over the SSH master."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +250,7 @@ class Finish:
     """Nothing is left to supervise."""
 
 
-Action = Connect | Disconnect | ProbeApi | SetGuestClock | Announce | PowerDown | Fail | Refuse | Finish
+Action = Connect | Disconnect | MountFolders | ProbeApi | SetGuestClock | Announce | PowerDown | Fail | Refuse | Finish
 
 # Together with ssh's own patience this bounds how long a guest that can be reached again is not.
 _RETRY_S = (0.5, 1.0, 2.0)
@@ -241,7 +263,7 @@ class Life:
 
     `paused` is why the guest's CPUs stand, None while they run. `failures` counts the SSH masters lost since the API
     last answered. `clock_due` is set from a gap in the guest's time until its clock has been set. `unforwarded` is why
-    a forward cannot be opened, empty where all are.
+    a forward cannot be opened, `unmounted` why one of the host's folders is not in the guest; empty where all are.
     """
 
     phase: Phase = Phase.LAUNCH
@@ -253,6 +275,7 @@ class Life:
     clock_due: bool = False
     failures: int = 0
     unforwarded: str = ""
+    unmounted: str = ""
     reason: str = ""
 
     @property
@@ -265,9 +288,10 @@ class Life:
             return MachineState(state=State.STARTING)
         if self.silent:
             return MachineState(state=State.DEGRADED, reason="QEMU does not answer")
-        if self.phase is Phase.UP and not self.unforwarded:
+        reason = self.unforwarded or self.unmounted if self.phase is Phase.UP else self.reason
+        if self.phase is Phase.UP and not reason:
             return MachineState(state=State.RUNNING)
-        return MachineState(state=State.DEGRADED, reason=self.unforwarded if self.phase is Phase.UP else self.reason)
+        return MachineState(state=State.DEGRADED, reason=reason)
 
 
 ADOPTED = Life(phase=Phase.SSH, announced=True, reason="the supervisor had ended")
@@ -301,7 +325,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case ForwardsFailed(reason=reason):
             return replace(life, unforwarded=reason), ()
         case SocketsLost():
-            if life.phase not in (Phase.SSH, Phase.API, Phase.UP):
+            if life.phase in (Phase.LAUNCH, Phase.BOOT):
                 return life, ()
             return replace(life, phase=Phase.SSH, reason="its sockets had been removed"), (Connect(after_s=0),)
         case QemuUp():
@@ -323,10 +347,16 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
                 return replace(life, awaited=False), (Refuse(cause=cause),)
             return _fail(life, cause)
         case MasterUp():
-            return replace(life, phase=Phase.API), (
-                ProbeApi(after_s=0),
+            return replace(life, phase=Phase.FOLDERS), (
+                MountFolders(),
                 *([SetGuestClock(doubt=False)] if life.clock_due else []),
             )
+        case FoldersTold():
+            if life.phase is not Phase.FOLDERS:
+                return life, ()
+            return replace(life, phase=Phase.API), (ProbeApi(after_s=0),)
+        case FoldersChanged(problem=problem):
+            return replace(life, unmounted=problem), ()
         case MasterLost(reason=reason):
             if life.phase is Phase.BOOT:
                 return life, ()
@@ -353,7 +383,7 @@ def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
         return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)
     match life.phase:
-        case Phase.API | Phase.UP:
+        case Phase.FOLDERS | Phase.API | Phase.UP:
             return life, (SetGuestClock(doubt=True),)
         case Phase.SSH:
             return life, (Connect(after_s=0),)

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,18 +21,21 @@ from machine.control import Command
 from machine.errors import GuestError, MachineError
 from machine.model import network
 from machine.model.config import MachineConfig
+from machine.model.folders import Transport, TransportChoice, read_folder
 from machine.model.host import Accelerator
 from machine.model.ports import Driver, forward_text, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
-from machine.ssh.command import ROOT, SshTarget, control_argv, host_key_alias
+from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store import lock, records
 from machine.store.paths import MachinePaths, make_private
 from machine.supervisor import evidence, lifecycle
+from machine.supervisor.carriers import Carried
 from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
+from machine.supervisor.folders import Folders, Surroundings
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.master import Master
 from machine.supervisor.outlet import Outlet
@@ -63,6 +66,7 @@ class Assignment:
     plan: LaunchPlan | None
     lock: int | None
     tcp_driver: Driver
+    carried: Sequence[Carried] = ()
 
     @property
     def accelerator(self) -> Accelerator:
@@ -111,10 +115,25 @@ class Supervisor:
             assignment.tcp_driver,
             on_failure=lambda reason: self._post(lifecycle.ForwardsFailed(reason=reason)),
         )
+        self._folders = Folders(
+            assignment.carried,
+            Surroundings(
+                ssh=lambda command: command_argv(target, self._paths.ssh_control, command),
+                uid=self._config.uid,
+                choice=TransportChoice(self._config.volume_driver),
+                inotify=self._config.mount_inotify,
+                table=self._paths.folders_table,
+                log_file=self._paths.folders_log,
+                time_scale=assignment.accelerator.time_scale,
+            ),
+            changed=lambda problem: self._post(lifecycle.FoldersChanged(problem=problem)),
+            learned=self._remember_transports,
+        )
         self._control = ControlServer(
             state=lambda: self._life.state,
             on_stop=self._request_stop,
             on_port=self._change_ports,
+            on_mount=self._change_folders,
             stopping=self._stopping,
         )
         self._servers: list[asyncio.Server] = []
@@ -141,6 +160,7 @@ class Supervisor:
         finally:
             for server in self._servers:
                 server.close()
+        await self._folders.end()
         self._tell_the_end()
         await self._control.flush()
         self._remove_sockets()
@@ -162,6 +182,7 @@ class Supervisor:
         background = [self._monitor(), self._watch_sockets(), self._ports.keep_trying()]
         if self._assignment.plan:
             self._ports.preload(self._config.forwards)
+            await self._folders.start_daemons(self._assignment.lock)
             await self._spawn(self._assignment.plan)
             background += [self._watch_process(), self._watch_evidence()]
         else:
@@ -202,18 +223,52 @@ class Supervisor:
 
             if adds:
                 await self._ports.add(forward)
-            try:
-                await asyncio.to_thread(records.edit, self._paths, edit)  # another command may hold the record
-            except MachineError:
-                if adds:
+                try:
+                    await self._keep(edit)
+                except MachineError:
                     await self._ports.remove(forward.endpoint, forward.origin)
-                raise
-            if not adds:
+                    raise
+            else:
+                await self._keep(edit)
                 await self._ports.remove(forward.endpoint, forward.origin)
         return {
             "forwards": [[forward_text(one), one.origin, state] for one, state in self._ports.all()],
             "api": OPEN if self._life.phase is Phase.UP else self._life.reason or self._life.state.state,
         }
+
+    async def _change_folders(self, command: Command, value: str) -> dict[str, Any]:
+        """`machine mount`, on a machine that runs; what it grants is in the record from then on.
+
+        Raises:
+            MachineError: the guest does not mount it.
+        """
+        match command:
+            case Command.MOUNT_ADD:
+                added = read_folder(value)
+                await self._folders.add(added)
+                try:
+                    await self._keep(lambda config: replace(config, folders=(*config.folders, added)))
+                except MachineError:
+                    await self._folders.remove(added.target)
+                    raise
+            case Command.MOUNT_REMOVE:
+                await self._folders.remove(value)
+                await self._keep(
+                    lambda config: replace(
+                        config, folders=tuple(folder for folder in config.folders if folder.target != value)
+                    )
+                )
+            case _:
+                pass
+        return {"folders": self._folders.listing()}
+
+    async def _keep(self, edit: Callable[[MachineConfig], MachineConfig]) -> None:
+        """Change the record, which another command may hold for a while.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        await asyncio.to_thread(records.edit, self._paths, edit)
 
     # Events in
 
@@ -378,7 +433,7 @@ class Supervisor:
         log.debug("%s: %s -> %s %s", event, before, self._life, actions)
         if self._life.phase is not before.phase:
             self._set_deadline(self._life.phase)
-            if self._life.awaited and self._life.phase in (Phase.SSH, Phase.API):
+            if self._life.awaited and self._life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
                 self._starting.step(f"Waiting for {self._life.phase.waits_for}")
         for action in actions:
             self._perform(action)
@@ -393,12 +448,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
 
-    def _perform(self, action: lifecycle.Action) -> None:
+    def _perform(self, action: lifecycle.Action) -> None:  # noqa: C901  (a table)
         match action:
             case lifecycle.Connect(after_s=seconds):
                 self._replace_master(self._run_master(seconds))
             case lifecycle.Disconnect():
                 self._replace_master(None)
+            case lifecycle.MountFolders():
+                self._tasks.create_task(self._mount_folders())
             case lifecycle.ProbeApi(after_s=seconds):
                 self._replace_probe(self._probe_api(seconds))
             case lifecycle.SetGuestClock(doubt=doubt):
@@ -406,6 +463,8 @@ class Supervisor:
             case lifecycle.Announce():
                 self._remember_provisioned()
                 self._forget_identity()
+                if self._life.unmounted:
+                    self._starting.notice(_sentence(self._life.unmounted))
                 self._starting.ok()
             case lifecycle.PowerDown(at_once=at_once):
                 self._stopping.step("Waiting for VM to exit...")
@@ -441,6 +500,21 @@ class Supervisor:
     async def _master_is_up(self) -> None:
         self._post(lifecycle.MasterUp())
         await self._ports.carrier_is_up(Driver.SSH)
+
+    async def _mount_folders(self) -> None:
+        # A guest that has been told something else at an earlier start has units of it.
+        if not self._folders.is_empty or self._config.guest_outdated:
+            try:
+                await self._folders.mount()
+            except OSError as error:
+                self._post(lifecycle.FoldersChanged(problem=f"the host's folders cannot be mounted: {error.strerror}"))
+        self._post(lifecycle.FoldersTold())
+
+    def _remember_transports(self, can: frozenset[Transport]) -> None:
+        known = tuple(transport.value for transport in Transport if transport in can)
+        if known != self._config.guest_transports:
+            self._config = replace(self._config, guest_transports=known)
+            self._edit_record(lambda config: replace(config, guest_transports=known))
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -548,6 +622,10 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _last_words(qemu_log: Path, status: int) -> str:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import time
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from machine.errors import MachineError
+from machine.folders.daemon import virtiofsd_commands
+from machine.folders.probe import find_virtiofsd, listening, probe_identities, usable_command, with_listener
 from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
+from machine.model.folders import Folder, Share, Transport
 from machine.model.host import Accelerator, AcceleratorChoice
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
-from machine.qemu.probe import find_qemu, probe_qemu
+from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 from machine.supervisor.launch import make_console
 from tests.builders import KEYS, RELAY, make_config, make_launch_files, make_paths
 from tests.integration.conftest import Images, qemu_img
@@ -75,17 +80,49 @@ def converse(path: Path, process: subprocess.Popen[bytes]) -> list[dict[str, obj
         return answers
 
 
+def two_shares(base: Path, transport: Transport) -> list[Share]:
+    """Real directories, one of them read-only."""
+    made = []
+    for number, name in enumerate(("my folder, and é", "other")):
+        (base / name).mkdir()
+        folder = Folder(source=os.fspath(base / name), target=f"/mnt/{name}", read_only=number > 0)
+        made.append(Share(folder=folder, transport=transport, socket=PurePosixPath(base / f"folder{number}.sock")))
+    return made
+
+
+@contextlib.contextmanager
+def folders_served(shares: Sequence[Share]) -> Iterator[None]:
+    """By virtiofsd, for those that want it."""
+    daemon, obstacle = find_virtiofsd(current_host())
+    assert daemon, obstacle
+    with contextlib.ExitStack() as daemons:
+        for share in shares:
+            if share.transport is Transport.VIRTIOFS:
+                ways = virtiofsd_commands(daemon, probe_identities(1000), share.folder)
+                command, reason = usable_command(ways)
+                assert command, reason
+                listener = daemons.enter_context(listening(Path(share.socket)))
+                process = daemons.enter_context(
+                    subprocess.Popen(with_listener(command, listener), pass_fds=(listener.fileno(),))
+                )
+                daemons.callback(process.kill)
+        yield
+
+
+@pytest.mark.parametrize("transport", [transport for transport in Transport if transport.is_device])
 @pytest.mark.parametrize("arch", Arch)
 @pytest.mark.parametrize("provisioned", [False, True], ids=["first-boot", "provisioned"])
-@pytest.mark.parametrize("folder", ["plain", "my machines, all of them"])
+@pytest.mark.parametrize("folder", ["my machines, all of them"])
 def test_qemu_accepts_the_command_line(
-    arch: Arch, provisioned: bool, folder: str, short_path: Path, images: Images
+    arch: Arch, provisioned: bool, folder: str, transport: Transport, short_path: Path, images: Images
 ) -> None:
     host = current_host()
     qemu = probe_qemu(find_qemu(arch, host))
     usbs = ("vendor=ffff,product=ffff",) if BOARDS[arch].has_usb else ()
     config = make_config(arch=arch, provisioned=provisioned, memory_mib=512, ssh_port=0, usbs=usbs)
     files = prepared(config, short_path / folder, images)
+    shares = two_shares(short_path, transport)
+    assert transport in folder_devices(qemu, arch)
     firmware = real_firmware(arch, qemu.path, short_path)
     if firmware:
         ensure_variables(firmware, files.efi_vars)
@@ -97,6 +134,7 @@ def test_qemu_accepts_the_command_line(
         relay=RELAY,
         firmware=firmware,
         files=files,
+        shares=shares,
     )
     argv = list(plan.argv)
     if qemu.version < BOARDS[arch].least_qemu:
@@ -108,7 +146,10 @@ def test_qemu_accepts_the_command_line(
         argv = [word for word in argv if word != "-fw_cfg" and "name=opt/com.coreos/config" not in word]
     else:
         check_qemu(qemu, arch, host)
-    with subprocess.Popen([*argv, "-S"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with (
+        folders_served(shares),
+        subprocess.Popen([*argv, "-S"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
         assert process.stdout is not None
         try:
             greeting, capable, ports, disks, _ = converse(files.qmp_socket, process)

@@ -395,6 +395,7 @@ def running(world: World) -> Iterator[None]:
             state=lambda: MachineState(state=State.RUNNING),
             on_stop=lambda _: None,
             on_port=lambda *_: asyncio.sleep(0, {}),
+            on_mount=lambda *_: asyncio.sleep(0, {}),
             stopping=Outlet(),
         )
         async with (

@@ -21,6 +21,7 @@ LINES = [
     ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     *(("image", name) for name in ("build", "inspect", "ls", "prune", "pull", "rm")),
+    *(("mount", name) for name in ("add", "ls", "rm")),
     *(("os", name) for name in ("apply", "upgrade")),
     *(("port", name) for name in ("add", "ls", "rm")),
 ]

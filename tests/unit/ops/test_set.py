@@ -8,6 +8,7 @@ import pytest
 
 from machine.errors import BadInputError
 from machine.model.arch import Arch
+from machine.model.folders import Folder
 from machine.ops.set import SetRequest, plan_changes
 from tests.builders import make_config, make_host
 
@@ -26,6 +27,14 @@ HOST = make_host(cpus=4, memory_mib=8192)
 )
 def test_what_is_asked_for_changes_and_nothing_else(asked: dict[str, Any], config: object) -> None:
     assert plan_changes(make_config(), SetRequest(**asked), HOST) == config
+
+
+def test_other_folders_are_told_to_the_guest() -> None:
+    folders = (Folder(source="/a", target="/b"),)
+    changed = plan_changes(make_config(), SetRequest(volume_driver="sshfs"), HOST, folders)
+    assert changed == make_config(folders=folders, volume_driver="sshfs", guest_outdated=True)
+    assert plan_changes(changed, SetRequest(mount_inotify=True), HOST).folders == folders
+    assert plan_changes(changed, SetRequest(), HOST, ()).folders == ()
 
 
 def test_guest_that_was_not_told_yet_still_has_to_be() -> None:

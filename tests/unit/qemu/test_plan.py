@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from machine.model.arch import Arch
+from machine.model.folders import Folder, Share, Transport
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
-from tests.builders import RELAY, make_config, make_host, make_launch_files, make_qemu
+from tests.builders import RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
 
 GOLDEN = Path(__file__).with_name("golden")
 COMMA_AND_SPACE = "/srv/my machines, all of them"
@@ -83,7 +84,21 @@ def every_case() -> Iterator[tuple[str, Case]]:
 CASES = dict(every_case())
 
 
-def plan(case: Case, *, home: str | None = None, **fields: Any) -> tuple[str, ...]:
+def shares(case: Case, home: str) -> list[Share]:
+    """Two of the host's folders, by what such a host has for them."""
+    transport = Transport.VIRTIOFS if case.host.os is HostOS.LINUX else Transport.NINEP
+    paths = make_paths(Path(home))
+    folders = (
+        Folder(source=f"{HOMES[case.host.os]}, all", target="/mnt/my folder"),
+        Folder(source="/srv", target="/srv", read_only=True),
+    )
+    return [
+        Share(folder=folder, transport=transport, socket=PurePosixPath(paths.folder_socket(number)))
+        for number, folder in enumerate(folders)
+    ]
+
+
+def plan(case: Case, *, home: str | None = None, shared: bool = False, **fields: Any) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
     return plan_launch(
@@ -93,6 +108,7 @@ def plan(case: Case, *, home: str | None = None, **fields: Any) -> tuple[str, ..
         relay=RELAY,
         firmware=case.firmware,
         files=make_launch_files(Path(home or HOMES[case.host.os])),
+        shares=shares(case, home or HOMES[case.host.os]) if shared else (),
     ).argv
 
 
@@ -100,6 +116,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "first-boot": {},
     "provisioned": {"provisioned": True},
     "comma-and-space": {"home": COMMA_AND_SPACE},
+    "folders": {"shared": True},
 }
 
 
@@ -142,12 +159,12 @@ def test_clone_is_told_its_identity_until_it_has_it() -> None:
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("darwin")])
 def test_macs_are_asked_for_nothing_that_only_linux_has(name: str) -> None:
-    text = " ".join(plan(CASES[name]))
+    text = " ".join(plan(CASES[name], shared=True))
     assert not [word for word in ("vsock", "vhost", "virtiofs", "memfd", "/dev/", "kvm,", "accel kvm") if word in text]
 
 
 def test_a_board_without_pci_has_no_device_on_pci() -> None:
-    text = one_option_a_line(plan(CASES["linux-x86_64.s390x-tcg"]))
+    text = one_option_a_line(plan(CASES["linux-x86_64.s390x-tcg"], shared=True))
     assert "-pci" not in text
     assert "romfile" not in text
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from machine.errors import MachineError, NotFoundError
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
+from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
 from machine.store import records
 from machine.store.records import BrokenRecord
@@ -36,6 +37,13 @@ Document = dict[str, Any]
         make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
         make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
         make_config(swap_mib=512, usbs=("bus=1,devnum=2", "vendor=046d,product=c52b")),
+        make_config(
+            folders=(Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
+            volume_driver="9p",
+            mount_inotify=True,
+            guest_transports=("virtiofs", "sshfs"),
+        ),
+        make_config(guest_transports=()),
         make_config(protected=True, guest_outdated=True, renamed_from="old"),
     ],
 )

@@ -21,6 +21,8 @@ from machine.supervisor.lifecycle import (
     Event,
     Fail,
     Finish,
+    FoldersChanged,
+    FoldersTold,
     ForwardsFailed,
     GuestClockSet,
     GuestFailed,
@@ -30,6 +32,7 @@ from machine.supervisor.lifecycle import (
     Life,
     MasterLost,
     MasterUp,
+    MountFolders,
     Paused,
     Phase,
     PowerDown,
@@ -49,6 +52,7 @@ from machine.supervisor.lifecycle import (
 LAUNCH = Life()
 BOOT = Life(phase=Phase.BOOT)
 SSH = Life(phase=Phase.SSH)
+FOLDERS = Life(phase=Phase.FOLDERS)
 API = Life(phase=Phase.API)
 UP = Life(phase=Phase.UP, announced=True, awaited=False)
 REBOOT = replace(UP, phase=Phase.BOOT, reason="the guest is rebooting")
@@ -66,7 +70,11 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "guest is ready": (BOOT, READY, SSH, (Connect(after_s=0),)),
     "guest is ready before the greeting is seen": (LAUNCH, READY, SSH, (Connect(after_s=0),)),
     "greeting is seen after the guest was ready": (SSH, QemuUp(), SSH, NOTHING),
-    "master forwards": (SSH, MasterUp(), API, (ProbeApi(after_s=0),)),
+    "master forwards": (SSH, MasterUp(), FOLDERS, (MountFolders(),)),
+    "guest has been told of folders": (FOLDERS, FoldersTold(), API, (ProbeApi(after_s=0),)),
+    "late word of the folders does not count": (UP, FoldersTold(), UP, NOTHING),
+    "folder is not in the guest": (UP, FoldersChanged(problem="no"), replace(UP, unmounted="no"), NOTHING),
+    "folder is back": (replace(UP, unmounted="no"), FoldersChanged(problem=""), UP, NOTHING),
     "api answers": (API, ApiAnswered(), UP, (Announce(),)),
     "api does not answer yet": (
         API,
@@ -137,8 +145,8 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "adopted guest is reached": (
         ADOPTED,
         MasterUp(),
-        replace(ADOPTED, phase=Phase.API),
-        (ProbeApi(after_s=0),),
+        replace(ADOPTED, phase=Phase.FOLDERS),
+        (MountFolders(),),
     ),
     "adopted guest answers": (replace(ADOPTED, phase=Phase.API), ApiAnswered(), UP, (Announce(),)),
     "adopted guest does not answer: it is kept": (
@@ -168,8 +176,8 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "master is back after a gap": (
         replace(LOST, clock_due=True),
         MasterUp(),
-        replace(LOST, clock_due=True, phase=Phase.API),
-        (ProbeApi(after_s=0), SetGuestClock(doubt=False)),
+        replace(LOST, clock_due=True, phase=Phase.FOLDERS),
+        (MountFolders(), SetGuestClock(doubt=False)),
     ),
     "clock is set": (GAP, GuestClockSet(), UP, NOTHING),
     "no master is tried while the guest stands": (
@@ -231,6 +239,8 @@ EVENTS: tuple[Event, ...] = (
     GuestReset(),
     GuestFailed(cause="c"),
     MasterUp(),
+    FoldersTold(),
+    FoldersChanged(problem="p"),
     EOF_,
     ApiAnswered(),
     ApiFailed(reason="r"),
@@ -293,6 +303,8 @@ def test_success_is_announced_once_and_failure_only_before_it() -> None:
         (LAUNCH, MachineState(state=State.STARTING)),
         (API, MachineState(state=State.STARTING)),
         (UP, MachineState(state=State.RUNNING)),
+        (replace(UP, unmounted="no"), MachineState(state=State.DEGRADED, reason="no")),
+        (replace(LOST, unmounted="no"), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (REBOOT, MachineState(state=State.DEGRADED, reason="the guest is rebooting")),
         (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
@@ -310,7 +322,13 @@ def test_state_that_others_see(life: Life, state: MachineState) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "hardware", "emulated"),
-    [(Phase.LAUNCH, 30, 30), (Phase.BOOT, 120, 1200), (Phase.SSH, 30, 300), (Phase.API, 60, 600)],
+    [
+        (Phase.LAUNCH, 30, 30),
+        (Phase.BOOT, 120, 1200),
+        (Phase.SSH, 30, 300),
+        (Phase.FOLDERS, 30, 300),
+        (Phase.API, 60, 600),
+    ],
 )
 def test_deadlines_give_an_emulated_guest_ten_times_as_long(phase: Phase, hardware: float, emulated: float) -> None:
     assert (phase.deadline_s(1), phase.deadline_s(10)) == (hardware, emulated)

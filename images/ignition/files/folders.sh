@@ -1,0 +1,98 @@
+#!/bin/sh
+# Run as root in a guest whenever the host has reached it: what the host's folders are. TRANSPORT TAG MODE TARGET, once
+# for each; TRANSPORT is virtiofs, 9p or sshfs, MODE rw or ro. Those that are devices get units, which mount them at the
+# guest's own boots too; for sshfs the place is made ready. A second run changes nothing.
+#
+# It tells, a line each: `can TRANSPORT` of what this guest can mount; then, by their numbers from 0 on, `mounted N`,
+# `ready N PATH` or `failed N REASON`; and last `done`.
+set -u
+
+units=/etc/systemd/system
+wants=$units/local-fs.target.wants
+mark='# A folder of the host, by boot2podman'
+
+can() {
+    case $1 in
+    virtiofs) modprobe --quiet virtiofs; grep -qw virtiofs /proc/filesystems ;;
+    9p) modprobe --quiet --all 9pnet_virtio 9p; grep -qw 9p /proc/filesystems ;;
+    sshfs) modprobe --quiet fuse; command -v sshfs >/dev/null && test -c /dev/fuse ;;
+    esac
+}
+
+# SELinux asks what a file is labelled, which the host's are not: any container may have these.
+context=
+test ! -e /sys/fs/selinux/enforce || context=,context=system_u:object_r:nfs_t:s0
+
+unit_text() { # TRANSPORT TAG MODE WHERE
+    options=$3$context
+    test "$1" != 9p || options=$options,trans=virtio,version=9p2000.L,msize=524288,cache=mmap
+    printf '%s\n[Unit]\nDescription=Folder of the host\n\n' "$mark"
+    printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' \
+        "$2" "$(printf %s "$4" | sed 's/%/%%/g')" "$1" "$options"
+}
+
+for transport in virtiofs 9p sshfs; do
+    can "$transport" && echo "can $transport"
+done
+
+# What is to be there.
+wanted=/run/boot2podman-folders
+rm -rf "$wanted"
+mkdir -p "$wanted" "$wants"
+number=0
+changed=
+: >"$wanted.list"
+for word in "$@"; do
+    case $((number % 4)) in
+    0) transport=$word ;;
+    1) tag=$word ;;
+    2) mode=$word ;;
+    3)
+        where=$(realpath --canonicalize-missing -- "$word")
+        unit=$(systemd-escape --path --suffix=mount -- "$where")
+        printf '%s\n%s\n%s\n' "$transport" "$unit" "$where" >>"$wanted.list"
+        test "$transport" = sshfs || unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
+        ;;
+    esac
+    number=$((number + 1))
+done
+
+# What is no longer, or differs.
+for unit in "$units"/*.mount; do
+    name=${unit##*/}
+    grep -qsxF "$mark" "$unit" || continue
+    cmp -s "$unit" "$wanted/$name" && continue
+    systemctl stop -- "$name" 2>/dev/null || umount --lazy -- "$(systemctl show --property=Where --value -- "$name")"
+    rm -f -- "$unit" "$wants/$name"
+    changed=1
+done
+for unit in "$wanted"/*.mount; do
+    name=${unit##*/}
+    test -e "$unit" && ! test -e "$units/$name" || continue
+    cp -- "$unit" "$units/$name"
+    ln -sf -- "$units/$name" "$wants/$name"
+    changed=1
+done
+test -z "$changed" || systemctl daemon-reload
+
+number=0
+while read -r transport && read -r unit && IFS= read -r where; do
+    if reason=$(mkdir -p -- "$where" 2>&1); then
+        if test "$transport" = sshfs; then
+            while mountpoint -q -- "$where" && test "$(findmnt -n -o FSTYPE -- "$where" | tail -n 1)" = fuse.sshfs; do
+                umount --lazy -- "$where" || break
+            done
+            echo "ready $number $where"
+        elif systemctl is-active --quiet -- "$unit" || reason=$(systemctl start -- "$unit" 2>&1); then
+            echo "mounted $number"
+        else
+            reason=$(journalctl --quiet --output=cat --unit="$unit" --lines=20 2>/dev/null | grep '^mount' | tail -n 1)
+            echo "failed $number ${reason:-$unit does not start}"
+        fi
+    else
+        echo "failed $number $(printf %s "$reason" | tail -n 1)"
+    fi
+    number=$((number + 1))
+done <"$wanted.list"
+rm -rf "$wanted" "$wanted.list"
+echo done

@@ -1,0 +1,89 @@
+"""machine mount"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.flags import Group
+from machine.cli.output import Listing, heading_of, print_listing
+
+FIELDS = ("Source", "Target", "Mode", "Driver", "Problem")
+
+
+@click.group("mount", cls=Group)
+def command() -> None:
+    """Share folders of the host with a machine, also while it runs.
+
+    \b
+    Examples:
+      machine mount add box ~/src:/src
+      machine mount ls box
+    """
+
+
+@command.command("add")
+@click.argument("name", shell_complete=complete_machines)
+@click.argument("folder", metavar="SRC[:DST[:ro]]")
+def add(name: str, folder: str) -> None:
+    """Share a folder for good, at once where the machine runs.
+
+    A running machine has it over SSH until its next start, which may find a
+    faster way.
+
+    \b
+    Examples:
+      machine mount add box ~/src:/src
+      machine mount add box /srv/data:/data:ro
+    """
+    from machine.ops.mount import add_mount
+
+    add_mount(name, folder, context())
+
+
+@command.command("rm")
+@click.argument("name", shell_complete=complete_machines)
+@click.argument("target", metavar="DST")
+def rm(name: str, target: str) -> None:
+    """Take a folder away, by its path in the guest.
+
+    \b
+    Example:
+      machine mount rm box /src
+    """
+    from machine.ops.mount import remove_mount
+
+    remove_mount(name, target, context())
+
+
+@command.command("ls")
+@name_argument()
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
+def ls(name: str, format_: str | None, noheading: bool) -> None:
+    """List the folders of the host that a machine has.
+
+    \b
+    Examples:
+      machine mount ls box
+      machine mount ls box --format '{{.Target}}'
+    """
+    from machine.ops.mount import list_mounts
+
+    folders = list_mounts(name, context())
+    rows = [tuple(asdict(folder).values()) for folder in folders]
+    print_listing(
+        Listing(
+            name="ls",
+            type_name="machine.Mount",
+            columns=[heading_of(field) for field in FIELDS],
+            rows=lambda: rows,
+            fields=FIELDS,
+            items=lambda: [dict(zip(FIELDS, row, strict=True)) for row in rows],
+            documents=lambda: [asdict(folder) for folder in folders],
+        ),
+        format_,
+        heading=not noheading,
+    )

@@ -1,0 +1,171 @@
+"""What carries folders on this host, for real: virtiofsd and whose files it makes, and the kernel's word of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from machine.folders import idmap, watch
+from machine.folders.daemon import Flavour, Identities, Virtiofsd, virtiofsd_commands
+from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
+from machine.folders.watch import Watcher
+from machine.hosts import current_host
+from machine.model.folders import Folder
+from machine.supervisor.changes import Changes
+from tests.integration.conftest import Images, World
+
+DEADLINE_S = 20.0
+
+
+def inside(command: str, *, uids: str, gids: str, read_only: str = "") -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-I", "-S", os.fspath(idmap.__file__), uids, gids, read_only]
+    return subprocess.run([*program, "/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=20)
+
+
+def test_program_in_a_namespace_makes_files_that_are_ours(tmp_path: Path) -> None:
+    identities = Identities(uid=os.getuid(), gid=os.getgid(), guest=4321)
+    uids, gids = (f"4321:{own}:1" for own in (identities.uid, identities.gid))
+    done = inside(f"id -u; id -g; touch {tmp_path}/made; stat -c %u {tmp_path}/made", uids=uids, gids=gids)
+    assert (done.stdout.split(), done.stderr) == (["4321", "4321", "4321"], "")
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
+
+
+def test_program_in_a_namespace_cannot_write_what_is_protected(tmp_path: Path) -> None:
+    own = f"0:{os.getuid()}:1", f"0:{os.getgid()}:1"
+    (tmp_path / "my folder").mkdir()
+    done = inside(
+        f"cd '{tmp_path}/my folder' && ! touch x 2>/dev/null && touch '{tmp_path}/y' && echo good",
+        uids=own[0],
+        gids=own[1],
+        read_only=os.fspath(tmp_path / "my folder"),
+    )
+    assert (done.stdout, done.stderr) == ("good\n", "")
+    assert [path.name for path in sorted(tmp_path.iterdir())][-1:] == ["y"]
+
+
+def test_namespace_that_cannot_be_had_is_told_and_nothing_runs(tmp_path: Path) -> None:
+    done = inside(f"touch {tmp_path}/made", uids="0:0:1,0:5:1", gids="0:0:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("no identities in a user namespace: ")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_virtiofsd_of_this_host_serves(tmp_path: Path, read_only: bool) -> None:
+    daemon, obstacle = find_virtiofsd(current_host())
+    assert daemon, obstacle
+    (tmp_path / "a, b é").mkdir()
+    folder = Folder(source=os.fspath(tmp_path / "a, b é"), target="/x", read_only=read_only)
+    command, reason = usable_command(virtiofsd_commands(daemon, probe_identities(1000), folder))
+    assert (bool(command), reason) == (True, "")
+
+
+def test_way_that_does_not_work_is_passed_over_and_the_last_reason_told() -> None:
+    broken = ["/bin/sh", "-c", "echo not here >&2; exit 3"]
+    assert usable_command([broken]) == (None, "virtiofsd does not run: not here")
+    assert usable_command([["/nonexistent"]]) == (None, "virtiofsd does not run: No such file or directory")
+    assert usable_command([]) == (
+        None,
+        "virtiofsd does not run: it has no identities for the guest's users (see subuid(5))",
+    )
+    daemon = Virtiofsd(path="/bin/false", flavour=Flavour.RUST, has_readonly=False)
+    ways = virtiofsd_commands(daemon, Identities(uid=1, gid=1, guest=1), Folder(source="/", target="/x"))
+    assert usable_command(ways) == (None, "virtiofsd does not run: it ended with status 1")
+
+
+def test_this_host_has_an_sftp_server() -> None:
+    assert find_sftp_server()
+
+
+def changed(watcher: Watcher, act: Callable[[], object]) -> set[str]:
+    """What a watcher tells of one act, until it falls silent."""
+    act()
+    told: set[str] = set()
+    while select.select([watcher.descriptor], [], [], 0.2)[0]:
+        told |= watcher.read()
+    return told
+
+
+def test_watcher_tells_of_every_kind_of_change(tmp_path: Path) -> None:
+    (tmp_path / "old" / "deep").mkdir(parents=True)
+    file = tmp_path / "old" / "deep" / "my é"
+    file.write_text("1")
+    watcher = Watcher(os.fspath(tmp_path))
+    watcher.watch_all()
+    assert changed(watcher, lambda: file.write_text("2")) == {"old/deep/my é"}
+    assert changed(watcher, lambda: file.chmod(0o600)) == set()
+    assert changed(watcher, lambda: file.rename(tmp_path / "new")) == {"old/deep", "new"}
+    assert changed(watcher, (tmp_path / "new").unlink) == {"."}
+
+    def unpack() -> None:
+        (tmp_path / "x" / "y").mkdir(parents=True)
+        (tmp_path / "x" / "y" / "z").write_text("")
+
+    assert {"x", "x/y/z"} <= changed(watcher, unpack)
+    assert changed(watcher, lambda: (tmp_path / "x" / "y" / "z").write_text("3")) == {"x/y/z"}
+    (tmp_path / "link").symlink_to("/")
+    changed(watcher, lambda: None)
+    assert not watcher.is_full
+    watcher.close()
+
+
+def test_watcher_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MOST_DIRECTORIES", 3)
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+    watcher = Watcher(os.fspath(tmp_path))
+    watcher.watch_all()
+    assert watcher.is_full
+    assert changed(watcher, lambda: (tmp_path / "file").write_text("")) == {"file"}
+    watcher.close()
+
+
+def test_changes_are_passed_on_to_whoever_watches_the_other_side(tmp_path: Path) -> None:
+    """Here both sides are one directory; the change of attributes by the script is not followed."""
+    folder = Folder(source=os.fspath(tmp_path), target=os.fspath(tmp_path))
+    file = tmp_path / "my file"
+    file.write_text("")
+    os.utime(file, (1, 1))
+
+    async def follow() -> os.stat_result:
+        changes = Changes(lambda command: ["sh", "-c", command])
+        await changes.follow([folder])
+        before = file.stat()
+        with file.open("a"):  # closed after writing nothing: the time of its content stays
+            pass
+        async with asyncio.timeout(DEADLINE_S):
+            while file.stat().st_ctime_ns == before.st_ctime_ns:
+                await asyncio.sleep(0.05)
+        after = file.stat()
+        await changes.end()
+        return after
+
+    after = asyncio.run(follow())
+    assert (after.st_mtime, after.st_size) == (1, 0)
+
+
+def test_folders_of_a_stopped_machine_are_in_its_record(world: World, images: Images, tmp_path: Path) -> None:
+    world.init("box", images.qcow2, "--disk-size", "7")
+    (tmp_path / "a b").mkdir()
+    added = world.machine("mount", "add", "box", f"{tmp_path}/a b:/mnt/a b:ro")
+    assert (added.status, added.stdout, added.stderr) == (0, "", "")
+    again = world.machine("mount", "add", "box", f"{tmp_path}:/mnt/a b/c")
+    assert again.stderr == (
+        'Error: machine mount destinations "/mnt/a b" and "/mnt/a b/c" overlap; give each folder a place of its own\n'
+    )
+    listed = world.machine("mount", "ls", "box", "--format", "{{.Source}} {{.Target}} {{.Mode}}")
+    assert listed.stdout == f"{tmp_path}/a b /mnt/a b ro\n"
+    assert world.machine("mount", "rm", "box", "/nowhere").stderr == (
+        "Error: box has no folder at /nowhere; see: machine mount ls box\n"
+    )
+    assert world.machine("set", "--volume", f"{tmp_path}:/x", "box").status == 0
+    assert world.inspect("box")["Machine"]["Mounts"] == [{"Source": str(tmp_path), "Target": "/x", "ReadOnly": False}]
+    assert world.machine("mount", "rm", "box", "/x/").status == 0
+    assert world.inspect("box")["Machine"]["Mounts"] == []

@@ -1,0 +1,113 @@
+"""Command lines of every virtiofsd, and whose a file is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+
+from machine.folders import idmap
+from machine.folders.daemon import (
+    Flavour,
+    Identities,
+    Virtiofsd,
+    flavour_of,
+    parse_spare,
+    sftp_server_command,
+    virtiofsd_commands,
+)
+from machine.model.folders import Folder
+
+ROOT = Identities(uid=0, gid=0, guest=1000)
+USER = Identities(uid=1000, gid=100, guest=1000, spare_uids=(100000, 65536), spare_gids=(200000, 65536))
+FOLDER = Folder(source="/a, b", target="/x")
+IDMAP = [sys.executable, "-I", "-S", os.fspath(idmap.__file__)]
+ALL = 2**32 - 1
+
+
+def commands(flavour: Flavour, identities: Identities, folder: Folder = FOLDER) -> list[list[str]]:
+    daemon = Virtiofsd(path="/v", flavour=flavour, has_readonly=flavour is Flavour.TRANSLATING)
+    return list(virtiofsd_commands(daemon, identities, folder))
+
+
+def test_qemus_own_takes_on_every_identity_so_root_and_the_user_change_places() -> None:
+    maps = f"0:1000:1,1000:0:1,1:1:999,1001:1001:{ALL - 1001}"
+    words = ["/v", "-o", "source=/a\\, b", "-o"]
+    assert commands(Flavour.LEGACY, ROOT) == [
+        [*IDMAP, maps, maps, "", *words, f"sandbox={sandbox},log_level=warn"] for sandbox in ("namespace", "chroot")
+    ]
+
+
+def test_qemus_own_run_by_a_user_has_the_others_from_subuid() -> None:
+    uids, gids = (
+        f"0:{first}:1000,1000:{own}:1,1001:{first + 1000}:64536" for first, own in ((100000, 1000), (200000, 100))
+    )
+    first, _ = commands(Flavour.LEGACY, USER)
+    assert first[len(IDMAP) : len(IDMAP) + 3] == [uids, gids, ""]
+
+
+def test_qemus_own_serves_nobody_without_subuid() -> None:
+    assert commands(Flavour.LEGACY, replace(USER, spare_uids=None)) == []
+
+
+def test_few_spare_identities_leave_the_rest_out() -> None:
+    uids, _ = replace(USER, spare_uids=(100000, 10)).spans(Flavour.LEGACY) or ([], [])
+    assert uids == [(0, 100000, 10), (1000, 1000, 1)]
+
+
+def test_older_rust_gets_one_identity_and_is_run_plainly_where_there_are_no_namespaces() -> None:
+    words = ["/v", "--shared-dir", "/a, b", "--log-level", "warn", "--sandbox", "none"]
+    assert commands(Flavour.RUST, USER) == [[*IDMAP, "1000:1000:1", "1000:100:1", "", *words], words]
+    assert commands(Flavour.RUST, ROOT) == [[*IDMAP, "1000:0:1", "1000:0:1", "", *words]]
+
+
+def test_newer_rust_translates_by_itself() -> None:
+    (words,) = commands(Flavour.TRANSLATING, USER)
+    assert words == [
+        "/v", "--shared-dir", "/a, b", "--log-level", "warn",
+        "--translate-uid", f"squash-guest:0:1000:{ALL}", "--translate-uid", f"squash-host:0:1000:{ALL}",
+        "--translate-gid", f"squash-guest:0:100:{ALL}", "--translate-gid", f"squash-host:0:1000:{ALL}",
+        "--sandbox", "none",
+    ]  # fmt: skip
+    assert [words[-1] for words in commands(Flavour.TRANSLATING, ROOT)] == ["namespace", "chroot"]
+
+
+@pytest.mark.parametrize("flavour", Flavour)
+@pytest.mark.parametrize("identities", [ROOT, USER])
+def test_read_only_is_enforced_here_in_every_way_to_run_it(flavour: Flavour, identities: Identities) -> None:
+    ways = commands(flavour, identities, replace(FOLDER, read_only=True))
+    assert ways
+    for words in ways:
+        assert "--readonly" in words or (words[: len(IDMAP)] == IDMAP and words[len(IDMAP) + 2] == FOLDER.source)
+
+
+@pytest.mark.parametrize(
+    ("text", "flavour"),
+    [
+        ("  -o source=PATH", (Flavour.LEGACY, False)),
+        ("  --shared-dir <SHARED_DIR>\n", (Flavour.RUST, False)),
+        ("  --shared-dir <SHARED_DIR>\n --readonly", (Flavour.RUST, True)),
+        ("  --shared-dir <SHARED_DIR>\n --readonly\n --translate-uid <>", (Flavour.TRANSLATING, True)),
+    ],
+)
+def test_flavour_is_known_by_its_help(text: str, flavour: tuple[Flavour, bool]) -> None:
+    assert flavour_of(text) == flavour
+
+
+def test_spare_identities_are_the_largest_range_by_name_or_number() -> None:
+    text = "you:1:5\nme:100000:10\n1000:200000:65536\nme:x:9\n\n# me\n"
+    assert parse_spare(text, "me", 1000) == (200000, 65536)
+    assert parse_spare(text, "other", 7) is None
+
+
+def test_sftp_server_writes_nothing_of_what_is_read_only() -> None:
+    assert sftp_server_command("/s", FOLDER) == ["/s", "-e", "-d", "/a, b"]
+    assert sftp_server_command("/s", Folder(source="/%", target="/x", read_only=True)) == [
+        "/s",
+        "-e",
+        "-R",
+        "-d",
+        "/%%",
+    ]

@@ -1,0 +1,42 @@
+"""What the guest is told of folders, and what is made of its answer."""
+
+from __future__ import annotations
+
+import shlex
+
+from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
+from machine.model.folders import Folder, Transport
+
+FOLDER = Folder(source="/a b", target="/mnt/it's é")
+READ_ONLY = Folder(source="/c", target="/c", read_only=True)
+
+
+def test_every_word_reaches_the_guests_shell_as_it_is() -> None:
+    command = mount_command([(FOLDER, Transport.VIRTIOFS), (READ_ONLY, Transport.SSHFS)])
+    assert shlex.split(command) == [
+        "sh", "-s", "--",
+        "virtiofs", FOLDER.tag, "rw", "/mnt/it's é",
+        "sshfs", READ_ONLY.tag, "ro", "/c",
+    ]  # fmt: skip
+    words = shlex.split(sshfs_command("x; y", FOLDER, uid=1000, where="/var/mnt/it's é"))
+    assert words == ["sh", "-c", "x; y", "sshfs", "rw", "1000", "/var/mnt/it's é", "/a b"]
+
+
+def test_report_tells_of_each_folder() -> None:
+    text = "can virtiofs\ncan sshfs\ncan nfs\nmounted 0\nready 1 /var/mnt/a b\nfailed 2 mount: no such device\ndone\n"
+    assert parse_report(text, 3) == GuestReport(
+        can=frozenset({Transport.VIRTIOFS, Transport.SSHFS}),
+        mounted=frozenset({0}),
+        ready={1: "/var/mnt/a b"},
+        failed={2: "mount: no such device"},
+    )
+
+
+def test_report_that_ends_early_is_none() -> None:
+    assert parse_report("can virtiofs\nmounted 0\n", 1) is None
+    assert parse_report("", 0) is None
+
+
+def test_report_of_what_was_not_asked_for_counts_for_nothing() -> None:
+    report = parse_report("mounted 7\nready x /a\nmounted\nfailed 1\nhello\ndone\n", 2)
+    assert report == GuestReport(can=frozenset(), mounted=frozenset(), ready={}, failed={})

@@ -1,0 +1,164 @@
+"""Folders as a person writes them, what is refused, and what carries them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.errors import BadInputError
+from machine.model.folders import (
+    Folder,
+    HostCarriers,
+    Transport,
+    TransportChoice,
+    check_targets,
+    choose_transport,
+    parse_volume,
+    read_folder,
+)
+
+ENVIRONMENT = {"HOME": "/home/me", "EMPTY": ""}
+ALL = frozenset(Transport)
+
+
+def parse(text: str) -> Folder:
+    return parse_volume(text, environment=ENVIRONMENT, cwd="/work/here")
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("/a", Folder(source="/a", target="/a")),
+        ("/a:/b", Folder(source="/a", target="/b")),
+        ("/a:/b:ro", Folder(source="/a", target="/b", read_only=True)),
+        ("/a:/b:ro,rw", Folder(source="/a", target="/b")),
+        ("/a:/b:", Folder(source="/a", target="/b")),
+        ("/a:/b:security_model=none,ro", Folder(source="/a", target="/b", read_only=True)),
+        ("$HOME:$HOME", Folder(source="/home/me", target="/home/me")),
+        ("${HOME}/x:/b", Folder(source="/home/me/x", target="/b")),
+        ("/a$EMPTY$UNSET:/b", Folder(source="/a", target="/b")),
+        ("src:/b", Folder(source="/work/here/src", target="/b")),
+        (".", Folder(source="/work/here", target="/work/here")),
+        ("//a/../b//c/:/d/./e/", Folder(source="/b/c", target="/d/e")),
+        ("/my folder, é:/mnt/my folder, é", Folder(source="/my folder, é", target="/mnt/my folder, é")),
+    ],
+)
+def test_volume_is_read_as_podman_reads_it(text: str, folder: Folder) -> None:
+    assert parse(text) == folder
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (":/b", 'invalid volume ":/b"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
+        ("a:b:c:d", 'invalid volume "a:b:c:d"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
+        ("/a\n:/b", 'invalid volume "/a?:/b"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
+        ("/a:b", 'invalid volume "/a:b": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
+        ("/a:", 'invalid volume "/a:": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
+        ("/a:/b ", 'invalid volume "/a:/b ": the path in the guest ends with white space'),
+        ("/a:/b:z", 'unknown option "z" of volume "/a:/b:z"; choose one of: ro, rw'),
+    ],
+)
+def test_what_is_no_volume(text: str, line: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse(text)
+    assert caught.value.line == line
+
+
+TAKEN = (
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",
+    "/dev/shm", "/proc/1", "/sys/fs", "/home/core", "/home/core/.ssh", "/var/home", "/root/.ssh", "/etc/ssh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TAKEN)
+def test_target_that_the_guest_has_for_itself(target: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        check_targets([Folder(source="/a", target=target)], "core")
+    assert caught.value.line == (
+        f'machine mount destination cannot be "{target}": '
+        "consider another location or a subdirectory of an existing location"
+    )
+
+
+@pytest.mark.parametrize(
+    "target", ["/home/me", "/home/core/src", "/root/x", "/tmp/x", "/a", "/homes", "/etc/containers"]
+)
+def test_target_that_is_free(target: str) -> None:
+    check_targets([Folder(source="/a", target=target)], "core")
+
+
+@pytest.mark.parametrize(("one", "other"), [("/a", "/a"), ("/a", "/a/b"), ("/a/b/c", "/a")])
+def test_targets_that_overlap(one: str, other: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        check_targets([Folder(source="/x", target=one), Folder(source="/y", target=other)], "core")
+    expected = f'machine mount destinations "{one}" and "{other}" overlap; give each folder a place of its own'
+    assert caught.value.line == expected
+
+
+def test_targets_that_begin_alike_do_not_overlap() -> None:
+    check_targets([Folder(source="/x", target="/ab"), Folder(source="/x", target="/a")], "core")
+
+
+PATHS = st.text(st.characters(exclude_characters=":", exclude_categories=["Cc", "Cs"])).map(lambda text: f"/{text}")
+
+
+@given(PATHS, PATHS, st.booleans())
+def test_what_a_record_keeps_comes_back(source: str, target: str, read_only: bool) -> None:
+    folder = Folder(source=source, target=target, read_only=read_only)
+    assert read_folder(str(folder)) == folder
+    assert len(folder.tag.encode()) <= 31
+
+
+@pytest.mark.parametrize("text", ["", "/a", "/a:b", "a:/b", "/a:/b:rw", "/a:/b:ro:x"])
+def test_record_that_has_no_folder(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no folder|unpack"):
+        read_folder(text)
+
+
+def carriers(**obstacles: str) -> HostCarriers:
+    return HostCarriers(obstacles={transport: obstacles.get(transport.name, "") for transport in Transport})
+
+
+@pytest.mark.parametrize(
+    ("choice", "host", "guest", "transport"),
+    [
+        ("auto", carriers(), None, Transport.VIRTIOFS),
+        ("auto", carriers(), ALL, Transport.VIRTIOFS),
+        ("auto", carriers(VIRTIOFS="x"), None, Transport.NINEP),
+        ("auto", carriers(VIRTIOFS="x"), frozenset({Transport.VIRTIOFS, Transport.SSHFS}), Transport.SSHFS),
+        ("auto", carriers(), frozenset({Transport.NINEP}), Transport.NINEP),
+        ("sshfs", carriers(), None, Transport.SSHFS),
+        ("9p", carriers(), ALL, Transport.NINEP),
+    ],
+)
+def test_fastest_that_both_sides_have_carries(
+    choice: str, host: HostCarriers, guest: frozenset[Transport] | None, transport: Transport
+) -> None:
+    assert choose_transport(TransportChoice(choice), host, guest) == (transport, "")
+
+
+@pytest.mark.parametrize(
+    ("choice", "host", "guest", "reason"),
+    [
+        ("9p", carriers(NINEP="QEMU has none"), None, "9p cannot be used: QEMU has none"),
+        ("9p", carriers(), frozenset({Transport.SSHFS}), "9p cannot be used: the guest has no support for it"),
+        (
+            "auto",
+            carriers(VIRTIOFS="none here", SSHFS="no server"),
+            frozenset({Transport.VIRTIOFS}),
+            "nothing carries folders here (virtiofs: none here; 9p: the guest has no support for it; sshfs: no server)",
+        ),
+    ],
+)
+def test_reason_why_nothing_carries(
+    choice: str, host: HostCarriers, guest: frozenset[Transport] | None, reason: str
+) -> None:
+    assert choose_transport(TransportChoice(choice), host, guest) == (None, reason)
+
+
+def test_podmans_old_word_for_9p_is_known() -> None:
+    assert TransportChoice.parse("virtfs") is TransportChoice.NINEP
+    with pytest.raises(BadInputError, match='unknown volume driver "nfs"'):
+        TransportChoice.parse("nfs")
