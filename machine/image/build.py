@@ -299,7 +299,7 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
 
 
 def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
-    """What puts native programs, from a tar, in the places of emulated ones, once those are there; and takes them away."""
+    """What puts native programs in the places of emulated ones, once those are there, and removes them at the end."""
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
     begin = [
         'mkdir "$1/native"',

@@ -75,7 +75,8 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
-            hint="install them: apt install qemu-user-static binfmt-support arch-test",
+            hint="install what runs them: apt install qemu-user-static binfmt-support arch-test; "
+            f"without systemd also: update-binfmts --enable qemu-{plan.arch.value}",
         )
     if facts.namespace_error is not None:
         return MachineError(

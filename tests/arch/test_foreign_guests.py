@@ -39,3 +39,17 @@ def test_the_next_boot_needs_no_config_any_more(guest: Guest) -> None:
     disks = guest.world.machine("ssh", NAME, "ls /dev/disk/by-id").stdout
     assert "virtio-ignition" not in disks
     assert guest.world.machine("ssh", NAME, "uname -m").stdout == f"{guest.arch}\n"
+
+
+def test_image_of_another_architecture_is_known_by_the_boot_that_fails(guest: Guest, own_image: Path) -> None:
+    """A local file, of which nothing is known before: the firmware finds no loader for its CPU."""
+    world = guest.world
+    world.machine("stop", NAME)
+    init = ("init", "--arch", guest.arch.value, "--image", str(own_image), "--disk-size", "12", "--now", "wrong")
+    refused = world.machine(*init, check=False)
+    assert refused.returncode == 125
+    assert refused.stderr.splitlines()[-1] == (
+        'Error: unable to start "wrong": in phase boot: its firmware found nothing to boot; '
+        f"the guest never reached its kernel: is this image for {guest.arch}?"
+    )
+    assert world.state("wrong") == ("stopped", "")
