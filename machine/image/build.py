@@ -37,7 +37,7 @@ from machine.image.build_publish import (
     publish,
     sign,
 )
-from machine.image.build_recipe import ImagePlan, load_plan, overlay_tar, recipe_key
+from machine.image.build_recipe import BootLoader, ImagePlan, load_plan, overlay_tar, recipe_key
 from machine.model.arch import Arch
 from machine.report import Reporter
 
@@ -45,11 +45,12 @@ __all__ = ["BuildRequest", "BuildResult", "build_image", "recipe_key"]
 
 log = logging.getLogger(__name__)
 
-# Under emulation of a foreign architecture the packages alone take half an hour.
+# Under emulation of a foreign architecture the packages alone may take half an hour.
 PACKAGES_TIMEOUT_S = 7200.0
 STEP_TIMEOUT_S = 1800.0
 LOCK_TIMEOUT_S = 3 * 3600.0
 WORK_PREFIX = ".build-"
+NATIVE_TAR = "native.tar"
 # Not /tmp, which is often in memory.
 DEFAULT_SCRATCH = "/var/tmp"  # noqa: S108 - mkdtemp makes the folder in it
 LOG_TAIL = 20
@@ -126,7 +127,7 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
     remove_stale(request.output, facts)
     with work_folder(request.output, scratch_base, facts) as (work, scratch):
         steps = Steps(log_file=request.output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
-        root = make_root(steps, request.recipe, plan)
+        root = make_root(steps, request.recipe, plan, native_arch(facts, plan))
         build = make_files(steps, request, plan, key, root)
         publish(build, work / "publish", request.output, request.keys)
     return build
@@ -261,8 +262,9 @@ def telling_line(lines: Sequence[str]) -> str | None:
     return next(reversed(telling or errors or list(lines)), None)
 
 
-def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path) -> list[str | os.PathLike[str]]:
-    """Packages, overlay, customize; `overlay.tar` lies in the working directory. Hooks are shell text."""
+def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_native: bool) -> list[str | os.PathLike[str]]:
+    """Packages, overlay, customize; the tars lie in the working directory. Hooks are shell text."""
+    begin, end = ([], []) if is_native else native_hooks(recipe)
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -273,22 +275,81 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path) -> list[str | o
         f"--components={','.join(plan.components)}",
         f"--include={','.join(plan.packages)}",
         f"--dpkgopt={recipe / 'dpkg.cfg'}",
+        *begin,
         "--customize-hook", "tar-in overlay.tar /",
         "--customize-hook", f"upload {customize} /tmp/customize",
         "--customize-hook", 'chroot "$1" sh /tmp/customize',
+        *[word for loader in plan.loaders if loader.from_suite for word in fetch_grub_hooks(loader)],
+        *end,
         plan.suite,
         output,
     ]  # fmt: skip
 
 
-def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """The guest's root file system as a folder, owners and all."""
+def fetch_grub_hooks(loader: BootLoader) -> list[str]:
+    """Take GRUB's files out of their package, which is not installed: it would bring the rest of GRUB along."""
+    folder = "/tmp/grub"  # noqa: S108 - in the new root file system
+    apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
+    return [
+        "--customize-hook", f'mkdir "$1{folder}" && cd "$1{folder}" && {apt} download {shlex.quote(loader.package)}',
+        "--customize-hook", f'cd "$1{folder}" && dpkg-deb --extract ./*.deb .',
+        "--customize-hook", f"copy-out {folder}/usr/lib/grub/{shlex.quote(loader.platform)} .",
+        "--customize-hook", f'rm -r "$1{folder}"',
+    ]  # fmt: skip
+
+
+def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
+    """What puts native programs in the places of emulated ones, once those are there, and removes them at the end."""
+    script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
+    begin = [
+        'mkdir "$1/native"',
+        f"tar-in {NATIVE_TAR} /native",
+        f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
+        f'chroot "$1" sh {script} begin',
+    ]
+    end = [f'chroot "$1" sh {script} end', f'rm "$1{script}"']
+    return (
+        [word for hook in begin for word in ("--essential-hook", hook)],
+        [word for hook in end for word in ("--customize-hook", hook)],
+    )
+
+
+def native_arch(facts: HostFacts, plan: ImagePlan) -> Arch | None:
+    """The host's, where its programs can help those of the image along; None where they are the same or it has none."""
+    if facts.arch == plan.arch.value:
+        return None
+    try:
+        return Arch(facts.arch)
+    except ValueError:
+        return None
+
+
+def native_programs_argv(plan: ImagePlan, native: Arch) -> list[str]:
+    return [
+        "mmdebstrap",
+        "--mode", "auto",
+        "--variant", "extract",
+        "--format", "tar",
+        f"--architectures={native.debian}",
+        f"--include={','.join(plan.native_packages)}",
+        plan.suite,
+        NATIVE_TAR,
+    ]  # fmt: skip
+
+
+def make_root(steps: Steps, recipe: Path, plan: ImagePlan, native: Arch | None) -> Path:
+    """The guest's root file system as a folder, owners and all; `native` is what emulates it and can help."""
+    environment = {"TMPDIR": os.fspath(steps.scratch)}
+    if native:
+        steps.begin(f"fetching programs of {native} for the build of {plan.arch}")
+        steps.run(native_programs_argv(plan, native), environment=environment)
+
     steps.begin(f"installing {len(plan.packages)} packages of Debian {plan.suite} (takes minutes)")
     (steps.work / "overlay.tar").write_bytes(overlay_tar(recipe / "overlay"))
     archive = steps.work / "root.tar"
-    # INITRD=No: the kernel's package makes no initramfs, since customize makes the right one later.
-    environment = {"INITRD": "No", "TMPDIR": os.fspath(steps.scratch)}
-    argv = mmdebstrap_argv(plan, recipe, archive)
+    # The kernel's package makes no initramfs, since customize makes the right one later.
+    environment["INITRD"] = "No"
+    argv = mmdebstrap_argv(plan, recipe, archive, is_native=native is None)
     steps.run(argv, timeout_s=PACKAGES_TIMEOUT_S, environment=environment)
 
     steps.begin("unpacking the root file system")
@@ -323,7 +384,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     staged = steps.work / "publish"
     staged.mkdir(mode=0o755)
     names = {kind: file_name(release, plan.arch, kind) for kind in ("qemu", "kernel", "initramfs")}
-    shutil.copyfile(newest(root / "boot", "vmlinuz-*"), staged / names["kernel"])
+    shutil.copyfile(newest(root / "boot", "vmlinu[xz]-*"), staged / names["kernel"])
     shutil.copyfile(newest(root / "boot", "initrd.img-*"), staged / names["initramfs"])
 
     steps.begin("writing the disk image")

@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from machine.image.build_recipe import EPOCH, BootLoader, ImagePlan
+from machine.image.build_recipe import EPOCH, BootLoader, CoreKind, ImagePlan
 
 SECTOR = 512
 ALIGNMENT = (1 << 20) // SECTOR
-BIOS_SECTORS = ALIGNMENT
+CORE_SECTORS = ALIGNMENT
 GPT_BACKUP_SECTORS = 33
 
-BIOS_BOOT_TYPE = "21686148-6449-6E6F-744E-656564454649"
+CORE_NAMES = {CoreKind.BIOS: "BIOS-BOOT", CoreKind.PREP: "PREP"}
+CORE_TYPES = {
+    CoreKind.BIOS: "21686148-6449-6E6F-744E-656564454649",
+    CoreKind.PREP: "9E1A2D38-C612-4316-AA26-8B49521E5A8B",
+}
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 ROOT_LABEL = "root"
@@ -60,17 +64,17 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """`root` comes last, so that it can grow; `bios` is None where there is no BIOS."""
+    """`root` comes last, so that it can grow; `core` is None where only UEFI boots it, `esp` where UEFI does not."""
 
     disk_uuid: uuid.UUID
     size: int
-    bios: Partition | None
-    esp: Partition
+    core: Partition | None
+    esp: Partition | None
     root: Partition
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
-        return (*([self.bios] if self.bios else []), self.esp, self.root)
+        return (*([self.core] if self.core else []), *([self.esp] if self.esp else []), self.root)
 
 
 def plan_layout(plan: ImagePlan) -> Layout:
@@ -80,15 +84,20 @@ def plan_layout(plan: ImagePlan) -> Layout:
         return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{plan.arch.value}.boot2podman.invalid")
 
     start = ALIGNMENT
-    bios = None
-    if plan.bios:
-        bios = Partition(name="BIOS-BOOT", type=BIOS_BOOT_TYPE, uuid=identifier("bios"), start=start, size=BIOS_SECTORS)
-        start += bios.size
-    esp = Partition(name="EFI-SYSTEM", type=ESP_TYPE, uuid=identifier("esp"), start=start, size=plan.esp_size // SECTOR)
-    start += esp.size
+    core = esp = None
+    if plan.core:
+        core = Partition(
+            name=CORE_NAMES[plan.core], type=CORE_TYPES[plan.core], uuid=identifier(plan.core), start=start,
+            size=CORE_SECTORS,
+        )  # fmt: skip
+        start += core.size
+    if any(loader.efi_path for loader in plan.loaders):
+        size = plan.esp_size // SECTOR
+        esp = Partition(name="EFI-SYSTEM", type=ESP_TYPE, uuid=identifier("esp"), start=start, size=size)
+        start += esp.size
     end = (plan.virtual_size // SECTOR - GPT_BACKUP_SECTORS) // ALIGNMENT * ALIGNMENT
     root = Partition(name=ROOT_LABEL, type=plan.root_type, uuid=identifier("root"), start=start, size=end - start)
-    return Layout(disk_uuid=identifier("disk"), size=plan.virtual_size, bios=bios, esp=esp, root=root)
+    return Layout(disk_uuid=identifier("disk"), size=plan.virtual_size, core=core, esp=esp, root=root)
 
 
 def sfdisk_script(layout: Layout) -> str:
@@ -121,9 +130,11 @@ def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLik
     ]  # fmt: skip
 
 
-def grub_mkimage_argv(loader: BootLoader, config: Path, output: Path) -> list[str | os.PathLike[str]]:
+def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: Path) -> list[str | os.PathLike[str]]:
+    """`library` has the platform's modules."""
     return [
         "grub-mkimage",
+        "--directory", library,
         "--format", loader.platform,
         "--prefix", "/boot/grub",
         "--config", config,
@@ -140,18 +151,21 @@ def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> byt
     return bytes(code) + first_sector[BOOT_CODE_SIZE:SECTOR]
 
 
-def core_image(core: bytes, core_sector: int, room: int) -> bytes:
-    """GRUB's core.img, told where the rest of itself is.
-
-    Raises:
-        ValueError: it does not fit into `room` sectors.
+def check_core_fits(core: bytes, room: int) -> None:
+    """Raises:
+    ValueError: GRUB's core does not fit into `room` sectors.
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:
         message = f"GRUB's core image of {sectors} sectors does not fit into {room}"
         raise ValueError(message)
+
+
+def core_image(core: bytes, core_sector: int) -> bytes:
+    """GRUB's core.img for a BIOS, told where the rest of itself is."""
     patched = bytearray(core)
-    BLOCK_LIST.pack_into(patched, SECTOR - BLOCK_LIST.size, core_sector + 1, sectors - 1, KERNEL_SEGMENT)
+    rest = -(-len(core) // SECTOR) - 1
+    BLOCK_LIST.pack_into(patched, SECTOR - BLOCK_LIST.size, core_sector + 1, rest, KERNEL_SEGMENT)
     return bytes(patched)
 
 
@@ -159,6 +173,8 @@ def write_disk(
     plan: ImagePlan, *, root: Path, embedded_config: Path, work: Path, disk: Path, run: Run, run_mapped: Run
 ) -> None:
     """Make the raw image `disk` from the folder `root`; `run_mapped` lets a program see the files' owners.
+
+    GRUB's files of the image's own suite lie in `work`, each platform's in a folder.
 
     Raises:
         MachineError: one of the programs failed (`run` says how).
@@ -170,21 +186,27 @@ def write_disk(
     run_mapped(mke2fs_argv(layout, root, disk))
 
     esp = work / "esp.img"
-    make_esp(layout, esp, run)
+    if layout.esp:
+        make_esp(layout.esp, esp, run)
     for loader in plan.loaders:
-        image = work / f"grub-{loader.platform}"
-        run(grub_mkimage_argv(loader, embedded_config, image))
+        library = (work if loader.from_suite else GRUB_LIBRARY) / loader.platform
+        image = library / loader.image if loader.image else work / f"grub-{loader.platform}"
+        if not loader.image:
+            run(grub_mkimage_argv(loader, library, embedded_config, image))
+        if loader.config:
+            copy_into_esp(esp, embedded_config, loader.config, run)
         if loader.efi_path:
             copy_into_esp(esp, image, loader.efi_path, run)
-        elif layout.bios:
-            install_bios_loader(disk, layout.bios, loader, image)
-    copy_to_offset(esp, disk, layout.esp.start * SECTOR)
+        elif layout.core:
+            install_core(disk, layout.core, image, (library / "boot.img") if plan.core is CoreKind.BIOS else None)
+    if layout.esp:
+        copy_to_offset(esp, disk, layout.esp.start * SECTOR)
 
 
-def make_esp(layout: Layout, esp: Path, run: Run) -> None:
+def make_esp(partition: Partition, esp: Path, run: Run) -> None:
     with esp.open("wb") as stream:
-        stream.truncate(layout.esp.size * SECTOR)
-    volume = f"{layout.esp.uuid.fields[0]:08x}"
+        stream.truncate(partition.size * SECTOR)
+    volume = f"{partition.uuid.fields[0]:08x}"
     run(["mkfs.vfat", "--invariant", "-F", "16", "-n", "EFI-SYSTEM", "-i", volume, esp])
 
 
@@ -197,14 +219,18 @@ def copy_into_esp(esp: Path, file: Path, target: str, run: Run) -> None:
     run(["mcopy", "-o", "-i", esp, file, f"::/{target}"])
 
 
-def install_bios_loader(disk: Path, bios: Partition, loader: BootLoader, core: Path) -> None:
-    boot_image = (GRUB_LIBRARY / loader.platform / "boot.img").read_bytes()
+def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path | None) -> None:
+    """GRUB's core into its partition; a BIOS takes it by way of the disk's first sector."""
+    content = core.read_bytes()
+    check_core_fits(content, partition.size)
     with disk.open("r+b") as stream:
-        first_sector = stream.read(SECTOR)
-        stream.seek(0)
-        stream.write(boot_sector(boot_image, first_sector, bios.start))
-        stream.seek(bios.start * SECTOR)
-        stream.write(core_image(core.read_bytes(), bios.start, bios.size))
+        if boot_image:
+            first_sector = stream.read(SECTOR)
+            stream.seek(0)
+            stream.write(boot_sector(boot_image.read_bytes(), first_sector, partition.start))
+            content = core_image(content, partition.start)
+        stream.seek(partition.start * SECTOR)
+        stream.write(content)
 
 
 def copy_to_offset(source: Path, target: Path, offset: int) -> None:

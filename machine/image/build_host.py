@@ -75,7 +75,8 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
-            hint="install them: apt install qemu-user-static binfmt-support arch-test",
+            hint="install what runs them: apt install qemu-user-static binfmt-support arch-test; "
+            f"without systemd also: update-binfmts --enable qemu-{plan.arch.value}",
         )
     if facts.namespace_error is not None:
         return MachineError(
@@ -99,7 +100,8 @@ def probe_host(plan: ImagePlan, *, output: Path, scratch: Path) -> HostFacts:
     foreign = arch != plan.arch.value
     tools = {**TOOLS, **({} if is_root else USER_TOOLS), **(FOREIGN_TOOLS if foreign else {})}
     missing = [package for tool, package in tools.items() if shutil.which(tool, path=SEARCH_PATH) is None]
-    missing += [loader.package for loader in plan.loaders if not (GRUB_LIBRARY / loader.platform).is_dir()]
+    of_host = (loader for loader in plan.loaders if not loader.from_suite)
+    missing += [loader.package for loader in of_host if not (GRUB_LIBRARY / loader.platform).is_dir()]
     return HostFacts(
         system=system,
         arch=arch,

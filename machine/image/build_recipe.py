@@ -8,6 +8,7 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,46 @@ BUILDER_REVISION = 2
 EPOCH = 1767225600
 
 
+class CoreKind(StrEnum):
+    """Who loads GRUB's core from a partition of its own."""
+
+    BIOS = "bios"
+    PREP = "prep"
+    """Open Firmware, as Power has it: it takes the partition's content for a program."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BootLoader:
-    """One GRUB image; `efi_path` is None for the BIOS one."""
+    """One GRUB image; `efi_path` is None for one that is the core in a partition of its own.
+
+    Where `from_suite`, the files are those of `package` in the image's suite, else those that the host has. `image` is
+    the one among them that is ready made, and `config` where it looks for its configuration.
+    """
 
     platform: str
     package: str
     modules: tuple[str, ...]
     efi_path: str | None
+    from_suite: bool = False
+    image: str | None = None
+    config: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """Everything that the recipe says about one architecture and suite."""
+    """Everything that the recipe says about one architecture and suite.
+
+    `native_packages` are of the host's architecture, for a build whose own programs are emulated.
+    """
 
     arch: Arch
     suite: str
     components: tuple[str, ...]
     packages: tuple[str, ...]
+    native_packages: tuple[str, ...]
     loaders: tuple[BootLoader, ...]
     root_type: str
-    bios: bool
+    core: CoreKind | None
     virtual_size: int
     esp_size: int
 
@@ -82,17 +102,21 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
         suite=suite,
         components=tuple(suites[suite]["components"]),
         packages=(*suites[suite]["packages"], boot["kernel_package"]),
+        native_packages=tuple(document["native"]["packages"]),
         loaders=tuple(
             BootLoader(
                 platform=loader["platform"],
                 package=loader["package"],
                 modules=tuple(loader.get("modules", ())),
                 efi_path=loader.get("efi_path"),
+                from_suite=bool(loader.get("from_suite")),
+                image=loader.get("image"),
+                config=loader.get("config"),
             )
             for loader in boot["grub"]
         ),
         root_type=boot["root_type"],
-        bios=bool(boot["bios"]),
+        core=CoreKind(boot["core"]) if "core" in boot else None,
         virtual_size=int(image["virtual_size_gib"]) << 30,
         esp_size=int(image["esp_size_mib"]) << 20,
     )

@@ -19,6 +19,8 @@ NOTHING_TO_BOOT = "its firmware found nothing to boot"
 
 _CONSOLE_FAILURES = (
     (re.compile(r"BdsDxe: (?:No bootable option|starting \w+ \"(?P<cause>EFI Internal Shell)\")"), NOTHING_TO_BOOT),
+    # Open Firmware of Power, and the loader of s390x. A BIOS has no words on a serial port.
+    (re.compile(r"(?P<cause>)(?:E3407: Load failed|Failed to load OS from hard disk)"), NOTHING_TO_BOOT),
     (re.compile(r"Kernel panic - not syncing: (?P<cause>.+)"), "the guest's kernel panicked: {cause}"),
     (re.compile(r"(?:You are in|Entering) emergency (?P<cause>mode|shell)"), "the guest is in emergency mode"),
 )

@@ -178,13 +178,16 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return busybox_archive(Path("/bin/busybox"), tmp_path_factory.mktemp("busybox"))
+
+
+def busybox_archive(program: Path, root: Path) -> Path:
     """The tar of a container image, made on the spot."""
-    root = tmp_path_factory.mktemp("busybox")
     (root / "bin").mkdir()
-    shutil.copy2("/bin/busybox", root / "bin" / "busybox")
+    shutil.copy2(program, root / "bin" / "busybox")
     for applet in ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget"):
         (root / "bin" / applet).symlink_to("busybox")
-    archive = root.parent / "busybox.tar"
+    archive = root.parent / f"{root.name}.tar"
     subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
     archive.chmod(0o644)
     return archive
@@ -206,7 +209,8 @@ def clients() -> Callable[[str], list[str]]:
     return lambda program: [*loader, str(root / "usr" / program)]
 
 
-def _make_world(streams: Path, uid: int) -> World:
+def make_world(streams: Path, uid: int) -> World:
+    """A user's world, with the local stream and its key in it."""
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     (root / "m" / "data").mkdir(parents=True)
     (root / "home").mkdir()
@@ -224,10 +228,10 @@ def _make_world(streams: Path, uid: int) -> World:
 
 @pytest.fixture(scope="session")
 def world(streams: Path) -> Iterator[World]:
-    made = _make_world(streams, os.getuid())
+    made = make_world(streams, os.getuid())
     with _own_disk(made.machines):
         yield made
-        _take_down(made)
+        take_down(made)
     shutil.rmtree(made.root, ignore_errors=True)
 
 
@@ -247,9 +251,9 @@ def _own_disk(directory: Path) -> Iterator[None]:
 def ordinary_world(streams: Path) -> Iterator[World]:
     """A world of an ordinary user's, where the tests run as root and that user can reach what they need."""
     uid = ORDINARY_UID if os.getuid() == 0 and _reachable_by(ORDINARY_UID, streams) else os.getuid()
-    made = _make_world(streams, uid)
+    made = make_world(streams, uid)
     yield made
-    _take_down(made)
+    take_down(made)
 
 
 def _reachable_by(uid: int, streams: Path) -> bool:
@@ -257,7 +261,7 @@ def _reachable_by(uid: int, streams: Path) -> bool:
     return subprocess.run(command, user=uid, group=uid, extra_groups=[], check=False, cwd="/").returncode == 0
 
 
-def _take_down(world: World) -> None:
+def take_down(world: World) -> None:
     """Remove every machine, then prove that nothing is left of them."""
     try:
         for name in world.machine("ls", "-n", "-q").stdout.split():

@@ -67,11 +67,30 @@ def test_unchanged_recipe_returns_the_published_build(tmp_path: Path) -> None:
 
 def test_mmdebstrap_quotes_the_recipe_for_its_hooks() -> None:
     plan = load_plan(RECIPE, Arch.AARCH64, "trixie")
-    argv = [os.fspath(word) for word in mmdebstrap_argv(plan, Path("/my recipe"), Path("/w/root.tar"))]
+    argv = [os.fspath(word) for word in mmdebstrap_argv(plan, Path("/my recipe"), Path("/w/root.tar"), is_native=True)]
     assert "--architectures=arm64" in argv
     assert "--dpkgopt=/my recipe/dpkg.cfg" in argv
     assert "upload '/my recipe/customize' /tmp/customize" in argv
     assert argv[-2:] == ["trixie", "/w/root.tar"]
+
+
+def test_boot_loader_that_no_other_host_has_comes_from_the_images_own_suite() -> None:
+    hooks = {
+        arch: [
+            word
+            for word in mmdebstrap_argv(load_plan(RECIPE, arch, "trixie"), RECIPE, Path("t"), is_native=True)
+            if "grub" in str(word)
+        ]
+        for arch in (Arch.X86_64, Arch.AARCH64)
+    }
+    apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
+    assert hooks[Arch.X86_64] == []
+    assert hooks[Arch.AARCH64] == [
+        f'mkdir "$1/tmp/grub" && cd "$1/tmp/grub" && {apt} download grub-efi-arm64-bin',
+        'cd "$1/tmp/grub" && dpkg-deb --extract ./*.deb .',
+        "copy-out /tmp/grub/usr/lib/grub/arm64-efi .",
+        'rm -r "$1/tmp/grub"',
+    ]
 
 
 def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:

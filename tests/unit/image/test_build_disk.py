@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import struct
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +11,24 @@ import pytest
 
 from machine.image.build_disk import (
     ALIGNMENT,
+    CORE_TYPES,
     SECTOR,
+    Partition,
     boot_sector,
     copy_into_esp,
     copy_to_offset,
     core_image,
     grub_mkimage_argv,
+    install_core,
     mke2fs_argv,
     plan_layout,
     sfdisk_script,
 )
-from machine.image.build_recipe import BootLoader, ImagePlan
+from machine.image.build_recipe import BootLoader, CoreKind, ImagePlan
 from machine.model.arch import Arch
 
 BIOS = BootLoader(platform="i386-pc", package="grub-pc-bin", modules=("biosdisk",), efi_path=None)
+UEFI = BootLoader(platform="x86_64-efi", package="grub-efi-amd64-bin", modules=(), efi_path="EFI/BOOT/BOOTX64.EFI")
 
 
 def make_plan() -> ImagePlan:
@@ -32,9 +37,10 @@ def make_plan() -> ImagePlan:
         suite="trixie",
         components=("main",),
         packages=("systemd",),
-        loaders=(BIOS,),
+        native_packages=(),
+        loaders=(BIOS, UEFI),
         root_type="4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
-        bios=True,
+        core=CoreKind.BIOS,
         virtual_size=1 << 30,
         esp_size=32 << 20,
     )
@@ -52,9 +58,17 @@ def test_partitions_are_aligned_follow_each_other_and_leave_room_for_the_backup_
 
 
 def test_without_bios_the_efi_partition_comes_first() -> None:
-    layout = plan_layout(replace(make_plan(), bios=False))
+    layout = plan_layout(replace(make_plan(), core=None))
     assert [partition.name for partition in layout.partitions] == ["EFI-SYSTEM", "root"]
-    assert layout.esp.start == ALIGNMENT
+    assert layout.partitions[0].start == ALIGNMENT
+
+
+def test_power_has_the_partition_that_its_firmware_runs_and_none_for_uefi() -> None:
+    layout = plan_layout(
+        replace(make_plan(), core=CoreKind.PREP, loaders=(replace(BIOS, platform="powerpc-ieee1275"),))
+    )
+    assert [partition.name for partition in layout.partitions] == ["PREP", "root"]
+    assert layout.partitions[0].type == "9E1A2D38-C612-4316-AA26-8B49521E5A8B"
 
 
 def test_identifiers_repeat_for_one_architecture_and_differ_between_two() -> None:
@@ -74,7 +88,7 @@ def test_sfdisk_script() -> None:
         "\n"
         f"start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, uuid={layout.partitions[0].uuid},"
         " name=BIOS-BOOT\n"
-        f"start=4096, size=65536, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid={layout.esp.uuid},"
+        f"start=4096, size=65536, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid={layout.partitions[1].uuid},"
         " name=EFI-SYSTEM\n"
         f"start=69632, size=2025472, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, uuid={layout.root.uuid},"
         " name=root\n"
@@ -90,8 +104,9 @@ def test_file_system_fills_the_root_partition_exactly() -> None:
 
 
 def test_grub_image_has_the_modules_of_its_platform() -> None:
-    argv = [os.fspath(word) for word in grub_mkimage_argv(BIOS, Path("/r/embed.cfg"), Path("/w/core"))]
-    assert argv[:3] == ["grub-mkimage", "--format", "i386-pc"]
+    words = grub_mkimage_argv(BIOS, Path("/lib/i386-pc"), Path("/r/embed.cfg"), Path("/w/core"))
+    argv = [os.fspath(word) for word in words]
+    assert argv[:5] == ["grub-mkimage", "--directory", "/lib/i386-pc", "--format", "i386-pc"]
     assert argv[-1] == "biosdisk"
     assert {"linux", "ext2", "search_label", "serial"} <= set(argv)
 
@@ -105,14 +120,29 @@ def test_boot_sector_names_the_core_and_keeps_the_partition_table() -> None:
 
 
 def test_core_image_names_the_sectors_after_its_first() -> None:
-    core = core_image(b"\xaa" * 1300, 2048, 2048)
+    core = core_image(b"\xaa" * 1300, 2048)
     assert len(core) == 1300
     assert struct.unpack_from("<QHH", core, 500) == (2049, 2, 0x820)
 
 
-def test_core_image_that_is_too_large_is_refused() -> None:
+@pytest.mark.parametrize("has_bios", [True, False])
+def test_core_that_is_too_large_is_refused_and_nothing_is_written(has_bios: bool, tmp_path: Path) -> None:
+    core, disk = tmp_path / "core", tmp_path / "disk"
+    core.write_bytes(b"\xaa" * 1300)
+    disk.write_bytes(b"old")
+    partition = Partition(name="core", type=CORE_TYPES[CoreKind.PREP], uuid=uuid.UUID(int=0), start=2048, size=2)
     with pytest.raises(ValueError, match="3 sectors does not fit into 2"):
-        core_image(b"\xaa" * 1300, 2048, 2)
+        install_core(disk, partition, core, core if has_bios else None)
+    assert disk.read_bytes() == b"old"
+
+
+def test_power_firmware_gets_the_core_as_it_is_and_the_first_sector_stays(tmp_path: Path) -> None:
+    core, disk = tmp_path / "core", tmp_path / "disk"
+    core.write_bytes(b"\x7fELF")
+    disk.write_bytes(b"\x55" * SECTOR)
+    partition = Partition(name="core", type=CORE_TYPES[CoreKind.PREP], uuid=uuid.UUID(int=0), start=4, size=2)
+    install_core(disk, partition, core, None)
+    assert disk.read_bytes() == b"\x55" * SECTOR + bytes(3 * SECTOR) + b"\x7fELF"
 
 
 def test_efi_image_goes_to_its_folder() -> None:

@@ -38,7 +38,8 @@ def test_foreign_architecture_wants_emulation() -> None:
     assert line_of(replace(GOOD, runs_foreign=False)) is None
     assert line_of(replace(GOOD, runs_foreign=False), Arch.AARCH64) == (
         "this x86_64 host cannot run the aarch64 programs of the image; "
-        "install them: apt install qemu-user-static binfmt-support arch-test"
+        "install what runs them: apt install qemu-user-static binfmt-support arch-test; "
+        "without systemd also: update-binfmts --enable qemu-aarch64"
     )
     assert line_of(replace(GOOD, runs_foreign=True), Arch.AARCH64) is None
 

@@ -9,18 +9,24 @@ from pathlib import Path
 import pytest
 
 from machine.errors import BadInputError, MachineError
-from machine.image.build_recipe import load_plan, overlay_tar, parse_plan, recipe_key
+from machine.image.build_recipe import CoreKind, load_plan, overlay_tar, parse_plan, recipe_key
 from machine.model.arch import Arch
 
 RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
 
 
 def test_recipe_of_the_project_plans_its_architectures() -> None:
-    for arch in (Arch.X86_64, Arch.AARCH64):
+    boots = {Arch.X86_64: (CoreKind.BIOS, True), Arch.AARCH64: (None, True), Arch.PPC64LE: (CoreKind.PREP, False)}
+    for arch, (core, uefi) in boots.items():
         plan = load_plan(RECIPE, arch, "trixie")
-        assert {"podman", "ignition", f"linux-image-cloud-{arch.debian}"} <= set(plan.packages)
-        assert any(loader.efi_path for loader in plan.loaders)
-        assert plan.bios == (arch is Arch.X86_64)
+        assert {"podman", "ignition"} <= set(plan.packages)
+        assert plan.packages[-1].startswith("linux-image-")
+        assert (plan.core, any(loader.efi_path for loader in plan.loaders)) == (core, uefi)
+
+
+def test_no_host_needs_boot_loader_packages_of_another_architecture() -> None:
+    for arch in (Arch.AARCH64, Arch.PPC64LE):
+        assert all(loader.from_suite for loader in load_plan(RECIPE, arch, "trixie").loaders)
 
 
 def test_unknown_suite_is_refused_and_the_known_ones_are_named() -> None:
@@ -34,7 +40,7 @@ def test_architecture_without_a_row_is_refused_and_the_known_ones_are_named() ->
     del document["architectures"]["aarch64"]
     with pytest.raises(BadInputError) as caught:
         parse_plan(document, Arch.AARCH64, "trixie")
-    assert caught.value.line == "there is no image for aarch64; known architectures: x86_64"
+    assert caught.value.line == "there is no image for aarch64; known architectures: x86_64, ppc64le"
 
 
 @pytest.mark.parametrize("text", ["", "x", "[suites.trixie]\n[architectures.x86_64]\n[image]\n"])

@@ -49,6 +49,8 @@ FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is
         ("Entering emergency mode. Exit the shell to continue.", "the guest is in emergency mode"),
         (SHELL, "its firmware found nothing to boot"),
         ("BdsDxe: No bootable option or device was found.\r\n", "its firmware found nothing to boot"),
+        ("E3405: No such device\r\n\r\nE3407: Load failed\r\n", "its firmware found nothing to boot"),
+        ("zIPL load failed.\r\nFailed to load OS from hard disk\r\n", "its firmware found nothing to boot"),
         ('BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)', None),
         ("[ OK ] Reached target Emergency Mode.", None),
         ("Warning: kernel panic is near", None),
