@@ -51,12 +51,48 @@ class ImageOrigin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Script:
+    """A text of the user's that the guest runs once, as root or as its user; `name` is its file's."""
+
+    name: str
+    text: str
+    as_user: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserIgnition:
+    """The user's own Ignition config, as JSON; `name` is its file's. It is merged over ours, or `replaces` it."""
+
+    name: str
+    text: str
+    replaces: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBoot:
+    """What the user gives a new guest. Scripts run in their order, the playbook after them.
+
+    `environment` are variables of everything in the guest, by name. An empty `hostname` is the machine's name.
+    """
+
+    ignition: UserIgnition | None = None
+    scripts: tuple[Script, ...] = ()
+    playbook: Script | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    ssh_keys: tuple[str, ...] = ()
+    hostname: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineConfig:
     """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
 
     `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
     `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
     `renamed_from` is the old name while a rename has not come to its end.
+    `timezone` is what the guest has; with `timezone_local` it follows the host's. `native_ca` says that the guest
+    trusts the host's certificates. `followed` is a digest of what it has of the host's own settings, empty for none.
+    `provision_pending` says that the scripts and the playbook of `first_boot` have not run yet.
     """
 
     name: str
@@ -79,6 +115,12 @@ class MachineConfig:
     renamed_from: str = ""
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
+    timezone_local: bool = False
+    native_ca: bool = False
+    followed: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    first_boot: FirstBoot = FirstBoot()
+    provision_pending: bool = False
 
     @property
     def user_socket(self) -> str:

@@ -6,30 +6,37 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError, MachineError
 from machine.files import write_atomic
-from machine.ignition.provision import Keys, provision
+from machine.ignition.document import replaced
+from machine.ignition.provision import Keys, ignition_text, provision
 from machine.image.cache import BaseImage
 from machine.image.reference import LOCAL_STREAM, Reference
 from machine.model.arch import Arch
-from machine.model.config import (
-    ImageOrigin,
-    MachineConfig,
-    Resources,
-)
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.first_boot import check_hostname, parse_labels, parse_variables
 from machine.model.host import AcceleratorChoice, Host
-from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
+from machine.model.names import (
+    DEFAULT_MACHINE,
+    PROVIDER_VARIABLE,
+    check_machine_name,
+    check_name_form,
+    check_provider,
+    check_username,
+)
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
+from machine.ops.first_boot import check_together, read_ignition, read_playbook, read_script, read_ssh_keys
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
-from machine.ops.timezone import resolve_timezone
+from machine.ops.timezone import LOCAL, resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
@@ -49,10 +56,11 @@ _GUEST_UID_OF_ROOT = 1000
 class InitRequest:
     """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
 
-    `image_options` are those of ops.images.image_request.
+    `image_options` are those of ops.images.image_request. Scripts, the playbook and the Ignition config come by their
+    paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`.
     """
 
-    name: str
+    name: str | None = None
     image: str | None = None
     image_options: Mapping[str, Any] = field(default_factory=dict)
     cpus: int | None = None
@@ -64,9 +72,17 @@ class InitRequest:
     volumes: tuple[str, ...] | None = None
     accelerator: AcceleratorChoice | None = None
     provider: str | None = None
-    swap_mib: int = 0
-    usbs: tuple[str, ...] = ()
+    swap_mib: int | None = None
+    usbs: tuple[str, ...] | None = None
     arch: str | None = None
+    ignition: str | UserIgnition | None = None
+    ignition_replaces: bool | None = None
+    scripts: tuple[str | Script, ...] | None = None
+    playbook: str | Script | None = None
+    environment: tuple[str, ...] | None = None
+    ssh_keys: tuple[str, ...] | None = None
+    hostname: str | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -91,7 +107,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     Raises:
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
-    name = request.name
+    name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
         check_provider(provider)
@@ -106,14 +122,18 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     registry.check_free(name)
     resources = check_resources(chosen, context.host)
     _check_volumes(chosen["volumes"], report)
-    usbs = usb_texts(request.usbs)
+    usbs = usb_texts(request.usbs or ())
     with blaming(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
     with blaming(chosen["image"]):
         wanted = image_request(settings.image, arch, request.image_options)
-    _check_swap(request.swap_mib, wanted.reference)
+    swap_mib = request.swap_mib or 0
+    _check_swap(swap_mib, wanted.reference)
+    first_boot = _first_boot(request, context)
+    check_together(first_boot, swap_mib, wanted.reference)
+    labels = parse_labels(request.labels or ())
     check_host(arch, settings.accel, context, report)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
@@ -134,10 +154,36 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             ssh_port=0,
             mac=_MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3)),
             image=_origin(str(wanted.reference), base),
-            swap_mib=request.swap_mib,
+            swap_mib=swap_mib,
             usbs=usbs,
+            timezone_local=settings.timezone == LOCAL,
+            labels=labels,
+            first_boot=first_boot,
+            provision_pending=bool(first_boot.scripts or first_boot.playbook),
         )
         return _make(config, base, registry, context, report)
+
+
+def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
+    """Everything is read and found good before anything is fetched.
+
+    Raises:
+        BadInputError: something cannot be read, or cannot be.
+    """
+    ignition = request.ignition
+    replaces = bool(request.ignition_replaces)
+    if replaces and ignition is None:
+        raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
+    scripts = request.scripts or ()
+    playbook = request.playbook
+    return FirstBoot(
+        ignition=read_ignition(Path(ignition), replaces=replaces) if isinstance(ignition, str) else ignition,
+        scripts=tuple(read_script(script) if isinstance(script, str) else script for script in scripts),
+        playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
+        environment=parse_variables(request.environment or (), context.environment),
+        ssh_keys=read_ssh_keys(request.ssh_keys or ()),
+        hostname=check_hostname(request.hostname) if request.hostname else "",
+    )
 
 
 def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
@@ -161,7 +207,7 @@ def _make(
     roots = context.roots
     with drafts.draft(roots, config.name) as paths:
         keys = _make_keys(config.name, paths)
-        write_atomic(paths.ignition, provision(config, keys).to_json())
+        write_atomic(paths.ignition, ignition_text(config, keys))
         if base:
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
@@ -179,7 +225,22 @@ def _make(
                 registry.unregister(config.name, SilentReporter())
                 drafts.withdraw(roots, config.name)
                 raise
+    _tell_of_ignition(config, keys, roots.machine(config.name), report)
     return config
+
+
+def _tell_of_ignition(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
+    """What the user's own config does to ours."""
+    theirs = config.first_boot.ignition
+    if theirs is None:
+        return
+    if theirs.replaces:
+        report.notice(
+            f"The guest gets {theirs.name} alone: machine start reaches it only if root there accepts {paths.identity}"
+            f".pub and its SSH server has {paths.host_key}; {paths.ignition} can be changed until the first start"
+        )
+    elif lost := replaced(provision(config, keys), theirs.text):
+        report.notice(f"{theirs.name} takes the place of what a machine has of its own: {', '.join(lost)}")
 
 
 def _make_keys(name: str, paths: MachinePaths) -> Keys:

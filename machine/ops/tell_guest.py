@@ -43,7 +43,7 @@ def tell_guest(config: MachineConfig, context: Context, report: Reporter) -> Non
 
 def guest_command(config: MachineConfig) -> list[str]:
     """The words that run the script, which comes on standard input, in the guest's shell."""
-    return ["sh", "-s", "--", *map(shlex.quote, (hostname(config.name), docker_socket_conf(config).rstrip("\n")))]
+    return ["sh", "-s", "--", *map(shlex.quote, (hostname(config), docker_socket_conf(config).rstrip("\n")))]
 
 
 def size_notice(said: str, disk_gib: int) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
-from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
 from machine.model.host import AcceleratorChoice
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
@@ -128,6 +128,12 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document["last_up"] = config.last_up.isoformat() if config.last_up else None
     document["forwards"] = _forward_texts(config.forwards)
     document["usbs"] = list(config.usbs)
+    document["labels"] = dict(config.labels)
+    document["first_boot"] |= {
+        "scripts": list(document["first_boot"]["scripts"]),
+        "environment": dict(config.first_boot.environment),
+        "ssh_keys": list(config.first_boot.ssh_keys),
+    }
     return {"schema": SCHEMA, **document}
 
 
@@ -183,8 +189,52 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
         # Written since machines can have swap and USB devices.
         swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
-        usbs=tuple(_typed({"usbs": text}, "usbs", str) for text in document.get("usbs", ())),
+        usbs=_texts(document, "usbs"),
+        # Written since a guest is what its user wants it to be.
+        **{
+            key: _typed(document, key, bool)
+            for key in ("timezone_local", "native_ca", "provision_pending")
+            if key in document
+        },
+        followed=_typed(document, "followed", str) if "followed" in document else "",
+        labels=_pairs(document, "labels"),
+        first_boot=_first_boot(document["first_boot"]) if "first_boot" in document else FirstBoot(),
     )
+
+
+def _first_boot(document: Mapping[str, Any]) -> FirstBoot:
+    ignition = document["ignition"]
+    return FirstBoot(
+        ignition=UserIgnition(
+            name=_typed(ignition, "name", str),
+            text=_typed(ignition, "text", str),
+            replaces=_typed(ignition, "replaces", bool),
+        )
+        if ignition is not None
+        else None,
+        scripts=tuple(_script(entry) for entry in document["scripts"]),
+        playbook=_script(document["playbook"]) if document["playbook"] is not None else None,
+        environment=_pairs(document, "environment"),
+        ssh_keys=_texts(document, "ssh_keys"),
+        hostname=_typed(document, "hostname", str),
+    )
+
+
+def _script(document: Mapping[str, Any]) -> Script:
+    return Script(
+        name=_typed(document, "name", str),
+        text=_typed(document, "text", str),
+        as_user=_typed(document, "as_user", bool),
+    )
+
+
+def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(_typed({key: text}, key, str) for text in document.get(key, ()))
+
+
+def _pairs(document: Mapping[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+    table = _typed(document, key, dict) if key in document else {}
+    return tuple((name, _typed(table, name, str)) for name in table)
 
 
 def _forwards(texts: Sequence[object]) -> tuple[Forward, ...]:

@@ -33,7 +33,7 @@ def test_config_is_the_golden_one(name: str, matches_golden: Callable[[str, Path
     [("box", "box"), ("my_box", "my-box"), ("Box.1", "Box.1"), ("box_", "box"), ("box-.-", "box")],
 )
 def test_host_name_has_only_what_a_host_name_may_have(name: str, host: str) -> None:
-    assert hostname(name) == host
+    assert hostname(make_config(name)) == host
 
 
 @pytest.mark.parametrize(
