@@ -23,6 +23,12 @@ from machine.model.names import DEFAULT_MACHINE
 @click.command("init", cls=Command)
 @click.argument("name", required=False)
 @click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    help="A TOML file with these options, as machine export writes it; flags overrule it.",
+)
+@click.option(
     "--image",
     help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
     f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
@@ -92,6 +98,7 @@ from machine.model.names import DEFAULT_MACHINE
 @click.option("--import-native-ca", is_flag=True, hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,
+    file: str | None,
     image: str | None,
     image_path: str | None,
     cpus: int | None,
@@ -123,7 +130,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     Examples:
       machine init
       machine init --now --cpus 4 --memory 4096 dev
-      machine init --image boot2podman box
+      machine init -f box.toml
       machine init --provision setup.sh --provision user:dotfiles.sh dev
     """
     from machine.cli.start import offer_connection, print_started
@@ -133,6 +140,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     refuse_native_ca(wanted=import_native_ca)
     request = InitRequest(
         name=name,
+        file=file,
         image=image if image is not None else image_path,
         image_options=options,
         cpus=cpus,
@@ -147,8 +155,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         accelerator=AcceleratorChoice(accel) if accel else None,
         arch=arch,
         provider=provider,
-        # Of what may be given several times, nothing is an empty tuple.
-        **{key: None if value == () else value for key, value in first_boot.items()},
+        # Of what may be given several times, nothing is an empty tuple; to Podman, an empty text is nothing too.
+        **{key: None if value in ((), "") else value for key, value in first_boot.items()},
     )
     here = context()
     if image_path is not None:

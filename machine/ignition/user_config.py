@@ -20,7 +20,7 @@ _PROGRAM_S = 60.0
 _UNKNOWN_VERSION = "unsupported config version"
 
 
-def load(path: Path, *, replaces: bool) -> UserIgnition:
+def load(path: Path) -> UserIgnition:
     """The config in a file.
 
     Raises:
@@ -33,7 +33,7 @@ def load(path: Path, *, replaces: bool) -> UserIgnition:
     else:
         text = read_text(path)
         check(text, str(path))
-    return UserIgnition(name=path.name, text=text, replaces=replaces)
+    return UserIgnition(name=path.name, text=text)
 
 
 def read_text(path: Path) -> str:

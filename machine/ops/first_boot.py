@@ -16,12 +16,12 @@ from machine.model.first_boot import USER_PREFIX, is_ssh_key
 _LOCAL_SPECIFICATION = 3
 
 
-def read_ignition(path: Path, *, replaces: bool = False) -> UserIgnition:
+def read_ignition(path: Path) -> UserIgnition:
     """Raises:
     BadInputError: it cannot be read, or something in it is wrong.
     MachineError: it is Butane's, and butane is not there.
     """
-    return load(path, replaces=replaces)
+    return load(path)
 
 
 def read_script(text: str) -> Script:

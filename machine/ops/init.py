@@ -34,6 +34,7 @@ from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
 from machine.ops.first_boot import check_together, read_ignition, read_playbook, read_script, read_ssh_keys
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.machine_file import load
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import LOCAL, resolve_timezone
@@ -57,10 +58,12 @@ class InitRequest:
     """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
 
     `image_options` are those of ops.images.image_request. Scripts, the playbook and the Ignition config come by their
-    paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`.
+    paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`. `file` is one of
+    ops.machine_file, which says what was not asked for otherwise.
     """
 
     name: str | None = None
+    file: str | None = None
     image: str | None = None
     image_options: Mapping[str, Any] = field(default_factory=dict)
     cpus: int | None = None
@@ -107,6 +110,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     Raises:
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
+    request = _completed(request)
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
@@ -164,6 +168,17 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         return _make(config, base, registry, context, report)
 
 
+def _completed(request: InitRequest) -> InitRequest:
+    """With what the file says of the rest."""
+    if request.file is None:
+        return request
+    said = load(request.file)
+    options = said.pop("image_options")
+    given = {key: value for key, value in request.image_options.items() if value not in (None, "")}
+    values = {key: value for key, value in said.items() if getattr(request, key) is None}
+    return replace(request, image_options={**request.image_options, **options, **given}, **values)
+
+
 def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
     """Everything is read and found good before anything is fetched.
 
@@ -172,12 +187,14 @@ def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
     """
     ignition = request.ignition
     replaces = bool(request.ignition_replaces)
+    if isinstance(ignition, str):
+        ignition = read_ignition(Path(ignition))
     if replaces and ignition is None:
         raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
     scripts = request.scripts or ()
     playbook = request.playbook
     return FirstBoot(
-        ignition=read_ignition(Path(ignition), replaces=replaces) if isinstance(ignition, str) else ignition,
+        ignition=replace(ignition, replaces=replaces) if ignition else None,
         scripts=tuple(read_script(script) if isinstance(script, str) else script for script in scripts),
         playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
         environment=parse_variables(request.environment or (), context.environment),

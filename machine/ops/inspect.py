@@ -70,6 +70,8 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Timezone": config.timezone,
             "Provisioned": config.provisioned,
             "Protected": config.protected,
+            "Hostname": config.first_boot.hostname,
+            "Labels": dict(config.labels),
         },
     }
 

@@ -64,8 +64,7 @@ def test_good_configs_have_no_problem() -> None:
         ),
         (
             config('"storage": {"files": [{"path": "/a", "mode": 644}]}'),
-            "2:46: storage.files[0].mode is no mode of a file: JSON has decimal numbers; for 644 as chmod has it, "
-            "write 420",
+            "2:46: storage.files[0].mode is no mode of a file: JSON has decimal numbers; for 644 as chmod has it",
         ),
         (
             config('"storage": {"files": [{"path": "/a", "overwrite": 1}]}'),

@@ -11,7 +11,11 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNhbm5vdCBiZSBhIHJlYWwga2V5"
 
 
 def test_variables_are_sorted_and_the_last_of_a_name_holds() -> None:
-    assert parse_variables(["B=2", "A=1=1", "HERE", "B="], {"HERE": "yes"}) == (("A", "1=1"), ("B", ""), ("HERE", "yes"))
+    assert parse_variables(["B=2", "A=1=1", "HERE", "B="], {"HERE": "yes"}) == (
+        ("A", "1=1"),
+        ("B", ""),
+        ("HERE", "yes"),
+    )
 
 
 @pytest.mark.parametrize("text", ["", "=a", "1A=b", "A B=c", "NOT_SET", "A=b\nc", "A=\0"])
@@ -32,7 +36,15 @@ def test_what_is_no_label_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
-    [("team", True), ("team=c", True), ("team=", False), ("team=d", False), ("tea", False), ("flag", True), ("flag=", True)],
+    [
+        ("team", True),
+        ("team=c", True),
+        ("team=", False),
+        ("team=d", False),
+        ("tea", False),
+        ("flag", True),
+        ("flag=", True),
+    ],
 )
 def test_labels_are_found_by_key_or_by_both(wanted: str, found: bool) -> None:
     assert has_label((("flag", ""), ("team", "c")), wanted) is found

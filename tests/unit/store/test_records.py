@@ -21,7 +21,7 @@ from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice
 from machine.store import records
 from machine.store.records import BrokenRecord
-from tests.builders import CREATED, make_config, make_roots, save_machine
+from tests.builders import CREATED, make_config, make_full_config, make_roots, save_machine
 
 RECORD = Path("/m/machines/box/record.json")
 HINT = "; restore it, or remove the machine with: machine rm --force box"
@@ -36,6 +36,7 @@ Document = dict[str, Any]
         make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
         make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
         make_config(swap_mib=512, usbs=("bus=1,devnum=2", "vendor=046d,product=c52b")),
+        make_full_config(followed="12ab"),
         make_config(protected=True, guest_outdated=True, renamed_from="old"),
     ],
 )
