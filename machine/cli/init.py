@@ -9,7 +9,7 @@ import click
 from machine.cli.common import (
     context,
     image_options,
-    refuse_native_ca,
+    native_ca_option,
     tell_networking,
     update_connection_option,
     usb_option,
@@ -91,11 +91,11 @@ from machine.model.names import DEFAULT_MACHINE
 )
 @click.option("--hostname", help="Name of the guest's host. [default: the machine's]")
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="A label, for machine ls and inspect.")
+@native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 @click.option("--provider", hidden=True)
 @click.option("--volume-driver", hidden=True)
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
-@click.option("--import-native-ca", is_flag=True, hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,
     file: str | None,
@@ -119,7 +119,6 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     provider: str | None,
     volume_driver: str | None,
     user_mode_networking: bool | None,
-    import_native_ca: bool,
     **first_boot: Any,  # noqa: ANN401  (fields of InitRequest)
 ) -> None:
     """Initialize a virtual machine.
@@ -137,7 +136,6 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     from machine.cli.terminal import reporter
     from machine.ops.init import InitRequest, init
 
-    refuse_native_ca(wanted=import_native_ca)
     request = InitRequest(
         name=name,
         file=file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, name_argument, refuse_native_ca, tell_networking, usb_option
+from machine.cli.common import complete_machines, context, name_argument, native_ca_option, tell_networking, usb_option
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
 
@@ -16,7 +16,7 @@ from machine.errors import BadInputError
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
 @click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
 @usb_option
-@click.option("--import-native-ca", is_flag=True, hidden=True)
+@native_ca_option
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
@@ -26,7 +26,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     disk_size: int | None,
     rootful: bool | None,
     usbs: tuple[str, ...],
-    import_native_ca: bool,
+    native_ca: bool | None,
     user_mode_networking: bool | None,
     username: str | None,
 ) -> None:
@@ -45,11 +45,12 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
             "the username of a machine cannot be changed: its home and its containers belong to it",
             hint="make another machine with: machine init --username",
         )
-    refuse_native_ca(wanted=import_native_ca)
     report = NoticeReporter()
     set_machine(
         name,
-        SetRequest(cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful, usbs=usbs or None),
+        SetRequest(
+            cpus=cpus, memory_mib=memory, disk_gib=disk_size, rootful=rootful, usbs=usbs or None, native_ca=native_ca
+        ),
         context(),
         report,
     )

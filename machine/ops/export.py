@@ -47,6 +47,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
         "rootful": config.rootful,
         "timezone": LOCAL if config.timezone_local else config.timezone,
         "hostname": first_boot.hostname,
+        "import_native_ca": config.native_ca,
         "usb": config.usbs,
         "ssh_authorized_key": first_boot.ssh_keys,
     }

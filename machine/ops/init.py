@@ -86,6 +86,7 @@ class InitRequest:
     ssh_keys: tuple[str, ...] | None = None
     hostname: str | None = None
     labels: tuple[str, ...] | None = None
+    native_ca: bool | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -100,6 +101,7 @@ class InitRequest:
             "rootful": self.rootful,
             "volumes": self.volumes,
             "accel": self.accelerator,
+            "import_native_ca": self.native_ca,
         }
         return {key: value for key, value in asked.items() if value is not None}
 
@@ -160,6 +162,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             image=_origin(str(wanted.reference), base),
             swap_mib=swap_mib,
             usbs=usbs,
+            native_ca=settings.import_native_ca,
             timezone_local=settings.timezone == LOCAL,
             labels=labels,
             first_boot=first_boot,

@@ -71,6 +71,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Provisioned": config.provisioned,
             "Protected": config.protected,
             "Hostname": config.first_boot.hostname,
+            "ImportNativeCA": config.native_ca,
             "Labels": dict(config.labels),
         },
     }

@@ -179,6 +179,7 @@ _KEYS: Mapping[str, tuple[str, Reader]] = {
     "timezone": ("timezone", _setting("timezone")),
     "hostname": ("hostname", _text),
     "volume": ("volumes", _texts),
+    "import_native_ca": ("native_ca", _setting("import_native_ca")),
     "usb": ("usbs", _texts),
     "ssh_authorized_key": ("ssh_keys", _ssh_keys),
     "ignition_path": ("ignition", _ignition),

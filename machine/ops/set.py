@@ -28,6 +28,7 @@ class SetRequest:
     disk_gib: int | None = None
     rootful: bool | None = None
     usbs: tuple[str, ...] | None = None
+    native_ca: bool | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -78,6 +79,7 @@ def plan_changes(config: MachineConfig, request: SetRequest, host: Host) -> Mach
         resources=resources,
         rootful=rootful,
         usbs=usbs,
+        native_ca=config.native_ca if request.native_ca is None else request.native_ca,
         guest_outdated=config.guest_outdated or outdated,
     )
 

@@ -77,8 +77,7 @@ def begin(
         Registry(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port
-    if config.guest_outdated:
-        tell_guest(config, context, report)
+    tell_guest(config, context, report)
     if config.provision_pending:
         run_scripts(config, context, report)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process

@@ -54,8 +54,8 @@ def given(world: World) -> list[str]:
     (world.root / "id.pub").write_text(f"{PUBLIC_KEY}\n")
     return [
         "--ignition-path", "site.ign", "--provision", "set up.sh", "--provision", "user:own.sh", "--playbook",
-        "site.yml", "--env", "A=1", "--env", "HOME", "--label", "team=web", "--label", "x", "--ssh-authorized-key", "id.pub",
-        "--hostname", "h.example.org", "--timezone", "Europe/Stockholm", "--swap", "64", "--cpus", "1",
+        "site.yml", "--env", "A=1", "--env", "HOME", "--label", "team=web", "--label", "x", "--ssh-authorized-key",
+        "id.pub", "--hostname", "h.example.org", "--timezone", "Europe/Stockholm", "--swap", "64", "--cpus", "1",
     ]  # fmt: skip
 
 

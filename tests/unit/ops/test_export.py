@@ -43,6 +43,7 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
         "rootful": False,
         "timezone": "local",
         "hostname": "box.example.org",
+        "native_ca": True,
         "usbs": FULL.usbs,
         "ssh_keys": (PUBLIC_KEY,),
         "ignition": FULL.first_boot.ignition,
