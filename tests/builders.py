@@ -12,7 +12,8 @@ from typing import Any
 from machine.ignition.provision import Keys
 from machine.image.cache import BaseImage, Verified
 from machine.model.arch import Arch
-from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
 from machine.ops.context import Context
 from machine.qemu.acceleration import QemuFacts
@@ -52,6 +53,32 @@ def make_config(
         image=ImageOrigin(reference="fcos:stable", digest=DIGEST, stream="stable", release="43.1", location="x"),
     )
     return replace(config, **fields)
+
+
+USER_IGNITION = '{"ignition": {"version": "3.2.0"}}\n'
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNhbm5vdCBiZSBhIHJlYWwga2V5 me"
+
+
+def make_full_config(**fields: Any) -> MachineConfig:
+    """One to whose guest everything was given that can be."""
+    first_boot = FirstBoot(
+        ignition=UserIgnition(name="site.ign", text=USER_IGNITION),
+        scripts=(
+            Script(name="set up.sh", text='#!/bin/sh\necho "a\\b"\n'),
+            Script(name="own.sh", text="echo '''\r\n", as_user=True),
+        ),
+        playbook=Script(name="site.yml", text="- hosts: all\n", as_user=True),
+        environment=(("A", "1"), ("B", "ü $x")),
+        ssh_keys=(PUBLIC_KEY,),
+        hostname="box.example.org",
+    )
+    labels = (("org.example/x", ""), ("team", 'a "b"'))
+    given = {
+        "swap_mib": 512, "usbs": ("bus=1,devnum=2",), "timezone_local": True, "native_ca": True,
+        "folders": (Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
+        "volume_driver": "9p", "mount_inotify": True,
+    }  # fmt: skip
+    return make_config(labels=labels, first_boot=first_boot, provision_pending=True, **{**given, **fields})
 
 
 def make_host(

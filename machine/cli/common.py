@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -142,15 +142,14 @@ def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def refuse_native_ca(*, wanted: bool) -> None:
-    """Raises:
-    BadInputError: the host's certificates are wanted in the guest.
-    """
-    if wanted:
-        raise BadInputError(
-            "--import-native-ca is not supported by this version",
-            hint="copy certificates into the guest with machine cp, and run update-ca-trust there",
-        )
+def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--import-native-ca",
+        "native_ca",
+        is_flag=True,
+        default=None,
+        help="Let the guest trust the certificates that this host trusts, as they are at each start.",
+    )(command)
 
 
 def tell_networking(report: Reporter, *, wanted: bool | None) -> None:

@@ -43,6 +43,8 @@ class Group(click.Group):
         if command is None and ctx.resilient_parsing:  # a shell that completes such a line wants no error
             return super().resolve_command(ctx, args)
         if command is None:
+            from machine.model.names import similar
+
             near = similar(args[0], self.known_words(ctx))
             raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{near}", ctx)
         return command.name, command, args[1:]
@@ -63,16 +65,6 @@ class WholeNumber(click.types.IntParamType):
 
 
 WHOLE_NUMBER = WholeNumber()
-
-
-def similar(word: str, known: Sequence[str]) -> str:
-    """A question for the end of an error, where something known differs little from the word, or begins with it."""
-    import difflib
-
-    lower = word.lower()
-    likest = difflib.get_close_matches(lower, known, cutoff=0.75)
-    near = dict.fromkeys([*likest, *(name for name in known if lower and name.startswith(lower))])
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _parse(
@@ -130,6 +122,8 @@ class _Line:
         if len(name) == 2 or name.startswith("---"):
             raise click.UsageError(f"bad flag syntax: {word}", self._ctx)
         if name not in self._known:
+            from machine.model.names import similar
+
             known = [word for word, (param, _) in self._known.items() if word.startswith("--") and not param.hidden]
             raise click.UsageError(f"unknown flag: {name}{similar(name, known)}", self._ctx)
         if equals or not self._needs_value(name):

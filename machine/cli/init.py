@@ -10,33 +10,26 @@ from machine.cli.common import (
     complete_images,
     context,
     image_options,
-    refuse_native_ca,
+    native_ca_option,
     tell_networking,
     update_connection_option,
     usb_option,
     volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
-from machine.errors import BadInputError
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
 
-# What Podman's has and this one has not, and what to do instead.
-_REFUSED = {
-    "ignition_path": (
-        "--ignition-path is not supported by this version: a machine needs the Ignition config that is made for it",
-        "leave it out, and change the guest over machine ssh",
-    ),
-    "playbook": (
-        "--playbook is not supported by this version: no guest of this program has Ansible",
-        "run it from this host, by the block that machine ssh-config prints",
-    ),
-}
-
 
 @click.command("init", cls=Command)
-@click.argument("name", default=DEFAULT_MACHINE)
+@click.argument("name", required=False)
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    help="A TOML file with these options, as machine export writes it; flags overrule it.",
+)
 @click.option(
     "--image",
     shell_complete=complete_images,
@@ -50,7 +43,7 @@ _REFUSED = {
     "-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]"
 )
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
-@click.option("-s", "--swap", type=WHOLE_NUMBER, metavar="MIB", default=0, help="Swap in MiB, in compressed memory.")
+@click.option("-s", "--swap", type=WHOLE_NUMBER, metavar="MIB", help="Swap in MiB, in compressed memory.")
 @click.option("--username", help=f"Name of the guest's user. [default: {DEFAULT_USERNAME}]")
 @click.option("--timezone", help="Time zone of the guest. [default: local]")
 @click.option(
@@ -68,20 +61,52 @@ _REFUSED = {
 @click.option(
     "--arch", metavar="ARCH", help="Architecture of the guest; a foreign one is emulated. [default: the host's]"
 )
+@click.option(
+    "--ignition-path",
+    "ignition",
+    metavar="FILE",
+    help="An Ignition config, or a Butane file (.bu), that is merged over the machine's own.",
+)
+@click.option(
+    "--ignition-replace",
+    "ignition_replaces",
+    is_flag=True,
+    default=None,
+    help="Let it take the place of the machine's own.",
+)
+@click.option(
+    "--provision",
+    "scripts",
+    multiple=True,
+    metavar="[user:]SCRIPT",
+    help="A script that root, or with user: the guest's user, runs once at the first start; several in their order.",
+)
+@click.option("--playbook", metavar="FILE", help="An Ansible playbook that the guest's user plays once, after them.")
+@click.option(
+    "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable of everything in the guest."
+)
+@click.option(
+    "--ssh-authorized-key",
+    "ssh_keys",
+    multiple=True,
+    metavar="KEY|FILE",
+    help="A public key that lets in as the guest's user.",
+)
+@click.option("--hostname", help="Name of the guest's host. [default: the machine's]")
+@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="A label, for machine ls and inspect.")
+@native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 @click.option("--provider", hidden=True)
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
-@click.option("--import-native-ca", is_flag=True, hidden=True)
-@click.option("--ignition-path", hidden=True)
-@click.option("--playbook", hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
-    name: str,
+    name: str | None,
+    file: str | None,
     image: str | None,
     image_path: str | None,
     cpus: int | None,
     memory: int | None,
     disk_size: int | None,
-    swap: int,
+    swap: int | None,
     username: str | None,
     timezone: str | None,
     rootful: bool | None,
@@ -97,8 +122,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     volume_driver: str | None,
     mount_inotify: bool | None,
     user_mode_networking: bool | None,
-    import_native_ca: bool,
-    **refused: str | None,
+    **first_boot: Any,  # noqa: ANN401  (fields of InitRequest)
 ) -> None:
     """Initialize a virtual machine.
 
@@ -107,20 +131,17 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     \b
     Examples:
       machine init
-      machine init --now --cpus 4 --memory 4096 dev
-      machine init --image boot2podman --volume ~/src:/src:ro box
-      machine init --arch aarch64 arm
+      machine init --now --cpus 4 --memory 4096 --volume ~/src:/src:ro dev
+      machine init --image boot2podman --arch aarch64 arm
+      machine init -f box.toml
     """
     from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
     from machine.ops.init import InitRequest, init
 
-    for flag, (problem, advice) in _REFUSED.items():
-        if refused[flag]:
-            raise BadInputError(problem, hint=advice)
-    refuse_native_ca(wanted=import_native_ca)
     request = InitRequest(
         name=name,
+        file=file,
         image=image if image is not None else image_path,
         image_options=options,
         cpus=cpus,
@@ -132,17 +153,19 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         rootful=rootful,
         volumes=volumes or None,
         volume_driver=volume_driver,
-        mount_inotify=bool(mount_inotify),
-        usbs=usbs,
+        mount_inotify=mount_inotify,
+        usbs=usbs or None,
         accelerator=AcceleratorChoice(accel) if accel else None,
         arch=arch,
         provider=provider,
+        # Of what may be given several times, nothing is an empty tuple; to Podman, an empty text is nothing too.
+        **{key: None if value in ((), "") else value for key, value in first_boot.items()},
     )
     here = context()
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
     with reporter(quiet=quiet) as report:
-        init(request, here, report)
+        name = init(request, here, report).name
         tell_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "Name", "Default", "Created", "Running", "Starting", "LastUp", "Stream", "VMType", "CPUs", "Memory", "Swap",
-    "DiskSize", "Port", "RemoteUsername", "IdentityPath", "UserModeNetworking", "State", "Reason", "Arch",
+    "DiskSize", "Port", "RemoteUsername", "IdentityPath", "UserModeNetworking", "State", "Reason", "Arch", "Labels",
 )  # fmt: skip
 _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZE")
 _VM_TYPE = "qemu"
@@ -27,21 +27,23 @@ _VM_TYPE = "qemu"
 
 @click.command("list", cls=Command)
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Only machines that have this label.")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only names.")
 @click.option("--all-providers", is_flag=True, hidden=True)  # of Podman 5.3 to 5.8; there is one
-def command(format_: str | None, noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
+def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
     """List machines, those that run first.
 
     \b
     Examples:
       machine ls --format json
       machine ls --format '{{.Name}} {{.LastUp}}'
+      machine ls --label team=web
       machine ls --format 'table {{.Name}}\\t{{.State}}\\t{{.Arch}}'
     """
     from machine.ops.list import list_machines
 
-    listing = list_machines(context())
+    listing = list_machines(context(), labels)
     machines, now = listing.machines, datetime.now(UTC)
     if quiet and format_ is None:
         for listed in machines:
@@ -121,4 +123,5 @@ def as_json(listed: ListedMachine) -> dict[str, Any]:
         "State": state.state,
         "Reason": state.reason,
         "Arch": config.arch,
+        "Labels": dict(config.labels),
     }

@@ -30,6 +30,8 @@ COMMANDS = {
     "doctor": ("doctor", "Check what this host has and lacks for machines"),
     "env": ("env", "Print the variables that lead clients to a machine"),
     "events": ("status:events", "Print what machines begin to do"),
+    "export": ("export", "Print a machine as a text that makes an equal one"),
+    "ignition": ("ignition", "Print the Ignition config of a machine's guest"),
     "image": ("image", "Build the images that machines are made from"),
     "info": ("info", "Show what this host has for machines"),
     "init": ("init", "Initialize a virtual machine"),

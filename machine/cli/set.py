@@ -8,7 +8,7 @@ from machine.cli.common import (
     complete_machines,
     context,
     name_argument,
-    refuse_native_ca,
+    native_ca_option,
     tell_networking,
     usb_option,
     volume_options,
@@ -25,7 +25,7 @@ from machine.errors import BadInputError
 @click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
 @usb_option
 @volume_options
-@click.option("--import-native-ca", is_flag=True, hidden=True)
+@native_ca_option
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
@@ -38,7 +38,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     volumes: tuple[str, ...],
     volume_driver: str | None,
     mount_inotify: bool | None,
-    import_native_ca: bool,
+    native_ca: bool | None,
     user_mode_networking: bool | None,
     username: str | None,
 ) -> None:
@@ -58,7 +58,6 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
             "the username of a machine cannot be changed: its home and its containers belong to it",
             hint="make another machine with: machine init --username",
         )
-    refuse_native_ca(wanted=import_native_ca)
     report = NoticeReporter()
     set_machine(
         name,
@@ -71,6 +70,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
             volumes=volumes or None,
             volume_driver=volume_driver,
             mount_inotify=mount_inotify,
+            native_ca=native_ca,
         ),
         context(),
         report,

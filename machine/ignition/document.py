@@ -5,6 +5,7 @@ Source: coreos/ignition, docs/configuration-v3_2.md.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ SPECIFICATION = "3.2.0"
 def data_url(text: str) -> str:
     """A `data:` URL by RFC 2397; Ignition's parser takes every percent-encoded byte."""
     return f"data:,{quote(text, safe='')}"
+
+
+def base64_url(text: str) -> str:
+    """The same for a long text, which stays shorter so."""
+    return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +121,19 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A whole config; the order of its lists is kept."""
+    """A whole config; the order of its lists is kept. What is in `merged`, whole configs too, wins over the rest."""
 
     users: tuple[User, ...] = ()
     directories: tuple[Directory, ...] = ()
     files: tuple[File | Appended, ...] = ()
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
+    merged: tuple[str, ...] = ()
 
     def to_json(self) -> str:
+        merge = [{"source": base64_url(config)} for config in self.merged]
         document = {
-            "ignition": {"version": SPECIFICATION},
+            "ignition": {"version": SPECIFICATION, **({"config": {"merge": merge}} if merge else {})},
             "passwd": {"users": [user.node() for user in self.users]},
             "storage": {
                 "directories": [directory.node() for directory in self.directories],
@@ -139,3 +147,19 @@ class Document:
 
 def _owned_by(user: str | None) -> dict[str, Any]:
     return {"user": {"name": user}, "group": {"name": user}} if user else {}
+
+
+def replaced(ours: Document, theirs: str) -> list[str]:
+    """The files and units of a config that another one, merged over it, puts its own in the place of, for people."""
+    document = json.loads(theirs)
+    storage = document.get("storage") or {}
+    entries = [
+        entry
+        for kind in ("files", "directories", "links")
+        for entry in storage.get(kind) or ()
+        if "contents" in entry or kind != "files"  # what is appended replaces nothing
+    ]
+    paths = {entry["path"] for entry in entries}
+    units = {unit["name"] for unit in (document.get("systemd") or {}).get("units") or ()}
+    own = [node.path for node in (*ours.directories, *ours.files, *ours.links)]
+    return [*(path for path in own if path in paths), *(unit.name for unit in ours.units if unit.name in units)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from machine.ignition import assets
-from machine.ignition.provision import Keys, hostname
+from machine.ignition.provision import Keys
 
 _SCRIPT = "boot2podman.identity"
 
@@ -20,7 +20,7 @@ _UNITS = {"boot2podman-identity-initrd.service": "initrd.target", "boot2podman-i
 class Identity:
     """`old_key` is the public key that opens the machine which the clone was made from, one line of text."""
 
-    name: str
+    hostname: str
     machine_id: str
     keys: Keys
     old_key: str
@@ -31,7 +31,7 @@ def credentials(identity: Identity) -> dict[str, str]:
     script = assets.load(
         "files/identity.sh",
         machine_id=identity.machine_id,
-        hostname=hostname(identity.name),
+        hostname=identity.hostname,
         host_private=identity.keys.host_private.rstrip("\n"),
         host_public=identity.keys.host_public,
         old_key=_material(identity.old_key),

@@ -7,15 +7,22 @@ the host to publish each port.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from machine.ignition import assets
 from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
+from machine.ignition.environment import environment_files
 from machine.model import network
-from machine.model.config import DEFAULT_USERNAME, MachineConfig
+from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 
 # Groups of Fedora CoreOS's own user, for the one who takes that user's place.
 _ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
+
+PROVISION_UNIT = "boot2podman-provision.service"
+
+# What the names of files with the user's own variables begin with: after those that follow the host's.
+_ENVIRONMENT = "60-machine"
 
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
@@ -30,12 +37,26 @@ class Keys:
     host_public: str
 
 
+def ignition_text(config: MachineConfig, keys: Keys) -> str:
+    """The config that the guest gets."""
+    theirs = config.first_boot.ignition
+    return theirs.text if theirs and theirs.replaces else provision(config, keys).to_json()
+
+
 def provision(config: MachineConfig, keys: Keys) -> Document:
     """The document that makes a fresh Fedora CoreOS, or one like it, this machine."""
+    theirs = config.first_boot.ignition
     return Document(
+        merged=(theirs.text,) if theirs else (),
         users=_users(config, keys.authorized),
         directories=_user_directories(config.username),
-        files=(*_host_key_files(keys), *_user_files(config), *_system_files(config)),
+        files=(
+            *_host_key_files(keys),
+            *_user_files(config),
+            *_system_files(config),
+            *environment_files(config.first_boot.environment, _ENVIRONMENT),
+            *_first_boot_files(config),
+        ),
         links=(
             # Ignition cannot enable a user's unit: this link enables the API socket for every user.
             Link(
@@ -57,15 +78,17 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
             # /run/docker.sock is Podman's.
             Unit(name="docker.service", mask=True),
             Unit(name="docker.socket", mask=True),
+            *_first_boot_units(config),
         ),
     )
 
 
 def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
     root = User(name="root", ssh_keys=(key,))
+    keys = (key, *config.first_boot.ssh_keys)
     if config.username == DEFAULT_USERNAME:
-        return (User(name=DEFAULT_USERNAME, uid=config.uid, ssh_keys=(key,)), root)
-    user = User(name=config.username, uid=config.uid, ssh_keys=(key,), groups=_ADMIN_GROUPS)
+        return (User(name=DEFAULT_USERNAME, uid=config.uid, ssh_keys=keys), root)
+    user = User(name=config.username, uid=config.uid, ssh_keys=keys, groups=_ADMIN_GROUPS)
     return (user, User(name=DEFAULT_USERNAME, should_exist=False), root)
 
 
@@ -101,7 +124,7 @@ def _user_files(config: MachineConfig) -> tuple[File, ...]:
 
 def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
     return (
-        File(path="/etc/hostname", contents=f"{hostname(config.name)}\n"),
+        File(path="/etc/hostname", contents=f"{hostname(config)}\n"),
         File(
             path="/etc/tmpfiles.d/podman-docker.conf",
             contents=docker_socket_conf(config),
@@ -139,14 +162,56 @@ def _swap_files(config: MachineConfig) -> tuple[File, ...]:
     return (File(path="/etc/systemd/zram-generator.conf", contents=f"[zram0]\nzram-size={config.swap_mib}\n"),)
 
 
+def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
+    """The user's scripts, and what runs them when `machine start` asks for it.
+
+    The playbook lies where podman machine puts it, and one more script plays it.
+    """
+    scripts = config.first_boot.scripts
+    playbook = config.first_boot.playbook
+    if not (scripts or playbook):
+        return ()
+    path = f"/home/{config.username}/playbook.yaml"
+    played = f"#!/bin/sh\nexec ansible-playbook {path}\n"
+    if playbook:
+        scripts = (*scripts, Script(name=playbook.name, text=played, as_user=True))
+    return (
+        *([File(path=path, contents=playbook.text, owner=config.username)] if playbook else []),
+        # From there SELinux lets services run programs.
+        File(
+            path="/usr/local/bin/boot2podman-provision",
+            contents=assets.load("files/provision.sh", username=config.username),
+            mode=0o755,
+        ),
+        *(_script_file(number, script) for number, script in enumerate(scripts, start=1)),
+    )
+
+
+def _script_file(number: int, script: Script) -> File:
+    """The number gives the order, and the report says by it which it was. Root's may have secrets from the user."""
+    name = re.sub("[^A-Za-z0-9._-]", "_", script.name)
+    return File(
+        path=f"/var/lib/boot2podman/provision/scripts/{number:03}-{'user' if script.as_user else 'root'}-{name}",
+        contents=script.text,
+        mode=0o755 if script.as_user else 0o700,
+    )
+
+
+def _first_boot_units(config: MachineConfig) -> tuple[Unit, ...]:
+    if not (config.first_boot.scripts or config.first_boot.playbook):
+        return ()
+    contents = assets.load(f"units/{PROVISION_UNIT}")
+    return (Unit(name=PROVISION_UNIT, contents=contents),)
+
+
 def docker_socket_conf(config: MachineConfig) -> str:
     """tmpfiles.d's line that makes /run/docker.sock the machine's preferred socket."""
     return assets.load("files/podman-docker.conf", api_socket=config.api_socket)
 
 
-def hostname(name: str) -> str:
-    """A machine's name as a host name: no underscores, and a letter or digit at either end."""
-    return name.replace("_", "-").strip("-.")
+def hostname(config: MachineConfig) -> str:
+    """What was asked for, else the machine's name: without underscores, and with a letter or digit at either end."""
+    return config.first_boot.hostname or config.name.replace("_", "-").strip("-.")
 
 
 def subordinate_ids(username: str, uid: int) -> str:

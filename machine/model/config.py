@@ -52,6 +52,39 @@ class ImageOrigin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Script:
+    """A text of the user's that the guest runs once, as root or as its user; `name` is its file's."""
+
+    name: str
+    text: str
+    as_user: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserIgnition:
+    """The user's own Ignition config, as JSON; `name` is its file's. It is merged over ours, or `replaces` it."""
+
+    name: str
+    text: str
+    replaces: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBoot:
+    """What the user gives a new guest. Scripts run in their order, the playbook after them.
+
+    `environment` are variables of everything in the guest, by name. An empty `hostname` is the machine's name.
+    """
+
+    ignition: UserIgnition | None = None
+    scripts: tuple[Script, ...] = ()
+    playbook: Script | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    ssh_keys: tuple[str, ...] = ()
+    hostname: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineConfig:
     """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
 
@@ -60,6 +93,9 @@ class MachineConfig:
     `renamed_from` is the old name while a rename has not come to its end. `identity_pending` says that the guest is a
     clone which does not have its own keys and name yet: it is given them at the next start. `volume_driver` is a
     TransportChoice; `guest_transports` are what the guest has told that it can mount, None before it has been asked.
+    `timezone` is what the guest has; with `timezone_local` it follows the host's. `native_ca` says that the guest
+    trusts the host's certificates. `followed` is a digest of what it has of the host's own settings, empty for none.
+    `provision_pending` says that the scripts and the playbook of `first_boot` have not run yet.
     """
 
     name: str
@@ -87,6 +123,12 @@ class MachineConfig:
     volume_driver: str = "auto"
     mount_inotify: bool = False
     guest_transports: tuple[str, ...] | None = None
+    timezone_local: bool = False
+    native_ca: bool = False
+    followed: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    first_boot: FirstBoot = FirstBoot()
+    provision_pending: bool = False
 
     @property
     def user_socket(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from machine.errors import BadInputError
 
@@ -67,3 +68,13 @@ def check_username(name: str) -> str:
     if name in _SYSTEM_USERS:
         raise BadInputError(f'invalid username "{name}": a system user of the guest has that name')
     return name
+
+
+def similar(word: str, known: Sequence[str]) -> str:
+    """A question for the end of an error, where something known differs little from the word, or begins with it."""
+    import difflib
+
+    lower = word.lower()
+    likest = difflib.get_close_matches(lower, known, cutoff=0.75)
+    near = dict.fromkeys([*likest, *(name for name in known if lower and name.startswith(lower))])
+    return f"; did you mean {' or '.join(near)}?" if near else ""

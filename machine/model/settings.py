@@ -49,6 +49,7 @@ class Settings:
     timezone: str
     volumes: tuple[str, ...]
     accel: AcceleratorChoice
+    import_native_ca: bool
     stream_base_url: str
     port_driver: Driver
 
@@ -65,6 +66,7 @@ def built_in(host: Host) -> Settings:
         timezone="local",
         volumes=DEFAULT_VOLUMES[host.os],
         accel=AcceleratorChoice.AUTO,
+        import_native_ca=False,
         stream_base_url="",
         port_driver=Driver.SLIRP,
     )
@@ -145,6 +147,7 @@ RULES: Mapping[str, Rule] = {
     "timezone": _text('Time zone of the guest, like "Europe/Stockholm"; "local" is the host\'s'),
     "volumes": _texts("Folders of the host that the guest sees"),
     "accel": _choice("What runs the guest's code", AcceleratorChoice),
+    "import_native_ca": _switch("Let guests trust the certificates that this host trusts"),
     "stream_base_url": _text("Mirror of Fedora's stream metadata; empty for Fedora's own"),
     "port_driver": _choice("What carries published TCP ports", Driver),
 }

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from machine.errors import BadInputError, MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.ignition.identity import Identity, credentials
-from machine.ignition.provision import Keys, provision
+from machine.ignition.provision import Keys, hostname, ignition_text
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name
@@ -63,15 +63,16 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             forwards=(),
             usbs=(),
             protected=False,
+            first_boot=replace(original.first_boot, hostname=""),
             identity_pending=original.provisioned,
         )
         with drafts.draft(roots, name) as paths:
             keys = make_keys(name, paths)
-            write_atomic(paths.ignition, provision(config, keys).to_json())
+            write_atomic(paths.ignition, ignition_text(config, keys))
             report.step(f'Copying the disk of "{source}"')
             _copy_disk(config, origin, paths, roots)
             if config.identity_pending:
-                _write_identity(name, keys, origin, paths)
+                _write_identity(config, keys, origin, paths)
             config = publish(config, paths, registry, context, report)
     if original.forwards or original.usbs:
         report.notice(f'Ports that were added by hand and USB devices stay with "{source}": "{name}" has none')
@@ -108,7 +109,7 @@ def _copy_disk(config: MachineConfig, origin: MachinePaths, paths: MachinePaths,
             paths.efi_vars.chmod(FILE_PRIVATE)
 
 
-def _write_identity(name: str, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
+def _write_identity(config: MachineConfig, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
     old_key = origin.identity.with_name(f"{origin.identity.name}.pub").read_text()
-    identity = Identity(name=name, machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
+    identity = Identity(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
     write_atomic(paths.new_identity, credentials_table(credentials(identity)))

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError, MachineError
 from machine.files import write_atomic
-from machine.ignition.provision import provision
+from machine.ignition.document import replaced
+from machine.ignition.provision import Keys, ignition_text, provision
 from machine.image.cache import BaseImage
 from machine.image.reference import LOCAL_STREAM, Reference
 from machine.model.arch import Arch
-from machine.model.config import (
-    ImageOrigin,
-    MachineConfig,
-    Resources,
-)
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.first_boot import check_hostname, parse_labels, parse_variables
 from machine.model.folders import TransportChoice
 from machine.model.host import AcceleratorChoice, Host
-from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
+from machine.model.names import (
+    DEFAULT_MACHINE,
+    PROVIDER_VARIABLE,
+    check_machine_name,
+    check_name_form,
+    check_provider,
+    check_username,
+)
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.ops.creation import fresh_mac, make_keys, publish
+from machine.ops.first_boot import check_together, read_ignition, read_playbook, read_script, read_ssh_keys
 from machine.ops.folders import check_driver, check_inotify, chosen_folders
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.machine_file import load
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
-from machine.ops.timezone import resolve_timezone
+from machine.ops.timezone import LOCAL, resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu, probe_qemu
 from machine.report import Reporter
 from machine.store import drafts
-from machine.store.paths import config_home
+from machine.store.paths import MachinePaths, config_home
 
 _GUEST_UID_OF_ROOT = 1000
 
@@ -47,10 +55,13 @@ _GUEST_UID_OF_ROOT = 1000
 class InitRequest:
     """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
 
-    `image_options` are those of ops.images.image_request.
+    `image_options` are those of ops.images.image_request. Scripts, the playbook and the Ignition config come by their
+    paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`. `file` is one of
+    ops.machine_file, which says what was not asked for otherwise.
     """
 
-    name: str
+    name: str | None = None
+    file: str | None = None
     image: str | None = None
     image_options: Mapping[str, Any] = field(default_factory=dict)
     cpus: int | None = None
@@ -62,11 +73,20 @@ class InitRequest:
     volumes: tuple[str, ...] | None = None
     accelerator: AcceleratorChoice | None = None
     provider: str | None = None
-    swap_mib: int = 0
-    usbs: tuple[str, ...] = ()
+    swap_mib: int | None = None
+    usbs: tuple[str, ...] | None = None
     arch: str | None = None
     volume_driver: str | None = None
-    mount_inotify: bool = False
+    mount_inotify: bool | None = None
+    ignition: str | UserIgnition | None = None
+    ignition_replaces: bool | None = None
+    scripts: tuple[str | Script, ...] | None = None
+    playbook: str | Script | None = None
+    environment: tuple[str, ...] | None = None
+    ssh_keys: tuple[str, ...] | None = None
+    hostname: str | None = None
+    labels: tuple[str, ...] | None = None
+    native_ca: bool | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -81,6 +101,7 @@ class InitRequest:
             "rootful": self.rootful,
             "volumes": self.volumes,
             "accel": self.accelerator,
+            "import_native_ca": self.native_ca,
         }
         return {key: value for key, value in asked.items() if value is not None}
 
@@ -91,7 +112,8 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     Raises:
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
-    name = request.name
+    request = _completed(request)
+    name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
         check_provider(provider)
@@ -107,15 +129,20 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     resources = check_resources(chosen, context.host)
     folders = chosen_folders(chosen["volumes"], username, context)
     driver = TransportChoice.parse(request.volume_driver or TransportChoice.AUTO)
-    check_inotify(wanted=request.mount_inotify, host=context.host)
-    usbs = usb_texts(request.usbs)
+    mount_inotify = bool(request.mount_inotify)
+    check_inotify(wanted=mount_inotify, host=context.host)
+    usbs = usb_texts(request.usbs or ())
     with blaming(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
     with blaming(chosen["image"]):
         wanted = image_request(settings.image, arch, request.image_options)
-    _check_swap(request.swap_mib, wanted.reference)
+    swap_mib = request.swap_mib or 0
+    _check_swap(swap_mib, wanted.reference)
+    first_boot = _first_boot(request, context)
+    check_together(first_boot, swap_mib, wanted.reference)
+    labels = parse_labels(request.labels or ())
     check_host(arch, settings.accel, context, report)
     check_driver(driver, folders, arch, context.host)
     with image_cache(context).using():
@@ -137,13 +164,53 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             ssh_port=0,
             mac=fresh_mac(),
             image=_origin(str(wanted.reference), base),
-            swap_mib=request.swap_mib,
+            swap_mib=swap_mib,
             usbs=usbs,
             folders=folders,
             volume_driver=driver.value,
-            mount_inotify=request.mount_inotify,
+            mount_inotify=mount_inotify,
+            native_ca=settings.import_native_ca,
+            timezone_local=settings.timezone == LOCAL,
+            labels=labels,
+            first_boot=first_boot,
+            provision_pending=bool(first_boot.scripts or first_boot.playbook),
         )
         return _make(config, base, registry, context, report)
+
+
+def _completed(request: InitRequest) -> InitRequest:
+    """With what the file says of the rest."""
+    if request.file is None:
+        return request
+    said = load(request.file)
+    options = said.pop("image_options")
+    given = {key: value for key, value in request.image_options.items() if value not in (None, "")}
+    values = {key: value for key, value in said.items() if getattr(request, key) is None}
+    return replace(request, image_options={**request.image_options, **options, **given}, **values)
+
+
+def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
+    """Everything is read and found good before anything is fetched.
+
+    Raises:
+        BadInputError: something cannot be read, or cannot be.
+    """
+    ignition = request.ignition
+    replaces = bool(request.ignition_replaces)
+    if isinstance(ignition, str):
+        ignition = read_ignition(Path(ignition))
+    if replaces and ignition is None:
+        raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
+    scripts = request.scripts or ()
+    playbook = request.playbook
+    return FirstBoot(
+        ignition=replace(ignition, replaces=replaces) if ignition else None,
+        scripts=tuple(read_script(script) if isinstance(script, str) else script for script in scripts),
+        playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
+        environment=parse_variables(request.environment or (), context.environment),
+        ssh_keys=read_ssh_keys(request.ssh_keys or ()),
+        hostname=check_hostname(request.hostname) if request.hostname else "",
+    )
 
 
 def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
@@ -166,12 +233,28 @@ def _make(
 ) -> MachineConfig:
     with drafts.draft(context.roots, config.name) as paths:
         keys = make_keys(config.name, paths)
-        write_atomic(paths.ignition, provision(config, keys).to_json())
+        write_atomic(paths.ignition, ignition_text(config, keys))
         if base:
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
-        return publish(config, paths, registry, context, report)
+        config = publish(config, paths, registry, context, report)
+    _tell_of_ignition(config, keys, context.roots.machine(config.name), report)
+    return config
+
+
+def _tell_of_ignition(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
+    """What the user's own config does to ours."""
+    theirs = config.first_boot.ignition
+    if theirs is None:
+        return
+    if theirs.replaces:
+        report.notice(
+            f"The guest gets {theirs.name} alone: machine start reaches it only if root there accepts {paths.identity}"
+            f".pub and its SSH server has {paths.host_key}; {paths.ignition} can be changed until the first start"
+        )
+    elif lost := replaced(provision(config, keys), theirs.text):
+        report.notice(f"{theirs.name} takes the place of what a machine has of its own: {', '.join(lost)}")
 
 
 def guest_arch(wanted: str | None, host: Host) -> Arch:

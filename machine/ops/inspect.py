@@ -76,6 +76,9 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Timezone": config.timezone,
             "Provisioned": config.provisioned,
             "Protected": config.protected,
+            "Hostname": config.first_boot.hostname,
+            "ImportNativeCA": config.native_ca,
+            "Labels": dict(config.labels),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from machine.errors import MachineError
@@ -32,7 +33,8 @@ class Listing:
     broken: list[BrokenRecord]
 
 
-def list_machines(context: Context) -> Listing:
+def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
+    """All machines, or those that have each of the labels, `KEY` or `KEY=VALUE`."""
     entries = records.load_all(context.roots)
     default = _default_connection(context) if entries else ""
     machines = [
@@ -43,11 +45,19 @@ def list_machines(context: Context) -> Listing:
             default=default in entry.connections,
         )
         for entry in entries
-        if isinstance(entry, MachineConfig)
+        if isinstance(entry, MachineConfig) and _has_all(entry, labels)
     ]
     machines.sort(key=lambda listed: listed.config.last_up or NEVER, reverse=True)
     machines.sort(key=lambda listed: not listed.state.state.is_up)
     return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
+
+
+def _has_all(config: MachineConfig, labels: Sequence[str]) -> bool:
+    if not labels:
+        return True
+    from machine.model.first_boot import has_label  # most listings do without
+
+    return all(has_label(config.labels, label) for label in labels)
 
 
 def _default_connection(context: Context) -> str:

@@ -36,6 +36,7 @@ class SetRequest:
     volumes: tuple[str, ...] | None = None
     volume_driver: str | None = None
     mount_inotify: bool | None = None
+    native_ca: bool | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -98,6 +99,7 @@ def plan_changes(
         folders=folders,
         volume_driver=str(driver),
         mount_inotify=config.mount_inotify if request.mount_inotify is None else request.mount_inotify,
+        native_ca=config.native_ca if request.native_ca is None else request.native_ca,
         guest_outdated=config.guest_outdated or outdated,
     )
 

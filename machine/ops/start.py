@@ -20,6 +20,7 @@ from machine.model.state import State
 from machine.ops.announce import announce
 from machine.ops.context import Context
 from machine.ops.many import Interrupt
+from machine.ops.provision import run_scripts
 from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
 from machine.ops.state import SUPERVISOR_LOST, machine_state
@@ -78,8 +79,9 @@ def begin(
         Registry(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port
-    if config.guest_outdated:
-        tell_guest(config, context, report)
+    tell_guest(config, context, report)
+    if config.provision_pending:
+        run_scripts(config, context, report)
     announce(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 

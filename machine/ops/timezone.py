@@ -13,6 +13,9 @@ from machine.errors import BadInputError
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _ZONEINFO = "zoneinfo/"
 
+LOCAL = "local"
+"""The host's own, whichever that is at a start."""
+
 
 def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
     """A name of the time zone database; `local` is the host's own, UTC where it has no name.
@@ -20,7 +23,7 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
     Raises:
         BadInputError: it cannot be such a name.
     """
-    if wanted == "local":
+    if wanted == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
         if not candidate:
             _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)

@@ -100,6 +100,9 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
             # Distributions' files have empty texts for "as it is built in".
             if text := _typed(found, str, "a text in quotes", f"{path}: [{table}] {theirs}"):
                 values[ours] = _expanded(text, host) if ours == "image" else text
+        if "import_native_ca" in machine:
+            said_ca = machine["import_native_ca"]
+            values["import_native_ca"] = _typed(said_ca, bool, "true or false", f"{path}: [machine] import_native_ca")
         if "volumes" in machine:
             said, attribute = _volumes(machine["volumes"], path)
             # Once given, the attribute holds for the files that follow.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
-from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
 from machine.model.host import AcceleratorChoice
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 SCHEMA = 1  # Bump when an older program could not read what this one writes, and migrate the older here.
 
 _EDIT_S = 10.0
+
+_LATER_FLAGS = (
+    "guest_outdated", "identity_pending", "mount_inotify", "native_ca", "protected", "provision_pending",
+    "timezone_local",
+)  # fmt: skip
+_LATER_TEXTS = ("followed", "renamed_from", "volume_driver")
 
 _T = TypeVar("_T")
 
@@ -131,6 +137,12 @@ def dump(config: MachineConfig) -> dict[str, Any]:
     document["usbs"] = list(config.usbs)
     document["folders"] = [str(folder) for folder in config.folders]
     document["guest_transports"] = None if config.guest_transports is None else list(config.guest_transports)
+    document["labels"] = dict(config.labels)
+    document["first_boot"] |= {
+        "scripts": list(document["first_boot"]["scripts"]),
+        "environment": dict(config.first_boot.environment),
+        "ssh_keys": list(config.first_boot.ssh_keys),
+    }
     return {"schema": SCHEMA, **document}
 
 
@@ -181,21 +193,46 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         ),
         provisioned=_typed(document, "provisioned", bool),
         forwards=_forwards(document.get("forwards", ())),
-        # Written since machines can be protected, changed, renamed and cloned.
-        **{
-            key: _typed(document, key, bool)
-            for key in ("protected", "guest_outdated", "identity_pending")
-            if key in document
-        },
-        renamed_from=_typed(document, "renamed_from", str) if "renamed_from" in document else "",
-        # Written since machines can have swap and USB devices.
+        # What older programs do not write has its default.
+        **_later(document),
         swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
         usbs=_texts(document, "usbs"),
-        # Written since machines can have folders of the host.
         folders=_folders(document.get("folders", ())),
-        volume_driver=_typed(document, "volume_driver", str) if "volume_driver" in document else "auto",
-        mount_inotify=_typed(document, "mount_inotify", bool) if "mount_inotify" in document else False,
         guest_transports=None if document.get("guest_transports") is None else _texts(document, "guest_transports"),
+        labels=_pairs(document, "labels"),
+        first_boot=_first_boot(document["first_boot"]) if "first_boot" in document else FirstBoot(),
+    )
+
+
+def _later(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that older programs do not write, of those that are as simple as this."""
+    kinds = {**dict.fromkeys(_LATER_FLAGS, bool), **dict.fromkeys(_LATER_TEXTS, str)}
+    return {key: _typed(document, key, kind) for key, kind in kinds.items() if key in document}
+
+
+def _first_boot(document: Mapping[str, Any]) -> FirstBoot:
+    ignition = document["ignition"]
+    return FirstBoot(
+        ignition=UserIgnition(
+            name=_typed(ignition, "name", str),
+            text=_typed(ignition, "text", str),
+            replaces=_typed(ignition, "replaces", bool),
+        )
+        if ignition is not None
+        else None,
+        scripts=tuple(_script(entry) for entry in document["scripts"]),
+        playbook=_script(document["playbook"]) if document["playbook"] is not None else None,
+        environment=_pairs(document, "environment"),
+        ssh_keys=_texts(document, "ssh_keys"),
+        hostname=_typed(document, "hostname", str),
+    )
+
+
+def _script(document: Mapping[str, Any]) -> Script:
+    return Script(
+        name=_typed(document, "name", str),
+        text=_typed(document, "text", str),
+        as_user=_typed(document, "as_user", bool),
     )
 
 
@@ -209,6 +246,11 @@ def _folders(texts: Sequence[object]) -> tuple[Folder, ...]:
     from machine.model.folders import read_folder  # `machine ls` has no need of it where there are none
 
     return tuple(read_folder(str(text)) for text in texts)
+
+
+def _pairs(document: Mapping[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+    table = _typed(document, key, dict) if key in document else {}
+    return tuple((name, _typed(table, name, str)) for name in table)
 
 
 def _forwards(texts: Sequence[object]) -> tuple[Forward, ...]:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,15 @@ class World:
         inherited = {key: value for key, value in os.environ.items() if key in ("PATH", "TERM", "LANG")}
         return {**inherited, **world_environment(self.root)}
 
-    def popen(self, argv: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
+    def popen(
+        self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> subprocess.Popen[str]:
         identity: dict[str, Any] = {} if self.uid == os.getuid() else {
             "user": self.uid, "group": self.uid, "extra_groups": [],
         }  # fmt: skip
         return subprocess.Popen(
             argv,
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -82,9 +84,11 @@ class World:
             **settings,
         )
 
-    def run(self, *argv: str, check: bool = True, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout_s: float = COMMAND_S, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program as this user; with `check`, anything but exit status 0 fails the test with its output."""
-        with self.popen(argv) as process:
+        with self.popen(argv, environment) as process:
             try:
                 out, err = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
@@ -274,13 +278,59 @@ def take_down(world: World) -> None:
     assert not left, f"processes that outlived their machines: {left}"
 
 
+# What an ordinary user gives box2: files beside each other, by their names.
+GIVEN = {
+    "site.ign": json.dumps(
+        {
+            "ignition": {"version": "3.3.0"},
+            "passwd": {"users": [{"name": "eve", "uid": 4242}, {"name": "core", "groups": ["adm"]}]},
+            "storage": {"files": [{"path": "/etc/own", "contents": {"source": "data:,own"}, "mode": 0o600}]},
+            "systemd": {
+                "units": [
+                    {
+                        "name": "own.service",
+                        "enabled": True,
+                        "contents": "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'id -un eve >/run/own'\n"
+                        "[Install]\nWantedBy=multi-user.target\n",
+                    }
+                ]
+            },
+        }
+    ),
+    "root.sh": '#!/bin/bash\necho "$(id -un) $PWD $GREETING $ftp_proxy" >/etc/provisioned\n',
+    "own.sh": 'echo "$(id -un) $PWD $GREETING $(podman info --format {{.Host.Security.Rootless}})" >provisioned\n',
+    "fails.sh": "echo what is wrong >&2\nexit 3\n",
+    "never.sh": "touch /etc/never\n",
+    "box2.toml": (
+        'name = "box2"\nimage = "boot2podman"\nrootful = true\ncpus = 1\nhostname = "own.example.org"\n'
+        'timezone = "Asia/Tokyo"\nignition_path = "site.ign"\n'
+        'provision = ["root.sh", "user:own.sh", "fails.sh", "never.sh"]\n'
+        'env = {GREETING = "he said \\"100 %\\" $HOME"}\nlabel = {made = "by the tests"}\n'
+    ),
+}
+
+# Nobody in the tests speaks FTP: what follows the host is in nobody's way.
+FIRST_PROXY = {"ftp_proxy": "http://localhost:3128", "NO_PROXY": "a,b"}
+SECOND_PROXY = {"ftp_proxy": "http://proxy.example:8080"}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def two_machines(world: World, ordinary_world: World, mirror: str) -> None:
-    """Two first boots at once: of an image from a mirror of Fedora's, and of an ordinary user's local one."""
+def two_machines(world: World, ordinary_world: World, mirror: str) -> list[str]:
+    """Two first boots at once: of an image from a mirror of Fedora's, and of an ordinary user's local one, to which is
+    given all that can be. What each has said on stderr.
+    """
+    for name, text in GIVEN.items():
+        (ordinary_world.root / name).write_text(text)
     init = (machine_program(), "init", "--disk-size", "12", "--memory", "1536", "--now")
     fetched = ("--stream-base-url", mirror, "--cpus", "2", "box")
-    local = ("--image", "boot2podman", "--rootful", "--cpus", "1", "box2")
-    boots = [(world, world.popen([*init, *fetched])), (ordinary_world, ordinary_world.popen([*init, *local]))]
+    local = ("-f", "box2.toml")
+    boots = [
+        (world, world.popen([*init, *fetched])),
+        (ordinary_world, ordinary_world.popen([*init, *local], FIRST_PROXY)),
+    ]
+    said = []
     for owner, process in boots:
         out, err = process.communicate(timeout=2 * BOOT_S)
         assert process.returncode == 0, f"{owner}: {out}\n{err}"
+        said.append(err)
+    return said

@@ -23,7 +23,7 @@ from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
-from tests.guest.conftest import BOOT_S, QuietHandler, World, processes_of, wait_until
+from tests.guest.conftest import BOOT_S, SECOND_PROXY, QuietHandler, World, processes_of, wait_until
 from tests.guest.net import SERVE, api_socket, fetch
 
 
@@ -47,12 +47,13 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, ordina
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot linger
         holder.bind(("127.0.0.1", port))
         holder.listen()
-        other = ordinary_world.popen([machine_program(), "start", "--quiet", "box2"])
+        other = ordinary_world.popen([machine_program(), "start", "--quiet", "box2"], SECOND_PROXY)
         started = world.machine("start", "crate")
     assert f"detected port conflict on machine ssh port [{port}], reassigning" in started.stderr
     assert world.inspect("crate")["SSHConfig"]["Port"] != port
     out, err = other.communicate(timeout=BOOT_S)
     assert (out, other.returncode) == ('Machine "box2" started successfully\n', 0), err
+    assert proxies(ordinary_world) == ["http://proxy.example:8080 "] * 2
     script = "id -un; hostname; nproc; readlink /run/docker.sock; df --output=size -B1 / | tail -1"
     user, hostname, cpus, docker_socket, size = world.machine("ssh", "crate", script).stdout.split()
     assert (user, hostname, cpus, docker_socket) == ("root", "crate", "1", "/run/podman/podman.sock")
@@ -61,6 +62,14 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, ordina
     connections = world.run("podman", "system", "connection", "list", "--format", "{{.Name}} {{.Default}}").stdout
     assert set(connections.splitlines()) == {"crate false", "crate-root true"}
     assert "sleeper" in world.podman("crate", "ps", "--all", "--format", "{{.Names}}").stdout
+
+
+def proxies(world: World) -> list[str]:
+    """What a login shell and a service see of those that the host had at this start."""
+    show = """'echo "$ftp_proxy $NO_PROXY"'"""
+    return world.machine(
+        "ssh", "box2", f"bash -lc {show}; systemd-run --quiet --wait --pipe sh -c {show}"
+    ).stdout.splitlines()
 
 
 def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World, busybox: Path) -> None:
@@ -76,6 +85,9 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
 def test_machines_are_restarted(ordinary_world: World) -> None:
     before = ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout
     ordinary_world.machine("restart", "box2")
+    assert proxies(ordinary_world) == [" "] * 2
+    # A machine's own variables are not its host's.
+    assert ordinary_world.machine("ssh", "box2", "bash -lc 'echo ${#GREETING}'").stdout == "21\n"
     assert ordinary_world.machine("status", "box2").stdout == "running\n"
     assert ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
 

@@ -159,7 +159,8 @@ def make_guest(root: Path) -> None:
 
 
 def script() -> str:
-    return credentials(Identity(name="a_b", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY))["boot2podman.identity"]
+    identity = Identity(hostname="a-b", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
+    return credentials(identity)["boot2podman.identity"]
 
 
 def test_guest_is_given_its_identity_in_place_once_and_again(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_guest_restarts_where_its_initramfs_could_not_help(early: bool, tmp_path
 
 def test_qemu_takes_the_table(tmp_path: Path) -> None:
     table = tmp_path / "a,b.smbios"
-    identity = Identity(name="twin", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
+    identity = Identity(hostname="twin", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
     table.write_bytes(credentials_table(credentials(identity)))
     done = subprocess.run(
         ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-display", "none", "-nodefaults", "-S",

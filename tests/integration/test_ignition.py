@@ -10,7 +10,7 @@ import pytest
 
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig
-from tests.builders import KEYS, make_config
+from tests.builders import KEYS, make_config, make_full_config
 from tests.integration.conftest import Images, World
 
 
@@ -26,8 +26,9 @@ def validate(path: Path) -> tuple[int, str]:
         make_config("my_box", username="me", uid=501, timezone="UTC"),
         make_config(rootful=True),
         make_config(uid=200_000),
+        make_full_config(),
     ],
-    ids=["default", "other-user", "rootful", "uid-in-subordinate-range"],
+    ids=["default", "other-user", "rootful", "uid-in-subordinate-range", "first-boot"],
 )
 def test_config_is_valid_without_a_warning(config: MachineConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.ign"

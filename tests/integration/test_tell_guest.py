@@ -1,46 +1,137 @@
-"""What `machine start` runs in a guest whose record has changed, run here in a file system of its own."""
+"""What `machine start` runs in a guest for whom something has changed, run here in a file system of its own."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from machine.ignition import assets
+from machine.ignition.environment import environment_files
+from machine.model.config import MachineConfig
 from machine.model.units import GIB
-from machine.ops.tell_guest import guest_command, size_notice
+from machine.ops.follow import CERTIFICATES, GuestFile
+from machine.ops.tell_guest import News, guest_script, size_notice
 from tests.builders import make_config
 
-# hostnamectl asks a service of a running guest: here it tells what it was asked.
-HOSTNAMECTL = '#!/bin/sh\necho "$@" >"$RECORD"\n'
+# These ask a service of a running guest: here they tell what they were asked.
+STUB = '#!/bin/sh\necho "${0##*/} $*" >>"$RECORD"\n'
+
+# An /etc and what else is written to, of its own.
+PREPARE = """
+set -e
+mkdir -p $KEPT
+cp -a /etc/passwd /etc/group /etc/nsswitch.conf /etc/alternatives $KEPT
+cp /etc/ssl/openssl.cnf $KEPT
+for directory in /etc /run /var/lib /usr/local/share; do mount -t tmpfs tmpfs $directory || exit 77; done
+cp -a $KEPT/. /etc
+mkdir -p /etc/tmpfiles.d /etc/ssl/certs /etc/ca-certificates/update.d
+mv /etc/openssl.cnf /etc/ssl
+(cd /usr/share/ca-certificates && find . -name '*.crt' -printf '%P\n' | sort | head -n 3) >/etc/ca-certificates.conf
+"""
 
 
-def test_script_does_what_a_guest_needs_and_can_do_it_again(tmp_path: Path) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "hostnamectl").write_text(HOSTNAMECTL)
-    (tools / "hostnamectl").chmod(0o755)
-    command = shlex.join(["sh", "-c", " ".join(guest_command(make_config("a_b", rootful=True)))])
-    script = f"""
-        mount -t tmpfs tmpfs /etc/tmpfiles.d && mount -t tmpfs tmpfs /run || exit 77
-        {command} <{shlex.quote(str(tmp_path / "script"))} && {command} <{shlex.quote(str(tmp_path / "script"))}
-        status=$?
-        readlink /run/docker.sock >{shlex.quote(str(tmp_path / "link"))}
-        exit $status
-    """
-    (tmp_path / "script").write_text(assets.load("files/tell-guest.sh"))
-    done = subprocess.run(
-        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
-        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(tmp_path / "hostname")},
-        capture_output=True, text=True, check=False,
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    root: Path
+
+    def run(self, *steps: str) -> str:
+        """Bash's output, each of the steps read by a shell of its own."""
+        tools = self.root / "bin"
+        tools.mkdir()
+        for name in ("hostnamectl", "systemctl"):
+            (tools / name).write_text(STUB)
+            (tools / name).chmod(0o755)
+        script = PREPARE
+        for number, step in enumerate(steps):
+            path = self.root / f"step-{number}"
+            path.write_text(step)
+            script += f"bash -s <{shlex.quote(os.fspath(path))}\n"
+        done = subprocess.run(
+            ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(self.root / "asked"),
+                 "KEPT": str(self.root / "kept")},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode == 77:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def asked(self) -> list[str]:
+        return (self.root / "asked").read_text().splitlines()
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(root=tmp_path)
+
+
+def test_script_does_what_a_guest_needs_and_can_do_it_again(guest: Guest) -> None:
+    told = guest_script(make_config("a_b", rootful=True), News(record=True, timezone="Asia/Tokyo"))
+    said = guest.run(told, told, "readlink /run/docker.sock /etc/localtime; df --output=size -B1 / | tail -1")
+    assert guest.asked == ["hostnamectl set-hostname a-b"] * 2
+    *first, docker, localtime, size = said.split()
+    assert (docker, localtime) == ("/run/podman/podman.sock", "../usr/share/zoneinfo/Asia/Tokyo")
+    assert size_notice(" ".join(first), int(size) // GIB) == ""
+
+
+def files_of(config: MachineConfig, *files: GuestFile) -> str:
+    return guest_script(config, News(files=files))
+
+
+def proxy_files(value: str) -> tuple[GuestFile, ...]:
+    files = environment_files((("http_proxy", value),), "50-host-proxy")
+    return tuple(GuestFile(path=file.path[1:], content=file.contents.encode()) for file in files)
+
+
+def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> None:
+    config = make_config()
+    alias = GuestFile(path="etc/containers/registries.conf.d/9999-host-00-a b.conf", content=b"[aliases]\n")
+    key = GuestFile(path="etc/containers/certs.d/a:5000/client.key", content=b"K", private=True)
+    show = 'find /etc/containers /etc/profile.d -type f -printf "%p %m %u\\n" | sort; cat /etc/profile.d/*; echo ---'
+    said = guest.run(
+        "mkdir -p /etc/containers/registries.conf.d; touch /etc/containers/registries.conf.d/own.conf",
+        files_of(config, *proxy_files("http://a:1"), alias, key),
+        show,
+        files_of(config, *proxy_files("http://b c:1"), alias),
+        show,
+        files_of(config),
+        show + "; find /etc -name '*host-proxy*'; cat /var/lib/boot2podman/followed",
+    )
+    own = "/etc/containers/registries.conf.d/own.conf 644 root\n"
+    host = "/etc/containers/registries.conf.d/9999-host-00-a b.conf 644 root\n"
+    proxy = "/etc/profile.d/50-host-proxy.sh 644 root\n"
+    assert said.split("---\n") == [
+        "/etc/containers/certs.d/a:5000/client.key 640 root\n" + host + own + proxy + "export http_proxy=http://a:1\n",
+        host + own + proxy + "export http_proxy='http://b c:1'\n",
+        own,
+        "",
+    ]
+    assert guest.asked == ["systemctl daemon-reload", "systemctl try-restart podman.service"] * 3
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_certificates_of_the_host_are_known_to_the_guest_and_forgotten(guest: Guest) -> None:
+    """By Debian's own update-ca-certificates; those that its distribution has too are not there twice."""
+    made = guest.root / "own.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", guest.root / "key", "-out", made,
+         "-subj", "/CN=own authority"],
+        check=True, capture_output=True,
     )  # fmt: skip
-    if done.returncode == 77:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "hostname").read_text() == "set-hostname a-b\n"
-    assert (tmp_path / "link").read_text() == "/run/podman/podman.sock\n"
-    facts = os.statvfs("/")
-    assert size_notice(done.stdout, facts.f_blocks * facts.f_frsize // GIB) == ""
+    shipped = min(Path("/usr/share/ca-certificates").rglob("*.crt")).read_bytes()
+    bundle = GuestFile(path=CERTIFICATES, content=shipped + made.read_bytes())
+    show = (
+        "ls /usr/local/share/ca-certificates; openssl verify -CApath /etc/ssl/certs "
+        f"{shlex.quote(os.fspath(made))} 2>&1 | tail -1; echo ---"
+    )
+    said = guest.run(files_of(make_config(), bundle), show, files_of(make_config()), show).split("---\n")
+    assert said[0] == f"boot2podman-host-1.crt\n{made}: OK\n"
+    assert "boot2podman" not in said[1]
+    assert "OK" not in said[1]

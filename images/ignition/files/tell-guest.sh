@@ -1,21 +1,117 @@
-#!/bin/sh
-# Run as root in a guest, at the first start after its machine was given another name, another preferred socket or a
-# larger disk: HOSTNAME, then the whole of tmpfiles.d/podman-docker.conf. A second run changes nothing.
-# The last line of its output is the size of the root file system in bytes.
-set -eu
+#!/bin/bash
+# Read by root's shell in a guest, after a start at which something has changed on the host's side: what follows these
+# functions calls those that it takes (machine/ops/tell_guest.py). A second run changes nothing.
+set -euo pipefail
+umask 022
 
-hostnamectl set-hostname "$1"
-printf '%s\n' "$2" >/etc/tmpfiles.d/podman-docker.conf
-systemd-tmpfiles --create /etc/tmpfiles.d/podman-docker.conf
+set_name() {
+    hostnamectl set-hostname "$1"
+}
 
-# boot2podman grows its root at every boot. Fedora CoreOS does so at its first one alone, and keeps it under /sysroot.
-root=/
-if mountpoint -q /sysroot; then
-    root=/sysroot
-    partition=$(findmnt --noheadings --nofsroot --output SOURCE "$root" | tail -n 1)
-    number=$(cat "/sys/class/block/${partition##*/}/partition")
-    # It ends with 1 where there is nothing to grow into.
-    growpart "/dev/$(lsblk --noheadings --output PKNAME "$partition")" "$number" >&2 || [ $? -eq 1 ]
-    unshare --mount sh -c "mount -o remount,rw $root && xfs_growfs $root" >&2
-fi
-df --output=size --block-size=1 "$root" | tail -n 1
+# The whole of tmpfiles.d/podman-docker.conf.
+set_docker_socket() {
+    printf '%s\n' "$1" >/etc/tmpfiles.d/podman-docker.conf
+    systemd-tmpfiles --create /etc/tmpfiles.d/podman-docker.conf
+}
+
+set_timezone() {
+    if [ ! -e "/usr/share/zoneinfo/$1" ]; then
+        echo "the guest does not know the time zone $1" >&2
+        return 1
+    fi
+    ln -sfn "../usr/share/zoneinfo/$1" /etc/localtime
+}
+
+# The last line of the output is the size of the root file system in bytes.
+grow_root() {
+    # boot2podman grows its root at every boot. Fedora CoreOS does so at its first one alone, and keeps it under /sysroot.
+    local root=/ partition number
+    if mountpoint -q /sysroot; then
+        root=/sysroot
+        partition=$(findmnt --noheadings --nofsroot --output SOURCE "$root" | tail -n 1)
+        number=$(cat "/sys/class/block/${partition##*/}/partition")
+        # It ends with 1 where there is nothing to grow into.
+        growpart "/dev/$(lsblk --noheadings --output PKNAME "$partition")" "$number" >&2 || [ $? -eq 1 ]
+        unshare --mount sh -c "mount -o remount,rw $root && xfs_growfs $root" >&2
+    fi
+    df --output=size --block-size=1 "$root" | tail -n 1
+}
+
+# On standard input: a tar in base64 with every file that the guest is to have of its host's. What it has of an earlier
+# time goes; their paths are noted before they are there, so that none is forgotten. What may be gone with them are the
+# variables that follow, by name.
+follow_host() {
+    local state=/var/lib/boot2podman new path trusted
+    mkdir -p "$state"
+    new=$(mktemp -d)
+    base64 -d >"$new/files.tar.gz"
+    tar -tzf "$new/files.tar.gz" | sort >"$new/list"
+    touch "$state/followed"
+    trusted=$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)
+    sort -u "$new/list" "$state/followed" >"$new/both"
+    comm -13 "$new/list" "$new/both" >"$new/gone"
+    cp "$new/both" "$state/followed"
+    while read -r path; do rm -f "/$path"; done <"$new/gone"
+    tar -xzf "$new/files.tar.gz" -C / --no-overwrite-dir
+    cp "$new/list" "$state/followed"
+    if [ "$trusted" != "$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)" ]; then
+        trust_host "$state/host-ca-certs.pem" >&2
+    fi
+    rm -r "$new"
+    refresh_services "$@" >&2
+}
+
+# Make the certificates known that the host trusts, or no longer.
+trust_host() {
+    local own=/usr/local/share/ca-certificates anchor=/etc/pki/ca-trust/source/anchors/boot2podman-host.pem
+    if command -v update-ca-trust >/dev/null; then
+        rm -f "$anchor"
+        [ ! -e "$1" ] || cp "$1" "$anchor"
+        update-ca-trust
+        return
+    fi
+    mkdir -p "$own"
+    rm -f "$own"/boot2podman-host-*.crt
+    # One file for each that the guest has not from its own distribution.
+    if [ -e "$1" ]; then
+        find /usr/share/ca-certificates -name '*.crt' -exec cat {} + | awk -v out="$own/boot2podman-host-" '
+            /^-----BEGIN CERTIFICATE-----/ { inside = 1; body = ""; next }
+            /^-----END CERTIFICATE-----/ {
+                inside = 0
+                if (!(body in known) && theirs) {
+                    name = out (++count) ".crt"
+                    printf "-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n", body >name
+                    close(name)
+                }
+                known[body] = 1
+                next
+            }
+            inside { sub(/\r$/, ""); body = body $0 "\n" }
+        ' - theirs=1 "$1"
+    fi
+    update-ca-certificates --fresh
+}
+
+# Services take variables and certificates as they begin; Podman's begin with the next request, and containers stay. A
+# user's manager has kept what it began with at this boot: a variable that is gone since is empty until the next one.
+refresh_services() {
+    local directory uid name
+    systemctl daemon-reload
+    systemctl try-restart podman.service
+    for directory in /run/user/*; do
+        uid=${directory##*/}
+        [ -S "$directory/bus" ] || continue
+        as_user() {
+            runuser -u "$(id -nu "$uid")" -- env XDG_RUNTIME_DIR="$directory" systemctl --user "$@"
+        }
+        for name in "$@"; do
+            if grep -q "^DefaultEnvironment=\"$name=" /etc/systemd/user.conf.d/*.conf 2>/dev/null; then
+                as_user unset-environment "$name"
+            elif as_user show-environment | grep -q "^$name=."; then
+                as_user set-environment "$name="
+            fi
+        done
+        as_user daemon-reload
+        as_user try-restart podman.service
+    done
+}

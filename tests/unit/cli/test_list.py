@@ -86,6 +86,7 @@ def test_json_of_a_listing_has_podmans_fields() -> None:
         "State": "stopped",
         "Reason": "",
         "Arch": "x86_64",
+        "Labels": {},
     }
 
 

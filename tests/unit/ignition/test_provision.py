@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from machine.errors import MachineError
 from machine.ignition.assets import load
-from machine.ignition.provision import hostname, provision, subordinate_ids
-from tests.builders import KEYS, make_config
+from machine.ignition.document import replaced
+from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
+from machine.model.config import FirstBoot, UserIgnition
+from tests.builders import KEYS, USER_IGNITION, make_config, make_full_config
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -19,6 +24,7 @@ CONFIGS = {
     "other-user": make_config("my_box", username="me", uid=501, timezone="UTC"),
     "rootful": make_config(rootful=True),
     "swap": make_config(swap_mib=512),
+    "first-boot": make_full_config(),
     "uid-in-subordinate-range": make_config(uid=200_000),
 }
 
@@ -33,7 +39,7 @@ def test_config_is_the_golden_one(name: str, matches_golden: Callable[[str, Path
     [("box", "box"), ("my_box", "my-box"), ("Box.1", "Box.1"), ("box_", "box"), ("box-.-", "box")],
 )
 def test_host_name_has_only_what_a_host_name_may_have(name: str, host: str) -> None:
-    assert hostname(name) == host
+    assert hostname(make_config(name)) == host
 
 
 @pytest.mark.parametrize(
@@ -60,3 +66,32 @@ def test_asset_has_its_values_in_place() -> None:
 def test_asset_that_is_not_there_is_an_error() -> None:
     with pytest.raises((MachineError, FileNotFoundError)):
         load("files/nosuch")
+
+
+def test_config_of_the_user_is_merged_over_ours_or_replaces_it() -> None:
+    theirs = UserIgnition(name="site.ign", text=USER_IGNITION)
+    merged = json.loads(ignition_text(make_config(first_boot=FirstBoot(ignition=theirs)), KEYS))
+    (source,) = merged["ignition"].pop("config")["merge"]
+    kind, _, encoded = source["source"].partition(",")
+    assert (kind, base64.b64decode(encoded).decode()) == ("data:;base64", USER_IGNITION)
+    assert merged == json.loads(provision(make_config(), KEYS).to_json())
+    alone = FirstBoot(ignition=replace(theirs, replaces=True))
+    assert ignition_text(make_config(first_boot=alone), KEYS) == USER_IGNITION
+
+
+def test_what_theirs_takes_the_place_of_is_known() -> None:
+    ours = provision(make_config(), KEYS)
+    theirs = {
+        "storage": {
+            "files": [
+                {"path": "/etc/hosts", "append": [{"source": "data:,a"}]},
+                {"path": "/etc/subuid", "contents": {"source": "data:,a"}},
+                {"path": "/etc/own", "contents": {"source": "data:,a"}},
+            ],
+            "links": [{"path": "/etc/hostname", "target": "own"}],
+        },
+        "systemd": {"units": [{"name": "podman.socket", "enabled": False}, {"name": "own.service"}]},
+    }
+    assert replaced(ours, json.dumps(theirs)) == ["/etc/subuid", "/etc/hostname", "podman.socket"]
+    assert replaced(ours, USER_IGNITION) == []
+    assert replaced(ours, '{"ignition": {"version": "3.2.0"}, "storage": null, "systemd": {"units": null}}') == []

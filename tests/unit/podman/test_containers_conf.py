@@ -94,7 +94,7 @@ def test_table_machine_is_read_by_our_names() -> None:
     assert layer.origin == f"containers.conf: {FILE}"
     assert layer.values == {
         "cpus": 3, "memory": 3000, "disk_size": 44, "image": "stable", "username": "joe", "timezone": "Europe/Berlin",
-        "volumes": ("$HOME:$HOME",),
+        "volumes": ("$HOME:$HOME",), "import_native_ca": True,
     }  # fmt: skip
 
 

@@ -1,0 +1,25 @@
+"""machine export"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
+
+
+@click.command("export", cls=Command)
+@name_argument()
+def command(name: str) -> None:
+    """Print a machine as a TOML file, of which `machine init -f` makes an equal one.
+
+    It has the scripts and the values of variables that were given to init: mind what is secret among them.
+
+    \b
+    Examples:
+      machine export box >box.toml
+      machine export box | machine init -f - other
+    """
+    from machine.ops.export import export
+
+    click.echo(export(name, context()), nl=False)

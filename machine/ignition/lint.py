@@ -1,0 +1,173 @@
+"""What is wrong with an Ignition config, each with its line and column (pure).
+
+Ignition itself passes over keys that it does not know: a typing error would show by what is missing in the guest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from machine.ignition.located import Located, SyntaxProblemError, line_and_column, parse
+from machine.ignition.schema import CONFIG, NEWEST, Kind, Many, Table
+
+_VERSION = re.compile(r"3\.([0-9]+)\.0")
+_SCHEMES = ("data", "http", "https", "tftp", "s3", "gs", "arn")
+_UNIT_TYPES = (
+    "service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "snapshot", "slice",
+    "scope",
+)  # fmt: skip
+_NODES = ("files", "directories", "links")
+
+# From here on a mode may have the bits beyond rwxrwxrwx.
+_SPECIAL_MODES_SINCE = 4
+
+_KIND_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Problem:
+    line: int
+    column: int
+    text: str
+
+
+def lint(text: str) -> list[Problem]:
+    """Everything that is wrong with a config, from its beginning to its end; an empty list for a good one."""
+    try:
+        root = parse(text)
+        found = list(_config(root))
+    except SyntaxProblemError as error:
+        found = [(error.offset, error.text)]
+    problems = []
+    for offset, problem in found:
+        line, column = line_and_column(text, offset)
+        problems.append(Problem(line=line, column=column, text=problem))
+    return sorted(problems)
+
+
+def minor_version(text: str) -> int:
+    """Of a config without a problem: the N of its specification 3.N.0."""
+    found = _VERSION.fullmatch(str(_member(parse(text), "ignition", "version")))
+    assert found
+    return int(found[1])
+
+
+def _config(root: Located) -> Iterator[tuple[int, str]]:
+    version = _member(root, "ignition", "version")
+    if isinstance(version, str):
+        found = _VERSION.fullmatch(version)
+        if not found or int(found[1]) > NEWEST:
+            assert isinstance(root.value, dict)
+            ignition = root.value["ignition"].value
+            assert isinstance(ignition, dict)
+            yield ignition["version"].offset, f'version "{version}" is none of 3.0.0 to 3.{NEWEST}.0'
+            return
+        minor = int(found[1])
+    else:
+        minor = NEWEST
+    yield from _check(root, CONFIG, "", minor)
+    yield from _nodes(root)
+
+
+def _member(value: Located, *names: str) -> object:
+    for name in names:
+        if not isinstance(value.value, dict) or name not in value.value:
+            return None
+        value = value.value[name]
+    return value.value
+
+
+def _check(value: Located, kind: Kind, where: str, minor: int) -> Iterator[tuple[int, str]]:
+    match kind:
+        case type():
+            # To Python, true is a number.
+            if type(value.value) is not kind:
+                yield value.offset, f"{where} must be {_KIND_NAMES[kind]}"
+        case Many():
+            if not isinstance(value.value, list):
+                yield value.offset, f"{where} must be a list"
+                return
+            for number, entry in enumerate(value.value):
+                yield from _check(entry, kind.kind, f"{where}[{number}]", minor)
+            if kind.identity and kind.identity != "path":  # of paths see _nodes
+                yield from _duplicates(value.value, kind.identity, where)
+        case dict():
+            yield from _table(value, kind, where, minor)
+        case _:
+            assert_never(kind)  # type: ignore[arg-type]  # a Mapping is always a dict here
+
+
+def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tuple[int, str]]:
+    if not isinstance(value.value, dict):
+        yield value.offset, f"{where or 'a config'} must be an object"
+        return
+    place = f" in {where}" if where else ""
+    for name, offset in value.repeated:
+        yield offset, f'the key "{name}" stands twice{place}'
+    for name, member in value.value.items():
+        key = table.get(name)
+        below = f"{where}.{name}" if where else name
+        if key is None:
+            near = difflib.get_close_matches(name, table, n=1)
+            yield value.keys[name], f'unused key "{name}"{place}' + (f'; did you mean "{near[0]}"?' if near else "")
+        elif key.since > minor:
+            yield (
+                value.keys[name],
+                f"{below} is known from version 3.{key.since}.0 on, and this config has 3.{minor}.0",
+            )
+        elif member.value is not None:  # Ignition takes null for what is left out
+            yield from _check(member, key.kind, below, minor)
+            yield from _meaning(name, member, below, minor)
+    yield from _missing(value, value.value, table, where)
+
+
+def _missing(value: Located, members: dict[str, Located], table: Table, where: str) -> Iterator[tuple[int, str]]:
+    for name, key in table.items():
+        if key.required and (name not in members or members[name].value in (None, "")):
+            yield value.offset, f'{where or "the config"} needs the key "{name}"'
+
+
+def _meaning(name: str, member: Located, where: str, minor: int) -> Iterator[tuple[int, str]]:
+    """What a value may be besides its kind."""
+    value = member.value
+    if name == "path" and isinstance(value, str) and value and not value.startswith("/"):
+        yield member.offset, f'{where} must be absolute, and not "{value}"'
+    elif name == "source" and isinstance(value, str):
+        scheme = value.partition(":")[0].lower()
+        if scheme not in _SCHEMES or (scheme == "data" and "," not in value):
+            yield member.offset, f"{where} must be a URL of {', '.join(_SCHEMES)}"
+    elif name == "mode" and isinstance(value, int):
+        most = 0o7777 if minor >= _SPECIAL_MODES_SINCE else 0o777
+        if not 0 <= value <= most:
+            yield member.offset, _about_mode(where, value)
+    elif where.startswith("systemd.units[") and name == "name" and isinstance(value, str):
+        types = ("conf",) if ".dropins[" in where else _UNIT_TYPES
+        if value and value.rpartition(".")[2] not in types:
+            yield member.offset, f"{where} must end in .{' or .'.join(types[:2])}{' or the like' * (len(types) > 1)}"
+
+
+def _about_mode(where: str, value: int) -> str:
+    text = str(value)
+    octal = f"; for {text} as chmod has it, write {int(text, 8)}" if re.fullmatch(r"[0-7]{3,4}", text) else ""
+    return f"{where} is no mode of a file: JSON has decimal numbers{octal}"
+
+
+def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:
+    seen: set[str] = set()
+    for entry in entries:
+        name = _member(entry, identity)
+        if isinstance(name, str) and name in seen:
+            yield entry.offset, f'"{name}" stands twice in {where}'
+        elif isinstance(name, str):
+            seen.add(name)
+
+
+def _nodes(root: Located) -> Iterator[tuple[int, str]]:
+    """A path can be one thing alone, a file, a directory or a link."""
+    lists = [_member(root, "storage", name) for name in _NODES]
+    entries = [entry for entries in lists if isinstance(entries, list) for entry in entries]
+    yield from _duplicates(entries, "path", "storage")

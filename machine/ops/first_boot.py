@@ -1,0 +1,96 @@
+"""What a user gives a new guest, from files and words to values; nothing is made of it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine.errors import BadInputError
+from machine.ignition.lint import minor_version
+from machine.ignition.user_config import load, read_text
+from machine.image.reference import LOCAL_STREAM, Reference
+from machine.model.config import FirstBoot, Script, UserIgnition
+from machine.model.first_boot import USER_PREFIX, is_ssh_key
+
+# Of Debian's Ignition, which the image boot2podman has.
+_LOCAL_SPECIFICATION = 3
+
+
+def read_ignition(path: Path) -> UserIgnition:
+    """Raises:
+    BadInputError: it cannot be read, or something in it is wrong.
+    MachineError: it is Butane's, and butane is not there.
+    """
+    return load(path)
+
+
+def read_script(text: str) -> Script:
+    """A script from `PATH` or `user:PATH`; a file whose own name begins with `user:` is `./user:…`.
+
+    Raises:
+        BadInputError: it cannot be read, or is no text.
+    """
+    path = Path(text.removeprefix(USER_PREFIX))
+    return Script(name=path.name, text=read_text(path), as_user=text.startswith(USER_PREFIX))
+
+
+def read_playbook(path: Path) -> Script:
+    """Raises:
+    BadInputError: it cannot be read, or is no text.
+    """
+    return Script(name=path.name, text=read_text(path), as_user=True)
+
+
+def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
+    """Public keys, each as itself or as the path of a file that has some.
+
+    Raises:
+        BadInputError: one is neither.
+    """
+    keys: list[str] = []
+    for text in texts:
+        if is_ssh_key(text.strip()):
+            keys.append(text.strip())
+            continue
+        lines = [line.strip() for line in read_text(Path(text)).splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not found or not all(is_ssh_key(line) for line in found):
+            raise BadInputError(f"{text} has no public key of SSH", hint="give a file like ~/.ssh/id_ed25519.pub")
+        keys += found
+    return tuple(dict.fromkeys(keys))
+
+
+def check_together(first_boot: FirstBoot, swap_mib: int, reference: Reference) -> None:
+    """What the parts cannot be beside each other, and beside such an image.
+
+    Raises:
+        BadInputError: one of them would be without effect, or would fail in the guest.
+    """
+    ignition = first_boot.ignition
+    if ignition and ignition.replaces:
+        others = {
+            "--provision": first_boot.scripts,
+            "--playbook": first_boot.playbook,
+            "--env": first_boot.environment,
+            "--ssh-authorized-key": first_boot.ssh_keys,
+            "--hostname": first_boot.hostname,
+            "--swap": swap_mib,
+        }
+        lost = [flag for flag, given in others.items() if given]
+        if lost:
+            raise BadInputError(
+                f"with --ignition-replace the guest gets {ignition.name} alone, and {lost[0]} would be without effect",
+                hint="leave out one of the two",
+            )
+    is_local = str(reference) == LOCAL_STREAM
+    if ignition and is_local and minor_version(ignition.text) > _LOCAL_SPECIFICATION:
+        raise BadInputError(
+            f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, and the Ignition of the image "
+            f"{LOCAL_STREAM} knows versions up to 3.{_LOCAL_SPECIFICATION}.0",
+            hint=f"write it for 3.{_LOCAL_SPECIFICATION}.0",
+        )
+    if first_boot.playbook and not first_boot.scripts and (is_local or str(reference).startswith("fcos:")):
+        raise BadInputError(
+            f"the image {reference} has no Ansible, which plays {first_boot.playbook.name}",
+            hint="install it there by a script, with --provision, or take an image that has it",
+        )

@@ -1,0 +1,74 @@
+"""A guest as its user wants it, made of a file; what changes with the host is in the later chapters, at later boots."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.guest.conftest import World
+
+GREETING = 'he said "100 %" $HOME'
+
+
+def guest(world: World, script: str) -> list[str]:
+    return world.machine("ssh", "box2", script).stdout.splitlines()
+
+
+def test_users_config_is_there_with_ours_intact(ordinary_world: World) -> None:
+    script = (
+        "cat /etc/own && echo; stat -c %a /etc/own; id -u eve; cat /run/own; id -nG core; "
+        "systemctl is-active own.service; cat /etc/subuid; systemctl is-enabled podman.socket; hostname; "
+        "readlink /etc/localtime"
+    )
+    assert guest(ordinary_world, script) == [
+        "own", "600", "4242", "eve", guest(ordinary_world, "id -nG core")[0], "active", "core:100000:1000000",
+        "enabled", "own.example.org", "../usr/share/zoneinfo/Asia/Tokyo",
+    ]  # fmt: skip
+    assert {"adm", "core"} <= set(guest(ordinary_world, "id -nG core")[0].split())
+
+
+def test_scripts_have_run_in_their_order_with_what_follows_the_host(ordinary_world: World) -> None:
+    assert guest(ordinary_world, "cat /etc/provisioned ~core/provisioned; ls /etc/never 2>&1 | grep -o 'No such'") == [
+        f"root /root {GREETING} http://host.containers.internal:3128", f"core /home/core {GREETING} true", "No such",
+    ]  # fmt: skip
+
+
+def test_start_tells_which_script_failed_and_its_last_lines(two_machines: list[str], ordinary_world: World) -> None:
+    assert (
+        "fails.sh failed with exit status 3; its last lines:\nwhat is wrong\nnever.sh did not run\n" in two_machines[1]
+    )
+    report = guest(ordinary_world, "boot2podman-provision report")
+    assert [line.split()[0] for line in report if not line.startswith("|")] == ["0", "0", "3", "waiting"]
+
+
+def test_variables_are_everywhere_in_the_guest(ordinary_world: World) -> None:
+    shell = """bash -lc 'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
+    service = 'systemd-run --quiet --wait --pipe sh -c \'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"\''
+    expected = [GREETING, "http://host.containers.internal:3128 a,b"]
+    assert guest(ordinary_world, shell) == expected
+    assert guest(ordinary_world, service) == expected
+    user = f"runuser -u core -- env XDG_RUNTIME_DIR=/run/user/$(id -u core) {service.replace('run ', 'run --user ', 1)}"
+    assert guest(ordinary_world, user) == expected
+
+
+def test_containers_of_other_architectures_can_run(ordinary_world: World) -> None:
+    emulators = guest(ordinary_world, "ls /proc/sys/fs/binfmt_misc; cat /proc/sys/fs/binfmt_misc/qemu-aarch64")
+    assert {"qemu-aarch64", "qemu-arm", "qemu-ppc64le", "qemu-riscv64", "qemu-s390x"} <= set(emulators)
+    assert "flags: POF" in emulators
+
+
+def test_exported_machine_is_made_again_from_the_text_alone(ordinary_world: World) -> None:
+    text = ordinary_world.machine("export", "box2").stdout
+    path = ordinary_world.root / "exported" / "box2.toml"
+    path.parent.mkdir(mode=0o755)
+    path.write_text(text)
+    path.parent.chmod(0o755)
+    ordinary_world.machine("init", "-f", str(path), "twin")
+
+    def record(name: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((ordinary_world.machines / name / "record.json").read_bytes())
+        own = ("name", "created", "mac", "ssh_port", "last_up", "provisioned", "followed", "provision_pending")
+        return {key: value for key, value in document.items() if key not in own}
+
+    assert record("twin") == record("box2")
+    ordinary_world.machine("rm", "--force", "twin")

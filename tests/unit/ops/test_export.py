@@ -1,0 +1,118 @@
+"""A machine as a text, and that text as a machine."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.errors import BadInputError
+from machine.model.config import FirstBoot, MachineConfig, Script
+from machine.ops.export import export_text
+from machine.ops.machine_file import load
+from tests.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
+
+GOLDEN = Path(__file__).with_name("golden")
+
+FULL = make_full_config()
+
+
+@pytest.mark.parametrize(("name", "config"), [("plain", make_config()), ("full", FULL)])
+def test_text_is_the_golden_one(name: str, config: MachineConfig, matches_golden: Callable[[str, Path], None]) -> None:
+    matches_golden(export_text(config), GOLDEN / f"{name}.toml")
+
+
+def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
+    path = tmp_path / "box.toml"
+    path.write_text(export_text(FULL), newline="")
+    said = load(str(path))
+    assert said == {
+        "name": "box",
+        "image": "fcos:stable@43.1",
+        "arch": "x86_64",
+        "accelerator": "auto",
+        "cpus": 2,
+        "memory_mib": 2048,
+        "disk_gib": 100,
+        "swap_mib": 512,
+        "username": "core",
+        "rootful": False,
+        "timezone": "local",
+        "hostname": "box.example.org",
+        "native_ca": True,
+        "volumes": ("/a b:/é", "/c:/d:ro"),
+        "volume_driver": "9p",
+        "mount_inotify": True,
+        "usbs": FULL.usbs,
+        "ssh_keys": (PUBLIC_KEY,),
+        "ignition": FULL.first_boot.ignition,
+        "playbook": FULL.first_boot.playbook,
+        "scripts": FULL.first_boot.scripts,
+        "environment": ("A=1", "B=ü $x"),
+        "labels": ("org.example/x=", 'team=a "b"'),
+        "image_options": {},
+    }
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("'\"\\\n\r\t\0\x7f")))
+def test_every_text_comes_back_as_it_was(text: str) -> None:
+    config = make_config(
+        labels=(("a", text),), first_boot=FirstBoot(scripts=(Script(name="a", text=text),), hostname=text)
+    )
+    document = tomllib.loads(export_text(config))
+    assert document["provision"] == [{"name": "a", "text": text}]
+    assert (document["label"]["a"], document.get("hostname", "")) == (text, text)
+
+
+def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "setup.sh").write_text("true\n")
+    (tmp_path / "site.ign").write_text(USER_IGNITION)
+    path = tmp_path / "box.toml"
+    path.write_text(
+        'image = "./disk.qcow2"\nprovision = ["setup.sh", "user:setup.sh"]\nignition-path = "site.ign"\n'
+        'usb = ""\nimage_sha256 = "12"\nssh_authorized_key = "id.pub"\n'
+    )
+    said = load(str(path))
+    assert said["image"] == str(tmp_path / "disk.qcow2")
+    assert said["scripts"] == (
+        Script(name="setup.sh", text="true\n"), Script(name="setup.sh", text="true\n", as_user=True),
+    )  # fmt: skip
+    assert said["ignition"].text == USER_IGNITION
+    assert (said["usbs"], said["image_options"]) == (("",), {"sha256": "12"})
+    assert said["ssh_keys"] == (str(tmp_path / "id.pub"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("cpus", "is not TOML"),
+        ("cpu = 2", 'unknown key "cpu"; did you mean cpus?'),
+        ("rootfull = true", 'unknown key "rootfull"; did you mean rootful?'),
+        ("now = true", 'unknown key "now"'),
+        ('cpus = "2"', '"cpus" must be a whole number of at least 1'),
+        ("swap = true", '"swap" must be a whole number'),
+        ("name = 5", '"name" must be a text in quotes'),
+        ("label = 5", '"label" must be a table of texts'),
+        ("env = {A = 1}", '"env" must be a table of texts'),
+        ("usb = [1]", '"usb" must be a list of texts'),
+        ("ignition_replace = 1", '"ignition_replace" must be true or false'),
+        ("provision = [5]", '"provision" must be the path of a file, or a table'),
+        ('provision = [{name = "a"}]', '"provision" must be the path of a file, or a table'),
+        ('provision = [{name = "a/b", text = ""}]', '"provision" must be the path of a file, or a table'),
+        ('playbook = {name = "a", text = "", user = true}', '"playbook" must be the path of a file, or a table'),
+        ('ignition_path = {name = "a", text = "{}"}', 'a:1:1: the config needs the key "ignition"'),
+        ('provision = "nosuch.sh"', "nosuch.sh: No such file"),
+        ('accel = "xen"', '"accel" must be one of'),
+    ],
+)
+def test_what_means_nothing_is_told_with_the_files_name(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "box.toml"
+    path.write_text(text)
+    with pytest.raises(BadInputError) as refused:
+        load(str(path))
+    assert refused.value.message.startswith(str(path))
+    assert problem in refused.value.message
