@@ -9,13 +9,15 @@ import click
 from machine.cli.common import context, name_argument
 from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
-from machine.model.shell import Shell
+from machine.model.shell import ALIASES, Shell
 
 
 @click.command("env", cls=Command)
 @name_argument()
 @click.option(
-    "--shell", type=click.Choice([shell.value for shell in Shell]), help="Whose syntax. [default: that of $SHELL]"
+    "--shell",
+    type=click.Choice([*(shell.value for shell in Shell), *ALIASES]),
+    help="Whose syntax. [default: that of $SHELL]",
 )
 @click.option("-u", "--unset", is_flag=True, help="Forget the variables instead.")
 @click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
@@ -28,9 +30,11 @@ def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> 
     """
     from machine.ops.environment import env_command, variables
 
-    chosen = Shell(shell) if shell else Shell.of(os.environ.get("SHELL", ""))
+    chosen = Shell(ALIASES.get(shell, shell)) if shell else Shell.of(os.environ.get("SHELL", ""))
     found = variables(name, context(), rootful=rootful)
     words = [env_command(name, default=DEFAULT_MACHINE)]
+    if rootful is not None:
+        words.append("--rootful" if rootful else "--rootless")
     if shell:
         words.append(f"--shell {shell}")
     if unset:

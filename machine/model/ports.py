@@ -11,6 +11,7 @@ EVERY = "*"
 """How every address of the host is written."""
 
 _LOOPBACK = "127.0.0.1"
+_BROADCAST = "255.255.255.255"
 
 
 class Protocol(StrEnum):
@@ -83,14 +84,20 @@ def parse_address(text: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    text = text.removeprefix("[").removesuffix("]")
     if not text:
         return ""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
     if "%" in text:
         raise ValueError(f"{text!r} has a zone, which no forward can have")
     import ipaddress  # not for `machine ls`
 
-    return str(ipaddress.ip_address(text))
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_multicast or str(address) == _BROADCAST:
+        raise ValueError(f"{text!r} is the address of many, where nobody can listen")
+    return str(address)
 
 
 def parse_port(text: str) -> int:
@@ -140,7 +147,7 @@ def parse_forward(text: str) -> Forward:
     if not colon:
         raise ValueError(f'"{text}" is not HOST:GUEST')
     port, _, kind = (end, "", "") if end.startswith("/") else end.partition("/")
-    protocol = parse_protocol(kind or Protocol.TCP)
+    protocol = parse_protocol(kind.lower() or Protocol.TCP)
     endpoint = _parse_host(host, protocol)
     guest = _parse_socket(port) if port.startswith("/") else parse_port(port)
     if protocol is Protocol.UDP and (isinstance(guest, SocketPath) or _is_ipv6(endpoint)):
@@ -148,17 +155,18 @@ def parse_forward(text: str) -> Forward:
     return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
 
 
-def parse_host(text: str) -> Endpoint | SocketPath:
-    """The host's side of a user's forward, alone or in a whole one.
+def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
+    """The two sides of a user's forward; the guest's is None where the host's stands alone.
 
     Raises:
         ValueError: it is neither.
     """
     try:
-        return parse_forward(text).endpoint
+        forward = parse_forward(text)
     except ValueError:
         host, _, kind = (text, "", "") if text.startswith("/") else text.partition("/")
-        return _parse_host(host, parse_protocol(kind or Protocol.TCP))
+        return _parse_host(host, parse_protocol(kind.lower() or Protocol.TCP)), None
+    return forward.endpoint, forward.guest
 
 
 def _parse_host(text: str, protocol: Protocol) -> Endpoint | SocketPath:

@@ -19,7 +19,10 @@ class Shell(StrEnum):
     def of(cls, path: str) -> Shell:
         """The shell of a `$SHELL`; whatever is not known reads what sh reads."""
         name = path.rpartition("/")[2]
-        return {"fish": cls.FISH, "tcsh": cls.TCSH, "csh": cls.TCSH, "pwsh": cls.POWERSHELL}.get(name, cls.SH)
+        try:
+            return cls(ALIASES.get(name, name))
+        except ValueError:
+            return cls.SH
 
     def set(self, name: str, value: str) -> str:
         """A line that sets a variable, whatever is in its value."""
@@ -77,6 +80,10 @@ class Shell(StrEnum):
         """Lines for all variables, and how to use them."""
         lines = [self.unset(name) if unset else self.set(name, value) for name, value in variables.items()]
         return "\n".join([*lines, self.usage(command)]) + "\n"
+
+
+ALIASES = {"bash": "sh", "zsh": "sh", "csh": "tcsh", "pwsh": "powershell"}
+"""Shells that read what another one reads."""
 
 
 def _lisp(text: str) -> str:

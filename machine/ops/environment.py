@@ -69,10 +69,13 @@ def active(context: Context) -> str:
             if url not in urls:
                 raise NotFoundError(f"{variable} leads to {url}, which is no machine")
             return urls[url].name
-    default = ConnectionsFile(connections_file(context.environment, context.home)).default()
+    named = context.environment.get("CONTAINER_CONNECTION")
+    default = named or ConnectionsFile(connections_file(context.environment, context.home)).default()
     for config in machines:
         if default in config.connections:
             return config.name
+    if named:
+        raise NotFoundError(f"CONTAINER_CONNECTION leads to {named}, which is no machine")
     raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
 
 

@@ -13,6 +13,7 @@ from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
 from machine.model.ports import (
     EVERY,
+    Driver,
     Endpoint,
     Forward,
     Protocol,
@@ -81,12 +82,12 @@ def remove_port(name: str, text: str, context: Context) -> None:
     """
     config, paths = _load(name, context)
     try:
-        endpoint = parse_host(text)
+        endpoint, guest = parse_host(text)
     except ValueError as error:
         raise BadInputError(str(error), hint="see: machine port ls") from error
-    forward = next((own for own in config.forwards if own.endpoint == endpoint), None)
+    forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
-        raise NotFoundError(f"{name} has no forward of your own at {endpoint}", hint="see: machine port ls")
+        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint="see: machine port ls")
 
     def offline(config: MachineConfig) -> MachineConfig:
         return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
@@ -134,7 +135,9 @@ def _forwards(name: str, config: MachineConfig, paths: MachinePaths) -> tuple[li
         return [(load_forward(text, origin), state) for text, origin, state in answer["forwards"]], answer["api"]
     # What its supervisor has noted; QEMU's own forwards still work.
     with contextlib.suppress(OSError, ValueError):
-        return [(forward, current.reason) for forward in Table.load(paths.ports_table.read_text())], current.reason
+        return [
+            (forward, current.reason) for forward in Table.load(paths.ports_table.read_text(), ipv6=True)
+        ], current.reason
     return [(forward, current.reason) for forward in config.forwards], current.reason
 
 
@@ -153,6 +156,13 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
 def _check_new(forward: Forward, config: MachineConfig) -> None:
     if any(own.endpoint == forward.endpoint for own in config.forwards):
         raise BadInputError(f"{config.name} forwards {forward.endpoint} already")
+    table = Table(Driver.SSH, ipv6=True)
+    for own in config.forwards:
+        table.add(own)
+    if rival := table.rival(forward):
+        raise BadInputError(
+            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}"
+        )
 
 
 def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:

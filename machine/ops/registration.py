@@ -56,7 +56,9 @@ class Registry:
         if self._legacy:
             self._legacy.add(connections)
         socket = paths.api_socket(rootful=config.rootful)
-        if not docker_context.exists(self._docker, config.name):
+        if config.name == docker_context.RESERVED:
+            report.notice(f'"{config.name}" is the name of Docker\'s own context: set DOCKER_HOST by machine env')
+        elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.leads_to(self._docker, config.name, socket):
             report.notice(f'The Docker context "{config.name}" is kept: it existed before and leads elsewhere')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -25,6 +26,37 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
         raise MachineError(f"cannot reach {socket}: {error.strerror or error}") from error
     if " 200 " not in f"{status} ":
         raise MachineError(f"{socket} answered {status!r} instead of 200" if status else f"{socket} closed at once")
+
+
+async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, str]]:
+    """The ports of this host, each with `tcp` or `udp`, that containers publish which run.
+
+    Raises:
+        MachineError: the API does not tell.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            containers = json.loads(await _body(socket, "/v4.0.0/libpod/containers/json"))
+        return {
+            (port["host_port"] + more, protocol)
+            for container in containers
+            for port in container["Ports"] or ()
+            for protocol in port["protocol"].split(",")
+            for more in range(port["range"])
+        }
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        raise MachineError(f"{socket} does not tell of containers: {error!r}") from error
+
+
+async def _body(socket: Path, path: str) -> bytes:
+    """As HTTP/1.0 has it: all that comes until the end."""
+    reader, writer = await asyncio.open_unix_connection(socket)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: d\r\n\r\n".encode())
+        await writer.drain()
+        return (await reader.read()).partition(b"\r\n\r\n")[2]
+    finally:
+        writer.close()
 
 
 async def _status_line(socket: Path, path: str) -> str:

@@ -34,6 +34,10 @@ def _host(config: Path, name: str) -> str | None:
         return None
 
 
+RESERVED = "default"
+"""Docker's own, which is wherever there is no context."""
+
+
 def exists(config: Path, name: str) -> bool:
     return _directory(config, name).exists()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from machine.model import network
 from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_endpoint, parse_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -95,11 +96,11 @@ def parse_request(head: Head, body: bytes) -> Request:
         return ListAll()
     fields = _fields(body)
     try:
-        protocol = parse_protocol(fields.get("protocol") or Protocol.TCP)
+        protocol = parse_protocol(_text(fields, "protocol") if "protocol" in fields else Protocol.TCP)
         endpoint = parse_endpoint(_text(fields, "local"), protocol)
         if head.path.endswith("/unexpose"):
             return Unexpose(endpoint=endpoint)
-        guest = parse_endpoint(_text(fields, "remote"), protocol).port
+        guest = _parse_remote(_text(fields, "remote"), protocol)
     except ValueError as error:
         raise _bad(str(error)) from error
     return Expose(forward=Forward(endpoint=endpoint, guest=guest, origin=Origin.PUBLISHED))
@@ -122,13 +123,21 @@ def _text(fields: dict[str, Any], key: str) -> str:
     return value
 
 
+def _parse_remote(text: str, protocol: Protocol) -> int:
+    """A port of the guest's; nothing else can be reached."""
+    remote = parse_endpoint(text, protocol)
+    if remote.address not in ("", network.GUEST):
+        raise ValueError(f"{remote.address} is not the guest's address")
+    return remote.port
+
+
 def _bad(message: str) -> RequestError:
     return RequestError(HTTPStatus.BAD_REQUEST, message)
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
     """A whole answer, after which the connection ends."""
-    content = body.encode()
+    content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"

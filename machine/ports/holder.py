@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
+import struct
 from pathlib import Path
 
 from machine.model.ports import Endpoint, Protocol, SocketPath
 
 _CONNECT_S = 1.0
 _USUALLY_PRIVILEGED_BELOW = 1024
-_LISTEN = "0A"  # of /proc/net/tcp, include/net/tcp_states.h
+_IPV4_BYTES = 4
+# Of /proc/net/tcp and udp, include/net/tcp_states.h.
+_LISTEN = "0A"
+_UNCONNECTED = "07"
+_OF_MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
 def why_not_free(endpoint: Endpoint | SocketPath) -> str:
@@ -33,6 +39,16 @@ def why_not_free(endpoint: Endpoint | SocketPath) -> str:
     except OSError as error:
         return f"cannot publish {endpoint}: {_reason(endpoint, error)}"
     return ""
+
+
+def host_has_ipv6() -> bool:
+    """Whether a socket of the host's can listen on IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _why_no_socket(path: Path) -> str:
@@ -78,7 +94,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:
-    """`NAME (pid N)` of the process that listens on the port, empty where that cannot be found out."""
+    """Who listens there: `machine NAME`, or `COMMAND (pid N)`; empty where that cannot be found out."""
     inodes = _inodes(endpoint, proc)
     if not inodes:
         return ""
@@ -87,8 +103,14 @@ def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:
             for descriptor in (entry / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if os.readlink(descriptor) in inodes:  # noqa: PTH115  (it is no path)
-                        return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
+                        return _called(entry)
     return ""
+
+
+def _called(entry: Path) -> str:
+    if machine := _OF_MACHINE.search((entry / "cmdline").read_text(errors="replace")):
+        return f"machine {machine[1]}"
+    return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
 
 
 def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:
@@ -96,14 +118,22 @@ def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:
     for suffix in ("", "6"):
         with contextlib.suppress(OSError):
             for line in (proc / "net" / f"{endpoint.protocol}{suffix}").read_text().splitlines()[1:]:
-                (
-                    _,
-                    local,
-                    _,
-                    state,
-                    *_,
-                ) = words = line.split()
-                listens = state == _LISTEN or endpoint.protocol is Protocol.UDP
-                if listens and int(local.rpartition(":")[2], 16) == endpoint.port:
+                _, local, _, state, *_ = words = line.split()
+                listens = state == (_LISTEN if endpoint.protocol is Protocol.TCP else _UNCONNECTED)
+                address, _, port = local.rpartition(":")
+                if listens and int(port, 16) == endpoint.port and _overlap(_decoded(address), endpoint.address):
                     found.add(f"socket:[{words[9]}]")
     return found
+
+
+def _decoded(text: str) -> str:
+    """An address of /proc/net, which is in words of the host's own order."""
+    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
+    return socket.inet_ntop(socket.AF_INET6 if len(packed) > _IPV4_BYTES else socket.AF_INET, packed)
+
+
+def _overlap(held: str, wanted: str) -> bool:
+    """Whether nobody can listen on one address while somebody listens on the other."""
+    held = held.removeprefix("::ffff:")
+    every = ("", "0.0.0.0", "::")  # noqa: S104
+    return held == wanted or held in every or wanted in every

@@ -24,17 +24,25 @@ def main(path: str) -> None:
             return
         if guest_in in ready:
             data = os.read(guest_in, _CHUNK)
-            if data:
-                server.sendall(data)
-            else:
+            if not data:
                 readable.remove(guest_in)
                 server.shutdown(socket.SHUT_WR)
+            elif not _sent(server, data):
+                readable.remove(guest_in)  # it has said too much, and is told so
         if server.fileno() in ready:
             data = server.recv(_CHUNK)
             if not data:
                 return
             while data:
                 data = data[os.write(guest_out, data) :]
+
+
+def _sent(server: socket.socket, data: bytes) -> bool:
+    try:
+        server.sendall(data)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

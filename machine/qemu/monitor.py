@@ -47,7 +47,9 @@ async def execute(
     try:
         async with asyncio.timeout(timeout_s):
             return await client.execute(command, arguments)
-    except (QMPError, EOFError, OSError, TimeoutError) as error:
+    except TimeoutError as error:
+        raise MachineError(f"QEMU does not answer: {command} took longer than {timeout_s:.0f} s") from error
+    except (QMPError, EOFError, OSError) as error:
         raise MachineError(f"QEMU did not carry out {command}: {type(error).__name__} {error}") from error
 
 

@@ -299,7 +299,11 @@ class Supervisor:
         """A user's runtime directory goes when the last session ends, unless lingering is enabled; QEMU stays."""
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
-            if self._paths.control_socket.exists():
+            await self._ports.check_sockets()
+            sockets = [self._paths.control_socket, self._paths.ports_socket]
+            if self._life.phase is Phase.UP:
+                sockets += [self._paths.podman_socket, self._paths.podman_root_socket]
+            if all(socket.exists() for socket in sockets):
                 continue
             try:
                 make_private(self._paths.runtime)
@@ -461,11 +465,7 @@ class Supervisor:
             case lifecycle.SetGuestClock(doubt=doubt):
                 self._tasks.create_task(self._set_guest_clock(doubt=doubt))
             case lifecycle.Announce():
-                self._remember_provisioned()
-                self._forget_identity()
-                if self._life.unmounted:
-                    self._starting.notice(_sentence(self._life.unmounted))
-                self._starting.ok()
+                self._announce()
             case lifecycle.PowerDown(at_once=at_once):
                 self._stopping.step("Waiting for VM to exit...")
                 self._tasks.create_task(self._shut_down(at_once))
@@ -478,6 +478,15 @@ class Supervisor:
                 self._done = True
             case _:
                 assert_never(action)
+
+    def _announce(self) -> None:
+        self._remember_provisioned()
+        self._forget_identity()
+        if self._life.unmounted:
+            self._starting.notice(_sentence(self._life.unmounted))
+        if self._assignment.plan is None:
+            self._tasks.create_task(self._forget_exited())
+        self._starting.ok()
 
     def _replace_master(self, work: Coroutine[Any, Any, None] | None) -> None:
         if self._master:
@@ -527,6 +536,18 @@ class Supervisor:
             self._post(lifecycle.ApiFailed(reason=str(error)))
         else:
             self._post(lifecycle.ApiAnswered())
+
+    async def _forget_exited(self) -> None:
+        """What containers have published under an earlier supervisor may have ended with nobody there to hear it."""
+        before = self._ports.published()
+        used: set[tuple[int, str]] = set()
+        for socket in (self._paths.podman_socket, self._paths.podman_root_socket):
+            try:
+                used |= await api.published_ports(socket, timeout_s=_PING_S)
+            except MachineError as error:
+                log.warning("what containers publish is not known: %s", error)
+                return
+        await self._ports.close_unused(before, used)
 
     async def _set_guest_clock(self, *, doubt: bool) -> None:
         master = self._master

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from machine.files import write_atomic
 from machine.model.ports import Driver, Endpoint, Forward, Origin, SocketPath
 from machine.ports import api
 from machine.ports.drivers import Drivers, remove_socket
-from machine.ports.holder import why_not_free
+from machine.ports.holder import host_has_ipv6, why_not_free
 from machine.ports.table import Binding, Table
 
 log = logging.getLogger(__name__)
 
 _REQUEST_S = 10.0
-_MOST_REQUESTS = 32
+_MOST_REQUESTS = 256  # one after the other
 _MOST_SILENT = 64
 _BACKLOG = 256  # more than these at once wait here until they are sent away
 _RETRY_S = 1.0
@@ -41,7 +41,8 @@ class PortServer:
     ) -> None:
         self._drivers = drivers
         self._table_file = table_file
-        self._table = Table(tcp_driver)
+        self._ipv6 = host_has_ipv6()
+        self._table = Table(tcp_driver, ipv6=self._ipv6)
         self._on_failure = on_failure
         self._carriers: set[Driver] = set()
         # What is known to listen; of an earlier supervisor's, QEMU's do.
@@ -62,7 +63,7 @@ class PortServer:
     def take_over(self) -> None:
         """Know what an earlier supervisor has granted; QEMU still listens for it."""
         try:
-            self._table = Table.load(self._table_file.read_text())
+            self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
             log.info("no forwards of an earlier supervisor: %s", error)
         for forward in self._table:
@@ -79,7 +80,7 @@ class PortServer:
         return [(forward, self._state(forward)) for forward in self._table]
 
     def _state(self, forward: Forward) -> str:
-        missing = [one for one in self._table.bindings(forward) if not one.optional and one not in self._open]
+        missing = [one for one in self._table.bindings(forward) if one not in self._open]
         if not missing:
             return OPEN
         return next((self._failures[one] for one in missing if one in self._failures), _waiting(missing[0].driver))
@@ -119,9 +120,7 @@ class PortServer:
                 try:
                     await self._listen(binding)
                 except MachineError as error:
-                    if binding.optional:
-                        log.info("%s", error)
-                    elif self._failures.get(binding) != error.message:
+                    if self._failures.get(binding) != error.message:
                         log.error("%s", error)
                         self._failures[binding] = error.message
                 else:
@@ -154,6 +153,29 @@ class PortServer:
         async with self._changing:
             for forward in self._table.of(Origin.PUBLISHED):
                 await self._close(forward)
+
+    async def check_sockets(self) -> None:
+        """Whoever tidies directories up may have removed one that is listened on; it is made anew."""
+        lost = [
+            one for one in self._open if isinstance(one.endpoint, SocketPath) and not Path(one.endpoint.path).exists()
+        ]
+        if lost:
+            async with self._changing:
+                for binding in lost:
+                    await self._shut(binding)
+                await self._open_missing()
+
+    def published(self) -> list[Forward]:
+        return self._table.of(Origin.PUBLISHED)
+
+    async def close_unused(self, before: Iterable[Forward], used: Container[tuple[int, str]]) -> None:
+        """Take back those of `before` whose port and protocol no container publishes any more."""
+        async with self._changing:
+            for forward in before:
+                endpoint = forward.endpoint
+                if isinstance(endpoint, Endpoint) and (endpoint.port, endpoint.protocol.value) not in used:
+                    log.info("no container publishes %s any more", endpoint)
+                    await self._close(forward)
 
     # The API
 
@@ -215,31 +237,23 @@ class PortServer:
             MachineError: the host cannot listen there, in a sentence that names the way out.
         """
         async with self._changing:
-            known = self._table.get(forward.endpoint)
-            # A container that has died without saying so starts again, or the user's own forward serves it.
-            repeated = known and known.guest == forward.guest and forward.origin is Origin.PUBLISHED
-            if known and not repeated:
-                raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards it already")
             try:
-                wanted = self._table.bindings(forward)
+                rival = self._table.rival(forward)
             except ValueError as error:
                 raise MachineError(str(error)) from error
+            if rival:
+                raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already")
+            # It may be there already: a container that has died without saying so starts again.
             before = set(self._open)
             try:
-                for binding in wanted:
-                    try:
-                        await self._listen(binding)
-                    except MachineError as error:
-                        if not binding.optional:
-                            raise
-                        log.info("%s", error)
+                for binding in self._table.bindings(forward):
+                    await self._listen(binding)
             except MachineError:
                 for binding in self._open - before:
                     await self._shut(binding)
                 raise
-            if not known:
-                self._table.add(forward)
-                self._save()
+            self._table.add(forward)
+            self._save()
 
     async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
         """Take back a forward of this origin; one that is not there is gone already."""

@@ -117,7 +117,9 @@ def test_users_own_forwards_reach_the_guest(world: World) -> None:
     world.machine("port", "add", "box", f"{host}:{published}")
     assert fetch(f"127.0.0.1:{host}") == "hello\n"
     listed = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
-    assert {"host": f"127.0.0.1:{host}", "guest": str(published), "protocol": "tcp", "origin": "user"} in listed
+    own = {"host": f"127.0.0.1:{host}", "guest": str(published), "protocol": "tcp", "origin": "user", "state": "open"}
+    assert own in listed
+    assert {port["state"] for port in listed} == {"open"}
     assert {port["origin"] for port in listed} == {"user", "published", "api", "ssh"}
     world.machine("port", "rm", "box", f"{host}:{published}")
     assert not reachable("127.0.0.1", host)
@@ -143,8 +145,10 @@ def test_names_of_the_host_lead_to_it(world: World) -> None:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://host.containers.internal:{server.server_address[1]}/config.json"
-        inside = world.podman("box", "run", "--rm", "busybox", "wget", "-q", "-O", "-", url)
-        guest = world.machine("ssh", "box", "curl", "-s", url.replace("containers", "docker"))
+        docker_url = url.replace("containers", "docker")
+        script = f"wget -q -O - {url} && wget -q -O - {docker_url}"
+        inside = world.podman("box", "run", "--rm", "busybox", "sh", "-c", script)
+        guest = world.machine("ssh", "box", "curl", "-s", docker_url)
         server.shutdown()
         thread.join()
-    assert inside.stdout == guest.stdout == "{}"
+    assert (inside.stdout, guest.stdout) == ("{}{}", "{}")

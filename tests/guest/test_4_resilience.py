@@ -18,7 +18,11 @@ BACK_S = 120
 
 
 def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World) -> None:
+    freed = choose(set())
+    world.podman("box", "run", "--detach", "--name", "brief", "-p", f"127.0.0.1:{freed}:80", "busybox", "sleep", "1000")
+    assert reachable("127.0.0.1", freed)
     os.kill(supervisor_pid(world, "box"), signal.SIGKILL)
+    world.machine("ssh", "box", "podman", "rm", "--force", "--time", "0", "brief")  # nobody hears of its end
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
     assert world.state("box")[1] == "its supervisor has ended"
     started = world.machine("start", "box")
@@ -27,6 +31,7 @@ def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World) -> N
     # The same guest, not another boot of it: what ran goes on running.
     assert "sleeper" in world.podman("box", "ps", "--format", "{{.Names}}").stdout
     assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+    wait_until(lambda: not reachable("127.0.0.1", freed), timeout_s=BACK_S, what="the port of a container that ended")
 
 
 def test_the_sockets_come_back_when_the_ssh_master_is_killed(world: World) -> None:

@@ -82,7 +82,7 @@ def test_port_is_published_and_taken_back(port_api: Path) -> None:
     assert post(port_api, "expose", **fields) == (200, "")  # a container that died without a word starts again
     assert post(port_api, "expose", **{**fields, "remote": ":1"}) == (
         500,
-        f"cannot publish {local}/tcp: this machine forwards it already",
+        f"cannot publish {local}/tcp: this machine forwards {local}/tcp already",
     )
     assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
     assert not listens(port)
@@ -132,6 +132,9 @@ def test_published_port_that_cannot_be_meant_is_refused(port_api: Path) -> None:
         ({"local": "localhost:80", "remote": ":80"}, "'localhost' does not appear to be an IPv4 or IPv6 address"),
         ({"local": ":70000", "remote": ":80"}, '"70000" is no port from 1 to 65535'),
         ({"local": ":80", "remote": ":0"}, '"0" is no port from 1 to 65535'),
+        ({"local": ":80", "remote": "8.8.8.8:80"}, "8.8.8.8 is not the guest's address"),
+        ({"local": "224.0.0.1:80", "remote": ":80"}, "'224.0.0.1' is the address of many"),
+        ({"local": ":80", "remote": ":80", "protocol": ""}, 'protocol "" cannot be forwarded'),
         ({"local": ":80", "remote": ":80", "protocol": "sctp"}, 'protocol "sctp" cannot be forwarded'),
     ):
         status, said = post(port_api, "expose", **fields)
@@ -172,13 +175,14 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
         assert listens(other, socket.SOCK_DGRAM)
         taken = world.machine("port", "add", "box", f"127.0.0.1:{other}:1/udp")
         assert taken.status == 125
-        assert f"cannot publish 127.0.0.1:{other}/udp: the port is taken by qemu" in taken.stderr
+        assert f"box forwards *:{other}/udp already" not in taken.stderr
+        assert f"cannot publish 127.0.0.1:{other}/udp: the port is taken by machine box; choose" in taken.stderr
         assert world.machine("port", "rm", "box", f"{port}/udp").status == 0
         assert not listens(port, socket.SOCK_DGRAM)
         world.machine("stop", "box")
         process.communicate(timeout=30)
     gone = world.machine("port", "rm", "box", f"{port}:53/udp").stderr
-    assert gone == f"Error: box has no forward of your own at 127.0.0.1:{port}/udp; see: machine port ls\n"
+    assert gone == f"Error: box has no such forward of your own: {port}:53/udp; see: machine port ls\n"
     kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
     assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
 
@@ -198,8 +202,9 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
             while not listens(port, socket.SOCK_DGRAM):
                 assert time.monotonic() < until
                 time.sleep(0.1)
-            # A container that publishes the same is served by the user's, which stays when the container goes.
-            assert post(api_socket, "expose", **fields, remote=":53") == (200, "")
+            # A container cannot have what is the user's own, nor take it away when it goes.
+            status, sentence = post(api_socket, "expose", **fields, remote=":53")
+            assert (status, sentence.endswith(f"this machine forwards 127.0.0.1:{port}/udp already")) == (500, True)
             assert post(api_socket, "unexpose", **fields) == (200, "")
             assert listens(port, socket.SOCK_DGRAM)
             kept = json.loads(control_socket(world).with_name("ports.json").read_text())["forwards"]

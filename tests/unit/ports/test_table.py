@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -35,29 +36,28 @@ def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -
 @pytest.mark.parametrize(
     ("address", "protocol", "carried"),
     [
-        ("127.0.0.1", Protocol.TCP, [(SLIRP, "127.0.0.1", False)]),
-        ("::1", Protocol.TCP, [(SSH, "::1", False)]),
-        ("", Protocol.TCP, [(SLIRP, "0.0.0.0", False), (SSH, "::", True)]),
-        ("0.0.0.0", Protocol.TCP, [(SLIRP, "0.0.0.0", False)]),
-        ("::", Protocol.TCP, [(SSH, "::", False)]),
-        ("127.0.0.1", Protocol.UDP, [(SLIRP, "127.0.0.1", False)]),
-        ("", Protocol.UDP, [(SLIRP, "", False)]),
+        ("127.0.0.1", Protocol.TCP, [(SLIRP, "127.0.0.1")]),
+        ("::1", Protocol.TCP, [(SSH, "::1")]),
+        ("", Protocol.TCP, [(SLIRP, "0.0.0.0"), (SSH, "::")]),
+        ("0.0.0.0", Protocol.TCP, [(SLIRP, "0.0.0.0")]),
+        ("::", Protocol.TCP, [(SSH, "::")]),
+        ("127.0.0.1", Protocol.UDP, [(SLIRP, "127.0.0.1")]),
+        ("", Protocol.UDP, [(SLIRP, "0.0.0.0")]),
     ],
 )
-def test_what_carries_a_forward(address: str, protocol: Protocol, carried: list[tuple[Driver, str, bool]]) -> None:
-    found = bindings(forward(address, protocol=protocol), SLIRP)
+def test_what_carries_a_forward(address: str, protocol: Protocol, carried: list[tuple[Driver, str]]) -> None:
+    found = bindings(forward(address, protocol=protocol), SLIRP, ipv6=True)
     addresses = [binding.endpoint.address for binding in found if isinstance(binding.endpoint, Endpoint)]
-    drivers, optional = [binding.driver for binding in found], [binding.optional for binding in found]
-    assert list(zip(drivers, addresses, optional, strict=True)) == carried
+    assert list(zip([binding.driver for binding in found], addresses, strict=True)) == carried
 
 
 def test_tcp_goes_by_ssh_where_that_is_wanted() -> None:
-    assert [binding.driver for binding in bindings(forward("127.0.0.1"), SSH)] == [SSH]
+    assert [binding.driver for binding in bindings(forward("127.0.0.1"), SSH, ipv6=True)] == [SSH]
 
 
 def test_udp_on_an_ipv6_address_cannot_be_carried() -> None:
     with pytest.raises(ValueError, match=r"cannot publish \[::1\]:8080/udp: UDP is forwarded on IPv4 alone"):
-        bindings(forward("::1", protocol=Protocol.UDP), SLIRP)
+        bindings(forward("::1", protocol=Protocol.UDP), SLIRP, ipv6=True)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_lines_of_the_drivers(address: str, monitor: str, ssh: str) -> None:
 
 
 def test_table_outlives_its_supervisor() -> None:
-    table = Table(SSH)
+    table = Table(SSH, ipv6=True)
     users = ("/run/a.sock:/run/b.sock", "/run/c.sock:80", "8081:/run/b.sock")
     for entry in (forward("127.0.0.1"), forward("::1"), forward("", 53, Protocol.UDP), *map(parse_forward, users)):
         table.add(entry)
-    restored = Table.load(table.dump())
+    restored = Table.load(table.dump(), ipv6=True)
     assert (list(restored), restored.tcp_driver) == (list(table), SSH)
     assert table.remove(forward("::1").endpoint) == forward("::1")
     assert table.get(forward("::1").endpoint) is None
@@ -88,11 +88,23 @@ def test_table_outlives_its_supervisor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second"),
+    [("*:1:2", "0.0.0.0:1:2"), ("[::]:1:2", "*:1:2"), ("1:2", "1:3"), ("/a.sock:1", "/a.sock:2"), ("*:1:2", "*:1:3")],
+)
+def test_two_forwards_cannot_listen_at_one_place(first: str, second: str) -> None:
+    table = Table(SSH, ipv6=True)
+    table.add(parse_forward(first))
+    assert table.rival(parse_forward(first)) is None
+    assert table.rival(parse_forward(second)) == parse_forward(first)
+    assert table.rival(parse_forward("127.0.0.1:9:9")) is None
+
+
+@pytest.mark.parametrize(
     "text", ["", "{", "[1]", '{"tcp_driver": "x", "forwards": []}', '{"tcp_driver": "ssh", "forwards": [1]}', "{}"]
 )
 def test_table_that_is_damaged_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        Table.load(text)
+        Table.load(text, ipv6=True)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,14 @@ def test_addresses(text: str, address: str) -> None:
     assert parse_address(text) == address
 
 
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1]", "[]", "x", "224.0.0.1", "255.255.255.255", "ff02::1", "fe80::1%lo", "localhost"]
+)
+def test_nobody_can_listen_there(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address|zone"):
+        parse_address(text)
+
+
 @pytest.mark.parametrize("protocol", list(Protocol))
 def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
     kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
@@ -118,7 +138,9 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
         if protocol is Protocol.TCP:
             taken.listen()
         endpoint = Endpoint(protocol=protocol, address="127.0.0.1", port=taken.getsockname()[1])
+        assert find_holder(replace(endpoint, address="127.0.0.2")) == ""
         holder = find_holder(endpoint)
+        assert find_holder(replace(endpoint, address="")) == holder
         assert holder.endswith(f"(pid {os.getpid()})")
         assert why_not_free(endpoint) == (
             f"cannot publish {endpoint}: the port is taken by {holder}; choose another host port"
@@ -164,31 +186,34 @@ def test_users_forward_is_read_as_it_is_written(text: str) -> None:
 def test_users_forward_is_this_hosts_alone_and_goes_by_ssh() -> None:
     own = parse_forward("8080:80")
     assert (str(own.endpoint), own.origin) == ("127.0.0.1:8080/tcp", Origin.USER)
-    assert [binding.driver for binding in bindings(own, SLIRP)] == [SSH]
-    (every,) = bindings(parse_forward("*:8080:80"), SLIRP)
-    assert ssh_ends(every) == ("*:8080", "127.0.0.1:80")
+    assert [binding.driver for binding in bindings(own, SLIRP, ipv6=True)] == [SSH]
+    every = bindings(parse_forward("*:8080:80"), SLIRP, ipv6=True)
+    assert [ssh_ends(one)[0] for one in every] == ["0.0.0.0:8080", "[::]:8080"]
+    assert bindings(parse_forward("*:8080:80"), SLIRP, ipv6=False) == every[:1]
 
 
 @pytest.mark.parametrize(
     "text", ["8080", "8080:80", "127.0.0.1:8080", "127.0.0.1:8080:80", "8080/tcp", "127.0.0.1:8080/tcp"]
 )
 def test_hosts_side_of_a_forward_stands_for_it(text: str) -> None:
-    assert parse_host(text) == parse_forward("8080:80").endpoint
+    endpoint, guest = parse_host(text)
+    assert (endpoint, guest in (None, 80)) == (parse_forward("8080:80").endpoint, True)
 
 
 @pytest.mark.parametrize(("text", "address"), [("*:53/udp", ""), ("[::1]:8080", "::1")])
 def test_hosts_side_of_a_forward_with_an_address(text: str, address: str) -> None:
-    endpoint = parse_host(text)
+    endpoint, _ = parse_host(text)
     assert isinstance(endpoint, Endpoint)
     assert endpoint.address == address
 
 
 def test_socket_on_the_hosts_side_stands_for_its_forward() -> None:
-    assert parse_host("/run/x.sock") == parse_host("/run/x.sock:80") == SocketPath(path="/run/x.sock")
+    path = SocketPath(path="/run/x.sock")
+    assert (parse_host("/run/x.sock"), parse_host("/run/x.sock:80")) == ((path, None), (path, 80))
 
 
 def test_sockets_go_by_ssh() -> None:
-    (binding,) = bindings(parse_forward("/run/x.sock:/run/y.sock"), SLIRP)
+    (binding,) = bindings(parse_forward("/run/x.sock:/run/y.sock"), SLIRP, ipv6=True)
     assert (binding.driver, ssh_ends(binding)) == (SSH, (Path("/run/x.sock"), PurePosixPath("/run/y.sock")))
 
 

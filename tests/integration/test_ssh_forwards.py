@@ -1,0 +1,174 @@
+"""Forwards over a real SSH master to a real sshd, which stands for a guest's: what needs no guest to be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.model.ports import Driver, Origin, parse_forward
+from machine.ports.drivers import Drivers
+from machine.sockets import listener_pid
+from machine.ssh.command import control_argv
+from machine.store.ssh_ports import choose
+from machine.supervisor.master import Master
+from machine.supervisor.ports import OPEN, PortServer
+from tests.integration.sshd import Sshd, serving_sshd
+
+WAIT_S = 20
+
+
+@pytest.fixture
+def sshd(short_path: Path) -> Iterator[Sshd]:
+    for name in ("keys", "server"):
+        (short_path / name).mkdir()
+    with serving_sshd(short_path / "keys", short_path / "server") as served:
+        yield served
+
+
+@pytest.fixture
+def greeter() -> Iterator[int]:
+    """A port of the guest's loopback that says hello."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(b"hello")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(WAIT_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forwarding:
+    ports: PortServer
+    control: Path
+    failures: list[str]
+
+    def state(self, text: str) -> str:
+        endpoint = parse_forward(text).endpoint
+        return next(state for forward, state in self.ports.all() if forward.endpoint == endpoint)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Forwarding]:
+    """A port server whose master is started again whenever it has ended."""
+    control = directory / "ctl"
+    failures: list[str] = []
+    drivers = Drivers(
+        monitor=no_monitor, netdev="none", ssh=lambda verb, *ends: control_argv(sshd.target, control, verb, *ends)
+    )
+    ports = PortServer(drivers, directory / "ports.json", Driver.SSH, on_failure=failures.append)
+    master = Master(sshd.target, control, {})
+
+    async def keep_master() -> None:
+        while True:
+            try:
+                await master.run(doubtful=False, on_up=lambda: ports.carrier_is_up(Driver.SSH))
+            finally:
+                ports.carrier_is_gone(Driver.SSH)
+
+    tasks = [asyncio.ensure_future(work) for work in (keep_master(), ports.keep_trying())]
+    found = Forwarding(ports=ports, control=control, failures=failures)
+    try:
+        yield found
+    finally:
+        pid = listener_pid(control)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await found.until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def no_monitor(line: str) -> str:
+    raise AssertionError(line)
+
+
+def greeting(address: str, port: int) -> bytes:
+    try:
+        with socket.create_connection((address, port), WAIT_S) as connection:
+            return connection.recv(100)
+    except OSError:
+        return b""
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(3 * WAIT_S):
+            await work()
+
+    asyncio.run(bounded())
+
+
+def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path: Path) -> None:
+    every, six, path = choose(set()), choose(set()), short_path / "my %h.sock"
+    texts = [f"*:{every}:{greeter}", f"[::1]:{six}:{greeter}", f"{path}:{greeter}"]
+
+    async def work() -> None:
+        async with forwarding(sshd, short_path) as found:
+            # Before there is anything to carry it: it waits.
+            await found.ports.add(parse_forward(texts[0]))
+            assert found.state(texts[0]) == "waits for the guest's SSH server"
+            await found.until(lambda: found.state(texts[0]) == OPEN)
+            for text in texts[1:]:
+                await found.ports.add(replace(parse_forward(text), origin=Origin.USER))
+            for _ in range(2):
+                for address, port in (("127.0.0.1", every), ("::1", every), ("::1", six)):
+                    assert await asyncio.to_thread(greeting, address, port) == b"hello"
+                assert not await asyncio.to_thread(greeting, "127.0.0.1", six)
+                assert path.stat().st_mode & 0o077 == 0
+                pid = listener_pid(found.control)
+                assert pid
+                os.kill(pid, signal.SIGKILL)
+                await found.until(lambda: any(found.state(text) != OPEN for text in texts))
+                await found.until(lambda: all(found.state(text) == OPEN for text in texts))
+            path.unlink()  # as whoever tidies up does
+            await found.ports.check_sockets()
+            assert path.is_socket()
+            for text in texts:
+                await found.ports.remove(parse_forward(text).endpoint, Origin.USER)
+            assert not path.exists()
+            assert not await asyncio.to_thread(greeting, "127.0.0.1", every)
+
+    run(work)
+
+
+def test_half_of_every_address_is_not_enough(sshd: Sshd, greeter: int, short_path: Path) -> None:
+    port = choose(set())
+    text = f"*:{port}:{greeter}"
+
+    async def work() -> None:
+        async with forwarding(sshd, short_path) as found:
+            with socket.create_server(("::1", port), family=socket.AF_INET6):
+                with pytest.raises(MachineError, match=r"cannot publish \[::\]:\d+/tcp: the port is taken by "):
+                    await found.ports.add(parse_forward(text))
+                assert not await asyncio.to_thread(greeting, "127.0.0.1", port)
+                # One that was there at the start is tried again, and says why it is not open meanwhile.
+                found.ports.preload([parse_forward(text)])
+                await found.until(lambda: found.state(text).startswith(f"cannot publish [::]:{port}/tcp: the port is"))
+                assert found.failures[-1] == found.state(text)
+            await found.until(lambda: found.state(text) == OPEN)
+            assert found.failures[-1] == ""
+            assert await asyncio.to_thread(greeting, "::1", port) == b"hello"
+
+    run(work)
