@@ -54,17 +54,25 @@ class WarmProgram:
         self._process.wait(30)
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str], directory: Path, *, timeout_s: float
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        timeout_s: float,
+        typed: str = "",
     ) -> tuple[int, str, str]:
         """Exit status (as subprocess has it), standard output and standard error of one command line."""
         request = {"words": [self._program, *words], "environment": dict(environment), "directory": str(directory)}
         message = json.dumps(request).encode()
         with (
+            tempfile.TemporaryFile() as stdin,
             tempfile.TemporaryFile() as stdout,
             tempfile.TemporaryFile() as stderr,
-            open(os.devnull, "rb") as stdin,  # noqa: PTH123
             contextlib.ExitStack() as stack,
         ):
+            stdin.write(typed.encode())
+            stdin.seek(0)
             reading, writing = os.pipe()
             stack.callback(os.close, reading)
             try:
