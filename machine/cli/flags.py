@@ -219,6 +219,8 @@ def _check_count(command: click.Command, count: int, ctx: click.Context) -> None
         raise click.UsageError(f"`{ctx.command_path}` takes no arguments", ctx)
     if count != most == least:
         raise click.UsageError(f"accepts {most} arg(s), received {count}", ctx)
+    if most is not None and least and not least <= count <= most:
+        raise click.UsageError(f"accepts between {least} and {most} arg(s), received {count}", ctx)
     if most is not None and count > most:
         raise click.UsageError(f"accepts at most {most} arg(s), received {count}", ctx)
     if count < least:
