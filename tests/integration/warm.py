@@ -101,6 +101,7 @@ class WarmProgram:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     if pid := said.partition(b"\n")[0]:
                         os.kill(int(pid), signal.SIGKILL)
+                        os.read(reading, 100)  # until it has ended
                     raise subprocess.TimeoutExpired(list(words), timeout_s)
                 chunk = os.read(reading, 100)
                 assert chunk, "the warm program has ended"
