@@ -7,6 +7,7 @@ follows its option with a space or `=`, also after a short one. Texts of errors 
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +20,38 @@ _BOOLEANS = {
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
+# Podman's, with those of logging.
+_LOG_LEVELS = {
+    "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
+    "fatal": "CRITICAL", "panic": "CRITICAL",
+}  # fmt: skip
+
+
+def log_at(level: str) -> None:
+    """Say on stderr what is being done; `level` is one of logging's."""
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(level)
+
+
+def _take_log_level(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+    if value is None:
+        return
+    if value.lower() not in _LOG_LEVELS:
+        raise click.ClickException(f'Log Level "{value}" is not supported, choose from: {", ".join(_LOG_LEVELS)}')
+    log_at(_LOG_LEVELS[value.lower()])
+
+
+# Podman has it for every command, and its users know it from every report of a failure.
+_LOG_LEVEL = click.Option(["--log-level"], hidden=True, expose_value=False, callback=_take_log_level)
+
 
 class Command(click.Command):
     """A command whose line is read as pflag reads it."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), _LOG_LEVEL]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return _parse(self, super().parse_args, ctx, args)
@@ -32,6 +62,9 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), _LOG_LEVEL]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return _parse(self, super().parse_args, ctx, args)
@@ -180,6 +213,8 @@ def _check_count(command: click.Command, count: int, ctx: click.Context) -> None
         raise click.UsageError(f"`{ctx.command_path}` takes no arguments", ctx)
     if count != most == least:
         raise click.UsageError(f"accepts {most} arg(s), received {count}", ctx)
+    if most is not None and least and not least <= count <= most:
+        raise click.UsageError(f"accepts between {least} and {most} arg(s), received {count}", ctx)
     if most is not None and count > most:
         raise click.UsageError(f"accepts at most {most} arg(s), received {count}", ctx)
     if count < least:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from machine import __version__
-from machine.cli.flags import Group
+from machine.cli.flags import Group, log_at
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ def cli(verbose: int) -> None:
       machine doctor
     """
     if verbose:
-        import logging
-
-        level = logging.DEBUG if verbose > 1 else logging.INFO
-        logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+        log_at("DEBUG" if verbose > 1 else "INFO")
 
 
 def main() -> NoReturn:

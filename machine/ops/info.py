@@ -11,6 +11,7 @@ from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.settings import EffectiveSetting, settings_of, value_text
 from machine.model.state import State
+from machine.ops.announce import events_directory
 from machine.ops.config import effective
 from machine.ops.context import Context
 from machine.ops.list import Listing, list_machines
@@ -57,7 +58,7 @@ def host_document(context: Context, listing: Listing) -> dict[str, Any]:
         "Arch": go_arch(context.host),
         "CurrentMachine": current.config.name if current else "",
         "DefaultMachine": default.config.name if default else "",
-        "EventsDir": str(context.roots.runtime),
+        "EventsDir": str(events_directory(context)),
         "MachineConfigDir": str(context.roots.machines),
         "MachineImageDir": str(context.roots.images),
         "MachineState": state,

@@ -27,12 +27,12 @@ class Event(StrEnum):
     COPY = "copy"
 
 
-def event_sockets(environment: Mapping[str, str], session: Path) -> list[Path]:
-    """Where to tell: the one that the variable names, else those below `session`, the user's runtime directory."""
+def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]:
+    """Where to tell: the one that the variable names, else those below `directory`."""
     named = environment.get(SOCKET_VARIABLE)
     if named is not None:
         return [Path(named)]
-    return sorted(path for path in (session / "podman").rglob(_PATTERN) if path.is_socket())
+    return sorted(path for path in directory.rglob(_PATTERN) if path.is_socket())
 
 
 def event_message(event: Event, name: str, moment: datetime) -> bytes:

@@ -14,24 +14,20 @@ shared/reference/podman-machine.md. `--update-golden` writes what comes out now.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from machine.cli.main import ALIASES, COMMANDS, main
+from machine.cli.main import ALIASES, COMMANDS
 from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Images, Outcome, World, make_world
+from tests.integration.conftest import COMMAND_S, Images, Outcome, World, make_world, warm_program
 
 DIRECTORY = Path(__file__).with_name("lines")
 SCRIPTS = sorted(DIRECTORY.glob("*.txt"))
@@ -67,25 +63,17 @@ class Typed:
         return cls(environment=environment, words=words, stdin=f"{''.join(shlex.split(answer))}\n" if marker else "")
 
 
-def run_here(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    """`machine` inside this process: a new interpreter for each of many lines takes minutes."""
-    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    with monkeypatch.context() as patch:
-        for name, value in typed.environment.items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", typed.words)
-        patch.setattr(sys, "stdin", io.StringIO(typed.stdin))
-        with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
-            main()
-    assert isinstance(ended.value.code, int)
-    said = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]
-    return Outcome(status=ended.value.code, stdout=said[0], stderr=said[1])
+def run_machine(typed: Typed, world: World) -> Outcome:
+    status, stdout, stderr = warm_program().run(
+        typed.words[1:], {**world.environment, **typed.environment}, world.root, timeout_s=COMMAND_S, typed=typed.stdin
+    )
+    return Outcome(status=status, stdout=stdout, stderr=stderr)
 
 
-def run_shell(line: str, variables: dict[str, str]) -> Outcome:
+def run_shell(line: str, world: World, variables: dict[str, str]) -> Outcome:
     done = subprocess.run(
-        ["/bin/sh", "-c", line], env={**os.environ, **variables, "PATH": os.defpath}, capture_output=True, text=True,
-        check=False, timeout=COMMAND_S,
+        ["/bin/sh", "-c", line], env={**world.environment, **variables, "PATH": os.defpath}, cwd=world.root,
+        capture_output=True, text=True, check=False, timeout=COMMAND_S,
     )  # fmt: skip
     return Outcome(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
@@ -102,36 +90,26 @@ def transcribe(outcome: Outcome, variables: dict[str, str]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in [*text.splitlines(), f"= {outcome.status}"])
 
 
-@pytest.fixture
-def session(images: Images, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """This process as a program in a world of its own; the names that scripts have for what is in it."""
-    world: World = make_world(short_path / "w")
-    for name in list(os.environ):
-        if name.startswith(("CONTAINER", "DOCKER", "MACHINE_", "PODMAN", "XDG_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    for name, value in world.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(world.root)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield {
+def names_in_scripts(world: World, images: Images) -> dict[str, str]:
+    """The names that scripts have for what is in a world."""
+    return {
         "IMAGE": str(images.qcow2),
         "MACHINES": str(world.machines),
         "ROOT": str(world.root),
         "PROGRAM": machine_program(),
     }
-    signal.signal(signal.SIGTERM, handler)
 
 
-def rerun(script: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+def rerun(script: str, world: World, variables: dict[str, str]) -> str:
     """The script with what its lines give now."""
     text = ""
     for line in script.splitlines():
         if line.startswith("$ "):
             typed = Typed.parse(line.removeprefix("$ "), variables)
             if typed.words[0] == "machine":
-                outcome = run_here(typed, monkeypatch)
+                outcome = run_machine(typed, world)
             else:
-                outcome = run_shell(line.removeprefix("$ "), variables)
+                outcome = run_shell(line.removeprefix("$ "), world, variables)
             text += f"{line}\n{transcribe(outcome, variables)}"
         elif line[:1] not in (">", "!", "="):
             text += f"{line}\n"
@@ -140,13 +118,11 @@ def rerun(script: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_lines_give_what_is_written(
-    path: Path,
-    session: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    matches_golden: Callable[[str, Path], None],
+    path: Path, images: Images, short_path: Path, matches_golden: Callable[[str, Path], None]
 ) -> None:
+    world = make_world(short_path / "w")
     began = time.monotonic()
-    matches_golden(rerun(path.read_text(), session, monkeypatch), path)
+    matches_golden(rerun(path.read_text(), world, names_in_scripts(world, images)), path)
     assert time.monotonic() - began < LINES_S
 
 

@@ -27,7 +27,7 @@ from machine.store import lock
 from machine.store.paths import MachinePaths
 from tests.builders import make_config, make_context, make_roots, save_machine
 from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, World, make_world
+from tests.integration.conftest import COMMAND_S, World, make_world, warm_program
 from tests.integration.sshd import Sshd, serving_sshd, wait_until
 from tests.integration.test_startup import HEAVY, RUN
 
@@ -50,8 +50,14 @@ class Guest:
     home: Path
     host: Path
 
-    def cp(self, *words: str | Path, stdin: bytes | None = None, stdout: int = subprocess.PIPE) -> Done:
-        """Run `machine cp` to its end, in the directory `host`."""
+    def cp(self, *words: str | Path, stdin: bytes | None = None, stdout: int | None = None) -> Done:
+        """Run `machine cp` to its end, in the directory `host`; where it has to do with pipes, by itself."""
+        if stdin is None and stdout is None and "-" not in words:
+            status, said, errors = warm_program().run(
+                ["cp", *(os.fspath(word) for word in words)], self.world.environment, self.host, timeout_s=COMMAND_S
+            )
+            return Done(status=status, stdout=said.encode(), stderr=errors)
+        stdout = subprocess.PIPE if stdout is None else stdout
         done = subprocess.run(
             [machine_program(), "cp", *(os.fsencode(word) for word in words)],
             env=self.world.environment,

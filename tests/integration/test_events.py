@@ -45,6 +45,8 @@ def test_every_listener_hears_what_happens_to_machines(short_path: Path, images:
         with listening(short_path / "run" / "podman" / "machine_events.0.sock"):
             pass
         (short_path / "run" / "podman" / "machine_events.file.sock").touch()
+        told = world.machine("info", "--format", "{{.Host.EventsDir}}").stdout
+        assert told == f"{short_path / 'run' / 'podman'}\n"
         world.init("box", images.qcow2)
         for words in (("stop", "box"), ("clone", "box", "twin"), ("set", "--cpus", "1", "box"), ("rm", "-f", "twin")):
             assert world.machine(*words).status == 0

@@ -19,8 +19,7 @@ from machine.model.state import MachineState, State
 from machine.store import lock
 from machine.supervisor.control import ControlServer
 from machine.supervisor.outlet import Outlet
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img
+from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img, warm_program
 from tests.integration.test_bad_input import CPUS, MEMORY, NO_QEMU, TAKEN, refuse
 from tests.integration.test_init import connections_of, docker_meta
 from tests.integration.test_start import processes, starting
@@ -54,9 +53,8 @@ def succeed(outcome: Outcome, stdout: str = "") -> Outcome:
 
 
 def answer(world: World, text: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [machine_program(), *words], env=world.environment, input=text, capture_output=True, text=True, check=False
-    )
+    done = warm_program().run(words, world.environment, world.root, timeout_s=COMMAND_S, typed=text)
+    return subprocess.CompletedProcess(words, *done)
 
 
 def virtual_gib(world: World, name: str = "box") -> float:

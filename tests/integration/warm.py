@@ -2,13 +2,14 @@
 
 A process of its own imports the whole program once and runs nothing of it. For each command line it forks: the child
 has the arguments, environment, directory, streams and process group that a new process would have, goes through the
-program's own entry point, and ends as an interpreter ends. Tests that are about a process - its signals, its end, its
+program's own entry point, and ends as an interpreter does. Tests that are about a process - its signals, its end, its
 terminal, what it loads - start one of their own.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -22,10 +23,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _MOST_BYTES = 256 * 1024
 # What the program imports only where it is used.
@@ -54,17 +56,25 @@ class WarmProgram:
         self._process.wait(30)
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str], directory: Path, *, timeout_s: float
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        timeout_s: float,
+        typed: str = "",
     ) -> tuple[int, str, str]:
         """Exit status (as subprocess has it), standard output and standard error of one command line."""
         request = {"words": [self._program, *words], "environment": dict(environment), "directory": str(directory)}
         message = json.dumps(request).encode()
         with (
+            tempfile.TemporaryFile() as stdin,
             tempfile.TemporaryFile() as stdout,
             tempfile.TemporaryFile() as stderr,
-            open(os.devnull, "rb") as stdin,  # noqa: PTH123
             contextlib.ExitStack() as stack,
         ):
+            stdin.write(typed.encode())
+            stdin.seek(0)
             reading, writing = os.pipe()
             stack.callback(os.close, reading)
             try:
@@ -91,6 +101,7 @@ class WarmProgram:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     if pid := said.partition(b"\n")[0]:
                         os.kill(int(pid), signal.SIGKILL)
+                        os.read(reading, 100)  # until it has ended
                     raise subprocess.TimeoutExpired(list(words), timeout_s)
                 chunk = os.read(reading, 100)
                 assert chunk, "the warm program has ended"
@@ -159,6 +170,19 @@ def standard_streams() -> Iterator[io.TextIOWrapper]:
         yield io.TextIOWrapper(binary, encoding="utf-8", errors=errors, line_buffering=number == 2)
 
 
+def end(status: object) -> NoReturn:
+    """As the interpreter does, but for taking all of its modules apart, which would copy every page that is shared."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        os._exit(120)
+    assert isinstance(status, int)
+    os._exit(status)
+
+
 def warm_up() -> None:
     import machine
 
@@ -177,4 +201,7 @@ if __name__ == "__main__":
         serve(own_socket)
     from machine.cli.entry import main
 
-    main()
+    try:
+        main()
+    except SystemExit as error:
+        end(error.code)

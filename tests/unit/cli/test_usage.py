@@ -34,7 +34,7 @@ from tests.unit.cli.conftest import Machine
         (["os", "upgrade", "--format", "xml"], "only value of `json` is supported"),
         (["os", "upgrade", "-n", "--restart"], "--restart cannot be used with --dry-run or --format"),
         (["os", "upgrade", "-f", "json", "--restart"], "--restart cannot be used with --dry-run or --format"),
-        (["os", "apply"], "requires at least 1 arg(s), only received 0; see 'machine os apply --help'"),
+        (["os", "apply"], "accepts between 1 and 2 arg(s), received 0; see 'machine os apply --help'"),
         (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
