@@ -299,19 +299,22 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
 
 
 def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
-    """What puts native programs in the places of emulated ones, once those are there, and removes them at the end."""
+    """What puts native programs in the places of emulated ones, when those are there, and removes them at the end.
+
+    The former happens after the essential packages, and again after all others.
+    """
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
-    begin = [
-        'mkdir "$1/native"',
-        f"tar-in {NATIVE_TAR} /native",
-        f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
-        f'chroot "$1" sh {script} begin',
-    ]
-    end = [f'chroot "$1" sh {script} end', f'rm "$1{script}"']
-    return (
-        [word for hook in begin for word in ("--essential-hook", hook)],
-        [word for hook in end for word in ("--customize-hook", hook)],
-    )
+    begin = f'chroot "$1" sh {script} begin'
+    return [
+        "--essential-hook", 'mkdir "$1/native"',
+        "--essential-hook", f"tar-in {NATIVE_TAR} /native",
+        "--essential-hook", f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
+        "--essential-hook", begin,
+        "--customize-hook", begin,
+    ], [
+        "--customize-hook", f'chroot "$1" sh {script} end',
+        "--customize-hook", f'rm "$1{script}"',
+    ]  # fmt: skip
 
 
 def native_arch(facts: HostFacts, plan: ImagePlan) -> Arch | None:

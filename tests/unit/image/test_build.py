@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from machine.image.build import (
     build_lock,
     forget_machine_id,
     mmdebstrap_argv,
+    native_arch,
+    native_programs_argv,
     recipe_key,
     telling_line,
     work_folder,
@@ -91,6 +95,32 @@ def test_boot_loader_that_no_other_host_has_comes_from_the_images_own_suite() ->
         "copy-out /tmp/grub/usr/lib/grub/arm64-efi .",
         'rm -r "$1/tmp/grub"',
     ]
+
+
+def test_foreign_build_has_the_hosts_programs_until_all_packages_are_configured() -> None:
+    words = [
+        os.fspath(word)
+        for word in mmdebstrap_argv(load_plan(RECIPE, Arch.AARCH64, "trixie"), Path("/r"), Path("t"), is_native=False)
+    ]
+    hooks = [(kind.removeprefix("--"), hook) for kind, hook in itertools.pairwise(words) if kind.endswith("-hook")]
+    assert hooks[:4] == [
+        ("essential-hook", 'mkdir "$1/native"'),
+        ("essential-hook", "tar-in native.tar /native"),
+        ("essential-hook", "upload /r/native-programs /tmp/native-programs"),
+        ("essential-hook", 'chroot "$1" sh /tmp/native-programs begin'),
+    ]
+    assert hooks[4] == ("customize-hook", 'chroot "$1" sh /tmp/native-programs begin')
+    assert hooks[-2] == ("customize-hook", 'chroot "$1" sh /tmp/native-programs end')
+
+
+@pytest.mark.parametrize(("host", "native"), [("x86_64", None), ("aarch64", Arch.AARCH64), ("armv7l", None)])
+def test_programs_that_help_are_those_of_a_host_that_debian_has_them_for(host: str, native: Arch | None) -> None:
+    plan = load_plan(RECIPE, Arch.X86_64, "trixie")
+    assert native_arch(replace(FACTS, arch=host), plan) == native
+    if native:
+        argv = native_programs_argv(plan, native)
+        assert "--architectures=arm64" in argv
+        assert argv[-2:] == ["trixie", "native.tar"]
 
 
 def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:
