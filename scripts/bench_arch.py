@@ -1,29 +1,33 @@
 """Measures how much slower emulated guests compute than this host: one busybox, built for each, does the same work.
 
-The rounds go over the host and all guests in turn, for what else this computer does is noise; the figures are the
-quickest of each. What `machine` tells of a guest that it emulates rests on the last column (machine/qemu/acceleration).
+What counts is the time that this host's CPUs give to it, which no other load falsifies: that of the program itself
+here, that of QEMU for a guest. What `machine` says of a guest that it emulates (machine/qemu/acceleration.py) rests on
+the last column.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
+import os
+import resource
 import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from machine.hosts import current_host
 from machine.model.arch import Arch
+from machine.sockets import listener_pid
 from scripts.bench import MACHINE, Bench
 from scripts.busybox import static_busybox
 
 ROUNDS = 3
 BUILD_S = 2 * 3600
 
-# Each takes this host tenths of a second, and the clock has hundredths: integers, bytes, words, processes.
+# Each on one CPU, for some tenths of a second on a host: integers, bytes, words, floating point, processes.
 WORKS = {
     "a shell's loop": "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done",
     "gzip": "$B head -c 64000000 /dev/zero | $B gzip -1 >/dev/null",
@@ -33,29 +37,67 @@ WORKS = {
 }
 
 
-def script(busybox: str) -> str:
-    """For `sh -c` of that busybox: a clock's seconds before the first work and after each."""
-    clock = "read -r now rest </proc/uptime; echo $now"
-    return "; ".join([f"B={busybox}", clock, *(f"{work}; {clock}" for work in WORKS.values())])
+def host_seconds(busybox: Path) -> dict[str, float]:
+    """The CPU time of each work here."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    seconds = {}
+    for name, work in WORKS.items():
+        before = used()
+        subprocess.run([busybox, "sh", "-c", f"B={shlex.quote(os.fspath(busybox))}; {work}"], check=True)
+        seconds[name] = used() - before
+    return seconds
 
 
-class Figures:
-    """The quickest of all rounds, in seconds, by work."""
+def guest_seconds(bench: Bench, name: str, busybox: str) -> dict[str, float]:
+    """The CPU time of QEMU for each work there, told by the lines that the guest writes between them."""
+    script = "; ".join([f"B={busybox}", "echo", *(f"{work}; echo" for work in WORKS.values())])
+    command = [MACHINE, "ssh", name, f"{busybox} sh -c {shlex.quote(script)}"]
+    pid = listener_pid(bench.runtime(name) / "qmp-tools.sock")
+    statistics, ticks_per_second = Path(f"/proc/{pid}/stat"), os.sysconf("SC_CLK_TCK")
 
-    def __init__(self) -> None:
-        self.best = dict.fromkeys(WORKS, math.inf)
+    def used() -> float:
+        # After the program's name, which is in parentheses: utime and stime (proc(5)).
+        fields = statistics.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / ticks_per_second
 
-    def add(self, output: str) -> None:
-        for name, (begun, ended) in zip(WORKS, itertools.pairwise(map(float, output.split())), strict=True):
-            self.best[name] = min(self.best[name], ended - begun)
+    with subprocess.Popen(command, env=bench.environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        seconds = {}
+        for work in WORKS:
+            before = used()
+            if not process.stdout.readline():
+                raise RuntimeError(f"{name} ended in the midst of: {work}")
+            seconds[work] = used() - before
+    return seconds
 
-    def slower_than(self, other: Figures) -> dict[str, float]:
-        return {name: self.best[name] / other.best[name] for name in WORKS}
+
+def least(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: min(seconds[name] for seconds in rounds) for name in WORKS}
 
 
-def show(arch: str, ratios: dict[str, float]) -> None:
-    mean = math.exp(sum(math.log(ratio) for ratio in ratios.values()) / len(ratios))
-    print(f"{arch:10}", *(f"{ratio:15.1f}" for ratio in ratios.values()), f"{mean:15.1f}", flush=True)
+def ratios(guest: Mapping[str, float], host: Mapping[str, float]) -> list[float]:
+    """Of each work, and their geometric mean."""
+    each = [guest[name] / host[name] for name in WORKS]
+    return [*each, math.exp(sum(map(math.log, each)) / len(each))]
+
+
+def show(first: str, *cells: str) -> None:
+    print(f"{first:10}", *(f"{cell:>14}" for cell in cells), flush=True)
+
+
+def measure(bench: Bench, arch: Arch, cache: Path) -> dict[str, float]:
+    """One guest at a time: two would share what is measured."""
+    init = ["init", "--arch", arch, "--image", "boot2podman", "--accel", "tcg", "--cpus", "2", "--now"]
+    bench.machine(*init, arch)
+    bench.machine("cp", "--quiet", os.fspath(static_busybox(arch, cache)), f"{arch}:/tmp/busybox")
+    rounds = [guest_seconds(bench, arch, "/tmp/busybox") for _ in range(ROUNDS)]
+    bench.machine("rm", "--force", arch)
+    return least(rounds)
 
 
 def main() -> None:
@@ -70,20 +112,12 @@ def main() -> None:
         for arch in wanted:
             build = [MACHINE, "image", "build", "--arch", arch]
             subprocess.run(build, env={**bench.environment, "MACHINE_HOME": str(cache)}, check=True, timeout=BUILD_S)
-        host, guests = Figures(), {arch: Figures() for arch in wanted}
-        # One at a time: two emulated guests would share what is measured.
-        for arch, figures in guests.items():
-            init = ["init", "--arch", arch, "--image", "boot2podman", "--accel", "tcg", "--cpus", "2", "--now"]
-            bench.machine(*init, arch)
-            bench.machine("cp", "--quiet", str(static_busybox(arch, cache)), f"{arch}:/tmp/busybox")
-            program = str(static_busybox(own, cache))
-            for _ in range(ROUNDS):
-                host.add(bench.run([program, "sh", "-c", script(program)]))
-                figures.add(bench.machine("ssh", arch, f"/tmp/busybox sh -c {shlex.quote(script('/tmp/busybox'))}"))
-            bench.machine("stop", arch)
-        print("times slower than this host\n" + " " * 10, *(f"{name:>15}" for name in WORKS), f"{'mean':>15}")
-        for arch, figures in guests.items():
-            show(arch, figures.slower_than(host))
+        busybox = static_busybox(own, cache)
+        host = least([host_seconds(busybox) for _ in range(ROUNDS)])
+        print("times slower than this host")
+        show("", *WORKS, "mean")
+        for arch in wanted:
+            show(arch, *(f"{ratio:.1f}" for ratio in ratios(measure(bench, arch, cache), host)))
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))

@@ -22,7 +22,7 @@ from machine import runner
 from machine.deadline import Deadline
 from machine.errors import MachineError, ProgramError
 from machine.files import disk_errors, sha256_of, write_atomic
-from machine.image.build_disk import FIXED_TIMES, write_disk
+from machine.image.build_disk import FIXED_TIMES, GRUB_LIBRARY, GrubFiles, write_disk
 from machine.image.build_host import MAPPED, SEARCH_PATH, HostFacts, find_problem, probe_host
 from machine.image.build_publish import (
     MODE_PUBLIC,
@@ -127,8 +127,10 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
     remove_stale(request.output, facts)
     with work_folder(request.output, scratch_base, facts) as (work, scratch):
         steps = Steps(log_file=request.output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
-        root = make_root(steps, request.recipe, plan, native_arch(facts, plan))
-        build = make_files(steps, request, plan, key, root)
+        helper = None if facts.arch == plan.arch.value else Arch(facts.arch)
+        root = make_root(steps, request.recipe, plan, helper)
+        grub = GrubFiles(library=work if helper else GRUB_LIBRARY, config=request.recipe / "embed.cfg")
+        build = make_files(steps, request, plan, key, root, grub)
         publish(build, work / "publish", request.output, request.keys)
     return build
 
@@ -262,9 +264,9 @@ def telling_line(lines: Sequence[str]) -> str | None:
     return next(reversed(telling or errors or list(lines)), None)
 
 
-def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_native: bool) -> list[str | os.PathLike[str]]:
+def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
     """Packages, overlay, customize; the tars lie in the working directory. Hooks are shell text."""
-    begin, end = ([], []) if is_native else native_hooks(recipe)
+    begin, fetch, end = foreign_hooks(plan, recipe) if is_foreign else ([], [], [])
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -279,7 +281,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_native: b
         "--customize-hook", "tar-in overlay.tar /",
         "--customize-hook", f"upload {customize} /tmp/customize",
         "--customize-hook", 'chroot "$1" sh /tmp/customize',
-        *[word for loader in plan.loaders if loader.from_suite for word in fetch_grub_hooks(loader)],
+        *fetch,
         *end,
         plan.suite,
         output,
@@ -298,30 +300,25 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
     ]  # fmt: skip
 
 
-def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
-    """What puts native programs in the places of emulated ones, once those are there, and removes them at the end."""
+def foreign_hooks(plan: ImagePlan, recipe: Path) -> tuple[list[str], list[str], list[str]]:
+    """Put native programs in the places of emulated ones; fetch what the host's GRUB lacks; remove those programs.
+
+    The first happens after the essential packages, and again after all others.
+    """
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
-    begin = [
-        'mkdir "$1/native"',
-        f"tar-in {NATIVE_TAR} /native",
-        f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
-        f'chroot "$1" sh {script} begin',
-    ]
-    end = [f'chroot "$1" sh {script} end', f'rm "$1{script}"']
-    return (
-        [word for hook in begin for word in ("--essential-hook", hook)],
-        [word for hook in end for word in ("--customize-hook", hook)],
-    )
-
-
-def native_arch(facts: HostFacts, plan: ImagePlan) -> Arch | None:
-    """The host's, where its programs can help those of the image along; None where they are the same or it has none."""
-    if facts.arch == plan.arch.value:
-        return None
-    try:
-        return Arch(facts.arch)
-    except ValueError:
-        return None
+    begin = f'chroot "$1" sh {script} begin'
+    return [
+        "--essential-hook", 'mkdir "$1/native"',
+        "--essential-hook", f"tar-in {NATIVE_TAR} /native",
+        "--essential-hook", f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
+        "--essential-hook", begin,
+        "--customize-hook", begin,
+    ], [
+        word for loader in plan.loaders for word in fetch_grub_hooks(loader)
+    ], [
+        "--customize-hook", f'chroot "$1" sh {script} end',
+        "--customize-hook", f'rm "$1{script}"',
+    ]  # fmt: skip
 
 
 def native_programs_argv(plan: ImagePlan, native: Arch) -> list[str]:
@@ -337,19 +334,19 @@ def native_programs_argv(plan: ImagePlan, native: Arch) -> list[str]:
     ]  # fmt: skip
 
 
-def make_root(steps: Steps, recipe: Path, plan: ImagePlan, native: Arch | None) -> Path:
-    """The guest's root file system as a folder, owners and all; `native` is what emulates it and can help."""
+def make_root(steps: Steps, recipe: Path, plan: ImagePlan, helper: Arch | None) -> Path:
+    """The guest's root file system as a folder, owners and all; `helper` is the host's architecture if another."""
     environment = {"TMPDIR": os.fspath(steps.scratch)}
-    if native:
-        steps.begin(f"fetching programs of {native} for the build of {plan.arch}")
-        steps.run(native_programs_argv(plan, native), environment=environment)
+    if helper:
+        steps.begin(f"fetching programs of {helper} for the build of {plan.arch}")
+        steps.run(native_programs_argv(plan, helper), environment=environment)
 
     steps.begin(f"installing {len(plan.packages)} packages of Debian {plan.suite} (takes minutes)")
     (steps.work / "overlay.tar").write_bytes(overlay_tar(recipe / "overlay"))
     archive = steps.work / "root.tar"
     # The kernel's package makes no initramfs, since customize makes the right one later.
     environment["INITRD"] = "No"
-    argv = mmdebstrap_argv(plan, recipe, archive, is_native=native is None)
+    argv = mmdebstrap_argv(plan, recipe, archive, is_foreign=helper is not None)
     steps.run(argv, timeout_s=PACKAGES_TIMEOUT_S, environment=environment)
 
     steps.begin("unpacking the root file system")
@@ -377,7 +374,7 @@ def forget_machine_id(root: Path) -> None:
     path.chmod(0o444)
 
 
-def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
+def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path, grub: GrubFiles) -> Build:
     """Everything that is published, signed, in the work folder's `publish`."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
@@ -392,7 +389,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     write_disk(
         plan,
         root=root,
-        embedded_config=request.recipe / "embed.cfg",
+        grub=grub,
         work=steps.work,
         disk=raw,
         run=steps.run,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from machine.image.build_recipe import EPOCH, BootLoader, CoreKind, ImagePlan
@@ -60,6 +60,14 @@ class Partition:
     uuid: uuid.UUID
     start: int
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrubFiles:
+    """`library` has a folder of each platform; `config` goes into GRUB's own image."""
+
+    library: Path
+    config: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +178,9 @@ def core_image(core: bytes, core_sector: int) -> bytes:
 
 
 def write_disk(
-    plan: ImagePlan, *, root: Path, embedded_config: Path, work: Path, disk: Path, run: Run, run_mapped: Run
+    plan: ImagePlan, *, root: Path, grub: GrubFiles, work: Path, disk: Path, run: Run, run_mapped: Run
 ) -> None:
     """Make the raw image `disk` from the folder `root`; `run_mapped` lets a program see the files' owners.
-
-    GRUB's files of the image's own suite lie in `work`, each platform's in a folder.
 
     Raises:
         MachineError: one of the programs failed (`run` says how).
@@ -185,21 +191,22 @@ def write_disk(
     run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], stdin=sfdisk_script(layout))
     run_mapped(mke2fs_argv(layout, root, disk))
 
-    esp = work / "esp.img"
-    if layout.esp:
-        make_esp(layout.esp, esp, run)
+    esp_files: dict[str, Path] = {}
     for loader in plan.loaders:
-        library = (work if loader.from_suite else GRUB_LIBRARY) / loader.platform
+        library = grub.library / loader.platform
         image = library / loader.image if loader.image else work / f"grub-{loader.platform}"
         if not loader.image:
-            run(grub_mkimage_argv(loader, library, embedded_config, image))
+            run(grub_mkimage_argv(loader, library, grub.config, image))
         if loader.config:
-            copy_into_esp(esp, embedded_config, loader.config, run)
+            esp_files[loader.config] = grub.config
         if loader.efi_path:
-            copy_into_esp(esp, image, loader.efi_path, run)
+            esp_files[loader.efi_path] = image
         elif layout.core:
             install_core(disk, layout.core, image, (library / "boot.img") if plan.core is CoreKind.BIOS else None)
     if layout.esp:
+        esp = work / "esp.img"
+        make_esp(layout.esp, esp, run)
+        fill_esp(esp, esp_files, run)
         copy_to_offset(esp, disk, layout.esp.start * SECTOR)
 
 
@@ -210,13 +217,13 @@ def make_esp(partition: Partition, esp: Path, run: Run) -> None:
     run(["mkfs.vfat", "--invariant", "-F", "16", "-n", "EFI-SYSTEM", "-i", volume, esp])
 
 
-def copy_into_esp(esp: Path, file: Path, target: str, run: Run) -> None:
-    folder = ""
-    for part in target.split("/")[:-1]:
-        folder += f"/{part}"
-        # -D s: a folder that an earlier loader has made is no error.
-        run(["mmd", "-D", "s", "-i", esp, f"::{folder}"])
-    run(["mcopy", "-o", "-i", esp, file, f"::/{target}"])
+def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
+    """Copy files to their paths in the partition, whose folders have to be made first, each once."""
+    folders = {parent.as_posix() for target in files for parent in PurePosixPath(target).parents} - {"."}
+    for folder in sorted(folders):
+        run(["mmd", "-i", esp, f"::/{folder}"])
+    for target, file in files.items():
+        run(["mcopy", "-i", esp, file, f"::/{target}"])
 
 
 def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path | None) -> None:

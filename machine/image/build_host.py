@@ -61,11 +61,15 @@ class HostFacts:
 
 def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     """The first reason why this host cannot build the image."""
-    if facts.system != "Linux":
-        return MachineError(
-            f"an image can only be built on Linux, and this is {facts.system}",
-            hint="build it on a Linux host and copy the stream's folder, or use --image fcos:stable",
-        )
+    for wrong, kind in (
+        (facts.system != "Linux", f"Linux, and this is {facts.system}"),
+        (facts.arch not in set(Arch), f"{', '.join(Arch)}, and this is {facts.arch}"),
+    ):
+        if wrong:
+            return MachineError(
+                f"an image can only be built on {kind}",
+                hint="build it on such a host and copy the stream's folder, or use --image fcos:stable",
+            )
     if facts.missing:
         packages = sorted(set(facts.missing))
         return MachineError(
@@ -100,8 +104,8 @@ def probe_host(plan: ImagePlan, *, output: Path, scratch: Path) -> HostFacts:
     foreign = arch != plan.arch.value
     tools = {**TOOLS, **({} if is_root else USER_TOOLS), **(FOREIGN_TOOLS if foreign else {})}
     missing = [package for tool, package in tools.items() if shutil.which(tool, path=SEARCH_PATH) is None]
-    of_host = (loader for loader in plan.loaders if not loader.from_suite)
-    missing += [loader.package for loader in of_host if not (GRUB_LIBRARY / loader.platform).is_dir()]
+    if not foreign:
+        missing += [loader.package for loader in plan.loaders if not (GRUB_LIBRARY / loader.platform).is_dir()]
     return HostFacts(
         system=system,
         arch=arch,

@@ -34,15 +34,14 @@ class CoreKind(StrEnum):
 class BootLoader:
     """One GRUB image; `efi_path` is None for one that is the core in a partition of its own.
 
-    Where `from_suite`, the files are those of `package` in the image's suite, else those that the host has. `image` is
-    the one among them that is ready made, and `config` where it looks for its configuration.
+    `image` is the file of the package that is a loader ready made, and `config` where that looks for its configuration;
+    both are None for one that grub-mkimage makes.
     """
 
     platform: str
     package: str
     modules: tuple[str, ...]
     efi_path: str | None
-    from_suite: bool = False
     image: str | None = None
     config: str | None = None
 
@@ -109,7 +108,6 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
                 package=loader["package"],
                 modules=tuple(loader.get("modules", ())),
                 efi_path=loader.get("efi_path"),
-                from_suite=bool(loader.get("from_suite")),
                 image=loader.get("image"),
                 config=loader.get("config"),
             )

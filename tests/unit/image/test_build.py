@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from machine.image.build import (
     build_lock,
     forget_machine_id,
     mmdebstrap_argv,
+    native_programs_argv,
     recipe_key,
     telling_line,
     work_folder,
@@ -67,7 +69,9 @@ def test_unchanged_recipe_returns_the_published_build(tmp_path: Path) -> None:
 
 def test_mmdebstrap_quotes_the_recipe_for_its_hooks() -> None:
     plan = load_plan(RECIPE, Arch.AARCH64, "trixie")
-    argv = [os.fspath(word) for word in mmdebstrap_argv(plan, Path("/my recipe"), Path("/w/root.tar"), is_native=True)]
+    argv = [
+        os.fspath(word) for word in mmdebstrap_argv(plan, Path("/my recipe"), Path("/w/root.tar"), is_foreign=False)
+    ]
     assert "--architectures=arm64" in argv
     assert "--dpkgopt=/my recipe/dpkg.cfg" in argv
     assert "upload '/my recipe/customize' /tmp/customize" in argv
@@ -75,22 +79,45 @@ def test_mmdebstrap_quotes_the_recipe_for_its_hooks() -> None:
 
 
 def test_boot_loader_that_no_other_host_has_comes_from_the_images_own_suite() -> None:
-    hooks = {
-        arch: [
-            word
-            for word in mmdebstrap_argv(load_plan(RECIPE, arch, "trixie"), RECIPE, Path("t"), is_native=True)
+    plan = load_plan(RECIPE, Arch.AARCH64, "trixie")
+    native, foreign = (
+        [
+            os.fspath(word)
+            for word in mmdebstrap_argv(plan, RECIPE, Path("t"), is_foreign=is_foreign)
             if "grub" in str(word)
         ]
-        for arch in (Arch.X86_64, Arch.AARCH64)
-    }
+        for is_foreign in (False, True)
+    )
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
-    assert hooks[Arch.X86_64] == []
-    assert hooks[Arch.AARCH64] == [
+    assert native == []
+    assert foreign == [
         f'mkdir "$1/tmp/grub" && cd "$1/tmp/grub" && {apt} download grub-efi-arm64-bin',
         'cd "$1/tmp/grub" && dpkg-deb --extract ./*.deb .',
         "copy-out /tmp/grub/usr/lib/grub/arm64-efi .",
         'rm -r "$1/tmp/grub"',
     ]
+
+
+def test_foreign_build_has_the_hosts_programs_until_all_packages_are_configured() -> None:
+    words = [
+        os.fspath(word)
+        for word in mmdebstrap_argv(load_plan(RECIPE, Arch.AARCH64, "trixie"), Path("/r"), Path("t"), is_foreign=True)
+    ]
+    hooks = [(kind.removeprefix("--"), hook) for kind, hook in itertools.pairwise(words) if kind.endswith("-hook")]
+    assert hooks[:4] == [
+        ("essential-hook", 'mkdir "$1/native"'),
+        ("essential-hook", "tar-in native.tar /native"),
+        ("essential-hook", "upload /r/native-programs /tmp/native-programs"),
+        ("essential-hook", 'chroot "$1" sh /tmp/native-programs begin'),
+    ]
+    assert hooks[4] == ("customize-hook", 'chroot "$1" sh /tmp/native-programs begin')
+    assert hooks[-2] == ("customize-hook", 'chroot "$1" sh /tmp/native-programs end')
+
+
+def test_programs_that_help_are_of_the_hosts_architecture() -> None:
+    argv = native_programs_argv(load_plan(RECIPE, Arch.X86_64, "trixie"), Arch.AARCH64)
+    assert "--architectures=arm64" in argv
+    assert argv[-2:] == ["trixie", "native.tar"]
 
 
 def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from machine.image.build_disk import (
     SECTOR,
     Partition,
     boot_sector,
-    copy_into_esp,
     copy_to_offset,
     core_image,
+    fill_esp,
     grub_mkimage_argv,
     install_core,
     mke2fs_argv,
@@ -145,17 +145,20 @@ def test_power_firmware_gets_the_core_as_it_is_and_the_first_sector_stays(tmp_pa
     assert disk.read_bytes() == b"\x55" * SECTOR + bytes(3 * SECTOR) + b"\x7fELF"
 
 
-def test_efi_image_goes_to_its_folder() -> None:
+def test_loader_and_its_configuration_go_to_their_folders_each_of_which_is_made_once() -> None:
     calls: list[list[str]] = []
 
     def run(argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None) -> None:
         calls.append([os.fspath(word) for word in argv])
 
-    copy_into_esp(Path("/w/esp"), Path("/w/grub"), "EFI/BOOT/BOOTX64.EFI", run)
+    files = {"EFI/debian/grub.cfg": Path("/r/embed.cfg"), "EFI/BOOT/BOOTAA64.EFI": Path("/w/grub")}
+    fill_esp(Path("/w/esp"), files, run)
     assert calls == [
-        ["mmd", "-D", "s", "-i", "/w/esp", "::/EFI"],
-        ["mmd", "-D", "s", "-i", "/w/esp", "::/EFI/BOOT"],
-        ["mcopy", "-o", "-i", "/w/esp", "/w/grub", "::/EFI/BOOT/BOOTX64.EFI"],
+        ["mmd", "-i", "/w/esp", "::/EFI"],
+        ["mmd", "-i", "/w/esp", "::/EFI/BOOT"],
+        ["mmd", "-i", "/w/esp", "::/EFI/debian"],
+        ["mcopy", "-i", "/w/esp", "/r/embed.cfg", "::/EFI/debian/grub.cfg"],
+        ["mcopy", "-i", "/w/esp", "/w/grub", "::/EFI/BOOT/BOOTAA64.EFI"],
     ]
 
 

@@ -27,6 +27,14 @@ def test_other_systems_are_refused() -> None:
     assert line.startswith("an image can only be built on Linux, and this is Darwin; ")
 
 
+def test_hosts_that_no_guest_is_for_are_refused() -> None:
+    line = line_of(replace(GOOD, arch="armv7l"))
+    assert line is not None
+    assert line.startswith(
+        "an image can only be built on x86_64, aarch64, riscv64, s390x, ppc64le, and this is armv7l; "
+    )
+
+
 def test_all_missing_packages_are_named_at_once_and_once() -> None:
     assert line_of(replace(GOOD, missing=("mtools", "mmdebstrap", "mtools"))) == (
         "programs that build the image are missing on this host: mmdebstrap, mtools; "
