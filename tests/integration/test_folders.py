@@ -128,7 +128,7 @@ def test_watcher_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_changes_are_passed_on_to_whoever_watches_the_other_side(tmp_path: Path) -> None:
-    """Here both sides are one directory: what comes from the script is a change of attributes, which is not followed."""
+    """Here both sides are one directory: the script changes attributes, which is not followed in turn."""
     folder = Folder(source=os.fspath(tmp_path), target=os.fspath(tmp_path))
     file = tmp_path / "my file"
     file.write_text("")

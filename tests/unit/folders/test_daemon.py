@@ -80,7 +80,7 @@ def test_read_only_is_enforced_here_in_every_way_to_run_it(flavour: Flavour, ide
     ways = commands(flavour, identities, replace(FOLDER, read_only=True))
     assert ways
     for words in ways:
-        assert "--readonly" in words or words[: len(IDMAP)] == IDMAP and words[len(IDMAP) + 2] == FOLDER.source
+        assert "--readonly" in words or (words[: len(IDMAP)] == IDMAP and words[len(IDMAP) + 2] == FOLDER.source)
 
 
 @pytest.mark.parametrize(
