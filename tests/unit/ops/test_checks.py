@@ -462,8 +462,10 @@ def test_clock(now: datetime, known: list[datetime], status: Status) -> None:
             {Transport.VIRTIOFS: "virtiofsd is not installed on this host"},
             make_host(),
             Status.WARNING,
-            "machines can have folders of this host by 9p, sshfs; "
-            "not by virtiofs: virtiofsd is not installed on this host",
+            (
+                "machines can have folders of this host by 9p, sshfs; "
+                "not by virtiofs: virtiofsd is not installed on this host"
+            ),
         ),
         (
             {Transport.VIRTIOFS: "virtiofsd needs Linux"},
