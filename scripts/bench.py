@@ -22,16 +22,18 @@ BOOT_S = 900.0
 
 
 class Bench:
-    """A world of its own below `root`, with the local stream of the tests' cache."""
+    """A world of its own below `root`, with a local stream: that of `data`, else the one of the tests' cache."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, data: Path | None = None) -> None:
         self.root = root
         self.home = root / "m"
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
-        subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(cache)}, check=True)
+        if data is None:
+            cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
+            subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(cache)}, check=True)
+            data = cache / "data"
         (self.home / "data").mkdir(parents=True)
         for name in ("streams", "keys"):
-            (self.home / "data" / name).symlink_to(cache / "data" / name)
+            (self.home / "data" / name).symlink_to(data / name)
         (root / "containers.conf").touch()
         (root / "docker").mkdir()
         (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none

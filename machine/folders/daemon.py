@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from machine.folders import idmap
+from machine.folders import confine, idmap
 from machine.model.folders import Folder
+from machine.model.host import HostOS
 
 _ALL_IDS = 2**32 - 1
 
@@ -143,6 +144,10 @@ def flavour_of(help_text: str) -> tuple[Flavour, bool]:
     return flavour, "--readonly" in help_text
 
 
-def sftp_server_command(path: str, folder: Folder) -> Sequence[str]:
-    """An SFTP server on its standard input and output."""
-    return [path, "-e", *(["-R"] if folder.read_only else []), "-d", folder.source.replace("%", "%%")]
+def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
+    """An SFTP server on its standard input and output; on Linux it reaches nothing else of the user's."""
+    read_only = ["-R"] if folder.read_only else []
+    server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
+    if host_os is not HostOS.LINUX:
+        return server
+    return [sys.executable, "-I", "-S", os.fspath(confine.__file__), folder.source, *server]

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
+from machine.folders.daemon import virtiofsd_commands
+from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
 from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.image.reference import parse_reference
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
 from machine.model.check import Check, failure, ok, warning
+from machine.model.folders import Folder, HostCarriers, Transport
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
@@ -31,16 +34,16 @@ from machine.ops.checks import MachineFacts, SessionFacts, failed
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.ops.images import image_cache
-from machine.ops.init import check_resources
+from machine.ops.init import check_resources, guest_uid
 from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.timezone import resolve_timezone
 from machine.podman import docker_context, legacy
 from machine.podman.connections import ConnectionsFile, connections_file
-from machine.qemu.acceleration import check_qemu
+from machine.qemu.acceleration import QemuFacts, check_qemu
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles, find_firmware
 from machine.qemu.img import QemuImg
-from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
+from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.ssh.client import find_client
 from machine.store import drafts, filesystem
 from machine.store.filesystem import DirectoryFacts, probe_directory
@@ -126,9 +129,27 @@ def _qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         yield checks.network_check(facts, arch, host)
         yield checks.accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
         yield checks.firmware_check(arch, _firmware(arch, facts.path, context), native=True)
+        yield checks.folders_check(_carriers(facts, arch, context), host)
     for foreign in Arch:
         if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
             yield _foreign(foreign, path, context)
+
+
+def _carriers(qemu: QemuFacts, arch: Arch, context: Context) -> HostCarriers:
+    """What could carry a folder, tried as a start would."""
+    daemon, obstacle = find_virtiofsd(context.host)
+    if daemon:
+        folder = Folder(source="/", target="/nowhere")
+        _, obstacle = usable_command(virtiofsd_commands(daemon, probe_identities(guest_uid(context.uid)), folder))
+    devices = folder_devices(qemu, arch)
+    none = f"{qemu.path} has no device for it"
+    return HostCarriers(
+        obstacles={
+            Transport.VIRTIOFS: obstacle or ("" if Transport.VIRTIOFS in devices else none),
+            Transport.NINEP: "" if Transport.NINEP in devices else none,
+            Transport.SSHFS: "" if find_sftp_server() else "sftp-server is not installed on this host",
+        }
+    )
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from machine.model.arch import Arch
-from machine.model.folders import Transport
 from machine.model.host import Accelerator, Installer
+
+if TYPE_CHECKING:
+    from machine.model.folders import Transport
 
 Packages = Mapping[Installer, str]
 
@@ -93,7 +95,7 @@ class Board:
 
     def folder_device(self, transport: Transport) -> str:
         """The device that carries a folder of the host."""
-        return f"vhost-user-fs-{self.bus}" if transport is Transport.VIRTIOFS else self.device("9p")
+        return f"vhost-user-fs-{self.bus}" if transport == "virtiofs" else self.device("9p")
 
 
 def _packages(apt: str, dnf: str, zypper: str, *, pacman: str = "") -> Packages:

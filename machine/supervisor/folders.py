@@ -16,6 +16,7 @@ from machine.errors import MachineError, NotFoundError
 from machine.folders.daemon import sftp_server_command
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.probe import find_sftp_server, listening, with_listener
+from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model.folders import Folder, Transport, TransportChoice
 from machine.supervisor.carriers import Carried, save_carriers
@@ -73,6 +74,7 @@ class Folders:
     async def start_daemons(self, lock: int | None) -> None:
         """Before QEMU, which waits for none of them; they hold the machine's lock, and end with QEMU."""
         save_carriers(self._carried, self._around.table)
+        self._around.log_file.unlink(missing_ok=True)
         for carried in self._carried:
             if carried.command:
                 process = await self._start_daemon(carried, () if lock is None else (lock,))
@@ -170,7 +172,10 @@ class Folders:
         ours, theirs = socket.socketpair()
         with ours, theirs, self._around.log_file.open("ab") as output:
             local = await asyncio.create_subprocess_exec(
-                *sftp_server_command(server, folder), stdin=ours.fileno(), stdout=ours.fileno(), stderr=output
+                *sftp_server_command(server, folder, current_host().os),
+                stdin=ours.fileno(),
+                stdout=ours.fileno(),
+                stderr=output,
             )
             remote = await asyncio.create_subprocess_exec(
                 *argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=PIPE

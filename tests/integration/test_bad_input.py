@@ -72,7 +72,29 @@ BAD_WORDS = {
         ["--disk-size", "2097153"],
         "requested disk size (2097153 GB) must be between 1 and 2097152 GB",
     ),
-    "volume": (["--volume", "/home:/home"], "volumes are not supported by this version; leave out --volume"),
+    "volume without a source": (
+        ["--volume", "/nonexistent:/x"],
+        "the folder /nonexistent does not exist on this host; make it, or share another",
+    ),
+    "volume that is a file": (
+        ["--volume", "/etc/passwd"],
+        "/etc/passwd is not a directory; share the directory that holds it",
+    ),
+    "volume in a place of the guest's own": (
+        ["--volume", "/home:/home"],
+        (
+            'machine mount destination cannot be "/home": '
+            "consider another location or a subdirectory of an existing location"
+        ),
+    ),
+    "volumes in one place": (
+        ["--volume", "/home:/a", "--volume", "/etc:/a/b"],
+        'machine mount destinations "/a" and "/a/b" overlap; give each folder a place of its own',
+    ),
+    "volume driver": (
+        ["--volume-driver", "nfs"],
+        'unknown volume driver "nfs"; choose one of: auto, virtiofs, 9p, sshfs',
+    ),
     "timezone": (
         ["--timezone", "../../etc/passwd"],
         'invalid timezone "../../etc/passwd"; give a name like "Europe/Stockholm", or "local"',

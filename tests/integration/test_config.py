@@ -28,7 +28,7 @@ memory = 600
 disk_size = 44
 image = "testing"
 user = "joe"
-volumes = ["/srv:/srv", "/home:/home"]
+volumes = ["/srv:/srv", "/etc:/mnt/etc:ro"]
 provider = "qemu"
 a_key_of_tomorrow = 1
 """
@@ -86,16 +86,18 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "username": ("joe", from_containers),
         "rootful": (True, from_own),
         "timezone": ("Asia/Tokyo", from_containers),
-        "volumes": (["/srv:/srv", "/home:/home"], from_containers),
+        "volumes": (["/srv:/srv", "/etc:/mnt/etc:ro"], from_containers),
         "accel": ("tcg", "environment: MACHINE_ACCEL"),
         "stream_base_url": ("", "built-in"),
         "port_driver": ("slirp", "built-in"),
     }
     made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
     assert made.status == 0, made.stderr
-    notice = f"Volumes are not supported by this version; the machine has none of those in {from_containers}\n"
-    assert notice in made.stderr
     document = world.inspect("box")
+    assert document["Machine"]["Mounts"] == [
+        {"Source": "/srv", "Target": "/srv", "ReadOnly": False},
+        {"Source": "/etc", "Target": "/mnt/etc", "ReadOnly": True},
+    ]
     assert document["Resources"]["CPUs"] == 1
     assert document["Resources"]["Memory"] == 700
     assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("joe", True)
@@ -110,11 +112,28 @@ def test_flags_overrule_everything(world: World, images: Images) -> None:
     flags = ("--rootless", "--accel", "auto", "--username", "eve", "--timezone", "UTC", "-v", "", "-m", "550")
     made = world.machine("init", "--image", images.qcow2, *flags, "box", MACHINE_ACCEL="tcg")
     assert made.status == 0, made.stderr
-    assert "Volumes" not in made.stderr
     document = world.inspect("box")
+    assert document["Machine"]["Mounts"] == []
     assert (document["SSHConfig"]["RemoteUsername"], document["Rootful"]) == ("eve", False)
     assert document["Resources"]["Memory"] == 550
     assert (document["Machine"]["Timezone"], document["Machine"]["Accelerator"]) == ("UTC", "auto")
+
+
+def test_folder_that_a_file_asks_for_and_that_is_not_there_is_told_with_the_file(world: World, images: Images) -> None:
+    (world.root / "containers.conf").write_text('[machine]\nvolumes = ["/nonexistent"]\n')
+    made = world.machine("init", "--image", images.qcow2, "box")
+    blamed = f'"volumes" comes from containers.conf: {world.root / "containers.conf"}'
+    assert made.stderr == f"Error: the folder /nonexistent does not exist on this host; {blamed}\n"
+    assert not world.machines.exists()
+
+
+def test_home_is_what_nobody_has_to_ask_for(world: World, images: Images) -> None:
+    home = world.root / "home"
+    assert world.machine("init", "--image", images.qcow2, "--disk-size", "7", "without").status == 0
+    assert world.inspect("without")["Machine"]["Mounts"] == []
+    home.mkdir()
+    assert world.machine("init", "--image", images.qcow2, "--disk-size", "7", "box").status == 0
+    assert world.inspect("box")["Machine"]["Mounts"] == [{"Source": str(home), "Target": str(home), "ReadOnly": False}]
 
 
 def test_configured_image_is_the_one_that_is_pulled(world: World, images: Images) -> None:
@@ -211,7 +230,7 @@ def test_file_that_is_named_means_to_us_what_it_means_to_podman(world: World) ->
     theirs = podman_defaults({**world.environment, "PATH": os.environ["PATH"]})
     assert theirs == {
         "cpus": "1", "disk_size": "44", "image": "testing", "memory": "600", "timezone": "Asia/Tokyo",
-        "username": "joe", "volumes": "/srv:/srv,/home:/home",
+        "username": "joe", "volumes": "/srv:/srv,/etc:/mnt/etc:ro",
     }  # fmt: skip
     assert theirs.items() <= our_defaults(world).items()
 
@@ -256,9 +275,9 @@ def test_table_tells_values_and_origins(world: World) -> None:
     (world.root / "containers.conf").write_text(CONTAINERS_CONF)
     rows = [re.split(r" {2,}", line) for line in world.machine("config", "get").stdout.splitlines()]
     assert rows[0] == ["KEY", "VALUE", "ORIGIN"]
-    assert ["volumes", "/srv:/srv, /home:/home", f"containers.conf: {world.root / 'containers.conf'}"] in rows
+    assert ["volumes", "/srv:/srv, /etc:/mnt/etc:ro", f"containers.conf: {world.root / 'containers.conf'}"] in rows
     assert ["stream_base_url", "-", "built-in"] in rows
-    assert world.machine("config", "get", "volumes").stdout == "/srv:/srv\n/home:/home\n"
+    assert world.machine("config", "get", "volumes").stdout == "/srv:/srv\n/etc:/mnt/etc:ro\n"
     assert world.machine("config", "get", "disk-size").stdout == "44\n"
     assert json.loads(world.machine("config", "get", "rootful", "--format", "json").stdout) == {
         "Key": "rootful",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from machine.folders import idmap, watch
-from machine.folders.daemon import Flavour, Identities, Virtiofsd, virtiofsd_commands
+from machine.folders.daemon import Flavour, Identities, Virtiofsd, sftp_server_command, virtiofsd_commands
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
 from machine.folders.watch import Watcher
 from machine.hosts import current_host
@@ -80,8 +81,29 @@ def test_way_that_does_not_work_is_passed_over_and_the_last_reason_told() -> Non
     assert usable_command(ways) == (None, "virtiofsd does not run: it ended with status 1")
 
 
-def test_this_host_has_an_sftp_server() -> None:
-    assert find_sftp_server()
+def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        (tmp_path / name / "file").write_text(f"{name}\n")
+    server = find_sftp_server()
+    assert server
+    folder = Folder(source=os.fspath(tmp_path / "mine"), target="/x")
+    command = sftp_server_command(server, folder, current_host().os)
+    lines = [
+        f"-get {tmp_path}/mine/file {tmp_path}/got-mine",
+        f"-get {tmp_path}/other/file {tmp_path}/got-other",
+        f"-put {tmp_path}/mine/file {tmp_path}/mine/below/put",
+        f"-rename {tmp_path}/mine/below/put {tmp_path}/mine/moved",
+        f"-put {tmp_path}/mine/file {tmp_path}/other/put",
+        f"-rm {tmp_path}/other/file",
+    ]
+    client = ["sftp", "-b", "-", "-D", shlex.join(command)]
+    done = subprocess.run(client, input="\n".join(lines), capture_output=True, text=True, check=False, timeout=60)
+    assert (tmp_path / "got-mine").read_text() == "mine\n", done.stderr
+    assert (tmp_path / "mine" / "moved").read_text() == "mine\n", done.stderr
+    assert "ermission denied" in done.stderr
+    assert not (tmp_path / "got-other").exists()
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["below", "file"]
 
 
 def changed(watcher: Watcher, act: Callable[[], object]) -> set[str]:
@@ -128,7 +150,7 @@ def test_watcher_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_changes_are_passed_on_to_whoever_watches_the_other_side(tmp_path: Path) -> None:
-    """Here both sides are one directory; the change of attributes by the script is not followed."""
+    """Here both sides are one directory: the script changes attributes, which is not followed in turn."""
     folder = Folder(source=os.fspath(tmp_path), target=os.fspath(tmp_path))
     file = tmp_path / "my file"
     file.write_text("")

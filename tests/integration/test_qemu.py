@@ -101,7 +101,7 @@ def folders_served(shares: Sequence[Share]) -> Iterator[None]:
                 ways = virtiofsd_commands(daemon, probe_identities(1000), share.folder)
                 command, reason = usable_command(ways)
                 assert command, reason
-                listener = daemons.enter_context(listening(Path(share.socket)))
+                listener = daemons.enter_context(listening(str(share.socket)))
                 process = daemons.enter_context(
                     subprocess.Popen(with_listener(command, listener), pass_fds=(listener.fileno(),))
                 )

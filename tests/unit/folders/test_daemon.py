@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from machine.folders import idmap
+from machine.folders import confine, idmap
 from machine.folders.daemon import (
     Flavour,
     Identities,
@@ -19,6 +19,7 @@ from machine.folders.daemon import (
     virtiofsd_commands,
 )
 from machine.model.folders import Folder
+from machine.model.host import HostOS
 
 ROOT = Identities(uid=0, gid=0, guest=1000)
 USER = Identities(uid=1000, gid=100, guest=1000, spare_uids=(100000, 65536), spare_gids=(200000, 65536))
@@ -103,11 +104,7 @@ def test_spare_identities_are_the_largest_range_by_name_or_number() -> None:
 
 
 def test_sftp_server_writes_nothing_of_what_is_read_only() -> None:
-    assert sftp_server_command("/s", FOLDER) == ["/s", "-e", "-d", "/a, b"]
-    assert sftp_server_command("/s", Folder(source="/%", target="/x", read_only=True)) == [
-        "/s",
-        "-e",
-        "-R",
-        "-d",
-        "/%%",
-    ]
+    assert sftp_server_command("/s", FOLDER, HostOS.MACOS) == ["/s", "-e", "-d", "/a, b"]
+    odd = Folder(source="/%", target="/x", read_only=True)
+    confined = sftp_server_command("/s", odd, HostOS.LINUX)
+    assert confined[3:] == [os.fspath(confine.__file__), "/%", "/s", "-e", "-R", "-d", "/%%"]

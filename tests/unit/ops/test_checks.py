@@ -12,7 +12,8 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, is_ready
 from machine.model.config import Resources
-from machine.model.host import Accelerator, AcceleratorChoice, HostOS
+from machine.model.folders import HostCarriers, Transport
+from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import STOPPED, MachineState, State
 from machine.model.units import GIB, MIB
@@ -451,3 +452,37 @@ def test_certificates() -> None:
 )
 def test_clock(now: datetime, known: list[datetime], status: Status) -> None:
     assert told(checks.clock_check(now, known))[0] is status
+
+
+@pytest.mark.parametrize(
+    ("obstacles", "host", "status", "finding"),
+    [
+        ({}, make_host(), Status.OK, "machines can have folders of this host by virtiofs, 9p, sshfs"),
+        (
+            {Transport.VIRTIOFS: "virtiofsd is not installed on this host"},
+            make_host(),
+            Status.WARNING,
+            (
+                "machines can have folders of this host by 9p, sshfs; "
+                "not by virtiofs: virtiofsd is not installed on this host"
+            ),
+        ),
+        (
+            {Transport.VIRTIOFS: "virtiofsd needs Linux"},
+            make_host(HostOS.MACOS),
+            Status.OK,
+            "machines can have folders of this host by 9p, sshfs",
+        ),
+        (
+            {Transport.VIRTIOFS: "a", Transport.NINEP: "b", Transport.SSHFS: "c"},
+            make_host(),
+            Status.WARNING,
+            "no folder of this host can be in a machine: a; b; c",
+        ),
+    ],
+)
+def test_folders(obstacles: dict[Transport, str], host: Host, status: Status, finding: str) -> None:
+    carriers = HostCarriers(obstacles={**dict.fromkeys(Transport, ""), **obstacles})
+    check = checks.folders_check(carriers, host)
+    assert (check.status, check.finding) == (status, finding)
+    assert bool(check.remedy) == (status is not Status.OK)

@@ -1,0 +1,160 @@
+"""Measures folders of the host in a guest, by each of what carries them, beside the guest's own disk in the same boot.
+
+The guest is the recipe's with two packages exchanged: Debian's cloud kernel has no 9p, and git is not a part of it. Its
+caches are dropped before each reading; the figures are medians of the rounds, and the times of the disk are those
+beside it. All of it is one machine, whose folder another driver carries at each start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from machine.ignition.assets import images_directory
+from machine.image.build import BuildRequest, build_image
+from machine.model.arch import Arch
+from machine.ops.image_build import RECIPE
+from machine.report import SilentReporter
+from scripts.bench import Bench
+
+NAME = "folders"
+TREE_FILES, TAR_FILES, RANDOM_READS = 20_000, 5000, 1000
+DRIVERS = ("virtiofs", "9p", "sshfs")
+
+# Run as root in the guest: DIRECTORY MEBIBYTES; one JSON object on its output. `time` in bash has milliseconds.
+SCRIPT = r"""
+set -eu
+cd "$1"
+TIMEFORMAT=%R
+cold() { sync; echo 3 >/proc/sys/vm/drop_caches; }
+took() { local name=$1; shift; printf '"%s": %s, ' "$name" "$( { time "$@" >/dev/null 2>/dev/null; } 2>&1 )"; }
+sequential_write() { dd if=/dev/zero of=big bs=1M count="$1" conv=fsync; }
+sequential_read() { dd if=big of=/dev/null bs=1M; }
+random_read() { perl -e '
+    my ($count, $size) = @ARGV; srand(7); open(my $f, "<:raw", "big") or die;
+    for (1..$count) { sysseek($f, 4096 * int(rand($size / 4096)), 0); sysread($f, my $b, 4096) == 4096 or die; }' \
+    "$READS" "$(stat -c %s big)"; }
+untar() { tar --no-same-owner -xf /var/tmp/files.tar; }
+status() { git -C tree status --porcelain; }
+printf '{'
+took write sequential_write "$2"
+cold; took read sequential_read
+cold; took random random_read
+cold; took untar untar
+git config --global --add safe.directory '*'
+cold; took status status
+rm -rf big files
+printf '"end": 0}\n'
+"""
+
+
+def make_image(cache: Path) -> Path:
+    """The folder of a local stream with the benchmark's guest, built once."""
+    with tempfile.TemporaryDirectory(prefix="b2p-") as temporary:
+        recipe = Path(temporary) / RECIPE
+        shutil.copytree(images_directory() / RECIPE, recipe, symlinks=True)
+        file = recipe / "recipe.toml"
+        text = file.read_text().replace("linux-image-cloud-amd64", "linux-image-amd64")
+        file.write_text(text.replace('"sshfs",', '"sshfs", "git",'))
+        request = BuildRequest(
+            arch=Arch.X86_64, suite="trixie", recipe=recipe, output=cache / "streams", keys=cache / "keys"
+        )
+        build_image(request, SilentReporter())
+    return cache
+
+
+def make_tree(folder: Path) -> None:
+    """A git repository with a commit of many small files, in directories of a hundred."""
+    tree = folder / "tree"
+    for number in range(TREE_FILES):
+        path = tree / f"d{number // 100}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n" * 20)
+    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "all")):
+        identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+        subprocess.run(["git", "-C", tree, *identity, *words], check=True)
+
+
+def make_tar(folder: Path) -> Path:
+    """An archive of many small files."""
+    source = folder / "files"
+    for number in range(TAR_FILES):
+        path = source / f"d{number // 100}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(2048))
+    archive = folder / "files.tar"
+    subprocess.run(["tar", "-C", folder, "-cf", archive, "files"], check=True)
+    shutil.rmtree(source)
+    return archive
+
+
+def measure(bench: Bench, directory: str, mebibytes: int) -> dict[str, float]:
+    command = f"sudo env READS={RANDOM_READS} bash /var/tmp/bench.sh {directory} {mebibytes}"
+    result: dict[str, float] = json.loads(bench.machine("ssh", NAME, command))
+    return result
+
+
+def prepare(bench: Bench, shared: Path) -> None:
+    """What the guest's own disk has to have, once."""
+    script = bench.root / "bench.sh"
+    script.write_text(SCRIPT)
+    archive = make_tar(bench.root)
+    bench.machine("ssh", NAME, "sudo mkdir -p /var/tmp/own && sudo chmod 0777 /var/tmp /var/tmp/own")
+    bench.machine("cp", "--quiet", str(script), f"{NAME}:/var/tmp/bench.sh")
+    bench.machine("cp", "--quiet", str(archive), f"{NAME}:/var/tmp/files.tar")
+    subprocess.run(["tar", "-C", shared, "-cf", bench.root / "tree.tar", "tree"], check=True)
+    bench.machine("cp", "--quiet", str(bench.root / "tree.tar"), f"{NAME}:/var/tmp/tree.tar")
+    bench.machine("ssh", NAME, "tar -C /var/tmp/own --no-same-owner -xf /var/tmp/tree.tar && rm /var/tmp/tree.tar")
+
+
+def show(driver: str, folder: list[dict[str, float]], own: list[dict[str, float]], mebibytes: int) -> None:
+    for name in ("write", "read", "random", "status", "untar"):
+        theirs, ours = (median(each[name] for each in rounds) for rounds in (folder, own))
+        amount = {"write": mebibytes / theirs, "read": mebibytes / theirs, "random": RANDOM_READS / theirs}.get(name)
+        unit = "" if amount is None else f", {amount:.0f} {'reads' if name == 'random' else 'MiB'}/s"
+        line = f"{driver:9} {name:8} {theirs / ours:7.2f} x the disk's time   ({theirs:.2f} s / {ours:.2f} s{unit})"
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
+    parser.add_argument("--mebibytes", type=int, default=128, help="size of the large file")
+    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=DRIVERS)
+    parser.add_argument("--cache", type=Path, help="where the guest's image is kept")
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests" / "folders"
+    bench = Bench(root, make_image(arguments.cache or default))
+    try:
+        shared = root / "shared"
+        make_tree(shared)
+        size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2")
+        volume = ("--volume", f"{shared}:/mnt/shared", "--volume-driver", arguments.drivers[0])
+        bench.machine("init", "--image", "boot2podman", *size, *volume, NAME)
+        for driver in arguments.drivers:
+            bench.machine("set", "--volume-driver", driver, NAME)
+            bench.machine("start", "--quiet", NAME)
+            if driver == arguments.drivers[0]:
+                prepare(bench, shared)
+            rounds = [
+                [measure(bench, directory, arguments.mebibytes) for directory in ("/mnt/shared", "/var/tmp/own")]
+                for _ in range(arguments.rounds)
+            ]
+            folder, own = (list(column) for column in zip(*rounds, strict=True))
+            show(driver, folder, own, arguments.mebibytes)
+            bench.machine("stop", NAME)
+    finally:
+        for name in bench.machine("ls", "-n", "-q").split():
+            bench.machine("rm", "--force", name.rstrip("*"))
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()
