@@ -17,7 +17,8 @@ def guest(world: World, script: str) -> list[str]:
 def test_users_config_is_there_with_ours_intact(ordinary_world: World) -> None:
     script = (
         "cat /etc/own && echo; stat -c %a /etc/own; id -u eve; cat /run/own; id -nG core; "
-        "systemctl is-active own.service; cat /etc/subuid; systemctl is-enabled podman.socket; hostname; readlink /etc/localtime"
+        "systemctl is-active own.service; cat /etc/subuid; systemctl is-enabled podman.socket; hostname; "
+        "readlink /etc/localtime"
     )
     assert guest(ordinary_world, script) == [
         "own", "600", "4242", "eve", guest(ordinary_world, "id -nG core")[0], "active", "core:100000:1000000",
