@@ -15,7 +15,7 @@ def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
     if not variables:
         return ()
     services = "[Manager]\n" + "".join(f"DefaultEnvironment={_manager_word(*pair)}\n" for pair in variables)
-    sessions = "".join(f"{name}={_quoted(value, '$`')}\n" for name, value in variables)
+    sessions = "".join(f"{name}={_session_word(value)}\n" for name, value in variables)
     shells = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables)
     return (
         File(path=f"/etc/systemd/system.conf.d/{stem}.conf", contents=services),
@@ -28,6 +28,11 @@ def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
 def _manager_word(name: str, value: str) -> str:
     """systemd-system.conf(5) expands specifiers, and unquotes C-style."""
     return _quoted(f"{name}={value}".replace("%", "%%"))
+
+
+def _session_word(value: str) -> str:
+    """environment.d(5) expands variables after it has unquoted: a dollar sign stands twice."""
+    return _quoted(value.replace("$", "$$"), "`")
 
 
 def _quoted(text: str, special: str = "") -> str:

@@ -20,6 +20,7 @@ from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 _ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
 
 PROVISION_UNIT = "boot2podman-provision.service"
+PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 
 # What the names of files with the user's own variables begin with: after those that follow the host's.
 _ENVIRONMENT = "60-machine"
@@ -179,7 +180,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
         *([File(path=path, contents=playbook.text, owner=config.username)] if playbook else []),
         # From there SELinux lets services run programs.
         File(
-            path="/usr/local/bin/boot2podman-provision",
+            path=PROVISION_RUNNER,
             contents=assets.load("files/provision.sh", username=config.username),
             mode=0o755,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from machine.ignition.user_config import load, read_text
 from machine.image.reference import LOCAL_STREAM, Reference
 from machine.model.config import FirstBoot, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
+from machine.ssh.command import ROOT
 
 # Of Debian's Ignition, which the image boot2podman has.
 _LOCAL_SPECIFICATION = 3
@@ -58,6 +60,24 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
             raise BadInputError(f"{text} has no public key of SSH", hint="give a file like ~/.ssh/id_ed25519.pub")
         keys += found
     return tuple(dict.fromkeys(keys))
+
+
+def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
+    """Whether the users that a machine is reached as stay what it takes them for.
+
+    Raises:
+        BadInputError: they do not.
+    """
+    for user in (json.loads(ignition.text).get("passwd") or {}).get("users") or ():
+        if user["name"] not in (username, ROOT):
+            continue
+        if user.get("shouldExist") is False:
+            raise BadInputError(f"{ignition.name} removes the user {user['name']}, as whom the guest is reached")
+        if user["name"] == username and user.get("uid") not in (None, uid):
+            raise BadInputError(
+                f"{ignition.name} gives the user {username} the uid {user['uid']}, and this host's user has {uid}",
+                hint="leave it out",
+            )
 
 
 def check_together(first_boot: FirstBoot, swap_mib: int, reference: Reference) -> None:

@@ -33,7 +33,7 @@ from machine.model.usb import usb_texts
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.ops.creation import fresh_mac, make_keys, publish
-from machine.ops.first_boot import check_together, read_ignition, read_playbook, read_script, read_ssh_keys
+from machine.ops.first_boot import check_together, check_users, read_ignition, read_playbook, read_script, read_ssh_keys
 from machine.ops.folders import check_driver, check_inotify, chosen_folders
 from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.machine_file import load
@@ -142,6 +142,8 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     _check_swap(swap_mib, wanted.reference)
     first_boot = _first_boot(request, context)
     check_together(first_boot, swap_mib, wanted.reference)
+    if first_boot.ignition and not first_boot.ignition.replaces:
+        check_users(first_boot.ignition, username, guest_uid(context.uid))
     labels = parse_labels(request.labels or ())
     check_host(arch, settings.accel, context, report)
     check_driver(driver, folders, arch, context.host)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from machine import runner
 from machine.errors import MachineError
-from machine.ignition.provision import PROVISION_UNIT
+from machine.ignition.provision import PROVISION_RUNNER, PROVISION_UNIT
 from machine.model.config import MachineConfig
 from machine.ops.context import Context
 from machine.ops.ssh import find_target
@@ -22,7 +22,7 @@ _SCRIPTS_S = 4 * 3600.0
 # The unit's own status tells no more than the report.
 _SCRIPT = f"""
 systemctl start {PROVISION_UNIT} >&2 || true
-boot2podman-provision report
+{PROVISION_RUNNER} report
 """
 
 _LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root|user)-.*")
@@ -49,7 +49,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
     except MachineError as error:
         report.notice(
             f"What came of {', '.join(names)} is not known: {error.message}; the next start asks again, and this too "
-            f"tells: machine ssh {config.name} sudo boot2podman-provision report"
+            f"tells: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
         )
         return
     for notice in notices(parse_report(said.stdout), names):

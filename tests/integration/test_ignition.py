@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from machine.ignition.provision import provision
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, UserIgnition
 from tests.builders import KEYS, make_config, make_full_config
 from tests.integration.conftest import Images, World
 
@@ -49,3 +51,66 @@ def test_validator_does_tell_of_a_mistake(tmp_path: Path) -> None:
     status, text = validate(path)
     assert status != 0
     assert "nonsense" in text or "url" in text.lower()
+
+
+IGNITION = Path("/usr/lib/dracut/modules.d/30ignition/ignition")
+
+# This host's own file system with a layer over it is the root that Ignition provisions. Debian's Ignition relabels for
+# SELinux, which Debian has not: see images/boot2podman.
+PROVISION = """
+mount -t tmpfs tmpfs "$1" || exit 77
+cd "$1" && mkdir upper work root bin
+mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root || exit 77
+mkdir -p root/etc/selinux && printf 'SELINUX=disabled\\nSELINUXTYPE=none\\n' >root/etc/selinux/config
+rm -f root/etc/localtime root/etc/hostname
+ln -s /bin/true bin/setfiles
+for stage in fetch files; do
+    PATH="$PWD/bin:$PATH" IGNITION_CONFIG_FILE=$2 "$3" -platform file -stage $stage -root "$PWD/root" \\
+        -config-cache "$PWD/cache.json" -neednet "$PWD/neednet" -state-file "$PWD/state" -log-to-stdout >>log 2>&1 || {
+        tail -n 5 log >&2
+        exit 1
+    }
+done
+cd root
+cat etc/own; echo
+awk -F: '$1 == "eve" || $1 == "core" { print $1, $3 }' etc/passwd
+cat etc/hostname; sort etc/systemd/system-preset/20-ignition.preset
+find var/lib/boot2podman usr/local/bin/boot2podman-provision -newer ../bin -type f -printf '%p %m\\n' | sort
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="Ignition is root's")
+def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> None:
+    theirs = {
+        "ignition": {"version": "3.3.0"},
+        "passwd": {"users": [{"name": "eve", "uid": 64242}, {"name": "core", "groups": ["adm"]}]},
+        "storage": {"files": [{"path": "/etc/own", "contents": {"source": "data:,own"}}]},
+        "systemd": {"units": [{"name": "own.service", "enabled": True, "contents": "[Service]\nExecStart=true\n"}]},
+    }
+    config = make_full_config(uid=61111)
+    given = replace(config.first_boot, ignition=UserIgnition(name="site.ign", text=json.dumps(theirs)))
+    path = short_path / "config.ign"
+    path.write_text(provision(replace(config, first_boot=given), KEYS).to_json())
+    (short_path / "m").mkdir()
+    short_path.chmod(0o755)  # Ignition writes keys as the users whose they are
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", PROVISION, "sh", short_path / "m", path, IGNITION],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "own",
+        "core 61111",
+        "eve 64242",
+        "box.example.org",
+        "disable zincati.service",
+        "enable boot2podman-ready.service",
+        "enable own.service",
+        "enable podman.socket",
+        "usr/local/bin/boot2podman-provision 755",
+        "var/lib/boot2podman/provision/scripts/001-root-set_up.sh 700",
+        "var/lib/boot2podman/provision/scripts/002-user-own.sh 755",
+        "var/lib/boot2podman/provision/scripts/003-user-site.yml 755",
+    ]

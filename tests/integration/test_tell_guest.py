@@ -42,7 +42,7 @@ class Guest:
     def run(self, *steps: str) -> str:
         """Bash's output, each of the steps read by a shell of its own."""
         tools = self.root / "bin"
-        tools.mkdir()
+        tools.mkdir(exist_ok=True)
         for name in ("hostnamectl", "systemctl"):
             (tools / name).write_text(STUB)
             (tools / name).chmod(0o755)
@@ -114,6 +114,33 @@ def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> Non
         "",
     ]
     assert guest.asked == ["systemctl daemon-reload", "systemctl try-restart podman.service"] * 3
+
+
+# Runs what it is to run, which is the stub of systemctl, and tells which user's it was.
+RUNUSER = """#!/bin/sh
+case "$*" in
+*show-environment*) echo http_proxy=http://kept-since-this-boot:1 ;;
+*) shift 3 && exec "$@" ;;
+esac
+"""
+
+
+def test_users_services_are_told_too_also_of_what_is_gone(guest: Guest) -> None:
+    (guest.root / "bin").mkdir()
+    (guest.root / "bin" / "runuser").write_text(RUNUSER)
+    (guest.root / "bin" / "runuser").chmod(0o755)
+    listening = "import socket; socket.socket(socket.AF_UNIX).bind('/run/user/0/bus')"
+    guest.run(
+        f'mkdir -p /run/user/0 /run/user/1; python3 -c "{listening}"',
+        files_of(make_config(), *proxy_files("http://a:1")),
+        files_of(make_config()),
+    )
+    system = ["systemctl daemon-reload", "systemctl try-restart podman.service"]
+    users = ["systemctl --user daemon-reload", "systemctl --user try-restart podman.service"]
+    assert guest.asked == [
+        *system, "systemctl --user unset-environment http_proxy", *users,
+        *system, "systemctl --user set-environment http_proxy=", *users,
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

@@ -26,7 +26,7 @@ def test_each_reader_has_its_quoting() -> None:
         'DefaultEnvironment="A=plain"',
         r'''DefaultEnvironment="B=a \"b\" $HOME `id` 100%% \\ it's"''',
     ]
-    assert sessions.splitlines() == ['A="plain"', r'''B="a \"b\" \$HOME \`id\` 100% \\ it's"''']
+    assert sessions.splitlines() == ['A="plain"', r'''B="a \"b\" $$HOME \`id\` 100% \\ it's"''']
     assert [shlex.split(line) for line in shells.splitlines()] == [
         ["export", f"{name}={value}"] for name, value in VARIABLES
     ]

@@ -1,0 +1,82 @@
+"""What a user gives a new guest: what it cannot be beside the rest, and beside an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.errors import BadInputError
+from machine.image.reference import parse_reference
+from machine.model.config import FirstBoot, Script, UserIgnition
+from machine.ops.first_boot import check_together, check_users, read_script, read_ssh_keys
+from tests.builders import PUBLIC_KEY, USER_IGNITION
+
+THEIRS = UserIgnition(name="site.ign", text=USER_IGNITION)
+ALONE = UserIgnition(name="site.ign", text=USER_IGNITION, replaces=True)
+NEWER = UserIgnition(name="site.ign", text='{"ignition": {"version": "3.4.0"}}')
+SCRIPT = Script(name="a.sh", text="")
+
+
+@pytest.mark.parametrize(
+    ("first_boot", "swap_mib", "image", "problem"),
+    [
+        (FirstBoot(), 0, "boot2podman", ""),
+        (FirstBoot(ignition=THEIRS, scripts=(SCRIPT,), playbook=SCRIPT), 5, "boot2podman", ""),
+        (FirstBoot(ignition=ALONE), 0, "boot2podman", ""),
+        (FirstBoot(ignition=ALONE, ssh_keys=("k",)), 0, "fcos:stable", "--ssh-authorized-key would be without effect"),
+        (FirstBoot(ignition=ALONE), 5, "fcos:stable", "--swap would be without effect"),
+        (FirstBoot(ignition=NEWER), 0, "fcos:stable", ""),
+        (FirstBoot(ignition=NEWER), 0, "boot2podman", "has version 3.4.0"),
+        (FirstBoot(playbook=SCRIPT), 0, "fcos:next", "the image fcos:next has no Ansible"),
+        (FirstBoot(playbook=SCRIPT), 0, "docker://quay.io/podman/machine-os:6.0", ""),
+    ],
+)
+def test_parts_that_cannot_be_together_are_refused(
+    first_boot: FirstBoot, swap_mib: int, image: str, problem: str
+) -> None:
+    if not problem:
+        check_together(first_boot, swap_mib, parse_reference(image))
+        return
+    with pytest.raises(BadInputError, match=problem):
+        check_together(first_boot, swap_mib, parse_reference(image))
+
+
+@pytest.mark.parametrize(
+    ("user", "problem"),
+    [
+        ({"name": "core", "groups": ["adm"]}, ""),
+        ({"name": "core", "uid": 1000}, ""),
+        ({"name": "eve", "uid": 7, "shouldExist": False}, ""),
+        ({"name": "core", "uid": 1001}, "gives the user core the uid 1001"),
+        ({"name": "core", "shouldExist": False}, "removes the user core"),
+        ({"name": "root", "shouldExist": False}, "removes the user root"),
+    ],
+)
+def test_users_whom_a_machine_needs_stay(user: dict[str, Any], problem: str) -> None:
+    text = json.dumps({"ignition": {"version": "3.2.0"}, "passwd": {"users": [user]}})
+    theirs = UserIgnition(name="site.ign", text=text)
+    if not problem:
+        check_users(theirs, "core", 1000)
+        return
+    with pytest.raises(BadInputError, match=problem):
+        check_users(theirs, "core", 1000)
+
+
+def test_script_is_roots_unless_its_path_is_called_the_users(tmp_path: Path) -> None:
+    path = tmp_path / "user:a.sh"
+    path.write_text("true\n")
+    assert read_script(str(path)) == Script(name="user:a.sh", text="true\n")
+    assert read_script(f"user:{path}") == Script(name="user:a.sh", text="true\n", as_user=True)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInputError, match="is no text"):
+        read_script(str(path))
+
+
+def test_keys_come_as_themselves_or_by_files(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    other = PUBLIC_KEY.replace(" me", " you")
+    path.write_text(f"# mine\n{PUBLIC_KEY}\n\n{other}\n")
+    assert read_ssh_keys([PUBLIC_KEY, str(path)]) == (PUBLIC_KEY, other)
