@@ -24,9 +24,22 @@ def port_api(world: World, images: Images) -> Iterator[Path]:
     """The socket of the port API of a machine whose QEMU runs."""
     world.init("box", images.qcow2)
     with starting(world) as process:
-        yield control_socket(world).with_name("ports.sock")
+        path = control_socket(world).with_name("ports.sock")
+        wait_for_qemu(path)
+        yield path
         world.machine("rm", "--force", "box")
         process.communicate(timeout=30)
+
+
+def wait_for_qemu(path: Path) -> None:
+    """What is asked for before QEMU's monitor has greeted waits for that."""
+    port = choose(set())
+    assert post(path, "expose", local=f"127.0.0.1:{port}", remote=":80", protocol="tcp") == (200, "")
+    until = time.monotonic() + 20
+    while not listens(port):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert post(path, "unexpose", local=f"127.0.0.1:{port}", protocol="tcp") == (200, "")
 
 
 def ask(path: Path, data: bytes) -> tuple[int, str]:

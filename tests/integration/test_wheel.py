@@ -119,7 +119,7 @@ def test_man_finds_and_shows_a_page_by_the_path_of_the_program(prefix: Path) -> 
     text = call(
         "man", "machine-port-add", environment={"PATH": path, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
     )
-    assert "machine port add box 0.0.0.0:5353:53/udp" in re.sub(".\b", "", text)
+    assert "machine port add box '*:5353:53/udp'" in re.sub(".\b", "", text)
 
 
 # Completion
