@@ -22,7 +22,7 @@ from machine import runner
 from machine.deadline import Deadline
 from machine.errors import MachineError, ProgramError
 from machine.files import disk_errors, sha256_of, write_atomic
-from machine.image.build_disk import FIXED_TIMES, GRUB_LIBRARY, GrubFiles, write_disk
+from machine.image.build_disk import FIXED_TIMES, GrubFiles, write_disk
 from machine.image.build_host import MAPPED, SEARCH_PATH, HostFacts, find_problem, probe_host
 from machine.image.build_publish import (
     MODE_PUBLIC,
@@ -129,7 +129,8 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
         steps = Steps(log_file=request.output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
         helper = None if facts.arch == plan.arch.value else Arch(facts.arch)
         root = make_root(steps, request.recipe, plan, helper)
-        grub = GrubFiles(library=work if helper else GRUB_LIBRARY, config=request.recipe / "embed.cfg")
+        fetched = plan.fetched_loaders(is_foreign=helper is not None)
+        grub = GrubFiles(fetched=fetched, config=request.recipe / "embed.cfg")
         build = make_files(steps, request, plan, key, root, grub)
         publish(build, work / "publish", request.output, request.keys)
     return build
@@ -266,7 +267,7 @@ def telling_line(lines: Sequence[str]) -> str | None:
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
     """Packages, overlay, customize; the tars lie in the working directory. Hooks are shell text."""
-    begin, fetch, end = foreign_hooks(plan, recipe) if is_foreign else ([], [], [])
+    begin, end = native_hooks(recipe) if is_foreign else ([], [])
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -281,7 +282,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
         "--customize-hook", "tar-in overlay.tar /",
         "--customize-hook", f"upload {customize} /tmp/customize",
         "--customize-hook", 'chroot "$1" sh /tmp/customize',
-        *fetch,
+        *[word for loader in plan.fetched_loaders(is_foreign=is_foreign) for word in fetch_grub_hooks(loader)],
         *end,
         plan.suite,
         output,
@@ -300,8 +301,8 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
     ]  # fmt: skip
 
 
-def foreign_hooks(plan: ImagePlan, recipe: Path) -> tuple[list[str], list[str], list[str]]:
-    """Put native programs in the places of emulated ones; fetch what the host's GRUB lacks; remove those programs.
+def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
+    """Put native programs in the places of emulated ones, and remove them at the end.
 
     The first happens after the essential packages, and again after all others.
     """
@@ -313,8 +314,6 @@ def foreign_hooks(plan: ImagePlan, recipe: Path) -> tuple[list[str], list[str], 
         "--essential-hook", f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
         "--essential-hook", begin,
         "--customize-hook", begin,
-    ], [
-        word for loader in plan.loaders for word in fetch_grub_hooks(loader)
     ], [
         "--customize-hook", f'chroot "$1" sh {script} end',
         "--customize-hook", f'rm "$1{script}"',

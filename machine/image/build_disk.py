@@ -64,9 +64,9 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class GrubFiles:
-    """`library` has a folder of each platform; `config` goes into GRUB's own image."""
+    """The files of the `fetched` loaders lie in the work folder; `config` goes into GRUB's own image."""
 
-    library: Path
+    fetched: tuple[BootLoader, ...]
     config: Path
 
 
@@ -193,7 +193,7 @@ def write_disk(
 
     esp_files: dict[str, Path] = {}
     for loader in plan.loaders:
-        library = grub.library / loader.platform
+        library = (work if loader in grub.fetched else GRUB_LIBRARY) / loader.platform
         image = library / loader.image if loader.image else work / f"grub-{loader.platform}"
         if not loader.image:
             run(grub_mkimage_argv(loader, library, grub.config, image))

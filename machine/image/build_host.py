@@ -104,8 +104,8 @@ def probe_host(plan: ImagePlan, *, output: Path, scratch: Path) -> HostFacts:
     foreign = arch != plan.arch.value
     tools = {**TOOLS, **({} if is_root else USER_TOOLS), **(FOREIGN_TOOLS if foreign else {})}
     missing = [package for tool, package in tools.items() if shutil.which(tool, path=SEARCH_PATH) is None]
-    if not foreign:
-        missing += [loader.package for loader in plan.loaders if not (GRUB_LIBRARY / loader.platform).is_dir()]
+    of_host = [loader for loader in plan.loaders if loader not in plan.fetched_loaders(is_foreign=foreign)]
+    missing += [loader.package for loader in of_host if not (GRUB_LIBRARY / loader.platform).is_dir()]
     return HostFacts(
         system=system,
         arch=arch,

@@ -34,8 +34,8 @@ class CoreKind(StrEnum):
 class BootLoader:
     """One GRUB image; `efi_path` is None for one that is the core in a partition of its own.
 
-    `image` is the file of the package that is a loader ready made, and `config` where that looks for its configuration;
-    both are None for one that grub-mkimage makes.
+    `image` is the file of the suite's package that is a loader ready made, and `config` where that looks for its
+    configuration; both are None for one that grub-mkimage makes.
     """
 
     platform: str
@@ -63,6 +63,10 @@ class ImagePlan:
     core: CoreKind | None
     virtual_size: int
     esp_size: int
+
+    def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
+        """Those whose files come from the suite; a host of the image's own architecture has the others."""
+        return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
 def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:

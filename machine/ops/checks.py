@@ -20,7 +20,14 @@ from machine.model.state import MachineState, State
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy
-from machine.qemu.acceleration import HardwareHelp, QemuFacts, check_network, check_version, choose_accelerator
+from machine.qemu.acceleration import (
+    HardwareHelp,
+    QemuFacts,
+    check_network,
+    check_version,
+    choose_accelerator,
+    slowness,
+)
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts
@@ -102,7 +109,7 @@ def accelerator_check(
     except MachineError as error:
         return failed("accelerator", error)
     if chosen.accelerator is Accelerator.TCG:
-        finding = "guests are emulated (tcg) and about ten times slower"
+        finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
         if not chosen.obstacle:
             return ok("accelerator", f"{finding}, as it was chosen")
         return warning("accelerator", f"{finding}: {chosen.obstacle}", chosen.remedy)

@@ -14,6 +14,10 @@ HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 
 # Before, HVF on Apple's CPUs lost registers and hung guests (QEMU's changelog of 8.2.1; Lima asks for it too).
 _LEAST_QEMU_HVF_ARM = (8, 2, 1)
+# The means that scripts/bench arch tells, rounded.
+_SLOWER_NATIVE = "about ten"
+_SLOWER_FOREIGN = "ten to twenty"
+
 _NESTED_MACOS = "allow nested virtualization on this Mac's host, where it is itself a guest"
 
 # macOS 12.4, by its kernel: older ones give a guest too few addresses for more memory than this.
@@ -166,8 +170,12 @@ def choose_accelerator(
 
 
 def _slow_notice(obstacle: str, arch: Arch, host: Host) -> str:
-    slower = "about ten" if is_native(arch, host) else "ten to twenty"
-    return f"No hardware acceleration ({obstacle}): the guest is emulated and {slower} times slower"
+    return f"No hardware acceleration ({obstacle}): the guest is emulated and {slowness(arch, host)} times slower"
+
+
+def slowness(arch: Arch, host: Host) -> str:
+    """How many times more of the host's CPU an emulated guest takes for the same work."""
+    return _SLOWER_NATIVE if is_native(arch, host) else _SLOWER_FOREIGN
 
 
 def _obstacle(

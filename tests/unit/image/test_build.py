@@ -79,7 +79,7 @@ def test_mmdebstrap_quotes_the_recipe_for_its_hooks() -> None:
 
 
 def test_boot_loader_that_no_other_host_has_comes_from_the_images_own_suite() -> None:
-    plan = load_plan(RECIPE, Arch.AARCH64, "trixie")
+    plan = load_plan(RECIPE, Arch.PPC64LE, "trixie")
     native, foreign = (
         [
             os.fspath(word)
@@ -91,9 +91,9 @@ def test_boot_loader_that_no_other_host_has_comes_from_the_images_own_suite() ->
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
     assert native == []
     assert foreign == [
-        f'mkdir "$1/tmp/grub" && cd "$1/tmp/grub" && {apt} download grub-efi-arm64-bin',
+        f'mkdir "$1/tmp/grub" && cd "$1/tmp/grub" && {apt} download grub-ieee1275-bin',
         'cd "$1/tmp/grub" && dpkg-deb --extract ./*.deb .',
-        "copy-out /tmp/grub/usr/lib/grub/arm64-efi .",
+        "copy-out /tmp/grub/usr/lib/grub/powerpc-ieee1275 .",
         'rm -r "$1/tmp/grub"',
     ]
 

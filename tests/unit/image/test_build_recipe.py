@@ -24,6 +24,13 @@ def test_recipe_of_the_project_plans_its_architectures() -> None:
         assert (plan.core, any(loader.efi_path for loader in plan.loaders)) == (core, uefi)
 
 
+def test_loaders_that_are_ready_made_are_fetched_and_others_where_the_host_has_no_package_for_them() -> None:
+    arches = (Arch.X86_64, Arch.AARCH64, Arch.PPC64LE)
+    plans = {arch: load_plan(RECIPE, arch, "trixie") for arch in arches}
+    assert [len(plan.fetched_loaders(is_foreign=False)) for plan in plans.values()] == [0, 1, 0]
+    assert [len(plan.fetched_loaders(is_foreign=True)) for plan in plans.values()] == [2, 1, 1]
+
+
 def test_unknown_suite_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(BadInputError) as caught:
         load_plan(RECIPE, Arch.X86_64, "potato")
