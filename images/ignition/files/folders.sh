@@ -35,13 +35,17 @@ for transport in virtiofs 9p sshfs; do
     can "$transport" && echo "can $transport"
 done
 
+# One at a time: the connection of one that is still at work may have been lost.
+exec 9>/run/boot2podman-folders.lock
+flock --timeout 60 9 || exit 1
+
 # What is to be there.
-wanted=/run/boot2podman-folders
-rm -rf "$wanted"
-mkdir -p "$wanted" "$wants"
+wanted=$(mktemp -d)
+trap 'rm -rf "$wanted"' EXIT
+mkdir -p "$wants"
 number=0
 changed=
-: >"$wanted.list"
+: >"$wanted/list"
 for word in "$@"; do
     case $((number % 4)) in
     0) transport=$word ;;
@@ -50,7 +54,7 @@ for word in "$@"; do
     3)
         where=$(realpath --canonicalize-missing -- "$word")
         unit=$(systemd-escape --path --suffix=mount -- "$where")
-        printf '%s\n%s\n%s\n' "$transport" "$unit" "$where" >>"$wanted.list"
+        printf '%s\n%s\n%s\n' "$transport" "$unit" "$where" >>"$wanted/list"
         test "$transport" = sshfs || unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
         ;;
     esac
@@ -93,6 +97,5 @@ while read -r transport && read -r unit && IFS= read -r where; do
         echo "failed $number $(printf %s "$reason" | tail -n 1)"
     fi
     number=$((number + 1))
-done <"$wanted.list"
-rm -rf "$wanted" "$wanted.list"
+done <"$wanted/list"
 echo done
