@@ -290,7 +290,8 @@ GIVEN = {
                     {
                         "name": "own.service",
                         "enabled": True,
-                        "contents": "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'id -un eve >/run/own'\n"
+                        "contents": "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+                        "ExecStart=/bin/sh -c 'id -un eve >/run/own'\n"
                         "[Install]\nWantedBy=multi-user.target\n",
                     }
                 ]

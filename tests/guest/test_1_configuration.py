@@ -42,10 +42,10 @@ def test_start_tells_which_script_failed_and_its_last_lines(two_machines: list[s
 
 
 def test_variables_are_everywhere_in_the_guest(ordinary_world: World) -> None:
-    shell = """bash -lc 'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
-    service = 'systemd-run --quiet --wait --pipe sh -c \'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"\''
+    inner = """'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
+    service = f"systemd-run --quiet --wait --pipe --expand-environment=no sh -c {inner}"
     expected = [GREETING, "http://host.containers.internal:3128 a,b"]
-    assert guest(ordinary_world, shell) == expected
+    assert guest(ordinary_world, f"bash -lc {inner}") == expected
     assert guest(ordinary_world, service) == expected
     user = f"runuser -u core -- env XDG_RUNTIME_DIR=/run/user/$(id -u core) {service.replace('run ', 'run --user ', 1)}"
     assert guest(ordinary_world, user) == expected

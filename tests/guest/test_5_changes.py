@@ -68,7 +68,7 @@ def proxies(world: World) -> list[str]:
     """What a login shell and a service see of those that the host had at this start."""
     show = """'echo "$ftp_proxy $NO_PROXY"'"""
     return world.machine(
-        "ssh", "box2", f"bash -lc {show}; systemd-run --quiet --wait --pipe sh -c {show}"
+        "ssh", "box2", f"bash -lc {show}; systemd-run --quiet --wait --pipe --expand-environment=no sh -c {show}"
     ).stdout.splitlines()
 
 
