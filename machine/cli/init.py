@@ -19,6 +19,7 @@ from machine.errors import BadInputError
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
+from machine.model.provisioning import Provisioning
 
 # What Podman's has and this one has not, and what to do instead.
 _REFUSED = {
@@ -37,8 +38,13 @@ _REFUSED = {
 @click.argument("name", default=DEFAULT_MACHINE)
 @click.option(
     "--image",
-    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
-    f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
+    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, one of `machine image "
+    f"catalogue` such as debian:13, a path, an http(s) URL or docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
+)
+@click.option(
+    "--provisioning",
+    type=click.Choice([choice.value for choice in Provisioning]),
+    help="What the image at a path or a URL reads at its first boot. [default: ignition]",
 )
 @click.option("--image-path", hidden=True)
 @image_options
@@ -75,6 +81,7 @@ _REFUSED = {
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str,
     image: str | None,
+    provisioning: str | None,
     image_path: str | None,
     cpus: int | None,
     memory: int | None,
@@ -106,7 +113,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
       machine init
       machine init --now --cpus 4 --memory 4096 dev
       machine init --image boot2podman box
-      machine init --arch aarch64 arm
+      machine init --image debian:13 --now deb
     """
     from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
@@ -132,6 +139,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         accelerator=AcceleratorChoice(accel) if accel else None,
         arch=arch,
         provider=provider,
+        provisioning=Provisioning(provisioning) if provisioning else None,
     )
     here = context()
     if image_path is not None:

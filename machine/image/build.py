@@ -119,17 +119,27 @@ def result_of(request: BuildRequest, build: Build, *, reused: bool) -> BuildResu
 
 
 def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Reporter) -> Build:
-    scratch_base = Path(os.environ.get("TMPDIR") or DEFAULT_SCRATCH)
-    facts = probe_host(plan, output=request.output, scratch=scratch_base)
-    if problem := find_problem(facts, plan):
-        raise problem
-    remove_stale(request.output, facts)
-    with work_folder(request.output, scratch_base, facts) as (work, scratch):
-        steps = Steps(log_file=request.output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
+    with building(plan, request.output, report) as steps:
         root = make_root(steps, request.recipe, plan)
         build = make_files(steps, request, plan, key, root)
-        publish(build, work / "publish", request.output, request.keys)
+        publish(build, steps.work / "publish", request.output, request.keys)
     return build
+
+
+@contextlib.contextmanager
+def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]:
+    """The steps of a build in `output`, whose folders are there for that long.
+
+    Raises:
+        MachineError: this host cannot build it.
+    """
+    scratch_base = Path(os.environ.get("TMPDIR") or DEFAULT_SCRATCH)
+    facts = probe_host(plan, output=output, scratch=scratch_base)
+    if problem := find_problem(facts, plan):
+        raise problem
+    remove_stale(output, facts)
+    with work_folder(output, scratch_base, facts) as (work, scratch):
+        yield Steps(log_file=output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
 
 
 @contextlib.contextmanager
@@ -326,20 +336,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     shutil.copyfile(newest(root / "boot", "vmlinuz-*"), staged / names["kernel"])
     shutil.copyfile(newest(root / "boot", "initrd.img-*"), staged / names["initramfs"])
 
-    steps.begin("writing the disk image")
-    raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
-    write_disk(
-        plan,
-        root=root,
-        embedded_config=request.recipe / "embed.cfg",
-        work=steps.work,
-        disk=raw,
-        run=steps.run,
-        run_mapped=steps.run_mapped,
-    )
-    steps.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2])
-    raw.unlink()
-
+    qcow2 = make_disk(steps, request.recipe, plan, root)
     steps.begin("compressing the disk image")
     uncompressed_sha256 = sha256_of(qcow2)
     steps.run(["xz", "--threads=0", XZ_PRESET, qcow2])
@@ -361,6 +358,24 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     for file in staged.iterdir():
         file.chmod(MODE_PUBLIC)
     return build
+
+
+def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
+    """The bootable disk, as qcow2."""
+    steps.begin("writing the disk image")
+    raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
+    write_disk(
+        plan,
+        root=root,
+        embedded_config=recipe / "embed.cfg",
+        work=steps.work,
+        disk=raw,
+        run=steps.run,
+        run_mapped=steps.run_mapped,
+    )
+    steps.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2])
+    raw.unlink()
+    return qcow2
 
 
 def newest(folder: Path, pattern: str) -> Path:

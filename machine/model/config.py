@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
+from machine.model.provisioning import Provisioning
 
 if TYPE_CHECKING:
     from machine.model.ports import Forward
@@ -54,6 +55,8 @@ class ImageOrigin:
 class MachineConfig:
     """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
 
+    `provisioning` is how that first boot learns all this.
+
     `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
     `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
     `renamed_from` is the old name while a rename has not come to its end.
@@ -79,6 +82,7 @@ class MachineConfig:
     renamed_from: str = ""
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
+    provisioning: Provisioning = Provisioning.IGNITION
 
     @property
     def user_socket(self) -> str:

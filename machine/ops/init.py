@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, assert_never
 
 from machine.errors import BadInputError, MachineError
-from machine.files import write_atomic
+from machine.files import atomic_writer, write_atomic
+from machine.ignition import cloud_config
 from machine.ignition.provision import Keys, provision
+from machine.ignition.seed import fat_image, fat_size
 from machine.image.cache import BaseImage
-from machine.image.reference import LOCAL_STREAM, Reference
+from machine.image.catalogue import DEFAULT_PACKAGES
+from machine.image.reference import LOCAL_STREAM, Reference, StreamReference
 from machine.model.arch import Arch
 from machine.model.config import (
     ImageOrigin,
@@ -21,12 +24,13 @@ from machine.model.config import (
 )
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
+from machine.model.provisioning import Provisioning
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import COMMAND_LINE, blaming, effective
 from machine.ops.context import Context
-from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.images import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import resolve_timezone
@@ -49,7 +53,7 @@ _GUEST_UID_OF_ROOT = 1000
 class InitRequest:
     """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
 
-    `image_options` are those of ops.images.image_request.
+    `image_options` are those of ops.images.image_request. `provisioning` is what an image speaks that no catalogue has.
     """
 
     name: str
@@ -67,6 +71,7 @@ class InitRequest:
     swap_mib: int = 0
     usbs: tuple[str, ...] = ()
     arch: str | None = None
+    provisioning: Provisioning | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -112,8 +117,9 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
     with blaming(chosen["image"]):
-        wanted = image_request(settings.image, arch, request.image_options)
-    _check_swap(request.swap_mib, wanted.reference)
+        wanted = image_request(settings.image, arch, request.image_options, context)
+    provisioning = choose_provisioning(request.provisioning, wanted)
+    _check_swap(request.swap_mib, wanted.reference, provisioning)
     check_host(arch, settings.accel, context, report)
     with image_cache(context).using():
         base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
@@ -136,8 +142,10 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             image=_origin(str(wanted.reference), base),
             swap_mib=request.swap_mib,
             usbs=usbs,
+            provisioning=provisioning,
         )
-        return _make(config, base, registry, context, report)
+        packages = wanted.entry.packages if wanted.entry else DEFAULT_PACKAGES
+        return _make(config, base, packages, registry, context, report)
 
 
 def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
@@ -155,13 +163,35 @@ def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
     )
 
 
+def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Provisioning:
+    """What the image speaks: the catalogue knows of its own ones, a person of others, and streams speak Ignition.
+
+    Raises:
+        BadInputError: it is known to speak something else than was asked for.
+    """
+    if wanted.entry:
+        known = wanted.entry.provisioning
+    elif isinstance(wanted.reference, StreamReference):
+        known = Provisioning.IGNITION
+    else:
+        return asked or Provisioning.IGNITION
+    if asked not in (None, known):
+        raise BadInputError(f"the image {wanted.reference} is provisioned by {known}", hint="leave out --provisioning")
+    return known
+
+
 def _make(
-    config: MachineConfig, base: BaseImage | None, registry: Registry, context: Context, report: Reporter
+    config: MachineConfig,
+    base: BaseImage | None,
+    packages: Sequence[str],
+    registry: Registry,
+    context: Context,
+    report: Reporter,
 ) -> MachineConfig:
     roots = context.roots
     with drafts.draft(roots, config.name) as paths:
         keys = _make_keys(config.name, paths)
-        write_atomic(paths.ignition, provision(config, keys).to_json())
+        _write_provisioning(config, keys, packages, paths)
         if base:
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
@@ -180,6 +210,20 @@ def _make(
                 drafts.withdraw(roots, config.name)
                 raise
     return config
+
+
+def _write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str], paths: MachinePaths) -> None:
+    document = provision(config, keys)
+    match config.provisioning:
+        case Provisioning.IGNITION:
+            write_atomic(paths.ignition, document.to_json())
+        case Provisioning.CLOUD_INIT:
+            seed = cloud_config.render(document, config, packages)
+            with atomic_writer(paths.seed) as stream:
+                stream.write(fat_image(cloud_config.LABEL, seed.files()))
+                stream.truncate(fat_size())
+        case _:
+            assert_never(config.provisioning)
 
 
 def _make_keys(name: str, paths: MachinePaths) -> Keys:
@@ -270,13 +314,15 @@ def _check_volumes(setting: EffectiveSetting, report: Reporter) -> None:
     report.notice(f"Volumes are not supported by this version; the machine has none of those in {setting.origin}")
 
 
-def _check_swap(swap_mib: int, reference: Reference) -> None:
+def _check_swap(swap_mib: int, reference: Reference, provisioning: Provisioning) -> None:
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
     if swap_mib and str(reference) == LOCAL_STREAM:
         raise BadInputError(
             f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
         )
+    if swap_mib and provisioning is Provisioning.CLOUD_INIT:
+        raise BadInputError("a guest that cloud-init provisions gets no swap", hint="leave out --swap")
 
 
 def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:

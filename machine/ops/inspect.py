@@ -68,6 +68,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
             "Uid": config.uid,
             "Timezone": config.timezone,
+            "Provisioning": config.provisioning,
             "Provisioned": config.provisioned,
             "Protected": config.protected,
         },

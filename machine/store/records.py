@@ -15,6 +15,7 @@ from machine.files import write_atomic
 from machine.model.arch import Arch
 from machine.model.config import ImageOrigin, MachineConfig, Resources
 from machine.model.host import AcceleratorChoice
+from machine.model.provisioning import Provisioning
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
 
@@ -184,6 +185,8 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         # Written since machines can have swap and USB devices.
         swap_mib=_positive(document, "swap_mib") if document.get("swap_mib") else 0,
         usbs=tuple(_typed({"usbs": text}, "usbs", str) for text in document.get("usbs", ())),
+        # Written since there are guests of other distributions.
+        provisioning=Provisioning(document.get("provisioning", Provisioning.IGNITION)),
     )
 
 

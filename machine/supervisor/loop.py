@@ -293,7 +293,7 @@ class Supervisor:
                     pass  # SHUTDOWN: QEMU's exit follows
 
     async def _read_ready_port(self) -> None:
-        """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service."""
+        """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service, or `failed CAUSE` of cloud-init's last step."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
@@ -306,6 +306,8 @@ class Supervisor:
                     case ["ready", boot_id]:
                         self._remember_provisioned()
                         self._post(lifecycle.GuestReady(boot_id=boot_id))
+                    case ["failed", *words]:
+                        self._post(lifecycle.GuestFailed(cause=" ".join(words)))
                     case words:
                         log.warning("the ready port says %s", words)
         except (OSError, ValueError) as error:
@@ -347,6 +349,8 @@ class Supervisor:
         if phase is Phase.UP:
             return
         seconds = phase.deadline_s(self._assignment.accelerator.time_scale)
+        if phase is Phase.BOOT and not self._config.provisioned:
+            seconds += self._config.provisioning.fetches_s
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
 
