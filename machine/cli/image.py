@@ -147,17 +147,15 @@ def catalogue(format_: str | None, noheading: bool) -> None:
     from machine.ops.catalogue import describe
 
     images = [describe(image) for image in load(context()).images]
-    rows = [_catalogue_item(image) for image in images]
+    items = [_catalogue_item(image) for image in images]
     print_listing(
         Listing(
             name="catalogue",
             type_name="machine.CatalogueImage",
             columns=("REFERENCE", "ALIASES", "ARCHES", "PROVISIONING"),
-            rows=lambda: [
-                (row["Reference"], row["Aliases"] or "-", row["Arches"], row["Provisioning"]) for row in rows
-            ],
+            rows=lambda: [(i["Reference"], i["Aliases"] or "-", i["Arches"], i["Provisioning"]) for i in items],
             fields=CATALOGUE_FIELDS,
-            items=lambda: rows,
+            items=lambda: items,
             documents=lambda: images,
         ),
         format_,

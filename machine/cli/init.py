@@ -44,7 +44,8 @@ _REFUSED = {
 @click.option(
     "--provisioning",
     type=click.Choice([choice.value for choice in Provisioning]),
-    help="What the image at a path or a URL reads at its first boot. [default: ignition]",
+    metavar="HOW",
+    help="What an image at a path or a URL reads at its first boot, ignition or cloud-init. [default: ignition]",
 )
 @click.option("--image-path", hidden=True)
 @image_options

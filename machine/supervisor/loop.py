@@ -293,7 +293,7 @@ class Supervisor:
                     pass  # SHUTDOWN: QEMU's exit follows
 
     async def _read_ready_port(self) -> None:
-        """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service, or `failed CAUSE` of cloud-init's last step."""
+        """Lines of the guest: `ready BOOT_ID` of boot2podman-ready.service, `failed CAUSE` of cloud-init-finish.sh."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
