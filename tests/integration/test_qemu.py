@@ -17,6 +17,7 @@ from machine.ignition.provision import provision
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
 from machine.model.host import Accelerator, AcceleratorChoice
+from machine.model.provisioning import Provisioning
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
@@ -38,6 +39,7 @@ def prepared(config: MachineConfig, base: Path, images: Images) -> LaunchFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
     QemuImg().create_overlay(files.disk, images.qcow2, 1)
     files.ignition.write_text(provision(config, KEYS).to_json())
+    files.seed.write_bytes(bytes(512))
     make_console(make_paths(base))
     return files
 
@@ -76,15 +78,21 @@ def converse(path: Path, process: subprocess.Popen[bytes]) -> list[dict[str, obj
 
 
 @pytest.mark.parametrize("arch", Arch)
-@pytest.mark.parametrize("provisioned", [False, True], ids=["first-boot", "provisioned"])
+@pytest.mark.parametrize(
+    ("provisioned", "provisioning"),
+    [(False, Provisioning.IGNITION), (False, Provisioning.CLOUD_INIT), (True, Provisioning.IGNITION)],
+    ids=["first-boot", "first-boot-with-seed", "provisioned"],
+)
 @pytest.mark.parametrize("folder", ["plain", "my machines, all of them"])
 def test_qemu_accepts_the_command_line(
-    arch: Arch, provisioned: bool, folder: str, short_path: Path, images: Images
+    arch: Arch, provisioned: bool, provisioning: Provisioning, folder: str, short_path: Path, images: Images
 ) -> None:
     host = current_host()
     qemu = probe_qemu(find_qemu(arch, host))
     usbs = ("vendor=ffff,product=ffff",) if BOARDS[arch].has_usb else ()
-    config = make_config(arch=arch, provisioned=provisioned, memory_mib=512, ssh_port=0, usbs=usbs)
+    config = make_config(
+        arch=arch, provisioned=provisioned, provisioning=provisioning, memory_mib=512, ssh_port=0, usbs=usbs
+    )
     files = prepared(config, short_path / folder, images)
     firmware = real_firmware(arch, qemu.path, short_path)
     if firmware:
@@ -128,8 +136,12 @@ def test_qemu_accepts_the_command_line(
     assert isinstance(devices, list)
     by_name = {disk["device"]: disk["inserted"] for disk in devices if "inserted" in disk}
     assert by_name["disk"]["file"] == os.fspath(files.disk)
-    by_disk = BOARDS[arch].config_source is ConfigSource.DISK and not provisioned
+    by_seed = provisioning is Provisioning.CLOUD_INIT
+    by_disk = BOARDS[arch].config_source is ConfigSource.DISK and not provisioned and not by_seed
     assert ("ignition" in by_name) == by_disk
+    assert ("seed" in by_name) == by_seed
+    if by_seed:
+        assert by_name["seed"]["ro"]
     if by_disk:
         assert by_name["ignition"]["ro"]
     if firmware:

@@ -136,8 +136,9 @@ def test_location_has_the_distributions_word_for_the_architecture(tmp_path: Path
 
 def test_unknown_name_and_unknown_tag_are_told_with_what_there_is(tmp_path: Path) -> None:
     images = catalogue(tmp_path)
-    with pytest.raises(BadInputError, match='^unknown image "debain:13"$') as name:
+    with pytest.raises(BadInputError) as name:
         images.find(reference("debain:13"))
+    assert name.value.message == 'unknown image "debain:13"'
     assert "fcos:stable" in str(name.value.hint)
     assert "debian:12, debian:13" in str(name.value.hint)
     with pytest.raises(BadInputError) as tag:

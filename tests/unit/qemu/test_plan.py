@@ -11,6 +11,7 @@ import pytest
 
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.provisioning import Provisioning
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
@@ -130,6 +131,24 @@ def test_every_golden_file_has_its_case() -> None:
 def test_guest_gets_its_private_keys_only_until_it_is_provisioned(name: str) -> None:
     assert any("config.ign" in word for word in plan(CASES[name], provisioned=False))
     assert not any("config.ign" in word for word in plan(CASES[name], provisioned=True))
+
+
+@pytest.mark.parametrize("arch", Arch)
+def test_guest_of_cloud_init_has_its_seed_until_it_is_provisioned(arch: Arch) -> None:
+    def lines(*, provisioned: bool) -> list[str]:
+        config = make_config(arch=arch, provisioning=Provisioning.CLOUD_INIT, provisioned=provisioned)
+        files = make_launch_files(Path("/m, m"))
+        acceleration = Acceleration(accelerator=Accelerator.TCG, cpu="max")
+        plan = plan_launch(
+            config, binary="qemu", acceleration=acceleration, relay=RELAY, firmware=None, files=files
+        )  # fmt: skip
+        return one_option_a_line(plan.argv).splitlines()
+
+    before, after = lines(provisioned=False), lines(provisioned=True)
+    assert before[: len(after)] == after
+    drive, device = before[len(after) :]
+    assert drive == "-drive if=none,id=seed,format=raw,readonly=on,file=/m,, m/data/machines/box/seed.img"
+    assert device == f"-device {BOARDS[arch].device('blk')},drive=seed"
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("darwin")])
