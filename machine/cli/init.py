@@ -16,10 +16,9 @@ from machine.cli.common import (
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
-from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
+from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME, Provisioning
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
-from machine.model.provisioning import Provisioning
 
 # What Podman's has and this one has not, and what to do instead.
 _REFUSED = {

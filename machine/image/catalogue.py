@@ -19,7 +19,7 @@ from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.image.reference import CHOICES, CatalogueReference
 from machine.image.streams import Artifact, MetadataCache
 from machine.model.arch import Arch
-from machine.model.provisioning import Provisioning
+from machine.model.config import Provisioning
 
 DEFAULT_TAG = "latest"
 _ARCH_PLACE = "{arch}"

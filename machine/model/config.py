@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
-from machine.model.provisioning import Provisioning
 
 if TYPE_CHECKING:
     from machine.model.ports import Forward
@@ -19,6 +19,19 @@ DEFAULT_MEMORY_MIB = 2048
 DEFAULT_DISK_GIB = 100
 MAX_DISK_GIB = 2 * 1024**2  # qcow2 with clusters of 64 KiB: its first-level table has at most 32 MiB
 MIN_MEMORY_MIB = 512
+
+
+class Provisioning(StrEnum):
+    """How a guest learns at its first boot which machine it is."""
+
+    IGNITION = "ignition"
+    CLOUD_INIT = "cloud-init"
+    """By a seed disk, as cloud-init's data source NoCloud has it."""
+
+    @property
+    def fetches_s(self) -> float:
+        """Seconds that a first boot may wait for a mirror of packages, which is no quicker on a quick host."""
+        return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ from machine.model.arch import Arch
 from machine.model.config import (
     ImageOrigin,
     MachineConfig,
+    Provisioning,
     Resources,
 )
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import PROVIDER_VARIABLE, check_machine_name, check_name_form, check_provider, check_username
-from machine.model.provisioning import Provisioning
 from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts

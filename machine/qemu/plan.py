@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import assert_never
 
 from machine.model import network as network_values
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.host import Accelerator
-from machine.model.provisioning import Provisioning
 from machine.model.usb import parse_usb
 from machine.qemu.acceleration import Acceleration
 from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource

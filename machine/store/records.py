@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
-from machine.model.config import ImageOrigin, MachineConfig, Resources
+from machine.model.config import ImageOrigin, MachineConfig, Provisioning, Resources
 from machine.model.host import AcceleratorChoice
-from machine.model.provisioning import Provisioning
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
 

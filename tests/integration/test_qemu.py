@@ -15,9 +15,8 @@ from machine.errors import MachineError
 from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.host import Accelerator, AcceleratorChoice
-from machine.model.provisioning import Provisioning
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware

@@ -12,7 +12,7 @@ from machine.ignition.assets import images_directory
 from machine.image.catalogue import Catalogue, Checksums, load_catalogue, parse_checksums
 from machine.image.reference import CatalogueReference
 from machine.model.arch import Arch
-from machine.model.provisioning import Provisioning
+from machine.model.config import Provisioning
 
 OURS = images_directory() / "catalogue.toml"
 URL = "https://h/SUMS"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from machine.model.arch import Arch
+from machine.model.config import Provisioning
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
-from machine.model.provisioning import Provisioning
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from machine.errors import MachineError, NotFoundError
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.host import AcceleratorChoice
-from machine.model.provisioning import Provisioning
 from machine.store import records
 from machine.store.records import BrokenRecord
 from tests.builders import CREATED, make_config, make_roots, save_machine
