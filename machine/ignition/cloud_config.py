@@ -26,6 +26,7 @@ _UNITS = "/etc/systemd/system"
 _FINISH = "/run/boot2podman-finish.sh"
 _READY = "boot2podman-ready.service"
 _ROOT = "root"
+_MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group" || addgroup -S "$group"; done'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,12 @@ def _json(document: dict[str, Any]) -> str:
 
 def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[str]) -> dict[str, Any]:
     host_keys = {file.path: file.contents for file in document.files if file.path in (HOST_KEY, f"{HOST_KEY}.pub")}
+    users = [_user(user) for user in document.users if user.should_exist]
+    groups = sorted({group for user in users for group in user.get("groups", ())})
     return {
-        "users": [_user(user) for user in document.users if user.should_exist],
+        # Those that the image lacks cloud-init would make as ordinary ones, with the number that the user's own wants.
+        "bootcmd": [["sh", "-c", _MAKE_GROUPS, "sh", *groups]],
+        "users": users,
         # Root has a key too, and nobody a password.
         "disable_root": False,
         "ssh_pwauth": False,
