@@ -20,7 +20,7 @@ find_port() {
 # The line that tells most: that of the network, else the package manager's last.
 find_reason() {
     log=/var/log/cloud-init-output.log
-    grep -iE 'resol|unreachable|timed out|could not connect|unable to connect|refused' "$log" | tail -n 1 | grep . ||
+    grep -iE 'resolving|could not resolve|unreachable|timed out|(not|to) connect|refused' "$log" | tail -n 1 | grep . ||
         grep -E '^(E:|Err|ERROR|No match|Unable)' "$log" | tail -n 1
 }
 
