@@ -348,9 +348,8 @@ class Supervisor:
             self._deadline = None
         if phase is Phase.UP:
             return
-        seconds = phase.deadline_s(self._assignment.accelerator.time_scale)
-        if phase is Phase.BOOT and not self._config.provisioned:
-            seconds += self._config.provisioning.fetches_s
+        fetches_s = 0.0 if self._config.provisioned else self._config.provisioning.fetches_s
+        seconds = phase.deadline_s(self._assignment.accelerator.time_scale, fetches_s=fetches_s)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
 
