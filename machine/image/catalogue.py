@@ -11,8 +11,9 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
@@ -33,6 +34,8 @@ _CHECKSUM_FORMS = (
     re.compile(rf"SHA(?:256|512) \((?P<name>.+)\) = {_HEX}"),  # BSD's, which Fedora has
 )
 _SHA512_DIGITS = 128
+
+_E = TypeVar("_E", bound=StrEnum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +168,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
             arches=arches,
             checksums=checksums,
             aliases=_texts(entry.get("aliases", ())),
-            provisioning=Provisioning(entry.get("provisioning", Provisioning.CLOUD_INIT)),
+            provisioning=_member(Provisioning, entry.get("provisioning", Provisioning.CLOUD_INIT)),
             packages=_texts(entry.get("packages", DEFAULT_PACKAGES)),
         )
     except KeyError as error:
@@ -175,8 +178,8 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     for link in filter(None, (url, checksums)):
         if urlsplit(link).scheme not in _SCHEMES:
             raise ValueError(f'{where}: "{link}" is not a URL that can be fetched')
-        if _ARCH_PLACE not in link and len(arches) > 1 and link is url:
-            raise ValueError(f'{where}: "{link}" is the same for every architecture: write {_ARCH_PLACE} in it')
+    if len(arches) > 1 and _ARCH_PLACE not in url:
+        raise ValueError(f'{where}: "{url}" is the same for every architecture: write {_ARCH_PLACE} in it')
     return image
 
 
@@ -188,15 +191,22 @@ def _text(entry: Mapping[str, Any], key: str) -> str:
 
 
 def _texts(values: object) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):  # type: ignore[attr-defined]
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise TypeError("aliases and packages are lists of texts")
-    return tuple(values)  # type: ignore[arg-type]
+    return tuple(values)
+
+
+def _member(kind: type[_E], word: object) -> _E:
+    try:
+        return kind(str(word))
+    except ValueError as error:
+        raise ValueError(f'unknown word "{word}": choose one of {", ".join(kind)}') from error
 
 
 def _arches(words: object) -> dict[Arch, str]:
     if not isinstance(words, dict) or not words or not all(isinstance(word, str) for word in words.values()):
         raise TypeError('arch is a table such as { x86_64 = "amd64" }')
-    return {Arch(arch): word for arch, word in words.items()}
+    return {_member(Arch, arch): word for arch, word in words.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
