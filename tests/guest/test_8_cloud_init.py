@@ -88,7 +88,7 @@ def test_cloud_init_has_nothing_to_complain_of(world: World, deb: str) -> None:
 
 def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None:
     script = (
-        "id -un; id -u; sudo id -un; hostname; date +%Z; cat /etc/subuid; systemctl is-enabled podman.socket;"
+        "id -un; id -u; id -g; sudo id -un; hostname; date +%Z; cat /etc/subuid; systemctl is-enabled podman.socket;"
         "grep -c gateway.containers.internal /etc/hosts; cat /etc/containers/podman-machine; readlink /run/docker.sock;"
         "stat -c %U:%a ~/.config/containers/containers.conf ~/.config/containers ~/.config;"
         "readlink /usr/local/bin/docker; sudo grep -Ec '^(core|root):[!*]' /etc/shadow;"
@@ -96,7 +96,7 @@ def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None
     )
     uid = 1000 if world.uid == 0 else world.uid
     assert world.machine("ssh", deb, script, check=False).stdout.split() == [
-        "core", str(uid), "root", "deb", "JST", "core:100000:1000000", "enabled",
+        "core", str(uid), str(uid), "root", "deb", "JST", "core:100000:1000000", "enabled",
         "1", "qemu", f"/run/user/{uid}/podman/podman.sock",
         "core:644", "core:755", "core:755",
         "/usr/bin/podman", "2",
@@ -121,5 +121,5 @@ def test_podman_of_the_host_has_it_by_both_connections(world: World, deb: str, b
 def test_next_boot_needs_neither_its_seed_nor_cloud_init(world: World, deb: str) -> None:
     world.machine("restart", deb)
     assert answers(world, "deb")
-    script = "hostname; test -e /run/cloud-init/disabled && echo disabled; lsblk -dno NAME | grep -c vd"
-    assert world.machine("ssh", deb, script).stdout.split() == ["deb", "disabled", "1"]
+    script = "hostname; cloud-init status; lsblk -dno NAME | grep -c vd"
+    assert world.machine("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]
