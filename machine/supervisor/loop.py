@@ -158,7 +158,7 @@ class Supervisor:
         return [self._tasks.create_task(work) for work in background]
 
     async def _spawn(self, plan: LaunchPlan) -> None:
-        self._starting.step("Booting the guest" if self._config.provisioned else "Booting the guest for the first time")
+        self._starting.step(f"Booting the guest{'' if self._config.provisioned else _first_time(self._config)}")
         log.debug("run: %s", shlex.join(plan.argv))
         descriptor = self._assignment.lock
         with self._paths.qemu_log.open("wb") as output:
@@ -491,6 +491,11 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):  # somebody has tidied up the whole directory
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)
+
+
+def _first_time(config: MachineConfig) -> str:
+    fetches = config.provisioning.fetches_s > 0
+    return f" for the first time{', which installs Podman where it is missing' if fetches else ''}"
 
 
 def _last_words(qemu_log: Path, status: int) -> str:
