@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "Reference", "Stream", "Release", "Arch", "Digest", "Size", "UsedBy", "Verified", "Signer", "Location", "Sha256",
-    "UncompressedSha256", "Fetched", "Path",
+    "Sha512", "UncompressedSha256", "Fetched", "Path",
 )  # fmt: skip
-HEADINGS = {"Sha256": "SHA256", "UncompressedSha256": "UNCOMPRESSED SHA256"}
+CATALOGUE_FIELDS = ("Reference", "Aliases", "Arches", "Provisioning", "Packages", "Location", "Checksums")
+HEADINGS = {"Sha256": "SHA256", "Sha512": "SHA512", "UncompressedSha256": "UNCOMPRESSED SHA256"}
 _COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")
 _SHORT_DIGEST = 12
 
@@ -32,7 +33,7 @@ def command() -> None:
     \b
     Examples:
       machine image pull fcos:stable
-      machine image ls
+      machine image catalogue
     """
 
 
@@ -127,6 +128,44 @@ def _row(image: ListedImage) -> tuple[str, ...]:
     users = ", ".join(image.users) or "-"
     size = human_size(base.size)
     return (base.reference, base.release or "-", base.arch, size, base.verified, users, base.digest[:_SHORT_DIGEST])
+
+
+@command.command("catalogue")
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
+def catalogue(format_: str | None, noheading: bool) -> None:
+    """List the images of other distributions that `machine init --image` takes beside Fedora CoreOS.
+
+    A file catalogue.toml beside the one of `machine config path` adds its own.
+
+    \b
+    Examples:
+      machine image catalogue
+      machine image catalogue --format '{{.Reference}} {{.Location}}'
+    """
+    from machine.ops.catalogue import catalogue as load
+    from machine.ops.catalogue import describe
+
+    images = [describe(image) for image in load(context()).images]
+    items = [_catalogue_item(image) for image in images]
+    print_listing(
+        Listing(
+            name="catalogue",
+            type_name="machine.CatalogueImage",
+            columns=("REFERENCE", "ALIASES", "ARCHES", "PROVISIONING"),
+            rows=lambda: [(i["Reference"], i["Aliases"] or "-", i["Arches"], i["Provisioning"]) for i in items],
+            fields=CATALOGUE_FIELDS,
+            items=lambda: items,
+            documents=lambda: images,
+        ),
+        format_,
+        heading=not noheading,
+    )
+
+
+def _catalogue_item(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a template sees."""
+    return {key: ", ".join(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
 @command.command("inspect")

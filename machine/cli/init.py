@@ -17,7 +17,7 @@ from machine.cli.common import (
     volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
-from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME
+from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME, Provisioning
 from machine.model.host import AcceleratorChoice
 from machine.model.names import DEFAULT_MACHINE
 
@@ -33,8 +33,14 @@ from machine.model.names import DEFAULT_MACHINE
 @click.option(
     "--image",
     shell_complete=complete_images,
-    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, a path, an http(s) URL or "
-    f"docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
+    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, one of `machine image "
+    f"catalogue` such as debian:13, a path, an http(s) URL or docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
+)
+@click.option(
+    "--provisioning",
+    type=click.Choice([choice.value for choice in Provisioning]),
+    metavar="HOW",
+    help="What an image at a path or a URL reads at its first boot, ignition or cloud-init. [default: ignition]",
 )
 @click.option("--image-path", hidden=True, shell_complete=complete_images)
 @image_options
@@ -102,6 +108,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,
     file: str | None,
     image: str | None,
+    provisioning: str | None,
     image_path: str | None,
     cpus: int | None,
     memory: int | None,
@@ -132,8 +139,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     Examples:
       machine init
       machine init --now --cpus 4 --memory 4096 --volume ~/src:/src:ro dev
-      machine init --image boot2podman --arch aarch64 arm
       machine init -f box.toml
+      machine init --image debian:13 --now deb
     """
     from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
@@ -160,6 +167,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         provider=provider,
         # Of what may be given several times, nothing is an empty tuple; to Podman, an empty text is nothing too.
         **{key: None if value in ((), "") else value for key, value in first_boot.items()},
+        provisioning=Provisioning(provisioning) if provisioning else None,
     )
     here = context()
     if image_path is not None:

@@ -1,4 +1,4 @@
-"""From a machine's config to its Ignition document (pure but for reading our own assets).
+"""From a machine's config to the description of its guest (pure but for reading our own assets).
 
 Everything that podman machine writes, and what its own image carries and a stock Fedora CoreOS lacks
 (shared/reference/podman-machine.md, 2). With the marker file `podman-machine`, Podman in the guest asks
@@ -17,7 +17,9 @@ from machine.model import network
 from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 
 # Groups of Fedora CoreOS's own user, for the one who takes that user's place.
-_ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
+ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
+
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 PROVISION_UNIT = "boot2podman-provision.service"
 PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
@@ -89,7 +91,7 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
     keys = (key, *config.first_boot.ssh_keys)
     if config.username == DEFAULT_USERNAME:
         return (User(name=DEFAULT_USERNAME, uid=config.uid, ssh_keys=keys), root)
-    user = User(name=config.username, uid=config.uid, ssh_keys=keys, groups=_ADMIN_GROUPS)
+    user = User(name=config.username, uid=config.uid, ssh_keys=keys, groups=ADMIN_GROUPS)
     return (user, User(name=DEFAULT_USERNAME, should_exist=False), root)
 
 
@@ -101,10 +103,9 @@ def _user_directories(username: str) -> tuple[Directory, ...]:
 
 
 def _host_key_files(keys: Keys) -> tuple[File, ...]:
-    path = "/etc/ssh/ssh_host_ed25519_key"
     return (
-        File(path=path, contents=keys.host_private, mode=0o600),
-        File(path=f"{path}.pub", contents=f"{keys.host_public}\n"),
+        File(path=HOST_KEY, contents=keys.host_private, mode=0o600),
+        File(path=f"{HOST_KEY}.pub", contents=f"{keys.host_public}\n"),
     )
 
 

@@ -120,20 +120,27 @@ def result_of(request: BuildRequest, build: Build, *, reused: bool) -> BuildResu
 
 
 def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Reporter) -> Build:
+    with building(plan, request.output, report) as steps:
+        root = make_root(steps, request.recipe, plan)
+        build = make_files(steps, request, plan, key, root)
+        publish(build, steps.work / "publish", request.output, request.keys)
+    return build
+
+
+@contextlib.contextmanager
+def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]:
+    """The steps of a build in `output`, whose folders are there for that long.
+
+    Raises:
+        MachineError: this host cannot build it.
+    """
     scratch_base = Path(os.environ.get("TMPDIR") or DEFAULT_SCRATCH)
-    facts = probe_host(plan, output=request.output, scratch=scratch_base)
+    facts = probe_host(plan, output=output, scratch=scratch_base)
     if problem := find_problem(facts, plan):
         raise problem
-    remove_stale(request.output, facts)
-    with work_folder(request.output, scratch_base, facts) as (work, scratch):
-        steps = Steps(log_file=request.output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
-        helper = None if facts.arch == plan.arch.value else Arch(facts.arch)
-        root = make_root(steps, request.recipe, plan, helper)
-        fetched = plan.fetched_loaders(is_foreign=helper is not None)
-        grub = GrubFiles(fetched=fetched, config=request.recipe / "embed.cfg")
-        build = make_files(steps, request, plan, key, root, grub)
-        publish(build, work / "publish", request.output, request.keys)
-    return build
+    remove_stale(output, facts)
+    with work_folder(output, scratch_base, facts) as (work, scratch):
+        yield Steps(log_file=output / "build.log", work=work, scratch=scratch, facts=facts, report=report)
 
 
 @contextlib.contextmanager
@@ -208,9 +215,14 @@ class Steps:
         self.work = work
         self.scratch = scratch
         self.report = report
+        self._facts = facts
         self._mapping = mapping(facts)
         self._name = ""
         log_file.write_bytes(b"")
+
+    def helper(self, plan: ImagePlan) -> Arch | None:
+        """This host's own architecture where it is not the image's: its programs are quicker than emulated ones."""
+        return None if self._facts.arch == plan.arch.value else Arch(self._facts.arch)
 
     def begin(self, name: str) -> None:
         self._name = name
@@ -333,8 +345,9 @@ def native_programs_argv(plan: ImagePlan, native: Arch) -> list[str]:
     ]  # fmt: skip
 
 
-def make_root(steps: Steps, recipe: Path, plan: ImagePlan, helper: Arch | None) -> Path:
-    """The guest's root file system as a folder, owners and all; `helper` is the host's architecture if another."""
+def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
+    """The guest's root file system as a folder, owners and all."""
+    helper = steps.helper(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
     if helper:
         steps.begin(f"fetching programs of {helper} for the build of {plan.arch}")
@@ -373,7 +386,7 @@ def forget_machine_id(root: Path) -> None:
     path.chmod(0o444)
 
 
-def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path, grub: GrubFiles) -> Build:
+def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
     """Everything that is published, signed, in the work folder's `publish`."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
@@ -383,20 +396,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     shutil.copyfile(newest(root / "boot", "vmlinu[xz]-*"), staged / names["kernel"])
     shutil.copyfile(newest(root / "boot", "initrd.img-*"), staged / names["initramfs"])
 
-    steps.begin("writing the disk image")
-    raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
-    write_disk(
-        plan,
-        root=root,
-        grub=grub,
-        work=steps.work,
-        disk=raw,
-        run=steps.run,
-        run_mapped=steps.run_mapped,
-    )
-    steps.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2])
-    raw.unlink()
-
+    qcow2 = make_disk(steps, request.recipe, plan, root)
     steps.begin("compressing the disk image")
     uncompressed_sha256 = sha256_of(qcow2)
     steps.run(["xz", "--threads=0", XZ_PRESET, qcow2])
@@ -418,6 +418,25 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     for file in staged.iterdir():
         file.chmod(MODE_PUBLIC)
     return build
+
+
+def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
+    """The bootable disk, as qcow2."""
+    steps.begin("writing the disk image")
+    fetched = plan.fetched_loaders(is_foreign=steps.helper(plan) is not None)
+    raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
+    write_disk(
+        plan,
+        root=root,
+        grub=GrubFiles(fetched=fetched, config=recipe / "embed.cfg"),
+        work=steps.work,
+        disk=raw,
+        run=steps.run,
+        run_mapped=steps.run_mapped,
+    )
+    steps.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2])
+    raw.unlink()
+    return qcow2
 
 
 def newest(folder: Path, pattern: str) -> Path:

@@ -53,10 +53,11 @@ class DiskTools(Protocol):
 
 
 class Verified(StrEnum):
-    """What of an image was checked; each includes the next."""
+    """What of an image was checked, the strongest first; a signature includes a digest."""
 
     SIGNATURE = "signature"
     SHA256 = "sha256"
+    SHA512 = "sha512"
     NOTHING = "nothing"
 
 
@@ -74,8 +75,8 @@ class Wanted:
 class BaseImage:
     """A base in the cache, as its artifact.json has it; `digest` is the sha256 of its content, as it was unpacked.
 
-    `sha256` is that of the file it came from, promised or not, `length` the bytes of the image's own file. `signer` is
-    empty where no signature was checked. `fetched` is in ISO 8601, UTC.
+    `sha256` is that of the file it came from, promised or not, `sha512` too where that was promised, `length` the bytes
+    of the image's own file. `signer` is empty where no signature was checked. `fetched` is in ISO 8601, UTC.
     """
 
     digest: str
@@ -91,6 +92,7 @@ class BaseImage:
     signer: str
     fetched: str
     length: int
+    sha512: str = ""
 
     @property
     def size(self) -> int:
@@ -115,8 +117,8 @@ class ImageCache:
         """The base that was made from this artifact, if it is here and was checked as is wanted now."""
         artifact = wanted.artifact
         for base in self.bases():
-            same = artifact.sha256 and base.sha256 == artifact.sha256
-            if not same and not (
+            same = artifact.sha256 in ("", base.sha256) and artifact.sha512 in ("", base.sha512)
+            if not (artifact.promised and same) and not (
                 artifact.uncompressed_sha256 and base.uncompressed_sha256 == artifact.uncompressed_sha256
             ):
                 continue
@@ -200,7 +202,7 @@ class ImageCache:
         Raises:
             MachineError: it cannot be had, is not what its metadata promises, or is no disk image.
         """
-        promised = bool(wanted.artifact.sha256)
+        promised = wanted.artifact.promised
         path = local_path(wanted.artifact.location)
         if path is not None:
             check_readable(path)
@@ -267,10 +269,10 @@ class ImageCache:
             path = local_path(artifact.location)
             if path is not None:
                 report.step(f"Unpacking {path.name}")
-                unpacked, sha256, signer = self._ingest(wanted, signature, image, _FileSource(path), report)
+                unpacked, digests, signer = self._ingest(wanted, signature, image, _FileSource(path), report)
             else:
                 report.step(f"Fetching {public_url(artifact.location)}")
-                unpacked, sha256, signer = self._download(wanted, signature, image, report, promised, most_workers)
+                unpacked, digests, signer = self._download(wanted, signature, image, report, promised, most_workers)
             if unpacked.format is DiskFormat.RAW:
                 report.step("Converting the image")
                 image.rename(directory / "image.raw")
@@ -278,7 +280,8 @@ class ImageCache:
                 (directory / "image.raw").unlink()
             self._check(image, artifact)
             image.chmod(_READ_ONLY)
-            verified = Verified.SIGNATURE if signer else Verified.SHA256 if promised else Verified.NOTHING
+            digest_checked = Verified.SHA256 if artifact.sha256 else Verified.SHA512
+            verified = Verified.SIGNATURE if signer else digest_checked if promised else Verified.NOTHING
             base = BaseImage(
                 digest=unpacked.sha256,
                 path=base_image(self._directory, unpacked.sha256),
@@ -287,7 +290,8 @@ class ImageCache:
                 stream=artifact.stream,
                 release=artifact.release,
                 location=public_url(artifact.location),
-                sha256=sha256,
+                sha256=digests.sha256,
+                sha512=digests.sha512,
                 uncompressed_sha256=artifact.uncompressed_sha256,
                 verified=verified,
                 signer=f"{signer.name} {signer.fingerprint}".strip() if signer else "",
@@ -305,7 +309,7 @@ class ImageCache:
         report: Reporter,
         promised: bool,
         most_workers: int,
-    ) -> tuple[Unpacked, str, Signer | None]:
+    ) -> tuple[Unpacked, _Digests, Signer | None]:
         artifact = wanted.artifact
         download = Download(
             artifact.location,
@@ -335,7 +339,7 @@ class ImageCache:
 
     def _ingest(
         self, wanted: Wanted, signature: bytes | None, image: Path, source: _Source, report: Reporter
-    ) -> tuple[Unpacked, str, Signer | None]:
+    ) -> tuple[Unpacked, _Digests, Signer | None]:
         """Unpack a source's bytes into `image` while they are hashed and checked.
 
         Raises:
@@ -350,7 +354,7 @@ class ImageCache:
             check = None
             if signature is not None:
                 check = stack.enter_context(SignatureCheck(signature, wanted.keys or (), image.parent))
-            digesting = _Job(partial(_digest, source.reader(), check))
+            digesting = _Job(partial(_digest, source.reader(), check, with_sha512=bool(artifact.sha512)))
             unpacking = _Job(partial(unpack, stack.enter_context(source.reader()), image, _name(artifact)))
 
             def end() -> None:
@@ -363,15 +367,17 @@ class ImageCache:
             digesting.start()
             unpacking.start()
             unpacked = unpacking.result(tick)
-            sha256 = digesting.result(tick)
-            if artifact.sha256 not in ("", sha256):
-                raise _mismatch(artifact, f"sha256 {sha256} instead of {artifact.sha256}")
+            digests = digesting.result(tick)
+            if artifact.sha256 not in ("", digests.sha256):
+                raise _mismatch(artifact, f"sha256 {digests.sha256} instead of {artifact.sha256}")
+            if artifact.sha512 not in ("", digests.sha512):
+                raise _mismatch(artifact, f"sha512 {digests.sha512} instead of {artifact.sha512}")
             if artifact.uncompressed_sha256 not in ("", unpacked.sha256):
                 raise _mismatch(
                     artifact, f"unpacked, its sha256 is {unpacked.sha256} instead of {artifact.uncompressed_sha256}"
                 )
             try:
-                return unpacked, sha256, check.finish() if check else None
+                return unpacked, digests, check.finish() if check else None
             except MachineError as error:
                 raise MachineError(
                     f"the signature of {_name(artifact)} is not good: {error.line}",
@@ -444,15 +450,26 @@ class _Job(threading.Thread, Generic[T]):
         return self._results[0]
 
 
-def _digest(reader: IO[bytes], check: SignatureCheck | None) -> str:
-    """The sha256 of a file, which the signature's check reads along."""
-    digest = hashlib.sha256()
+@dataclass(frozen=True, kw_only=True)
+class _Digests:
+    """Of a file as it was published; `sha512` is empty where nobody wants to know."""
+
+    sha256: str
+    sha512: str
+
+
+def _digest(reader: IO[bytes], check: SignatureCheck | None, *, with_sha512: bool) -> _Digests:
+    """The digests of a file, which the signature's check reads along."""
+    sha256 = hashlib.sha256()
+    sha512 = hashlib.sha512() if with_sha512 else None
     with reader:
         while chunk := reader.read(CHUNK_BYTES):
-            digest.update(chunk)
+            sha256.update(chunk)
+            if sha512:
+                sha512.update(chunk)
             if check:
                 check.feed(chunk)
-    return digest.hexdigest()
+    return _Digests(sha256=sha256.hexdigest(), sha512=sha512.hexdigest() if sha512 else "")
 
 
 class _Source(Protocol):
@@ -533,8 +550,8 @@ def _try_lock(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
 
 def _key(artifact: Artifact) -> str:
     """A file name for what is being fetched: its digest, or one of its location."""
-    if artifact.sha256:
-        return artifact.sha256
+    if artifact.promised:
+        return artifact.sha256 or artifact.sha512
     return f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
 
 

@@ -12,10 +12,11 @@ from machine.errors import BadInputError
 LOCAL_STREAM = "boot2podman"
 FCOS_STREAMS = ("stable", "testing", "next")
 
-_CHOICES = (
+CHOICES = (
     "fcos:stable, fcos:testing, fcos:next, fcos:STREAM@RELEASE, boot2podman, a path, an http(s) URL or "
     "docker://REGISTRY/NAME:TAG"
 )
+_CATALOGUE = re.compile(r"(?P<name>[a-z][a-z0-9-]*)(?::(?P<tag>[A-Za-z0-9][A-Za-z0-9._-]*))?")
 # distribution/reference, regexp.go: what containers/image accepts, without an upper-case name.
 _REPOSITORY = re.compile(
     r"(?:(?P<registry>(?:localhost|[A-Za-z0-9.-]+\.[A-Za-z0-9.-]+|[A-Za-z0-9-]+(?=:[0-9]+/)|\[[0-9a-fA-F:]+\])"
@@ -72,6 +73,21 @@ class RegistryReference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CatalogueReference:
+    """An image of another distribution; `tag` is empty where none was given. Only the catalogue knows what there is."""
+
+    name: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.tag}" if self.tag else self.name
+
+    @staticmethod
+    def is_one(text: str) -> bool:
+        return bool(_CATALOGUE.fullmatch(text))
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmptyReference:
     """`/dev/null`: a machine whose disk is empty, as podman machine accepts it."""
 
@@ -79,7 +95,7 @@ class EmptyReference:
         return "/dev/null"
 
 
-Reference = StreamReference | FileReference | UrlReference | RegistryReference | EmptyReference
+Reference = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueReference | EmptyReference
 
 
 def parse_reference(text: str) -> Reference:
@@ -97,9 +113,11 @@ def parse_reference(text: str) -> Reference:
     kind, colon, rest = text.partition(":")
     if colon and (kind == "fcos" or rest.startswith("//")):
         return _of_kind(kind, rest, text)
+    if match := _CATALOGUE.fullmatch(text):
+        return CatalogueReference(name=match["name"], tag=match["tag"] or "")
     if "/" in text or "." in text:
         return FileReference(path=Path(text).expanduser())
-    raise BadInputError(f'unknown image "{text}"', hint=f"choose one of: {_CHOICES}")
+    raise BadInputError(f'unknown image "{text}"', hint=f"choose one of: {CHOICES}")
 
 
 def _of_kind(kind: str, rest: str, text: str) -> Reference:
@@ -108,12 +126,12 @@ def _of_kind(kind: str, rest: str, text: str) -> Reference:
             return _stream(rest)
         case "http" | "https":
             if not _has_host(text):
-                raise BadInputError(f'"{text}" is not a URL that can be fetched', hint=f"choose one of: {_CHOICES}")
+                raise BadInputError(f'"{text}" is not a URL that can be fetched', hint=f"choose one of: {CHOICES}")
             return UrlReference(url=text)
         case "docker":
             return _registry(text, rest.removeprefix("//"))
         case _:
-            raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {_CHOICES}")
+            raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {CHOICES}")
 
 
 def _stream(text: str) -> StreamReference:

@@ -31,7 +31,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image. Hashes are lower-case hex; what is empty is not known.
+    """One published disk image. Hashes are lower-case hex; what is empty is not known. Of `sha256` and `sha512`, which
+    are of the file as it is published, distributions tell one.
 
     `authorize` gives the headers of a login, as a registry wants them, and renews them when it is called again.
     """
@@ -43,6 +44,12 @@ class Artifact:
     stream: str = ""
     release: str = ""
     authorize: Callable[[], Mapping[str, str]] | None = None
+    sha512: str = ""
+
+    @property
+    def promised(self) -> bool:
+        """Whether anything tells what the published file must be."""
+        return bool(self.sha256 or self.sha512)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from machine.model.arch import Arch
@@ -19,6 +20,19 @@ DEFAULT_MEMORY_MIB = 2048
 DEFAULT_DISK_GIB = 100
 MAX_DISK_GIB = 2 * 1024**2  # qcow2 with clusters of 64 KiB: its first-level table has at most 32 MiB
 MIN_MEMORY_MIB = 512
+
+
+class Provisioning(StrEnum):
+    """How a guest learns at its first boot which machine it is."""
+
+    IGNITION = "ignition"
+    CLOUD_INIT = "cloud-init"
+    """By a seed disk, as cloud-init's data source NoCloud has it."""
+
+    @property
+    def fetches_s(self) -> float:
+        """Seconds that a first boot may wait for a mirror of packages, which is no quicker on a quick host."""
+        return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +102,8 @@ class FirstBoot:
 class MachineConfig:
     """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
 
+    `provisioning` is how that first boot learns all this.
+
     `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
     `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
     `renamed_from` is the old name while a rename has not come to its end. `identity_pending` says that the guest is a
@@ -129,6 +145,7 @@ class MachineConfig:
     labels: tuple[tuple[str, str], ...] = ()
     first_boot: FirstBoot = FirstBoot()
     provision_pending: bool = False
+    provisioning: Provisioning = Provisioning.IGNITION
 
     @property
     def user_socket(self) -> str:

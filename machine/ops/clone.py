@@ -16,7 +16,7 @@ from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.ignition.identity import Identity, credentials
 from machine.ignition.provision import Keys, hostname, ignition_text
 from machine.image.layout import base_image
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
 from machine.ops.context import Context
 from machine.ops.creation import fresh_mac, make_keys, publish
@@ -84,6 +84,11 @@ def check_clonable(original: MachineConfig) -> None:
     MachineError: there is no way to give a guest of that kind another identity.
     """
     name = original.name
+    if not original.provisioned and original.provisioning is not Provisioning.IGNITION:
+        raise MachineError(
+            f'unable to clone "{name}": {original.provisioning} has not provisioned it yet',
+            hint=f"start it once: machine start {name}",
+        )
     if original.identity_pending:
         raise MachineError(
             f'unable to clone "{name}": it is itself a clone that has not been started',

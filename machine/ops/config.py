@@ -9,7 +9,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import BadInputError, MachineError
-from machine.image.reference import FileReference, parse_reference
+from machine.image.reference import FileReference
 from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice
 from machine.model.settings import (
     BUILT_IN,
@@ -22,6 +22,7 @@ from machine.model.settings import (
     merge,
     parse_words,
 )
+from machine.ops.catalogue import known_reference
 from machine.ops.context import Context
 from machine.ops.timezone import resolve_timezone
 from machine.podman.containers_conf import find_files, load_layers
@@ -156,7 +157,7 @@ def _check_meaning(values: Mapping[str, Value], context: Context, path: Path | N
     """
     try:
         if "image" in values:
-            reference = parse_reference(str(values["image"]))
+            reference, _ = known_reference(str(values["image"]), context)
             if isinstance(reference, FileReference) and not reference.path.is_absolute():
                 raise BadInputError('"image" must not depend on the current directory', hint=f"write {reference}")
         if "timezone" in values:

@@ -20,7 +20,6 @@ from machine.folders.daemon import virtiofsd_commands
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
 from machine.hosts import lingers
 from machine.image.layout import base_image
-from machine.image.reference import parse_reference
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
 from machine.model.check import Check, failure, ok, warning
@@ -30,6 +29,7 @@ from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.units import MIB
 from machine.ops import checks
+from machine.ops.catalogue import known_reference
 from machine.ops.checks import MachineFacts, SessionFacts, failed
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
@@ -87,7 +87,7 @@ def _settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check
         with blaming(chosen["timezone"]):
             resolve_timezone(str(chosen["timezone"].value), context.environment)
         with blaming(chosen["image"]):
-            parse_reference(str(chosen["image"].value))
+            known_reference(str(chosen["image"].value), context)
     except MachineError as error:
         return {}, [failed("settings", error, "see them with: machine config edit")]
     return chosen, [checks.settings_check(chosen)]

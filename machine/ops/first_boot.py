@@ -10,7 +10,7 @@ from machine.errors import BadInputError
 from machine.ignition.lint import minor_version
 from machine.ignition.user_config import load, read_text
 from machine.image.reference import LOCAL_STREAM, Reference
-from machine.model.config import FirstBoot, Script, UserIgnition
+from machine.model.config import FirstBoot, Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.ssh.command import ROOT
 
@@ -80,13 +80,20 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
             )
 
 
-def check_together(first_boot: FirstBoot, swap_mib: int, reference: Reference) -> None:
+def check_together(
+    first_boot: FirstBoot, swap_mib: int, reference: Reference, provisioning: Provisioning = Provisioning.IGNITION
+) -> None:
     """What the parts cannot be beside each other, and beside such an image.
 
     Raises:
         BadInputError: one of them would be without effect, or would fail in the guest.
     """
     ignition = first_boot.ignition
+    if ignition and provisioning is not Provisioning.IGNITION:
+        raise BadInputError(
+            f"{reference} is provisioned by {provisioning}, which reads no Ignition config",
+            hint="leave out --ignition-path, or do the same by --provision",
+        )
     if ignition and ignition.replaces:
         others = {
             "--provision": first_boot.scripts,

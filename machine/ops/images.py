@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.files import sha256_of
 from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable
+from machine.image.catalogue import CatalogueImage
 from machine.image.layout import digest_of
 from machine.image.reference import (
+    CatalogueReference,
     EmptyReference,
     FileReference,
     Reference,
     RegistryReference,
     StreamReference,
-    parse_reference,
+    UrlReference,
 )
 from machine.image.registry import Registry, auth_files, credentials
 from machine.image.streams import Artifact, MetadataCache, find_artifact
@@ -25,6 +27,7 @@ from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
+from machine.ops.catalogue import known_reference
 from machine.ops.config import blaming, effective
 from machine.ops.context import Context
 from machine.qemu.img import QemuImg
@@ -37,10 +40,14 @@ _SHORTEST_DIGEST = 6
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """An image as it was asked for; `sha256` is a promise of the person's own, hex, or empty."""
+    """An image as it was asked for; `sha256` is a promise of the person's own, hex, or empty.
+
+    `entry` is what the catalogue says where the image is in it.
+    """
 
     reference: Reference
     arch: Arch
+    entry: CatalogueImage | None = None
     stream_base_url: str | None = None
     sha256: str = ""
     offline: bool = False
@@ -48,13 +55,17 @@ class ImageRequest:
     verify_tls: bool = True
 
 
-def image_request(image: str, arch: Arch, options: Mapping[str, Any]) -> ImageRequest:
+def image_request(image: str, arch: Arch, options: Mapping[str, Any], context: Context) -> ImageRequest:
     """A request with a checked reference; `options` are the further fields of ImageRequest.
 
     Raises:
         BadInputError: the reference or the sha256 means nothing.
+        NotFoundError: the catalogue has no such image for guests of this architecture.
     """
-    request = ImageRequest(reference=parse_reference(image), arch=arch, **options)
+    reference, entry = known_reference(image, context)
+    if entry:
+        entry.location(arch)
+    request = ImageRequest(reference=reference, arch=arch, entry=entry, **options)
     digest = request.sha256.removeprefix("sha256:").lower()
     if digest and (len(digest) != 64 or not set(digest) <= set("0123456789abcdef")):
         raise BadInputError(f'"{request.sha256}" is no sha256', hint="it has 64 hexadecimal digits")
@@ -115,9 +126,9 @@ def pull_image(
     if image is None:
         setting = effective(context)["image"]
         with blaming(setting):
-            request = image_request(str(setting.value), guest, options)
+            request = image_request(str(setting.value), guest, options, context)
     else:
-        request = image_request(image, guest, options)
+        request = image_request(image, guest, options, context)
     with image_cache(context).using():
         return obtain(request, context, report)
 
@@ -134,10 +145,10 @@ def parse_arch(text: str) -> Arch:
 
 def _find_artifact(request: ImageRequest, context: Context, report: Reporter) -> Artifact:
     web = WebSettings(offline=request.offline, verify_tls=request.verify_tls)
+    metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=request.offline, report=report)
     match request.reference:
         case StreamReference() as reference:
             base_url = request.stream_base_url or load_settings(context.roots, context.host).stream_base_url or None
-            metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=request.offline, report=report)
             return find_artifact(
                 reference, request.arch, metadata, local=context.roots.streams,
                 base_url=request.stream_base_url if reference.local else base_url,
@@ -154,8 +165,13 @@ def _find_artifact(request: ImageRequest, context: Context, report: Reporter) ->
             return Artifact(location=path.absolute().as_uri())
         case EmptyReference():
             raise BadInputError("/dev/null is an empty disk, which is not fetched")
+        case CatalogueReference():
+            assert request.entry is not None
+            return request.entry.find_artifact(request.arch, metadata)
+        case UrlReference(url=url):
+            return Artifact(location=url)
         case _:
-            return Artifact(location=request.reference.url)
+            assert_never(request.reference)
 
 
 # What is in the cache
@@ -289,6 +305,7 @@ def describe_image(image: ListedImage) -> dict[str, object]:
         "Signer": base.signer,
         "Location": base.location,
         "Sha256": base.sha256,
+        "Sha512": base.sha512,
         "UncompressedSha256": base.uncompressed_sha256,
         "Fetched": base.fetched,
         "Path": str(base.path),

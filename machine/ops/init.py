@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from machine.errors import BadInputError, MachineError
-from machine.files import write_atomic
+from machine.files import atomic_writer, write_atomic
+from machine.ignition import cloud_config
 from machine.ignition.document import replaced
 from machine.ignition.provision import Keys, ignition_text, provision
+from machine.ignition.seed import fat_image, fat_size
 from machine.image.cache import BaseImage
-from machine.image.reference import LOCAL_STREAM, Reference
+from machine.image.catalogue import DEFAULT_PACKAGES
+from machine.image.reference import LOCAL_STREAM, Reference, StreamReference
 from machine.model.arch import Arch
-from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Provisioning, Resources, Script, UserIgnition
 from machine.model.first_boot import check_hostname, parse_labels, parse_variables
 from machine.model.folders import TransportChoice
 from machine.model.host import AcceleratorChoice, Host
@@ -35,7 +38,7 @@ from machine.ops.context import Context
 from machine.ops.creation import fresh_mac, make_keys, publish
 from machine.ops.first_boot import check_together, check_users, read_ignition, read_playbook, read_script, read_ssh_keys
 from machine.ops.folders import check_driver, check_inotify, chosen_folders
-from machine.ops.images import image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.images import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.machine_file import load
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
@@ -57,7 +60,8 @@ class InitRequest:
 
     `image_options` are those of ops.images.image_request. Scripts, the playbook and the Ignition config come by their
     paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`. `file` is one of
-    ops.machine_file, which says what was not asked for otherwise.
+    ops.machine_file, which says what was not asked for otherwise. `provisioning` is what an image speaks that no
+    catalogue has.
     """
 
     name: str | None = None
@@ -87,6 +91,7 @@ class InitRequest:
     hostname: str | None = None
     labels: tuple[str, ...] | None = None
     native_ca: bool | None = None
+    provisioning: Provisioning | None = None
 
     @property
     def flags(self) -> dict[str, Value]:
@@ -137,11 +142,12 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
     with blaming(chosen["image"]):
-        wanted = image_request(settings.image, arch, request.image_options)
+        wanted = image_request(settings.image, arch, request.image_options, context)
+    provisioning = choose_provisioning(request.provisioning, wanted)
     swap_mib = request.swap_mib or 0
-    _check_swap(swap_mib, wanted.reference)
+    _check_swap(swap_mib, wanted.reference, provisioning)
     first_boot = _first_boot(request, context)
-    check_together(first_boot, swap_mib, wanted.reference)
+    check_together(first_boot, swap_mib, wanted.reference, provisioning)
     if first_boot.ignition and not first_boot.ignition.replaces:
         check_users(first_boot.ignition, username, guest_uid(context.uid))
     labels = parse_labels(request.labels or ())
@@ -176,8 +182,10 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             labels=labels,
             first_boot=first_boot,
             provision_pending=bool(first_boot.scripts or first_boot.playbook),
+            provisioning=provisioning,
         )
-        return _make(config, base, registry, context, report)
+        packages = wanted.entry.packages if wanted.entry else DEFAULT_PACKAGES
+        return _make(config, base, packages, registry, context, report)
 
 
 def _completed(request: InitRequest) -> InitRequest:
@@ -230,12 +238,34 @@ def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
     )
 
 
+def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Provisioning:
+    """What the image speaks: the catalogue knows of its own ones, a person of others, and streams speak Ignition.
+
+    Raises:
+        BadInputError: it is known to speak something else than was asked for.
+    """
+    if wanted.entry:
+        known = wanted.entry.provisioning
+    elif isinstance(wanted.reference, StreamReference):
+        known = Provisioning.IGNITION
+    else:
+        return asked or Provisioning.IGNITION
+    if asked not in (None, known):
+        raise BadInputError(f"the image {wanted.reference} is provisioned by {known}", hint="leave out --provisioning")
+    return known
+
+
 def _make(
-    config: MachineConfig, base: BaseImage | None, registry: Registry, context: Context, report: Reporter
+    config: MachineConfig,
+    base: BaseImage | None,
+    packages: Sequence[str],
+    registry: Registry,
+    context: Context,
+    report: Reporter,
 ) -> MachineConfig:
     with drafts.draft(context.roots, config.name) as paths:
         keys = make_keys(config.name, paths)
-        write_atomic(paths.ignition, ignition_text(config, keys))
+        _write_provisioning(config, keys, packages, paths)
         if base:
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
@@ -257,6 +287,19 @@ def _tell_of_ignition(config: MachineConfig, keys: Keys, paths: MachinePaths, re
         )
     elif lost := replaced(provision(config, keys), theirs.text):
         report.notice(f"{theirs.name} takes the place of what a machine has of its own: {', '.join(lost)}")
+
+
+def _write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str], paths: MachinePaths) -> None:
+    match config.provisioning:
+        case Provisioning.IGNITION:
+            write_atomic(paths.ignition, ignition_text(config, keys))
+        case Provisioning.CLOUD_INIT:
+            seed = cloud_config.render(provision(config, keys), config, packages)
+            with atomic_writer(paths.seed) as stream:
+                stream.write(fat_image(cloud_config.LABEL, seed.files()))
+                stream.truncate(fat_size())
+        case _:
+            assert_never(config.provisioning)
 
 
 def guest_arch(wanted: str | None, host: Host) -> Arch:
@@ -328,13 +371,15 @@ def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resou
     return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
 
 
-def _check_swap(swap_mib: int, reference: Reference) -> None:
+def _check_swap(swap_mib: int, reference: Reference, provisioning: Provisioning) -> None:
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
     if swap_mib and str(reference) == LOCAL_STREAM:
         raise BadInputError(
             f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
         )
+    if swap_mib and provisioning is Provisioning.CLOUD_INIT:
+        raise BadInputError("a guest that cloud-init provisions gets no swap", hint="leave out --swap")
 
 
 def _check_disk_holds(base: BaseImage, disk_gib: int) -> None:

@@ -74,6 +74,7 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "MountInotify": config.mount_inotify,
             "Uid": config.uid,
             "Timezone": config.timezone,
+            "Provisioning": config.provisioning,
             "Provisioned": config.provisioned,
             "Protected": config.protected,
             "Hostname": config.first_boot.hostname,

@@ -12,7 +12,7 @@ from typing import Any
 from machine.errors import BadInputError, MachineError
 from machine.ignition.user_config import check, read_text
 from machine.image.reference import FileReference, parse_reference
-from machine.model.config import Script, UserIgnition
+from machine.model.config import Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.model.names import similar
 from machine.model.settings import check_value
@@ -114,6 +114,13 @@ def _image(value: Any, base: Path) -> str:  # noqa: ANN401
     return image
 
 
+def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
+    try:
+        return Provisioning(value)
+    except ValueError as error:
+        raise ValueError(" or ".join(f'"{choice}"' for choice in Provisioning)) from error
+
+
 def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
     """Those that begin with a dot are relative to the file; others may have variables."""
     return tuple(os.fspath(base.absolute() / text) if text.startswith(".") else text for text in _texts(value, base))
@@ -173,6 +180,7 @@ _KEYS: Mapping[str, tuple[str, Reader]] = {
     "image": ("image", _image),
     "image_sha256": ("sha256", _text),
     "stream_base_url": ("stream_base_url", _text),
+    "provisioning": ("provisioning", _provisioning),
     "arch": ("arch", _text),
     "accel": ("accelerator", _setting("accel")),
     "cpus": ("cpus", _setting("cpus")),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file
 from machine.qemu.img import QemuImg
 from machine.store.paths import MachinePaths, Roots, make_private
@@ -28,8 +29,10 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
     """Keep a machine's Ignition config, which has the guest's private host key in it, and return where.
 
     Raises:
-        MachineError: it cannot be read, or there is no space.
+        MachineError: it has none, it cannot be read, or there is no space.
     """
+    if not paths.ignition.exists():
+        raise MachineError(f'"{name}" has no Ignition config', hint="leave out --save-ignition")
     with _new_file(roots, name, ".ign") as (draft, target):
         draft.write_bytes(paths.ignition.read_bytes())
     return target

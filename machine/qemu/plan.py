@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 from machine.model import network as network_values
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Share, Transport
 from machine.model.host import Accelerator
 from machine.model.usb import parse_usb
@@ -39,6 +39,7 @@ class LaunchFiles:
     disk: Path
     ignition: Path
     identity: Path
+    seed: Path
     efi_vars: Path
     console: Path
     ignition_journal: Path
@@ -82,8 +83,8 @@ def plan_launch(
 
     `shares` are those of the host's folders that are devices.
 
-    The Ignition config goes along until a first boot has completed, and not later: it holds the guest's private
-    host key, and the guest's root could read it.
+    What provisions the guest goes along until a first boot has completed, and not later: it holds the guest's
+    private host key, and the guest's root could read it.
     """
     board = BOARDS[config.arch]
     argv = [
@@ -101,7 +102,7 @@ def plan_launch(
         *(["-smbios", option(file=files.identity)] if config.identity_pending else []),
         *_folders(board, shares),
         # Last: when it goes, no other device moves to another place on the bus.
-        *(_ignition(board, files) if not config.provisioned else []),
+        *(_provisioning(config, board, files) if not config.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
 
@@ -138,6 +139,19 @@ def _disk(board: Board, files: LaunchFiles) -> list[str]:
         # With a boot index, UEFI does not try the network first.
         "-device", option(board.device("blk"), drive="disk", bootindex=1),
     ]  # fmt: skip
+
+
+def _provisioning(config: MachineConfig, board: Board, files: LaunchFiles) -> list[str]:
+    match config.provisioning:
+        case Provisioning.IGNITION:
+            return _ignition(board, files)
+        case Provisioning.CLOUD_INIT:
+            return [
+                "-drive", option(if_="none", id="seed", format="raw", readonly="on", file=files.seed),
+                "-device", option(board.device("blk"), drive="seed"),
+            ]  # fmt: skip
+        case _:
+            assert_never(config.provisioning)
 
 
 def _ignition(board: Board, files: LaunchFiles) -> list[str]:

@@ -42,6 +42,11 @@ class MachinePaths:
         return self.directory / "config.ign"
 
     @property
+    def seed(self) -> Path:
+        """The disk that cloud-init reads, where the guest is not made by Ignition."""
+        return self.directory / "seed.img"
+
+    @property
     def identity(self) -> Path:
         return self.directory / "id_ed25519"
 
@@ -237,6 +242,11 @@ class Roots:
     def settings(self) -> Path:
         """The user's own defaults."""
         return self.config / "config.toml"
+
+    @property
+    def catalogue(self) -> Path:
+        """The user's own images of other distributions."""
+        return self.config / "catalogue.toml"
 
     @property
     def settings_lock(self) -> Path:

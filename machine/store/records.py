@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
-from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.config import (
+    FirstBoot,
+    ImageOrigin,
+    MachineConfig,
+    Provisioning,
+    Resources,
+    Script,
+    UserIgnition,
+)
 from machine.model.host import AcceleratorChoice
 from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
@@ -201,6 +209,7 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         guest_transports=None if document.get("guest_transports") is None else _texts(document, "guest_transports"),
         labels=_pairs(document, "labels"),
         first_boot=_first_boot(document["first_boot"]) if "first_boot" in document else FirstBoot(),
+        provisioning=Provisioning(document.get("provisioning", Provisioning.IGNITION)),
     )
 
 

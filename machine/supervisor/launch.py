@@ -30,6 +30,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
         disk=paths.disk,
         ignition=paths.ignition,
         identity=paths.new_identity,
+        seed=paths.seed,
         efi_vars=paths.efi_vars,
         console=paths.console,
         ignition_journal=paths.ignition_journal,
@@ -124,7 +125,7 @@ def _check_disk(config: MachineConfig, paths: MachinePaths, roots: Roots) -> Non
             hint=f"fetch it again with: machine image pull {config.image.refetch}",
         )
     if config.image.digest and not config.provisioned:
-        # What an interrupted first boot has written, Ignition refuses to write again; nobody has used it yet.
+        # What an interrupted first boot has written would be in the way of the next; nobody has used it yet.
         paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
     elif not paths.disk.exists():

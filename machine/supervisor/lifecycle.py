@@ -38,11 +38,13 @@ class Phase(StrEnum):
             Phase.UP: "nothing",
         }[self]
 
-    def deadline_s(self, time_scale: int) -> float:
-        """Seconds that the phase may take in a start; QEMU itself is as quick under every accelerator."""
+    def deadline_s(self, time_scale: int, *, fetches_s: float = 0.0) -> float:
+        """Seconds that the phase may take in a start; QEMU itself is as quick under every accelerator, and so are the
+        mirrors from which the guest fetches what it lacks.
+        """
         return {
             Phase.LAUNCH: 30.0,
-            Phase.BOOT: 120.0 * time_scale,
+            Phase.BOOT: 120.0 * time_scale + fetches_s,
             Phase.SSH: 30.0 * time_scale,
             Phase.FOLDERS: 30.0 * time_scale,
             Phase.API: 60.0 * time_scale,

@@ -193,7 +193,7 @@ class Supervisor:
         return [self._tasks.create_task(work) for work in background]
 
     async def _spawn(self, plan: LaunchPlan) -> None:
-        self._starting.step("Booting the guest" if self._config.provisioned else "Booting the guest for the first time")
+        self._starting.step(f"Booting the guest{'' if self._config.provisioned else _first_time(self._config)}")
         log.debug("run: %s", shlex.join(plan.argv))
         descriptor = self._assignment.lock
         with self._paths.qemu_log.open("wb") as output:
@@ -395,7 +395,7 @@ class Supervisor:
                     pass  # SHUTDOWN: QEMU's exit follows
 
     async def _read_ready_port(self) -> None:
-        """Lines `ready BOOT_ID` of the guest's unit boot2podman-ready.service."""
+        """Lines of the guest: `ready BOOT_ID` of boot2podman-ready.service, `failed CAUSE` of cloud-init-finish.sh."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
@@ -408,6 +408,8 @@ class Supervisor:
                     case ["ready", boot_id]:
                         self._remember_provisioned()
                         self._post(lifecycle.GuestReady(boot_id=boot_id))
+                    case ["failed", *words]:
+                        self._post(lifecycle.GuestFailed(cause=" ".join(words)))
                     case words:
                         log.warning("the ready port says %s", words)
         except (OSError, ValueError) as error:
@@ -448,7 +450,8 @@ class Supervisor:
             self._deadline = None
         if phase is Phase.UP:
             return
-        seconds = phase.deadline_s(self._assignment.accelerator.time_scale)
+        fetches_s = 0.0 if self._config.provisioned else self._config.provisioning.fetches_s
+        seconds = phase.deadline_s(self._assignment.accelerator.time_scale, fetches_s=fetches_s)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._post, lifecycle.DeadlinePassed(phase=phase))
 
@@ -647,6 +650,11 @@ class Supervisor:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _first_time(config: MachineConfig) -> str:
+    fetches = config.provisioning.fetches_s > 0
+    return f" for the first time{', which installs Podman where it is missing' if fetches else ''}"
 
 
 def _last_words(qemu_log: Path, status: int) -> str:

@@ -167,7 +167,14 @@ def streams() -> Path:
 @pytest.fixture(scope="session")
 def mirror(streams: Path) -> Iterator[str]:
     """The base URL of a server that has the guest image as Fedora's servers have theirs."""
-    handler = functools.partial(QuietHandler, directory=str(streams))
+    with served(streams) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """The URL of a server that has a directory's files."""
+    handler = functools.partial(QuietHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -104,7 +104,7 @@ BAD_WORDS = {
         'invalid timezone "Europe/Atlantis"; give a name like "Europe/Stockholm", or "local"',
     ),
     "unknown stream": (["--image", "fcos:rawhide"], 'unknown stream "rawhide"; choose one of: stable, testing, next'),
-    "unknown image": (["--image", "ubuntu"], f'unknown image "ubuntu"; {CHOICES}'),
+    "unknown image": (["--image", "Ubuntu"], f'unknown image "Ubuntu"; {CHOICES}'),
     "kind of image": (["--image", "ftp://x/y"], f'images of kind "ftp://" cannot be fetched; {CHOICES}'),
     "image in a registry": (
         ["--image", "docker://x/Y"],

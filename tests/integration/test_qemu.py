@@ -19,7 +19,7 @@ from machine.folders.probe import find_virtiofsd, listening, probe_identities, u
 from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder, Share, Transport
 from machine.model.host import Accelerator, AcceleratorChoice
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
@@ -43,6 +43,7 @@ def prepared(config: MachineConfig, base: Path, images: Images) -> LaunchFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
     QemuImg().create_overlay(files.disk, images.qcow2, 1)
     files.ignition.write_text(provision(config, KEYS).to_json())
+    files.seed.write_bytes(bytes(512))
     make_console(make_paths(base))
     return files
 
@@ -111,15 +112,27 @@ def folders_served(shares: Sequence[Share]) -> Iterator[None]:
 
 @pytest.mark.parametrize("transport", [transport for transport in Transport if transport.is_device])
 @pytest.mark.parametrize("arch", Arch)
-@pytest.mark.parametrize("provisioned", [False, True], ids=["first-boot", "provisioned"])
+@pytest.mark.parametrize(
+    ("provisioned", "provisioning"),
+    [(False, Provisioning.IGNITION), (False, Provisioning.CLOUD_INIT), (True, Provisioning.IGNITION)],
+    ids=["first-boot", "first-boot-with-seed", "provisioned"],
+)
 @pytest.mark.parametrize("folder", ["my machines, all of them"])
-def test_qemu_accepts_the_command_line(
-    arch: Arch, provisioned: bool, folder: str, transport: Transport, short_path: Path, images: Images
+def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
+    arch: Arch,
+    provisioned: bool,
+    provisioning: Provisioning,
+    folder: str,
+    transport: Transport,
+    short_path: Path,
+    images: Images,
 ) -> None:
     host = current_host()
     qemu = probe_qemu(find_qemu(arch, host))
     usbs = ("vendor=ffff,product=ffff",) if BOARDS[arch].has_usb else ()
-    config = make_config(arch=arch, provisioned=provisioned, memory_mib=512, ssh_port=0, usbs=usbs)
+    config = make_config(
+        arch=arch, provisioned=provisioned, provisioning=provisioning, memory_mib=512, ssh_port=0, usbs=usbs
+    )
     files = prepared(config, short_path / folder, images)
     shares = two_shares(short_path, transport)
     assert transport in folder_devices(qemu, arch)
@@ -169,8 +182,12 @@ def test_qemu_accepts_the_command_line(
     assert isinstance(devices, list)
     by_name = {disk["device"]: disk["inserted"] for disk in devices if "inserted" in disk}
     assert by_name["disk"]["file"] == os.fspath(files.disk)
-    by_disk = BOARDS[arch].config_source is ConfigSource.DISK and not provisioned
+    by_seed = provisioning is Provisioning.CLOUD_INIT
+    by_disk = BOARDS[arch].config_source is ConfigSource.DISK and not provisioned and not by_seed
     assert ("ignition" in by_name) == by_disk
+    assert ("seed" in by_name) == by_seed
+    if by_seed:
+        assert by_name["seed"]["ro"]
     if by_disk:
         assert by_name["ignition"]["ro"]
     if firmware:

@@ -20,8 +20,8 @@ LINES = [
     ("autostart", "disable"),
     ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
-    *(("image", name) for name in ("build", "inspect", "ls", "prune", "pull", "rm")),
     *(("mount", name) for name in ("add", "ls", "rm")),
+    *(("image", name) for name in ("build", "catalogue", "inspect", "ls", "prune", "pull", "rm")),
     *(("os", name) for name in ("apply", "upgrade")),
     *(("port", name) for name in ("add", "ls", "rm")),
 ]

@@ -8,6 +8,7 @@ import pytest
 
 from machine.errors import BadInputError
 from machine.image.reference import (
+    CatalogueReference,
     EmptyReference,
     FileReference,
     Reference,
@@ -59,6 +60,9 @@ CHOICES = (
         ("http://me:secret@h/x", UrlReference(url="http://me:secret@h/x"), "http://h/x"),
         ("http://h/x", UrlReference(url="http://h/x"), "http://h/x"),
         ("https://h/x", UrlReference(url="https://h/x"), "https://h/x"),
+        ("ubuntu", CatalogueReference(name="ubuntu", tag=""), "ubuntu"),
+        ("ubuntu:26.04", CatalogueReference(name="ubuntu", tag="26.04"), "ubuntu:26.04"),
+        ("./ubuntu:26.04", FileReference(path=Path("ubuntu:26.04")), str(Path.cwd() / "ubuntu:26.04")),
     ],
 )
 def test_reference_and_how_it_is_shown(text: str, reference: Reference, shown: str) -> None:
@@ -85,8 +89,9 @@ def test_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
             "docker://h/n@sha256:12",
             '"docker://h/n@sha256:12" is no image in a registry; write docker://REGISTRY/NAME:TAG',
         ),
-        ("ubuntu", f'unknown image "ubuntu"; {CHOICES}'),
-        ("http:x", f'unknown image "http:x"; {CHOICES}'),
+        ("Ubuntu", f'unknown image "Ubuntu"; {CHOICES}'),
+        ("ubuntu:", f'unknown image "ubuntu:"; {CHOICES}'),
+        ("ubuntu:26:04", f'unknown image "ubuntu:26:04"; {CHOICES}'),
         ("http://", f'"http://" is not a URL that can be fetched; {CHOICES}'),
         ("http://[half/x", f'"http://[half/x" is not a URL that can be fetched; {CHOICES}'),
     ],

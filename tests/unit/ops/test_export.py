@@ -33,6 +33,7 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
     assert said == {
         "name": "box",
         "image": "fcos:stable@43.1",
+        "provisioning": "ignition",
         "arch": "x86_64",
         "accelerator": "auto",
         "cpus": 2,

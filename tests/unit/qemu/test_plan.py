@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from machine.model.arch import Arch
+from machine.model.config import Provisioning
 from machine.model.folders import Folder, Share, Transport
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
@@ -155,6 +156,24 @@ def test_clone_is_told_its_identity_until_it_has_it() -> None:
     pending = plan(case, provisioned=True, home=COMMA_AND_SPACE, identity_pending=True)
     table = f"{COMMA_AND_SPACE.replace(',', ',,')}/data/machines/box/identity.smbios"
     assert pending == (*settled, "-smbios", f"file={table}")
+
+
+@pytest.mark.parametrize("arch", Arch)
+def test_guest_of_cloud_init_has_its_seed_until_it_is_provisioned(arch: Arch) -> None:
+    def lines(*, provisioned: bool) -> list[str]:
+        config = make_config(arch=arch, provisioning=Provisioning.CLOUD_INIT, provisioned=provisioned)
+        files = make_launch_files(Path("/m, m"))
+        acceleration = Acceleration(accelerator=Accelerator.TCG, cpu="max")
+        plan = plan_launch(
+            config, binary="qemu", acceleration=acceleration, relay=RELAY, firmware=None, files=files
+        )  # fmt: skip
+        return one_option_a_line(plan.argv).splitlines()
+
+    before, after = lines(provisioned=False), lines(provisioned=True)
+    assert before[: len(after)] == after
+    drive, device = before[len(after) :]
+    assert drive == "-drive if=none,id=seed,format=raw,readonly=on,file=/m,, m/data/machines/box/seed.img"
+    assert device == f"-device {BOARDS[arch].device('blk')},drive=seed"
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("darwin")])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from machine.errors import MachineError, NotFoundError
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
 from machine.store import records
@@ -35,6 +35,7 @@ Document = dict[str, Any]
     [
         make_config(),
         make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
+        make_config(provisioning=Provisioning.CLOUD_INIT),
         make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
         make_config(swap_mib=512, usbs=("bus=1,devnum=2", "vendor=046d,product=c52b")),
         make_config(
@@ -80,6 +81,7 @@ def with_(**fields: object) -> Callable[[Document], Document]:
         (with_(uid=True), "uid is not of type int"),
         (with_(rootful=1), "rootful is not of type bool"),
         (with_(provisioned=None), "provisioned is not of type bool"),
+        (with_(provisioning="kickstart"), "'kickstart' is not a valid Provisioning"),
         (with_(protected="no"), "protected is not of type bool"),
         (with_(created="2026-06-01T10:00:00"), "2026-06-01T10:00:00 has no offset from UTC"),
         (with_(arch="vax"), "'vax' is not a valid Arch"),

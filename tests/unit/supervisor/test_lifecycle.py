@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from machine.model.config import Provisioning
 from machine.model.state import MachineState, State
 from machine.supervisor.lifecycle import (
     ADOPTED,
@@ -332,3 +333,11 @@ def test_state_that_others_see(life: Life, state: MachineState) -> None:
 )
 def test_deadlines_give_an_emulated_guest_ten_times_as_long(phase: Phase, hardware: float, emulated: float) -> None:
     assert (phase.deadline_s(1), phase.deadline_s(10)) == (hardware, emulated)
+
+
+def test_guest_that_fetches_packages_may_boot_for_longer_and_nothing_else_may() -> None:
+    waits = {
+        phase: phase.deadline_s(10, fetches_s=900) - phase.deadline_s(10) for phase in Phase if phase is not Phase.UP
+    }
+    assert waits == {Phase.LAUNCH: 0, Phase.BOOT: 900, Phase.SSH: 0, Phase.FOLDERS: 0, Phase.API: 0}
+    assert Provisioning.CLOUD_INIT.fetches_s > Provisioning.IGNITION.fetches_s == 0

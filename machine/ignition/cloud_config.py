@@ -1,0 +1,142 @@
+"""The same description of a guest for cloud-init: what its data source NoCloud reads from a seed disk (pure).
+
+Files are written when cloud-init has made the users and installed the packages. What cloud-config has no words for,
+links and units, the commands at its end do.
+
+Source: cloud-init's documentation, reference/modules and reference/datasources/nocloud.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from machine.ignition import assets
+from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
+from machine.ignition.provision import ADMIN_GROUPS, HOST_KEY, hostname
+from machine.model.config import MachineConfig
+
+LABEL = "CIDATA"
+
+_UNITS = "/etc/systemd/system"
+_FINISH = "/run/boot2podman-finish.sh"
+_READY = "boot2podman-ready.service"
+_ROOT = "root"
+_MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group" || addgroup -S "$group"; done'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """The three files that are on the seed disk."""
+
+    user_data: str
+    meta_data: str
+    network_config: str
+
+    def files(self) -> dict[str, str]:
+        return {"user-data": self.user_data, "meta-data": self.meta_data, "network-config": self.network_config}
+
+
+def render(document: Document, config: MachineConfig, packages: Sequence[str]) -> Seed:
+    """What makes a cloud image the machine that `document` describes, with these packages of the image's own makers."""
+    created = int(config.created.timestamp())
+    return Seed(
+        user_data=f"#cloud-config\n{_json(_cloud_config(document, config, packages))}",
+        meta_data=_json({"instance-id": f"{config.name}-{created}", "local-hostname": hostname(config)}),
+        network_config=_json(
+            {
+                "version": 2,
+                "ethernets": {"eth0": {"match": {"macaddress": config.mac}, "set-name": "eth0", "dhcp4": True}},
+            }
+        ),
+    )
+
+
+def _json(document: dict[str, Any]) -> str:
+    """YAML of its strictest kind. Non-ASCII letters stand for themselves: YAML knows no pairs of surrogates."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[str]) -> dict[str, Any]:
+    host_keys = {file.path: file.contents for file in document.files if file.path in (HOST_KEY, f"{HOST_KEY}.pub")}
+    users = [_user(user) for user in document.users if user.should_exist]
+    groups = sorted({group for user in users for group in user.get("groups", ())})
+    return {
+        # Those that the image lacks cloud-init would make as ordinary ones, with the number that the user's own wants.
+        "bootcmd": [["sh", "-c", _MAKE_GROUPS, "sh", *groups]],
+        "users": users,
+        # Root has a key too, and nobody a password.
+        "disable_root": False,
+        "ssh_pwauth": False,
+        # As files they would go when cloud-init removes those that an image was made with.
+        "ssh_keys": {"ed25519_private": host_keys[HOST_KEY], "ed25519_public": host_keys[f"{HOST_KEY}.pub"].strip()},
+        # Images of Debian's have it made anew from a template, without what is appended here.
+        "manage_etc_hosts": "localhost",
+        **({"package_update": True, "packages": list(packages)} if packages else {}),
+        "write_files": [
+            *(_file(file) for file in document.files if file.path not in host_keys),
+            *(
+                _file(File(path=f"{_UNITS}/{unit.name}", contents=unit.contents))
+                for unit in document.units
+                if unit.contents is not None
+            ),
+            _file(File(path=_FINISH, contents=assets.load("files/cloud-init-finish.sh"))),
+        ],
+        "runcmd": [
+            *(_make_directory(directory) for directory in document.directories),
+            *(command for link in document.links for command in _make_link(link)),
+            ["sh", _FINISH, config.username, *_unit_words(document.units)],
+        ],
+    }
+
+
+def _user(user: User) -> dict[str, Any]:
+    keys = list(user.ssh_keys)
+    if user.name == _ROOT:
+        return {"name": user.name, "ssh_authorized_keys": keys}
+    return {
+        "name": user.name,
+        **({"uid": user.uid} if user.uid is not None else {}),
+        # Fedora CoreOS has its user already, who may do everything; here there is nobody yet.
+        "groups": list(user.groups or ADMIN_GROUPS),
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "shell": "/bin/bash",
+        "lock_passwd": True,
+        "ssh_authorized_keys": keys,
+    }
+
+
+def _file(file: File | Appended) -> dict[str, Any]:
+    node: dict[str, Any] = {"path": file.path, "defer": True}
+    if all(letter.isprintable() or letter in "\n\t" for letter in file.contents):
+        node["content"] = file.contents
+    else:
+        node["content"] = base64.b64encode(file.contents.encode()).decode("ascii")
+        node["encoding"] = "b64"
+    if isinstance(file, Appended):
+        return {**node, "append": True}
+    owner = file.owner or _ROOT
+    return {**node, "owner": f"{owner}:{owner}", "permissions": f"{file.mode:04o}"}
+
+
+def _make_directory(directory: Directory) -> list[str]:
+    owner = directory.owner or _ROOT
+    return ["install", "-d", "-m", f"{directory.mode:04o}", "-o", owner, "-g", owner, directory.path]
+
+
+def _make_link(link: Link) -> Iterator[list[str]]:
+    yield ["mkdir", "-p", posixpath.dirname(link.path)]
+    yield ["ln", "-sfn", link.target, link.path]
+
+
+def _unit_words(units: Sequence[Unit]) -> Iterator[str]:
+    """VERB:UNIT for the script, the unit that tells the host of it all last."""
+    for unit in sorted(units, key=lambda unit: unit.name == _READY):
+        if unit.mask:
+            yield f"mask:{unit.name}"
+        elif unit.enabled is not None:
+            yield f"{'enable' if unit.enabled else 'disable'}:{unit.name}"

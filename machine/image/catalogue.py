@@ -1,0 +1,243 @@
+"""The catalogue: where other distributions publish their cloud images, and how each is told which machine it is.
+
+A catalogue is a TOML file, `images/catalogue.toml` says of what; the user's own is read over ours. Whether an image is
+what its distribution made tells a file of checksums beside it, in whatever form it has.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.image.reference import CHOICES, CatalogueReference
+from machine.image.streams import Artifact, MetadataCache
+from machine.model.arch import Arch
+from machine.model.config import Provisioning
+
+DEFAULT_TAG = "latest"
+_ARCH_PLACE = "{arch}"
+_KEYS = {"aliases", "arch", "checksums", "packages", "provisioning", "url"}
+DEFAULT_PACKAGES = ("podman",)
+_SCHEMES = ("http", "https", "file")
+
+_HEX = r"(?P<hex>[0-9a-fA-F]{64}|[0-9a-fA-F]{128})"
+_CHECKSUM_FORMS = (
+    re.compile(rf"\\?{_HEX} [ *](?P<name>.+)"),  # coreutils
+    re.compile(rf"SHA(?:256|512) \((?P<name>.+)\) = {_HEX}"),  # BSD's, which Fedora has
+)
+_SHA512_DIGITS = 128
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueImage:
+    """One NAME:TAG; `arches` are the words that stand for architectures in its two URLs.
+
+    `checksums` is empty where the image comes without. `packages` are what its makers' repositories have to add to it.
+    """
+
+    name: str
+    tag: str
+    url: str
+    arches: Mapping[Arch, str]
+    checksums: str = ""
+    aliases: tuple[str, ...] = ()
+    provisioning: Provisioning = Provisioning.CLOUD_INIT
+    packages: tuple[str, ...] = DEFAULT_PACKAGES
+
+    @property
+    def reference(self) -> CatalogueReference:
+        return CatalogueReference(name=self.name, tag=self.tag)
+
+    def location(self, arch: Arch) -> str:
+        """The URL of the image for guests of one architecture.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return self.url.replace(_ARCH_PLACE, self._word(arch))
+
+    def find_artifact(self, arch: Arch, metadata: MetadataCache) -> Artifact:
+        """The image as it is to be fetched, with what its distribution promises of it.
+
+        Raises:
+            MachineError: there is none for `arch`, or its checksum cannot be had.
+        """
+        location = self.location(arch)
+        artifact = Artifact(location=location, stream=self.name, release=self.tag)
+        if not self.checksums:
+            return artifact
+        url = self.checksums.replace(_ARCH_PLACE, self._word(arch))
+        name = posixpath.basename(unquote(urlsplit(location).path))
+        found = metadata.get(url, lambda text: parse_checksums(text, name, url))
+        return replace(artifact, sha256=found.sha256, sha512=found.sha512)
+
+    def _word(self, arch: Arch) -> str:
+        if arch not in self.arches:
+            known = ", ".join(sorted(self.arches))
+            raise NotFoundError(f"{self.reference} has no image for {arch}", hint=f"its architectures are: {known}")
+        return self.arches[arch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Images in the order in which they are told of; names and tags are unique together."""
+
+    images: Sequence[CatalogueImage] = field(default=())
+
+    def find(self, reference: CatalogueReference) -> CatalogueImage:
+        """The image of that name and tag, or alias of a tag.
+
+        Raises:
+            BadInputError: there is none.
+        """
+        named = [image for image in self.images if image.name == reference.name]
+        if not named:
+            known = ", ".join(str(image.reference) for image in self.images)
+            raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {CHOICES}, or {known}")
+        tag = reference.tag or DEFAULT_TAG
+        for image in named:
+            if tag == image.tag:
+                return image
+        for image in named:
+            if tag in image.aliases:
+                return image
+        known = ", ".join(str(image.reference) for image in named)
+        raise BadInputError(f'unknown image "{reference}"', hint=f"of {reference.name} there are: {known}")
+
+
+def load_catalogue(ours: Path, users: Path) -> Catalogue:
+    """Our catalogue with the user's over it, which need not be there.
+
+    Raises:
+        MachineError: one of them cannot be read or is wrong; the message names it.
+    """
+    images = {image.reference: image for image in _read(ours)}
+    if users.exists():
+        images |= {image.reference: image for image in _read(users)}
+    order = sorted(images.values(), key=lambda image: (image.name, _numbers_first(image.tag)))
+    return Catalogue(images=tuple(order))
+
+
+def _numbers_first(tag: str) -> list[tuple[int, str]]:
+    """9 is before 10."""
+    return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in re.split(r"[.-]", tag)]
+
+
+def _read(path: Path) -> list[CatalogueImage]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInputError(f"{path} is not a catalogue: {error}") from error
+    try:
+        return [_image(reference, entry) for reference, entry in document.items()]
+    except ValueError as error:
+        raise BadInputError(f"{path}: {error}") from error
+
+
+def _image(reference: str, entry: object) -> CatalogueImage:
+    """Raises:
+    ValueError: something in it cannot be.
+    """
+    name, _, tag = reference.partition(":")
+    if not CatalogueReference.is_one(reference) or not tag:
+        raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
+    where = f'["{reference}"]'
+    if not isinstance(entry, dict):
+        raise ValueError(f"{reference} is not a table: write {where}")
+    if unknown := sorted(entry.keys() - _KEYS):
+        raise ValueError(f'{where} has the unknown key "{unknown[0]}": there are {", ".join(sorted(_KEYS))}')
+    try:
+        url, arches = _text(entry, "url"), _arches(entry["arch"])
+        checksums = _text(entry, "checksums") if entry.get("checksums") else ""
+        image = CatalogueImage(
+            name=name,
+            tag=tag,
+            url=url,
+            arches=arches,
+            checksums=checksums,
+            aliases=_texts(entry.get("aliases", ())),
+            provisioning=_member(Provisioning, entry.get("provisioning", Provisioning.CLOUD_INIT)),
+            packages=_texts(entry.get("packages", DEFAULT_PACKAGES)),
+        )
+    except KeyError as error:
+        raise ValueError(f'{where} has no "{error.args[0]}"') from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    for link in filter(None, (url, checksums)):
+        if urlsplit(link).scheme not in _SCHEMES:
+            raise ValueError(f'{where}: "{link}" is not a URL that can be fetched')
+    if len(arches) > 1 and _ARCH_PLACE not in url:
+        raise ValueError(f'{where}: "{url}" is the same for every architecture: write {_ARCH_PLACE} in it')
+    return image
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is not a text")
+    return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise TypeError("aliases and packages are lists of texts")
+    return tuple(values)
+
+
+def _member(kind: type[_E], word: object) -> _E:
+    try:
+        return kind(str(word))
+    except ValueError as error:
+        raise ValueError(f'unknown word "{word}": choose one of {", ".join(kind)}') from error
+
+
+def _arches(words: object) -> dict[Arch, str]:
+    if not isinstance(words, dict) or not words or not all(isinstance(word, str) for word in words.values()):
+        raise TypeError('arch is a table such as { x86_64 = "amd64" }')
+    return {_member(Arch, arch): word for arch, word in words.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checksums:
+    """Lower-case hex; what is empty is not known."""
+
+    sha256: str = ""
+    sha512: str = ""
+
+
+def parse_checksums(text: bytes, name: str, url: str) -> Checksums:
+    """Those of the file `name` in a file of checksums.
+
+    It may be a list as coreutils or BSD write them, signed or not, or nothing but the one digest.
+
+    Raises:
+        MachineError: the file is not in it.
+    """
+    lines = text.decode(errors="replace").splitlines()
+    if len(lines) == 1 and re.fullmatch(_HEX, alone := lines[0].strip()):
+        return Checksums(**_digest(alone))
+    found: dict[str, str] = {}
+    for line in lines:
+        for form in _CHECKSUM_FORMS:
+            match = form.fullmatch(line.strip())
+            if match and match["name"].removeprefix("./") == name:
+                found |= _digest(match["hex"])
+    if not found:
+        raise MachineError(f"{url} has no SHA-256 or SHA-512 of {name}")
+    return Checksums(**found)
+
+
+def _digest(digits: str) -> dict[str, str]:
+    return {"sha512" if len(digits) == _SHA512_DIGITS else "sha256": digits.lower()}

@@ -1,0 +1,125 @@
+"""A guest of another distribution: Debian's packages with Debian's own cloud-init, published as Debian publishes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine.image.build import build_lock, building, make_disk, make_root
+from machine.image.build_recipe import load_plan, recipe_key
+from machine.model.arch import Arch
+from machine.report import SilentReporter
+from tests.guest.conftest import CACHE, World, served
+from tests.guest.net import SERVE, answers, fetch
+
+RECIPE = Path(__file__).with_name("debian-cloud")
+SUITE = "trixie"
+IMAGE = "debian-13-generic-amd64.qcow2"
+
+
+@pytest.fixture(scope="module")
+def published() -> Path:
+    """The folder of the image and its checksums, built when the recipe has changed."""
+    plan = load_plan(RECIPE, Arch.X86_64, SUITE)
+    base = CACHE / "debian-cloud"
+    folder = base / recipe_key(RECIPE, Arch.X86_64, SUITE)
+    base.mkdir(parents=True, exist_ok=True)
+    with build_lock(base, SilentReporter()):
+        if not folder.exists():
+            for outdated in base.glob("[0-9a-f]*"):
+                shutil.rmtree(outdated)
+            with building(plan, base, SilentReporter()) as steps:
+                disk = make_disk(steps, RECIPE, plan, make_root(steps, RECIPE, plan))
+                staged = steps.work / "publish"
+                staged.mkdir(mode=0o755)
+                disk.rename(staged / IMAGE)
+                with (staged / IMAGE).open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha512").hexdigest()
+                (staged / "SHA512SUMS").write_text(f"{digest}  {IMAGE}\n")
+                staged.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deb(world: World, published: Path) -> Iterator[str]:
+    """The name of a running machine that was made from the catalogue."""
+    catalogue = world.root / "m" / "config" / "catalogue.toml"
+    catalogue.parent.mkdir(exist_ok=True)
+    with served(published) as url:
+        catalogue.write_text(
+            f"""
+            ["debian:13"]
+            aliases = ["trixie"]
+            url = "{url}/debian-13-generic-{{arch}}.qcow2"
+            checksums = "{url}/SHA512SUMS"
+            arch = {{ x86_64 = "amd64" }}
+            packages = []
+            """
+        )
+        image = ("--image", "debian:trixie", "--timezone", "Asia/Tokyo")
+        world.machine("init", *image, "--disk-size", "12", "--memory", "1024", "deb")
+    world.machine("start", "deb")
+    yield "deb"
+    world.machine("rm", "--force", "deb")
+
+
+def test_machine_is_made_from_the_catalogue(world: World, deb: str) -> None:
+    assert world.state(deb) == ("running", "")
+    facts = world.inspect(deb)["Machine"]
+    assert (facts["Provisioning"], facts["Provisioned"]) == ("cloud-init", True)
+    assert (facts["Image"]["Reference"], facts["Image"]["Verified"]) == ("debian:13", "sha512")
+
+
+def test_cloud_init_has_nothing_to_complain_of(world: World, deb: str) -> None:
+    result = json.loads(world.machine("ssh", deb, "cat", "/var/lib/cloud/data/result.json").stdout)["v1"]
+    assert result["datasource"].startswith("DataSourceNoCloud [seed=/dev/vd")
+    assert result["errors"] == []
+    schema = world.machine(
+        "ssh", deb, "sudo", "cloud-init", "schema", "--config-file", "/var/lib/cloud/instance/user-data.txt"
+    )
+    assert "Valid schema" in schema.stdout
+    assert world.machine("ssh", deb, "systemctl", "--failed", "--no-legend", "--plain").stdout == ""
+
+
+def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None:
+    script = (
+        "id -un; id -u; id -g; sudo id -un; hostname; date +%Z; cat /etc/subuid; systemctl is-enabled podman.socket;"
+        "grep -c gateway.containers.internal /etc/hosts; cat /etc/containers/podman-machine; readlink /run/docker.sock;"
+        "stat -c %U:%a ~/.config/containers/containers.conf ~/.config/containers ~/.config;"
+        "readlink /usr/local/bin/docker; sudo grep -Ec '^(core|root):[!*]' /etc/shadow;"
+        "cat /proc/sys/fs/inotify/max_user_instances; systemctl is-enabled docker.socket"
+    )
+    uid = 1000 if world.uid == 0 else world.uid
+    assert world.machine("ssh", deb, script, check=False).stdout.split() == [
+        "core", str(uid), str(uid), "root", "deb", "JST", "core:100000:1000000", "enabled",
+        "1", "qemu", f"/run/user/{uid}/podman/podman.sock",
+        "core:644", "core:755", "core:755",
+        "/usr/bin/podman", "2",
+        "524288", "masked",
+    ]  # fmt: skip
+    expected = (world.machines / deb / "ssh_host_ed25519_key.pub").read_text().split()[1]
+    assert world.machine("ssh", deb, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1] == expected
+    size = int(world.machine("ssh", deb, "df --output=size -B1 / | tail -1").stdout)
+    assert size > 11 * 1024**3
+
+
+def test_podman_of_the_host_has_it_by_both_connections(world: World, deb: str, busybox: Path) -> None:
+    assert answers(world, "deb")
+    assert answers(world, "deb-root")
+    world.podman("deb", "import", "--quiet", str(busybox), "busybox")
+    assert world.podman("deb", "run", "--rm", "busybox", "echo", "hello").stdout == "hello\n"
+    world.podman("deb", "run", "--detach", "--name", "cloud", "-p", "127.0.0.1::80", "busybox", "sh", "-c", SERVE)
+    (address,) = world.podman("deb", "port", "cloud", "80").stdout.split()
+    assert fetch(address) == "hello\n"
+
+
+def test_next_boot_needs_neither_its_seed_nor_cloud_init(world: World, deb: str) -> None:
+    world.machine("restart", deb)
+    assert answers(world, "deb")
+    script = "hostname; cloud-init status; lsblk -dno NAME | grep -c vd"
+    assert world.machine("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]
