@@ -31,14 +31,17 @@ _MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """The three files that are on the seed disk."""
+    """The files that are on the seed disk.
+
+    There is no `network-config`: without one cloud-init asks DHCP on the one interface that there is, under the name
+    that it has at every boot. A name of ours would hold for the first boot alone where systemd-networkd is in charge.
+    """
 
     user_data: str
     meta_data: str
-    network_config: str
 
     def files(self) -> dict[str, str]:
-        return {"user-data": self.user_data, "meta-data": self.meta_data, "network-config": self.network_config}
+        return {"user-data": self.user_data, "meta-data": self.meta_data}
 
 
 def render(document: Document, config: MachineConfig, packages: Sequence[str]) -> Seed:
@@ -47,12 +50,6 @@ def render(document: Document, config: MachineConfig, packages: Sequence[str]) -
     return Seed(
         user_data=f"#cloud-config\n{_json(_cloud_config(document, config, packages))}",
         meta_data=_json({"instance-id": f"{config.name}-{created}", "local-hostname": hostname(config)}),
-        network_config=_json(
-            {
-                "version": 2,
-                "ethernets": {"eth0": {"match": {"macaddress": config.mac}, "set-name": "eth0", "dhcp4": True}},
-            }
-        ),
     )
 
 
