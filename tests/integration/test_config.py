@@ -88,6 +88,7 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "timezone": ("Asia/Tokyo", from_containers),
         "volumes": (["/srv:/srv", "/home:/home"], from_containers),
         "accel": ("tcg", "environment: MACHINE_ACCEL"),
+        "import_native_ca": (False, "built-in"),
         "stream_base_url": ("", "built-in"),
         "port_driver": ("slirp", "built-in"),
     }
