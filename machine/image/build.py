@@ -279,7 +279,6 @@ def telling_line(lines: Sequence[str]) -> str | None:
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
     """Packages, overlay, customize; the tars lie in the working directory. Hooks are shell text."""
-    begin, end = native_hooks(recipe) if is_foreign else ([], [])
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -290,12 +289,11 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
         f"--components={','.join(plan.components)}",
         f"--include={','.join(plan.packages)}",
         f"--dpkgopt={recipe / 'dpkg.cfg'}",
-        *begin,
+        *(native_hooks(recipe) if is_foreign else []),
         "--customize-hook", "tar-in overlay.tar /",
         "--customize-hook", f"upload {customize} /tmp/customize",
         "--customize-hook", 'chroot "$1" sh /tmp/customize',
         *[word for loader in plan.fetched_loaders(is_foreign=is_foreign) for word in fetch_grub_hooks(loader)],
-        *end,
         plan.suite,
         output,
     ]  # fmt: skip
@@ -313,20 +311,14 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
     ]  # fmt: skip
 
 
-def native_hooks(recipe: Path) -> tuple[list[str], list[str]]:
-    """Put native programs in the places of emulated ones, and remove them at the end.
-
-    The first happens after the essential packages, and again after all others.
-    """
+def native_hooks(recipe: Path) -> list[str]:
+    """Put native programs in the places of emulated ones, once there are any; remove them after the last package."""
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
-    begin = f'chroot "$1" sh {script} begin'
     return [
         "--essential-hook", 'mkdir "$1/native"',
         "--essential-hook", f"tar-in {NATIVE_TAR} /native",
         "--essential-hook", f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
-        "--essential-hook", begin,
-        "--customize-hook", begin,
-    ], [
+        "--essential-hook", f'chroot "$1" sh {script} begin',
         "--customize-hook", f'chroot "$1" sh {script} end',
         "--customize-hook", f'rm "$1{script}"',
     ]  # fmt: skip
