@@ -19,7 +19,11 @@ hypothesis.settings.load_profile("ours")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what the code says now into the golden files")
-    parser.addoption("--cached-images", action="store_true", help="boot no foreign guest whose image has to be built")
+    parser.addoption(
+        "--cached-images",
+        action="store_true",
+        help="of what takes long to build, boot only what is there: foreign guests and other distributions",
+    )
 
 
 @pytest.fixture
