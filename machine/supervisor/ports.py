@@ -49,6 +49,7 @@ class PortServer:
         self._open: set[Binding] = set()
         self._failures: dict[Binding, str] = {}
         self._failed = asyncio.Event()
+        self._told = ""
         self._changing = asyncio.Lock()
         # Who has not yet said what it wants, the most patient first.
         self._silent: dict[asyncio.StreamWriter, None] = {}
@@ -129,7 +130,10 @@ class PortServer:
 
     def _tell_failures(self) -> None:
         (self._failed.set if self._failures else self._failed.clear)()
-        self._on_failure(next(iter(self._failures.values()), ""))
+        reason = next(iter(self._failures.values()), "")
+        if reason != self._told:
+            self._told = reason
+            self._on_failure(reason)
 
     async def _listen(self, binding: Binding) -> None:
         """Or leave it to its carrier's coming."""
