@@ -35,7 +35,7 @@ def command(source: str, destination: str, quiet: bool) -> None:
 
     \b
     Examples:
-      machine cp notes.txt box:
+      machine cp notes.txt box:.
       machine cp box:/etc/containers ./from-the-guest
       tar c src | machine cp - box:src.tar
     """

@@ -12,14 +12,16 @@ from machine.cli.flags import Command
 from machine.cli.output import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
-from machine.ops.times import rfc3339
+from machine.ops.list import JSON_SCHEMA
+from machine.ops.times import rfc3339, uptime_s
 
 if TYPE_CHECKING:
     from machine.ops.list import ListedMachine
 
 FIELDS = (
     "Name", "Default", "Created", "Running", "Starting", "LastUp", "Stream", "VMType", "CPUs", "Memory", "Swap",
-    "DiskSize", "Port", "RemoteUsername", "IdentityPath", "UserModeNetworking", "State", "Reason", "Arch", "Labels",
+    "DiskSize", "Port", "RemoteUsername", "IdentityPath", "UserModeNetworking", "State", "Reason", "Arch",
+    "Accelerator", "Image", "Release", "Verified", "Uptime", "Labels", "Schema",
 )  # fmt: skip
 _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZE")
 _VM_TYPE = "qemu"
@@ -57,7 +59,7 @@ def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet
                 rows=lambda: [row(listed, now) for listed in machines],
                 fields=FIELDS,
                 items=lambda: [item(listed, now) for listed in machines],
-                documents=lambda: [as_json(listed) for listed in machines],
+                documents=lambda: [as_json(listed, now) for listed in machines],
                 indent=4,
                 headings={"CPUs": "CPUS"},
             ),
@@ -97,10 +99,10 @@ def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     name, _, created, up, _, memory, disk = row(listed, now)
     swap = bytes_size(listed.config.swap_mib * MIB)
     words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
-    return {**as_json(listed), **words}
+    return {**as_json(listed, now), **words}
 
 
-def as_json(listed: ListedMachine) -> dict[str, Any]:
+def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     """Podman's fields, sizes as strings of bytes, and ours after them."""
     config, state = listed.config, listed.state
     return {
@@ -123,5 +125,11 @@ def as_json(listed: ListedMachine) -> dict[str, Any]:
         "State": state.state,
         "Reason": state.reason,
         "Arch": config.arch,
+        "Accelerator": config.accelerator,
+        "Image": config.image.reference,
+        "Release": config.image.release,
+        "Verified": config.image.verified,
+        "Uptime": uptime_s(config.last_up, state.state, now),
         "Labels": dict(config.labels),
+        "Schema": JSON_SCHEMA,
     }

@@ -107,7 +107,12 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 @click.command(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="machine")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice for every program that is run.")
-def cli(verbose: int) -> None:
+# Podman's own, which say where its service is: a machine's commands have no need of one.
+@click.option("-r", "--remote", is_flag=True, hidden=True)
+@click.option("-c", "--connection", hidden=True)
+@click.option("--url", hidden=True)
+@click.option("--identity", hidden=True)
+def cli(verbose: int, **_: object) -> None:
     """Container hosts as virtual machines, with Podman inside.
 
     \b

@@ -14,6 +14,7 @@ from machine.cli.common import (
     volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
+from machine.cli.many import chosen, for_each, names_argument
 from machine.errors import BadInputError
 
 
@@ -118,28 +119,32 @@ def clone(source: str, name: str, quiet: bool) -> None:
 
 
 @click.command("protect", cls=Command)
-@name_argument()
-def protect(name: str) -> None:
+@names_argument
+def protect(names: tuple[str, ...], everything: bool) -> None:
     """Keep a machine from being removed, by rm and by reset.
 
     \b
     Example:
       machine protect box
+      machine protect --all
     """
-    from machine.ops.protect import protect as change
-
-    change(name, context(), protected=True)
+    _protect(chosen(names, "protect", everything=everything), protected=True)
 
 
 @click.command("unprotect", cls=Command)
-@name_argument()
-def unprotect(name: str) -> None:
+@names_argument
+def unprotect(names: tuple[str, ...], everything: bool) -> None:
     """Let a machine be removed again.
 
     \b
     Example:
       machine unprotect box && machine rm box
     """
+    _protect(chosen(names, "unprotect", everything=everything), protected=False)
+
+
+def _protect(names: list[str], *, protected: bool) -> None:
     from machine.ops.protect import protect as change
 
-    change(name, context(), protected=False)
+    here = context()
+    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from machine.model.config import MachineConfig
 from machine.model.state import MachineState, State
 from machine.ops.context import Context
+from machine.ops.list import JSON_SCHEMA
 from machine.ops.state import machine_state
-from machine.ops.times import NEVER
+from machine.ops.times import NEVER, uptime_s
 from machine.qemu.boards import BOARDS
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -50,10 +52,12 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
         "Rootful": config.rootful,
         "Rosetta": False,
         "Machine": {
+            "Schema": JSON_SCHEMA,
             "State": state.state,
             "Reason": state.reason,
             "Arch": config.arch,
             "Accelerator": config.accelerator,
+            "Uptime": uptime_s(config.last_up, state.state, datetime.now(UTC)),
             "Console": BOARDS[config.arch].console,
             "Image": {
                 "Reference": config.image.reference,

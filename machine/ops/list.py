@@ -16,6 +16,9 @@ from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.store.records import BrokenRecord
 
+JSON_SCHEMA = 1
+"""Of what `ls` and `inspect` print for programs: bumped when a key goes or means something else."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListedMachine:

@@ -130,7 +130,7 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 def machines_for(verb: str, context: Context) -> list[str]:
     """Those that `--all` means: every machine to which the verb would do something."""
     names = records.machine_names(context.roots)
-    if verb in ("rm", "status"):
+    if verb in ("rm", "status", "protect", "unprotect"):
         return names
     return [name for name in names if concerns(verb, machine_state(context.roots.machine(name)))]
 

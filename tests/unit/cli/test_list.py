@@ -66,7 +66,7 @@ def test_default_machine_is_marked(machine: Machine, roots: Roots, tmp_path: Pat
 
 
 def test_json_of_a_listing_has_podmans_fields() -> None:
-    assert as_json(listed(last_up=CREATED)) == {
+    assert as_json(listed(last_up=CREATED), NOW) == {
         "Name": "box",
         "Default": False,
         "Created": "2026-01-02T03:04:05.678901Z",
@@ -86,12 +86,18 @@ def test_json_of_a_listing_has_podmans_fields() -> None:
         "State": "stopped",
         "Reason": "",
         "Arch": "x86_64",
+        "Accelerator": "auto",
+        "Image": "fcos:stable",
+        "Release": "43.1",
+        "Verified": "nothing",
+        "Uptime": 0,
         "Labels": {},
+        "Schema": 1,
     }
 
 
 def test_machine_that_never_ran_has_gos_zero_time() -> None:
-    assert as_json(listed())["LastUp"] == "0001-01-01T00:00:00Z"
+    assert as_json(listed(), NOW)["LastUp"] == "0001-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,8 @@ def test_machine_that_never_ran_has_gos_zero_time() -> None:
 )
 def test_state_in_the_listing(state: MachineState, running: bool, starting: bool, text: str) -> None:
     machine = listed(state, last_up=CREATED)
-    assert (as_json(machine)["Running"], as_json(machine)["Starting"]) == (running, starting)
+    assert (as_json(machine, NOW)["Running"], as_json(machine, NOW)["Starting"]) == (running, starting)
+    assert as_json(machine, NOW)["Uptime"] == (3 * 3600 if running else 0)
     assert last_up(machine, NOW) == text
 
 

@@ -308,7 +308,7 @@ def paths_of(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_templates_know_the_fields_of_the_json(tmp_path: Path, machine: Machine, roots: Roots) -> None:
     now = datetime.now(UTC)
-    assert tuple(list_command.as_json(listed("box"))) == list_command.FIELDS
+    assert tuple(list_command.as_json(listed("box"), now)) == list_command.FIELDS
     assert tuple(list_command.item(listed("box"), now)) == list_command.FIELDS
     assert tuple(image.item(described(tmp_path))) == image.FIELDS
     (kept, *_) = json.loads(machine("port", "ls", "box", "--format", "json").stdout)
