@@ -30,13 +30,13 @@ def test_the_config_came_the_way_that_ignition_of_this_architecture_looks(guest:
     """Ignition has one way for each, compiled in: what it has written proves that the config came by it."""
     journal = guest.world.machine("ssh", NAME, "journalctl --boot --identifier=ignition --output=cat").stdout
     by_disk = BOARDS[guest.arch].config_source is ConfigSource.DISK
-    assert ("/dev/disk/by-id/virtio-ignition" in journal) == by_disk
+    assert ("Fetching the Ignition config via the Virtio block driver" in journal) == by_disk
     assert "Ignition finished successfully" in journal
 
 
 def test_the_next_boot_needs_no_config_any_more(guest: Guest) -> None:
     guest.world.machine("restart", NAME)
-    disks = guest.world.machine("ssh", NAME, "ls /dev/disk/by-id").stdout
+    disks = guest.world.machine("ssh", NAME, "ls /dev/disk/by-id 2>/dev/null || true").stdout
     assert "virtio-ignition" not in disks
     assert guest.world.machine("ssh", NAME, "uname -m").stdout == f"{guest.arch}\n"
 
