@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from machine.files import sha256_of
@@ -78,8 +79,9 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
     publish = ("--publish", f"127.0.0.1:{port}:80")
     ordinary_world.podman("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
-    holder = find_holder(Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port))
-    assert holder.startswith("ssh ")
+    assert find_holder(Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)) == "machine box2"
+    (listener,) = [one for one in psutil.net_connections("tcp4") if one.laddr.port == port and one.status == "LISTEN"]
+    assert psutil.Process(listener.pid).name() == "ssh"
 
 
 def test_machines_are_restarted(ordinary_world: World) -> None:
