@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import shlex
 import signal
 import socket
@@ -15,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from machine.files import sha256_of
@@ -80,8 +80,17 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
     ordinary_world.podman("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
     assert find_holder(Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)) == "machine box2"
-    (listener,) = [one for one in psutil.net_connections("tcp4") if one.laddr.port == port and one.status == "LISTEN"]
-    assert psutil.Process(listener.pid).name() == "ssh"
+    assert listener_program(port) == "ssh"
+
+
+def listener_program(port: int) -> str:
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = [words[9] for words in lines if words[1].endswith(f":{port:04X}") and words[3] == "0A"]
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(descriptor) == f"socket:[{inode}]":  # noqa: PTH115  (it is no path)
+                return (descriptor.parents[1] / "comm").read_text().strip()
+    return ""
 
 
 def test_machines_are_restarted(ordinary_world: World) -> None:
