@@ -19,7 +19,7 @@ from machine.store.ssh_ports import choose
 from tests.guest.conftest import QuietHandler, World, wait_until
 from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
-RESTARTS = 20  # scripts/bench recovery has the hundred
+RESTARTS = 10  # scripts/bench recovery has the hundred
 
 # busybox has no server for UDP; the guest's own Perl has.
 ECHO = """
