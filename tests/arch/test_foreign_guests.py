@@ -49,7 +49,9 @@ def test_image_of_another_architecture_is_known_by_the_boot_that_fails(guest: Gu
     refused = world.machine(*init, check=False)
     assert refused.returncode == 125
     assert [line for line in refused.stderr.splitlines() if line.startswith("Error")] == [
-        'Error: unable to start "wrong": in phase boot: its firmware found nothing to boot; '
-        f"the guest never reached its kernel: is this image for {guest.arch}?"
+        (
+            'Error: unable to start "wrong": in phase boot: its firmware found nothing to boot; '
+            f"the guest never reached its kernel: is this image for {guest.arch}?"
+        )
     ]
     assert world.state("wrong") == ("stopped", "")
