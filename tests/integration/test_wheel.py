@@ -17,7 +17,7 @@ import pytest
 
 from machine.cli.main import ALIASES, COMMANDS
 from tests.builders import make_config, make_roots, save_machine
-from tests.conftest import machine_program, world_environment
+from tests.conftest import world_environment
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("machine", "podman-machine")
@@ -235,19 +235,3 @@ def test_completion_of_a_home_that_cannot_be_read_is_silent(prefix: Path, shell_
     code = "source $argv[1]; complete --do-complete $argv[2]"
     broken = {**shell_environment, "MACHINE_HOME": str(home), "HOME": str(home.parent)}
     assert call("fish", "--no-config", "-c", code, script, "machine start b", environment=broken) == ""
-
-
-def test_completion_is_quick(shell_environment: dict[str, str]) -> None:
-    """As a ratio to an interpreter that does nothing, as hosts and their loads differ."""
-    words = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start b", "COMP_CWORD": "2"}
-
-    def best(*argv: str, environment: Mapping[str, str] | None = None) -> float:
-        times = []
-        for _ in range(5):
-            began = time.monotonic()
-            call(*argv, environment=environment)
-            times.append(time.monotonic() - began)
-        return min(times)
-
-    bare = best(sys.executable, "-c", "")
-    assert best(machine_program(), environment={**shell_environment, **words}) < 8 * bare
