@@ -94,6 +94,9 @@ class Changes:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
 
     async def _pass_on(self, process: Process) -> None:
         assert process.stdin is not None

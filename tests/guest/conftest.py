@@ -343,3 +343,24 @@ def two_machines(world: World, ordinary_world: World, mirror: str) -> list[str]:
         assert process.returncode == 0, f"{owner}: {out}\n{err}"
         said.append(err)
     return said
+
+
+SHARED = "shared"
+SPACES = "my folder, é"
+
+
+@pytest.fixture(scope="session")
+def folders(world: World) -> Path:
+    """Where three folders of the host's are."""
+    base = world.root / "src"
+    for name in (SPACES, "ro", "live"):
+        (base / name).mkdir(parents=True)
+        (base / name / "hosts").write_text(f"{name}\n")
+    return base
+
+
+def init_shared(world: World, folders: Path) -> None:
+    """The machine that has two of them."""
+    volumes = ("--volume", f"{folders}/{SPACES}:/mnt/{SPACES}", "--volume", f"{folders}/ro:/mnt/ro:ro")
+    size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2", "--mount-inotify")
+    world.machine("init", "--image", "boot2podman", *size, *volumes, SHARED)

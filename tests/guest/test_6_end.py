@@ -6,14 +6,12 @@ import json
 import shutil
 import signal
 import subprocess
-import threading
 from pathlib import Path
 
 from machine.image.layout import base_image
 from machine.qemu.firmware import FirmwareFiles
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
-from tests.guest.net import answers
 
 
 def test_rm_leaves_nothing(world: World) -> None:
@@ -89,38 +87,3 @@ def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(wo
     assert world.state("halted") == ("stopped", "")
     assert not processes_of(world.root)
     world.machine("rm", "--force", "halted")
-
-
-def test_four_machines_start_in_parallel_among_ten(world: World) -> None:
-    names = [f"m{number}" for number in range(10)]
-    for name in names:
-        world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "768", "--cpus", "1", name)
-    some, others = names[:4], set(names[4:])
-    starts = [world.popen([machine_program(), "start", "--quiet", name]) for name in some]
-    wrong: list[object] = []
-    started = threading.Event()
-
-    def watch() -> None:
-        while not started.wait(5):
-            listed = json.loads(world.machine("ls", "--format", "json").stdout)
-            states = {entry["Name"]: entry["State"] for entry in listed}
-            if set(states) != set(names) or any(states[name] != "stopped" for name in others):
-                wrong.append(states)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    ends = [process.communicate(timeout=2 * BOOT_S) for process in starts]
-    started.set()
-    watcher.join()
-    assert [process.returncode for process in starts] == [0] * len(some), ends
-    assert not wrong
-    for name in some:
-        assert answers(world, name)
-        assert world.machine("ssh", name, "hostname").stdout == f"{name}\n"
-    boxes = [world.inspect(name) for name in some]
-    assert len({box["SSHConfig"]["Port"] for box in boxes}) == len(some)
-    assert len({box["ConnectionInfo"]["PodmanSocket"]["Path"] for box in boxes}) == len(some)
-    world.machine("stop", "--all")
-    world.machine("rm", "--force", "--all")
-    assert not list(world.machines.glob("m*"))
-    assert not processes_of(world.root)

@@ -169,8 +169,8 @@ class Foreground:
 
 def test_foreground_stays_until_the_machine_has_stopped() -> None:
     foreground = Foreground(False)
-    threading.Timer(0.3, foreground.end).start()
     begun = time.monotonic()
+    threading.Timer(0.3, foreground.end).start()
     foreground.run()
     assert time.monotonic() - begun >= 0.3
     assert foreground.told == ["announce", "end"]  # the one by the timer

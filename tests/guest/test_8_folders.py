@@ -1,4 +1,4 @@
-"""The host's folders in a guest: one machine, its first boot and a reboot from inside."""
+"""The host's folders in the guest of a machine that the chapter before has started, and a reboot of it from inside."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ from pathlib import Path
 import pytest
 
 from machine.sockets import listener_pid
-from tests.guest.conftest import BOOT_S, World, wait_until
+from tests.guest.conftest import BOOT_S, SPACES, World, init_shared, wait_until
+from tests.guest.conftest import SHARED as NAME
 
-NAME = "shared"
-SPACES = "my folder, é"
 READ_ONLY = ("touch /mnt/ro/x", "sudo touch /mnt/ro/x", "sudo mount -o remount,rw /mnt/ro && sudo touch /mnt/ro/x")
 
 
 @pytest.fixture(scope="module")
-def host(world: World) -> Path:
+def host(world: World, folders: Path) -> Path:
     """Three folders of the host's, of which a running machine has two."""
-    base = world.root / "src"
-    for name in (SPACES, "ro", "live"):
-        (base / name).mkdir(parents=True)
-        (base / name / "hosts").write_text(f"{name}\n")
-    volumes = ("--volume", f"{base}/{SPACES}:/mnt/{SPACES}", "--volume", f"{base}/ro:/mnt/ro:ro")
-    size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2", "--mount-inotify")
-    world.machine("init", "--image", "boot2podman", *size, *volumes, "--now", NAME)
-    return base
+    if not (world.machines / NAME).exists():
+        init_shared(world, folders)
+        world.machine("start", NAME)
+    return folders
 
 
 def ssh(world: World, script: str, *, check: bool = True) -> str:
