@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +50,11 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
     names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
     # Files first: in bash, that item takes back what was said before it.
     return [CompletionItem(incomplete, type="file"), *names]
+
+
+def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For an option whose bad values have an error text of podman's, which a choice of click's would take from it."""
+    return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:

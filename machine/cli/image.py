@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import complete_images, context, image_options
+from machine.cli.common import complete_from, complete_images, context, image_options
 from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
+from machine.model.arch import Arch
 
 if TYPE_CHECKING:
     from machine.ops.images import ListedImage
@@ -37,8 +38,13 @@ def command() -> None:
     """
 
 
+arch_option = click.option(
+    "--arch", shell_complete=complete_from(Arch), help="Architecture of the guest. [default: the host's]"
+)
+
+
 @command.command("build")
-@click.option("--arch", help="Architecture of the guest. [default: the host's]")
+@arch_option
 @click.option("--suite", default="trixie", show_default=True, help="Debian release that the packages come from.")
 @click.option(
     "--output",
@@ -64,7 +70,7 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 
 @command.command("pull")
 @click.argument("image", required=False, shell_complete=complete_images)
-@click.option("--arch", help="Architecture of the guest. [default: the host's]")
+@arch_option
 @image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
 def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from machine.cli.common import (
+    complete_from,
     complete_images,
     context,
     image_options,
@@ -17,9 +18,10 @@ from machine.cli.common import (
     volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
+from machine.model.arch import Arch
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME, Provisioning
 from machine.model.host import AcceleratorChoice
-from machine.model.names import DEFAULT_MACHINE
+from machine.model.names import DEFAULT_MACHINE, PROVIDER
 
 
 @click.command("init", cls=Command)
@@ -65,7 +67,10 @@ from machine.model.names import DEFAULT_MACHINE
     help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
 )
 @click.option(
-    "--arch", metavar="ARCH", help="Architecture of the guest; a foreign one is emulated. [default: the host's]"
+    "--arch",
+    metavar="ARCH",
+    shell_complete=complete_from(Arch),
+    help="Architecture of the guest; a foreign one is emulated. [default: the host's]",
 )
 @click.option(
     "--ignition-path",
@@ -102,7 +107,7 @@ from machine.model.names import DEFAULT_MACHINE
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="A label, for machine ls and inspect.")
 @native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-@click.option("--provider", hidden=True)
+@click.option("--provider", hidden=True, shell_complete=complete_from([PROVIDER]))
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,

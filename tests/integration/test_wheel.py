@@ -132,6 +132,8 @@ WORDS = [
     ("image p", {"prune", "pull"}),
     ("wait --f", {"--for"}),
     ("wait --for a", {"api"}),
+    ("init --arch a", {"aarch64"}),
+    ("init --provider ", {"qemu"}),
     ("nosuch st", {"start", "status", "stop"}),  # and no error at the prompt
 ]
 
