@@ -12,6 +12,7 @@ import functools
 import http.server
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,7 @@ from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
-ORDINARY_UID = 61234
+ORDINARY_USER = "boot2podman-test"
 COMMAND_S = 900
 BOOT_S = 900
 
@@ -225,7 +226,10 @@ def make_world(streams: Path, uid: int) -> World:
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     (root / "m" / "data").mkdir(parents=True)
     (root / "home").mkdir()
-    (root / "m" / "data" / "streams").symlink_to(streams)
+    if uid == os.getuid():
+        (root / "m" / "data" / "streams").symlink_to(streams)
+    else:  # who may not go where the tests' cache is
+        shutil.copytree(streams, root / "m" / "data" / "streams")
     (root / "m" / "data" / "keys").mkdir()
     shutil.copyfile(streams / PUBLIC_KEY, root / "m" / "data" / "keys" / PUBLIC_KEY)
     world = World(root=root, uid=uid)
@@ -261,15 +265,27 @@ def _own_disk(directory: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ordinary_world(streams: Path) -> Iterator[World]:
     """A world of an ordinary user's, where the tests run as root and that user can reach what they need."""
-    uid = ORDINARY_UID if os.getuid() == 0 and _reachable_by(ORDINARY_UID, streams) else os.getuid()
-    made = make_world(streams, uid)
-    yield made
-    take_down(made)
+    with _ordinary_user() as uid:
+        made = make_world(streams, uid)
+        yield made
+        take_down(made)
 
 
-def _reachable_by(uid: int, streams: Path) -> bool:
-    command = [sys.executable, "-c", f"import machine.cli.main; open({str(streams / 'boot2podman.json')!r})"]
-    return subprocess.run(command, user=uid, group=uid, extra_groups=[], check=False, cwd="/").returncode == 0
+@contextlib.contextmanager
+def _ordinary_user() -> Iterator[int]:
+    """A user who exists as long as that: ssh serves nobody whom it cannot look up."""
+    if os.getuid() != 0:
+        yield os.getuid()
+        return
+    if ORDINARY_USER not in {user.pw_name for user in pwd.getpwall()}:  # as a run that was cut short leaves it
+        subprocess.run(["useradd", "--no-create-home", "--user-group", ORDINARY_USER], check=True)
+    try:
+        uid = pwd.getpwnam(ORDINARY_USER).pw_uid
+        command = [sys.executable, "-c", "import machine.cli.main"]
+        reaches = subprocess.run(command, user=uid, group=uid, extra_groups=[], check=False, cwd="/").returncode == 0
+        yield uid if reaches else os.getuid()
+    finally:
+        subprocess.run(["userdel", ORDINARY_USER], check=True)
 
 
 def take_down(world: World) -> None:
