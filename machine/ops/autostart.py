@@ -13,7 +13,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
-from machine.files import disk_errors, write_atomic
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.hosts import lingers
 from machine.model.host import HostOS
 from machine.model.service import Service, launch_agent, service_environment, systemd_unit
@@ -23,7 +23,6 @@ from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import config_home
 
-_MODE = 0o644
 _PROGRAM_S = 20.0
 
 
@@ -108,7 +107,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
         label=_label(name),
         description=f"Machine {name} of boot2podman",
         argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
-        environment=service_environment(context.environment, context.host.os.traits.service_path),
+        environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
         stop_s=int(STOP_S),
         log=os.fspath(context.roots.machine(name).service_log),
     )
@@ -117,7 +116,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
 def _write(path: Path, content: str | bytes) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, content, mode=_MODE)
+    write_atomic(path, content, mode=FILE_PRIVATE)  # proxies may be named with a password
 
 
 def _reload(report: Reporter) -> None:

@@ -73,6 +73,17 @@ def test_service_comes_and_goes(box: World) -> None:
     assert (again.status, again.stdout, again.stderr) == (0, 'Machine "box" does not start when you log in\n', "")
 
 
+def test_service_is_told_what_the_start_of_its_maker_would_be(box: World) -> None:
+    proxy = "http://me:secret@proxy.example:3128"
+    made = box.machine("autostart", "enable", "box", https_proxy=proxy, MACHINE_HOME=box.home.name)
+    assert made.status == 0, made.stderr
+    unit = units(box) / UNIT
+    text = unit.read_text()
+    assert f'Environment="https_proxy={proxy}"\n' in text
+    assert f'Environment="MACHINE_HOME={box.home}"\n' in text  # which was told by its last name
+    assert unit.stat().st_mode & 0o777 == 0o600  # a password is in it
+
+
 @needs_systemd
 def test_systemd_accepts_the_service(box: World, short_path: Path) -> None:
     assert box.machine("autostart", "enable", "box").status == 0
