@@ -273,7 +273,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):
-        return ok(name, f"{facts.path}: below MACHINE_HOME, paths of sockets would be longer than {limit} bytes")
+        return ok(name, f"{facts.path}: in the usual place, paths of sockets would be longer than {limit} bytes")
     return ok(name, f"{facts.path}; paths of sockets have up to {longest} of {limit} bytes")
 
 
