@@ -52,6 +52,14 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(incomplete, type="file"), *names]
 
 
+def complete_arches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    from machine.model.arch import Arch
+
+    return [CompletionItem(arch.value) for arch in Arch if arch.startswith(incomplete.lower())]
+
+
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The optional NAME that every command of podman machine has."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)

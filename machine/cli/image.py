@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import complete_images, context, image_options
+from machine.cli.common import complete_arches, complete_images, context, image_options
 from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
@@ -38,7 +38,7 @@ def command() -> None:
 
 
 @command.command("build")
-@click.option("--arch", help="Architecture of the guest. [default: the host's]")
+@click.option("--arch", shell_complete=complete_arches, help="Architecture of the guest. [default: the host's]")
 @click.option("--suite", default="trixie", show_default=True, help="Debian release that the packages come from.")
 @click.option(
     "--output",
@@ -64,7 +64,7 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 
 @command.command("pull")
 @click.argument("image", required=False, shell_complete=complete_images)
-@click.option("--arch", help="Architecture of the guest. [default: the host's]")
+@click.option("--arch", shell_complete=complete_arches, help="Architecture of the guest. [default: the host's]")
 @image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
 def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from machine.cli.common import (
+    complete_arches,
     complete_images,
     context,
     image_options,
@@ -65,7 +66,10 @@ from machine.model.names import DEFAULT_MACHINE
     help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
 )
 @click.option(
-    "--arch", metavar="ARCH", help="Architecture of the guest; a foreign one is emulated. [default: the host's]"
+    "--arch",
+    metavar="ARCH",
+    shell_complete=complete_arches,
+    help="Architecture of the guest; a foreign one is emulated. [default: the host's]",
 )
 @click.option(
     "--ignition-path",
