@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machine.errors import MachineError
+from machine.folders.probe import virtiofsd_remedy
 from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
@@ -136,15 +137,12 @@ def folders_check(carriers: HostCarriers, host: Host) -> Check:
     obstacle = carriers.obstacles[Transport.VIRTIOFS]
     if not usable:
         reasons = "; ".join(carriers.obstacles.values())
-        return warning("folders", f"no folder of this host can be in a machine: {reasons}", _virtiofsd_hint(host))
+        remedy = virtiofsd_remedy(host) or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
+        return warning("folders", f"no folder of this host can be in a machine: {reasons}", remedy)
     finding = f"machines can have folders of this host by {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
-        return warning("folders", f"{finding}; not by virtiofs: {obstacle}", _virtiofsd_hint(host))
+        return warning("folders", f"{finding}; not by virtiofs: {obstacle}", virtiofsd_remedy(host))
     return ok("folders", finding)
-
-
-def _virtiofsd_hint(host: Host) -> str:
-    return host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
 
 
 def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:

@@ -486,3 +486,9 @@ def test_folders(obstacles: dict[Transport, str], host: Host, status: Status, fi
     check = checks.folders_check(carriers, host)
     assert (check.status, check.finding) == (status, finding)
     assert bool(check.remedy) == (status is not Status.OK)
+
+
+def test_mac_without_a_carrier_is_not_sent_for_virtiofsd() -> None:
+    carriers = HostCarriers(obstacles=dict.fromkeys(Transport, "none"))
+    mac = make_host(HostOS.MACOS)
+    assert checks.folders_check(carriers, mac).remedy == "install it with: brew install qemu"
