@@ -100,6 +100,12 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def unit_program(unit: str) -> str:
+    """The program that a unit of ours runs; empty where there is none to be read."""
+    found = re.search(r'^ExecStart="([^"]+)"', unit, re.MULTILINE)
+    return found[1].replace("%%", "%") if found else ""
+
+
 def launch_agent(service: Service) -> bytes:
     """A property list for launchd (launchd.plist(5)).
 
@@ -122,3 +128,14 @@ def launch_agent(service: Service) -> bytes:
             "StandardErrorPath": service.log,
         }
     )
+
+
+def agent_program(agent: bytes) -> str:
+    """The program that a property list of ours runs; empty where there is none to be read."""
+    import plistlib
+    from xml.parsers.expat import ExpatError
+
+    try:
+        return str(plistlib.loads(agent)["ProgramArguments"][0])
+    except (ExpatError, ValueError, LookupError, TypeError):
+        return ""

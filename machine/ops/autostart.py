@@ -16,7 +16,14 @@ from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.hosts import lingers
 from machine.model.host import HostOS
-from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+from machine.model.service import (
+    Service,
+    agent_program,
+    launch_agent,
+    service_environment,
+    systemd_unit,
+    unit_program,
+)
 from machine.ops.context import Context
 from machine.ops.stop import STOP_S
 from machine.report import Reporter
@@ -83,6 +90,26 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     if service_file(old, context).exists():
         enable(new, current_program(), context, report)
         disable(old, context, report)
+
+
+def enabled(context: Context) -> dict[str, str]:
+    """The machines that start at login, each with the program that its service runs, empty where that is not told.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    found = {}
+    pattern = service_file("*", context)
+    before, after = pattern.name.split("*")
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        name = path.name.removeprefix(before).removesuffix(after)
+        match context.host.os:
+            case HostOS.LINUX:
+                if _wants(path).is_symlink():
+                    found[name] = unit_program(path.read_text(errors="replace"))
+            case HostOS.MACOS:
+                found[name] = agent_program(path.read_bytes())
+    return found
 
 
 def service_file(name: str, context: Context) -> Path:

@@ -337,6 +337,19 @@ def _machine_check(machine: MachineFacts) -> Check | None:
     return None
 
 
+def autostart_check(services: Mapping[str, str], gone: Collection[str], *, lingers: bool) -> Check:
+    """`services` are the programs of the services by the names of their machines; `gone` are those not there."""
+    if gone:
+        name = min(name for name, program in services.items() if program in gone)
+        why = f"runs {services[name]}, which is not there" if services[name] else "names no program"
+        finding = f"{name} does not start when you log in: its service {why}"
+        return warning("autostart", finding, f"machine autostart enable {name}")
+    if not services:
+        return ok("autostart", "no machine starts when you log in")
+    when = "when the host boots" if lingers else "when you log in"
+    return ok("autostart", f"{', '.join(sorted(services))} {'starts' if len(services) == 1 else 'start'} {when}")
+
+
 def drafts_check(leftovers: Collection[Path]) -> Check:
     if leftovers:
         names = ", ".join(path.name for path in leftovers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -103,6 +104,27 @@ def test_systemd_reads_odd_words_as_they_are_meant(tmp_path: Path) -> None:
     status, said = verify(unit, tmp_path)
     assert status == 1
     assert f"Command {program} is not executable" in said
+
+
+def test_doctor_knows_a_service_whose_program_has_gone(box: World) -> None:
+    """As that of an installation that was followed by another in another place."""
+
+    def told() -> tuple[str, str, str]:
+        checks = json.loads(box.machine("doctor", "--format", "json").stdout)
+        (check,) = [check for check in checks if check["Name"] == "autostart"]
+        return check["Status"], check["Finding"], check["Remedy"]
+
+    assert told() == ("ok", "no machine starts when you log in", "")
+    assert box.machine("autostart", "enable", "box").status == 0
+    assert told()[0] == "ok"
+    assert told()[1].startswith("box starts when ")
+    unit = units(box) / UNIT
+    unit.write_text(unit.read_text().replace(machine_program(), "/gone/machine"))
+    status, finding, remedy = told()
+    assert (status, remedy) == ("warning", "machine autostart enable box")
+    assert "/gone/machine" in finding
+    assert box.machine("autostart", "enable", "box").status == 0
+    assert told()[0] == "ok"
 
 
 def test_service_goes_with_its_machine_and_follows_its_name(box: World) -> None:

@@ -13,7 +13,14 @@ import pytest
 from machine.errors import BadInputError
 from machine.model.host import HostOS
 from machine.model.proxies import guest_proxies
-from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+from machine.model.service import (
+    Service,
+    agent_program,
+    launch_agent,
+    service_environment,
+    systemd_unit,
+    unit_program,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -64,6 +71,19 @@ def test_launch_agent_says_what_launchd_understands() -> None:
     assert said["EnvironmentVariables"] == MAC.environment
     assert (said["Label"], said["RunAtLoad"], said["ExitTimeOut"]) == ("org.boot2podman.box", True, 270)
     assert "KeepAlive" not in said
+
+
+@pytest.mark.parametrize("program", [LINUX.argv[0], ODD.argv[0]])
+def test_program_of_a_service_is_read_back(program: str) -> None:
+    service = replace(LINUX, argv=(program, *LINUX.argv[1:]))
+    assert unit_program(systemd_unit(service)) == program
+    assert agent_program(launch_agent(service)) == program
+
+
+def test_service_that_somebody_else_has_written_tells_no_program() -> None:
+    assert unit_program("[Service]\nExecStart=/bin/true\n") == ""
+    for text in (b"", b"<plist", b"<plist><dict/></plist>", b"<plist><array/></plist>"):
+        assert agent_program(text) == ""
 
 
 HERE = PurePosixPath("/here")

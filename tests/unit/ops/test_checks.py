@@ -492,3 +492,30 @@ def test_mac_without_a_carrier_is_not_sent_for_virtiofsd() -> None:
     carriers = HostCarriers(obstacles=dict.fromkeys(Transport, "none"))
     mac = make_host(HostOS.MACOS)
     assert checks.folders_check(carriers, mac).remedy == "install it with: brew install qemu"
+
+
+@pytest.mark.parametrize(
+    ("services", "gone", "lingers", "expected"),
+    [
+        ({}, set(), False, (OK, "no machine starts when you log in", "")),
+        ({"box": "/m"}, set(), False, (OK, "box starts when you log in", "")),
+        ({"b": "/m", "a": "/m"}, set(), True, (OK, "a, b start when the host boots", "")),
+        (
+            {"a": "/m", "box": "/old/machine"}, {"/old/machine"}, True,
+            (
+                WARNING, "box does not start when you log in: its service runs /old/machine, which is not there",
+                "machine autostart enable box",
+            ),
+        ),
+        (
+            {"box": ""}, {""}, False,
+            (
+                WARNING,
+                "box does not start when you log in: its service names no program",
+                "machine autostart enable box",
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_autostart(services: dict[str, str], gone: set[str], lingers: bool, expected: tuple[Status, str, str]) -> None:
+    assert told(checks.autostart_check(services, gone, lingers=lingers)) == expected
