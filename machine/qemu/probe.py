@@ -158,7 +158,7 @@ def _entitlements(path: str) -> str | None:
 def entitlements_told(told: runner.Completed) -> str | None:
     """What codesign makes known: nothing of a program without a signature, None where it did not answer (pure).
 
-    Before macOS 12 it has no --xml: what cannot be known there keeps nobody from trying.
+    On an old macOS it has no --xml (lima-vm/lima#1975): what cannot be known there keeps nobody from trying.
     """
     if told.returncode == 0:
         return told.stdout.strip()

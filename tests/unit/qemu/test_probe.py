@@ -77,7 +77,7 @@ def test_power_runs_in_the_qemu_of_both_byte_orders(tmp_path: Path, monkeypatch:
         (0, "<plist/>\n", "Executable=/opt/homebrew/bin/qemu-system-aarch64", "<plist/>"),
         (0, "", "", ""),
         (1, "", "/usr/local/bin/qemu-system-x86_64: code object is not signed at all", ""),
-        # Before macOS 12; what cannot be known keeps nobody from trying.
+        # An old macOS; what cannot be known keeps nobody from trying.
         (2, "", "codesign: unrecognized option `--xml'\nUsage: codesign -s identity", None),
     ],
 )
