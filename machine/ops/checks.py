@@ -50,6 +50,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # No clock was right when it showed less: this program is younger.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_SET_CLOCK = {HostOS.LINUX: "timedatectl set-ntp true", HostOS.MACOS: "sntp -sS time.apple.com"}
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
@@ -360,7 +361,7 @@ def drafts_check(leftovers: Collection[Path]) -> Check:
 # Network and time, without asking anybody
 
 
-def proxies_check(environment: Mapping[str, str]) -> Check:
+def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
     used = {}
     for name in _PROXIES:
         small, large = environment.get(name, ""), environment.get(name.upper(), "")
@@ -375,6 +376,9 @@ def proxies_check(environment: Mapping[str, str]) -> Check:
             return failure(
                 "proxies", f"{name}={public_url(value)} names no proxy", f"unset {name}, or set http://HOST:PORT"
             )
+    if not used and host_os is HostOS.MACOS:
+        # requests asks macOS where no variable tells; guests are told of variables alone.
+        return ok("proxies", "no variable names one: downloads go as System Settings say, and guests have none")
     if not used:
         return ok("proxies", "none; downloads go directly to their servers")
     return ok("proxies", ", ".join(f"{name}={public_url(value)}" for name, value in used.items()))
@@ -402,7 +406,7 @@ def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> 
     return ok("certificates", f"{path}, as {name} says")
 
 
-def clock_check(now: datetime, known: Collection[datetime]) -> Check:
+def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
     """`known` are moments that have been: machines that were made, images that were fetched."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
@@ -410,6 +414,6 @@ def clock_check(now: datetime, known: Collection[datetime]) -> Check:
             "clock",
             f"this host's clock shows {now:%Y-%m-%d %H:%M} UTC, and it has been {latest:%Y-%m-%d %H:%M} before: "
             "certificates and signatures may be refused",
-            "set the clock: sudo timedatectl set-ntp true",
+            f"set the clock: sudo {_SET_CLOCK[host_os]}",
         )
     return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC, later than everything that was made here")

@@ -70,9 +70,9 @@ def doctor(context: Context) -> list[Check]:
         *(listed or _machines(listing, context)),
         _autostart(context),
         checks.drafts_check(drafts.leftovers(context.roots)),
-        checks.proxies_check(context.environment),
+        checks.proxies_check(context.environment, host.os),
         _certificates(context),
-        checks.clock_check(datetime.now(UTC), _known_moments(listing, context)),
+        checks.clock_check(datetime.now(UTC), _known_moments(listing, context), host.os),
     ]
 
 
