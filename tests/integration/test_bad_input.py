@@ -123,7 +123,7 @@ BAD_WORDS = {
     "damaged url": (["--image", "http://[/x"], f'"http://[/x" is not a URL that can be fetched; {CHOICES}'),
     "local stream that was not built": (
         ["--image", "boot2podman"],
-        "there is no boot2podman image on this host; build one with: machine image build",
+        "there is no boot2podman image on this host; build one with: machine image build --arch x86_64",
     ),
     "architecture": (
         ["--arch", "sparc64"],
