@@ -74,13 +74,15 @@ def enable(name: str, program: Path, context: Context, report: Reporter) -> Path
 def disable(name: str, context: Context, report: Reporter) -> bool:
     """Have the machine, which need not exist any more, start no longer at login; returns whether it did."""
     path = service_file(name, context)
-    if not path.exists():
+    is_linux = context.host.os is HostOS.LINUX
+    files = [path, *([_wants(path)] if is_linux else [])]
+    # Who removes one of them by hand leaves the other.
+    if not any(os.path.lexists(file) for file in files):
         return False
     with disk_errors(path):
-        if context.host.os is HostOS.LINUX:
-            _wants(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-    if context.host.os is HostOS.LINUX:
+        for file in files:
+            file.unlink(missing_ok=True)
+    if is_linux:
         _reload(report)
     return True
 

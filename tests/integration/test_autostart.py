@@ -85,6 +85,14 @@ def test_service_is_told_what_the_start_of_its_maker_would_be(box: World) -> Non
     assert unit.stat().st_mode & 0o777 == 0o600  # a password is in it
 
 
+def test_rest_of_a_service_that_was_removed_by_hand_goes(box: World) -> None:
+    assert box.machine("autostart", "enable", "box").status == 0
+    (units(box) / UNIT).unlink()
+    disabled = box.machine("autostart", "disable", "box")
+    assert (disabled.status, disabled.stdout) == (0, 'Machine "box" no longer starts when you log in\n')
+    assert listed(box) == []
+
+
 @needs_systemd
 def test_systemd_accepts_the_service(box: World, short_path: Path) -> None:
     assert box.machine("autostart", "enable", "box").status == 0
