@@ -29,9 +29,11 @@ class Boot2podman < Formula
     ]
     system(*pip, "--upgrade", "setuptools", "hatchling", "click")
     system(*pip, buildpath)
-    %w[machine podman-machine].each { |name| bin.install_symlink libexec/"bin/#{name}" }
+    %w[machine podman-machine].each do |name|
+      bin.install_symlink libexec/"bin/#{name}"
+      generate_completions_from_executable(bin/name, shell_parameter_format: :click)
+    end
     man1.install_symlink Dir[libexec/"share/man/man1/*.1"]
-    generate_completions_from_executable(bin/"machine", shell_parameter_format: :click)
   end
 
   service do

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.host import Host, HostOS, Installer, installer_of
+from machine.model.host import Host, HostOS, Installer, installer_of, mac_machine
 from machine.model.units import MIB
 
 _LINGERING = Path("/var/lib/systemd/linger")
@@ -29,7 +29,7 @@ def current_host() -> Host:
     system = os.uname()
     return Host(
         os=host_os,
-        machine=system.machine,
+        machine=mac_machine(system.machine, system.version) if host_os is HostOS.MACOS else system.machine,
         cpus=os.cpu_count() or 1,
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB,
         installer=Installer.BREW if host_os is HostOS.MACOS else _installer(),

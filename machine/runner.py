@@ -117,7 +117,7 @@ def _told(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
         if cwd is not None and not cwd.is_dir():
             raise
         raise MachineError(f"{words[0]} is not installed on this host") from error
-    except PermissionError as error:
+    except OSError as error:  # it may not, or is made for another CPU
         raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise MachineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error

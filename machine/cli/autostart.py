@@ -26,6 +26,9 @@ def command() -> None:
 def enable(name: str) -> None:
     """Start the machine at every login from now on.
 
+    The service keeps PATH, the proxies and what else a start depends on as they are now: when they have changed, this
+    command takes them over.
+
     \b
     Example:
       machine autostart enable box

@@ -26,10 +26,6 @@ _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server",
     "/usr/libexec/sftp-server",
 )  # fmt: skip
-_VIRTIOFSD_PACKAGES = dict.fromkeys(
-    Installer, "virtiofsd"
-)  # Debian 12: in qemu-system-common, which every QEMU there comes with
-
 _TIMEOUT_S = 10.0
 _PROOF_S = 5.0
 # A message of vhost-user: number, version, size of what follows (docs/interop/vhost-user.rst in QEMU's source).
@@ -50,6 +46,14 @@ def find_virtiofsd(host: Host) -> tuple[Virtiofsd | None, str]:
         return None, str(error)
     flavour, has_readonly = flavour_of(said.stdout + said.stderr)
     return Virtiofsd(path=path, flavour=flavour, has_readonly=has_readonly), ""
+
+
+def virtiofsd_remedy(host: Host) -> str:
+    """How to get virtiofsd; empty where it does not run."""
+    if host.os is not HostOS.LINUX:
+        return ""
+    # Debian 12 has it in qemu-system-common, which every QEMU there comes with.
+    return host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
 
 
 def find_sftp_server() -> str | None:

@@ -137,15 +137,13 @@ def find_artifact(
         MachineError: the metadata cannot be had, or has no such image.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
+    remedy = f"build one with: machine image build --arch {arch}" if reference.local else ""
     if reference.local and base_url is None and not (local / f"{reference.stream}.json").exists():
-        raise NotFoundError(
-            f"there is no {reference.stream} image on this host", hint="build one with: machine image build"
-        )
+        raise NotFoundError(f"there is no {reference.stream} image on this host", hint=remedy)
     if not base.startswith(("http://", "https://", "file://")):
         raise BadInputError(f'"{base}" is not a URL of stream metadata', hint=f"Fedora's is {FCOS_BASE_URL}")
     if not reference.release:
         url = f"{base.rstrip('/')}/{reference.stream}.json"
-        remedy = f"build one with: machine image build --arch {arch}" if reference.local else ""
         return metadata.get(url, lambda text: parse_artifact(text, url, arch, remedy=remedy))
     url = _release_url(reference, base, metadata)
     artifact = metadata.get(url, lambda text: parse_release(text, url, arch))

@@ -99,6 +99,11 @@ def installer_of(os_release: str) -> Installer | None:
     return next((_FAMILIES[family] for family in families if family in _FAMILIES), None)
 
 
+def mac_machine(machine: str, version: str) -> str:
+    """The CPU of a Mac, by uname's two words: the first tells programs under Rosetta of a CPU from Intel."""
+    return "arm64" if "/RELEASE_ARM64" in version else machine
+
+
 class AcceleratorChoice(StrEnum):
     """What a person can ask for."""
 

@@ -13,17 +13,23 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
-from machine.files import disk_errors, write_atomic
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.hosts import lingers
 from machine.model.host import HostOS
-from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+from machine.model.service import (
+    Service,
+    agent_program,
+    launch_agent,
+    service_environment,
+    systemd_unit,
+    unit_program,
+)
 from machine.ops.context import Context
 from machine.ops.stop import STOP_S
 from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import config_home
 
-_MODE = 0o644
 _PROGRAM_S = 20.0
 
 
@@ -68,13 +74,15 @@ def enable(name: str, program: Path, context: Context, report: Reporter) -> Path
 def disable(name: str, context: Context, report: Reporter) -> bool:
     """Have the machine, which need not exist any more, start no longer at login; returns whether it did."""
     path = service_file(name, context)
-    if not path.exists():
+    is_linux = context.host.os is HostOS.LINUX
+    files = [path, *([_wants(path)] if is_linux else [])]
+    # Who removes one of them by hand leaves the other.
+    if not any(os.path.lexists(file) for file in files):
         return False
     with disk_errors(path):
-        if context.host.os is HostOS.LINUX:
-            _wants(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-    if context.host.os is HostOS.LINUX:
+        for file in files:
+            file.unlink(missing_ok=True)
+    if is_linux:
         _reload(report)
     return True
 
@@ -84,6 +92,26 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     if service_file(old, context).exists():
         enable(new, current_program(), context, report)
         disable(old, context, report)
+
+
+def enabled(context: Context) -> dict[str, str]:
+    """The machines that start at login, each with the program that its service runs, empty where that is not told.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    found = {}
+    pattern = service_file("*", context)
+    before, after = pattern.name.split("*")
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        name = path.name.removeprefix(before).removesuffix(after)
+        match context.host.os:
+            case HostOS.LINUX:
+                if _wants(path).is_symlink():
+                    found[name] = unit_program(path.read_text(errors="replace"))
+            case HostOS.MACOS:
+                found[name] = agent_program(path.read_bytes())
+    return found
 
 
 def service_file(name: str, context: Context) -> Path:
@@ -108,7 +136,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
         label=_label(name),
         description=f"Machine {name} of boot2podman",
         argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
-        environment=service_environment(context.environment, context.host.os.traits.service_path),
+        environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
         stop_s=int(STOP_S),
         log=os.fspath(context.roots.machine(name).service_log),
     )
@@ -117,7 +145,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
 def _write(path: Path, content: str | bytes) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, content, mode=_MODE)
+    write_atomic(path, content, mode=FILE_PRIVATE)  # proxies may be named with a password
 
 
 def _reload(report: Reporter) -> None:

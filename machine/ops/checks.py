@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machine.errors import MachineError
+from machine.folders.probe import virtiofsd_remedy
 from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
@@ -49,6 +50,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # No clock was right when it showed less: this program is younger.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_SET_CLOCK = {HostOS.LINUX: "timedatectl set-ntp true", HostOS.MACOS: "sntp -sS time.apple.com"}
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
@@ -136,15 +138,12 @@ def folders_check(carriers: HostCarriers, host: Host) -> Check:
     obstacle = carriers.obstacles[Transport.VIRTIOFS]
     if not usable:
         reasons = "; ".join(carriers.obstacles.values())
-        return warning("folders", f"no folder of this host can be in a machine: {reasons}", _virtiofsd_hint(host))
+        remedy = virtiofsd_remedy(host) or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
+        return warning("folders", f"no folder of this host can be in a machine: {reasons}", remedy)
     finding = f"machines can have folders of this host by {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
-        return warning("folders", f"{finding}; not by virtiofs: {obstacle}", _virtiofsd_hint(host))
+        return warning("folders", f"{finding}; not by virtiofs: {obstacle}", virtiofsd_remedy(host))
     return ok("folders", finding)
-
-
-def _virtiofsd_hint(host: Host) -> str:
-    return host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
 
 
 def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
@@ -273,7 +272,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):
-        return ok(name, f"{facts.path}: below MACHINE_HOME, paths of sockets would be longer than {limit} bytes")
+        return ok(name, f"{facts.path}: in the usual place, paths of sockets would be longer than {limit} bytes")
     return ok(name, f"{facts.path}; paths of sockets have up to {longest} of {limit} bytes")
 
 
@@ -339,6 +338,19 @@ def _machine_check(machine: MachineFacts) -> Check | None:
     return None
 
 
+def autostart_check(services: Mapping[str, str], gone: Collection[str], *, lingers: bool) -> Check:
+    """`services` are the programs of the services by the names of their machines; `gone` are those not there."""
+    if gone:
+        name = min(name for name, program in services.items() if program in gone)
+        why = f"runs {services[name]}, which is not there" if services[name] else "names no program"
+        finding = f"{name} does not start when you log in: its service {why}"
+        return warning("autostart", finding, f"machine autostart enable {name}")
+    if not services:
+        return ok("autostart", "no machine starts when you log in")
+    when = "when the host boots" if lingers else "when you log in"
+    return ok("autostart", f"{', '.join(sorted(services))} {'starts' if len(services) == 1 else 'start'} {when}")
+
+
 def drafts_check(leftovers: Collection[Path]) -> Check:
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
@@ -349,7 +361,7 @@ def drafts_check(leftovers: Collection[Path]) -> Check:
 # Network and time, without asking anybody
 
 
-def proxies_check(environment: Mapping[str, str]) -> Check:
+def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
     used = {}
     for name in _PROXIES:
         small, large = environment.get(name, ""), environment.get(name.upper(), "")
@@ -364,6 +376,9 @@ def proxies_check(environment: Mapping[str, str]) -> Check:
             return failure(
                 "proxies", f"{name}={public_url(value)} names no proxy", f"unset {name}, or set http://HOST:PORT"
             )
+    if not used and host_os is HostOS.MACOS:
+        # requests asks macOS where no variable tells; guests are told of variables alone.
+        return ok("proxies", "no variable names one: downloads go as System Settings say, and guests have none")
     if not used:
         return ok("proxies", "none; downloads go directly to their servers")
     return ok("proxies", ", ".join(f"{name}={public_url(value)}" for name, value in used.items()))
@@ -391,7 +406,7 @@ def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> 
     return ok("certificates", f"{path}, as {name} says")
 
 
-def clock_check(now: datetime, known: Collection[datetime]) -> Check:
+def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
     """`known` are moments that have been: machines that were made, images that were fetched."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
@@ -399,6 +414,6 @@ def clock_check(now: datetime, known: Collection[datetime]) -> Check:
             "clock",
             f"this host's clock shows {now:%Y-%m-%d %H:%M} UTC, and it has been {latest:%Y-%m-%d %H:%M} before: "
             "certificates and signatures may be refused",
-            "set the clock: sudo timedatectl set-ntp true",
+            f"set the clock: sudo {_SET_CLOCK[host_os]}",
         )
     return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC, later than everything that was made here")

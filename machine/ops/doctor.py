@@ -28,7 +28,7 @@ from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.units import MIB
-from machine.ops import checks
+from machine.ops import autostart, checks
 from machine.ops.catalogue import known_reference
 from machine.ops.checks import MachineFacts, SessionFacts, failed
 from machine.ops.config import blaming, effective
@@ -68,10 +68,11 @@ def doctor(context: Context) -> list[Check]:
         *_directories(context),
         *(_resources(chosen, host) if chosen else []),
         *(listed or _machines(listing, context)),
+        _autostart(context),
         checks.drafts_check(drafts.leftovers(context.roots)),
-        checks.proxies_check(context.environment),
+        checks.proxies_check(context.environment, host.os),
         _certificates(context),
-        checks.clock_check(datetime.now(UTC), _known_moments(listing, context)),
+        checks.clock_check(datetime.now(UTC), _known_moments(listing, context), host.os),
     ]
 
 
@@ -302,6 +303,16 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
         base=base if base and not base.exists() else None,
         refetch=image.refetch,
     )
+
+
+def _autostart(context: Context) -> Check:
+    try:
+        services = autostart.enabled(context)
+    except OSError as error:
+        problem = f"{error.filename} cannot be read: {error.strerror}"
+        return warning("autostart", problem, "make it readable for this user")
+    gone = {program for program in services.values() if not os.access(program, os.X_OK)}
+    return checks.autostart_check(services, gone, lingers=lingers(context.user))
 
 
 def _certificates(context: Context) -> Check:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
-from machine.folders.probe import find_sftp_server, find_virtiofsd
+from machine.folders.probe import find_sftp_server, find_virtiofsd, virtiofsd_remedy
 from machine.model.arch import Arch
 from machine.model.folders import (
     Folder,
@@ -17,7 +17,7 @@ from machine.model.folders import (
     check_targets,
     parse_volume,
 )
-from machine.model.host import Host, HostOS, Installer
+from machine.model.host import Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.ops.config import blaming
 from machine.ops.context import Context
@@ -81,11 +81,11 @@ def check_driver(choice: TransportChoice, folders: Sequence[Folder], arch: Arch,
     """
     if not folders or choice is TransportChoice.AUTO:
         return
-    obstacle, hint = "", None
+    obstacle = hint = ""
     match Transport(choice.value):
         case Transport.VIRTIOFS:
             _, obstacle = find_virtiofsd(host)
-            hint = host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd") if obstacle else None
+            hint = virtiofsd_remedy(host) if obstacle else ""
         case Transport.SSHFS:
             obstacle = "" if find_sftp_server() else "sftp-server is not installed on this host"
         case Transport.NINEP:

@@ -43,10 +43,10 @@ from machine.ops.machine_file import load
 from machine.ops.registration import Registry
 from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.timezone import LOCAL, resolve_timezone
-from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
+from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
-from machine.qemu.probe import find_qemu, probe_qemu
+from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.report import Reporter
 from machine.store import drafts
 from machine.store.paths import MachinePaths, config_home
@@ -333,8 +333,9 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     hypervisor = HardwareHelp(accelerator=host.os.traits.accelerator, obstacle="")
     acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
     find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
-    if acceleration.notice:
-        report.notice(acceleration.notice)
+    notice = acceleration.notice or early_notice(choice, probe_hardware(host, qemu))
+    if notice:
+        report.notice(notice)
 
 
 def check_image_arch(base: BaseImage, arch: Arch) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from machine.errors import BadInputError
 
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-_ZONEINFO = "zoneinfo/"
+# macOS leads to zoneinfo.default (thlib/go-timezone-local#13), some databases to their part for POSIX.
+_DATABASE = re.compile(r".*/zoneinfo(?:\.default)?/(?:posix/)?")
 
 LOCAL = "local"
 """The host's own, whichever that is at a start."""
@@ -26,7 +27,7 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
     if wanted == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
         if not candidate:
-            _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)
+            candidate = _DATABASE.sub("", os.path.realpath(localtime), count=1)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
     if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
         raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')

@@ -70,7 +70,7 @@ class Acceleration:
 class MacFacts:
     """What `sysctl` tells, by its names, and the entitlements of a QEMU binary as `codesign` prints them in XML.
 
-    They are None where there is no `codesign` to ask.
+    They are None where `codesign` cannot be asked.
     """
 
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -171,6 +171,14 @@ def choose_accelerator(
 
 def _slow_notice(obstacle: str, arch: Arch, host: Host) -> str:
     return f"No hardware acceleration ({obstacle}): the guest is emulated and {slowness(arch, host)} times slower"
+
+
+def early_notice(choice: AcceleratorChoice, help_: HardwareHelp) -> str:
+    """What to tell who asks by name, long before a start, for an accelerator that cannot be used as things are."""
+    if choice.value != help_.accelerator or not help_.obstacle:
+        return ""
+    remedy = f"; {help_.remedy}" if help_.remedy else ""
+    return f"{choice} cannot be used now ({help_.obstacle}): a start needs it, or MACHINE_ACCEL=tcg{remedy}"
 
 
 def slowness(arch: Arch, host: Host) -> str:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError, ProgramError
+from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.folders import Transport
 from machine.model.host import Host, HostOS
@@ -130,19 +130,36 @@ def _read_text(path: str) -> str:
 
 
 def _probe_mac(qemu: QemuFacts) -> MacFacts:
-    said = {name: _answer(["sysctl", "-n", name]) for name in _MAC_FACTS}
-    path = os.path.realpath(qemu.path)
+    said = {name: _sysctl(name) for name in _MAC_FACTS}
     return MacFacts(
         sysctl={name: value for name, value in said.items() if value},
-        entitlements=_answer(["codesign", "--display", "--entitlements", "-", "--xml", path]),
+        entitlements=_entitlements(os.path.realpath(qemu.path)),
     )
 
 
-def _answer(argv: list[str]) -> str | None:
-    """What a program says; nothing where it fails, as for a name that this Mac does not know; None without it."""
+def _sysctl(name: str) -> str:
+    """Empty for a name that this Mac does not know."""
     try:
-        return runner.run(argv, timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
-    except ProgramError:
+        return runner.run(["sysctl", "-n", name], timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
+    except MachineError:
         return ""
+
+
+def _entitlements(path: str) -> str | None:
+    try:
+        told = runner.run(
+            ["codesign", "--display", "--entitlements", "-", "--xml", path], timeout_s=_PROBE_TIMEOUT_S, check=False
+        )
     except MachineError:
         return None
+    return entitlements_told(told)
+
+
+def entitlements_told(told: runner.Completed) -> str | None:
+    """What codesign makes known: nothing of a program without a signature, None where it did not answer (pure).
+
+    On an old macOS it has no --xml (lima-vm/lima#1975): what cannot be known there keeps nobody from trying.
+    """
+    if told.returncode == 0:
+        return told.stdout.strip()
+    return "" if "not signed" in told.stderr else None

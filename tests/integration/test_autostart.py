@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -73,6 +74,25 @@ def test_service_comes_and_goes(box: World) -> None:
     assert (again.status, again.stdout, again.stderr) == (0, 'Machine "box" does not start when you log in\n', "")
 
 
+def test_service_is_told_what_the_start_of_its_maker_would_be(box: World) -> None:
+    proxy = "http://me:secret@proxy.example:3128"
+    made = box.machine("autostart", "enable", "box", https_proxy=proxy, MACHINE_HOME=box.home.name)
+    assert made.status == 0, made.stderr
+    unit = units(box) / UNIT
+    text = unit.read_text()
+    assert f'Environment="https_proxy={proxy}"\n' in text
+    assert f'Environment="MACHINE_HOME={box.home}"\n' in text  # which was told by its last name
+    assert unit.stat().st_mode & 0o777 == 0o600  # a password is in it
+
+
+def test_rest_of_a_service_that_was_removed_by_hand_goes(box: World) -> None:
+    assert box.machine("autostart", "enable", "box").status == 0
+    (units(box) / UNIT).unlink()
+    disabled = box.machine("autostart", "disable", "box")
+    assert (disabled.status, disabled.stdout) == (0, 'Machine "box" no longer starts when you log in\n')
+    assert listed(box) == []
+
+
 @needs_systemd
 def test_systemd_accepts_the_service(box: World, short_path: Path) -> None:
     assert box.machine("autostart", "enable", "box").status == 0
@@ -92,6 +112,27 @@ def test_systemd_reads_odd_words_as_they_are_meant(tmp_path: Path) -> None:
     status, said = verify(unit, tmp_path)
     assert status == 1
     assert f"Command {program} is not executable" in said
+
+
+def test_doctor_knows_a_service_whose_program_has_gone(box: World) -> None:
+    """As that of an installation that was followed by another in another place."""
+
+    def told() -> tuple[str, str, str]:
+        checks = json.loads(box.machine("doctor", "--format", "json").stdout)
+        (check,) = [check for check in checks if check["Name"] == "autostart"]
+        return check["Status"], check["Finding"], check["Remedy"]
+
+    assert told() == ("ok", "no machine starts when you log in", "")
+    assert box.machine("autostart", "enable", "box").status == 0
+    assert told()[0] == "ok"
+    assert told()[1].startswith("box starts when ")
+    unit = units(box) / UNIT
+    unit.write_text(unit.read_text().replace(machine_program(), "/gone/machine"))
+    status, finding, remedy = told()
+    assert (status, remedy) == ("warning", "machine autostart enable box")
+    assert "/gone/machine" in finding
+    assert box.machine("autostart", "enable", "box").status == 0
+    assert told()[0] == "ok"
 
 
 def test_service_goes_with_its_machine_and_follows_its_name(box: World) -> None:

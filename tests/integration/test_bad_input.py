@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from machine.hosts import current_host
 from machine.image.streams import FCOS_BASE_URL
+from machine.model.arch import Arch
+from machine.model.host import AcceleratorChoice
+from machine.qemu.acceleration import early_notice
+from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from tests.conftest import machine_program
 from tests.integration.conftest import Images, World, make_world, qemu_img
 
@@ -118,7 +123,7 @@ BAD_WORDS = {
     "damaged url": (["--image", "http://[/x"], f'"http://[/x" is not a URL that can be fetched; {CHOICES}'),
     "local stream that was not built": (
         ["--image", "boot2podman"],
-        "there is no boot2podman image on this host; build one with: machine image build",
+        "there is no boot2podman image on this host; build one with: machine image build --arch x86_64",
     ),
     "architecture": (
         ["--arch", "sparc64"],
@@ -396,6 +401,16 @@ def test_qemu_that_cannot_do_what_a_machine_needs(
     outcome = world.machine("init", "--image", images.qcow2, *words, "box")
     assert (outcome.status, outcome.stderr) == (125, f"Error: {line.format(binary)}\n")
     assert not world.machines.exists()
+
+
+def test_accelerator_that_this_host_cannot_use_now_is_told_at_init(world: World, images: Images) -> None:
+    """It may have it at the start: the machine is made all the same."""
+    host = current_host()
+    hardware = probe_hardware(host, probe_qemu(find_qemu(Arch.parse(host.machine), host)))
+    made = world.machine("init", "--image", images.qcow2, "--accel", "kvm", "box")
+    notice = early_notice(AcceleratorChoice.KVM, hardware)
+    assert made.status == 0
+    assert [line for line in made.stderr.splitlines() if "cannot be used" in line] == ([notice] if notice else [])
 
 
 def test_accelerator_that_this_host_can_never_have(world: World, images: Images) -> None:

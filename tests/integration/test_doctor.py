@@ -139,6 +139,19 @@ def test_qemu_that_does_not_run(world: World) -> None:
     assert (status, finding) == ("failure", "qemu-system-x86_64 failed with exit status 127: no such library")
 
 
+def test_qemu_for_another_cpu(world: World) -> None:
+    """As one that came along to a new computer; what is left of the host is looked at all the same."""
+    world.without("qemu-system-x86_64")
+    binary = world.bin / "qemu-system-x86_64"
+    binary.write_bytes(b"\x7fELF of nowhere")
+    binary.chmod(0o755)
+    checks = examine(world, 1)
+    status, finding, remedy = told(checks, "qemu")
+    assert (status, finding) == ("failure", f"{binary} cannot be run: Exec format error")
+    assert "install" in remedy
+    assert told(checks, "ssh")[0] == "ok"
+
+
 @pytest.mark.parametrize(
     ("text", "check", "finding"),
     [

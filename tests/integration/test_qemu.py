@@ -21,15 +21,15 @@ from machine.ignition.provision import provision
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder, Share, Transport
-from machine.model.host import Accelerator, AcceleratorChoice
+from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
-from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
+from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.supervisor.launch import make_console
-from tests.builders import KEYS, RELAY, make_config, make_launch_files, make_paths
+from tests.builders import KEYS, RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
 from tests.integration.conftest import Images, qemu_img
 
 WAIT_S = 20
@@ -202,6 +202,33 @@ def test_qemu_tells_what_it_is(arch: Arch) -> None:
     assert qemu.version >= (6, 2)
     assert "tcg" in qemu.accelerators
     assert "user" in qemu.networks
+
+
+MAC_TOOLS = {
+    "sysctl": 'case $2 in kern.hv_support) echo 1;; *) echo "unknown oid $2" >&2; exit 1;; esac',
+    "codesign": 'echo "$@" >"$0.asked"; echo "$5: code object is not signed at all" >&2; exit 1',
+}
+
+
+def test_macs_tools_are_asked_about_the_qemu_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts speak for them; a link, as Homebrew makes one, has no signature of its own."""
+    for name, script in MAC_TOOLS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "cellar").touch()
+    link = tmp_path / "qemu-system-aarch64"
+    link.symlink_to("cellar")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    mac = make_host(HostOS.MACOS, "arm64")
+    found = probe_hardware(mac, make_qemu(os.fspath(link)))
+    assert found.accelerator is Accelerator.HVF
+    assert found.obstacle == f"{link} is not signed with the entitlement com.apple.security.hypervisor"
+    assert not found.has_sme
+    assert (tmp_path / "codesign.asked").read_text() == f"--display --entitlements - --xml {tmp_path / 'cellar'}\n"
+    (tmp_path / "codesign").unlink()
+    assert probe_hardware(mac, make_qemu(os.fspath(link))).obstacle == ""
+    (tmp_path / "sysctl").write_text("#!/bin/sh\necho 0\n")
+    assert "kern.hv_support" in probe_hardware(mac, make_qemu(os.fspath(link))).obstacle
 
 
 def test_variables_of_qcow2_firmware_become_raw_and_sparse(tmp_path: Path) -> None:

@@ -169,8 +169,9 @@ def test_what_is_no_release_is_told() -> None:
 
 def test_local_stream_that_was_never_built_is_told_with_the_way_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as caught:
-        find_artifact(LOCAL, Arch.X86_64, metadata(tmp_path), local=tmp_path, base_url=None)
-    assert caught.value.line == "there is no boot2podman image on this host; build one with: machine image build"
+        find_artifact(LOCAL, Arch.AARCH64, metadata(tmp_path), local=tmp_path, base_url=None)
+    remedy = "build one with: machine image build --arch aarch64"
+    assert caught.value.line == f"there is no boot2podman image on this host; {remedy}"
 
 
 def test_local_stream_is_read_from_its_folder(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Whose packages a host has, by its os-release."""
+"""What a host is, by what it tells of itself."""
 
 from __future__ import annotations
 
 import pytest
 
 from machine.hosts import current_host
-from machine.model.host import Installer, installer_of
+from machine.model.host import Installer, installer_of, mac_machine
 from tests.builders import make_host
 
 
@@ -33,6 +33,19 @@ def test_hint_names_the_package_of_this_hosts_installer() -> None:
     assert make_host(installer=Installer.PACMAN).install_hint(packages, "a thing") == "install it with: pacman -S thing"
     assert make_host(installer=Installer.DNF).install_hint(packages, "a thing") == "install a thing"
     assert make_host(installer=None).install_hint(packages, "a thing") == "install a thing"
+
+
+@pytest.mark.parametrize(
+    ("machine", "kernel", "cpu"),
+    [
+        ("arm64", "xnu-8020.140.41~1/RELEASE_ARM64_T6000", "arm64"),
+        ("x86_64", "xnu-8020.140.41~1/RELEASE_ARM64_T6000", "arm64"),  # under Rosetta
+        ("x86_64", "xnu-8020.140.41~1/RELEASE_X86_64", "x86_64"),
+    ],
+)
+def test_mac_is_what_its_kernel_is(machine: str, kernel: str, cpu: str) -> None:
+    version = f"Darwin Kernel Version 21.6.0: Wed Aug 10 14:28:23 PDT 2022; root:{kernel}"
+    assert mac_machine(machine, version) == cpu
 
 
 def test_kernel_of_this_host_is_a_version() -> None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import plistlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
 from machine.errors import BadInputError
 from machine.model.host import HostOS
-from machine.model.service import Service, launch_agent, service_environment, systemd_unit
+from machine.model.proxies import guest_proxies
+from machine.model.service import (
+    Service,
+    agent_program,
+    launch_agent,
+    service_environment,
+    systemd_unit,
+    unit_program,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -64,20 +73,74 @@ def test_launch_agent_says_what_launchd_understands() -> None:
     assert "KeepAlive" not in said
 
 
-def test_environment_of_a_service_has_programs_and_directories_alone() -> None:
+@pytest.mark.parametrize("program", [LINUX.argv[0], ODD.argv[0]])
+def test_program_of_a_service_is_read_back(program: str) -> None:
+    service = replace(LINUX, argv=(program, *LINUX.argv[1:]))
+    assert unit_program(systemd_unit(service)) == program
+    assert agent_program(launch_agent(service)) == program
+
+
+def test_service_that_somebody_else_has_written_tells_no_program() -> None:
+    assert unit_program("[Service]\nExecStart=/bin/true\n") == ""
+    for text in (b"", b"<plist", b"<plist><dict/></plist>", b"<plist><array/></plist>"):
+        assert agent_program(text) == ""
+
+
+HERE = PurePosixPath("/here")
+
+
+def test_environment_of_a_service_has_what_a_start_depends_on_alone() -> None:
     environment = {
-        "PATH": "/opt/bin:.:/usr/bin:",
+        "PATH": "/opt/bin:.:/usr/bin:/caf\udce9:",
         "MACHINE_HOME": "/m",
         "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
         "XDG_DATA_HOME": "",
         "TERM": "xterm",
         "HOME": "/h",
     }
-    assert service_environment(environment, ("/usr/bin", "/bin")) == {
+    assert service_environment(environment, ("/usr/bin", "/bin"), HERE) == {
         "PATH": "/opt/bin:/usr/bin:/bin",
         "MACHINE_HOME": "/m",
         "CONTAINERS_HELPER_BINARY_DIR": "/opt/podman",
     }
-    assert service_environment({}, HostOS.MACOS.traits.service_path) == {
+    assert service_environment({}, HostOS.MACOS.traits.service_path, HERE) == {
         "PATH": "/opt/homebrew/bin:/usr/local/bin:/opt/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     }
+
+
+def test_environment_of_a_service_has_what_the_guest_is_told_of_the_host() -> None:
+    """Else the guest of a machine that a service starts would lose the proxies of one that a person has started."""
+    told = {
+        "https_proxy": "http://me:secret@proxy:3128",
+        "NO_PROXY": "localhost",
+        "SSL_CERT_FILE": "/etc/ours.pem",
+        "SSL_CERT_DIR": "/a:/b",
+        "TZ": "Europe/Stockholm",
+        "MACHINE_ACCEL": "tcg",
+    }
+    found = service_environment(told, (), HERE)
+    assert found == {"PATH": "", **told}
+    assert guest_proxies(found) == guest_proxies(told)
+
+
+def test_relative_paths_are_those_of_whoever_makes_the_service() -> None:
+    said = {"MACHINE_HOME": "my machines", "DOCKER_CONFIG": "../docker"}
+    found = service_environment(said, (), HERE)
+    assert (found["MACHINE_HOME"], found["DOCKER_CONFIG"]) == ("/here/my machines", "/here/../docker")
+
+
+@pytest.mark.parametrize("render", [systemd_unit, launch_agent])
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"argv": ("/caf\udce9/machine",)}, r"'/caf\udce9/machine'"),
+        ({"environment": {"MACHINE_HOME": "/\x01"}}, r"'MACHINE_HOME=/\x01'"),
+        ({"log": "/caf\udce9"}, r"'/caf\udce9'"),
+    ],
+)
+def test_what_is_no_text_is_refused(
+    render: Callable[[Service], str | bytes], changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(BadInputError) as caught:
+        render(replace(LINUX, **changes))
+    assert caught.value.line == f"a service cannot be told of {word}: it is no text in UTF-8"

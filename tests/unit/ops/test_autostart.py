@@ -39,9 +39,11 @@ def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
     assert said["ProgramArguments"] == [str(PROGRAM), "start", "--foreground", "--no-info", "box"]
     assert said["ExitTimeOut"] == STOP_S
     assert said["EnvironmentVariables"]["PATH"].startswith("/opt/homebrew/bin:/usr/local/bin:")
-    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.stat().st_mode & 0o777 == 0o600
     assert asked.read_text() == "enable gui/1000/org.boot2podman.box\n"
+    assert autostart.enabled(mac) == {"box": str(PROGRAM)}
     assert autostart.disable("box", mac, SilentReporter())
+    assert autostart.enabled(mac) == {}
     assert not path.exists()
     assert not autostart.disable("box", mac, SilentReporter())
 

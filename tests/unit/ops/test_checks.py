@@ -423,7 +423,14 @@ def test_drafts() -> None:
     ],
 )
 def test_proxies(environment: dict[str, str], status: Status, finding: str) -> None:
-    assert told(checks.proxies_check(environment))[:2] == (status, finding)
+    assert told(checks.proxies_check(environment, LINUX))[:2] == (status, finding)
+
+
+def test_proxies_of_a_mac() -> None:
+    """Its own settings are those of downloads, and not of guests."""
+    found = told(checks.proxies_check({}, MAC))
+    assert found[:2] == (OK, "no variable names one: downloads go as System Settings say, and guests have none")
+    assert told(checks.proxies_check({"https_proxy": "http://p:1"}, MAC))[1] == "https_proxy=http://p:1"
 
 
 def test_certificates() -> None:
@@ -451,7 +458,15 @@ def test_certificates() -> None:
     ],
 )
 def test_clock(now: datetime, known: list[datetime], status: Status) -> None:
-    assert told(checks.clock_check(now, known))[0] is status
+    assert told(checks.clock_check(now, known, LINUX))[0] is status
+
+
+@pytest.mark.parametrize(
+    ("host_os", "command"), [(LINUX, "timedatectl set-ntp true"), (MAC, "sntp -sS time.apple.com")]
+)
+def test_clock_is_set_by_a_program_of_the_host(host_os: HostOS, command: str) -> None:
+    found = told(checks.clock_check(datetime(1970, 1, 1, tzinfo=UTC), [], host_os))
+    assert found[2] == f"set the clock: sudo {command}"
 
 
 @pytest.mark.parametrize(
@@ -486,3 +501,36 @@ def test_folders(obstacles: dict[Transport, str], host: Host, status: Status, fi
     check = checks.folders_check(carriers, host)
     assert (check.status, check.finding) == (status, finding)
     assert bool(check.remedy) == (status is not Status.OK)
+
+
+def test_mac_without_a_carrier_is_not_sent_for_virtiofsd() -> None:
+    carriers = HostCarriers(obstacles=dict.fromkeys(Transport, "none"))
+    mac = make_host(HostOS.MACOS)
+    assert checks.folders_check(carriers, mac).remedy == "install it with: brew install qemu"
+
+
+@pytest.mark.parametrize(
+    ("services", "gone", "lingers", "expected"),
+    [
+        ({}, set(), False, (OK, "no machine starts when you log in", "")),
+        ({"box": "/m"}, set(), False, (OK, "box starts when you log in", "")),
+        ({"b": "/m", "a": "/m"}, set(), True, (OK, "a, b start when the host boots", "")),
+        (
+            {"a": "/m", "box": "/old/machine"}, {"/old/machine"}, True,
+            (
+                WARNING, "box does not start when you log in: its service runs /old/machine, which is not there",
+                "machine autostart enable box",
+            ),
+        ),
+        (
+            {"box": ""}, {""}, False,
+            (
+                WARNING,
+                "box does not start when you log in: its service names no program",
+                "machine autostart enable box",
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_autostart(services: dict[str, str], gone: set[str], lingers: bool, expected: tuple[Status, str, str]) -> None:
+    assert told(checks.autostart_check(services, gone, lingers=lingers)) == expected

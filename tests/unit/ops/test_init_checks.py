@@ -9,9 +9,11 @@ import pytest
 from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.config import Resources
-from machine.model.host import Host
+from machine.model.folders import Folder, TransportChoice
+from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.ops.config import COMMAND_LINE
+from machine.ops.folders import check_driver
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
 from machine.ops.timezone import resolve_timezone
 from tests.builders import make_base, make_host
@@ -138,6 +140,8 @@ def test_what_is_no_timezone_is_refused(name: str) -> None:
         ("Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
         (":Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
         ("<+03>-3", "/usr/share/zoneinfo/Europe/Rome", "UTC"),
+        ("", "/usr/share/zoneinfo.default/Europe/Berlin", "Europe/Berlin"),  # macOS 15
+        ("", "/usr/share/zoneinfo/posix/Asia/Tokyo", "Asia/Tokyo"),
         ("", "/etc/my-own-zone", "UTC"),
     ],
 )
@@ -150,3 +154,10 @@ def test_local_timezone_is_the_hosts(tz: str, link: str, name: str, tmp_path: Pa
 def test_local_timezone_without_a_name_is_utc(tmp_path: Path) -> None:
     (tmp_path / "localtime").touch()
     assert resolve_timezone("local", {}, tmp_path / "localtime") == "UTC"
+
+
+def test_mac_is_not_sent_for_virtiofsd() -> None:
+    folder = Folder(source="/Users/me", target="/Users/me")
+    with pytest.raises(MachineError) as caught:
+        check_driver(TransportChoice.VIRTIOFS, [folder], Arch.AARCH64, make_host(HostOS.MACOS, "arm64"))
+    assert caught.value.line == "virtiofs cannot be used: virtiofsd needs Linux; leave out --volume-driver"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from machine.errors import MachineError
@@ -12,6 +14,7 @@ from machine.qemu.acceleration import (
     MacFacts,
     check_qemu,
     choose_accelerator,
+    early_notice,
     hvf_help,
     most_memory_mib,
 )
@@ -31,6 +34,7 @@ HVF = HardwareHelp(accelerator=Accelerator.HVF, obstacle="")
 SLOW = "No hardware acceleration ({}): the guest is emulated and {} times slower"
 
 AUTO = AcceleratorChoice.AUTO
+USE_TCG = "MACHINE_ACCEL=tcg"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,25 @@ def test_accelerator_that_was_asked_for_by_name_is_never_replaced(
     with pytest.raises(MachineError) as caught:
         choose_accelerator(choice, arch, host, help_, make_qemu())
     assert caught.value.line == f"cannot use {choice} for this machine: {message}; use --accel auto or tcg"
+
+
+@pytest.mark.parametrize(
+    ("choice", "help_", "notice"),
+    [
+        (AcceleratorChoice.KVM, KVM, ""),
+        (AcceleratorChoice.KVM, NO_KVM, f"kvm cannot be used now ({NO_KVM.obstacle}): a start needs it, or {USE_TCG}"),
+        (
+            AcceleratorChoice.KVM, replace(NO_KVM, remedy="enable it"),
+            f"kvm cannot be used now ({NO_KVM.obstacle}): a start needs it, or {USE_TCG}; enable it",
+        ),
+        (AUTO, NO_KVM, ""),
+        (AcceleratorChoice.TCG, NO_KVM, ""),
+    ],
+)  # fmt: skip
+def test_who_asks_by_name_is_told_early_what_a_start_would_be_refused_for(
+    choice: AcceleratorChoice, help_: HardwareHelp, notice: str
+) -> None:
+    assert early_notice(choice, help_) == notice
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
-from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag, parse_listing
+from machine.qemu.probe import _kvm_obstacle, entitlements_told, find_qemu, has_virtualization_flag, parse_listing
+from machine.runner import Completed
 from tests.builders import make_host
 
 
@@ -68,6 +69,20 @@ def test_power_runs_in_the_qemu_of_both_byte_orders(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with pytest.raises(MachineError, match=r"^qemu-system-ppc64 is not installed"):
         find_qemu(Arch.PPC64LE, make_host())
+
+
+@pytest.mark.parametrize(
+    ("status", "stdout", "stderr", "entitlements"),
+    [
+        (0, "<plist/>\n", "Executable=/opt/homebrew/bin/qemu-system-aarch64", "<plist/>"),
+        (0, "", "", ""),
+        (1, "", "/usr/local/bin/qemu-system-x86_64: code object is not signed at all", ""),
+        # An old macOS; what cannot be known keeps nobody from trying.
+        (2, "", "codesign: unrecognized option `--xml'\nUsage: codesign -s identity", None),
+    ],
+)
+def test_entitlements_as_codesign_tells_them(status: int, stdout: str, stderr: str, entitlements: str | None) -> None:
+    assert entitlements_told(Completed(returncode=status, stdout=stdout, stderr=stderr)) == entitlements
 
 
 def test_listing_begins_below_its_heading() -> None:
