@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,17 +31,36 @@ def read_script(text: str) -> Script:
     """A script from `PATH` or `user:PATH`; a file whose own name begins with `user:` is `./user:…`.
 
     Raises:
-        BadInputError: it cannot be read, or is no text.
+        BadInputError: it cannot be read, or nothing can run it.
     """
-    path = Path(text.removeprefix(USER_PREFIX))
-    return Script(name=path.name, text=read_text(path), as_user=text.startswith(USER_PREFIX))
+    path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
+    script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))
+    first = script.text.partition("\n")[0]
+    if first.startswith("#!") and first.endswith("\r"):
+        raise BadInputError(
+            f"{path} has the line ends of Windows, with which no guest finds what runs it",
+            hint=f"mend it with: sed -i 's/\\r$//' {path}",
+        )
+    return script
 
 
 def read_playbook(path: Path) -> Script:
     """Raises:
     BadInputError: it cannot be read, or is no text.
     """
-    return Script(name=path.name, text=read_text(path), as_user=True)
+    return Script(name=_name_of(path), text=read_text(path), as_user=True)
+
+
+def _named(text: str, what: str) -> str:
+    """To a Path, an empty text would be the directory here."""
+    if not text:
+        raise BadInputError(f"there is no {what} in an empty text")
+    return text
+
+
+def _name_of(path: Path) -> str:
+    """For people and for records, which are UTF-8."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +74,7 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
         if is_ssh_key(text.strip()):
             keys.append(text.strip())
             continue
-        lines = [line.strip() for line in read_text(Path(text)).splitlines()]
+        lines = [line.strip() for line in read_text(Path(_named(text, "key"))).splitlines()]
         found = [line for line in lines if line and not line.startswith("#")]
         if not found or not all(is_ssh_key(line) for line in found):
             raise BadInputError(f"{text} has no public key of SSH", hint="give a file like ~/.ssh/id_ed25519.pub")

@@ -25,8 +25,8 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
     """
     if wanted == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
-        if not candidate:
-            _, _, candidate = os.path.realpath(localtime).rpartition(_ZONEINFO)
+        if not candidate or candidate.startswith("/"):
+            _, _, candidate = os.path.realpath(candidate or localtime).rpartition(_ZONEINFO)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
     if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
         raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')
