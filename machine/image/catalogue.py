@@ -180,13 +180,19 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
     for link in filter(None, (url, checksums)):
-        if urlsplit(link).scheme not in _SCHEMES:
-            raise ValueError(f'{where}: "{link}" is not a URL that can be fetched')
-        if re.search("[{}]", link.replace(_ARCH_PLACE, "")):
-            raise ValueError(f'{where}: "{link}" has braces, and nothing but {_ARCH_PLACE} is replaced')
+        if problem := _link_problem(link):
+            raise ValueError(f'{where}: "{link}" {problem}')
     if len(arches) > 1 and _ARCH_PLACE not in url:
         raise ValueError(f'{where}: "{url}" is the same for every architecture: write {_ARCH_PLACE} in it')
     return image
+
+
+def _link_problem(link: str) -> str:
+    if urlsplit(link).scheme not in _SCHEMES:
+        return "is not a URL that can be fetched"
+    if re.search("[{}]", link.replace(_ARCH_PLACE, "")):
+        return f"has braces, and nothing but {_ARCH_PLACE} is replaced"
+    return ""
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
