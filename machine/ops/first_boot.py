@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from machine.errors import BadInputError
 from machine.ignition.lint import minor_version
 from machine.ignition.user_config import load, read_text
 from machine.image.reference import LOCAL_STREAM, Reference
-from machine.model.config import FirstBoot, Provisioning, Script, UserIgnition
+from machine.model.config import DEFAULT_USERNAME, FirstBoot, Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.ssh.command import ROOT
 
@@ -90,6 +91,7 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
     """
     for user in (json.loads(ignition.text).get("passwd") or {}).get("users") or ():
         if user["name"] not in (username, ROOT):
+            _check_other(user, ignition.name, username, uid)
             continue
         if user.get("shouldExist") is False:
             raise BadInputError(f"{ignition.name} removes the user {user['name']}, as whom the guest is reached")
@@ -98,6 +100,21 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
                 f"{ignition.name} gives the user {username} the uid {user['uid']}, and this host's user has {uid}",
                 hint="leave it out",
             )
+
+
+def _check_other(user: Mapping[str, Any], called: str, username: str, uid: int) -> None:
+    """With two of a number, and beside a user who is removed, a first boot ends in an emergency shell."""
+    if user.get("shouldExist") is False:
+        return
+    if user["name"] == DEFAULT_USERNAME:
+        raise BadInputError(
+            f"{called} has the user {DEFAULT_USERNAME}, whose place {username} takes in this machine",
+            hint=f"write {username} there, or leave out --username",
+        )
+    if user.get("uid") == uid:
+        raise BadInputError(
+            f"{called} gives the user {user['name']} the uid {uid}, which {username} has", hint="give it another"
+        )
 
 
 def check_together(

@@ -51,6 +51,7 @@ def test_parts_that_cannot_be_together_are_refused(
         ({"name": "core", "groups": ["adm"]}, ""),
         ({"name": "core", "uid": 1000}, ""),
         ({"name": "eve", "uid": 7, "shouldExist": False}, ""),
+        ({"name": "eve", "uid": 1000}, "gives the user eve the uid 1000, which core has"),
         ({"name": "core", "uid": 1001}, "gives the user core the uid 1001"),
         ({"name": "core", "shouldExist": False}, "removes the user core"),
         ({"name": "root", "shouldExist": False}, "removes the user root"),
@@ -74,6 +75,15 @@ def test_script_is_roots_unless_its_path_is_called_the_users(tmp_path: Path) -> 
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadInputError, match="is no text"):
         read_script(str(path))
+
+
+def test_user_whose_place_is_taken_is_not_given_anything() -> None:
+    text = json.dumps({"ignition": {"version": "3.2.0"}, "passwd": {"users": [{"name": "core", "groups": ["adm"]}]}})
+    with pytest.raises(BadInputError) as caught:
+        check_users(UserIgnition(name="site.ign", text=text), "me", 1000)
+    assert caught.value.line == (
+        "site.ign has the user core, whose place me takes in this machine; write me there, or leave out --username"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "user:"])
