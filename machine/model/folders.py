@@ -149,6 +149,13 @@ def check_targets(folders: Sequence[Folder], username: str) -> None:
     """
     for folder in folders:
         check_target(folder.target, username)
+    check_apart(folders)
+
+
+def check_apart(folders: Sequence[Folder]) -> None:
+    """Raises:
+    BadInputError: two are in one place.
+    """
     for number, folder in enumerate(folders):
         for other in folders[:number]:
             if covers(folder.target, other.target) or covers(other.target, folder.target):
