@@ -153,7 +153,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 
     request = InitRequest(
         name=name,
-        file=file,
+        file=file or None,
         image=image if image is not None else image_path,
         image_options=options,
         cpus=cpus,

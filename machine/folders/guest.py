@@ -44,7 +44,8 @@ def parse_report(text: str, count: int) -> GuestReport | None:
     """What folders.sh has said of so many folders; None where it has not come to its end."""
     can, mounted = set(), set()
     ready, failed = {}, {}
-    lines = text.splitlines()
+    # Unicode knows more ends of lines, which paths may have.
+    lines = text.removesuffix("\n").split("\n")
     numbers = {str(number): number for number in range(count)}
     for line in lines:
         match line.split(" ", 2):

@@ -10,11 +10,15 @@ from machine import runner
 from machine.errors import BadInputError, MachineError
 from machine.ignition.lint import Problem, lint
 from machine.model.config import UserIgnition
+from machine.model.units import MIB
 
 _BUTANE_SUFFIXES = (".bu", ".butane", ".yaml", ".yml")
 _BUTANE = "butane"
 _VALIDATOR = "ignition-validate"
 _PROGRAM_S = 60.0
+
+# It is kept in the machine's record, which every listing reads, and goes into the guest's memory.
+_MOST_MIB = 16
 
 # Of a validator that is older than the config; the version itself was found good by then.
 _UNKNOWN_VERSION = "unsupported config version"
@@ -38,10 +42,14 @@ def load(path: Path) -> UserIgnition:
 
 def read_text(path: Path) -> str:
     """Raises:
-    BadInputError: the file cannot be read, or is no text.
+    BadInputError: the file cannot be read, is too large, or is no text.
     """
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_MIB * MIB + 1)
+        if len(content) > _MOST_MIB * MIB:
+            raise BadInputError(f"{path} is larger than {_MOST_MIB} MiB")
+        text = content.decode()
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

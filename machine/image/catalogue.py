@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.image.reference import CHOICES, CatalogueReference
+from machine.image.reference import CHOICES, LOCAL_STREAM, CatalogueReference
 from machine.image.streams import Artifact, MetadataCache
 from machine.model.arch import Arch
 from machine.model.config import Provisioning
@@ -27,6 +27,8 @@ _ARCH_PLACE = "{arch}"
 _KEYS = {"aliases", "arch", "checksums", "packages", "provisioning", "url"}
 DEFAULT_PACKAGES = ("podman",)
 _SCHEMES = ("http", "https", "file")
+# What `--image` takes for streams.
+_TAKEN = ("fcos", LOCAL_STREAM)
 
 _HEX = r"(?P<hex>[0-9a-fA-F]{64}|[0-9a-fA-F]{128})"
 _CHECKSUM_FORMS = (
@@ -153,6 +155,8 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     name, _, tag = reference.partition(":")
     if not CatalogueReference.is_one(reference) or not tag:
         raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
+    if name in _TAKEN:
+        raise ValueError(f'["{reference}"]: the name {name} means something else already')
     where = f'["{reference}"]'
     if not isinstance(entry, dict):
         raise ValueError(f"{reference} is not a table: write {where}")
@@ -176,11 +180,19 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
     for link in filter(None, (url, checksums)):
-        if urlsplit(link).scheme not in _SCHEMES:
-            raise ValueError(f'{where}: "{link}" is not a URL that can be fetched')
+        if problem := _link_problem(link):
+            raise ValueError(f'{where}: "{link}" {problem}')
     if len(arches) > 1 and _ARCH_PLACE not in url:
         raise ValueError(f'{where}: "{url}" is the same for every architecture: write {_ARCH_PLACE} in it')
     return image
+
+
+def _link_problem(link: str) -> str:
+    if urlsplit(link).scheme not in _SCHEMES:
+        return "is not a URL that can be fetched"
+    if re.search("[{}]", link.replace(_ARCH_PLACE, "")):
+        return f"has braces, and nothing but {_ARCH_PLACE} is replaced"
+    return ""
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:

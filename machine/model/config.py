@@ -47,7 +47,8 @@ class ImageOrigin:
     """Where a machine's base image came from; `digest` is the sha256 of the unpacked image, its cache key.
 
     `digest` is empty for a disk without a base, `stream` and `release` for what no stream describes. `verified` and
-    `signer` say what of it was checked, as image.cache has it.
+    `signer` say what of it was checked, as image.cache has it. `promised` is the sha256 that a person has given for
+    the image's file, empty where none was.
     """
 
     reference: str
@@ -57,6 +58,7 @@ class ImageOrigin:
     location: str = ""
     verified: str = "nothing"
     signer: str = ""
+    promised: str = ""
 
     @property
     def refetch(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -10,6 +11,8 @@ from machine.errors import BadInputError
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
 _SSH_KEY = re.compile(r"(sk-)?(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
+# Surrogates are what Python makes of bytes that are no UTF-8.
+_NO_LINE = re.compile(r"[\0\r\n\ud800-\udfff]")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 # Linux's HOST_NAME_MAX.
@@ -33,8 +36,8 @@ def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tupl
         if not equals and name not in host:
             raise BadInputError(f"the variable {name} is not set on this host", hint=f"give {name}=VALUE")
         value = value if equals else host[name]
-        if re.search(r"[\0\r\n]", value):
-            raise BadInputError(f"the value of the variable {name} must be one line")
+        if _NO_LINE.search(value):
+            raise BadInputError(f"the value of the variable {name} must be one line in UTF-8")
         return name, value
 
     return _last_of_each(texts, parse)
@@ -49,7 +52,7 @@ def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
     def parse(text: str) -> tuple[str, str]:
         key, _, value = text.partition("=")
-        if not _LABEL.fullmatch(key) or re.search(r"[\0\r\n]", value):
+        if not _LABEL.fullmatch(key) or _NO_LINE.search(value):
             raise BadInputError(f'invalid label "{text}"', hint="give KEY=VALUE, of letters, digits and _ . / - in KEY")
         return key, value
 
@@ -81,4 +84,12 @@ def check_hostname(text: str) -> str:
 
 def is_ssh_key(text: str) -> bool:
     """Whether it is a public key as one line of authorized_keys has it, without options."""
-    return bool(_SSH_KEY.fullmatch(text))
+    if not _SSH_KEY.fullmatch(text) or _NO_LINE.search(text):
+        return False
+    kind, encoded, *_ = text.split(" ")
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    # RFC 4253, 6.6: the name once more, after its length.
+    return blob.startswith(len(kind).to_bytes(4, "big") + kind.encode())

@@ -22,7 +22,13 @@ _TAKEN = frozenset(
 )  # fmt: skip
 # Nothing below these is on a disk.
 _KERNELS = ("/dev", "/proc", "/sys")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+# Without what is there no guest boots again to be told that the folder is gone.
+_SYSTEM = (
+    "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
+    "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/systemd",
+)  # fmt: skip
+# Surrogates are what Python makes of bytes that are no UTF-8.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+))")
 
 
@@ -104,15 +110,16 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     expanded = _VARIABLE.sub(lambda found: environment.get(found["braced"] or found["plain"], ""), text)
     source, *rest = expanded.split(":")
     if not source or len(rest) > 2 or _CONTROLS.search(expanded):
-        hint = f"write {SYNTAX}; a path has neither colons nor control characters"
+        hint = f"write {SYNTAX}; a path is UTF-8 and has neither colons nor control characters"
         raise BadInputError(f'invalid volume "{_visible(text)}"', hint=hint)
     source = normal(posixpath.join(cwd, source))
     target = rest[0] if rest else source
     if not target.startswith("/"):
         raise BadInputError(f'invalid volume "{text}": the path in the guest must be absolute', hint=f"write {SYNTAX}")
     target = normal(target)
-    if target != target.rstrip():
-        raise BadInputError(f'invalid volume "{text}": the path in the guest ends with white space')
+    # A line of a unit that ends so goes on in the next one.
+    if target != target.rstrip() or target.endswith("\\"):
+        raise BadInputError(f'invalid volume "{text}": the path in the guest ends with white space or a backslash')
     return Folder(source=source, target=target, read_only=_is_read_only(rest[1:], text))
 
 
@@ -142,6 +149,13 @@ def check_targets(folders: Sequence[Folder], username: str) -> None:
     """
     for folder in folders:
         check_target(folder.target, username)
+    check_apart(folders)
+
+
+def check_apart(folders: Sequence[Folder]) -> None:
+    """Raises:
+    BadInputError: two are in one place.
+    """
     for number, folder in enumerate(folders):
         for other in folders[:number]:
             if covers(folder.target, other.target) or covers(other.target, folder.target):
@@ -156,7 +170,7 @@ def check_target(target: str, username: str) -> None:
     BadInputError: the guest has something of its own there.
     """
     homes = [f"{home}/{username}" for home in ("/home", "/var/home")]
-    own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), "/etc/ssh", "/etc/systemd"]
+    own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_SYSTEM]
     if (
         target in _TAKEN
         or any(covers(kernels, target) for kernels in _KERNELS)

@@ -37,6 +37,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
     plain: dict[str, str | int | bool | Sequence[str]] = {
         "name": config.name,
         "image": config.image.refetch,
+        "image_sha256": config.image.promised,
         "provisioning": config.provisioning,
         "arch": config.arch,
         "accel": config.accelerator,

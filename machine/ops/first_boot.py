@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from machine.errors import BadInputError
 from machine.ignition.lint import minor_version
 from machine.ignition.user_config import load, read_text
 from machine.image.reference import LOCAL_STREAM, Reference
-from machine.model.config import FirstBoot, Provisioning, Script, UserIgnition
+from machine.model.config import DEFAULT_USERNAME, FirstBoot, Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.ssh.command import ROOT
 
@@ -30,17 +32,36 @@ def read_script(text: str) -> Script:
     """A script from `PATH` or `user:PATH`; a file whose own name begins with `user:` is `./user:…`.
 
     Raises:
-        BadInputError: it cannot be read, or is no text.
+        BadInputError: it cannot be read, or nothing can run it.
     """
-    path = Path(text.removeprefix(USER_PREFIX))
-    return Script(name=path.name, text=read_text(path), as_user=text.startswith(USER_PREFIX))
+    path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
+    script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))
+    first = script.text.partition("\n")[0]
+    if first.startswith("#!") and first.endswith("\r"):
+        raise BadInputError(
+            f"{path} has the line ends of Windows, with which no guest finds what runs it",
+            hint=f"mend it with: sed -i 's/\\r$//' {path}",
+        )
+    return script
 
 
 def read_playbook(path: Path) -> Script:
     """Raises:
     BadInputError: it cannot be read, or is no text.
     """
-    return Script(name=path.name, text=read_text(path), as_user=True)
+    return Script(name=_name_of(path), text=read_text(path), as_user=True)
+
+
+def _named(text: str, what: str) -> str:
+    """To a Path, an empty text would be the directory here."""
+    if not text:
+        raise BadInputError(f"there is no {what} in an empty text")
+    return text
+
+
+def _name_of(path: Path) -> str:
+    """For people and for records, which are UTF-8."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +75,7 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
         if is_ssh_key(text.strip()):
             keys.append(text.strip())
             continue
-        lines = [line.strip() for line in read_text(Path(text)).splitlines()]
+        lines = [line.strip() for line in read_text(Path(_named(text, "key"))).splitlines()]
         found = [line for line in lines if line and not line.startswith("#")]
         if not found or not all(is_ssh_key(line) for line in found):
             raise BadInputError(f"{text} has no public key of SSH", hint="give a file like ~/.ssh/id_ed25519.pub")
@@ -70,6 +91,7 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
     """
     for user in (json.loads(ignition.text).get("passwd") or {}).get("users") or ():
         if user["name"] not in (username, ROOT):
+            _check_other(user, ignition.name, username, uid)
             continue
         if user.get("shouldExist") is False:
             raise BadInputError(f"{ignition.name} removes the user {user['name']}, as whom the guest is reached")
@@ -78,6 +100,21 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
                 f"{ignition.name} gives the user {username} the uid {user['uid']}, and this host's user has {uid}",
                 hint="leave it out",
             )
+
+
+def _check_other(user: Mapping[str, Any], called: str, username: str, uid: int) -> None:
+    """With two of a number, and beside a user who is removed, a first boot ends in an emergency shell."""
+    if user.get("shouldExist") is False:
+        return
+    if user["name"] == DEFAULT_USERNAME:
+        raise BadInputError(
+            f"{called} has the user {DEFAULT_USERNAME}, whose place {username} takes in this machine",
+            hint=f"write {username} there, or leave out --username",
+        )
+    if user.get("uid") == uid:
+        raise BadInputError(
+            f"{called} gives the user {user['name']} the uid {uid}, which {username} has", hint="give it another"
+        )
 
 
 def check_together(

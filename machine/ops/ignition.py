@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from machine.errors import MachineError
+from machine.model.config import MachineConfig, Provisioning
 from machine.ops.context import Context
 from machine.store import records
 
@@ -12,9 +13,14 @@ def ignition(name: str, context: Context) -> str:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the file is gone or cannot be read.
+        MachineError: the guest gets none, or the file is gone or cannot be read.
     """
-    records.find(context.roots, name)
+    found = records.find(context.roots, name)
+    if isinstance(found, MachineConfig) and found.provisioning is not Provisioning.IGNITION:
+        raise MachineError(
+            f"{name} is provisioned by {found.provisioning}, which reads no Ignition config",
+            hint=f"what was chosen for it tells: machine export {name}",
+        )
     path = context.roots.machine(name).ignition
     try:
         return path.read_text(encoding="utf-8")

@@ -171,7 +171,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             timezone=timezone,
             ssh_port=0,
             mac=fresh_mac(),
-            image=_origin(str(wanted.reference), base),
+            image=_origin(wanted, base),
             swap_mib=swap_mib,
             usbs=usbs,
             folders=folders,
@@ -194,6 +194,8 @@ def _completed(request: InitRequest) -> InitRequest:
         return request
     said = load(request.file)
     options = said.pop("image_options")
+    if request.image is not None:
+        options.pop("sha256", None)  # it is of the file's own image
     given = {key: value for key, value in request.image_options.items() if value not in (None, "")}
     values = {key: value for key, value in said.items() if getattr(request, key) is None}
     return replace(request, image_options={**request.image_options, **options, **given}, **values)
@@ -223,8 +225,9 @@ def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
     )
 
 
-def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
+def _origin(wanted: ImageRequest, base: BaseImage | None) -> ImageOrigin:
     """What the record tells of the image; None is a disk without one."""
+    reference = str(wanted.reference)
     if base is None:
         return ImageOrigin(reference=reference, digest="")
     return ImageOrigin(
@@ -235,6 +238,7 @@ def _origin(reference: str, base: BaseImage | None) -> ImageOrigin:
         location=base.location,
         verified=base.verified.value,
         signer=base.signer,
+        promised=wanted.sha256,
     )
 
 

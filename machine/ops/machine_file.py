@@ -40,8 +40,12 @@ def load(path: str) -> dict[str, Any]:
     base = Path() if path == STDIN else Path(path).parent
     values = {}
     options = {}
+    seen = set()
     for written, value in document.items():
         key = written.replace("-", "_")
+        if key in seen:
+            raise BadInputError(f'{called}: "{key}" stands twice')
+        seen.add(key)
         if key not in _KEYS:
             near = similar(key, list(_KEYS))
             raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
@@ -122,12 +126,14 @@ def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
 
 
 def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
-    """Those that begin with a dot are relative to the file; others may have variables."""
-    return tuple(os.fspath(base.absolute() / text) if text.startswith(".") else text for text in _texts(value, base))
+    """Relative ones are so to the file, as all of its paths; those that begin with a variable are what that says."""
+    texts = _texts(value, base)
+    return tuple(os.fspath(base.absolute() / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
 
 
 def _ssh_keys(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
-    return tuple(text if is_ssh_key(text) else os.fspath(base / text) for text in _texts(value, base))
+    texts = [text.strip() for text in _texts(value, base)]
+    return tuple(text if not text or is_ssh_key(text) else os.fspath(base / text) for text in texts)
 
 
 def _ignition(value: Any, base: Path) -> UserIgnition:  # noqa: ANN401
@@ -152,7 +158,8 @@ def _scripts(value: Any, base: Path) -> tuple[Script, ...]:  # noqa: ANN401
 def _script(value: Any, base: Path) -> Script:  # noqa: ANN401
     if isinstance(value, str):
         prefix = USER_PREFIX if value.startswith(USER_PREFIX) else ""
-        return read_script(f"{prefix}{base / value.removeprefix(prefix)}")
+        path = value.removeprefix(prefix)
+        return read_script(f"{prefix}{path and base / path}")
     name, text, user = _whole(value, others=("user",))
     return Script(name=name, text=text, as_user=user)
 
@@ -169,6 +176,7 @@ def _whole(value: Any, *, others: tuple[str, ...]) -> tuple[str, str, bool]:  # 
         or not isinstance(text, str)
         or not isinstance(user, bool)
         or not name
+        or "\0" in name + text
         or Path(name).name != name
     ):
         raise ValueError(expected)

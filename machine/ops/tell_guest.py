@@ -89,17 +89,18 @@ def as_told(config: MachineConfig, news: News) -> MachineConfig:
 
 
 def guest_script(config: MachineConfig, news: News) -> str:
-    """What root's shell in the guest is to read. The size of its root comes last, as its output does."""
+    """What root's shell in the guest is to read. The size of its root is the last that it says."""
     # The rest of the script is on standard input: who reads it there without being asked to finds none of it.
     calls = []
-    if news.timezone is not None:
-        calls.append(f"set_timezone {shlex.quote(news.timezone)} </dev/null")
     if news.files is not None:
         calls.append(f"follow_host {' '.join(_followed_names())} <<'END'\n{packed(news.files, config.username)}END")
     if news.record:
         calls.append(f"set_name {shlex.quote(hostname(config))} </dev/null")
         conf = docker_socket_conf(config).removesuffix("\n")
         calls += [f"set_docker_socket {shlex.quote(conf)} </dev/null", "grow_root </dev/null"]
+    if news.timezone is not None:
+        # Last, as a guest may not know it, and says nothing where it does.
+        calls.append(f"set_timezone {shlex.quote(news.timezone)} </dev/null")
     return "\n".join([assets.load("files/tell-guest.sh"), *calls, ""])
 
 

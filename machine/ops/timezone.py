@@ -26,8 +26,8 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
     """
     if wanted == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
-        if not candidate:
-            candidate = _DATABASE.sub("", os.path.realpath(localtime), count=1)
+        if not candidate or candidate.startswith("/"):
+            candidate = _DATABASE.sub("", os.path.realpath(candidate or localtime), count=1)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
     if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
         raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')

@@ -196,8 +196,8 @@ def _from_document(document: Mapping[str, Any]) -> MachineConfig:
         mac=_typed(document, "mac", str),
         image=ImageOrigin(
             **{key: _typed(image, key, str) for key in ("reference", "digest", "stream", "release", "location")},
-            # Written since images are verified.
-            **{key: _typed(image, key, str) for key in ("verified", "signer") if key in image},
+            # Written by newer programs alone.
+            **{key: _typed(image, key, str) for key in ("verified", "signer", "promised") if key in image},
         ),
         provisioned=_typed(document, "provisioned", bool),
         forwards=_forwards(document.get("forwards", ())),

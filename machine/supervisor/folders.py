@@ -18,7 +18,7 @@ from machine.folders.guest import GuestReport, mount_command, parse_report, sshf
 from machine.folders.probe import find_sftp_server, listening, with_listener
 from machine.hosts import current_host
 from machine.ignition import assets
-from machine.model.folders import Folder, Transport, TransportChoice
+from machine.model.folders import Folder, Transport, TransportChoice, check_apart
 from machine.supervisor.carriers import Carried, save_carriers
 from machine.supervisor.changes import Changes
 
@@ -229,6 +229,8 @@ class Folders:
             MachineError: it cannot be mounted before the next start, or at all.
         """
         async with self._changing:
+            # Who asked has looked into a record that may have changed since.
+            check_apart([*(each.folder for each in self._carried), folder])
             if self._around.choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
                 raise MachineError(
                     f"{self._around.choice} takes no more folders while the machine runs",

@@ -191,8 +191,12 @@ def test_default_image_may_be_one_of_the_catalogue(world: World) -> None:
     assert 'unknown image "debain:13"' in refused.stderr
 
 
-def test_there_is_no_ignition_config_to_keep(world: World, images: Images) -> None:
+def test_there_is_no_ignition_config_to_show_or_to_keep(world: World, images: Images) -> None:
     world.init("box", images.qcow2, "--provisioning", "cloud-init")
+    assert world.machine("ignition", "box").stderr == (
+        "Error: box is provisioned by cloud-init, which reads no Ignition config; "
+        "what was chosen for it tells: machine export box\n"
+    )
     refused = world.machine("rm", "--force", "--save-ignition", "box")
     assert refused.stderr == 'Error: "box" has no Ignition config; leave out --save-ignition\n'
     assert world.inspect("box")["Name"] == "box"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_flags_overrule_the_file_which_gives_the_name(world: World, images: Imag
     assert world.machine("init", "-f", "box.toml", "--memory", "768", "--label", "c").status == 0
     made = record(world, "filed")
     assert (made["resources"]["cpus"], made["resources"]["memory_mib"], made["labels"]) == (1, 768, {"c": ""})
+
+
+def test_promise_of_an_image_is_in_the_text_and_is_kept_for_that_image_alone(world: World, images: Images) -> None:
+    promise = hashlib.sha256(images.qcow2.read_bytes()).hexdigest()
+    world.init("box", images.qcow2, "--image-sha256", promise.upper())
+    exported = world.machine("export", "box").stdout
+    assert f'image_sha256 = "{promise}"\n' in exported
+    (world.root / "box.toml").write_text(exported)
+    assert world.machine("init", "-f", "box.toml", "same").status == 0
+    assert record(world, "same")["image"] == record(world, "box")["image"]
+    assert world.machine("init", "-f", "box.toml", "--image", str(images.gz), "other").status == 0
+    assert record(world, "other")["image"]["promised"] == ""
+    (world.root / "box.toml").write_text(exported.replace(promise, "0" * 64))
+    before = world.files()
+    assert "is not what was promised: sha256 " in refused(world.machine("init", "-f", "box.toml", "bad"), world, before)
 
 
 def test_listing_can_be_of_those_with_a_label(world: World, images: Images) -> None:

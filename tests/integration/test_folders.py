@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,10 +16,12 @@ import pytest
 
 from machine.folders import idmap, watch
 from machine.folders.daemon import Flavour, Identities, Virtiofsd, sftp_server_command, virtiofsd_commands
+from machine.folders.guest import mount_command
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
 from machine.folders.watch import Watcher
 from machine.hosts import current_host
-from machine.model.folders import Folder
+from machine.ignition import assets
+from machine.model.folders import Folder, Transport
 from machine.supervisor.changes import Changes
 from tests.integration.conftest import Images, World
 
@@ -191,3 +194,57 @@ def test_folders_of_a_stopped_machine_are_in_its_record(world: World, images: Im
     assert world.inspect("box")["Machine"]["Mounts"] == [{"Source": str(tmp_path), "Target": "/x", "ReadOnly": False}]
     assert world.machine("mount", "rm", "box", "/x/").status == 0
     assert world.inspect("box")["Machine"]["Mounts"] == []
+
+
+# What the guest does with what it is told, run here in a file system of its own.
+
+BUSYBOX = ("cat", "grep", "mkdir", "sed", "tail", "umount")
+# Nothing is a device here: a file system in memory has its name and its mode.
+MOUNT = """#!/bin/sh
+echo "mount $*" >>"$RECORD"
+case $6 in */refused) echo 'mount: no such device' >&2; exit 32 ;; esac
+exec busybox mount -t tmpfs -o "${4%%,*}" "$5" "$6"
+"""
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="BusyBox is what Alpine has")
+def test_guest_without_systemd_mounts_by_itself_with_busyboxs_tools(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in BUSYBOX:
+        (tools / name).symlink_to(str(shutil.which("busybox")))
+    (tools / "busybox").symlink_to(str(shutil.which("busybox")))
+    (tools / "sh").symlink_to("/bin/sh")  # BusyBox's own would take its own mount
+    (tools / "mountpoint").symlink_to(str(shutil.which("mountpoint")))  # Debian's BusyBox has none
+    (tools / "modprobe").write_text("#!/bin/sh\n")
+    (tools / "mount").write_text(MOUNT)
+    for name in ("modprobe", "mount"):
+        (tools / name).chmod(0o755)
+    plain, spaced, refused, connected = (tmp_path / name for name in ("a", "b c\\d", "refused", "s"))
+    first = [
+        (Folder(source="/1", target=os.fspath(plain)), Transport.VIRTIOFS),
+        (Folder(source="/2", target=os.fspath(spaced), read_only=True), Transport.NINEP),
+        (Folder(source="/3", target=os.fspath(refused)), Transport.VIRTIOFS),
+        (Folder(source="/4", target=os.fspath(connected)), Transport.SSHFS),
+    ]
+    script = assets.load("files/folders.sh")
+    (tmp_path / "script").write_text(script)
+    show = f"grep ' {tmp_path}' /proc/mounts | sed 's/ tmpfs \\([a-z]*\\),.*/ \\1/'; echo ---"
+    steps = [f"{mount_command(folders)} <{tmp_path}/script; {show}" for folders in (first, first, first[:1])]
+    namespace = [str(shutil.which("unshare")), "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
+    done = subprocess.run(
+        [*namespace, "sh", "-c", "; ".join(steps)],
+        env={"PATH": str(tools), "RECORD": str(tmp_path / "asked")},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    told, again, less, _ = done.stdout.split("---\n")
+    tags = [folder.tag for folder, _ in first]
+    mounts = [f"{tags[0]} {plain} rw", f"{tags[1]} {tmp_path}/b\\040c\\134d ro"]
+    report = ["mounted 0", "mounted 1", "failed 2 mount: no such device", f"ready 3 {connected}", "done", *mounts]
+    assert [line for line in told.splitlines() if not line.startswith("can ")] == report
+    assert [line for line in again.splitlines() if not line.startswith("can ")] == report
+    assert [line for line in less.splitlines() if not line.startswith("can ")] == ["mounted 0", "done", mounts[0]]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len([line for line in asked if line.endswith(str(plain))]) == 1
+    ninep = f"mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=mmap {tags[1]} {spaced}"
+    assert [line.replace(",context=system_u:object_r:nfs_t:s0", "") for line in asked if " 9p " in line] == [ninep]

@@ -53,8 +53,8 @@ class Guest:
             script += f"bash -s <{shlex.quote(os.fspath(path))}\n"
         done = subprocess.run(
             ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
-            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(self.root / "asked"),
-                 "KEPT": str(self.root / "kept")},
+            env={**os.environ, "LC_ALL": "C", "PATH": f"{tools}:{os.environ['PATH']}",
+                 "RECORD": str(self.root / "asked"), "KEPT": str(self.root / "kept")},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode == 77:
@@ -92,7 +92,7 @@ def proxy_files(value: str) -> tuple[GuestFile, ...]:
 
 def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> None:
     config = make_config()
-    alias = GuestFile(path="etc/containers/registries.conf.d/9999-host-00-a b.conf", content=b"[aliases]\n")
+    alias = GuestFile(path="etc/containers/registries.conf.d/9999-host-00-ä b.conf", content=b"[aliases]\n")
     key = GuestFile(path="etc/containers/certs.d/a:5000/client.key", content=b"K", private=True)
     show = 'find /etc/containers /etc/profile.d -type f -printf "%p %m %u\\n" | sort; cat /etc/profile.d/*; echo ---'
     said = guest.run(
@@ -105,7 +105,7 @@ def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> Non
         show + "; find /etc -name '*host-proxy*'; cat /var/lib/boot2podman/followed",
     )
     own = "/etc/containers/registries.conf.d/own.conf 644 root\n"
-    host = "/etc/containers/registries.conf.d/9999-host-00-a b.conf 644 root\n"
+    host = "/etc/containers/registries.conf.d/9999-host-00-ä b.conf 644 root\n"
     proxy = "/etc/profile.d/50-host-proxy.sh 644 root\n"
     assert said.split("---\n") == [
         "/etc/containers/certs.d/a:5000/client.key 640 root\n" + host + own + proxy + "export http_proxy=http://a:1\n",
@@ -141,6 +141,42 @@ def test_users_services_are_told_too_also_of_what_is_gone(guest: Guest) -> None:
         *system, "systemctl --user unset-environment http_proxy", *users,
         *system, "systemctl --user set-environment http_proxy=", *users,
     ]  # fmt: skip
+
+
+# Of Alpine's BusyBox, of which Debian's lacks two. It has no systemd.
+BUSYBOX = (
+    "awk", "base64", "cat", "cksum", "df", "find", "ln", "mkdir", "mktemp", "rm", "sed", "sort", "tar", "touch", "cp",
+)  # fmt: skip
+OTHERS = ("bash", "comm", "mountpoint", "sh")
+ALPINES = ("hostname", "rc-service")
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="BusyBox is what Alpine has")
+def test_guest_without_systemd_is_told_by_busyboxs_tools(guest: Guest) -> None:
+    tools = guest.root / "alpine"
+    tools.mkdir()
+    for name in BUSYBOX:
+        (tools / name).symlink_to(str(shutil.which("busybox")))
+    for name in OTHERS:
+        (tools / name).symlink_to(str(shutil.which(name)))
+    for name in ALPINES:
+        (tools / name).write_text(STUB)
+        (tools / name).chmod(0o755)
+    limited = f"PATH={tools}; hash -r\n"
+    config = make_config("a_b", rootful=True)
+    files = (GuestFile(path="etc/containers/registries.conf.d/a.conf", content=b"[aliases]\n"),)
+    show = "cat /etc/hostname; readlink /run/docker.sock /etc/localtime; find /etc/containers -type f; echo ---"
+    zone = News(record=True, timezone="Asia/Tokyo", files=files)
+    said = guest.run(
+        *(limited + guest_script(config, news) for news in (zone, zone)), show,
+        limited + guest_script(config, News(files=())), show,
+    )  # fmt: skip
+    (first, second), told = (said.splitlines()[:2], said.partition("\n")[2].partition("\n")[2].split("---\n"))
+    assert int(first) == int(second) > 0
+    kept = "a-b\n/run/podman/podman.sock\n../usr/share/zoneinfo/Asia/Tokyo\n"
+    assert told == [f"{kept}/etc/containers/registries.conf.d/a.conf\n", kept, ""]
+    restarted = ["rc-service podman-root restart", "rc-service podman-user restart"]
+    assert guest.asked == [*restarted, "hostname a-b"] * 2 + restarted
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

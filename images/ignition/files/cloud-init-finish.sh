@@ -56,7 +56,7 @@ finish_systemd() {
     systemctl start $started
 }
 
-# A service that answers Podman's API as USER, below the folder RUNTIME.
+# A service that answers Podman's API as USER, below the folder RUNTIME, with the variables that systemd's would have.
 write_openrc_service() {
     cat >"/etc/init.d/$1" <<EOF
 #!/sbin/openrc-run
@@ -65,6 +65,10 @@ command=/usr/bin/podman
 command_args="system service --time=0 unix://$3/podman/podman.sock"
 command_user="$2:$2"
 supervise_daemon_args="--env XDG_RUNTIME_DIR=$3"
+
+for file in /etc/profile.d/50-host-proxy.sh /etc/profile.d/60-machine.sh; do
+    [ ! -r "\$file" ] || . "\$file"
+done
 
 depend() {
     need cgroups
@@ -92,7 +96,7 @@ finish_openrc() {
     write_openrc_service podman-user "$user" "/run/user/$(id -u "$user")"
     cat >/etc/local.d/boot2podman.start <<EOF
 #!/bin/sh
-ln -sfn "$(awk '{ print $NF }' /etc/tmpfiles.d/podman-docker.conf)" /run/docker.sock
+ln -sfn "\$(awk '{ print \$NF }' /etc/tmpfiles.d/podman-docker.conf)" /run/docker.sock
 echo "ready \$(tr -d - </proc/sys/kernel/random/boot_id)" >$port
 EOF
     chmod 0755 /etc/local.d/boot2podman.start

@@ -13,9 +13,9 @@ mark='# A folder of the host, by boot2podman'
 
 can() {
     case $1 in
-    virtiofs) modprobe --quiet virtiofs; grep -qw virtiofs /proc/filesystems ;;
-    9p) modprobe --quiet --all 9pnet_virtio 9p; grep -qw 9p /proc/filesystems ;;
-    sshfs) modprobe --quiet fuse; command -v sshfs >/dev/null && test -c /dev/fuse ;;
+    virtiofs) modprobe -q virtiofs; grep -qw virtiofs /proc/filesystems ;;
+    9p) modprobe -qa 9pnet_virtio 9p; grep -qw 9p /proc/filesystems ;;
+    sshfs) modprobe -q fuse; command -v sshfs >/dev/null && test -c /dev/fuse ;;
     esac
 }
 
@@ -23,9 +23,13 @@ can() {
 context=
 test ! -e /sys/fs/selinux/enforce || context=,context=system_u:object_r:nfs_t:s0
 
+options_of() { # TRANSPORT MODE
+    printf '%s%s' "$2" "$context"
+    test "$1" != 9p || printf ,trans=virtio,version=9p2000.L,msize=524288,cache=mmap
+}
+
 unit_text() { # TRANSPORT TAG MODE WHERE
-    options=$3$context
-    test "$1" != 9p || options=$options,trans=virtio,version=9p2000.L,msize=524288,cache=mmap
+    options=$(options_of "$1" "$3")
     printf '%s\n[Unit]\nDescription=Folder of the host\n\n' "$mark"
     printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' \
         "$2" "$(printf %s "$4" | sed 's/%/%%/g')" "$1" "$options"
@@ -34,6 +38,40 @@ unit_text() { # TRANSPORT TAG MODE WHERE
 for transport in virtiofs 9p sshfs; do
     can "$transport" && echo "can $transport"
 done
+
+# Without systemd, as in Alpine, nothing mounts at the guest's own boots: the host tells it again after each. Such a
+# guest has BusyBox's tools.
+without_systemd() {
+    while read -r source where _; do
+        case "$source $*" in
+        folder-*" $source "*) ;;
+        folder-*) umount -l -- "$(printf %b "$where")" ;;
+        esac
+    done </proc/mounts
+    number=0
+    while test $# -ge 4; do
+        if ! reason=$(mkdir -p -- "$4" 2>&1); then
+            echo "failed $number $(printf %s "$reason" | tail -n 1)"
+        elif test "$1" = sshfs; then
+            while read -r _ where type _; do
+                test "$type" != fuse.sshfs || test "$(printf %b "$where")" != "$4" || umount -l -- "$4"
+            done </proc/mounts
+            echo "ready $number $4"
+        elif mountpoint -q -- "$4" || reason=$(mount -t "$1" -o "$(options_of "$1" "$3")" "$2" "$4" 2>&1); then
+            echo "mounted $number"
+        else
+            echo "failed $number $(printf %s "$reason" | tail -n 1)"
+        fi
+        number=$((number + 1))
+        shift 4
+    done
+    echo done
+}
+
+command -v systemctl >/dev/null || {
+    without_systemd "$@"
+    exit
+}
 
 # One at a time: the connection of one that is still at work may have been lost.
 exec 9>/run/boot2podman-folders.lock

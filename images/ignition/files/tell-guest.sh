@@ -1,17 +1,27 @@
 #!/bin/bash
 # Read by root's shell in a guest, after a start at which something has changed on the host's side: what follows these
-# functions calls those that it takes (machine/ops/tell_guest.py). A second run changes nothing.
+# functions calls those that it takes (machine/ops/tell_guest.py). A second run changes nothing. Alpine, which has OpenRC,
+# has BusyBox's tools too, and so only their options.
 set -euo pipefail
 umask 022
 
 set_name() {
-    hostnamectl set-hostname "$1"
+    if command -v hostnamectl >/dev/null; then
+        hostnamectl set-hostname "$1"
+    else
+        echo "$1" >/etc/hostname
+        hostname "$1"
+    fi
 }
 
 # The whole of tmpfiles.d/podman-docker.conf.
 set_docker_socket() {
     printf '%s\n' "$1" >/etc/tmpfiles.d/podman-docker.conf
-    systemd-tmpfiles --create /etc/tmpfiles.d/podman-docker.conf
+    if command -v systemd-tmpfiles >/dev/null; then
+        systemd-tmpfiles --create /etc/tmpfiles.d/podman-docker.conf
+    else
+        ln -sfn "${1##* }" /run/docker.sock
+    fi
 }
 
 set_timezone() {
@@ -31,7 +41,7 @@ grow_root() {
     if mountpoint -q /sysroot; then
         root=/sysroot
     fi
-    if [ -e /etc/podman-machine ] && command -v growpart >/dev/null; then
+    if [ -e /etc/podman-machine ] && command -v growpart >/dev/null && command -v findmnt >/dev/null; then
         partition=$(findmnt --noheadings --nofsroot --output SOURCE "$root" | tail -n 1)
         number=$(cat "/sys/class/block/${partition##*/}/partition")
         # It ends with 1 where there is nothing to grow into.
@@ -42,7 +52,7 @@ grow_root() {
         xfs) unshare --mount sh -c "mount -o remount,rw $root && xfs_growfs $root" ;;
         esac >&2
     fi
-    df --output=size --block-size=1 "$root" | tail -n 1
+    df -P -k "$root" | awk 'END { printf "%.0f\n", $2 * 1024 }'
 }
 
 # On standard input: a tar in base64 with every file that the guest is to have of its host's. What it has of an earlier
@@ -53,14 +63,17 @@ follow_host() {
     mkdir -p "$state"
     new=$(mktemp -d)
     base64 -d >"$new/files.tar.gz"
-    tar -tzf "$new/files.tar.gz" | sort >"$new/list"
+    # In a list of its own making tar would quote what is not ASCII.
+    mkdir "$new/files"
+    tar -xzf "$new/files.tar.gz" -C "$new/files"
+    (cd "$new/files" && find . -type f) | sed 's,^\./,,' | sort >"$new/list"
     touch "$state/followed"
     trusted=$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)
     sort -u "$new/list" "$state/followed" >"$new/both"
     comm -13 "$new/list" "$new/both" >"$new/gone"
     cp "$new/both" "$state/followed"
-    while read -r path; do rm -f "/$path"; done <"$new/gone"
-    tar -xzf "$new/files.tar.gz" -C / --no-overwrite-dir
+    while IFS= read -r path; do rm -f "/$path"; done <"$new/gone"
+    tar -xzf "$new/files.tar.gz" -C /
     cp "$new/list" "$state/followed"
     if [ "$trusted" != "$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)" ]; then
         trust_host "$state/host-ca-certs.pem" >&2
@@ -104,6 +117,11 @@ trust_host() {
 # user's manager has kept what it began with at this boot: a variable that is gone since is empty until the next one.
 refresh_services() {
     local directory uid name
+    if ! command -v systemctl >/dev/null; then
+        rc-service podman-root restart
+        rc-service podman-user restart
+        return
+    fi
     systemctl daemon-reload
     systemctl try-restart podman.service
     for directory in /run/user/*; do

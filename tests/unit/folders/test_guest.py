@@ -32,6 +32,12 @@ def test_report_tells_of_each_folder() -> None:
     )
 
 
+def test_path_may_have_what_only_unicode_takes_for_the_end_of_a_line() -> None:
+    report = parse_report("ready 0 /a\u2028b\x85c\ndone\n", 1)
+    assert report is not None
+    assert report.ready == {0: "/a\u2028b\x85c"}
+
+
 def test_report_that_ends_early_is_none() -> None:
     assert parse_report("can virtiofs\nmounted 0\n", 1) is None
     assert parse_report("", 0) is None

@@ -18,7 +18,7 @@ def test_variables_are_sorted_and_the_last_of_a_name_holds() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "=a", "1A=b", "A B=c", "NOT_SET", "A=b\nc", "A=\0"])
+@pytest.mark.parametrize("text", ["", "=a", "1A=b", "A B=c", "NOT_SET", "A=b\nc", "A=\0", "A=\udcff"])
 def test_what_is_no_variable_is_refused(text: str) -> None:
     with pytest.raises(BadInputError):
         parse_variables([text], {})
@@ -28,7 +28,7 @@ def test_labels() -> None:
     assert parse_labels(["team=a b", "org.example/x", "team=c"]) == (("org.example/x", ""), ("team", "c"))
 
 
-@pytest.mark.parametrize("text", ["", "=a", "a b=c", "-a=b", "a=b\nc"])
+@pytest.mark.parametrize("text", ["", "=a", "a b=c", "-a=b", "a=b\nc", "a=\udcff"])
 def test_what_is_no_label_is_refused(text: str) -> None:
     with pytest.raises(BadInputError):
         parse_labels([text])
@@ -72,6 +72,9 @@ def test_what_is_no_host_name_is_refused(name: str) -> None:
         ("~/.ssh/id_ed25519.pub", False),
         (f'command="id" {KEY}', False),
         (f"{KEY}\n{KEY}", False),
+        (f"{KEY} \udcff", False),
+        (KEY[:-1], False),
+        (KEY.replace("ed25519", "rsa"), False),
         ("-----BEGIN OPENSSH PRIVATE KEY-----", False),
     ],
 )

@@ -20,6 +20,7 @@ from machine.model.folders import (
 
 ENVIRONMENT = {"HOME": "/home/me", "EMPTY": ""}
 ALL = frozenset(Transport)
+FORM = "write SRC[:DST[:ro]]; a path is UTF-8 and has neither colons nor control characters"
 
 
 def parse(text: str) -> Folder:
@@ -51,12 +52,14 @@ def test_volume_is_read_as_podman_reads_it(text: str, folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (":/b", 'invalid volume ":/b"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
-        ("a:b:c:d", 'invalid volume "a:b:c:d"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
-        ("/a\n:/b", 'invalid volume "/a?:/b"; write SRC[:DST[:ro]]; a path has neither colons nor control characters'),
+        (":/b", f'invalid volume ":/b"; {FORM}'),
+        ("a:b:c:d", f'invalid volume "a:b:c:d"; {FORM}'),
+        ("/a\n:/b", f'invalid volume "/a?:/b"; {FORM}'),
+        ("/a:/\udcff", f'invalid volume "/a:/?"; {FORM}'),
         ("/a:b", 'invalid volume "/a:b": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
         ("/a:", 'invalid volume "/a:": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
-        ("/a:/b ", 'invalid volume "/a:/b ": the path in the guest ends with white space'),
+        ("/a:/b ", 'invalid volume "/a:/b ": the path in the guest ends with white space or a backslash'),
+        ("/a:/b\\", 'invalid volume "/a:/b\\": the path in the guest ends with white space or a backslash'),
         ("/a:/b:z", 'unknown option "z" of volume "/a:/b:z"; choose one of: ro, rw'),
     ],
 )
@@ -69,6 +72,7 @@ def test_what_is_no_volume(text: str, line: str) -> None:
 TAKEN = (
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",
     "/dev/shm", "/proc/1", "/sys/fs", "/home/core", "/home/core/.ssh", "/var/home", "/root/.ssh", "/etc/ssh",
+    "/etc/systemd", "/etc/systemd/system", "/lib", "/usr/lib", "/usr/bin", "/var/lib", "/sysroot",
 )  # fmt: skip
 
 
@@ -83,7 +87,18 @@ def test_target_that_the_guest_has_for_itself(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/home/me", "/home/core/src", "/root/x", "/tmp/x", "/a", "/homes", "/etc/containers"]
+    "target",
+    [
+        "/home/me",
+        "/home/core/src",
+        "/root/x",
+        "/tmp/x",
+        "/a",
+        "/homes",
+        "/etc/containers",
+        "/usr/local/src",
+        "/var/lib/data",
+    ],
 )
 def test_target_that_is_free(target: str) -> None:
     check_targets([Folder(source="/a", target=target)], "core")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_parts_that_cannot_be_together_are_refused(
         ({"name": "core", "groups": ["adm"]}, ""),
         ({"name": "core", "uid": 1000}, ""),
         ({"name": "eve", "uid": 7, "shouldExist": False}, ""),
+        ({"name": "eve", "uid": 1000}, "gives the user eve the uid 1000, which core has"),
         ({"name": "core", "uid": 1001}, "gives the user core the uid 1001"),
         ({"name": "core", "shouldExist": False}, "removes the user core"),
         ({"name": "root", "shouldExist": False}, "removes the user root"),
@@ -73,6 +75,48 @@ def test_script_is_roots_unless_its_path_is_called_the_users(tmp_path: Path) -> 
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadInputError, match="is no text"):
         read_script(str(path))
+
+
+def test_user_whose_place_is_taken_is_not_given_anything() -> None:
+    text = json.dumps({"ignition": {"version": "3.2.0"}, "passwd": {"users": [{"name": "core", "groups": ["adm"]}]}})
+    with pytest.raises(BadInputError) as caught:
+        check_users(UserIgnition(name="site.ign", text=text), "me", 1000)
+    assert caught.value.line == (
+        "site.ign has the user core, whose place me takes in this machine; write me there, or leave out --username"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "user:"])
+def test_empty_text_is_no_script(text: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        read_script(text)
+    assert caught.value.line == "there is no script in an empty text"
+
+
+def test_script_whose_first_line_no_guest_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.sh"
+    path.write_bytes(b"#!/bin/sh\r\necho\r\n")
+    with pytest.raises(BadInputError) as caught:
+        read_script(str(path))
+    assert caught.value.line == (
+        f"{path} has the line ends of Windows, with which no guest finds what runs it; "
+        f"mend it with: sed -i 's/\\r$//' {path}"
+    )
+
+
+def test_name_of_a_script_is_one_that_people_and_records_can_have(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.sh"))
+    path.write_text("true\n")
+    assert read_script(str(path)).name == "\ufffd.sh"
+
+
+def test_file_that_can_be_no_text_of_ours_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(BadInputError) as caught:
+        read_script(str(path))
+    assert caught.value.line == f"{path} is larger than 16 MiB"
 
 
 def test_keys_come_as_themselves_or_by_files(tmp_path: Path) -> None:

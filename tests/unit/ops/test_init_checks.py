@@ -139,6 +139,8 @@ def test_what_is_no_timezone_is_refused(name: str) -> None:
         ("", "/var/db/timezone/zoneinfo/Europe/Rome", "Europe/Rome"),
         ("Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
         (":Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
+        (":/nonexistent/zoneinfo/Asia/Tokyo", "/usr/share/zoneinfo/Europe/Rome", "Asia/Tokyo"),
+        ("/nonexistent/own", "/usr/share/zoneinfo/Europe/Rome", "UTC"),
         ("<+03>-3", "/usr/share/zoneinfo/Europe/Rome", "UTC"),
         ("", "/usr/share/zoneinfo.default/Europe/Berlin", "Europe/Berlin"),  # macOS 15
         ("", "/usr/share/zoneinfo/posix/Asia/Tokyo", "Asia/Tokyo"),

@@ -29,10 +29,10 @@ def calls(script: str) -> list[str]:
 def test_words_survive_the_shell_of_the_guest() -> None:
     config = make_config("a_b", rootful=True)
     assert calls(guest_script(config, News(record=True, timezone="Asia/Tokyo"))) == [
-        "set_timezone Asia/Tokyo </dev/null",
         "set_name a-b </dev/null",
         "set_docker_socket 'L+  /run/docker.sock   -    -    -     -   /run/podman/podman.sock' </dev/null",
         "grow_root </dev/null",
+        "set_timezone Asia/Tokyo </dev/null",
     ]
 
 
