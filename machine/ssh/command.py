@@ -143,7 +143,8 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) 
         "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
-        "-o", "ServerAliveCountMax=4",
+        # Longer than the 25 s for which PAM holds a login up where the guest's logind gives no answer.
+        "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
         *(word for host, guest in forwards.items() for word in ("-L", local_forward(host, PurePath(guest)))),

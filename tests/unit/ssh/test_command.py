@@ -66,7 +66,7 @@ def test_master_forwards_each_socket_and_ends_when_one_cannot_be() -> None:
         "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
-        "-o", "ServerAliveCountMax=4",
+        "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
         "-L", "/run/me/box/podman.sock:/run/user/1000/podman/podman.sock",
