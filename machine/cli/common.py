@@ -54,7 +54,7 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """For an option whose bad values have an error text of podman's, which a choice of click's would take from it."""
-    return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete)]
+    return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:

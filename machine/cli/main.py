@@ -164,11 +164,22 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of end)
         # What no room has put into better words, a person still reads in one line.
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:
-        import logging
-
-        logging.getLogger(__name__).debug("the defect", exc_info=True)
-        return _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
+        return _unforeseen(error)
     return status if isinstance(status, int) else 0
+
+
+def _unforeseen(error: Exception) -> int:
+    if _was_interrupted(error):
+        return EXIT_INTERRUPTED
+    import logging
+
+    logging.getLogger(__name__).debug("the defect", exc_info=error)
+    return _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Python 3.11 makes a RuntimeError even of ^C while it makes a class: `Error calling __set_name__`."""
+    return isinstance(error, KeyboardInterrupt) or (error.__cause__ is not None and _was_interrupted(error.__cause__))
 
 
 def _forget_output() -> None:

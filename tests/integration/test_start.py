@@ -130,7 +130,7 @@ def test_a_start_that_is_interrupted_at_any_moment_leaves_no_process(box: World,
         with box.popen("start", "box") as process:
             time.sleep(after_s)
             process.send_signal(number)
-            process.communicate(timeout=COMMAND_S)
-        assert process.returncode in (130, -number)  # the latter before our program has begun
+            said = process.communicate(timeout=COMMAND_S)
+        assert process.returncode in (130, -number), said  # the latter before our program has begun
         assert processes(box) == [], after_s
     assert state(box) == "stopped"

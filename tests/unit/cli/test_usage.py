@@ -83,6 +83,11 @@ def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, m
         (MachineError("it failed", details=["why"], hint="do this"), 125, "Error: it failed; do this\n  why\n"),
         (MachineError("two\nlines"), 125, "Error: two lines\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            ZeroDivisionError("x"),
+            125,
+            "Error: this program has a defect: ZeroDivisionError: x; the whole of it: machine -vv …\n",
+        ),
         (IsADirectoryError(21, "Is a directory", "/x"), 125, "Error: /x: Is a directory\n"),
     ],
 )
@@ -95,3 +100,16 @@ def test_every_end_has_its_status(
     monkeypatch.setattr(cli_main.cli, "main", fail)
     outcome = machine()
     assert (outcome.status, outcome.stderr) == (status, stderr)
+
+
+def test_interrupt_while_a_class_is_made_is_one(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def load(**_: object) -> None:
+        type("Late", (), {"field": Interrupted()})
+
+    monkeypatch.setattr(cli_main.cli, "main", load)
+    outcome = machine()
+    assert (outcome.status, outcome.stderr) == (130, "")
