@@ -163,7 +163,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of end)
         _forget_output()
         # What no room has put into better words, a person still reads in one line.
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unforeseen(error)
     return status if isinstance(status, int) else 0
 
