@@ -23,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("machine", "podman-machine")
 WAIT_S = 60
 
+# One worker, which builds the wheel once.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 
 def call(*argv: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     """What a program prints; it must have succeeded and said nothing on stderr."""
@@ -161,8 +164,9 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize(("line", "offered"), WORDS)
+@pytest.mark.parametrize(
+    ("program", "line", "offered"), [*(("machine", *words) for words in WORDS), ("podman-machine", *WORDS[0])]
+)
 def test_bash_completes(
     program: str, line: str, offered: set[str], prefix: Path, shell_environment: dict[str, str]
 ) -> None:
@@ -185,8 +189,9 @@ def test_bash_completes_machines_before_a_colon(prefix: Path, shell_environment:
     assert lines[1:] == ["bay:", "box:"]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize(("line", "offered"), WORDS)
+@pytest.mark.parametrize(
+    ("program", "line", "offered"), [*(("machine", *words) for words in WORDS), ("podman-machine", *WORDS[0])]
+)
 def test_fish_completes(
     program: str, line: str, offered: set[str], prefix: Path, shell_environment: dict[str, str]
 ) -> None:
