@@ -16,7 +16,7 @@ import pytest
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import why_not_free
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import QuietHandler, World, wait_until
+from tests.guest.conftest import QuietHandler, World, served, wait_until
 from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
 RESTARTS = 10  # scripts/bench recovery has the hundred
@@ -69,7 +69,6 @@ def test_published_ports_answer_on_the_host_as_asked(world: World) -> None:
 
 
 def test_privileged_port_is_refused_with_the_way_out(ordinary_world: World) -> None:
-    """And nothing of the host's answers at the gateway but the port API."""
     low = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) - 1
     if not ordinary_world.uid or low < 1:
         pytest.skip("every port is this user's")
@@ -79,8 +78,19 @@ def test_privileged_port_is_refused_with_the_way_out(ordinary_world: World) -> N
         f"cannot publish 127.0.0.1:{low}/tcp: ports below {low + 1} are root's on this host; choose one from "
         f"{low + 1} on, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={low}"
     )
-    closed = "curl --silent --max-time 20 http://gateway.containers.internal:22/; echo $?"
-    assert ordinary_world.machine("ssh", "box2", closed).stdout.strip() != "0"
+
+
+def test_gateway_leads_to_the_port_api_alone(ordinary_world: World, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("of the host\n")
+    with served(tmp_path) as url:
+        ask = f"curl --silent --max-time 20 {url.replace('127.0.0.1', '{}')}/"
+        hosts, gateways = (
+            ordinary_world.machine("ssh", "box2", ask.format(f"{name}.containers.internal"), check=False).stdout
+            for name in ("host", "gateway")
+        )
+    assert hosts == "of the host\n"
+    # Some other answer is that of the network around this host, where it has something at that address.
+    assert "of the host" not in gateways
 
 
 def free_range(count: int) -> int:
