@@ -95,7 +95,7 @@ class Changes:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             assert process.stdin is not None
-            process.stdin.close()
+            process.stdin.transport.abort()  # what waits to be told, nobody reads any more
             await process.wait()
 
     async def _pass_on(self, process: Process) -> None:

@@ -102,6 +102,7 @@ class Master:
                 await asking
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: more in a line than anybody reads
             log.debug("the guest's clock is not set: %s", error)
+            return False  # without a wait for its end: asyncio's lasts until the master, too, lets go of the pipes
         finally:
             for task in (asking, *doubts):
                 task.cancel()

@@ -172,3 +172,19 @@ def test_half_of_every_address_is_not_enough(sshd: Sshd, greeter: int, short_pat
             assert await asyncio.to_thread(greeting, "::1", port) == b"hello"
 
     run(work)
+
+
+def test_connection_that_has_not_outlived_a_pause_is_known_soon(sshd: Sshd, short_path: Path) -> None:
+    """Long before the master, patient as it is, gives it up."""
+
+    async def work() -> None:
+        async with forwarding(sshd, short_path) as found:
+            await found.until(found.control.exists)
+            sshd.signal_sessions(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    assert not await Master(sshd.target, found.control, {}).set_guest_clock(doubt=True)
+            finally:
+                sshd.signal_sessions(signal.SIGCONT)
+
+    run(work)
