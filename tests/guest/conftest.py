@@ -1,8 +1,8 @@
-"""One guest image, built once and cached outside the checkout; one world with two machines for the whole session.
+"""One guest image, built once and cached outside the checkout, and two lanes of tests that run beside each other.
 
-Every boot here is a real one, and under TCG a slow one. The tests run in the order in which they stand, module by
-module, and hand the machines on to each other: `box` belongs to the user who runs the tests, `box2` to an ordinary one
-where that is possible.
+Every boot here is a real one, and under TCG a slow one. In a lane the tests run in the order in which they stand,
+module by module, and hand the machines on to each other. The first five chapters have two: `box` belongs to the user
+who runs the tests, `box2` to an ordinary one where that is possible. The other chapters make machines of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 
+from machine.files import write_atomic
 from machine.image.build_publish import PUBLIC_KEY
 from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
@@ -44,10 +45,13 @@ _DISK = "4G"
 GUEST_TEST_S = 3600
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
+            shared = "two_machines" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("two machines" if shared else "others"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +164,8 @@ def streams() -> Path:
     environment = {**os.environ, "MACHINE_HOME": str(CACHE)}
     subprocess.run([machine_program(), "image", "build"], env=environment, check=True, timeout=2400)
     published = CACHE / "data" / "streams"
-    # The same stream under a name of Fedora's, for whoever asks a mirror for it.
-    shutil.copyfile(published / "boot2podman.json", published / "stable.json")
+    # The same stream under a name of Fedora's, for whoever asks a mirror for it. Both lanes do this.
+    write_atomic(published / "stable.json", (published / "boot2podman.json").read_bytes(), mode=0o644)
     return published
 
 
@@ -338,7 +342,7 @@ FIRST_PROXY = {"ftp_proxy": "http://localhost:3128", "NO_PROXY": "a,b"}
 SECOND_PROXY = {"ftp_proxy": "http://proxy.example:8080"}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def two_machines(world: World, ordinary_world: World, mirror: str) -> list[str]:
     """Two first boots at once: of an image from a mirror of Fedora's, and of an ordinary user's local one, to which is
     given all that can be. What each has said on stderr.

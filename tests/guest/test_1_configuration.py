@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.guest.conftest import World
+
+pytestmark = pytest.mark.usefixtures("two_machines")
 
 GREETING = 'he said "100 %" $HOME'
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.guest.conftest import World
+
+pytestmark = pytest.mark.usefixtures("two_machines")
 
 
 def test_both_machines_run_at_once(world: World, ordinary_world: World) -> None:

@@ -19,6 +19,8 @@ from machine.store.ssh_ports import choose
 from tests.guest.conftest import QuietHandler, World, served, wait_until
 from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
+pytestmark = pytest.mark.usefixtures("two_machines")
+
 RESTARTS = 10  # scripts/bench recovery has the hundred
 
 # busybox has no server for UDP; the guest's own Perl has.

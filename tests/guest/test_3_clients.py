@@ -14,6 +14,8 @@ from tests.conftest import machine_program
 from tests.guest.conftest import World
 from tests.guest.net import SERVE, api_socket, fetch, reachable
 
+pytestmark = pytest.mark.usefixtures("two_machines")
+
 Clients = Callable[[str], list[str]]
 
 

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, SECOND_PROXY, QuietHandler, World, processes_of, wait_until
 from tests.guest.net import SERVE, api_socket, fetch
+
+pytestmark = pytest.mark.usefixtures("two_machines")
 
 
 def test_stopping_a_stopped_machine_is_success(world: World) -> None:
@@ -75,7 +78,9 @@ def proxies(world: World) -> list[str]:
 
 def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World, busybox: Path) -> None:
     port = choose(set())
-    ordinary_world.podman("box2-root", "import", "--quiet", str(busybox), "busybox")
+    archive = ordinary_world.root / "busybox.tar"  # where its owner may go
+    shutil.copy(busybox, archive)
+    ordinary_world.podman("box2-root", "import", "--quiet", str(archive), "busybox")
     publish = ("--publish", f"127.0.0.1:{port}:80")
     ordinary_world.podman("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
@@ -185,6 +190,16 @@ def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) ->
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out.splitlines()[-1]) == (0, 'Machine "crate" stopped'), err
     assert world.state("crate") == ("stopped", "")
+
+
+def test_rm_leaves_nothing(world: World) -> None:
+    world.machine("rm", "--force", "crate")
+    assert not (world.machines / "crate").exists()
+    assert not (world.root / "m" / "run" / "crate").exists()
+    assert "crate" not in (world.root / "podman-connections.json").read_text()
+    assert "crate" not in world.run("podman", "system", "connection", "list").stdout
+    assert not list((world.root / "docker" / "contexts" / "meta").iterdir())
+    assert not processes_of(world.root)
 
 
 def check_clone(world: World, original: str, clone: str) -> None:

@@ -1,4 +1,4 @@
-"""Machines that end, and starts that fail."""
+"""Starts that fail."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from machine.image.layout import base_image
 from machine.qemu.firmware import FirmwareFiles
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
-
-
-def test_rm_leaves_nothing(world: World) -> None:
-    world.machine("rm", "--force", "crate")
-    assert not (world.machines / "crate").exists()
-    assert not (world.root / "m" / "run" / "crate").exists()
-    assert "crate" not in (world.root / "podman-connections.json").read_text()
-    assert "crate" not in world.run("podman", "system", "connection", "list").stdout
-    assert not list((world.root / "docker" / "contexts" / "meta").iterdir())
-    assert not processes_of(world.root)
 
 
 def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world: World) -> None:
