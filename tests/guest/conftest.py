@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from machine.files import write_atomic
 from machine.image.build_publish import PUBLIC_KEY
@@ -45,13 +47,19 @@ _DISK = "4G"
 GUEST_TEST_S = 3600
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
-            shared = "two_machines" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("two machines" if shared else "others"))
+
+
+class Lanes(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return "two machines" if re.search(r"test_[1-5]_", nodeid) else "others"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from machine.image.build_publish import PUBLIC_KEY, sign
 from tests.conftest import machine_program, world_environment
@@ -85,6 +86,17 @@ class Outcome:
     status: int
     stdout: str
     stderr: str
+
+
+class OneWorkerForTheWheel(LoadScopeScheduling):
+    """It takes long to build."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "wheel" if "/test_wheel.py::" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerForTheWheel:
+    return OneWorkerForTheWheel(config, log)
 
 
 @functools.cache

@@ -23,9 +23,6 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("machine", "podman-machine")
 WAIT_S = 60
 
-# One worker, which builds the wheel once.
-pytestmark = pytest.mark.xdist_group("wheel")
-
 
 def call(*argv: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     """What a program prints; it must have succeeded and said nothing on stderr."""
