@@ -1,8 +1,8 @@
-"""One guest image, built once and cached outside the checkout, and two lanes of tests that run beside each other.
+"""One guest image, built once and cached outside the checkout.
 
-Every boot here is a real one, and under TCG a slow one. In a lane the tests run in the order in which they stand,
-module by module, and hand the machines on to each other. The first five chapters have two: `box` belongs to the user
-who runs the tests, `box2` to an ordinary one where that is possible. The other chapters make machines of their own.
+Every boot here is a real one, and under TCG a slow one. The tests run in the order in which they stand, module by
+module, and hand the machines on to each other. The first five chapters have two: `box` belongs to the user who runs the
+tests, `box2` to an ordinary one where that is possible. The other chapters make machines of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import http.server
 import json
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from machine.files import write_atomic
 from machine.image.build_publish import PUBLIC_KEY
@@ -51,15 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
-
-
-class Lanes(LoadScopeScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        return "two machines" if re.search(r"test_[1-5]_", nodeid) else "others"
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
-    return Lanes(config, log)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +161,7 @@ def streams() -> Path:
     environment = {**os.environ, "MACHINE_HOME": str(CACHE)}
     subprocess.run([machine_program(), "image", "build"], env=environment, check=True, timeout=2400)
     published = CACHE / "data" / "streams"
-    # The same stream under a name of Fedora's, for whoever asks a mirror for it. Both lanes do this.
+    # The same stream under a name of Fedora's, for whoever asks a mirror for it.
     write_atomic(published / "stable.json", (published / "boot2podman.json").read_bytes(), mode=0o644)
     return published
 
