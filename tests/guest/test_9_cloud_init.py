@@ -33,7 +33,7 @@ def published(request: pytest.FixtureRequest) -> Path:
     base.mkdir(parents=True, exist_ok=True)
     with build_lock(base, SilentReporter()):
         if not folder.exists():
-            for outdated in base.glob("[0-9a-f]*"):
+            for outdated in filter(Path.is_dir, base.iterdir()):
                 shutil.rmtree(outdated)
             with building(plan, base, SilentReporter()) as steps:
                 disk = make_disk(steps, RECIPE, plan, make_root(steps, RECIPE, plan))
