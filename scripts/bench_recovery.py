@@ -10,13 +10,12 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from machine.errors import MachineError
 from machine.model.state import State
 from machine.podman import api
 from machine.sockets import listener_pid
+from machine.store.ssh_ports import choose
 from scripts.bench import INIT, Bench, show
 
 NAME = "box"
@@ -72,29 +72,29 @@ class Machine:
             return self.state() == State.RUNNING
         return False
 
-    def publish(self) -> int:
-        """A container that serves on a port of the host's, by either carrier of forwards."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
+    def publish(self) -> list[str]:
+        """A container that serves on two addresses of the host's, one by either carrier of forwards."""
+        # Not of one port: in the guest Podman listens on every address.
+        four, six = choose(set()), choose(set())
         with tempfile.TemporaryDirectory() as scratch:
             image = Path(scratch) / "busybox.tar"
             with tarfile.open(image, "w") as archive:
                 archive.add("/bin/busybox", "bin/busybox")
             self.bench.machine("cp", str(image), f"{NAME}:busybox.tar")
         run = (
-            f"podman import -q busybox.tar busybox; podman run -d --name web --restart always -p 127.0.0.1:{port}:80 "
-            f"-p [::1]:{port}:80 busybox busybox httpd -f -p 80; systemctl --user enable podman-restart"
+            f"set -e; podman import -q busybox.tar busybox; podman run -d --name web --restart always "
+            f"-p 127.0.0.1:{four}:80 -p [::1]:{six}:80 busybox busybox httpd -f -p 80; "
+            "systemctl --user enable podman-restart"
         )
         self.bench.machine("ssh", NAME, run)
-        return port
+        return [f"127.0.0.1:{four}", f"[::1]:{six}"]
 
 
-def is_served(port: int) -> bool:
+def is_served(addresses: Iterable[str]) -> bool:
     """A request to each address is answered, whatever with."""
-    for address in ("127.0.0.1", "[::1]"):
+    for address in addresses:
         try:
-            urllib.request.urlopen(f"http://{address}:{port}/", timeout=2)
+            urllib.request.urlopen(f"http://{address}/", timeout=2)
         except urllib.error.HTTPError:
             continue
         except OSError:
@@ -102,14 +102,14 @@ def is_served(port: int) -> bool:
     return True
 
 
-def restarts(machine: Machine, port: int) -> int:
-    """How often the container's port was forwarded in RESTARTS of its starts."""
+def restarts(machine: Machine, addresses: Iterable[str]) -> int:
+    """How often the container's ports were forwarded in RESTARTS of its starts."""
     served = 0
     for _ in range(RESTARTS):
         machine.bench.podman(NAME, "stop", "-t", "0", "web")
         machine.bench.podman(NAME, "start", "web")
         until = time.monotonic() + GONE_S
-        while not (answered := is_served(port)) and time.monotonic() < until:
+        while not (answered := is_served(addresses)) and time.monotonic() < until:
             time.sleep(0.1)
         served += answered
     return served
@@ -133,7 +133,7 @@ def main() -> None:
     machine = Machine(bench=bench)
     try:
         bench.machine(*INIT, "--now", NAME)
-        port = machine.publish()
+        addresses = machine.publish()
         for what, strike, allow in calamities(machine):
             if strike:
                 strike()
@@ -141,12 +141,12 @@ def main() -> None:
             meanwhile = machine.state()
             began = time.monotonic()
             allow()
-            while not (machine.is_back() and is_served(port)):
+            while not (machine.is_back() and is_served(addresses)):
                 if time.monotonic() - began > BACK_S:
                     raise TimeoutError(f"{what}: the machine never came back: {machine.state()}")
                 time.sleep(0.1)
             show(f"{what}: back after, s", time.monotonic() - began, TARGET_S, f"meanwhile {meanwhile}")
-        show(f"forwarded in {RESTARTS} restarts of a container", restarts(machine, port), RESTARTS, "times")
+        show(f"forwarded in {RESTARTS} restarts of a container", restarts(machine, addresses), RESTARTS, "times")
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))
