@@ -24,6 +24,13 @@ def test_recipe_of_the_project_plans_its_architectures() -> None:
         assert (plan.core, any(loader.efi_path for loader in plan.loaders)) == (core, uefi)
 
 
+def test_recipe_of_the_cloud_init_guest_keeps_in_step() -> None:
+    """Its guest is built too seldom to tell."""
+    plan = load_plan(Path(__file__).parents[2] / "guest" / "debian-cloud", Arch.X86_64, "trixie")
+    assert plan.core is CoreKind.BIOS
+    assert "cloud-init" in plan.packages
+
+
 def test_loaders_that_are_ready_made_are_fetched_and_others_where_the_host_has_no_package_for_them() -> None:
     arches = (Arch.X86_64, Arch.AARCH64, Arch.PPC64LE)
     plans = {arch: load_plan(RECIPE, arch, "trixie") for arch in arches}
