@@ -98,6 +98,7 @@ def listener_program(port: int) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_machines_are_restarted(ordinary_world: World) -> None:
     before = ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout
     ordinary_world.machine("restart", "box2")
@@ -172,6 +173,7 @@ def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> Non
     wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
 
 
+@pytest.mark.long
 def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) -> None:
     """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well.
 

@@ -6,9 +6,13 @@ import json
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, World, init_shared
 from tests.guest.net import answers
+
+pytestmark = pytest.mark.long
 
 
 def test_four_machines_start_in_parallel_among_ten(world: World, folders: Path) -> None:

@@ -14,6 +14,8 @@ from machine.sockets import listener_pid
 from tests.guest.conftest import BOOT_S, SPACES, World, init_shared, wait_until
 from tests.guest.conftest import SHARED as NAME
 
+pytestmark = pytest.mark.long
+
 READ_ONLY = ("touch /mnt/ro/x", "sudo touch /mnt/ro/x", "sudo mount -o remount,rw /mnt/ro && sudo touch /mnt/ro/x")
 
 

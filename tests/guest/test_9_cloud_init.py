@@ -17,6 +17,8 @@ from machine.report import SilentReporter
 from tests.guest.conftest import CACHE, World, served
 from tests.guest.net import SERVE, answers, fetch
 
+pytestmark = pytest.mark.long
+
 RECIPE = Path(__file__).with_name("debian-cloud")
 SUITE = "trixie"
 IMAGE = "debian-13-generic-amd64.qcow2"
