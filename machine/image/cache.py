@@ -578,7 +578,7 @@ def check_readable(path: Path) -> None:
     try:
         path.open("rb").close()
     except FileNotFoundError as error:
-        raise NotFoundError(f"image {path} does not exist") from error
+        raise NotFoundError(f"stat {path}: no such file or directory") from error
     except OSError as error:
         raise MachineError(f"image {path} cannot be read: {error.strerror}") from error
 

@@ -203,7 +203,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 BAD_IMAGES: dict[str, tuple[Callable[[Images, Path], Path], str]] = {
-    "missing": (missing, "image {} does not exist"),
+    "missing": (missing, "stat {}: no such file or directory"),
     "a directory": (a_directory, "image {} is a directory"),
     "empty": (empty, "{} is empty"),
     "qcow2 that is cut short": (half_qcow2, "{} is damaged or cut short"),
