@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cached-images",
         action="store_true",
-        help="of what takes long to build, boot only what is there: foreign guests and other distributions",
+        help="boot no foreign guests but those whose images are there: they take long to build",
     )
 
 

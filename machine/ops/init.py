@@ -337,7 +337,9 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     hypervisor = HardwareHelp(accelerator=host.os.traits.accelerator, obstacle="")
     acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
     find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
-    notice = acceleration.notice or early_notice(choice, probe_hardware(host, qemu))
+    notice = acceleration.notice
+    if not notice and choice is not AcceleratorChoice.AUTO:
+        notice = early_notice(choice, probe_hardware(host, qemu))
     if notice:
         report.notice(notice)
 

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from machine.model.ports import Endpoint, Protocol, SocketPath
@@ -95,16 +96,23 @@ def _privileged_below() -> int:
 
 def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:
     """Who listens there: `machine NAME`, or `COMMAND (pid N)`; empty where that cannot be found out."""
+    for entry in holding_processes(endpoint, proc):
+        with contextlib.suppress(OSError):
+            return _called(entry)
+    return ""
+
+
+def holding_processes(endpoint: Endpoint, proc: Path = Path("/proc")) -> Iterator[Path]:
+    """The folders in `proc` of those that listen there, as far as they can be found out."""
     inodes = _inodes(endpoint, proc)
     if not inodes:
-        return ""
+        return
     for entry in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             for descriptor in (entry / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if os.readlink(descriptor) in inodes:  # noqa: PTH115  (it is no path)
-                        return _called(entry)
-    return ""
+                        yield entry
 
 
 def _called(entry: Path) -> str:

@@ -27,7 +27,6 @@ from typing import Any
 
 import pytest
 
-from machine.files import write_atomic
 from machine.image.build_publish import PUBLIC_KEY
 from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
@@ -162,7 +161,7 @@ def streams() -> Path:
     subprocess.run([machine_program(), "image", "build"], env=environment, check=True, timeout=2400)
     published = CACHE / "data" / "streams"
     # The same stream under a name of Fedora's, for whoever asks a mirror for it.
-    write_atomic(published / "stable.json", (published / "boot2podman.json").read_bytes(), mode=0o644)
+    shutil.copyfile(published / "boot2podman.json", published / "stable.json")
     return published
 
 
@@ -180,9 +179,11 @@ def served(directory: Path) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

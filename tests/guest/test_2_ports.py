@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import why_not_free
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import QuietHandler, World, served, wait_until
+from tests.guest.conftest import World, served, wait_until
 from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
 pytestmark = pytest.mark.usefixtures("two_machines")
@@ -154,15 +151,10 @@ def test_sockets_are_forwarded_on_either_side(world: World) -> None:
 
 
 def test_names_of_the_host_lead_to_it(world: World) -> None:
-    handler = functools.partial(QuietHandler, directory=str(world.root / "docker"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        url = f"http://host.containers.internal:{server.server_address[1]}/config.json"
+    with served(world.root / "docker") as served_url:
+        url = f"{served_url.replace('127.0.0.1', 'host.containers.internal')}/config.json"
         docker_url = url.replace("containers", "docker")
         script = f"wget -q -O - {url} && wget -q -O - {docker_url}"
         inside = world.podman("box", "run", "--rm", "busybox", "sh", "-c", script)
         guest = world.machine("ssh", "box", "curl", "-s", docker_url)
-        server.shutdown()
-        thread.join()
     assert (inside.stdout, guest.stdout) == ("{}{}", "{}")

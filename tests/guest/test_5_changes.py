@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.server
 import json
-import os
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +16,10 @@ import pytest
 from machine.files import sha256_of
 from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
-from machine.ports.holder import find_holder
+from machine.ports.holder import find_holder, holding_processes
 from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
-from tests.guest.conftest import BOOT_S, SECOND_PROXY, QuietHandler, World, processes_of, wait_until
+from tests.guest.conftest import BOOT_S, SECOND_PROXY, World, processes_of, served, wait_until
 from tests.guest.net import SERVE, api_socket, fetch
 
 pytestmark = pytest.mark.usefixtures("two_machines")
@@ -84,18 +78,9 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
     publish = ("--publish", f"127.0.0.1:{port}:80")
     ordinary_world.podman("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
-    assert find_holder(Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)) == "machine box2"
-    assert listener_program(port) == "ssh"
-
-
-def listener_program(port: int) -> str:
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [words[9] for words in lines if words[1].endswith(f":{port:04X}") and words[3] == "0A"]
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(descriptor) == f"socket:[{inode}]":  # noqa: PTH115  (it is no path)
-                return (descriptor.parents[1] / "comm").read_text().strip()
-    return ""
+    endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)
+    assert find_holder(endpoint) == "machine box2"
+    assert [(process / "comm").read_text() for process in holding_processes(endpoint)] == ["ssh\n"]
 
 
 @pytest.mark.long
@@ -124,8 +109,8 @@ def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: Wor
     """Of a repository on this host, in place of Debian's; the newer package asks for a restart."""
     repository = tmp_path / "repository"
     make_package(repository, "1.0")
-    with served(repository) as port:
-        sources = f"deb [trusted=yes] http://{HOST}:{port}/ ./"
+    with served(repository) as url:
+        sources = f"deb [trusted=yes] {url.replace('127.0.0.1', HOST)}/ ./"
         script = (
             "cd /etc/apt; rm -rf sources.list sources.list.d/*;"
             f"echo {shlex.quote(sources)} >sources.list; apt-get -q update && apt-get -q -y install {PACKAGE}"
@@ -261,17 +246,3 @@ def make_package(repository: Path, version: str, script: str = ":") -> None:
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, package], check=True, capture_output=True)
     more = f"Filename: ./{package.name}\nSize: {package.stat().st_size}\nSHA256: {sha256_of(package)}\n"
     (repository / "Packages").write_text(f"{control}{more}\n")
-
-
-@contextlib.contextmanager
-def served(directory: Path) -> Iterator[int]:
-    """The port of a server on this host, which guests reach at `HOST`."""
-    handler = functools.partial(QuietHandler, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()

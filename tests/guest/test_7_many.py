@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import machine_program
-from tests.guest.conftest import BOOT_S, World, init_shared
+from tests.guest.conftest import BOOT_S, SHARED, World, init_shared
 from tests.guest.net import answers
 
 pytestmark = pytest.mark.long
@@ -20,7 +20,7 @@ def test_four_machines_start_in_parallel_among_ten(world: World, folders: Path) 
     init_shared(world, folders)
     for name in plain:
         world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "768", "--cpus", "1", name)
-    names = ["shared", *plain]
+    names = [SHARED, *plain]
     some, others = names[:4], set(names[4:])
     starts = [world.popen([machine_program(), "start", "--quiet", name]) for name in some]
     wrong: list[object] = []
@@ -48,4 +48,4 @@ def test_four_machines_start_in_parallel_among_ten(world: World, folders: Path) 
     assert len({box["ConnectionInfo"]["PodmanSocket"]["Path"] for box in boxes}) == len(some)
     world.machine("stop", *some[1:])
     world.machine("rm", "--force", *plain)
-    assert [path.name for path in world.machines.iterdir() if not path.name.startswith(".")] == ["shared"]
+    assert [path.name for path in world.machines.iterdir() if not path.name.startswith(".")] == [SHARED]
