@@ -1,6 +1,7 @@
 """Measures how soon a machine is back after what may happen to it, and how often a container's port is forwarded.
 
-Back means: its API answers, its state is `running`, and what a container publishes is served.
+Back means: its API answers, its state is `running`, and what a container publishes is served. The time counts from when
+that is possible: the calamity is over, and a guest that had to boot has started its container.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ class Machine:
         self.bench.machine("ssh", NAME, run)
         return [f"127.0.0.1:{four}", f"[::1]:{six}"]
 
+    def container_started(self) -> float:
+        """When the container last started, in seconds since the epoch, by the guest's clock."""
+        written = "{{.State.StartedAt.UnixMilli}}"
+        return int(self.bench.podman(NAME, "inspect", "--format", written, "web")) / 1000
+
 
 def is_served(addresses: Iterable[str]) -> bool:
     """A request to each address is answered, whatever with."""
@@ -139,13 +145,16 @@ def main() -> None:
                 strike()
                 time.sleep(GONE_S)
             meanwhile = machine.state()
-            began = time.monotonic()
             allow()
+            possible = time.time()
+            until = time.monotonic() + BACK_S
             while not (machine.is_back() and is_served(addresses)):
-                if time.monotonic() - began > BACK_S:
+                if time.monotonic() > until:
                     raise TimeoutError(f"{what}: the machine never came back: {machine.state()}")
                 time.sleep(0.1)
-            show(f"{what}: back after, s", time.monotonic() - began, TARGET_S, f"meanwhile {meanwhile}")
+            back = time.time()
+            possible = max(possible, machine.container_started())
+            show(f"{what}: back after, s", back - possible, TARGET_S, f"meanwhile {meanwhile}")
         show(f"forwarded in {RESTARTS} restarts of a container", restarts(machine, addresses), RESTARTS, "times")
     finally:
         for name in bench.machine("ls", "-n", "-q").split():

@@ -87,9 +87,8 @@ class Drivers:
         except TimeoutError as error:
             raise MachineError(f"cannot publish {binding.endpoint}: the SSH master does not answer") from error
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         if process.returncode != 0:
             words = said.decode(errors="replace").strip().splitlines()
             raise MachineError(f"cannot publish {binding.endpoint}: {words[-1] if words else 'ssh failed'}")

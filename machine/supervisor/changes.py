@@ -91,9 +91,8 @@ class Changes:
         except (OSError, ConnectionError) as error:
             log.debug("changes are not passed on any more: %s", error)
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             assert process.stdin is not None
             process.stdin.transport.abort()  # what waits to be told, nobody reads any more
             await process.wait()

@@ -153,7 +153,7 @@ class Folders:
         except TimeoutError:
             return None
         finally:
-            if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
         text = out.decode(errors="replace")
         log.info("folders in the guest: %s %s", text.splitlines(), err.decode(errors="replace").strip())
@@ -209,10 +209,9 @@ class Folders:
                 mounted.set_result(reason)
         finally:
             for process in (remote, local):
-                if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
-                await process.wait()
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await local.wait()  # a wait for the other would last until the master, too, lets go of its pipes
 
     async def _disconnect(self, folder: Folder) -> None:
         session = self._sessions.pop(folder.target, None)
@@ -280,9 +279,8 @@ class Folders:
     async def end(self) -> None:
         """With the machine; a virtiofsd that QEMU has not taken along is ended."""
         for process in self._daemons.values():
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         await self._changes.end()
         tasks = [*self._sessions.values(), *self._daemons]
         for task in tasks:

@@ -21,8 +21,9 @@ _LINE_BYTES = 4096
 _BANNER_S = 3.0
 _BANNER_MAX_S = 30.0
 _BANNER_PAUSE_S = 0.5
-# A guest that greets new connections has an old one answer within this time.
-_DOUBT_S = 4.0
+# A guest that greets a new connection has an old one answer within so many times what that took it, and this at least.
+_DOUBT_TIMES = 3
+_DOUBT_S = 2.0
 _CLOCK_S = 60.0
 
 
@@ -93,34 +94,36 @@ class Master:
             log.debug("ssh cannot be run: %s", error)
             return False
         asking = asyncio.ensure_future(_tell_the_time(process))
-        doubts = [asyncio.ensure_future(self._greeted())] if doubt else []
+        greeted = asyncio.ensure_future(self._greeted()) if doubt else None
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
-                if doubts:
-                    await asyncio.wait([asking, *doubts], return_when=asyncio.FIRST_COMPLETED)
-                    patience.reschedule(asyncio.get_running_loop().time() + _DOUBT_S)
+                if greeted:
+                    await asyncio.wait([asking, greeted], return_when=asyncio.FIRST_COMPLETED)
+                    if greeted.done():
+                        left_s = max(_DOUBT_TIMES * greeted.result(), _DOUBT_S)
+                        patience.reschedule(asyncio.get_running_loop().time() + left_s)
                 await asking
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: more in a line than anybody reads
             log.debug("the guest's clock is not set: %s", error)
             return False  # without a wait for its end: asyncio's lasts until the master, too, lets go of the pipes
         finally:
-            for task in (asking, *doubts):
+            for task in filter(None, (asking, greeted)):
                 task.cancel()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         return await process.wait() == 0
 
-    async def _greeted(self) -> None:
-        """Return when the guest's SSH server greets."""
+    async def _greeted(self) -> float:
+        """Return when the guest's SSH server greets, with the seconds that the greeting took it."""
         patience = _BANNER_S
         while True:
+            asked = time.monotonic()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(patience):
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._target.port)
                     try:
                         if await reader.read(1):
-                            return
+                            return time.monotonic() - asked
                     finally:
                         writer.close()
             await asyncio.sleep(_BANNER_PAUSE_S)
