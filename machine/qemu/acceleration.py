@@ -15,8 +15,8 @@ HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 # Before, HVF on Apple's CPUs lost registers and hung guests (QEMU's changelog of 8.2.1; Lima asks for it too).
 _LEAST_QEMU_HVF_ARM = (8, 2, 1)
 # The means that scripts/bench arch tells, rounded.
-_SLOWER_NATIVE = "about ten"
-_SLOWER_FOREIGN = "ten to twenty"
+_SLOWER_NATIVE = "about twenty"
+_SLOWER_FOREIGN = "about thirty"
 
 _NESTED_MACOS = "allow nested virtualization on this Mac's host, where it is itself a guest"
 

@@ -105,7 +105,7 @@ def test_machine_of_another_architecture(name: str, foreign_world: World, images
     outcome = foreign_world.init("arm", images.qcow2, "--arch", name)
     notice = (
         f"No hardware acceleration (the guest is aarch64 and the host {os.uname().machine}): "
-        "the guest is emulated and ten to twenty times slower"
+        "the guest is emulated and about thirty times slower"
     )
     assert notice in outcome.stderr
     document = foreign_world.inspect("arm")["Machine"]

@@ -33,7 +33,7 @@ QEMU = make_qemu("/usr/bin/qemu-system-x86_64")
 KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
 NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="the CPU shows neither vmx nor svm", remedy="enable it")
 SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle="")
-SLOW = "guests are emulated (tcg) and about ten times slower"
+SLOW = "guests are emulated (tcg) and about twenty times slower"
 
 OK, WARNING, FAILURE = Status.OK, Status.WARNING, Status.FAILURE
 

@@ -63,7 +63,7 @@ def test_accelerator_and_notice(
 ) -> None:
     chosen = choose_accelerator(choice, arch, host, help_, make_qemu())
     assert chosen.accelerator is accelerator
-    speed = "ten to twenty" if obstacle and obstacle.startswith("the guest is") else "about ten"
+    speed = "about thirty" if obstacle and obstacle.startswith("the guest is") else "about twenty"
     assert chosen.notice == ("" if obstacle is None else SLOW.format(obstacle, speed))
 
 
@@ -132,7 +132,7 @@ def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() ->
     qemu = make_qemu("/opt/qemu", accelerators=frozenset({"tcg"}))
     chosen = choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu)
     assert chosen.accelerator is Accelerator.TCG
-    assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about ten")
+    assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about twenty")
     assert (chosen.obstacle, chosen.remedy) == ("/opt/qemu was built without kvm", "install a QEMU that has kvm")
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, qemu)
