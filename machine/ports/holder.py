@@ -118,7 +118,8 @@ def holding_processes(endpoint: Endpoint, proc: Path = Path("/proc")) -> Iterato
 def _called(entry: Path) -> str:
     if machine := _OF_MACHINE.search((entry / "cmdline").read_text(errors="replace")):
         return f"machine {machine[1]}"
-    return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
+    # The kernel cuts a name after 15 bytes, also within a character.
+    return f"{(entry / 'comm').read_text(errors='replace').strip()} (pid {entry.name})"
 
 
 def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:

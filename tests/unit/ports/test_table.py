@@ -149,6 +149,19 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
     assert find_holder(endpoint) == ""
 
 
+def test_holder_whose_name_is_cut_within_a_character(tmp_path: Path) -> None:
+    process = tmp_path / "77"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "3").symlink_to("socket:[42]")
+    (process / "cmdline").write_bytes(b"server\0")
+    (process / "comm").write_bytes("сервером".encode()[:15] + b"\n")
+    (tmp_path / "net").mkdir()
+    listener = f"0: 0100007F:{8080:04X} 00000000:0000 0A 0:0 0:0 0 0 0 42 1\n"
+    (tmp_path / "net" / "tcp").write_text(f"heading\n{listener}")
+    endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=8080)
+    assert find_holder(endpoint, tmp_path) == "серверо\N{REPLACEMENT CHARACTER} (pid 77)"
+
+
 def test_address_that_the_host_does_not_have() -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
     assert why_not_free(endpoint) == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address"
