@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from pathlib import Path
@@ -161,7 +162,10 @@ class PortServer:
     async def check_sockets(self) -> None:
         """Whoever tidies directories up may have removed one that is listened on; it is made anew."""
         lost = [
-            one for one in self._open if isinstance(one.endpoint, SocketPath) and not Path(one.endpoint.path).exists()
+            one
+            for one in self._open
+            # Not Path.exists, which raises where a directory may no longer be entered.
+            if isinstance(one.endpoint, SocketPath) and not os.path.exists(one.endpoint.path)  # noqa: PTH110
         ]
         if lost:
             async with self._changing:
