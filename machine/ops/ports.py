@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from machine import control
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
@@ -24,6 +22,7 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.model.state import State
+from machine.ops.ask import ask_supervisor
 from machine.ops.context import Context
 from machine.ops.state import machine_state
 from machine.ports.holder import why_not_free
@@ -131,7 +130,7 @@ def _forwards(name: str, config: MachineConfig, paths: MachinePaths) -> tuple[li
     if current.state is State.STOPPED:
         return [(forward, STOPPED_PORT) for forward in config.forwards], STOPPED_PORT
     if lock.is_held(paths.supervisor_lock):
-        answer = _ask(name, Command.PORT_LIST, "", paths)
+        answer = ask_supervisor(name, Command.PORT_LIST, "", paths, timeout_s=_ANSWER_S)
         return [(load_forward(text, origin), state) for text, origin, state in answer["forwards"]], answer["api"]
     # What its supervisor has noted; QEMU's own forwards still work.
     with contextlib.suppress(OSError, ValueError):
@@ -189,14 +188,4 @@ def _change(
         if free:
             records.edit(paths, offline)
             return
-    _ask(name, command, forward_text(forward), paths)
-
-
-def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, Any]:
-    try:
-        return control.request(paths.control_socket, command, value, timeout_s=_ANSWER_S)
-    except OSError as error:
-        raise MachineError(
-            f"the supervisor of {name} does not answer: {error.strerror}",
-            hint=f"take it over with: machine start {name}",
-        ) from error
+    ask_supervisor(name, command, forward_text(forward), paths, timeout_s=_ANSWER_S)

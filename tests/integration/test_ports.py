@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -267,6 +269,52 @@ def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Imag
             assert state_of(world, by_ssh) == "waits for the guest's SSH server"
             world.machine("rm", "--force", "box")
             process.communicate(timeout=30)
+
+
+def test_supervisor_that_has_just_begun_is_waited_for(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    directory, path = world.machines / "box", control_socket(world)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (
+        lock.exclusively(directory / "lock", timeout_s=5),
+        lock.exclusively(directory / "supervisor.lock", timeout_s=5),
+        socket.socket(socket.AF_UNIX) as server,
+        world.popen("port", "ls", "box", "--noheading") as listing,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            listing.wait(2)
+        server.bind(str(path))
+        server.listen()
+        answer = b'{"ok": {"forwards": [], "api": "waits"}}\n'
+        while listing.poll() is None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as lines, contextlib.suppress(BrokenPipeError):
+                if b"port-list" in lines.readline():
+                    connection.sendall(answer)
+                    listing.wait(20)
+        said, _ = listing.communicate()
+    assert listing.returncode == 0
+    assert [line.split()[-1] for line in said.splitlines()] == ["waits"] * 3
+
+
+@pytest.mark.parametrize("command", [("port", "add", "box", "1:1"), ("mount", "add", "box", "/usr:/x")])
+def test_who_cannot_ask_the_supervisor_is_told_what_to_type(
+    command: tuple[str, ...], world: World, images: Images
+) -> None:
+    world.init("box", images.qcow2)
+    with lock.exclusively(world.machines / "box" / "lock", timeout_s=5):
+        refused = world.machine(*command)
+        assert refused.stderr == "Error: another command is at work on box; try again when it has ended\n"
+        assert world.machine(command[0], "ls", "box").status == 0  # who only looks is in nobody's way
+    orphaned = lock.acquire(world.machines / "box" / "lock")
+    assert orphaned is not None
+    lock.tell_holder(orphaned, os.getpid())
+    refused = world.machine(*command)
+    os.close(orphaned)
+    assert refused.stderr == (
+        "Error: the supervisor of box does not answer: No such file or directory; "
+        "take it over with: machine start box\n"
+    )
 
 
 def test_forward_that_cannot_be_kept_is_not_opened(world: World, images: Images) -> None:
