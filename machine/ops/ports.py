@@ -83,10 +83,10 @@ def remove_port(name: str, text: str, context: Context) -> None:
     try:
         endpoint, guest = parse_host(text)
     except ValueError as error:
-        raise BadInputError(str(error), hint="see: machine port ls") from error
+        raise BadInputError(str(error), hint=f"see: machine port ls {name}") from error
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
-        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint="see: machine port ls")
+        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint=f"see: machine port ls {name}")
 
     def offline(config: MachineConfig) -> MachineConfig:
         return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
@@ -154,13 +154,16 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
 
 def _check_new(forward: Forward, config: MachineConfig) -> None:
     if any(own.endpoint == forward.endpoint for own in config.forwards):
-        raise BadInputError(f"{config.name} forwards {forward.endpoint} already")
+        raise BadInputError(
+            f"{config.name} forwards {forward.endpoint} already", hint=f"see: machine port ls {config.name}"
+        )
     table = Table(Driver.SSH, ipv6=True)
     for own in config.forwards:
         table.add(own)
     if rival := table.rival(forward):
         raise BadInputError(
-            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}"
+            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}",
+            hint=f"see: machine port ls {config.name}",
         )
 
 

@@ -250,7 +250,11 @@ class PortServer:
             except ValueError as error:
                 raise MachineError(str(error)) from error
             if rival:
-                raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already")
+                other = "path" if isinstance(forward.endpoint, SocketPath) else "host port"
+                raise MachineError(
+                    f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already; "
+                    f"choose another {other}"
+                )
             # It may be there already: a container that has died without saying so starts again.
             before = set(self._open)
             try:

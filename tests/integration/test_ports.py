@@ -97,7 +97,7 @@ def test_port_is_published_and_taken_back(port_api: Path) -> None:
     assert post(port_api, "expose", **fields) == (200, "")  # a container that died without a word starts again
     assert post(port_api, "expose", **{**fields, "remote": ":1"}) == (
         500,
-        f"cannot publish {local}/tcp: this machine forwards {local}/tcp already",
+        f"cannot publish {local}/tcp: this machine forwards {local}/tcp already; choose another host port",
     )
     assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
     assert not listens(port)
@@ -177,7 +177,7 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
     port, other = choose(set()), choose(set())
     assert world.machine("port", "add", "box", f"{port}:53/udp").status == 0
     again = world.machine("port", "add", "box", f"127.0.0.1:{port}:54/udp")
-    assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already\n"
+    assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already; see: machine port ls box\n"
     heading, first, *_ = world.machine("port", "ls", "box").stdout.splitlines()
     assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN", "STATE"]
     assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user", "stopped"]
@@ -197,7 +197,7 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
         world.machine("stop", "box")
         process.communicate(timeout=30)
     gone = world.machine("port", "rm", "box", f"{port}:53/udp").stderr
-    assert gone == f"Error: box has no such forward of your own: {port}:53/udp; see: machine port ls\n"
+    assert gone == f"Error: box has no such forward of your own: {port}:53/udp; see: machine port ls box\n"
     kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
     assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
 
@@ -219,7 +219,8 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
                 time.sleep(0.1)
             # A container cannot have what is the user's own, nor take it away when it goes.
             status, sentence = post(api_socket, "expose", **fields, remote=":53")
-            assert (status, sentence.endswith(f"this machine forwards 127.0.0.1:{port}/udp already")) == (500, True)
+            forwards = f"this machine forwards 127.0.0.1:{port}/udp already; choose another host port"
+            assert (status, sentence.endswith(forwards)) == (500, True)
             assert post(api_socket, "unexpose", **fields) == (200, "")
             assert listens(port, socket.SOCK_DGRAM)
             kept = json.loads(control_socket(world).with_name("ports.json").read_text())["forwards"]
