@@ -90,10 +90,13 @@ class PortServer:
     # What happens to the machine
 
     async def carrier_is_up(self, driver: Driver) -> None:
-        """Everything that waits for it is opened; what it carried under an earlier supervisor it still carries."""
+        """Everything that waits for it is opened; what it carried under an earlier supervisor it still carries.
+
+        And nothing else is: whoever gives the carrier up may cancel this, and QEMU must not be left in the middle.
+        """
         self._carriers.add(driver)
         async with self._changing:
-            await self._open_missing()
+            await self._open_missing([driver])
 
     def carrier_is_gone(self, driver: Driver) -> None:
         """With everything that it carried."""
@@ -116,9 +119,11 @@ class PortServer:
             async with self._changing:
                 await self._open_missing()
 
-    async def _open_missing(self) -> None:
+    async def _open_missing(self, drivers: Container[Driver] = frozenset(Driver)) -> None:
         for forward in self._table:
             for binding in self._table.bindings(forward):
+                if binding.driver not in drivers:
+                    continue
                 try:
                     await self._listen(binding)
                 except MachineError as error:
@@ -151,7 +156,8 @@ class PortServer:
             if binding.driver not in self._carriers:  # lost meanwhile
                 return
             raise
-        self._open.add(binding)
+        if binding.driver in self._carriers:  # else it is lost again, with what it had just opened
+            self._open.add(binding)
 
     async def guest_has_reset(self) -> None:
         """Its containers are gone, and publish their ports again when they start."""
