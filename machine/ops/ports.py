@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,8 @@ STOPPED_PORT = "stopped"
 _ANSWER_S = 60.0
 # Outlasts other commands that change the machine.
 _LOCK_S = 1.0
+# Linux's, which a guest is.
+_GUEST_SOCKET_BYTES = 107
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +176,15 @@ def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
 
 def _parse(text: str) -> Forward:
     try:
-        return parse_forward(text)
+        forward = parse_forward(text)
+        if isinstance(forward.guest, SocketPath) and len(os.fsencode(forward.guest.path)) > _GUEST_SOCKET_BYTES:
+            raise ValueError(
+                f'"{forward.guest}" has more than the {_GUEST_SOCKET_BYTES} bytes that a socket\'s path can'
+            )
     except ValueError as error:
         hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
         raise BadInputError(str(error), hint=hint) from error
+    return forward
 
 
 def _change(

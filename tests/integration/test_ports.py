@@ -371,6 +371,7 @@ def test_port_for_ssh_is_nobody_elses(world: World, images: Images) -> None:
         ("8080", '"8080" is not HOST:GUEST'),
         ("/a.sock:80/udp", "a Unix socket cannot carry udp"),
         ("/a:b.sock:80", '"/a:b.sock" has a colon, which the path of a forwarded socket cannot have'),
+        (f"80:/{'a' * 107}", f'"/{"a" * 107}" has more than the 107 bytes that a socket\'s path can'),
         ("0:80", '"0" is no port from 1 to 65535'),
         ("80:70000", '"70000" is no port from 1 to 65535'),
         ("host:80:80", "'host' does not appear to be an IPv4 or IPv6 address"),
