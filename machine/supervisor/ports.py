@@ -215,7 +215,9 @@ class PortServer:
     async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
         """A crowd of those that say nothing costs the most patient of them its place, and nobody else anything."""
         if len(self._silent) >= _MOST_SILENT:
-            next(iter(self._silent)).transport.abort()
+            patient = next(iter(self._silent))
+            del self._silent[patient]  # of a crowd that comes at once, each costs another one
+            patient.transport.abort()
         self._silent[writer] = None
         try:
             async with asyncio.timeout(_REQUEST_S):

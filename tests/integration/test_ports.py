@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -170,6 +172,21 @@ def test_crowd_that_says_nothing_keeps_nobody_out(port_api: Path) -> None:
         assert time.monotonic() - began < 5  # nobody's patience had to end for it
         assert listens(port)
     assert everything(port_api) == [fields]
+
+
+def test_crowd_that_comes_at_once_is_kept_small(port_api: Path, world: World) -> None:
+    """Each of them is a process on the host, and the guest may have as many as it likes."""
+    supervisor = lock.holder(world.machines / "box" / "supervisor.lock")
+    assert supervisor
+    with contextlib.ExitStack() as stack:
+        os.kill(supervisor, signal.SIGSTOP)
+        stack.callback(os.kill, supervisor, signal.SIGCONT)
+        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+        for connection in crowd:
+            connection.connect(str(port_api))
+        os.kill(supervisor, signal.SIGCONT)
+        assert everything(port_api) == []
+        assert len(crowd) - len(select.select(crowd, [], [], 0)[0]) <= 64
 
 
 def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
