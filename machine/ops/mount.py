@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from machine import control
 from machine.control import Command
-from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.errors import BadInputError, NotFoundError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets, normal, read_folder
+from machine.model.state import State
+from machine.ops.ask import ask_supervisor
 from machine.ops.context import Context
 from machine.ops.folders import read_volumes
+from machine.ops.state import machine_state
 from machine.store import lock, records
 from machine.store.paths import MachinePaths
 
@@ -76,8 +78,8 @@ def list_mounts(name: str, context: Context) -> list[ListedFolder]:
     NotFoundError: there is no such machine.
     """
     config, paths = _load(name, context)
-    if lock.is_held(paths.lock):
-        answer = _ask(name, Command.MOUNT_LIST, "", paths)["folders"]
+    if machine_state(paths).state is not State.STOPPED:
+        answer = ask_supervisor(name, Command.MOUNT_LIST, "", paths, timeout_s=_ANSWER_S)["folders"]
         return [_listed(read_folder(text), driver, problem) for text, driver, problem in answer]
     return [_listed(folder) for folder in config.folders]
 
@@ -103,14 +105,4 @@ def _change(
         if free:
             records.edit(paths, offline)
             return
-    _ask(name, command, value, paths)
-
-
-def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, list[list[str]]]:
-    try:
-        return control.request(paths.control_socket, command, value, timeout_s=_ANSWER_S)
-    except OSError as error:
-        raise MachineError(
-            f"the supervisor of {name} does not answer: {error.strerror}",
-            hint=f"take it over with: machine start {name}",
-        ) from error
+    ask_supervisor(name, command, value, paths, timeout_s=_ANSWER_S)

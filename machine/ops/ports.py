@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from machine import control
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
@@ -24,6 +23,7 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.model.state import State
+from machine.ops.ask import ask_supervisor
 from machine.ops.context import Context
 from machine.ops.state import machine_state
 from machine.ports.holder import why_not_free
@@ -36,6 +36,8 @@ STOPPED_PORT = "stopped"
 _ANSWER_S = 60.0
 # Outlasts other commands that change the machine.
 _LOCK_S = 1.0
+# Linux's, which a guest is.
+_GUEST_SOCKET_BYTES = 107
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +86,10 @@ def remove_port(name: str, text: str, context: Context) -> None:
     try:
         endpoint, guest = parse_host(text)
     except ValueError as error:
-        raise BadInputError(str(error), hint="see: machine port ls") from error
+        raise BadInputError(str(error), hint=f"see: machine port ls {name}") from error
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
-        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint="see: machine port ls")
+        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint=f"see: machine port ls {name}")
 
     def offline(config: MachineConfig) -> MachineConfig:
         return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
@@ -131,7 +133,7 @@ def _forwards(name: str, config: MachineConfig, paths: MachinePaths) -> tuple[li
     if current.state is State.STOPPED:
         return [(forward, STOPPED_PORT) for forward in config.forwards], STOPPED_PORT
     if lock.is_held(paths.supervisor_lock):
-        answer = _ask(name, Command.PORT_LIST, "", paths)
+        answer = ask_supervisor(name, Command.PORT_LIST, "", paths, timeout_s=_ANSWER_S)
         return [(load_forward(text, origin), state) for text, origin, state in answer["forwards"]], answer["api"]
     # What its supervisor has noted; QEMU's own forwards still work.
     with contextlib.suppress(OSError, ValueError):
@@ -155,13 +157,16 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
 
 def _check_new(forward: Forward, config: MachineConfig) -> None:
     if any(own.endpoint == forward.endpoint for own in config.forwards):
-        raise BadInputError(f"{config.name} forwards {forward.endpoint} already")
+        raise BadInputError(
+            f"{config.name} forwards {forward.endpoint} already", hint=f"see: machine port ls {config.name}"
+        )
     table = Table(Driver.SSH, ipv6=True)
     for own in config.forwards:
         table.add(own)
     if rival := table.rival(forward):
         raise BadInputError(
-            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}"
+            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}",
+            hint=f"see: machine port ls {config.name}",
         )
 
 
@@ -171,10 +176,15 @@ def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
 
 def _parse(text: str) -> Forward:
     try:
-        return parse_forward(text)
+        forward = parse_forward(text)
+        if isinstance(forward.guest, SocketPath) and len(os.fsencode(forward.guest.path)) > _GUEST_SOCKET_BYTES:
+            raise ValueError(
+                f'"{forward.guest}" has more than the {_GUEST_SOCKET_BYTES} bytes that a socket\'s path can'
+            )
     except ValueError as error:
         hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
         raise BadInputError(str(error), hint=hint) from error
+    return forward
 
 
 def _change(
@@ -189,14 +199,4 @@ def _change(
         if free:
             records.edit(paths, offline)
             return
-    _ask(name, command, forward_text(forward), paths)
-
-
-def _ask(name: str, command: Command, value: str, paths: MachinePaths) -> dict[str, Any]:
-    try:
-        return control.request(paths.control_socket, command, value, timeout_s=_ANSWER_S)
-    except OSError as error:
-        raise MachineError(
-            f"the supervisor of {name} does not answer: {error.strerror}",
-            hint=f"take it over with: machine start {name}",
-        ) from error
+    ask_supervisor(name, command, forward_text(forward), paths, timeout_s=_ANSWER_S)

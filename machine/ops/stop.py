@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
@@ -12,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from machine import control, sockets
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, MachineError
+from machine.errors import MachineError
 from machine.model.host import Accelerator
 from machine.ops.announce import announce
+from machine.ops.ask import await_supervisor
 from machine.ops.context import Context
 from machine.podman.events import Event
 from machine.qemu import monitor, shutdown
@@ -65,7 +65,7 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
     """End whatever runs of a machine; `at_once` is pulling the plug."""
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
-    _await_supervisor(paths)
+    await_supervisor(paths, timeout_s=_GREETING_S)
     ending = _ask_supervisor(paths, report, at_once=at_once)
     if ending is None:
         report.step("Waiting for VM to exit...")
@@ -74,13 +74,6 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
     sockets.kill_listener(paths.ssh_control)  # the master of a supervisor that was killed
     shutil.rmtree(paths.runtime, ignore_errors=True)
     return ending
-
-
-def _await_supervisor(paths: MachinePaths) -> None:
-    """A supervisor that has just taken its lock listens a moment later; one that never does is passed over."""
-    deadline = Deadline.after(_GREETING_S, "the supervisor to listen")
-    with contextlib.suppress(DeadlineError):
-        deadline.wait_until(lambda: not lock.is_held(paths.supervisor_lock) or sockets.listens(paths.control_socket))
 
 
 def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending | None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from machine.errors import MachineError
+from machine.model.ports import MAX_PORT
 
 
 async def ping(socket: Path, *, timeout_s: float) -> None:
@@ -42,9 +43,9 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
             for container in containers
             for port in container["Ports"] or ()
             for protocol in port["protocol"].split(",")
-            for more in range(port["range"])
+            for more in range(min(port["range"], MAX_PORT))
         }
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(f"{socket} does not tell of containers: {error!r}") from error
 
 

@@ -39,7 +39,8 @@ RESERVED = "default"
 
 
 def exists(config: Path, name: str) -> bool:
-    return _directory(config, name).exists()
+    """As Docker sees it: a directory that an interrupted `create` has left is none."""
+    return (_directory(config, name) / "meta.json").exists()
 
 
 def leads_to(config: Path, name: str, socket: Path) -> bool:

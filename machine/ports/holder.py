@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from machine.model.ports import Endpoint, Protocol, SocketPath
 
 _CONNECT_S = 1.0
 _USUALLY_PRIVILEGED_BELOW = 1024
+_SYSCTL = "net.ipv4.ip_unprivileged_port_start"
 _IPV4_BYTES = 4
 # Of /proc/net/tcp and udp, include/net/tcp_states.h.
 _LISTEN = "0A"
@@ -58,7 +60,7 @@ def _why_no_socket(path: Path) -> str:
             probe.settimeout(_CONNECT_S)
             probe.connect(os.fspath(path))
     except FileNotFoundError:
-        reason = "" if path.parent.is_dir() else f"there is no directory {path.parent}"
+        reason = _why_no_file_in(path.parent)
     except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
         reason = "" if path.is_socket() else "there is a file of that name; choose another path"
     except (BlockingIOError, TimeoutError):  # its owner does not accept
@@ -70,6 +72,12 @@ def _why_no_socket(path: Path) -> str:
     return reason and f"cannot publish {path}: {reason}"
 
 
+def _why_no_file_in(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"there is no directory {directory}"
+    return "" if os.access(directory, os.W_OK | os.X_OK) else f"the directory {directory} cannot be written"
+
+
 def _reason(endpoint: Endpoint, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
@@ -77,19 +85,18 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
             by = f" by {holder}" if holder else ""
             return f"the port is taken{by}; choose another host port"
         case errno.EACCES | errno.EPERM:
-            return (
-                f"ports below {_privileged_below()} are root's on this host; choose one from {_privileged_below()} on, "
-                f"or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={endpoint.port}"
-            )
+            first = _privileged_below()
+            allowed = f", or allow it with: sysctl {_SYSCTL}={endpoint.port}" if sys.platform == "linux" else ""
+            return f"ports below {first} are root's on this host; choose one from {first} on{allowed}"
         case errno.EADDRNOTAVAIL:
-            return "this host does not have that address"
+            return "this host does not have that address; choose another, or give none"
         case _:
             return error.strerror or str(error)
 
 
 def _privileged_below() -> int:
     try:
-        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+        return int(Path("/proc/sys", *_SYSCTL.split(".")).read_text())
     except (OSError, ValueError):
         return _USUALLY_PRIVILEGED_BELOW
 
@@ -118,7 +125,8 @@ def holding_processes(endpoint: Endpoint, proc: Path = Path("/proc")) -> Iterato
 def _called(entry: Path) -> str:
     if machine := _OF_MACHINE.search((entry / "cmdline").read_text(errors="replace")):
         return f"machine {machine[1]}"
-    return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
+    # The kernel cuts a name after 15 bytes, also within a character.
+    return f"{(entry / 'comm').read_text(errors='replace').strip()} (pid {entry.name})"
 
 
 def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:

@@ -281,6 +281,11 @@ class Life:
     reason: str = ""
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What a machine lacks that is up."""
+        return tuple(filter(None, (self.unforwarded, self.unmounted)))
+
+    @property
     def state(self) -> MachineState:
         if self.stopping:
             return MachineState(state=State.STOPPING)
@@ -290,7 +295,7 @@ class Life:
             return MachineState(state=State.STARTING)
         if self.silent:
             return MachineState(state=State.DEGRADED, reason="QEMU does not answer")
-        reason = self.unforwarded or self.unmounted if self.phase is Phase.UP else self.reason
+        reason = next(iter(self.problems), "") if self.phase is Phase.UP else self.reason
         if self.phase is Phase.UP and not reason:
             return MachineState(state=State.RUNNING)
         return MachineState(state=State.DEGRADED, reason=reason)

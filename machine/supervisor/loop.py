@@ -485,8 +485,8 @@ class Supervisor:
     def _announce(self) -> None:
         self._remember_provisioned()
         self._forget_identity()
-        if self._life.unmounted:
-            self._starting.notice(_sentence(self._life.unmounted))
+        for problem in self._life.problems:
+            self._starting.notice(_sentence(problem))
         if self._assignment.plan is None:
             self._tasks.create_task(self._forget_exited())
         self._starting.ok()

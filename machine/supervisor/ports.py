@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from pathlib import Path
@@ -89,10 +90,13 @@ class PortServer:
     # What happens to the machine
 
     async def carrier_is_up(self, driver: Driver) -> None:
-        """Everything that waits for it is opened; what it carried under an earlier supervisor it still carries."""
+        """Everything that waits for it is opened; what it carried under an earlier supervisor it still carries.
+
+        And nothing else is: whoever gives the carrier up may cancel this, and QEMU must not be left in the middle.
+        """
         self._carriers.add(driver)
         async with self._changing:
-            await self._open_missing()
+            await self._open_missing([driver])
 
     def carrier_is_gone(self, driver: Driver) -> None:
         """With everything that it carried."""
@@ -115,9 +119,11 @@ class PortServer:
             async with self._changing:
                 await self._open_missing()
 
-    async def _open_missing(self) -> None:
+    async def _open_missing(self, drivers: Container[Driver] = frozenset(Driver)) -> None:
         for forward in self._table:
             for binding in self._table.bindings(forward):
+                if binding.driver not in drivers:
+                    continue
                 try:
                     await self._listen(binding)
                 except MachineError as error:
@@ -150,7 +156,8 @@ class PortServer:
             if binding.driver not in self._carriers:  # lost meanwhile
                 return
             raise
-        self._open.add(binding)
+        if binding.driver in self._carriers:  # else it is lost again, with what it had just opened
+            self._open.add(binding)
 
     async def guest_has_reset(self) -> None:
         """Its containers are gone, and publish their ports again when they start."""
@@ -161,7 +168,10 @@ class PortServer:
     async def check_sockets(self) -> None:
         """Whoever tidies directories up may have removed one that is listened on; it is made anew."""
         lost = [
-            one for one in self._open if isinstance(one.endpoint, SocketPath) and not Path(one.endpoint.path).exists()
+            one
+            for one in self._open
+            # Not Path.exists, which raises where a directory may no longer be entered.
+            if isinstance(one.endpoint, SocketPath) and not os.path.exists(one.endpoint.path)  # noqa: PTH110
         ]
         if lost:
             async with self._changing:
@@ -205,7 +215,9 @@ class PortServer:
     async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
         """A crowd of those that say nothing costs the most patient of them its place, and nobody else anything."""
         if len(self._silent) >= _MOST_SILENT:
-            next(iter(self._silent)).transport.abort()
+            patient = next(iter(self._silent))
+            del self._silent[patient]  # of a crowd that comes at once, each costs another one
+            patient.transport.abort()
         self._silent[writer] = None
         try:
             async with asyncio.timeout(_REQUEST_S):
@@ -246,7 +258,11 @@ class PortServer:
             except ValueError as error:
                 raise MachineError(str(error)) from error
             if rival:
-                raise MachineError(f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already")
+                other = "path" if isinstance(forward.endpoint, SocketPath) else "host port"
+                raise MachineError(
+                    f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already; "
+                    f"choose another {other}"
+                )
             # It may be there already: a container that has died without saying so starts again.
             before = set(self._open)
             try:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
 import shutil
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +99,7 @@ def test_port_is_published_and_taken_back(port_api: Path) -> None:
     assert post(port_api, "expose", **fields) == (200, "")  # a container that died without a word starts again
     assert post(port_api, "expose", **{**fields, "remote": ":1"}) == (
         500,
-        f"cannot publish {local}/tcp: this machine forwards {local}/tcp already",
+        f"cannot publish {local}/tcp: this machine forwards {local}/tcp already; choose another host port",
     )
     assert post(port_api, "unexpose", local=local, protocol="tcp") == (200, "")
     assert not listens(port)
@@ -170,12 +174,27 @@ def test_crowd_that_says_nothing_keeps_nobody_out(port_api: Path) -> None:
     assert everything(port_api) == [fields]
 
 
+def test_crowd_that_comes_at_once_is_kept_small(port_api: Path, world: World) -> None:
+    """Each of them is a process on the host, and the guest may have as many as it likes."""
+    supervisor = lock.holder(world.machines / "box" / "supervisor.lock")
+    assert supervisor
+    with contextlib.ExitStack() as stack:
+        os.kill(supervisor, signal.SIGSTOP)
+        stack.callback(os.kill, supervisor, signal.SIGCONT)
+        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+        for connection in crowd:
+            connection.connect(str(port_api))
+        os.kill(supervisor, signal.SIGCONT)
+        assert everything(port_api) == []
+        assert len(crowd) - len(select.select(crowd, [], [], 0)[0]) <= 64
+
+
 def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
     world.init("box", images.qcow2)
     port, other = choose(set()), choose(set())
     assert world.machine("port", "add", "box", f"{port}:53/udp").status == 0
     again = world.machine("port", "add", "box", f"127.0.0.1:{port}:54/udp")
-    assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already\n"
+    assert again.stderr == f"Error: box forwards 127.0.0.1:{port}/udp already; see: machine port ls box\n"
     heading, first, *_ = world.machine("port", "ls", "box").stdout.splitlines()
     assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN", "STATE"]
     assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user", "stopped"]
@@ -195,7 +214,7 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
         world.machine("stop", "box")
         process.communicate(timeout=30)
     gone = world.machine("port", "rm", "box", f"{port}:53/udp").stderr
-    assert gone == f"Error: box has no such forward of your own: {port}:53/udp; see: machine port ls\n"
+    assert gone == f"Error: box has no such forward of your own: {port}:53/udp; see: machine port ls box\n"
     kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
     assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
 
@@ -217,7 +236,8 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
                 time.sleep(0.1)
             # A container cannot have what is the user's own, nor take it away when it goes.
             status, sentence = post(api_socket, "expose", **fields, remote=":53")
-            assert (status, sentence.endswith(f"this machine forwards 127.0.0.1:{port}/udp already")) == (500, True)
+            forwards = f"this machine forwards 127.0.0.1:{port}/udp already; choose another host port"
+            assert (status, sentence.endswith(forwards)) == (500, True)
             assert post(api_socket, "unexpose", **fields) == (200, "")
             assert listens(port, socket.SOCK_DGRAM)
             kept = json.loads(control_socket(world).with_name("ports.json").read_text())["forwards"]
@@ -267,6 +287,52 @@ def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Imag
             assert state_of(world, by_ssh) == "waits for the guest's SSH server"
             world.machine("rm", "--force", "box")
             process.communicate(timeout=30)
+
+
+def test_supervisor_that_has_just_begun_is_waited_for(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    directory, path = world.machines / "box", control_socket(world)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (
+        lock.exclusively(directory / "lock", timeout_s=5),
+        lock.exclusively(directory / "supervisor.lock", timeout_s=5),
+        socket.socket(socket.AF_UNIX) as server,
+        world.popen("port", "ls", "box", "--noheading") as listing,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            listing.wait(2)
+        server.bind(str(path))
+        server.listen()
+        answer = b'{"ok": {"forwards": [], "api": "waits"}}\n'
+        while listing.poll() is None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as lines, contextlib.suppress(BrokenPipeError):
+                if b"port-list" in lines.readline():
+                    connection.sendall(answer)
+                    listing.wait(20)
+        said, _ = listing.communicate()
+    assert listing.returncode == 0
+    assert [line.split()[-1] for line in said.splitlines()] == ["waits"] * 3
+
+
+@pytest.mark.parametrize("command", [("port", "add", "box", "1:1"), ("mount", "add", "box", "/usr:/x")])
+def test_who_cannot_ask_the_supervisor_is_told_what_to_type(
+    command: tuple[str, ...], world: World, images: Images
+) -> None:
+    world.init("box", images.qcow2)
+    with lock.exclusively(world.machines / "box" / "lock", timeout_s=5):
+        refused = world.machine(*command)
+        assert refused.stderr == "Error: another command is at work on box; try again when it has ended\n"
+        assert world.machine(command[0], "ls", "box").status == 0  # who only looks is in nobody's way
+    orphaned = lock.acquire(world.machines / "box" / "lock")
+    assert orphaned is not None
+    lock.tell_holder(orphaned, os.getpid())
+    refused = world.machine(*command)
+    os.close(orphaned)
+    assert refused.stderr == (
+        "Error: the supervisor of box does not answer: No such file or directory; "
+        "take it over with: machine start box\n"
+    )
 
 
 def test_forward_that_cannot_be_kept_is_not_opened(world: World, images: Images) -> None:
@@ -322,6 +388,7 @@ def test_port_for_ssh_is_nobody_elses(world: World, images: Images) -> None:
         ("8080", '"8080" is not HOST:GUEST'),
         ("/a.sock:80/udp", "a Unix socket cannot carry udp"),
         ("/a:b.sock:80", '"/a:b.sock" has a colon, which the path of a forwarded socket cannot have'),
+        (f"80:/{'a' * 107}", f'"/{"a" * 107}" has more than the 107 bytes that a socket\'s path can'),
         ("0:80", '"0" is no port from 1 to 65535'),
         ("80:70000", '"70000" is no port from 1 to 65535'),
         ("host:80:80", "'host' does not appear to be an IPv4 or IPv6 address"),

@@ -153,6 +153,28 @@ def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path
     run(work)
 
 
+def test_socket_that_can_no_longer_be_looked_for_is_a_failure_like_any(
+    sshd: Sshd, greeter: int, short_path: Path
+) -> None:
+    parent, away = short_path / "of mine", short_path / "away"
+    parent.mkdir()
+    text = f"{parent / 'x.sock'}:{greeter}"
+
+    async def work() -> None:
+        async with forwarding(sshd, short_path) as found:
+            await found.ports.add(parse_forward(text))
+            await found.until(lambda: found.state(text) == OPEN)
+            parent.rename(away)
+            parent.symlink_to("x" * 300)  # root may enter every directory, but not that
+            await found.ports.check_sockets()
+            assert found.state(text).endswith("File name too long")
+            parent.unlink()
+            away.rename(parent)
+            await found.until(lambda: found.state(text) == OPEN)
+
+    run(work)
+
+
 def test_half_of_every_address_is_not_enough(sshd: Sshd, greeter: int, short_path: Path) -> None:
     port = choose(set())
     text = f"*:{port}:{greeter}"

@@ -33,6 +33,17 @@ def test_context_is_removed_by_its_socket(tmp_path: Path) -> None:
     assert not docker_context.exists(tmp_path, "box")
 
 
+def test_half_of_a_context_is_none(tmp_path: Path) -> None:
+    """As a full disk leaves it."""
+    docker_context.create(tmp_path, "box", SOCKET)
+    (tmp_path / "contexts" / "meta").rename(tmp_path / "meta")
+    for half in (tmp_path / "meta").iterdir():
+        (tmp_path / "contexts" / "meta" / half.name).mkdir(parents=True)
+    assert not docker_context.exists(tmp_path, "box")
+    docker_context.create(tmp_path, "box", SOCKET)
+    assert docker_context.leads_to(tmp_path, "box", SOCKET)
+
+
 def test_context_that_goes_is_no_longer_the_current_one(tmp_path: Path) -> None:
     docker_context.create(tmp_path, "box", SOCKET)
     client = tmp_path / "config.json"

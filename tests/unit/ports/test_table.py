@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -149,9 +150,25 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
     assert find_holder(endpoint) == ""
 
 
+def test_holder_whose_name_is_cut_within_a_character(tmp_path: Path) -> None:
+    process = tmp_path / "77"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "3").symlink_to("socket:[42]")
+    (process / "cmdline").write_bytes(b"server\0")
+    (process / "comm").write_bytes("сервером".encode()[:15] + b"\n")
+    (tmp_path / "net").mkdir()
+    listener = f"0: 0100007F:{8080:04X} 00000000:0000 0A 0:0 0:0 0 0 0 42 1\n"
+    (tmp_path / "net" / "tcp").write_text(f"heading\n{listener}")
+    endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=8080)
+    assert find_holder(endpoint, tmp_path) == "серверо\N{REPLACEMENT CHARACTER} (pid 77)"
+
+
 def test_address_that_the_host_does_not_have() -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
-    assert why_not_free(endpoint) == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address"
+    assert (
+        why_not_free(endpoint)
+        == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; choose another, or give none"
+    )
 
 
 def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,10 +176,12 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", forbidden)
-    assert why_not_free(Endpoint(protocol=Protocol.TCP, address="", port=80)) == (
-        "cannot publish *:80/tcp: ports below 1024 are root's on this host; choose one from 1024 on, or allow it with: "
-        "sysctl net.ipv4.ip_unprivileged_port_start=80"
-    )
+    endpoint = Endpoint(protocol=Protocol.TCP, address="", port=80)
+    sentence = "cannot publish *:80/tcp: ports below 1024 are root's on this host; choose one from 1024 on"
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert why_not_free(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert why_not_free(endpoint) == sentence
 
 
 @pytest.mark.parametrize(
@@ -215,6 +234,14 @@ def test_socket_on_the_hosts_side_stands_for_its_forward() -> None:
 def test_sockets_go_by_ssh() -> None:
     (binding,) = bindings(parse_forward("/run/x.sock:/run/y.sock"), SLIRP, ipv6=True)
     assert (binding.driver, ssh_ends(binding)) == (SSH, (Path("/run/x.sock"), PurePosixPath("/run/y.sock")))
+
+
+def test_directory_of_a_socket_must_be_writable(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    path = short_path / "x.sock"
+    assert why_not_free(SocketPath(path=str(path))) == (
+        f"cannot publish {path}: the directory {short_path} cannot be written"
+    )
 
 
 def test_path_of_a_socket_must_be_free(short_path: Path) -> None:

@@ -298,6 +298,11 @@ def test_success_is_announced_once_and_failure_only_before_it() -> None:
             announced = announced or Announce in kinds
 
 
+def test_start_tells_everything_that_the_machine_lacks() -> None:
+    assert UP.problems == ()
+    assert replace(UP, unmounted="no folder", unforwarded="no port").problems == ("no port", "no folder")
+
+
 @pytest.mark.parametrize(
     ("life", "state"),
     [
