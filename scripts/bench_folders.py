@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from machine.folders.probe import most_open_files
 from machine.ignition.assets import images_directory
 from machine.image.build import BuildRequest, build_image
 from machine.model.arch import Arch
@@ -33,7 +34,11 @@ set -eu
 cd "$1"
 TIMEFORMAT=%R
 cold() { sync; echo 3 >/proc/sys/vm/drop_caches; }
-took() { local name=$1; shift; printf '"%s": %s, ' "$name" "$( { time "$@" >/dev/null 2>/dev/null; } 2>&1 )"; }
+took() {
+    local name=$1 seconds; shift
+    seconds=$( { time "$@" >/dev/null 2>/var/tmp/said; } 2>&1 ) || { cat /var/tmp/said >&2; exit 1; }
+    printf '"%s": %s, ' "$name" "$seconds"
+}
 sequential_write() { dd if=/dev/zero of=big bs=1M count="$1" conv=fsync; }
 sequential_read() { dd if=big of=/dev/null bs=1M; }
 random_read() { perl -e '
@@ -47,9 +52,9 @@ took write sequential_write "$2"
 cold; took read sequential_read
 cold; took random random_read
 cold; took untar untar
+rm -rf big files
 git config --global --add safe.directory '*'
 cold; took status status
-rm -rf big files
 printf '"end": 0}\n'
 """
 
@@ -69,10 +74,10 @@ def make_image(cache: Path) -> Path:
     return cache
 
 
-def make_tree(folder: Path) -> None:
+def make_tree(folder: Path, files: int) -> None:
     """A git repository with a commit of many small files, in directories of a hundred."""
     tree = folder / "tree"
-    for number in range(TREE_FILES):
+    for number in range(files):
         path = tree / f"d{number // 100}" / f"f{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{number}\n" * 20)
@@ -126,15 +131,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
     parser.add_argument("--mebibytes", type=int, default=128, help="size of the large file")
+    parser.add_argument("--files", type=int, default=TREE_FILES, help="in the tree of git status")
     parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=DRIVERS)
     parser.add_argument("--cache", type=Path, help="where the guest's image is kept")
     arguments = parser.parse_args()
+    if "virtiofs" in arguments.drivers and most_open_files() < arguments.files * 1.05:
+        parser.error(
+            f"virtiofsd may open {most_open_files()} files here, too few for a tree of {arguments.files}; see --files"
+        )
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests" / "folders"
     bench = Bench(root, make_image(arguments.cache or default))
     try:
         shared = root / "shared"
-        make_tree(shared)
+        make_tree(shared, arguments.files)
         size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2")
         volume = ("--volume", f"{shared}:/mnt/shared", "--volume-driver", arguments.drivers[0])
         bench.machine("init", "--image", "boot2podman", *size, *volume, NAME)

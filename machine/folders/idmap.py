@@ -8,8 +8,10 @@ can change nothing, or empty. It becomes the command, and imports nothing of our
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import subprocess
 import sys
 
@@ -44,6 +46,10 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     if uids.startswith("0:"):
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+    # virtiofsd has a file open for each that the guest knows of, and may lift no limit itself in a namespace.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # more than fs.nr_open
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.execv(command[0], command)  # noqa: S606
 
 

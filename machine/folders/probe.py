@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import resource
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -54,6 +56,12 @@ def virtiofsd_remedy(host: Host) -> str:
         return ""
     # Debian 12 has it in qemu-system-common, which every QEMU there comes with.
     return host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
+
+
+def most_open_files() -> int:
+    """How many files a program of this user may have open at once."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
 
 
 def find_sftp_server() -> str | None:

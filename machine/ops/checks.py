@@ -35,6 +35,8 @@ from machine.store.filesystem import DirectoryFacts
 from machine.store.paths import longest_socket_path
 
 # Below the first nothing can be begun; an image of Fedora CoreOS needs about the second, packed and unpacked.
+# A source tree with its dependencies; systemd lets everybody have 524,288.
+_ENOUGH_FILES = 65_536
 _NO_ROOM = 256 * MIB
 _LITTLE_ROOM = 4 * GIB
 
@@ -132,8 +134,10 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
             return warning(name, found.message, found.hint or "")
 
 
-def folders_check(carriers: HostCarriers, host: Host) -> Check:
-    """What carries this host's folders into a machine; virtiofs is several times faster than the others."""
+def folders_check(carriers: HostCarriers, host: Host, most_files: int) -> Check:
+    """What carries this host's folders into a machine; virtiofs is several times faster than the others, and needs an
+    open file, of which a program may have `most_files`, for each one that the guest knows of.
+    """
     usable = [transport.value for transport in Transport if carriers.can(transport)]
     obstacle = carriers.obstacles[Transport.VIRTIOFS]
     if not usable:
@@ -143,6 +147,9 @@ def folders_check(carriers: HostCarriers, host: Host) -> Check:
     finding = f"machines can have folders of this host by {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
         return warning("folders", f"{finding}; not by virtiofs: {obstacle}", virtiofsd_remedy(host))
+    if not obstacle and most_files < _ENOUGH_FILES:
+        few = f"{finding}; by virtiofs a folder of more than {most_files} files may be told to have too many open"
+        return warning("folders", few, "raise the hard limit nofile (limits.conf(5)), or use: --volume-driver 9p")
     return ok("folders", finding)
 
 

@@ -17,7 +17,13 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.folders.daemon import virtiofsd_commands
-from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
+from machine.folders.probe import (
+    find_sftp_server,
+    find_virtiofsd,
+    most_open_files,
+    probe_identities,
+    usable_command,
+)
 from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
@@ -130,7 +136,7 @@ def _qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         yield checks.network_check(facts, arch, host)
         yield checks.accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
         yield checks.firmware_check(arch, _firmware(arch, facts.path, context), native=True)
-        yield checks.folders_check(_carriers(facts, arch, context), host)
+        yield checks.folders_check(_carriers(facts, arch, context), host, most_open_files())
     for foreign in Arch:
         if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
             yield _foreign(foreign, path, context)

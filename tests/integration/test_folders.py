@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import shlex
 import shutil
@@ -39,6 +40,14 @@ def test_program_in_a_namespace_makes_files_that_are_ours(tmp_path: Path) -> Non
     done = inside(f"id -u; id -g; touch {tmp_path}/made; stat -c %u {tmp_path}/made", uids=uids, gids=gids)
     assert (done.stdout.split(), done.stderr) == (["4321", "4321", "4321"], "")
     assert (tmp_path / "made").stat().st_uid == os.getuid()
+
+
+def test_program_in_a_namespace_may_open_as_many_files_as_the_host_allows() -> None:
+    own = f"0:{os.getuid()}:1", f"0:{os.getgid()}:1"
+    program = [sys.executable, "-I", "-S", os.fspath(idmap.__file__), *own, "", "/bin/sh", "-c", "ulimit -n"]
+    script = f"ulimit -Sn 256; {shlex.join(program)}"
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert subprocess.check_output(["/bin/sh", "-c", script], text=True, timeout=20) == f"{most}\n"
 
 
 def test_program_in_a_namespace_cannot_write_what_is_protected(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="the CPU shows neith
 SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle="")
 SLOW = "guests are emulated (tcg) and about twenty times slower"
 
+ENOUGH_FILES = 524_288
 OK, WARNING, FAILURE = Status.OK, Status.WARNING, Status.FAILURE
 
 
@@ -498,7 +499,7 @@ def test_clock_is_set_by_a_program_of_the_host(host_os: HostOS, command: str) ->
 )
 def test_folders(obstacles: dict[Transport, str], host: Host, status: Status, finding: str) -> None:
     carriers = HostCarriers(obstacles={**dict.fromkeys(Transport, ""), **obstacles})
-    check = checks.folders_check(carriers, host)
+    check = checks.folders_check(carriers, host, ENOUGH_FILES)
     assert (check.status, check.finding) == (status, finding)
     assert bool(check.remedy) == (status is not Status.OK)
 
@@ -506,7 +507,16 @@ def test_folders(obstacles: dict[Transport, str], host: Host, status: Status, fi
 def test_mac_without_a_carrier_is_not_sent_for_virtiofsd() -> None:
     carriers = HostCarriers(obstacles=dict.fromkeys(Transport, "none"))
     mac = make_host(HostOS.MACOS)
-    assert checks.folders_check(carriers, mac).remedy == "install it with: brew install qemu"
+    assert checks.folders_check(carriers, mac, ENOUGH_FILES).remedy == "install it with: brew install qemu"
+
+
+def test_few_open_files_are_told_where_virtiofs_needs_them() -> None:
+    carriers = HostCarriers(obstacles=dict.fromkeys(Transport, ""))
+    check = checks.folders_check(carriers, make_host(), 4096)
+    assert check.status is WARNING
+    assert check.finding.endswith("; by virtiofs a folder of more than 4096 files may be told to have too many open")
+    without = HostCarriers(obstacles={**carriers.obstacles, Transport.VIRTIOFS: "virtiofsd needs Linux"})
+    assert checks.folders_check(without, make_host(HostOS.MACOS), 256).status is OK
 
 
 @pytest.mark.parametrize(
