@@ -53,7 +53,10 @@ cold; took read sequential_read
 cold; took random random_read
 cold; took untar untar
 rm -rf big files
-git config --global --add safe.directory '*'
+git config --global --replace-all safe.directory '*'
+# Else it reads every file whose inode or change time another driver tells otherwise.
+git config --global core.checkStat minimal
+git config --global core.trustctime false
 cold; took status status
 printf '"end": 0}\n'
 """
