@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from machine.control import Command
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
+from machine.model.host import HostOS
 from machine.model.ports import (
     EVERY,
     Driver,
@@ -36,8 +37,7 @@ STOPPED_PORT = "stopped"
 _ANSWER_S = 60.0
 # Outlasts other commands that change the machine.
 _LOCK_S = 1.0
-# Linux's, which a guest is.
-_GUEST_SOCKET_BYTES = 107
+_GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,6 +246,7 @@ def test_pulling_the_plug_again_and_again_costs_little(world: World, server: Ima
     server.rate = 0
     outcome = world.machine(*words)
     assert outcome.stdout == f"sha256:{digest}\n", outcome.stderr
+    assert len(server.ranges_of("/disk.raw")) >= 21
     assert server.sent["/disk.raw"] <= 1.1 * len(content), server.sent["/disk.raw"] / len(content)
 
 
