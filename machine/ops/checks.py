@@ -35,10 +35,10 @@ from machine.store.filesystem import DirectoryFacts
 from machine.store.paths import longest_socket_path
 
 # Below the first nothing can be begun; an image of Fedora CoreOS needs about the second, packed and unpacked.
-# A source tree with its dependencies; systemd lets everybody have 524,288.
-_ENOUGH_FILES = 65_536
 _NO_ROOM = 256 * MIB
 _LITTLE_ROOM = 4 * GIB
+# A source tree with its dependencies; systemd lets everybody have 524,288.
+_ENOUGH_FILES = 65_536
 
 # What lacks links, modes or Unix sockets; what other hosts hold; what ends with this host's power.
 _POOR = frozenset({"exfat", "exfat-fuse", "fuseblk", "msdos", "ntfs", "ntfs3", "vfat"})

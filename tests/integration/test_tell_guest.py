@@ -116,6 +116,25 @@ def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> Non
     assert guest.asked == ["systemctl daemon-reload", "systemctl try-restart podman.service"] * 3
 
 
+def test_what_is_mounted_in_the_guest_is_not_the_guests_to_change(guest: Guest) -> None:
+    """Where the host's own folder lies over files that the guest had from it before."""
+    shared = guest.root / "shared"
+    for name in ("certs.d/a:5000", "registries.conf.d"):
+        (shared / name).mkdir(parents=True)
+    (shared / "certs.d" / "a:5000" / "ca.crt").write_text("the user's")
+    certificate = GuestFile(path="etc/containers/certs.d/a:5000/ca.crt", content=b"C")
+    alias = GuestFile(path="etc/containers/registries.conf.d/9999-host-00-a.conf", content=b"[aliases]\n")
+    config = make_config()
+    said = guest.run(
+        files_of(config, certificate),
+        f"mount --bind {shared} /etc/containers",
+        files_of(config, alias),
+        "umount /etc/containers; find /etc/containers -type f",
+    )
+    assert said == "/etc/containers/registries.conf.d/9999-host-00-a.conf\n"
+    assert {path.name: path.read_text() for path in shared.rglob("*") if path.is_file()} == {"ca.crt": "the user's"}
+
+
 # Runs what it is to run, which is the stub of systemctl, and tells which user's it was.
 RUNUSER = """#!/bin/sh
 case "$*" in
@@ -145,7 +164,8 @@ def test_users_services_are_told_too_also_of_what_is_gone(guest: Guest) -> None:
 
 # Of Alpine's BusyBox, of which Debian's lacks two. It has no systemd.
 BUSYBOX = (
-    "awk", "base64", "cat", "cksum", "df", "find", "ln", "mkdir", "mktemp", "rm", "sed", "sort", "tar", "touch", "cp",
+    "awk", "base64", "cat", "cksum", "cp", "df", "find", "ln", "mkdir", "mktemp", "mount", "rm", "sed", "sort", "tar",
+    "touch", "unshare",
 )  # fmt: skip
 OTHERS = ("bash", "comm", "mountpoint", "sh")
 ALPINES = ("hostname", "rc-service")

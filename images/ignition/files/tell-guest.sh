@@ -58,6 +58,8 @@ grow_root() {
 # On standard input: a tar in base64 with every file that the guest is to have of its host's. What it has of an earlier
 # time goes; their paths are noted before they are there, so that none is forgotten. What may be gone with them are the
 # variables that follow, by name.
+#
+# All of it goes to the guest's own disk, below whatever is mounted there: a folder of the host's is not ours to change.
 follow_host() {
     local state=/var/lib/boot2podman new path trusted
     mkdir -p "$state"
@@ -72,8 +74,15 @@ follow_host() {
     sort -u "$new/list" "$state/followed" >"$new/both"
     comm -13 "$new/list" "$new/both" >"$new/gone"
     cp "$new/both" "$state/followed"
-    while IFS= read -r path; do rm -f "/$path"; done <"$new/gone"
-    tar -xzf "$new/files.tar.gz" -C /
+    # shellcheck disable=SC2016  # its own variables
+    unshare --mount bash -euc '
+        for directory in /etc "$2"; do
+            mkdir -p "$1/root$directory"
+            mount -o bind "$directory" "$1/root$directory"
+        done
+        while IFS= read -r path; do rm -f "$1/root/$path"; done <"$1/gone"
+        tar -xzf "$1/files.tar.gz" -C "$1/root"
+    ' follow_host "$new" "$state"
     cp "$new/list" "$state/followed"
     if [ "$trusted" != "$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)" ]; then
         trust_host "$state/host-ca-certs.pem" >&2
