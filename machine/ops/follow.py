@@ -110,7 +110,7 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
             continue
         yield GuestFile(path=f"{_REGISTRIES}-{number:02}-{path.stem}.conf", content=content)
     certificates = directory / "certs.d"
-    for path in sorted(path for path in certificates.rglob("*") if path.is_file()):
+    for path in sorted(path for path in certificates.glob("*/*") if path.is_file()):
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -117,8 +117,9 @@ def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> Non
 
 
 def test_what_is_mounted_in_the_guest_is_not_the_guests_to_change(guest: Guest) -> None:
-    """Where the host's own folder lies over files that the guest had from it before."""
-    shared = guest.root / "shared"
+    """Where the host's own folders lie over files that the guest had from it before, and over what it would write."""
+    shared, authorities = guest.root / "shared", guest.root / "authorities"
+    authorities.mkdir()
     for name in ("certs.d/a:5000", "registries.conf.d"):
         (shared / name).mkdir(parents=True)
     (shared / "certs.d" / "a:5000" / "ca.crt").write_text("the user's")
@@ -127,11 +128,16 @@ def test_what_is_mounted_in_the_guest_is_not_the_guests_to_change(guest: Guest) 
     config = make_config()
     said = guest.run(
         files_of(config, certificate),
-        f"mount --bind {shared} /etc/containers",
-        files_of(config, alias),
+        f"""
+            mkdir -p /usr/local/share/ca-certificates
+            for place in /usr/local/share/ca-certificates /etc/ssl/certs; do mount --bind {authorities} $place; done
+            mount --bind {shared} /etc/containers
+        """,
+        files_of(config, alias, GuestFile(path=CERTIFICATES, content=b"none")),
         "umount /etc/containers; find /etc/containers -type f",
     )
     assert said == "/etc/containers/registries.conf.d/9999-host-00-a.conf\n"
+    assert list(authorities.iterdir()) == []
     assert {path.name: path.read_text() for path in shared.rglob("*") if path.is_file()} == {"ca.crt": "the user's"}
 
 

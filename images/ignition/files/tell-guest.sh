@@ -55,16 +55,27 @@ grow_root() {
     df -P -k "$root" | awk 'END { printf "%.0f\n", $2 * 1024 }'
 }
 
-# On standard input: a tar in base64 with every file that the guest is to have of its host's. What it has of an earlier
-# time goes; their paths are noted before they are there, so that none is forgotten. What may be gone with them are the
-# variables that follow, by name.
-#
-# All of it goes to the guest's own disk, below whatever is mounted there: a folder of the host's is not ours to change.
+# On standard input: a tar in base64 with every file that the guest is to have of its host's. What may be gone with those
+# that it had are the variables that follow, by name.
 follow_host() {
-    local state=/var/lib/boot2podman new path trusted
-    mkdir -p "$state"
+    local new
     new=$(mktemp -d)
     base64 -d >"$new/files.tar.gz"
+    export -f replace_files trust_host
+    unshare --mount bash -euo pipefail -c 'replace_files "$1"' follow_host "$new"
+    rm -r "$new"
+    refresh_services "$@" >&2
+}
+
+# In a view of its own: what is mounted below these may be a folder of the host's, and is not ours to change.
+#
+# What the guest has of an earlier time goes; the paths are noted before they are there, so that none is forgotten.
+replace_files() {
+    local new=$1 state=/var/lib/boot2podman directory path trusted
+    for directory in /etc /usr/local/share /var/lib; do
+        [ ! -d "$directory" ] || mount -o bind "$directory" "$directory"
+    done
+    mkdir -p "$state"
     # In a list of its own making tar would quote what is not ASCII.
     mkdir "$new/files"
     tar -xzf "$new/files.tar.gz" -C "$new/files"
@@ -74,21 +85,12 @@ follow_host() {
     sort -u "$new/list" "$state/followed" >"$new/both"
     comm -13 "$new/list" "$new/both" >"$new/gone"
     cp "$new/both" "$state/followed"
-    # shellcheck disable=SC2016  # its own variables
-    unshare --mount bash -euc '
-        for directory in /etc "$2"; do
-            mkdir -p "$1/root$directory"
-            mount -o bind "$directory" "$1/root$directory"
-        done
-        while IFS= read -r path; do rm -f "$1/root/$path"; done <"$1/gone"
-        tar -xzf "$1/files.tar.gz" -C "$1/root"
-    ' follow_host "$new" "$state"
+    while IFS= read -r path; do rm -f "/$path"; done <"$new/gone"
+    tar -xzf "$new/files.tar.gz" -C /
     cp "$new/list" "$state/followed"
     if [ "$trusted" != "$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)" ]; then
         trust_host "$state/host-ca-certs.pem" >&2
     fi
-    rm -r "$new"
-    refresh_services "$@" >&2
 }
 
 # Make the certificates known that the host trusts, or no longer.

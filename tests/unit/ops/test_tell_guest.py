@@ -81,8 +81,10 @@ def test_registries_of_the_hosts_user_follow_and_what_podman_cannot_read_does_no
     (containers / "registries.conf.d" / "c.conf").write_text('[registries.search]\nregistries = ["a"]\n')
     (containers / "registries.conf.d" / "readme").write_text("no")
     (containers / "containers.conf").write_text("[engine]\n")
-    certificates = containers / "certs.d" / "example.com:5000"
-    certificates.mkdir(parents=True)
+    certificates = tmp_path / "certificates"
+    certificates.mkdir()
+    (containers / "certs.d").mkdir()
+    (containers / "certs.d" / "example.com:5000").symlink_to(certificates)
     (certificates / "ca.crt").write_text("C")
     (certificates / "client.key").write_text("K")
     told = Notices()
