@@ -49,6 +49,7 @@ def test_variables_are_everywhere_in_the_guest(ordinary_world: World) -> None:
     inner = """'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
     service = f"systemd-run --quiet --wait --pipe --expand-environment=no sh -c {inner}"
     expected = [GREETING, "http://host.containers.internal:3128 a,b"]
+    assert guest(ordinary_world, inner.strip("'")) == expected
     assert guest(ordinary_world, f"bash -lc {inner}") == expected
     assert guest(ordinary_world, service) == expected
     # Root's own session bus is not the user's.

@@ -44,6 +44,11 @@ finish_systemd() {
         esac
     done
     systemctl daemon-reload
+    # Commands over SSH have the variables that login shells have. Debian's bash reads this file for them, and Fedora's
+    # more than that by itself.
+    [ ! -e /etc/bash.bashrc ] ||
+        sed -i '1i for file in /etc/profile.d/50-host-proxy.sh /etc/profile.d/60-machine.sh; do [ ! -r $file ] || . $file; done' \
+            /etc/bash.bashrc
     sysctl --quiet --system
     systemd-tmpfiles --create
     # shellcheck disable=SC2086  # names of units have no spaces
