@@ -22,14 +22,14 @@ _TAKEN = frozenset(
 )  # fmt: skip
 # Nothing below these is on a disk.
 _KERNELS = ("/dev", "/proc", "/sys")
-# Without what is there no guest boots again to be told that the folder is gone.
+# Without what is there no guest boots again to be told that the folder is gone, or knows what it has been told.
 _SYSTEM = (
     "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
-    "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/systemd",
+    "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/boot2podman", "/var/lib/systemd",
 )  # fmt: skip
 # Surrogates are what Python makes of bytes that are no UTF-8.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+))")
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+)|(?P<dollar>\$))")
 
 
 class Transport(StrEnum):
@@ -102,12 +102,16 @@ def read_folder(text: str) -> Folder:
 
 
 def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Folder:
-    """What a person wrote; variables are expanded, and a relative source is below `cwd`.
+    """What a person wrote; variables are expanded, `$$` is a dollar sign, and a relative source is below `cwd`.
 
     Raises:
         BadInputError: it is no folder.
     """
-    expanded = _VARIABLE.sub(lambda found: environment.get(found["braced"] or found["plain"], ""), text)
+
+    def expand(found: re.Match[str]) -> str:
+        return found["dollar"] or environment.get(found["braced"] or found["plain"], "")
+
+    expanded = _VARIABLE.sub(expand, text)
     source, *rest = expanded.split(":")
     if not source or len(rest) > 2 or _CONTROLS.search(expanded):
         hint = f"write {SYNTAX}; a path is UTF-8 and has neither colons nor control characters"

@@ -51,7 +51,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
         "hostname": first_boot.hostname,
         "import_native_ca": config.native_ca,
         # Without the key, a machine has those that every new one has.
-        "volume": [str(folder) for folder in config.folders] or [""],
+        "volume": [str(folder).replace("$", "$$") for folder in config.folders] or [""],
         "volume_driver": config.volume_driver,
         "mount_inotify": config.mount_inotify,
         "usb": config.usbs,

@@ -35,7 +35,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if path == STDIN and sys.stdin else read_text(Path(path))
         document = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{called} is not TOML: {error}") from error
     base = Path() if path == STDIN else Path(path).parent
     values = {}
@@ -49,6 +49,8 @@ def load(path: str) -> dict[str, Any]:
         if key not in _KEYS:
             near = similar(key, list(_KEYS))
             raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
+        if _has_zero(value):
+            raise BadInputError(f'{called}: "{written}" has a zero character, which nothing can take')
         name, read = _KEYS[key]
         try:
             meant = read(value, base)
@@ -66,6 +68,21 @@ def load(path: str) -> dict[str, Any]:
 _HINT = "the keys are init's flags; what they can be: machine init --help"
 
 _IMAGE_OPTIONS = ("sha256", "stream_base_url")
+
+
+def _has_zero(value: object) -> bool:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text if "\0" in text:
+                return True
+            case list() as entries:
+                waiting += entries
+            case dict() as table:
+                waiting += [*table, *table.values()]
+            case _:
+                pass
+    return False
 
 
 # How each value is read
@@ -105,7 +122,11 @@ def _texts(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
 
 def _table(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
     """As the flag has it: `NAME=VALUE`."""
-    if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
+    if (
+        not isinstance(value, dict)
+        or not all(isinstance(entry, str) for entry in value.values())
+        or any("=" in name for name in value)
+    ):
         raise ValueError('a table of texts like {NAME = "value"}')
     return tuple(f"{name}={entry}" for name, entry in value.items())
 
@@ -128,7 +149,8 @@ def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
 def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
     """Relative ones are so to the file, as all of its paths; those that begin with a variable are what that says."""
     texts = _texts(value, base)
-    return tuple(os.fspath(base.absolute() / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
+    directory = Path(os.fspath(base.absolute()).replace("$", "$$"))
+    return tuple(os.fspath(directory / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
 
 
 def _ssh_keys(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
@@ -136,17 +158,17 @@ def _ssh_keys(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
     return tuple(text if not text or is_ssh_key(text) else os.fspath(base / text) for text in texts)
 
 
-def _ignition(value: Any, base: Path) -> UserIgnition:  # noqa: ANN401
+def _ignition(value: Any, base: Path) -> UserIgnition | None:  # noqa: ANN401
     if isinstance(value, str):
-        return read_ignition(base / value)
+        return read_ignition(base / value) if value else None
     name, text, _ = _whole(value, others=())
     check(text, name)
     return UserIgnition(name=name, text=text)
 
 
-def _playbook(value: Any, base: Path) -> Script:  # noqa: ANN401
+def _playbook(value: Any, base: Path) -> Script | None:  # noqa: ANN401
     if isinstance(value, str):
-        return read_playbook(base / value)
+        return read_playbook(base / value) if value else None
     name, text, _ = _whole(value, others=())
     return Script(name=name, text=text, as_user=True)
 
@@ -176,7 +198,6 @@ def _whole(value: Any, *, others: tuple[str, ...]) -> tuple[str, str, bool]:  # 
         or not isinstance(text, str)
         or not isinstance(user, bool)
         or not name
-        or "\0" in name + text
         or Path(name).name != name
     ):
         raise ValueError(expected)

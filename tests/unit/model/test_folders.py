@@ -39,6 +39,7 @@ def parse(text: str) -> Folder:
         ("$HOME:$HOME", Folder(source="/home/me", target="/home/me")),
         ("${HOME}/x:/b", Folder(source="/home/me/x", target="/b")),
         ("/a$EMPTY$UNSET:/b", Folder(source="/a", target="/b")),
+        ("/a$$HOME:/b$$$HOME", Folder(source="/a$HOME", target="/b$/home/me")),
         ("src:/b", Folder(source="/work/here/src", target="/b")),
         (".", Folder(source="/work/here", target="/work/here")),
         ("//a/../b//c/:/d/./e/", Folder(source="/b/c", target="/d/e")),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from machine.errors import BadInputError
 from machine.model.config import FirstBoot, MachineConfig, Script
+from machine.model.folders import Folder, parse_volume
 from machine.ops.export import export_text
 from machine.ops.machine_file import load
 from tests.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
@@ -67,6 +68,14 @@ def test_every_text_comes_back_as_it_was(text: str) -> None:
     document = tomllib.loads(export_text(config))
     assert document["provision"] == [{"name": "a", "text": text}]
     assert (document["label"]["a"], document.get("hostname", "")) == (text, text)
+
+
+def test_dollars_of_a_folder_are_no_variables(tmp_path: Path) -> None:
+    folder = Folder(source="/a$HOME", target="/b$$")
+    path = tmp_path / "box.toml"
+    path.write_text(export_text(make_config(folders=(folder,))))
+    (volume,) = load(str(path))["volumes"]
+    assert parse_volume(volume, environment={"HOME": "x"}, cwd="/") == folder
 
 
 def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
