@@ -89,7 +89,15 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
     Raises:
         BadInputError: they do not.
     """
-    for user in (json.loads(ignition.text).get("passwd") or {}).get("users") or ():
+    passwd = json.loads(ignition.text).get("passwd") or {}
+    for group in passwd.get("groups") or ():
+        # Made before the users: the user would not get its own, and without it not be made at all.
+        if group["name"] == username or group.get("gid") == uid:
+            raise BadInputError(
+                f"{ignition.name} has the group {group['name']}, in the place of which {username} gets its own",
+                hint="leave it out, or give it another name and gid",
+            )
+    for user in passwd.get("users") or ():
         if user["name"] not in (username, ROOT):
             _check_other(user, ignition.name, username, uid)
             continue

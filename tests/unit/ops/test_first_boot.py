@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_users_whom_a_machine_needs_stay(user: dict[str, Any], problem: str) -> 
         check_users(theirs, "core", 1000)
         return
     with pytest.raises(BadInputError, match=problem):
+        check_users(theirs, "core", 1000)
+
+
+@pytest.mark.parametrize(
+    ("group", "refused"),
+    [
+        ({"name": "docker"}, False),
+        ({"name": "docker", "gid": 1001}, False),
+        ({"name": "docker", "gid": 1000}, True),
+        ({"name": "core"}, True),
+    ],
+)
+def test_group_of_the_user_is_nobody_elses(group: dict[str, Any], refused: bool) -> None:
+    text = json.dumps({"ignition": {"version": "3.2.0"}, "passwd": {"groups": [group]}})
+    theirs = UserIgnition(name="site.ign", text=text)
+    with pytest.raises(BadInputError, match="core gets its own") if refused else contextlib.nullcontext():
         check_users(theirs, "core", 1000)
 
 
