@@ -23,6 +23,9 @@ from machine.ops.config import blaming
 from machine.ops.context import Context
 from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
+_CONTAINERS = "/etc/containers"
+_MARKER = "podman-machine"
+
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
     """The folders of a new machine; of those that nobody has asked for, the ones that can be.
@@ -71,6 +74,17 @@ def _check_source(folder: Folder) -> None:
         raise BadInputError(f"{path} is not a directory", hint="share the directory that holds it")
     if not os.access(path, os.R_OK | os.X_OK):
         raise BadInputError(f"the folder {path} may not be read")
+
+
+def hidden_marker(folders: Iterable[Folder]) -> str:
+    """A notice where a folder hides by what a Podman up to 5 knows that it is in a machine; empty where none does."""
+    for folder in folders:
+        if folder.target == _CONTAINERS and not Path(folder.source, _MARKER).exists():
+            return (
+                f"{folder.source} lies over the guest's {_CONTAINERS}: before Podman 6 no port of a container comes to "
+                f"this host without a file {_MARKER} there; make it with: echo qemu >{folder.source}/{_MARKER}"
+            )
+    return ""
 
 
 def check_driver(choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host) -> None:

@@ -19,6 +19,7 @@ from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.announce import announce
 from machine.ops.context import Context
+from machine.ops.folders import hidden_marker
 from machine.ops.many import Interrupt
 from machine.ops.provision import run_scripts
 from machine.ops.registration import Registry
@@ -75,6 +76,8 @@ def begin(
     adopt = _is_orphaned(name, paths)
     if adopt:
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
+    if notice := hidden_marker(config.folders):
+        report.notice(notice)
     with drafts.registry(context.roots):
         Registry(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)

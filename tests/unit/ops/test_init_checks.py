@@ -13,7 +13,7 @@ from machine.model.folders import Folder, TransportChoice
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.ops.config import COMMAND_LINE
-from machine.ops.folders import check_driver
+from machine.ops.folders import check_driver, hidden_marker
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
 from machine.ops.timezone import resolve_timezone
 from tests.builders import make_base, make_host
@@ -163,3 +163,11 @@ def test_mac_is_not_sent_for_virtiofsd() -> None:
     with pytest.raises(MachineError) as caught:
         check_driver(TransportChoice.VIRTIOFS, [folder], Arch.AARCH64, make_host(HostOS.MACOS, "arm64"))
     assert caught.value.line == "virtiofs cannot be used: virtiofsd needs Linux; leave out --volume-driver"
+
+
+def test_folder_that_hides_from_podman_that_it_is_in_a_machine_is_told(tmp_path: Path) -> None:
+    folder = Folder(source=str(tmp_path), target="/etc/containers")
+    assert hidden_marker([Folder(source=str(tmp_path), target="/etc/containers.d")]) == ""
+    assert hidden_marker([folder]).endswith(f"make it with: echo qemu >{tmp_path}/podman-machine")
+    (tmp_path / "podman-machine").touch()
+    assert hidden_marker([folder]) == ""
