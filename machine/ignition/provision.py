@@ -27,6 +27,9 @@ PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 # What the names of files with the user's own variables begin with: after those that follow the host's.
 _ENVIRONMENT = "60-machine"
 
+MARKER_UP_TO_5 = "/etc/containers/podman-machine"
+"""By which Podman up to 5 knows that it is in a machine, and tells of the ports that its containers publish."""
+
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
 
@@ -147,7 +150,7 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             contents=assets.load("files/registries.conf"),
         ),
         # Podman up to 5 looks for the first, from 6 on for the second.
-        File(path="/etc/containers/podman-machine", contents="qemu\n"),
+        File(path=MARKER_UP_TO_5, contents="qemu\n"),
         File(path="/etc/podman-machine", contents="qemu\n"),
         Appended(path="/etc/hosts", contents=network.HOSTS),
         Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),

@@ -127,6 +127,11 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     return Folder(source=source, target=target, read_only=_is_read_only(rest[1:], text))
 
 
+def without_variables(path: str) -> str:
+    """What `parse_volume` takes for this path, whatever dollar signs it has."""
+    return path.replace("$", "$$")
+
+
 def _is_read_only(options: Sequence[str], text: str) -> bool:
     read_only = False
     for option in ",".join(options).split(","):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from machine.model.config import MachineConfig, Script, UserIgnition
+from machine.model.folders import without_variables
 from machine.ops.context import Context
 from machine.ops.timezone import LOCAL
 from machine.store import records
@@ -51,7 +52,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
         "hostname": first_boot.hostname,
         "import_native_ca": config.native_ca,
         # Without the key, a machine has those that every new one has.
-        "volume": [str(folder).replace("$", "$$") for folder in config.folders] or [""],
+        "volume": [without_variables(str(folder)) for folder in config.folders] or [""],
         "volume_driver": config.volume_driver,
         "mount_inotify": config.mount_inotify,
         "usb": config.usbs,

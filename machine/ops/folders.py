@@ -8,6 +8,7 @@ from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
 from machine.folders.probe import find_sftp_server, find_virtiofsd, virtiofsd_remedy
+from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.arch import Arch
 from machine.model.folders import (
     Folder,
@@ -22,9 +23,6 @@ from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.ops.config import blaming
 from machine.ops.context import Context
 from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
-
-_CONTAINERS = "/etc/containers"
-_MARKER = "podman-machine"
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
@@ -78,11 +76,13 @@ def _check_source(folder: Folder) -> None:
 
 def hidden_marker(folders: Iterable[Folder]) -> str:
     """A notice where a folder hides by what a Podman up to 5 knows that it is in a machine; empty where none does."""
+    directory, name = os.path.split(MARKER_UP_TO_5)
     for folder in folders:
-        if folder.target == _CONTAINERS and not Path(folder.source, _MARKER).exists():
+        marker = Path(folder.source, name)
+        if folder.target == directory and not marker.exists():
             return (
-                f"{folder.source} lies over the guest's {_CONTAINERS}: before Podman 6 no port of a container comes to "
-                f"this host without a file {_MARKER} there; make it with: echo qemu >{folder.source}/{_MARKER}"
+                f"{folder.source} lies over the guest's {directory}: before Podman 6 no port of a container comes to "
+                f"this host without a file {name} there; make it with: echo qemu >{marker}"
             )
     return ""
 

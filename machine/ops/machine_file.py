@@ -14,6 +14,7 @@ from machine.ignition.user_config import check, read_text
 from machine.image.reference import FileReference, parse_reference
 from machine.model.config import Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
+from machine.model.folders import without_variables
 from machine.model.names import similar
 from machine.model.settings import check_value
 from machine.ops.first_boot import read_ignition, read_playbook, read_script
@@ -149,7 +150,7 @@ def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
 def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
     """Relative ones are so to the file, as all of its paths; those that begin with a variable are what that says."""
     texts = _texts(value, base)
-    directory = Path(os.fspath(base.absolute()).replace("$", "$$"))
+    directory = Path(without_variables(os.fspath(base.absolute())))
     return tuple(os.fspath(directory / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
 
 
