@@ -89,6 +89,7 @@ class Drivers:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
         if process.returncode != 0:
             words = said.decode(errors="replace").strip().splitlines()
             raise MachineError(f"cannot publish {binding.endpoint}: {words[-1] if words else 'ssh failed'}")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shlex
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ _BANNER_PAUSE_S = 0.5
 _DOUBT_TIMES = 3
 _DOUBT_S = 2.0
 _CLOCK_S = 60.0
+_END_S = 5.0
 
 
 class Master:
@@ -34,15 +36,21 @@ class Master:
         self._target = target
         self._control = control
         self._forwards = forwards
+        self._running = asyncio.Lock()
 
     async def run(self, *, doubtful: bool, on_up: Callable[[], Awaitable[None]]) -> str:
         """Run one from its start to its end, and return its last words; `on_up` when it forwards.
 
+        The next one starts when the one before it, which may have been cancelled, has ended: they share their names.
         Where the guest's answer is `doubtful`, its greeting is awaited first: an attempt of ssh's own that begins
         before the guest's network is up waits for long after it.
         """
-        if doubtful:
-            await self._greeted()
+        async with self._running:
+            if doubtful:
+                await self._greeted()
+            return await self._run(on_up)
+
+    async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
         # One that has outlived its supervisor holds the same names.
         sockets.kill_listener(self._control)
         for path in (self._control, *self._forwards):
@@ -62,7 +70,7 @@ class Master:
             return await self._attend(process, on_up)
         finally:
             if process.returncode is None:
-                process.terminate()
+                await _end(process)
 
     async def _attend(self, process: asyncio.subprocess.Process, on_up: Callable[[], Awaitable[None]]) -> str:
         assert process.stderr is not None
@@ -83,17 +91,21 @@ class Master:
 
         In `doubt` whether the master is still connected, it has little time from the guest's greeting on.
         """
+        ours, theirs = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command_argv(self._target, self._control, "echo; read now && date -u -s @$now"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
+            with theirs:  # no pipes: asyncio's wait for the process would last until the master, too, lets go of them
+                process = await asyncio.create_subprocess_exec(
+                    *command_argv(self._target, self._control, "echo; read now && date -u -s @$now"),
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
         except OSError as error:
+            ours.close()
             log.debug("ssh cannot be run: %s", error)
             return False
-        asking = asyncio.ensure_future(_tell_the_time(process))
+        reader, writer = await asyncio.open_connection(sock=ours)
+        asking = asyncio.ensure_future(_tell_the_time(process, reader, writer))
         greeted = asyncio.ensure_future(self._greeted()) if doubt else None
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
@@ -102,16 +114,17 @@ class Master:
                     if greeted.done():
                         left_s = max(_DOUBT_TIMES * greeted.result(), _DOUBT_S)
                         patience.reschedule(asyncio.get_running_loop().time() + left_s)
-                await asking
+                return await asking == 0
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: more in a line than anybody reads
             log.debug("the guest's clock is not set: %s", error)
-            return False  # without a wait for its end: asyncio's lasts until the master, too, lets go of the pipes
+            return False
         finally:
             for task in filter(None, (asking, greeted)):
                 task.cancel()
+            writer.close()
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        return await process.wait() == 0
+            await process.wait()
 
     async def _greeted(self) -> float:
         """Return when the guest's SSH server greets, with the seconds that the greeting took it."""
@@ -130,6 +143,15 @@ class Master:
             patience = min(2 * patience, _BANNER_MAX_S)  # a guest may be as slow as that
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    try:
+        async with asyncio.timeout(_END_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+
+
 async def _last_line(stream: asyncio.StreamReader) -> str:
     """Of a program that may run and talk for months."""
     end = b""
@@ -138,12 +160,12 @@ async def _last_line(stream: asyncio.StreamReader) -> str:
     return end.decode(errors="replace").strip().rpartition("\n")[2].strip()
 
 
-async def _tell_the_time(process: asyncio.subprocess.Process) -> None:
+async def _tell_the_time(
+    process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> int:
     """Tell it to a shell that asks for it: a session of its own takes a second where the guest is emulated."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    await process.stdout.readline()
-    process.stdin.write(f"{time.time():.3f}\n".encode())
-    await process.stdin.drain()
-    process.stdin.close()
-    await process.wait()
+    await reader.readline()
+    writer.write(f"{time.time():.3f}\n".encode())
+    await writer.drain()
+    writer.write_eof()
+    return await process.wait()
