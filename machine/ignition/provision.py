@@ -140,10 +140,10 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
         ),
         File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
         File(
-            path="/etc/systemd/system.conf.d/stop-timeout.conf",
-            contents=assets.load("files/stop-timeout.conf"),
+            path="/etc/systemd/system.conf.d/timeouts.conf",
+            contents=assets.load("files/timeouts.conf"),
         ),
-        File(path="/etc/systemd/user.conf.d/stop-timeout.conf", contents=assets.load("files/stop-timeout.conf")),
+        File(path="/etc/systemd/user.conf.d/timeouts.conf", contents=assets.load("files/timeouts.conf")),
         File(path="/etc/sysctl.d/10-inotify-instances.conf", contents=assets.load("files/inotify.conf")),
         File(
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
