@@ -47,10 +47,12 @@ def for_each(
     *,
     quiet: bool = False,
     steps: bool = True,
+    in_turn: bool = False,
     interrupt: Interrupt | None = None,
 ) -> None:
     """Do it to every machine and tell of each; where one fails, the others go on, and the exit status is 125.
 
+    What takes no time is done `in_turn`, so that the lines have the order of the names.
     `quiet` leaves everything out but results and errors; without `steps` there are notices as well.
     """
     from machine.cli.terminal import NamedReporter, reporter
@@ -64,7 +66,7 @@ def for_each(
                 value = operation(names[0], report)
         tell(value)
         return
-    from machine.ops.many import each
+    from machine.ops.many import MOST_AT_ONCE, each
 
     failed = False
     with contextlib.closing(
@@ -72,6 +74,7 @@ def for_each(
             names,
             lambda name: operation(name, SilentReporter() if quiet else NamedReporter(name, steps=steps)),
             interrupt,
+            1 if in_turn else MOST_AT_ONCE,
         )
     ) as results:
         for result in results:

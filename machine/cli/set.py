@@ -147,4 +147,4 @@ def _protect(names: list[str], *, protected: bool) -> None:
     from machine.ops.protect import protect as change
 
     here = context()
-    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None)
+    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None, in_turn=True)

@@ -18,7 +18,7 @@ from machine.ops.state import SUPERVISOR_LOST, machine_state
 from machine.store import records
 
 # Guests that boot at the same time slow each other down, and their deadlines do not wait.
-_MOST_AT_ONCE = 8
+MOST_AT_ONCE = 8
 
 _INTERRUPTED_S = 60.0
 
@@ -83,9 +83,12 @@ class Result(Generic[_T]):
 
 
 def each(
-    names: Sequence[str], operation: Callable[[str], _T], interrupt: Interrupt | None = None
+    names: Sequence[str],
+    operation: Callable[[str], _T],
+    interrupt: Interrupt | None = None,
+    at_once: int = MOST_AT_ONCE,
 ) -> Generator[Result[_T], None, None]:
-    """Do it to every machine, and yield the results in the order in which they come in.
+    """Do it to every machine, to `at_once` of them at a time, and yield the results in the order in which they come in.
 
     With an `interrupt`, which the operation honours, ^C ends what has begun; without one it is let go of.
     """
@@ -100,7 +103,7 @@ def each(
                 results.put(_outcome(waiting.get_nowait(), operation))
 
     # Daemons: what nobody waits for any more keeps the process no longer.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(names), _MOST_AT_ONCE))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(names), at_once))]
     try:
         for thread in threads:
             thread.start()
