@@ -139,10 +139,7 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             contents=assets.load("files/delegate.conf"),
         ),
         File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
-        File(
-            path="/etc/systemd/system.conf.d/timeouts.conf",
-            contents=assets.load("files/timeouts.conf"),
-        ),
+        File(path="/etc/systemd/system.conf.d/timeouts.conf", contents=assets.load("files/timeouts.conf")),
         File(path="/etc/systemd/user.conf.d/timeouts.conf", contents=assets.load("files/timeouts.conf")),
         File(path="/etc/sysctl.d/10-inotify-instances.conf", contents=assets.load("files/inotify.conf")),
         File(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
 from machine.folders.probe import find_sftp_server, find_virtiofsd, virtiofsd_remedy
-from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.arch import Arch
 from machine.model.folders import (
     Folder,
@@ -72,19 +71,6 @@ def _check_source(folder: Folder) -> None:
         raise BadInputError(f"{path} is not a directory", hint="share the directory that holds it")
     if not os.access(path, os.R_OK | os.X_OK):
         raise BadInputError(f"the folder {path} may not be read")
-
-
-def hidden_marker(folders: Iterable[Folder]) -> str:
-    """A notice where a folder hides by what a Podman up to 5 knows that it is in a machine; empty where none does."""
-    directory, name = os.path.split(MARKER_UP_TO_5)
-    for folder in folders:
-        marker = Path(folder.source, name)
-        if folder.target == directory and not marker.exists():
-            return (
-                f"{folder.source} lies over the guest's {directory}: before Podman 6 no port of a container comes to "
-                f"this host without a file {name} there; make it with: echo qemu >{marker}"
-            )
-    return ""
 
 
 def check_driver(choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host) -> None:

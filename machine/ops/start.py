@@ -7,19 +7,20 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from machine import control
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
+from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.announce import announce
 from machine.ops.context import Context
-from machine.ops.folders import hidden_marker
 from machine.ops.many import Interrupt
 from machine.ops.provision import run_scripts
 from machine.ops.registration import Registry
@@ -30,6 +31,9 @@ from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
 from machine.store.paths import MachinePaths
+
+if TYPE_CHECKING:
+    from machine.model.folders import Folder
 
 _ABORT_S = 30.0
 
@@ -87,6 +91,19 @@ def begin(
         run_scripts(config, context, report)
     announce(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
+
+
+def hidden_marker(folders: Iterable[Folder]) -> str:
+    """A notice where a folder hides by what a Podman up to 5 knows that it is in a machine; empty where none does."""
+    directory, name = os.path.split(MARKER_UP_TO_5)
+    for folder in folders:
+        marker = Path(folder.source, name)
+        if folder.target == directory and not marker.exists():
+            return (
+                f"{folder.source} lies over the guest's {directory}: before Podman 6 no port of a container comes to "
+                f"this host without a file {name} there; make it with: echo qemu >{marker}"
+            )
+    return ""
 
 
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:

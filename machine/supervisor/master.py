@@ -150,6 +150,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
     except TimeoutError:
         process.kill()
+        await process.wait()
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

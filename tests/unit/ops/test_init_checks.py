@@ -13,8 +13,9 @@ from machine.model.folders import Folder, TransportChoice
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.ops.config import COMMAND_LINE
-from machine.ops.folders import check_driver, hidden_marker
+from machine.ops.folders import check_driver
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
+from machine.ops.start import hidden_marker
 from machine.ops.timezone import resolve_timezone
 from tests.builders import make_base, make_host
 
