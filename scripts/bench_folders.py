@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from machine.folders.probe import most_open_files
+from machine.guestimage.build import BuildRequest, build_image
 from machine.ignition.assets import images_directory
-from machine.image.build import BuildRequest, build_image
 from machine.model.arch import Arch
 from machine.ops.image_build import RECIPE
 from machine.report import SilentReporter

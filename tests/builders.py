@@ -15,7 +15,7 @@ from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.qemu.acceleration import QemuFacts
 from machine.qemu.plan import LaunchFiles
 from machine.store import records

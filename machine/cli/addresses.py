@@ -19,7 +19,7 @@ def url(name: str, rootful: bool | None) -> None:
       podman --url "$(machine url box)" ps
       docker --host "$(machine url --rootful box)" ps
     """
-    from machine.ops.environment import socket_url
+    from machine.ops.env import socket_url
 
     click.echo(socket_url(name, context(), rootful=rootful))
 
@@ -33,7 +33,7 @@ def ip(name: str) -> None:
     Example:
       curl "http://$(machine ip box):8080/"
     """
-    from machine.ops.environment import ADDRESS, check_exists
+    from machine.ops.env import ADDRESS, check_exists
 
     check_exists(name, context())
     click.echo(ADDRESS)
@@ -47,7 +47,7 @@ def active() -> None:
     Example:
       machine ssh "$(machine active)"
     """
-    from machine.ops.environment import active as active_machine
+    from machine.ops.env import active as active_machine
 
     click.echo(active_machine(context()))
 

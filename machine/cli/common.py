@@ -15,12 +15,12 @@ from machine.model.names import DEFAULT_MACHINE
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from machine.ops.context import Context
+    from machine.ops.shared.context import Context
     from machine.report import Reporter
 
 
 def context() -> Context:
-    from machine.ops.context import current_context
+    from machine.ops.shared.context import current_context
 
     return current_context()
 
@@ -33,7 +33,7 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def machines_that_begin(incomplete: str) -> list[str]:
     """For the shell's completion, at which an error would be in the way: then there are none."""
-    from machine.ops.names import all_names
+    from machine.ops.shared.names import all_names
 
     try:
         return [name for name in all_names(context()) if name.startswith(incomplete)]
@@ -45,7 +45,7 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
     """What has a name, and the files of this host."""
     from click.shell_completion import CompletionItem
 
-    from machine.ops.names import image_names
+    from machine.ops.shared.names import image_names
 
     names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
     # Files first: in bash, that item takes back what was said before it.

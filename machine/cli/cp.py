@@ -41,7 +41,7 @@ def command(source: str, destination: str, quiet: bool) -> None:
     """
     from machine.cli.terminal import reporter
     from machine.model.transfer import STANDARD_STREAM
-    from machine.ops.copy import copy
+    from machine.ops.cp import copy
 
     with reporter(quiet=quiet) as report:
         copy(source, destination, context(), report)

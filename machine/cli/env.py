@@ -28,7 +28,7 @@ def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> 
     Example:
       eval "$(machine env box)"
     """
-    from machine.ops.environment import env_command, variables
+    from machine.ops.env import env_command, variables
 
     chosen = Shell(ALIASES.get(shell, shell)) if shell else Shell.of(os.environ.get("SHELL", ""))
     found = variables(name, context(), rootful=rootful)

@@ -15,7 +15,7 @@ from machine.cli.render import human_size
 from machine.model.arch import Arch
 
 if TYPE_CHECKING:
-    from machine.ops.images import ListedImage
+    from machine.ops.image import ListedImage
 
 FIELDS = (
     "Reference", "Stream", "Release", "Arch", "Digest", "Size", "UsedBy", "Verified", "Signer", "Location", "Sha256",
@@ -82,7 +82,7 @@ def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bo
       machine image pull docker://quay.io/podman/machine-os:5.6
     """
     from machine.cli.terminal import reporter
-    from machine.ops.images import pull_image
+    from machine.ops.image import pull_image
 
     with reporter(quiet=quiet) as report:
         base = pull_image(image, arch, options, context(), report)
@@ -101,7 +101,7 @@ def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
       machine image ls
       machine image ls --format '{{.Reference}} {{.Size}}'
     """
-    from machine.ops.images import describe_image, list_images
+    from machine.ops.image import describe_image, list_images
 
     images = list_images(context())
     if quiet and format_ is None:
@@ -149,8 +149,8 @@ def catalogue(format_: str | None, noheading: bool) -> None:
       machine image catalogue
       machine image catalogue --format '{{.Reference}} {{.Location}}'
     """
-    from machine.ops.catalogue import catalogue as load
-    from machine.ops.catalogue import describe
+    from machine.ops.shared.catalogue import catalogue as load
+    from machine.ops.shared.catalogue import describe
 
     images = [describe(image) for image in load(context()).images]
     items = [_catalogue_item(image) for image in images]
@@ -184,7 +184,7 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
     Example:
       machine image inspect fcos:stable --format '{{.Release}}'
     """
-    from machine.ops.images import describe_image, find_images, list_images
+    from machine.ops.image import describe_image, find_images, list_images
 
     images = list_images(context())
     found = [describe_image(image) for name in names for image in find_images(name, images)]
@@ -200,7 +200,7 @@ def rm(names: tuple[str, ...]) -> None:
     Example:
       machine image rm fcos:testing
     """
-    from machine.ops.images import remove_images
+    from machine.ops.image import remove_images
 
     for base in remove_images(names, context()):
         click.echo(f"sha256:{base.digest}")
@@ -215,7 +215,7 @@ def prune(keep: int) -> None:
     Example:
       machine image prune --keep 1
     """
-    from machine.ops.images import prune_images
+    from machine.ops.image import prune_images
 
     pruned = prune_images(keep, context())
     for base in pruned.bases:

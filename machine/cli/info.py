@@ -33,7 +33,7 @@ def command(format_: str | None) -> None:
         case Form.JSON:
             click.echo(json_text(document, 2))
         case Form.TEMPLATE:
-            from machine.cli.gotemplate import structure
+            from machine.gotemplate import structure
 
             assert format_ is not None
             template = parse_template("info", format_, ranged=False)

@@ -13,7 +13,7 @@ from machine.cli.output import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
 from machine.ops.list import JSON_SCHEMA
-from machine.ops.times import rfc3339, uptime_s
+from machine.ops.shared.times import rfc3339, uptime_s
 
 if TYPE_CHECKING:
     from machine.ops.list import ListedMachine

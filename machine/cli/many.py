@@ -13,7 +13,7 @@ from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
-    from machine.ops.many import Interrupt
+    from machine.ops.shared.many import Interrupt
     from machine.report import Reporter
 
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
     if everything:
         if names:
             raise click.UsageError("give names or --all, not both")
-        from machine.ops.many import machines_for
+        from machine.ops.shared.many import machines_for
 
         return machines_for(verb, context())
     return list(dict.fromkeys(names or (DEFAULT_MACHINE,)))
@@ -66,7 +66,7 @@ def for_each(
                 value = operation(names[0], report)
         tell(value)
         return
-    from machine.ops.many import MOST_AT_ONCE, each
+    from machine.ops.shared.many import MOST_AT_ONCE, each
 
     failed = False
     with contextlib.closing(

@@ -13,10 +13,10 @@ import click
 
 from machine.cli.render import align, table
 from machine.errors import BadInputError
-from machine.ops.times import rfc3339
+from machine.ops.shared.times import rfc3339
 
 if TYPE_CHECKING:
-    from machine.cli.gotemplate import Template
+    from machine.gotemplate import Template
 
 Document = Mapping[str, Any]
 
@@ -100,7 +100,7 @@ def print_listing(listing: Listing, format_: str | None, *, heading: bool = True
 
 
 def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
-    from machine.cli.gotemplate import structure
+    from machine.gotemplate import structure
 
     template = parse_template(listing.name, format_, ranged=True)
     content = template.execute([structure(item, listing.type_name) for item in listing.items()])
@@ -139,7 +139,7 @@ def print_documents(found: Documents, format_: str | None) -> None:
     if form_of(format_, json_of_all=False) is not Form.TEMPLATE:
         click.echo(json_text(found.documents, found.indent))
         return
-    from machine.cli.gotemplate import structure
+    from machine.gotemplate import structure
 
     assert format_ is not None
     template = parse_template(found.name, format_, ranged=True)
@@ -154,7 +154,7 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     Raises:
         TemplateError: it is none.
     """
-    from machine.cli.gotemplate import Template, TemplateError
+    from machine.gotemplate import Template, TemplateError
 
     body = format_.removeprefix(_TABLE)
     is_table = body != format_

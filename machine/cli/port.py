@@ -12,7 +12,7 @@ from machine.cli.flags import Group
 from machine.cli.output import Listing, heading_of, print_listing
 
 if TYPE_CHECKING:
-    from machine.ops.ports import ListedPort
+    from machine.ops.port import ListedPort
 
 FIELDS = ("Host", "Guest", "Protocol", "Origin", "State")
 _FORWARD = "HOST:GUEST"
@@ -45,7 +45,7 @@ def add(name: str, forward: str) -> None:
       machine port add box '*:5353:53/udp'
       machine port add box /tmp/dbus.sock:/run/dbus/system_bus_socket
     """
-    from machine.ops.ports import add_port
+    from machine.ops.port import add_port
 
     add_port(name, forward, context())
 
@@ -60,7 +60,7 @@ def rm(name: str, forward: str) -> None:
     Example:
       machine port rm box 8080
     """
-    from machine.ops.ports import remove_port
+    from machine.ops.port import remove_port
 
     remove_port(name, forward, context())
 
@@ -77,7 +77,7 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
       machine port ls box
       machine port ls box --format '{{.Host}}'
     """
-    from machine.ops.ports import list_ports
+    from machine.ops.port import list_ports
 
     ports = list_ports(name, context())
     print_listing(

@@ -32,7 +32,7 @@ def command(names: tuple[str, ...], everything: bool, force: bool, save_image: b
       machine rm box
       machine rm --force box other
     """
-    from machine.ops.remove import Kept, check_removable, files_to_remove, remove
+    from machine.ops.rm import Kept, check_removable, files_to_remove, remove
 
     here = context()
     kept = Kept(disk=save_image, ignition=save_ignition)
@@ -71,8 +71,8 @@ def reset(force: bool) -> None:
       machine reset --force
     """
     from machine.cli.render import table
-    from machine.ops.remove import remove
     from machine.ops.reset import check_resettable, forget_images, machines
+    from machine.ops.rm import remove
 
     here = context()
     names = machines(here)

@@ -61,7 +61,7 @@ def command(
       machine start --foreground box
       MACHINE_ACCEL=tcg machine start box
     """
-    from machine.ops.many import Interrupt
+    from machine.ops.shared.many import Interrupt
     from machine.ops.start import check_startable, start
 
     here = context()
@@ -92,7 +92,7 @@ def command(
 
 def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:
     from machine.cli.terminal import NoticeReporter, reporter
-    from machine.ops.foreground import run
+    from machine.ops.start_foreground import run
 
     with contextlib.ExitStack() as start:
         report = reporter(quiet=quiet)
@@ -120,7 +120,7 @@ def offer_connection(name: str, wanted: bool | None) -> None:
     """Make the machine Podman's default where that is wanted; None asks whoever sits at a terminal, and nobody else."""
     if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
         return
-    from machine.ops.default_connection import is_default, make_default
+    from machine.ops.shared.default_connection import is_default, make_default
 
     here = context()
     if is_default(name, here):

@@ -15,7 +15,7 @@ from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
 
 if TYPE_CHECKING:
-    from machine.ops.watch import Change
+    from machine.ops.status import Change
 
 # As systemctl's is-active has it.
 _NOT_RUNNING = 3
@@ -36,7 +36,7 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
       machine status box || machine start box
       machine status --all --format json
     """
-    from machine.ops.watch import status
+    from machine.ops.status import status
 
     here = context()
     wanted = chosen(names, "status", everything=everything)
@@ -88,8 +88,8 @@ def wait(name: str, condition: str, timeout: int) -> None:
       machine wait --for api box && podman --connection box ps
       machine wait --for stopped --timeout 60 box
     """
-    from machine.ops.watch import Condition
-    from machine.ops.watch import wait as wait_for
+    from machine.ops.status import Condition
+    from machine.ops.status import wait as wait_for
 
     wait_for(name, Condition(condition), timeout, context())
 
@@ -105,7 +105,7 @@ def events(form: str) -> None:
     Example:
       machine events --format json
     """
-    from machine.ops.watch import follow
+    from machine.ops.status import follow
 
     for change in follow(context()):
         click.echo(_as_json(change) if form == "json" else _as_text(change))
@@ -120,7 +120,7 @@ def _as_text(change: Change) -> str:
 
 
 def _as_json(change: Change) -> str:
-    from machine.ops.times import rfc3339
+    from machine.ops.shared.times import rfc3339
 
     return json.dumps(
         {

@@ -75,8 +75,8 @@ def restart(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
     Example:
       machine restart box
     """
-    from machine.ops.many import Interrupt
     from machine.ops.restart import restart as restart_machine
+    from machine.ops.shared.many import Interrupt
 
     here = context()
     several = chosen(names, "restart", everything=everything)

@@ -24,7 +24,7 @@ from machine.model.service import (
     systemd_unit,
     unit_program,
 )
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.ops.stop import STOP_S
 from machine.report import Reporter
 from machine.store import records

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.ignition.identity import Identity, credentials
@@ -18,15 +19,15 @@ from machine.ignition.provision import Keys, hostname, ignition_text
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
-from machine.ops.context import Context
-from machine.ops.creation import fresh_mac, make_keys, publish
-from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
+from machine.ops.shared.context import Context
+from machine.ops.shared.creation import fresh_mac, make_keys, publish
+from machine.ops.shared.registration import Registry
 from machine.qemu.boards import BOARDS
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
 from machine.report import Reporter
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from machine.store.paths import MachinePaths, Roots
 
 _LOCK_S = 1.0

@@ -22,9 +22,9 @@ from machine.model.settings import (
     merge,
     parse_words,
 )
-from machine.ops.catalogue import known_reference
-from machine.ops.context import Context
-from machine.ops.timezone import resolve_timezone
+from machine.ops.shared.catalogue import known_reference
+from machine.ops.shared.context import Context
+from machine.ops.shared.timezone import resolve_timezone
 from machine.podman.containers_conf import find_files, load_layers
 from machine.store import settings
 

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import BinaryIO
 
+from machine import lock
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.state import State
-from machine.ops.context import Context
-from machine.ops.state import machine_state
+from machine.ops.shared.context import Context
+from machine.ops.shared.state import machine_state
 from machine.report import Reporter
-from machine.store import lock, records
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 ESCAPE = b"\x1d"  # ctrl-]

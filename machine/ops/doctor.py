@@ -34,15 +34,16 @@ from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.units import MIB
-from machine.ops import autostart, checks
-from machine.ops.catalogue import known_reference
-from machine.ops.checks import MachineFacts, SessionFacts, failed
+from machine.ops import autostart
+from machine.ops import doctor_checks as checks
 from machine.ops.config import blaming, effective
-from machine.ops.context import Context
-from machine.ops.images import image_cache
+from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
+from machine.ops.image import image_cache
 from machine.ops.init import check_resources, guest_uid
 from machine.ops.list import ListedMachine, Listing, list_machines
-from machine.ops.timezone import resolve_timezone
+from machine.ops.shared.catalogue import known_reference
+from machine.ops.shared.context import Context
+from machine.ops.shared.timezone import resolve_timezone
 from machine.podman import docker_context, legacy
 from machine.podman.connections import ConnectionsFile, connections_file
 from machine.qemu.acceleration import QemuFacts, check_qemu

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from machine.model.config import MachineConfig, Script, UserIgnition
 from machine.model.folders import without_variables
-from machine.ops.context import Context
-from machine.ops.timezone import LOCAL
+from machine.ops.shared.context import Context
+from machine.ops.shared.timezone import LOCAL
 from machine.store import records
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

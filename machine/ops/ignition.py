@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from machine.errors import MachineError
 from machine.model.config import MachineConfig, Provisioning
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.store import records
 
 

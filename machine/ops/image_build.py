@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from machine.guestimage.build import BuildRequest, BuildResult, build_image
 from machine.ignition.assets import images_directory
-from machine.image.build import BuildRequest, BuildResult, build_image
-from machine.ops.context import Context
-from machine.ops.images import parse_arch
+from machine.ops.image import parse_arch
+from machine.ops.shared.context import Context
 from machine.report import Reporter
 
 RECIPE = "boot2podman"

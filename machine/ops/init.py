@@ -34,15 +34,22 @@ from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import blaming, effective
-from machine.ops.context import Context
-from machine.ops.creation import fresh_mac, make_keys, publish
-from machine.ops.first_boot import check_together, check_users, read_ignition, read_playbook, read_script, read_ssh_keys
-from machine.ops.folders import check_driver, check_inotify, chosen_folders
-from machine.ops.images import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
-from machine.ops.machine_file import load
-from machine.ops.registration import Registry
-from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
-from machine.ops.timezone import LOCAL, resolve_timezone
+from machine.ops.image import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.init_file import load
+from machine.ops.shared.context import Context
+from machine.ops.shared.creation import fresh_mac, make_keys, publish
+from machine.ops.shared.first_boot import (
+    check_together,
+    check_users,
+    read_ignition,
+    read_playbook,
+    read_script,
+    read_ssh_keys,
+)
+from machine.ops.shared.folders import check_driver, check_inotify, chosen_folders
+from machine.ops.shared.registration import Registry
+from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
+from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg

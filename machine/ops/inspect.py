@@ -7,10 +7,10 @@ from typing import Any
 
 from machine.model.config import MachineConfig
 from machine.model.state import MachineState, State
-from machine.ops.context import Context
 from machine.ops.list import JSON_SCHEMA
-from machine.ops.state import machine_state
-from machine.ops.times import NEVER, uptime_s
+from machine.ops.shared.context import Context
+from machine.ops.shared.state import machine_state
+from machine.ops.shared.times import NEVER, uptime_s
 from machine.qemu.boards import BOARDS
 from machine.store import records
 from machine.store.paths import MachinePaths

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import MachineState
-from machine.ops.context import Context
-from machine.ops.state import machine_state
-from machine.ops.times import NEVER
+from machine.ops.shared.context import Context
+from machine.ops.shared.state import machine_state
+from machine.ops.shared.times import NEVER
 from machine.podman.connections import ConnectionsFile, connections_file
 from machine.store import records
 from machine.store.paths import MachinePaths

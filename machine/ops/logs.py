@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from machine.errors import BadInputError, MachineError
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import MachinePaths

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from machine import lock
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets, normal, read_folder
 from machine.model.state import State
-from machine.ops.ask import ask_supervisor
-from machine.ops.context import Context
-from machine.ops.folders import read_volumes
-from machine.ops.state import machine_state
-from machine.store import lock, records
+from machine.ops.shared.ask import ask_supervisor
+from machine.ops.shared.context import Context
+from machine.ops.shared.folders import read_volumes
+from machine.ops.shared.state import machine_state
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 # An emulated guest takes its time.

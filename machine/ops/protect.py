@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from machine.errors import MachineError
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.store import records
 from machine.store.records import BrokenRecord
 

@@ -10,16 +10,17 @@ import os
 import shutil
 from dataclasses import replace
 
+from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.files import disk_errors, fsync_directory, write_atomic
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name
 from machine.ops import autostart
-from machine.ops.context import Context
-from machine.ops.registration import Registry
+from machine.ops.shared.context import Context
+from machine.ops.shared.registration import Registry
 from machine.report import Reporter
 from machine.ssh.command import known_hosts_line
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from machine.store.paths import MachinePaths
 
 _LOCK_S = 1.0

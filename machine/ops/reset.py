@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
-from machine.ops.context import Context
-from machine.ops.images import prune_images
+from machine.ops.image import prune_images
 from machine.ops.protect import check_unprotected
+from machine.ops.shared.context import Context
 from machine.store import records
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from machine import lock
 from machine.deadline import Deadline
-from machine.ops.context import Context
-from machine.ops.many import Interrupt
+from machine.ops.shared.context import Context
+from machine.ops.shared.many import Interrupt
 from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter
-from machine.store import lock
 
 # After the guest's end, a supervisor that has adopted it notices within a second and tidies up.
 _SUPERVISOR_S = 30.0

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, TransportChoice, check_targets
 from machine.model.host import Host
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
-from machine.ops.context import Context
-from machine.ops.folders import check_driver, check_inotify, read_volumes
-from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
-from machine.ops.resources import check_usbs, checked_cpus, checked_disk, checked_memory
+from machine.ops.shared.context import Context
+from machine.ops.shared.folders import check_driver, check_inotify, read_volumes
+from machine.ops.shared.registration import Registry
+from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from machine.store.paths import MachinePaths
 
 

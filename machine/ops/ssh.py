@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from machine.errors import MachineError
 from machine.model.state import State
-from machine.ops.context import Context
-from machine.ops.state import machine_state
+from machine.ops.shared.context import Context
+from machine.ops.shared.state import machine_state
 from machine.ssh.command import ROOT, SshTarget, config_block, host_key_alias, session_argv
 from machine.store import records
 

@@ -19,14 +19,14 @@ from machine.errors import MachineError
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
-from machine.ops.announce import announce
-from machine.ops.context import Context
-from machine.ops.many import Interrupt
-from machine.ops.provision import run_scripts
-from machine.ops.registration import Registry
 from machine.ops.rename import finish_rename
-from machine.ops.state import SUPERVISOR_LOST, machine_state
-from machine.ops.tell_guest import tell_guest
+from machine.ops.shared.announce import announce
+from machine.ops.shared.context import Context
+from machine.ops.shared.many import Interrupt
+from machine.ops.shared.provision import run_scripts
+from machine.ops.shared.registration import Registry
+from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
+from machine.ops.shared.tell_guest import tell_guest
 from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, records

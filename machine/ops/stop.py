@@ -8,19 +8,19 @@ import shutil
 import signal
 from collections.abc import Awaitable, Callable
 
-from machine import control, sockets
+from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.host import Accelerator
-from machine.ops.announce import announce
-from machine.ops.ask import await_supervisor
-from machine.ops.context import Context
+from machine.ops.shared.announce import announce
+from machine.ops.shared.ask import await_supervisor
+from machine.ops.shared.context import Context
 from machine.podman.events import Event
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending
 from machine.report import Reporter
-from machine.store import lock, records
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from machine.model.guest_os import (
     parse_guest_os,
     parse_os_image,
 )
-from machine.ops.context import Context
 from machine.ops.restart import restart as restart_machine
+from machine.ops.shared.context import Context
 from machine.ops.ssh import running_target
 from machine.report import Reporter
 from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv

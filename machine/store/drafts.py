@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from machine import lock
 from machine.errors import BadInputError
 from machine.files import disk_errors, fsync_directory
-from machine.store import lock
 from machine.store.paths import MachinePaths, Roots, make_private
 
 _SUFFIX = ".tmp"

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from machine import lock
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
 from machine.model.arch import Arch
@@ -23,7 +24,6 @@ from machine.model.config import (
     UserIgnition,
 )
 from machine.model.host import AcceleratorChoice
-from machine.store import lock
 from machine.store.paths import MachinePaths, Roots
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from machine import lock
 from machine.errors import BadInputError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.model.host import Host
 from machine.model.settings import RULES, Layer, Settings, Value, built_in, check_key, check_value, merge, settings_of
-from machine.store import lock
 from machine.store.paths import Roots
 
 _LOCK_S = 10.0

@@ -11,14 +11,16 @@ import signal
 import sys
 from pathlib import Path
 
+from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.folders import transports as carriers
 from machine.hosts import current_host
-from machine.store import lock, records
+from machine.store import records
 from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
 from machine.store.settings import load_settings
-from machine.supervisor import carriers, launch
+from machine.supervisor import launch
 from machine.supervisor.loop import Assignment, Supervisor
-from machine.supervisor.outlet import Outlet, pipe_sink
+from machine.supervisor.progress import Outlet, pipe_sink
 
 log = logging.getLogger(__name__)
 

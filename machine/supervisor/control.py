@@ -14,7 +14,7 @@ from machine import control
 from machine.control import Command
 from machine.errors import MachineError
 from machine.model.state import MachineState
-from machine.supervisor.outlet import Outlet
+from machine.supervisor.progress import Outlet
 
 log = logging.getLogger(__name__)
 

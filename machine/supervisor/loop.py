@@ -17,8 +17,11 @@ from typing import Any, assert_never
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
+from machine import lock
 from machine.control import Command
 from machine.errors import GuestError, MachineError
+from machine.folders.server import Folders, Surroundings
+from machine.folders.transports import Carried
 from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.folders import Transport, TransportChoice, read_folder
@@ -26,20 +29,18 @@ from machine.model.host import Accelerator
 from machine.model.ports import Driver, forward_text, parse_forward
 from machine.podman import api
 from machine.ports.drivers import Drivers
+from machine.ports.server import OPEN, PortServer
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
-from machine.store import lock, records
+from machine.store import records
 from machine.store.paths import MachinePaths, make_private
 from machine.supervisor import evidence, lifecycle
-from machine.supervisor.carriers import Carried
 from machine.supervisor.clock import HostClock
 from machine.supervisor.control import ControlServer
-from machine.supervisor.folders import Folders, Surroundings
 from machine.supervisor.lifecycle import Event, Life, Phase
 from machine.supervisor.master import Master
-from machine.supervisor.outlet import Outlet
-from machine.supervisor.ports import OPEN, PortServer
+from machine.supervisor.progress import Outlet
 
 log = logging.getLogger(__name__)
 

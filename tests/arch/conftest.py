@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from machine.guestimage.build import recipe_key
+from machine.guestimage.publish import find_build
 from machine.hosts import current_host
-from machine.image.build import recipe_key
-from machine.image.build_publish import find_build
 from machine.model.arch import Arch
 from machine.qemu.acceleration import is_native
 from scripts.busybox import SUITE, static_busybox

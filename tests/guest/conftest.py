@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from machine.image.build_publish import PUBLIC_KEY
+from machine.guestimage.publish import PUBLIC_KEY
 from machine.sockets import listener_pid
 from tests.conftest import machine_program, world_environment
 

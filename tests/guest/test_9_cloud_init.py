@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.image.build import build_lock, building, make_disk, make_root
-from machine.image.build_recipe import load_plan, recipe_key
+from machine.guestimage.build import build_lock, building, make_disk, make_root
+from machine.guestimage.recipe import load_plan, recipe_key
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 from tests.guest.conftest import CACHE, World, served

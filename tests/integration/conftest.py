@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from machine.image.build_publish import PUBLIC_KEY, sign
+from machine.guestimage.publish import PUBLIC_KEY, sign
 from tests.conftest import machine_program, world_environment
 from tests.integration.http_server import ImageServer, serving
 from tests.integration.warm import WarmProgram

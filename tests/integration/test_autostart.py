@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from machine.model.service import systemd_unit
-from machine.ops.foreground import attend
+from machine.ops.start_foreground import attend
 from tests.conftest import machine_program
 from tests.integration.conftest import Images, World, link_tool
 from tests.unit.model.test_service import ODD

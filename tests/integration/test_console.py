@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.store import lock
+from machine import lock
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, Outcome, World
 from tests.integration.test_start import processes

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from machine import lock
 from machine.errors import DeadlineError, GuestError, MachineError
-from machine.ops.copy import copy
+from machine.ops.cp import copy
 from machine.report import SilentReporter
 from machine.ssh import keys, session
 from machine.ssh.command import known_hosts_line
 from machine.ssh.session import GuestFiles, guest_files
-from machine.store import lock
 from machine.store.paths import MachinePaths
 from tests.builders import make_config, make_context, make_roots, save_machine
 from tests.conftest import machine_program

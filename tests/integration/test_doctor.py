@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from machine import lock
 from machine.model.config import ImageOrigin
-from machine.store import lock
 from tests.builders import make_config, make_roots, save_machine
 from tests.integration.conftest import Images, Outcome, World, link_tool
 from tests.integration.test_start import processes, starting

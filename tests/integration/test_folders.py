@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from machine.folders import idmap, watch
+from machine.folders.changes import Changes
 from machine.folders.daemon import Flavour, Identities, Virtiofsd, sftp_server_command, virtiofsd_commands
 from machine.folders.guest import mount_command
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
@@ -23,7 +24,6 @@ from machine.folders.watch import Watcher
 from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model.folders import Folder, Transport
-from machine.supervisor.changes import Changes
 from tests.integration.conftest import Images, World
 
 DEADLINE_S = 20.0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.image.build_publish import PUBLIC_KEY, sign
+from machine.guestimage.publish import PUBLIC_KEY, sign
 from machine.image.download import PIECE_BYTES, Download
 from machine.image.web import WebSettings
 from tests.builders import make_metadata_text

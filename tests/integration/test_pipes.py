@@ -166,7 +166,7 @@ def test_interrupt_while_the_program_loads_or_ends_is_quiet(module: str, box: Wo
         ("machine.ops.start", ("start", "box")),
         ("machine.ops.doctor", ("doctor",)),
         ("machine.ops.config", ("config", "get")),
-        ("machine.ops.images", ("image", "ls")),
+        ("machine.ops.image", ("image", "ls")),
     ],
 )
 def test_interrupt_of_a_command_is_quiet(module: str, words: tuple[str, ...], box: World) -> None:

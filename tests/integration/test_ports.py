@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import sockets
-from machine.store import lock
+from machine import lock, sockets
 from machine.store.ssh_ports import choose
 from tests.integration.conftest import Images, World
 from tests.integration.test_start import control_socket, starting

@@ -17,11 +17,11 @@ import pytest
 from machine.errors import MachineError
 from machine.model.ports import Driver, Origin, parse_forward
 from machine.ports.drivers import Drivers
+from machine.ports.server import OPEN, PortServer
 from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.master import Master
-from machine.supervisor.ports import OPEN, PortServer
 from tests.integration.sshd import Sshd, serving_sshd
 
 WAIT_S = 20

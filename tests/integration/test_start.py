@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from machine import lock
 from machine.sockets import listens
-from machine.store import lock
 from tests.integration.conftest import COMMAND_S, Images, World
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from machine import lock
 from machine.model.state import MachineState, State
-from machine.store import lock
 from machine.supervisor.control import ControlServer
-from machine.supervisor.outlet import Outlet
+from machine.supervisor.progress import Outlet
 from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img, warm_program
 from tests.integration.test_bad_input import CPUS, MEMORY, NO_QEMU, TAKEN, refuse
 from tests.integration.test_init import connections_of, docker_meta

@@ -20,11 +20,11 @@ from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.model.host import HostOS
 from machine.model.state import STOPPED, MachineState, State
-from machine.ops.images import ListedImage, describe_image
+from machine.ops.image import ListedImage, describe_image
 from machine.ops.info import go_arch, host_document, version_document
 from machine.ops.list import ListedMachine
 from machine.ops.list import Listing as Machines
-from machine.ops.times import rfc3339
+from machine.ops.shared.times import rfc3339
 from machine.store.paths import Roots
 from tests.builders import (
     CREATED,

@@ -12,7 +12,7 @@ import pytest
 from machine.errors import NotFoundError
 from machine.model.host import HostOS
 from machine.ops import autostart
-from machine.ops.context import Context
+from machine.ops.shared.context import Context
 from machine.ops.stop import STOP_S
 from machine.report import SilentReporter
 from tests.builders import make_config, make_context, make_host, save_machine

@@ -13,10 +13,10 @@ from machine.model.folders import Folder, TransportChoice
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.ops.config import COMMAND_LINE
-from machine.ops.folders import check_driver
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
+from machine.ops.shared.folders import check_driver
+from machine.ops.shared.timezone import resolve_timezone
 from machine.ops.start import hidden_marker
-from machine.ops.timezone import resolve_timezone
 from tests.builders import make_base, make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)

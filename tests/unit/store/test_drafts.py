@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from machine import lock
 from machine.errors import BadInputError
-from machine.store import drafts, lock, records
+from machine.store import drafts, records
 from tests.builders import make_config, make_roots
 
 

@@ -1,0 +1,183 @@
+"""What a template works on: Go's values in Python's, their types' names, and how Go prints them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+from machine.errors import BadInputError
+from machine.gotemplate.times import RFC3339_NANO, format_time, time_text
+
+
+class TemplateError(BadInputError):
+    """A template that is none, or that cannot be filled with this data."""
+
+
+class Missing(Enum):
+    """What a map has under a key that it has not."""
+
+    VALUE = "<no value>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Struct:
+    """A value with known fields; `type_name` is Go's, and a leading * says that it is behind a pointer."""
+
+    type_name: str
+    fields: Mapping[str, Value]
+
+
+Value: TypeAlias = (
+    "Missing | bool | int | float | str | datetime | Struct | Sequence[Value] | Mapping[str, Value] | None"
+)
+
+
+def structure(document: Mapping[str, object], type_name: str, types: Mapping[str, str] | None = None) -> Struct:
+    """A document as a struct of structs; `types` are the names of their types by their keys."""
+    names = types or {}
+    return Struct(
+        type_name=type_name,
+        fields={key: _structured(value, names.get(key, f"machine.{key}"), names) for key, value in document.items()},
+    )
+
+
+def _structured(value: object, type_name: str, types: Mapping[str, str]) -> Value:
+    match value:
+        case Mapping():
+            return structure(value, type_name, types)
+        case list() | tuple():
+            return [_structured(item, type_name, types) for item in value]
+        case None | bool() | int() | float() | str() | datetime():
+            return value
+        case _:
+            raise TypeError(f"a template cannot hold a {type(value).__name__}")
+
+
+def to_bytes(content: str) -> bytes:
+    """A text as Go holds it."""
+    return content.encode(errors="surrogateescape")
+
+
+def from_bytes(content: bytes) -> str:
+    return content.decode(errors="replace")
+
+
+def is_list(value: Value) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def type_name(value: Value) -> str:  # noqa: PLR0911  (a table)
+    match value:
+        case None | Missing():
+            return "<nil>"
+        case bool():
+            return "bool"
+        case int():
+            return "int"
+        case float():
+            return "float64"
+        case str():
+            return "string"
+        case datetime():
+            return "time.Time"
+        case Struct(type_name=name):
+            return name
+        case Mapping():
+            return f"map[string]{_common_type(list(value.values()))}"
+        case _:
+            return f"[]{_common_type(value)}"
+
+
+def _common_type(values: Sequence[Value]) -> str:
+    names = {type_name(value) for value in values}
+    return names.pop() if len(names) == 1 else "interface {}"
+
+
+def truth(value: Value) -> bool:
+    """Whether `if` takes it: everything but the zero values of simple types, and structs always."""
+    match value:
+        case None | Missing():
+            return False
+        case Struct() | datetime():
+            return True
+        case _:
+            return bool(value)
+
+
+def text(value: Value) -> str:  # noqa: PLR0911  (a table)
+    """A value as Go's %v has it."""
+    match value:
+        case None:
+            return "<nil>"
+        case Missing():
+            return value.value
+        case bool():
+            return str(value).lower()
+        case float():
+            return float_text(value)
+        case datetime():
+            return time_text(value)
+        case Struct(fields=fields):
+            return f"{{{' '.join(map(text, fields.values()))}}}"
+        case Mapping():
+            return f"map[{' '.join(f'{key}:{text(value[key])}' for key in sorted(value))}]"
+        case str() | int():
+            return str(value)
+        case _:
+            return f"[{' '.join(map(text, value))}]"
+
+
+def float_text(value: float) -> str:
+    """The shortest decimal that means the same number, with an exponent where Go's %v has one."""
+    for precision in range(17):
+        scientific = f"{value:.{precision}e}"
+        if float(scientific) == value:
+            exponent = int(scientific.partition("e")[2])
+            return f"{value:.{max(precision - exponent, 0)}f}" if -5 < exponent < 6 else scientific
+    return repr(value)
+
+
+def json_text(value: Value) -> str:
+    """One line of JSON, as Go's encoder writes it without escapes for HTML."""
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Value) -> object:
+    match value:
+        case datetime():
+            return format_time(value, RFC3339_NANO)
+        case float() if value.is_integer() and abs(value) < 1e21:
+            return int(value)
+        case Struct(fields=fields):
+            return {key: _plain(item) for key, item in fields.items()}
+        case Mapping():
+            return {key: _plain(value[key]) for key in sorted(value)}
+        case None | Missing() | bool() | int() | float() | str():
+            return None if value is Missing.VALUE else value
+        case _:
+            return [_plain(item) for item in value]
+
+
+_ESCAPES = {"\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def quoted(content: str, quote: str = '"') -> str:
+    """A text as Go's %q has it."""
+    return quote + "".join(_escaped(character, quote) for character in content) + quote
+
+
+def _escaped(character: str, quote: str) -> str:
+    if character == quote:
+        return f"\\{quote}"
+    if known := _ESCAPES.get(character):
+        return known
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

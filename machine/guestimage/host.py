@@ -1,0 +1,151 @@
+"""What this host offers to a build: probed into a value, judged by a pure function."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.guestimage.disk import GRUB_LIBRARY
+from machine.guestimage.recipe import ImagePlan
+from machine.model.arch import Arch
+
+# Program → Debian package.
+TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "tar": "tar",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmd": "mtools",
+    "mcopy": "mtools",
+    "grub-mkimage": "grub-common",
+    "qemu-img": "qemu-utils",
+    "xz": "xz-utils",
+    "gpg": "gpg",
+    "gpgconf": "gpgconf",
+    "gpg-agent": "gpg-agent",
+}
+# An ordinary user builds in a user namespace.
+USER_TOOLS = {"unshare": "util-linux", "newuidmap": "uidmap"}
+FOREIGN_TOOLS = {"arch-test": "arch-test"}
+
+# An ordinary user's PATH has no sbin on Debian.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+# Programs that must see files' owners run like this for an ordinary user.
+MAPPED = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+
+# At the worst moment: the tar with the unpacked tree, later the tree, the raw disk and the qcow2.
+OUTPUT_ROOM = 2_500_000_000
+SCRATCH_ROOM = 1_500_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """`namespace_error` is the last line of a failed try, None if there was none or none was needed."""
+
+    system: str
+    arch: str
+    is_root: bool
+    missing: tuple[str, ...] = ()
+    namespace_error: str | None = None
+    runs_foreign: bool = True
+    room: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # folder → free bytes, needed bytes
+
+
+def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
+    """The first reason why this host cannot build the image."""
+    for wrong, kind in (
+        (facts.system != "Linux", f"Linux, and this is {facts.system}"),
+        (facts.arch not in set(Arch), f"{', '.join(Arch)}, and this is {facts.arch}"),
+    ):
+        if wrong:
+            return MachineError(
+                f"an image can only be built on {kind}",
+                hint="build it on such a host and copy the stream's folder, or use --image fcos:stable",
+            )
+    if facts.missing:
+        packages = sorted(set(facts.missing))
+        return MachineError(
+            f"programs that build the image are missing on this host: {', '.join(packages)}",
+            hint=f"install them: apt install {' '.join(packages)}",
+        )
+    if facts.arch != plan.arch.value and not facts.runs_foreign:
+        return MachineError(
+            f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
+            hint="install what runs them: apt install qemu-user-static binfmt-support arch-test; "
+            f"without systemd also: update-binfmts --enable qemu-{plan.arch.value}",
+        )
+    if facts.namespace_error is not None:
+        return MachineError(
+            f"no user namespace for an ordinary user's build on this host: {facts.namespace_error}",
+            hint="run it as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+        )
+    for folder, (free, needed) in facts.room.items():
+        if free < needed:
+            return MachineError(
+                f"not enough space in {folder} for the build: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+            )
+    return None
+
+
+def probe_host(plan: ImagePlan, *, output: Path, scratch: Path) -> HostFacts:
+    system = platform.system()
+    is_root = os.geteuid() == 0
+    arch = host_arch()
+    if system != "Linux":
+        return HostFacts(system=system, arch=arch, is_root=is_root)
+    foreign = arch != plan.arch.value
+    tools = {**TOOLS, **({} if is_root else USER_TOOLS), **(FOREIGN_TOOLS if foreign else {})}
+    missing = [package for tool, package in tools.items() if shutil.which(tool, path=SEARCH_PATH) is None]
+    of_host = [loader for loader in plan.loaders if loader not in plan.fetched_loaders(is_foreign=foreign)]
+    missing += [loader.package for loader in of_host if not (GRUB_LIBRARY / loader.platform).is_dir()]
+    return HostFacts(
+        system=system,
+        arch=arch,
+        is_root=is_root,
+        missing=tuple(missing),
+        namespace_error=None if is_root or missing else try_namespace(),
+        runs_foreign=not foreign or Path(f"/proc/sys/fs/binfmt_misc/qemu-{plan.arch.value}").exists(),
+        room=measure_room({output: OUTPUT_ROOM, scratch: SCRATCH_ROOM}),
+    )
+
+
+def host_arch() -> str:
+    try:
+        return Arch.parse(platform.machine()).value
+    except ValueError:
+        return platform.machine()
+
+
+def measure_room(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
+    """Free and needed bytes; the needs of folders on one file system add up."""
+    room: dict[int, tuple[Path, int, int]] = {}
+    for folder, needed in needs.items():
+        device = folder.stat().st_dev
+        first, free, before = room.get(device, (folder, shutil.disk_usage(folder).free, 0))
+        room[device] = (first, free, before + needed)
+    return {folder: (free, needed) for folder, free, needed in room.values()}
+
+
+def try_namespace() -> str | None:
+    """Why this user cannot have a user namespace with a range of users in it, or None."""
+    try:
+        result = runner.run(
+            [*MAPPED, "sh", "-c", "test $(wc -l </proc/self/uid_map) -ge 2"],
+            timeout_s=10,
+            check=False,
+            environment={"PATH": SEARCH_PATH},
+        )
+    except MachineError as error:
+        return error.message
+    if result.returncode == 0:
+        return None
+    lines = result.stderr.strip().splitlines()
+    return lines[-1] if lines else "no range of users in /etc/subuid"

@@ -1,0 +1,251 @@
+"""`machine cp`: files and directories from one side to the other, or one file from or to a standard stream."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from machine.errors import MachineError, NotFoundError
+from machine.model.transfer import (
+    CHUNK_BYTES,
+    STANDARD_STREAM,
+    CopyRequest,
+    Facts,
+    Files,
+    Kind,
+    below,
+    in_the_way,
+    not_regular,
+    parse_request,
+    target_path,
+    without_slashes,
+)
+from machine.ops.cp_host_files import HostFiles
+from machine.ops.shared.announce import announce
+from machine.ops.shared.context import Context
+from machine.ops.shared.many import Interrupt, each
+from machine.ops.ssh import running_target
+from machine.podman.events import Event
+from machine.report import Reporter
+from machine.ssh.command import SshTarget
+
+_STDIN, _STDOUT = 0, 1
+_STREAM_MODE = 0o644
+_CLEAN_UP_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A file or a directory at `path`; `name` is its path below what is copied, empty for that itself."""
+
+    path: str
+    name: str
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Everything to copy, directories before what is in them; `skipped` tells what is not copied, and why."""
+
+    entries: tuple[Entry, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(entry.facts.size for entry in self.entries if entry.facts.kind is Kind.FILE)
+
+
+def copy(source: str, destination: str, context: Context, report: Reporter) -> None:
+    """Copy, one of the two being NAME:PATH, or `-` the other.
+
+    Raises:
+        BadInputError: not exactly one side is a machine's, or something is in the way.
+        NotFoundError: there is no such machine.
+        MachineError: it does not run, or the copy failed.
+    """
+    request = parse_request(source, destination)
+    _check_stream(request)
+    try:
+        target = running_target(request.machine, None, context)
+    except NotFoundError as error:
+        if not Path(destination if request.to_guest else source).exists():
+            raise
+        raise NotFoundError(error.message, hint="write a path of this host that has a colon as ./PATH") from error
+    # In a thread, because ^C may come between two bytes of a packet, and no packet would make sense after it.
+    interrupt = Interrupt(_CLEAN_UP_S)
+    (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
+    if isinstance(result.error, MachineError):
+        result.error.message = f"copy failed: {result.error.message}"
+    if result.error:
+        raise result.error
+    announce(Event.COPY, request.machine, context)
+
+
+def _check_stream(request: CopyRequest) -> None:
+    """A closed one is told at once: its number could be given to something else meanwhile."""
+    host_side = request.source if request.to_guest else request.destination
+    if host_side == STANDARD_STREAM:
+        with _stream_errors(to_guest=request.to_guest):
+            os.fstat(_STDIN if request.to_guest else _STDOUT)
+
+
+def _copy(request: CopyRequest, target: SshTarget, report: Reporter, interrupt: Interrupt) -> None:
+    from machine.ssh.session import guest_files  # paramiko: not where the request is already wrong
+
+    host = HostFiles()
+    with guest_files(request.machine, target) as guest:
+        if request.to_guest and request.source == STANDARD_STREAM:
+            _from_stdin(guest, request.destination, report, interrupt)
+        elif request.to_guest:
+            _copy_tree(host, request.source, guest, request.destination, report, interrupt)
+        elif request.destination == STANDARD_STREAM:
+            _to_stdout(guest, request.source, report, interrupt)
+        else:
+            _copy_tree(guest, request.source, host, request.destination, report, interrupt)
+
+
+def _copy_tree(
+    here: Files, source: str, there: Files, destination: str, report: Reporter, interrupt: Interrupt
+) -> None:
+    report.step(f"Copying {here.show(source)} to {there.show(destination)}")
+    survey = take_survey(here, source)
+    for line in survey.skipped:
+        report.notice(line)
+    directory = survey.entries[0].facts.kind is Kind.DIRECTORY
+    at_destination = there.stat(without_slashes(destination))
+    top = target_path(destination, there.show(destination), at_destination, source, directory=directory)
+    progress = _Progress(report, survey.size, interrupt)
+    made: list[tuple[str, Facts]] = []
+    new: set[str] = set()
+    for entry in survey.entries:
+        path = below(top, entry.name)
+        replaced = None if posixpath.dirname(path) in new else there.stat(path)
+        is_directory = entry.facts.kind is Kind.DIRECTORY
+        if replaced and (error := in_the_way(replaced, there.show(path), directory=is_directory)):
+            raise error
+        if not is_directory:
+            _copy_file(here.read(entry.path, entry.facts.size), there, path, entry.facts, replaced, progress)
+        elif not replaced:
+            there.make_directory(path)
+            made.append((path, entry.facts))
+            new.add(path)
+    # Last, and the deepest first: every name that is made in a directory changes its time, and needs a mode that lets.
+    for path, facts in reversed(made):
+        there.set_facts(path, facts)
+
+
+def _copy_file(
+    chunks: Generator[bytes], there: Files, path: str, facts: Facts, replaced: Facts | None, progress: _Progress
+) -> None:
+    with contextlib.closing(chunks):
+        # A link that is there stays one: what it leads to is replaced.
+        there.write(there.real(path) if replaced else path, progress.counted(chunks), facts, replaced)
+
+
+def _from_stdin(guest: Files, destination: str, report: Reporter, interrupt: Interrupt) -> None:
+    shown = guest.show(destination)
+    report.step(f"Copying standard input to {shown}")
+    replaced = guest.stat(without_slashes(destination))
+    if replaced and (error := in_the_way(replaced, shown, directory=False)):
+        raise error
+    path = target_path(destination, shown, replaced, STANDARD_STREAM, directory=False)
+    now = int(time.time())
+    facts = Facts(kind=Kind.FILE, size=0, mode=_STREAM_MODE, uid=0, gid=0, accessed=now, modified=now)
+    if replaced:
+        facts = replace(facts, mode=replaced.mode)
+    _copy_file(_stdin_chunks(interrupt), guest, path, facts, replaced, _Progress(report, None, interrupt))
+
+
+def _stdin_chunks(interrupt: Interrupt) -> Generator[bytes]:
+    with _stream_errors(to_guest=True):
+        while True:
+            interrupt.await_input(_STDIN)
+            if not (chunk := os.read(_STDIN, CHUNK_BYTES)):
+                return
+            yield chunk
+
+
+def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt) -> None:
+    shown = guest.show(source)
+    report.step(f"Copying {shown} to standard output")
+    facts = _existing(guest, source)
+    if facts.kind is Kind.DIRECTORY:
+        raise MachineError(f'"{shown}" is a directory: only a file can go to standard output')
+    with contextlib.closing(guest.read(source, facts.size)) as chunks, _stream_errors(to_guest=False):
+        for chunk in _Progress(report, facts.size, interrupt).counted(chunks):
+            written = 0
+            while written < len(chunk):
+                written += os.write(_STDOUT, chunk[written:])
+
+
+@contextlib.contextmanager
+def _stream_errors(*, to_guest: bool) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # who reads has had enough, and a program ends there without a word
+        raise
+    except OSError as error:
+        what = "read standard input" if to_guest else "write to standard output"
+        raise MachineError(f"cannot {what}: {error.strerror}") from error
+
+
+def take_survey(files: Files, top: str) -> Survey:
+    """Everything below `top`, links followed as scp does, but not back into where they are."""
+    facts = _existing(files, top)
+    entries = [Entry(path=top, name="", facts=facts)]
+    skipped: list[str] = []
+    # Each with its absolute path without links after those of the directories above it: a second time is a loop.
+    folders: list[tuple[Entry, tuple[str, ...]]]
+    folders = [(entries[0], (files.real(top),))] if facts.kind is Kind.DIRECTORY else []
+    while folders:
+        folder, reals = folders.pop()
+        for name, listed in files.entries(folder.path):
+            path, real = below(folder.path, name), below(reals[-1], name)
+            found: Facts | None = listed
+            if listed.kind is Kind.LINK:
+                found = files.stat(path)
+                if found and found.kind is Kind.DIRECTORY:
+                    real = files.real(path)
+            if not found:
+                skipped.append(f"Skipped {files.show(path)}: the link leads nowhere")
+            elif found.kind is Kind.OTHER:
+                skipped.append(f"Skipped {files.show(path)}: it is neither a regular file nor a directory")
+            elif found.kind is Kind.DIRECTORY and real in reals:
+                skipped.append(f"Skipped {files.show(path)}: the link leads back to a directory that it is in")
+            else:
+                entry = Entry(path=path, name=below(folder.name, name), facts=found)
+                entries.append(entry)
+                if found.kind is Kind.DIRECTORY:
+                    folders.append((entry, (*reals, real)))
+    return Survey(entries=tuple(entries), skipped=tuple(skipped))
+
+
+def _existing(files: Files, path: str) -> Facts:
+    facts = files.stat(path)
+    if facts is None:
+        raise NotFoundError(f"cannot read {files.show(path)}: No such file or directory")
+    if facts.kind is Kind.OTHER:
+        raise not_regular(files.show(path))
+    return facts
+
+
+class _Progress:
+    """Counts what passes."""
+
+    def __init__(self, report: Reporter, total: int | None, interrupt: Interrupt) -> None:
+        self._report = report
+        self._interrupt = interrupt
+        self._total = total
+        self._done = 0
+
+    def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._interrupt.check()
+            yield chunk
+            self._done += len(chunk)
+            self._report.progress(self._done, self._total)

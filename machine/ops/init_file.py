@@ -1,0 +1,237 @@
+"""`machine init -f`: a TOML file with everything that init's flags can say, under their names."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from machine.errors import BadInputError, MachineError
+from machine.ignition.user_config import check, read_text
+from machine.image.reference import FileReference, parse_reference
+from machine.model.config import Provisioning, Script, UserIgnition
+from machine.model.first_boot import USER_PREFIX, is_ssh_key
+from machine.model.folders import without_variables
+from machine.model.names import similar
+from machine.model.settings import check_value
+from machine.ops.shared.first_boot import read_ignition, read_playbook, read_script
+
+STDIN = "-"
+
+Reader = Callable[[Any, Path], object]
+"""From a value of TOML and the directory that its paths are relative to; a ValueError tells what was expected."""
+
+
+def load(path: str) -> dict[str, Any]:
+    """What the file says, by the fields of InitRequest; what it names is read too. `-` is standard input.
+
+    Raises:
+        BadInputError: it cannot be read, or says something that means nothing.
+        MachineError: it names a Butane file, and butane is not there.
+    """
+    called = "standard input" if path == STDIN else path
+    try:
+        text = sys.stdin.read() if path == STDIN and sys.stdin else read_text(Path(path))
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{called} is not TOML: {error}") from error
+    base = Path() if path == STDIN else Path(path).parent
+    values = {}
+    options = {}
+    seen = set()
+    for written, value in document.items():
+        key = written.replace("-", "_")
+        if key in seen:
+            raise BadInputError(f'{called}: "{key}" stands twice')
+        seen.add(key)
+        if key not in _KEYS:
+            near = similar(key, list(_KEYS))
+            raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
+        if _has_zero(value):
+            raise BadInputError(f'{called}: "{written}" has a zero character, which nothing can take')
+        name, read = _KEYS[key]
+        try:
+            meant = read(value, base)
+        except ValueError as error:
+            raise BadInputError(f'{called}: "{written}" must be {error}') from error
+        except MachineError as error:
+            raise type(error)(f"{called}: {error.message}", details=error.details, hint=error.hint) from error
+        if name in _IMAGE_OPTIONS:
+            options[name] = meant
+        else:
+            values[name] = meant
+    return {**values, "image_options": options}
+
+
+_HINT = "the keys are init's flags; what they can be: machine init --help"
+
+_IMAGE_OPTIONS = ("sha256", "stream_base_url")
+
+
+def _has_zero(value: object) -> bool:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text if "\0" in text:
+                return True
+            case list() as entries:
+                waiting += entries
+            case dict() as table:
+                waiting += [*table, *table.values()]
+            case _:
+                pass
+    return False
+
+
+# How each value is read
+
+
+def _setting(key: str) -> Reader:
+    """One that config.toml has too."""
+    return lambda value, _: check_value(key, value)
+
+
+def _text(value: Any, _: Path) -> str:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    return value
+
+
+def _switch(value: Any, _: Path) -> bool:  # noqa: ANN401
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _size(value: Any, _: Path) -> int:  # noqa: ANN401
+    # To Python, true is a number.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("a whole number")
+    return value
+
+
+def _texts(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
+    """One alone needs no list."""
+    entries = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise ValueError('a list of texts like ["a", "b"]')
+    return tuple(entries)
+
+
+def _table(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
+    """As the flag has it: `NAME=VALUE`."""
+    if (
+        not isinstance(value, dict)
+        or not all(isinstance(entry, str) for entry in value.values())
+        or any("=" in name for name in value)
+    ):
+        raise ValueError('a table of texts like {NAME = "value"}')
+    return tuple(f"{name}={entry}" for name, entry in value.items())
+
+
+def _image(value: Any, base: Path) -> str:  # noqa: ANN401
+    image = str(check_value("image", value))
+    reference = parse_reference(image)
+    if isinstance(reference, FileReference) and not reference.path.is_absolute():
+        return os.fspath((base / reference.path).absolute())
+    return image
+
+
+def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
+    try:
+        return Provisioning(value)
+    except ValueError as error:
+        raise ValueError(" or ".join(f'"{choice}"' for choice in Provisioning)) from error
+
+
+def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
+    """Relative ones are so to the file, as all of its paths; those that begin with a variable are what that says."""
+    texts = _texts(value, base)
+    directory = Path(without_variables(os.fspath(base.absolute())))
+    return tuple(os.fspath(directory / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
+
+
+def _ssh_keys(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
+    texts = [text.strip() for text in _texts(value, base)]
+    return tuple(text if not text or is_ssh_key(text) else os.fspath(base / text) for text in texts)
+
+
+def _ignition(value: Any, base: Path) -> UserIgnition | None:  # noqa: ANN401
+    if isinstance(value, str):
+        return read_ignition(base / value) if value else None
+    name, text, _ = _whole(value, others=())
+    check(text, name)
+    return UserIgnition(name=name, text=text)
+
+
+def _playbook(value: Any, base: Path) -> Script | None:  # noqa: ANN401
+    if isinstance(value, str):
+        return read_playbook(base / value) if value else None
+    name, text, _ = _whole(value, others=())
+    return Script(name=name, text=text, as_user=True)
+
+
+def _scripts(value: Any, base: Path) -> tuple[Script, ...]:  # noqa: ANN401
+    return tuple(_script(entry, base) for entry in (value if isinstance(value, list) else [value]))
+
+
+def _script(value: Any, base: Path) -> Script:  # noqa: ANN401
+    if isinstance(value, str):
+        prefix = USER_PREFIX if value.startswith(USER_PREFIX) else ""
+        path = value.removeprefix(prefix)
+        return read_script(f"{prefix}{path and base / path}")
+    name, text, user = _whole(value, others=("user",))
+    return Script(name=name, text=text, as_user=user)
+
+
+def _whole(value: Any, *, others: tuple[str, ...]) -> tuple[str, str, bool]:  # noqa: ANN401
+    """A file inside this one: its name, its text, and whether it is the user's."""
+    example = ", user = true" if others else ""
+    expected = f'the path of a file, or a table like {{name = "a", text = "…"{example}}}'
+    if not isinstance(value, dict) or not {"name", "text"} <= value.keys() <= {"name", "text", *others}:
+        raise ValueError(expected)
+    name, text, user = value["name"], value["text"], value.get("user", False)
+    if (
+        not isinstance(name, str)
+        or not isinstance(text, str)
+        or not isinstance(user, bool)
+        or not name
+        or Path(name).name != name
+    ):
+        raise ValueError(expected)
+    return name, text, user
+
+
+_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "name": ("name", _text),
+    "image": ("image", _image),
+    "image_sha256": ("sha256", _text),
+    "stream_base_url": ("stream_base_url", _text),
+    "provisioning": ("provisioning", _provisioning),
+    "arch": ("arch", _text),
+    "accel": ("accelerator", _setting("accel")),
+    "cpus": ("cpus", _setting("cpus")),
+    "memory": ("memory_mib", _setting("memory")),
+    "disk_size": ("disk_gib", _setting("disk_size")),
+    "swap": ("swap_mib", _size),
+    "username": ("username", _setting("username")),
+    "rootful": ("rootful", _setting("rootful")),
+    "timezone": ("timezone", _setting("timezone")),
+    "hostname": ("hostname", _text),
+    "volume": ("volumes", _volumes),
+    "volume_driver": ("volume_driver", _text),
+    "mount_inotify": ("mount_inotify", _switch),
+    "import_native_ca": ("native_ca", _setting("import_native_ca")),
+    "usb": ("usbs", _texts),
+    "ssh_authorized_key": ("ssh_keys", _ssh_keys),
+    "ignition_path": ("ignition", _ignition),
+    "ignition_replace": ("ignition_replaces", _switch),
+    "provision": ("scripts", _scripts),
+    "playbook": ("playbook", _playbook),
+    "env": ("environment", _table),
+    "label": ("labels", _table),
+}
+"""The field of InitRequest, and how a value becomes it, by the keys of the file, which are init's flags."""

@@ -1,0 +1,92 @@
+"""`machine rm`: the machine's files, sockets, connections and processes."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import lock
+from machine.errors import MachineError, NotFoundError
+from machine.model.state import State
+from machine.ops import autostart
+from machine.ops.protect import check_unprotected
+from machine.ops.rename import finish_rename
+from machine.ops.rm_saved import save_disk, save_ignition
+from machine.ops.shared.announce import announce
+from machine.ops.shared.context import Context
+from machine.ops.shared.registration import Registry
+from machine.ops.shared.state import machine_state
+from machine.ops.stop import end_machine
+from machine.podman.events import Event
+from machine.report import Reporter
+from machine.store import drafts, records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What of a machine outlives it."""
+
+    disk: bool = False
+    ignition: bool = False
+
+
+NOTHING = Kept()
+
+
+def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
+    """What `remove` would delete.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    _check_exists(name, context)
+    paths = context.roots.machine(name)
+    spared = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
+    return sorted(path for path in paths.directory.iterdir() if path not in spared)
+
+
+def check_removable(name: str, context: Context) -> None:
+    """Raises:
+    MachineError: the machine does not exist, is protected or runs.
+    """
+    _check_exists(name, context)
+    check_unprotected(name, context)
+    if machine_state(context.roots.machine(name)).state is not State.STOPPED:
+        raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
+
+
+def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
+    """Remove the machine, with `force` also one that runs or has a damaged record; what is `kept` is safe before.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it is protected, runs, or cannot be ended.
+    """
+    _check_exists(name, context)
+    check_unprotected(name, context)
+    paths = context.roots.machine(name)
+    if force:
+        end_machine(paths, report, at_once=True)
+    else:
+        check_removable(name, context)
+    with contextlib.suppress(MachineError):  # a record that is damaged tells no other name
+        finish_rename(name, context, report)
+    with lock.held(paths.lock, timeout_s=1) as free:
+        if not free:
+            raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
+        if kept.disk:
+            report.notice(f'The disk of "{name}" is kept: {save_disk(name, paths, context.roots)}')
+        if kept.ignition:
+            report.notice(f'The Ignition config of "{name}" is kept: {save_ignition(name, paths, context.roots)}')
+        with drafts.registry(context.roots):
+            check_unprotected(name, context)
+            Registry(context).unregister(name, report)
+            autostart.disable(name, context, report)
+            drafts.withdraw(context.roots, name)
+    announce(Event.REMOVE, name, context)
+
+
+def _check_exists(name: str, context: Context) -> None:
+    if name not in records.machine_names(context.roots):
+        raise NotFoundError(f"{name}: VM does not exist")

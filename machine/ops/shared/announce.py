@@ -1,0 +1,21 @@
+"""Telling whoever listens to podman's machine events what has happened to a machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from machine.ops.shared.context import Context
+from machine.podman.events import Event, event_message, event_sockets, tell
+
+
+def announce(event: Event, name: str, context: Context) -> None:
+    message = event_message(event, name, datetime.now(UTC))
+    for path in event_sockets(context.environment, events_directory(context)):
+        tell(path, message)
+
+
+def events_directory(context: Context) -> Path:
+    """Podman's own directory for sockets, whatever directory ours has."""
+    session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
+    return Path(session) / "podman"

@@ -1,0 +1,65 @@
+"""What every new machine needs, whatever its disk is made of: keys, an address, a port and clients that know it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from machine.files import write_atomic
+from machine.ignition.provision import Keys
+from machine.model.config import MachineConfig
+from machine.ops.shared.announce import announce
+from machine.ops.shared.context import Context
+from machine.ops.shared.registration import Registry
+from machine.podman.events import Event
+from machine.report import Reporter, SilentReporter
+from machine.ssh import keys as ssh_keys
+from machine.ssh.command import known_hosts_line
+from machine.store import drafts, records, ssh_ports
+from machine.store.paths import MachinePaths
+
+# IEEE 802's locally administered range that QEMU and libvirt use for guests.
+_MAC_PREFIX = "52:54:00"
+
+
+def fresh_mac() -> str:
+    return _MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def make_keys(name: str, paths: MachinePaths) -> Keys:
+    """The key that opens the machine, and the one by which its guest is known; both stay in its directory.
+
+    Raises:
+        MachineError: ssh-keygen is missing or failed.
+    """
+    authorized = ssh_keys.generate(paths.identity, comment=f"machine-{name}")
+    host_public = ssh_keys.generate(paths.host_key, comment=f"host-key-of-{name}")
+    write_atomic(paths.known_hosts, known_hosts_line(name, host_public))
+    return Keys(authorized=authorized, host_private=paths.host_key.read_text(), host_public=host_public)
+
+
+def publish(
+    config: MachineConfig, paths: MachinePaths, registry: Registry, context: Context, report: Reporter
+) -> MachineConfig:
+    """Make a draft a machine, with an SSH port that nobody else has, and tell clients of it.
+
+    Raises:
+        BadInputError: there is one of that name by now.
+        MachineError: a file of the machine's or of a client's cannot be written; then there is no machine.
+    """
+    roots = context.roots
+    # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
+    with drafts.registry(roots):
+        drafts.sweep(roots)
+        config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
+        records.save(paths, config)
+        drafts.publish(paths, roots, config.name)
+        try:
+            registry.register(config, report)
+        except BaseException:
+            # What has failed first is what a person should hear of.
+            registry.unregister(config.name, SilentReporter())
+            drafts.withdraw(roots, config.name)
+            raise
+    announce(Event.INIT, config.name, context)
+    return config

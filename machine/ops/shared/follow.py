@@ -1,0 +1,164 @@
+"""What a guest has of its host's own settings, gathered at each start: proxies, registries, certificates.
+
+The nameservers need nothing: QEMU's network asks those that the host has at that moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+import tarfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.ignition.environment import environment_files
+from machine.model.config import MachineConfig
+from machine.model.host import HostOS
+from machine.model.proxies import guest_proxies
+from machine.ops.shared.context import Context
+from machine.podman.connections import containers_directory
+from machine.report import Reporter
+
+# Before the user's own, 60-machine: what was said of one machine holds.
+_PROXIES = "50-host-proxy"
+
+# After what images ship, and our own 999-podman-machine.conf.
+_REGISTRIES = "etc/containers/registries.conf.d/9999-host"
+
+CERTIFICATES = "var/lib/boot2podman/host-ca-certs.pem"
+"""In the guest, for its own tools to make known there."""
+
+# Go's, crypto/x509/root_linux.go, and macOS's for who has no keychain.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_KEYCHAINS = ("/System/Library/Keychains/SystemRootCertificates.keychain", "/Library/Keychains/System.keychain")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
+_PROGRAM_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestFile:
+    """A file of root's in the guest, with its path below `/`; `private` ones can be read by the guest's user alone."""
+
+    path: str
+    content: bytes
+    private: bool = False
+
+
+def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[GuestFile, ...]:
+    """Everything that the guest is to have of this host; what cannot be read is told and left out."""
+    proxies = environment_files(guest_proxies(context.environment), _PROXIES)
+    files = [GuestFile(path=file.path.removeprefix("/"), content=file.contents.encode()) for file in proxies]
+    files += _containers_files(containers_directory(context.environment, context.home), report)
+    if config.native_ca:
+        try:
+            files.append(GuestFile(path=CERTIFICATES, content=native_certificates(context).encode()))
+        except MachineError as error:
+            report.notice(f"The guest does not get this host's certificates: {error.line}")
+    return tuple(files)
+
+
+def digest(files: tuple[GuestFile, ...]) -> str:
+    """By which it is known whether a guest has them; empty for none."""
+    if not files:
+        return ""
+    return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()
+
+
+def packed(files: tuple[GuestFile, ...], username: str) -> str:
+    """The files as a compressed tar in base64, for the script that puts them in their places."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for file in files:
+            member = tarfile.TarInfo(file.path)
+            member.size = len(file.content)
+            member.mode = 0o640 if file.private else 0o644
+            member.uname, member.gname = "root", username if file.private else "root"
+            archive.addfile(member, io.BytesIO(file.content))
+    return base64.encodebytes(buffer.getvalue()).decode()
+
+
+# Registries: mirrors, short names, certificates of theirs
+
+
+def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
+    """What the host's user has told Podman of registries; containers.conf and the rest name this host's own things."""
+    for number, path in enumerate(_registries(directory)):
+        try:
+            content = path.read_bytes()
+            document = tomllib.loads(content.decode())
+        except (OSError, ValueError) as error:
+            report.notice(f"The guest does not get {path}: {error}")
+            continue
+        if "registries" in document:
+            report.notice(
+                f"The guest does not get {path}: it has version 1 of the format, which Podman no longer reads"
+            )
+            continue
+        yield GuestFile(path=f"{_REGISTRIES}-{number:02}-{path.stem}.conf", content=content)
+    certificates = directory / "certs.d"
+    for path in sorted(path for path in certificates.glob("*/*") if path.is_file()):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            report.notice(f"The guest does not get {path}: {error.strerror}")
+            continue
+        below = path.relative_to(certificates)
+        yield GuestFile(path=f"etc/containers/certs.d/{below}", content=content, private=path.suffix == ".key")
+
+
+def _registries(directory: Path) -> list[Path]:
+    """The main file, then its drop-ins in the order in which they hold."""
+    main = directory / "registries.conf"
+    return [path for path in (main, *sorted((directory / "registries.conf.d").glob("*.conf"))) if path.is_file()]
+
+
+# Certificate authorities
+
+
+def native_certificates(context: Context) -> str:
+    """The certificates that programs on this host trust, in PEM.
+
+    Raises:
+        MachineError: there are none, or they cannot be read.
+    """
+    found = _CERTIFICATE.findall(_bundle(context))
+    if not found:
+        raise MachineError("there are none where they are looked for", hint="name a file of them with SSL_CERT_FILE")
+    return "\n".join(dict.fromkeys(found)) + "\n"
+
+
+def _bundle(context: Context) -> str:
+    if named := _named(context.environment):
+        return "\n".join(_read(path) for path in named)
+    if context.host.os is HostOS.MACOS:
+        argv = ["security", "find-certificate", "-a", "-p", *_KEYCHAINS]
+        return runner.run(argv, timeout_s=_PROGRAM_S).stdout
+    return next((_read(path) for path in map(Path, _BUNDLES) if path.is_file()), "")
+
+
+def _named(environment: Mapping[str, str]) -> list[Path]:
+    """Those that the variables of OpenSSL and Go name."""
+    files = [Path(environment["SSL_CERT_FILE"])] if environment.get("SSL_CERT_FILE") else []
+    directories = [Path(entry) for entry in environment.get("SSL_CERT_DIR", "").split(os.pathsep) if entry]
+    return files + [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror}") from error

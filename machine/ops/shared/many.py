@@ -1,0 +1,145 @@
+"""One operation on several machines at once: operations block, so each has a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Generic, TypeVar
+
+from machine.deadline import Deadline
+from machine.model.state import MachineState, State
+from machine.ops.shared.context import Context
+from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
+from machine.store import records
+
+# Guests that boot at the same time slow each other down, and their deadlines do not wait.
+MOST_AT_ONCE = 8
+
+_INTERRUPTED_S = 60.0
+
+_T = TypeVar("_T")
+
+
+class Interrupt:
+    """What ^C is to a thread: only the main one gets the exception.
+
+    `patience_s` is how long whoever honours it may take to end.
+    """
+
+    def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
+        self.patience_s = patience_s
+        self._reading, self._writing = os.pipe()
+        self._tripped = False
+
+    def trip(self) -> None:
+        if not self._tripped:
+            self._tripped = True
+            os.close(self._writing)
+
+    def check(self) -> None:
+        """Raises:
+        KeyboardInterrupt: somebody wants no more of this.
+        """
+        if self._tripped:
+            raise KeyboardInterrupt
+
+    def await_input(self, descriptor: int) -> None:
+        """Return when there is something to read, or the end.
+
+        Raises:
+            KeyboardInterrupt: somebody wants no more of it.
+        """
+        select.select([descriptor, self._reading], [], [])
+        self.check()
+
+    def lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        """The whole lines of a pipe to its end.
+
+        Raises:
+            KeyboardInterrupt: somebody wants no more of them.
+        """
+        rest = b""
+        while True:
+            self.await_input(stream.fileno())
+            chunk = os.read(stream.fileno(), 65536)
+            if not chunk:
+                return
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Generic[_T]):
+    """Of one machine: either what the operation returned, or why it failed."""
+
+    name: str
+    value: _T | None = None
+    error: Exception | None = None
+
+
+def each(
+    names: Sequence[str],
+    operation: Callable[[str], _T],
+    interrupt: Interrupt | None = None,
+    at_once: int = MOST_AT_ONCE,
+) -> Generator[Result[_T], None, None]:
+    """Do it to every machine, to `at_once` of them at a time, and yield the results in the order in which they come in.
+
+    With an `interrupt`, which the operation honours, ^C ends what has begun; without one it is let go of.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Result[_T]] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty, KeyboardInterrupt):
+            while True:
+                results.put(_outcome(waiting.get_nowait(), operation))
+
+    # Daemons: what nobody waits for any more keeps the process no longer.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(names), at_once))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in names:
+            yield results.get()
+    except (KeyboardInterrupt, GeneratorExit):
+        if interrupt:
+            interrupt.trip()
+            _await_end(threads, interrupt.patience_s)
+        raise
+
+
+def _await_end(threads: Sequence[threading.Thread], patience_s: float) -> None:
+    until = Deadline.after(patience_s, "what has begun to end")
+    for thread in threads:
+        if thread.ident:
+            thread.join(until.left_s)
+
+
+def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
+    try:
+        return Result(name=name, value=operation(name))
+    except Exception as error:  # noqa: BLE001  (whoever reads the result tells of it, or raises it)
+        return Result(name=name, error=error)
+
+
+def machines_for(verb: str, context: Context) -> list[str]:
+    """Those that `--all` means: every machine to which the verb would do something."""
+    names = records.machine_names(context.roots)
+    if verb in ("rm", "status", "protect", "unprotect"):
+        return names
+    return [name for name in names if concerns(verb, machine_state(context.roots.machine(name)))]
+
+
+def concerns(verb: str, state: MachineState) -> bool:
+    """Whether the verb would do something to a machine in this state."""
+    if verb == "start":
+        return state.state is State.STOPPED or state.reason == SUPERVISOR_LOST
+    return state.state is not State.STOPPED

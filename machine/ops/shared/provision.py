@@ -1,0 +1,92 @@
+"""The user's own scripts in a guest that has come up for the first time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from machine import runner
+from machine.errors import MachineError
+from machine.ignition.provision import PROVISION_RUNNER, PROVISION_UNIT
+from machine.model.config import MachineConfig
+from machine.ops.shared.context import Context
+from machine.ops.ssh import find_target
+from machine.report import Reporter
+from machine.ssh.command import ROOT, script_argv
+from machine.store import records
+
+# Packages that they install come over slow lines, into emulated guests.
+_SCRIPTS_S = 4 * 3600.0
+
+# The unit's own status tells no more than the report.
+_SCRIPT = f"""
+systemctl start {PROVISION_UNIT} >&2 || true
+{PROVISION_RUNNER} report
+"""
+
+_LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root|user)-.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`status` is the exit status of the script of that number, counted from 1; or `began`, or `waiting`."""
+
+    number: int
+    status: str
+    last_lines: tuple[str, ...] = ()
+
+
+def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> None:
+    """Have the guest run them, and wait for their end. The machine stays up whatever they do: notices tell of it."""
+    first_boot = config.first_boot
+    names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]
+    report.step(f"Running {', '.join(names)}")
+    try:
+        argv = script_argv(find_target(config.name, ROOT, context), ())
+        said = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT)
+        records.edit(context.roots.machine(config.name), lambda config: replace(config, provision_pending=False))
+    except MachineError as error:
+        report.notice(
+            f"What came of {', '.join(names)} is not known: {error.message}; the next start asks again, and this too "
+            f"tells: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
+        )
+        return
+    for notice in notices(parse_report(said.stdout), names):
+        report.notice(notice)
+
+
+def parse_report(said: str) -> list[Outcome]:
+    """What `boot2podman-provision report` prints."""
+    outcomes: list[Outcome] = []
+    for line in said.splitlines():
+        if found := _LINE.fullmatch(line):
+            outcomes.append(Outcome(number=int(found["number"]), status=found["status"]))
+        elif line.startswith("|") and outcomes:
+            last = outcomes[-1]
+            outcomes[-1] = replace(last, last_lines=(*last.last_lines, line[1:].removeprefix(" ")))
+    return outcomes
+
+
+def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
+    """What a person should know: which script failed, how, with its last lines, and which ones did not run for that."""
+    told = []
+    waiting = []
+    if len(outcomes) != len(names):
+        told.append(f"The guest tells of {len(outcomes)} of {len(names)} scripts")
+    for outcome in outcomes:
+        name = names[outcome.number - 1] if outcome.number <= len(names) else str(outcome.number)
+        match outcome.status:
+            case "0":
+                continue
+            case "waiting":
+                waiting.append(name)
+                continue
+            case "began":
+                how = f"{name} was interrupted, and is not run again"
+            case status:
+                how = f"{name} failed with exit status {status}"
+        told.append("\n".join([f"{how}{'; its last lines:' if outcome.last_lines else ''}", *outcome.last_lines]))
+    if waiting:
+        told.append(f"{', '.join(waiting)} did not run")
+    return told

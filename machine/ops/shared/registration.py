@@ -1,0 +1,149 @@
+"""Making a machine known to Podman and Docker clients, and unknown again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from machine.errors import BadInputError, MachineError
+from machine.model.config import MachineConfig
+from machine.ops.shared.context import Context
+from machine.podman import docker_context
+from machine.podman.connections import (
+    Connection,
+    ConnectionsFile,
+    connection_uri,
+    connections_file,
+)
+from machine.podman.legacy import LegacyClient
+from machine.report import Reporter
+from machine.store.paths import MachinePaths
+
+
+class Registry:
+    """Every place where clients look: Podman's two kinds of files and Docker's contexts."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._file = ConnectionsFile(connections_file(context.environment, context.home))
+        self._legacy = LegacyClient.find()
+        self._docker = docker_context.docker_config(context.environment, context.home)
+
+    def check_free(self, name: str) -> None:
+        """Raises:
+        BadInputError: a connection of one of the machine's two names exists.
+        """
+        taken = {**self._file.uris(), **(self._legacy.known if self._legacy else {})}
+        for wanted in (name, f"{name}-root"):
+            if wanted in taken:
+                raise BadInputError(
+                    f'system connection "{wanted}" already exists. consider a different machine name or remove the '
+                    "connection with `podman system connection rm`"
+                )
+
+    def register(self, config: MachineConfig, report: Reporter) -> None:
+        """Make the machine known wherever it is not.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        paths = self._paths(config.name)
+        connections = connections_of(config.name, paths, rootful=config.rootful)
+        # One of the same name that leads elsewhere is the user's own by now.
+        known = self._file.uris()
+        if missing := tuple(connection for connection in connections if connection.name not in known):
+            self._file.add(missing)
+        if self._legacy:
+            self._legacy.add(connections)
+        socket = paths.api_socket(rootful=config.rootful)
+        if config.name == docker_context.RESERVED:
+            report.notice(f'"{config.name}" is the name of Docker\'s own context: set DOCKER_HOST by machine env')
+        elif not docker_context.exists(self._docker, config.name):
+            docker_context.create(self._docker, config.name, socket)
+        elif not docker_context.leads_to(self._docker, config.name, socket):
+            report.notice(f'The Docker context "{config.name}" is kept: it existed before and leads elsewhere')
+
+    def unregister(self, name: str, report: Reporter) -> None:
+        """Remove what points to the machine's sockets, and nothing else.
+
+        A client's file that cannot be changed keeps nobody from removing a machine: a notice tells of it.
+        """
+        paths = self._paths(name)
+        connections = connections_of(name, paths, rootful=False)
+        steps = [
+            partial(self._file.remove, connections),
+            *([partial(self._legacy.remove, connections)] if self._legacy else []),
+            *(partial(docker_context.remove, self._docker, name, socket) for socket in sockets_of(paths)),
+        ]
+        for step in steps:
+            try:
+                step()
+            except MachineError as error:
+                report.notice(f'A client may still know "{name}": {error.line}')
+
+    def check_readable(self) -> None:
+        """Raises:
+        MachineError: Podman's connections cannot be read, and so not be changed.
+        """
+        self._file.default()
+
+    def prefer(self, config: MachineConfig) -> None:
+        """Lead clients to the preferred one of the machine's two sockets, as far as they are led to the machine.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        for client in (self._file, self._legacy):
+            if client:
+                client.move_default(config.connections, config.connections[0])
+        paths = self._paths(config.name)
+        if any(docker_context.leads_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
+            docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
+
+    def is_default(self, config: MachineConfig) -> bool:
+        """Whether every client without options is led to the preferred one of the machine's two sockets.
+
+        Raises:
+            MachineError: Podman's connections cannot be read.
+        """
+        return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
+
+    def make_default(self, config: MachineConfig) -> None:
+        """Lead clients without options to the preferred one of the machine's two sockets.
+
+        Raises:
+            MachineError: a file of Podman's cannot be read or written.
+        """
+        for client in (self._file, self._legacy):
+            if client:
+                client.make_default(config.connections[0])
+
+    def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
+        """Lead the clients that know the machine by its old name and sockets to those that it has now.
+
+        Raises:
+            MachineError: a file of Podman's or Docker's cannot be read or written.
+        """
+        before = connections_of(old, old_paths, rootful=config.rootful)
+        pairs = tuple(zip(before, connections_of(config.name, paths, rootful=config.rootful), strict=True))
+        for client in (self._file, self._legacy):
+            if client:
+                client.replace(pairs)
+        if any(docker_context.leads_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
+            docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
+
+    def _paths(self, name: str) -> MachinePaths:
+        return self._context.roots.machine(name)
+
+
+def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
+    """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""
+    pair = (
+        Connection(name=name, uri=connection_uri(paths.podman_socket)),
+        Connection(name=f"{name}-root", uri=connection_uri(paths.podman_root_socket)),
+    )
+    return pair[::-1] if rootful else pair
+
+
+def sockets_of(paths: MachinePaths) -> tuple[Path, Path]:
+    return paths.podman_socket, paths.podman_root_socket

@@ -1,0 +1,119 @@
+"""What has changed on the host's side since the guest was told last, told to it over SSH once it runs."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+
+from machine import runner
+from machine.errors import BadInputError, MachineError
+from machine.ignition import assets
+from machine.ignition.provision import docker_socket_conf, hostname
+from machine.model.config import MachineConfig
+from machine.model.proxies import NAMES
+from machine.model.units import GIB, bytes_size
+from machine.ops.shared.context import Context
+from machine.ops.shared.follow import GuestFile, digest, gather, packed
+from machine.ops.shared.timezone import LOCAL, resolve_timezone
+from machine.ops.ssh import find_target
+from machine.report import Reporter
+from machine.ssh.command import ROOT, script_argv
+from machine.store import records
+
+# Growing a partition and a file system is quick, an emulated guest is not.
+_SCRIPT_S = 300.0
+
+# Of a disk, boot partitions and the file system's own tables take less than the rest.
+_LEAST_SHARE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What the guest is to be told; None where it knows.
+
+    `record` says that it does not know its name, its preferred socket and the size of its disk.
+    """
+
+    record: bool = False
+    timezone: str | None = None
+    files: tuple[GuestFile, ...] | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.record or self.timezone is not None or self.files is not None
+
+
+def tell_guest(config: MachineConfig, context: Context, report: Reporter) -> None:
+    """Tell the guest what it does not know, if there is anything.
+
+    It is up and stays so: where it cannot be told, a notice says why, and the next start tries again.
+    """
+    news = find_news(config, context, report)
+    if not news.any:
+        return
+    report.step("Telling the guest what has changed")
+    try:
+        argv = script_argv(find_target(config.name, ROOT, context), ())
+        said = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, news))
+        records.edit(context.roots.machine(config.name), lambda config: as_told(config, news))
+    except MachineError as error:
+        report.notice(f"The guest could not be told what has changed: {error.message}; the next start tries again")
+        return
+    if news.record and (notice := size_notice(said.stdout, config.resources.disk_gib)):
+        report.notice(notice)
+
+
+def find_news(config: MachineConfig, context: Context, report: Reporter) -> News:
+    """What differs now from what the guest was told last."""
+    timezone = config.timezone
+    if config.timezone_local:
+        try:
+            timezone = resolve_timezone(LOCAL, context.environment)
+        except BadInputError as error:
+            report.notice(f"The guest keeps the time zone {timezone}: {error.message}")
+    files = gather(config, context, report)
+    return News(
+        record=config.guest_outdated,
+        timezone=timezone if timezone != config.timezone else None,
+        files=files if digest(files) != config.followed else None,
+    )
+
+
+def as_told(config: MachineConfig, news: News) -> MachineConfig:
+    """The record of a machine whose guest knows it all."""
+    if news.timezone is not None:
+        config = replace(config, timezone=news.timezone)
+    if news.files is not None:
+        config = replace(config, followed=digest(news.files))
+    return replace(config, guest_outdated=False)
+
+
+def guest_script(config: MachineConfig, news: News) -> str:
+    """What root's shell in the guest is to read. The size of its root is the last that it says."""
+    # The rest of the script is on standard input: who reads it there without being asked to finds none of it.
+    calls = []
+    if news.files is not None:
+        calls.append(f"follow_host {' '.join(_followed_names())} <<'END'\n{packed(news.files, config.username)}END")
+    if news.record:
+        calls.append(f"set_name {shlex.quote(hostname(config))} </dev/null")
+        conf = docker_socket_conf(config).removesuffix("\n")
+        calls += [f"set_docker_socket {shlex.quote(conf)} </dev/null", "grow_root </dev/null"]
+    if news.timezone is not None:
+        # Last, as a guest may not know it, and says nothing where it does.
+        calls.append(f"set_timezone {shlex.quote(news.timezone)} </dev/null")
+    return "\n".join([assets.load("files/tell-guest.sh"), *calls, ""])
+
+
+def _followed_names() -> list[str]:
+    return [spelled for name in NAMES for spelled in (name, name.upper())]
+
+
+def size_notice(said: str, disk_gib: int) -> str:
+    """What a person should know of the root file system's size, the last line of the script; empty when it is large."""
+    last = said.split()[-1:]
+    size = int(last[0]) if last and last[0].isdigit() else None
+    if size is None:
+        return "The guest does not tell how large its root file system is"
+    if size < disk_gib * GIB * _LEAST_SHARE:
+        return f"The guest's root file system has {bytes_size(size)} of a disk of {disk_gib} GiB: it has not grown"
+    return ""

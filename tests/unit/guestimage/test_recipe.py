@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from machine.errors import BadInputError, MachineError
+from machine.guestimage.recipe import CoreKind, load_plan, overlay_tar, parse_plan, recipe_key
+from machine.model.arch import Arch
+
+RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
+
+
+def test_recipe_of_the_project_plans_its_architectures() -> None:
+    boots = {Arch.X86_64: (CoreKind.BIOS, True), Arch.AARCH64: (None, True), Arch.PPC64LE: (CoreKind.PREP, False)}
+    for arch, (core, uefi) in boots.items():
+        plan = load_plan(RECIPE, arch, "trixie")
+        assert {"podman", "ignition"} <= set(plan.packages)
+        assert plan.packages[-1].startswith("linux-image-")
+        assert (plan.core, any(loader.efi_path for loader in plan.loaders)) == (core, uefi)
+
+
+def test_recipe_of_the_cloud_init_guest_keeps_in_step() -> None:
+    """Its guest is built too seldom to tell."""
+    plan = load_plan(Path(__file__).parents[2] / "guest" / "debian-cloud", Arch.X86_64, "trixie")
+    assert plan.core is CoreKind.BIOS
+    assert "cloud-init" in plan.packages
+
+
+def test_loaders_that_are_ready_made_are_fetched_and_others_where_the_host_has_no_package_for_them() -> None:
+    arches = (Arch.X86_64, Arch.AARCH64, Arch.PPC64LE)
+    plans = {arch: load_plan(RECIPE, arch, "trixie") for arch in arches}
+    assert [len(plan.fetched_loaders(is_foreign=False)) for plan in plans.values()] == [0, 1, 0]
+    assert [len(plan.fetched_loaders(is_foreign=True)) for plan in plans.values()] == [2, 1, 1]
+
+
+def test_unknown_suite_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(BadInputError) as caught:
+        load_plan(RECIPE, Arch.X86_64, "potato")
+    assert caught.value.line == "unknown Debian suite 'potato'; known suites: trixie"
+
+
+def test_architecture_without_a_row_is_refused_and_the_known_ones_are_named() -> None:
+    document = tomllib.loads((RECIPE / "recipe.toml").read_text())
+    del document["architectures"]["aarch64"]
+    with pytest.raises(BadInputError) as caught:
+        parse_plan(document, Arch.AARCH64, "trixie")
+    assert caught.value.line == "there is no image for aarch64; known architectures: x86_64, ppc64le"
+
+
+@pytest.mark.parametrize("text", ["", "x", "[suites.trixie]\n[architectures.x86_64]\n[image]\n"])
+def test_damaged_recipe_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(MachineError, match=r"the image recipe .*recipe\.toml"):
+        load_plan(tmp_path, Arch.X86_64, "trixie")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(RECIPE, tmp_path / "recipe", symlinks=True))
+
+
+def test_key_stays_when_only_times_and_editor_files_change(recipe: Path) -> None:
+    before = recipe_key(recipe, Arch.X86_64, "trixie")
+    (recipe / "customize~").write_text("backup")
+    (recipe / "recipe.toml").touch()
+    assert recipe_key(recipe, Arch.X86_64, "trixie") == before
+
+
+def test_key_changes_with_content_name_mode_architecture_and_suite(recipe: Path) -> None:
+    keys = [recipe_key(recipe, Arch.X86_64, "trixie")]
+    keys += [recipe_key(recipe, Arch.AARCH64, "trixie"), recipe_key(recipe, Arch.X86_64, "forky")]
+    grub = recipe / "overlay/boot/grub/grub.cfg"
+    grub.write_text(grub.read_text() + "\n")
+    keys.append(recipe_key(recipe, Arch.X86_64, "trixie"))
+    grub.chmod(0o755)
+    keys.append(recipe_key(recipe, Arch.X86_64, "trixie"))
+    grub.rename(grub.with_name("other.cfg"))
+    keys.append(recipe_key(recipe, Arch.X86_64, "trixie"))
+    assert len(set(keys)) == len(keys)
+
+
+def test_overlay_belongs_to_root_has_usual_modes_and_repeats_exactly(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    (overlay / "etc").mkdir(mode=0o700, parents=True)
+    (overlay / "etc/plain").write_text("x")
+    (overlay / "etc/plain").chmod(0o600)
+    (overlay / "etc/script").write_text("y")
+    (overlay / "etc/script").chmod(0o700)
+    (overlay / "etc/link").symlink_to("plain")
+    data = overlay_tar(overlay)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = {member.name: member for member in archive}
+    assert {name: member.mode for name, member in members.items() if not member.issym()} == {
+        "etc": 0o755,
+        "etc/plain": 0o644,
+        "etc/script": 0o755,
+    }
+    assert members["etc/link"].linkname == "plain"
+    assert {(member.uid, member.gid) for member in members.values()} == {(0, 0)}
+    assert overlay_tar(overlay) == data

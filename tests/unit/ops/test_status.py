@@ -1,0 +1,34 @@
+"""What machines are said to do: once, and from one look to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine import lock
+from machine.model.state import STOPPED, MachineState, State
+from machine.ops.status import changes, status
+from tests.builders import CREATED, make_config, make_context, save_machine
+
+RUNNING = MachineState(state=State.RUNNING)
+DEGRADED = MachineState(state=State.DEGRADED, reason="why")
+
+
+def test_changes_are_told_by_name() -> None:
+    before = {"same": STOPPED, "gone": STOPPED, "up": STOPPED, "worse": RUNNING}
+    after = {"same": STOPPED, "new": STOPPED, "up": RUNNING, "worse": DEGRADED}
+    assert [
+        (change.name, change.before, change.after, change.reason) for change in changes(before, after, CREATED)
+    ] == [
+        ("gone", State.STOPPED, None, ""),
+        ("new", None, State.STOPPED, ""),
+        ("up", State.STOPPED, State.RUNNING, ""),
+        ("worse", State.RUNNING, State.DEGRADED, "why"),
+    ]
+
+
+def test_command_that_changes_a_stopped_machine_does_not_start_it(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    paths = save_machine(context.roots, make_config())
+    with lock.held(paths.lock) as free:
+        assert free
+        assert status("box", context) == STOPPED

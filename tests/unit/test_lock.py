@@ -1,0 +1,85 @@
+"""Locks that go with the descriptors that hold them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from machine import lock
+
+
+def test_lock_without_a_file_is_held_by_nobody(tmp_path: Path) -> None:
+    assert not lock.is_held(tmp_path / "lock")
+    assert not (tmp_path / "lock").exists()
+
+
+def test_lock_is_held_until_its_last_descriptor_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    descriptor = lock.acquire(path)
+    assert descriptor is not None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    inherited = os.dup(descriptor)
+    os.close(descriptor)
+    assert lock.is_held(path)
+    os.close(inherited)
+    assert not lock.is_held(path)
+
+
+def test_probe_takes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.held(path) as free:
+        assert free
+        assert lock.is_held(path)
+        assert lock.is_held(path)
+    assert not lock.is_held(path)
+    with lock.held(path) as free:
+        assert free
+
+
+def test_probes_at_the_same_time_do_not_see_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as a probe has it for a moment
+        assert not lock.is_held(path)
+
+
+def test_second_taker_is_told_that_it_is_not_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.held(path), lock.held(path) as free:
+        assert not free
+    assert not lock.is_held(path)
+
+
+def test_descriptor_is_not_inherited_unless_it_is_passed(tmp_path: Path) -> None:
+    descriptor = lock.acquire(tmp_path / "lock")
+    assert descriptor is not None
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+
+
+def test_holder_of_a_lock_can_be_ended(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    descriptor = lock.acquire(path)
+    assert descriptor is not None
+    assert lock.holder(path) is None
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[descriptor]) as process:
+        lock.tell_holder(descriptor, process.pid)
+        os.close(descriptor)
+        assert lock.holder(path) == process.pid
+        assert lock.signal_holder(path, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert lock.holder(path) is None
+    assert not lock.signal_holder(path, signal.SIGKILL)
+
+
+def test_next_taker_of_a_lock_is_not_taken_for_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("1")
+    with lock.held(path):
+        assert lock.holder(path) is None
