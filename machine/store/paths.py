@@ -22,6 +22,26 @@ _RUNTIME_LINK = "run"
 _LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
 
 
+class _Kept:
+    """The path of a file in a machine's `directory`, as an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, machine: MachinePaths, _: type[MachinePaths]) -> Path:
+        return machine.directory / self._name
+
+
+class _Volatile:
+    """The path of a file in a machine's `runtime` directory, as an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, machine: MachinePaths, _: type[MachinePaths]) -> Path:
+        return machine.runtime / self._name
+
+
 @dataclass(frozen=True, kw_only=True)
 class MachinePaths:
     """One machine's files: `directory` outlives the host's reboot, `runtime` need not."""
@@ -29,172 +49,87 @@ class MachinePaths:
     directory: Path
     runtime: Path
 
-    @property
-    def record(self) -> Path:
-        return self.directory / "record.json"
+    record = _Kept("record.json")
+    disk = _Kept("disk.qcow2")
+    ignition = _Kept("config.ign")
+    seed = _Kept("seed.img")
+    """The disk that cloud-init reads, where the guest is not made by Ignition."""
 
-    @property
-    def disk(self) -> Path:
-        return self.directory / "disk.qcow2"
+    identity = _Kept("id_ed25519")
+    new_identity = _Kept("identity.smbios")
+    """What a clone's guest is told until it has been up: its own keys, private ones too."""
 
-    @property
-    def ignition(self) -> Path:
-        return self.directory / "config.ign"
+    host_key = _Kept("ssh_host_ed25519_key")
+    """The guest's own SSH host key, made on this side so that every connection can be checked."""
 
-    @property
-    def seed(self) -> Path:
-        """The disk that cloud-init reads, where the guest is not made by Ignition."""
-        return self.directory / "seed.img"
+    known_hosts = _Kept("known_hosts")
+    efi_vars = _Kept("efivars.fd")
+    serial_log = _Kept("serial.log")
+    previous_serial_log = _Kept("serial.log.1")
+    """What `serial_log` was at the start before the last."""
 
-    @property
-    def identity(self) -> Path:
-        return self.directory / "id_ed25519"
+    ignition_journal = _Kept("ignition-journal.log")
+    qemu_log = _Kept("qemu.log")
+    folders_log = _Kept("folders.log")
+    """What virtiofsd and others that carry folders say."""
 
-    @property
-    def new_identity(self) -> Path:
-        """What a clone's guest is told until it has been up: its own keys, private ones too."""
-        return self.directory / "identity.smbios"
+    supervisor_log = _Kept("supervisor.log")
+    older_supervisor_log = _Kept("supervisor.log.1")
+    """What was in `supervisor_log` until it was full."""
 
-    @property
-    def host_key(self) -> Path:
-        """The guest's own SSH host key, made on this side so that every connection can be checked."""
-        return self.directory / "ssh_host_ed25519_key"
+    service_log = _Kept("autostart.log")
+    """What a service that starts the machine says, where the host keeps no log of services."""
 
-    @property
-    def known_hosts(self) -> Path:
-        return self.directory / "known_hosts"
+    lock = _Kept("lock")
+    """Held by the supervisor and by QEMU: the machine runs while it is held."""
 
-    @property
-    def efi_vars(self) -> Path:
-        return self.directory / "efivars.fd"
+    supervisor_lock = _Kept("supervisor.lock")
+    """Held by the supervisor alone: there is at most one, also where QEMU has outlived another."""
 
-    @property
-    def serial_log(self) -> Path:
-        return self.directory / "serial.log"
+    record_lock = _Kept("record.lock")
+    """Held for the moment in which the record is read, changed and written."""
 
-    @property
-    def previous_serial_log(self) -> Path:
-        """What `serial_log` was at the start before the last."""
-        return self.directory / "serial.log.1"
+    console_lock = _Kept("console.lock")
+    """Held by whoever is attached to the serial console."""
 
-    @property
-    def ignition_journal(self) -> Path:
-        return self.directory / "ignition-journal.log"
+    runtime_link = _Kept(_RUNTIME_LINK)
+    """Leads to `runtime` as it was at init: another session's environment must not move a machine's sockets."""
 
-    @property
-    def qemu_log(self) -> Path:
-        return self.directory / "qemu.log"
+    control_socket = _Volatile("control.sock")
+    qmp_socket = _Volatile("qmp.sock")
+    qmp_tools_socket = _Volatile("qmp-tools.sock")
+    """A second QMP server, for everything but the supervisor: QMP serves one client at a time."""
 
-    @property
-    def folders_log(self) -> Path:
-        """What virtiofsd and others that carry folders say."""
-        return self.directory / "folders.log"
+    ports_socket = _Volatile("ports.sock")
+    """Where the port API of guest Podman is answered."""
 
-    @property
-    def supervisor_log(self) -> Path:
-        return self.directory / "supervisor.log"
+    ports_table = _Volatile("ports.json")
+    """The forwards that were granted, for a supervisor that takes over."""
 
-    @property
-    def older_supervisor_log(self) -> Path:
-        """What was in `supervisor_log` until it was full."""
-        return self.directory / "supervisor.log.1"
+    folders_table = _Volatile("folders.json")
+    """What carries which of the host's folders, for a supervisor that takes over."""
 
-    @property
-    def service_log(self) -> Path:
-        """What a service that starts the machine says, where the host keeps no log of services."""
-        return self.directory / "autostart.log"
+    console = _Volatile("console")
+    """What QEMU knows the serial console by: it adds `.in` and `.out`."""
 
-    @property
-    def lock(self) -> Path:
-        """Held by the supervisor and by QEMU: the machine runs while it is held."""
-        return self.directory / "lock"
+    console_input = _Volatile("console.in")
+    """A FIFO, which QEMU reads."""
 
-    @property
-    def supervisor_lock(self) -> Path:
-        """Held by the supervisor alone: there is at most one, also where QEMU has outlived another."""
-        return self.directory / "supervisor.lock"
+    console_output = _Volatile("console.out")
+    """Leads to `serial_log`, which QEMU writes."""
 
-    @property
-    def record_lock(self) -> Path:
-        """Held for the moment in which the record is read, changed and written."""
-        return self.directory / "record.lock"
-
-    @property
-    def console_lock(self) -> Path:
-        """Held by whoever is attached to the serial console."""
-        return self.directory / "console.lock"
-
-    @property
-    def runtime_link(self) -> Path:
-        """Leads to `runtime` as it was at init: another session's environment must not move a machine's sockets."""
-        return self.directory / _RUNTIME_LINK
-
-    @property
-    def control_socket(self) -> Path:
-        return self.runtime / "control.sock"
-
-    @property
-    def qmp_socket(self) -> Path:
-        return self.runtime / "qmp.sock"
-
-    @property
-    def qmp_tools_socket(self) -> Path:
-        """A second QMP server, for everything but the supervisor: QMP serves one client at a time."""
-        return self.runtime / "qmp-tools.sock"
-
-    @property
-    def ports_socket(self) -> Path:
-        """Where the port API of guest Podman is answered."""
-        return self.runtime / "ports.sock"
-
-    @property
-    def ports_table(self) -> Path:
-        """The forwards that were granted, for a supervisor that takes over."""
-        return self.runtime / "ports.json"
-
-    @property
-    def folders_table(self) -> Path:
-        """What carries which of the host's folders, for a supervisor that takes over."""
-        return self.runtime / "folders.json"
+    ready_socket = _Volatile("ready.sock")
+    podman_socket = _Volatile("podman.sock")
+    podman_root_socket = _Volatile("podman-root.sock")
+    ssh_control = _Volatile("ssh.ctl")
 
     def folder_socket(self, number: int) -> Path:
         """Where the virtiofsd of a folder listens for QEMU."""
         return self.runtime / f"folder{number}.sock"
 
-    @property
-    def console(self) -> Path:
-        """What QEMU knows the serial console by: it adds `.in` and `.out`."""
-        return self.runtime / "console"
-
-    @property
-    def console_input(self) -> Path:
-        """A FIFO, which QEMU reads."""
-        return self.runtime / "console.in"
-
-    @property
-    def console_output(self) -> Path:
-        """Leads to `serial_log`, which QEMU writes."""
-        return self.runtime / "console.out"
-
-    @property
-    def ready_socket(self) -> Path:
-        return self.runtime / "ready.sock"
-
-    @property
-    def podman_socket(self) -> Path:
-        return self.runtime / "podman.sock"
-
-    @property
-    def podman_root_socket(self) -> Path:
-        return self.runtime / "podman-root.sock"
-
     def api_socket(self, *, rootful: bool) -> Path:
         """The one of the two that leads to root's or to the user's Podman."""
         return self.podman_root_socket if rootful else self.podman_socket
-
-    @property
-    def ssh_control(self) -> Path:
-        return self.runtime / "ssh.ctl"
 
 
 @dataclass(frozen=True, kw_only=True)
