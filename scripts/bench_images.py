@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from scripts.bench import MACHINE, Bench, show
-from tests.integration.http_server import serving
+from tests.support.http_server import serving
 
 MBITS = (50, 200, 1000)
 MEMORY_MB = 120

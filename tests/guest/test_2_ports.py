@@ -14,7 +14,7 @@ from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import why_not_free
 from machine.store.ssh_ports import choose
 from tests.guest.conftest import World, served, wait_until
-from tests.guest.net import SERVE, api_socket, echoed, fetch, reachable, web_addresses
+from tests.support.guest_network import SERVE, api_socket, echoed, fetch, reachable, web_addresses
 
 pytestmark = pytest.mark.usefixtures("two_machines")
 

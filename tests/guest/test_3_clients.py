@@ -12,7 +12,7 @@ import pytest
 from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
 from tests.guest.conftest import World
-from tests.guest.net import SERVE, api_socket, fetch, reachable
+from tests.support.guest_network import SERVE, api_socket, fetch, reachable
 
 pytestmark = pytest.mark.usefixtures("two_machines")
 

@@ -12,7 +12,7 @@ import pytest
 
 from machine.store.ssh_ports import choose
 from tests.guest.conftest import BOOT_S, World, processes_of, qemu_pid, supervisor_pid, wait_until
-from tests.guest.net import SERVE, answers, fetch, monitor, reachable, web_addresses
+from tests.support.guest_network import SERVE, answers, fetch, monitor, reachable, web_addresses
 
 pytestmark = pytest.mark.usefixtures("two_machines")
 

@@ -20,7 +20,7 @@ from machine.ports.holder import find_holder, holding_processes
 from machine.store.ssh_ports import choose
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, SECOND_PROXY, World, processes_of, served, wait_until
-from tests.guest.net import SERVE, api_socket, fetch
+from tests.support.guest_network import SERVE, api_socket, fetch
 
 pytestmark = pytest.mark.usefixtures("two_machines")
 

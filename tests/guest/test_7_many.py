@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, SHARED, World, init_shared
-from tests.guest.net import answers
+from tests.support.guest_network import answers
 
 pytestmark = pytest.mark.long
 

@@ -15,7 +15,7 @@ from machine.guestimage.recipe import load_plan, recipe_key
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 from tests.guest.conftest import CACHE, World, served
-from tests.guest.net import SERVE, answers, fetch
+from tests.support.guest_network import SERVE, answers, fetch
 
 pytestmark = pytest.mark.long
 

@@ -21,8 +21,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from machine.guestimage.publish import PUBLIC_KEY, sign
 from tests.conftest import machine_program, world_environment
-from tests.integration.http_server import ImageServer, serving
-from tests.integration.warm import WarmProgram
+from tests.support.http_server import ImageServer, serving
+from tests.support.warm import WarmProgram
 
 COMMAND_S = 60
 TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")

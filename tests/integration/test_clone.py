@@ -15,8 +15,8 @@ from machine.files import sha256_of
 from machine.ignition.identity import Identity, credentials
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
-from tests.builders import KEYS
 from tests.integration.conftest import Images, World, qemu_img
+from tests.support.builders import KEYS
 
 OLD_KEY = "ssh-ed25519 AAAA+old/key machine-old"
 

@@ -12,7 +12,7 @@ import pytest
 from machine.ignition.cloud_config import LABEL
 from machine.ignition.seed import fat_image, fat_size
 from tests.integration.conftest import Images, World
-from tests.integration.http_server import ImageServer
+from tests.support.http_server import ImageServer
 
 IMAGE = "/cloud/own-1-amd64.qcow2"
 SUMS = "/cloud/SHA512SUMS"

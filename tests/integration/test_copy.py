@@ -25,11 +25,11 @@ from machine.ssh import keys, session
 from machine.ssh.command import known_hosts_line
 from machine.ssh.session import GuestFiles, guest_files
 from machine.store.paths import MachinePaths
-from tests.builders import make_config, make_context, make_roots, save_machine
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, World, make_world, warm_program
-from tests.integration.sshd import Sshd, serving_sshd, wait_until
 from tests.integration.test_startup import HEAVY, RUN
+from tests.support.builders import make_config, make_context, make_roots, save_machine
+from tests.support.sshd import Sshd, serving_sshd, wait_until
 
 ODD_NAMES = tuple(
     os.fsdecode(name)

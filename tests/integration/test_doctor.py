@@ -13,9 +13,9 @@ import pytest
 
 from machine import lock
 from machine.model.config import ImageOrigin
-from tests.builders import make_config, make_roots, save_machine
 from tests.integration.conftest import Images, Outcome, World, link_tool
 from tests.integration.test_start import processes, starting
+from tests.support.builders import make_config, make_roots, save_machine
 
 
 def examine(world: World, status: int = 0, **environment: str) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from machine.ignition import assets
-from tests.builders import PUBLIC_KEY, USER_IGNITION
 from tests.integration.conftest import Images, Outcome, World, link_tool
+from tests.support.builders import PUBLIC_KEY, USER_IGNITION
 
 # Stands in for butane, which Debian does not have: it translates a config of its version alone, as that one does.
 BUTANE = """#!/bin/sh

@@ -17,8 +17,8 @@ from machine import __version__
 from machine.cli.output import Documents, Listing, parse_template, print_documents, print_listing
 from machine.cli.yaml import yaml_text
 from machine.gotemplate import TemplateError, structure
-from tests.builders import CREATED, make_config, make_roots, save_machine
 from tests.integration.conftest import World
+from tests.support.builders import CREATED, make_config, make_roots, save_machine
 
 NOBODY = 65534  # podman machine refuses to work for root
 

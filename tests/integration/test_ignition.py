@@ -12,8 +12,8 @@ import pytest
 
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig, UserIgnition
-from tests.builders import KEYS, make_config, make_full_config
 from tests.integration.conftest import Images, World
+from tests.support.builders import KEYS, make_config, make_full_config
 
 
 def validate(path: Path) -> tuple[int, str]:

@@ -18,9 +18,9 @@ import pytest
 from machine.guestimage.publish import PUBLIC_KEY, sign
 from machine.image.download import PIECE_BYTES, Download
 from machine.image.web import WebSettings
-from tests.builders import make_metadata_text
 from tests.integration.conftest import Images, Outcome, World, link_tool, sha256
-from tests.integration.http_server import Fault, ImageServer, serving
+from tests.support.builders import make_metadata_text
+from tests.support.http_server import Fault, ImageServer, serving
 
 PACKED = "/streams/43/disk.qcow2.xz"
 SIGNATURE = f"{PACKED}.sig"

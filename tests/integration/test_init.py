@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_metadata_text
 from tests.conftest import machine_program
 from tests.integration.conftest import Images, World, link_tool, make_world, qemu_img, sha256
-from tests.integration.http_server import ImageServer
+from tests.support.builders import make_metadata_text
+from tests.support.http_server import ImageServer
 
 DOCKER_META = "docker/contexts/meta/{}/meta.json"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import COMMAND_S, Images, World
-from tests.integration.http_server import Fault, ImageServer
 from tests.integration.test_images import PACKED, part_of, stream
+from tests.support.http_server import Fault, ImageServer
 
 
 def slow(world: World, tool: str, moment: str = "") -> Path:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from machine.cli.main import COMMANDS
-from tests.builders import make_config, make_roots, save_machine
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, World
+from tests.support.builders import make_config, make_roots, save_machine
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from machine.ssh.command import (
     master_argv,
     session_argv,
 )
-from tests.integration.sshd import WAIT_S, Sshd, serving_sshd, wait_until
+from tests.support.sshd import WAIT_S, Sshd, serving_sshd, wait_until
 
 ODD = "a b%h:c"
 

@@ -22,7 +22,7 @@ from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.master import Master
-from tests.integration.sshd import Sshd, serving_sshd
+from tests.support.sshd import Sshd, serving_sshd
 
 WAIT_S = 20
 

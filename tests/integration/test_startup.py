@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_config, make_roots, save_machine
 from tests.integration.conftest import make_world
+from tests.support.builders import make_config, make_roots, save_machine
 
 HEAVY = {
     "asyncio", "concurrent.futures", "cryptography", "http", "importlib.metadata", "lzma", "paramiko", "platformdirs",

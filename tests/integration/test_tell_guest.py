@@ -16,7 +16,7 @@ from machine.model.config import MachineConfig
 from machine.model.units import GIB
 from machine.ops.shared.follow import CERTIFICATES, GuestFile
 from machine.ops.shared.tell_guest import News, guest_script, size_notice
-from tests.builders import make_config
+from tests.support.builders import make_config
 
 # These ask a service of a running guest: here they tell what they were asked.
 STUB = '#!/bin/sh\necho "${0##*/} $*" >>"$RECORD"\n'

@@ -20,10 +20,10 @@ import pytest
 
 from machine import __version__
 from machine.ignition import assets
-from tests.builders import make_config, make_roots, save_machine
 from tests.integration.conftest import COMMAND_S, World, make_world
-from tests.integration.sshd import Sshd, children, serving_sshd, wait_until
 from tests.integration.test_copy import guest_that_runs
+from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.sshd import Sshd, children, serving_sshd, wait_until
 
 CANNOT_MOUNT = 77
 

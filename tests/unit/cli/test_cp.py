@@ -8,8 +8,8 @@ import click
 import pytest
 
 from machine.cli.cp import command, complete_sides
-from tests.builders import make_config, make_roots, save_machine
-from tests.unit.cli.conftest import Machine
+from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.command_line import Machine
 
 SIDES = "write the machine's side as NAME:PATH, and a path of this host that has a colon as ./PATH"
 

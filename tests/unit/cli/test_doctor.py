@@ -9,7 +9,7 @@ import pytest
 from machine.cli.doctor import FIELDS, report
 from machine.model.check import Check, failure, ok, warning
 from machine.ops import doctor as ops
-from tests.unit.cli.conftest import Machine
+from tests.support.command_line import Machine
 
 QEMU = ok("qemu", "version 7.2")
 PODMAN = warning("podman", "there is none", "apt install podman")

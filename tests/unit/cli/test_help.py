@@ -10,7 +10,7 @@ import pytest
 
 from machine import __version__
 from machine.cli.main import COMMANDS
-from tests.unit.cli.conftest import Machine
+from tests.support.command_line import Machine
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -14,8 +14,8 @@ from machine.cli.render import table
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.list import ListedMachine
 from machine.store.paths import Roots
-from tests.builders import CREATED, DIGEST, make_config, make_paths, make_roots, save_machine
-from tests.unit.cli.conftest import Machine
+from tests.support.builders import CREATED, DIGEST, make_config, make_paths, make_roots, save_machine
+from tests.support.command_line import Machine
 
 HEADING = "NAME        VM TYPE     CREATED     LAST UP     CPUS        MEMORY      DISK SIZE\n"
 EMPTY = "Expecting value: line 1 column 1 (char 0)"

@@ -26,7 +26,7 @@ from machine.ops.list import ListedMachine
 from machine.ops.list import Listing as Machines
 from machine.ops.shared.times import rfc3339
 from machine.store.paths import Roots
-from tests.builders import (
+from tests.support.builders import (
     CREATED,
     make_base,
     make_config,
@@ -36,7 +36,7 @@ from tests.builders import (
     make_roots,
     save_machine,
 )
-from tests.unit.cli.conftest import Machine
+from tests.support.command_line import Machine
 
 GOLDEN = Path(__file__).with_name("golden")
 RUNNING, STARTING = MachineState(state=State.RUNNING), MachineState(state=State.STARTING)

@@ -6,7 +6,7 @@ import pytest
 
 from machine.cli import main as cli_main
 from machine.errors import MachineError
-from tests.unit.cli.conftest import Machine
+from tests.support.command_line import Machine
 
 
 @pytest.mark.parametrize(

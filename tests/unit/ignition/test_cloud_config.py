@@ -15,7 +15,7 @@ from machine.ignition.cloud_config import render
 from machine.ignition.document import Document, File, Unit
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig
-from tests.builders import KEYS, make_config
+from tests.support.builders import KEYS, make_config
 
 GOLDEN = Path(__file__).with_name("golden")
 

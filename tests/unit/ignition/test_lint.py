@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from machine.ignition.lint import lint, minor_version
 from machine.ignition.located import Located, SyntaxProblemError, parse
 from machine.ignition.provision import provision
-from tests.builders import KEYS, make_config
+from tests.support.builders import KEYS, make_config
 
 GOOD = """\
 {"ignition": {"version": "3.4.0", "timeouts": {"httpTotal": 5}},

@@ -15,7 +15,7 @@ from machine.ignition.assets import load
 from machine.ignition.document import replaced
 from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
 from machine.model.config import FirstBoot, UserIgnition
-from tests.builders import KEYS, USER_IGNITION, make_config, make_full_config
+from tests.support.builders import KEYS, USER_IGNITION, make_config, make_full_config
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -16,7 +16,7 @@ from machine.image.streams import Artifact, MetadataCache, find_artifact, parse_
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.report import SilentReporter
-from tests.builders import DIGEST, make_metadata, make_metadata_text
+from tests.support.builders import DIGEST, make_metadata, make_metadata_text
 
 URL = "https://mirror.example/streams/stable.json"
 LOCAL = StreamReference(stream="boot2podman", local=True)

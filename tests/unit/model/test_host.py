@@ -6,7 +6,7 @@ import pytest
 
 from machine.hosts import current_host
 from machine.model.host import Installer, installer_of, mac_machine
-from tests.builders import make_host
+from tests.support.builders import make_host
 
 
 @pytest.mark.parametrize(

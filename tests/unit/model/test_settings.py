@@ -22,7 +22,7 @@ from machine.model.settings import (
     settings_of,
     value_text,
 )
-from tests.builders import make_host
+from tests.support.builders import make_host
 
 DEFAULTS = built_in(make_host(cpus=6))
 

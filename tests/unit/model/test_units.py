@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from machine.model.units import GIB, MIB, ago, bytes_size, human_duration
-from tests.builders import CREATED
+from tests.support.builders import CREATED
 
 MINUTE = 60
 HOUR = 60 * MINUTE

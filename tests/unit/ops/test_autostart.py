@@ -15,7 +15,7 @@ from machine.ops import autostart
 from machine.ops.shared.context import Context
 from machine.ops.stop import STOP_S
 from machine.report import SilentReporter
-from tests.builders import make_config, make_context, make_host, save_machine
+from tests.support.builders import make_config, make_context, make_host, save_machine
 
 PROGRAM = Path("/opt/homebrew/bin/machine")
 

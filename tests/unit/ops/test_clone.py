@@ -9,7 +9,7 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.ops.clone import check_clonable
-from tests.builders import make_config
+from tests.support.builders import make_config
 
 
 @pytest.mark.parametrize("arch", [Arch.X86_64, Arch.AARCH64])

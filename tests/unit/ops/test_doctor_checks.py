@@ -25,7 +25,7 @@ from machine.qemu.acceleration import HardwareHelp
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts
-from tests.builders import make_host, make_qemu
+from tests.support.builders import make_host, make_qemu
 
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
 

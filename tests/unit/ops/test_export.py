@@ -15,7 +15,7 @@ from machine.model.config import FirstBoot, MachineConfig, Script
 from machine.model.folders import Folder, parse_volume
 from machine.ops.export import export_text
 from machine.ops.init_file import load
-from tests.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
+from tests.support.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -17,7 +17,7 @@ from machine.ops.init import check_image_arch, check_resources, guest_arch, gues
 from machine.ops.shared.folders import check_driver
 from machine.ops.shared.timezone import resolve_timezone
 from machine.ops.start import hidden_marker
-from tests.builders import make_base, make_host
+from tests.support.builders import make_base, make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)
 

@@ -10,7 +10,7 @@ import pytest
 from machine.errors import BadInputError
 from machine.model.folders import parse_volume
 from machine.ops.init_file import load
-from tests.builders import PUBLIC_KEY
+from tests.support.builders import PUBLIC_KEY
 
 
 def said(directory: Path, text: str) -> dict[str, Any]:

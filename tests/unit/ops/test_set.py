@@ -10,7 +10,7 @@ from machine.errors import BadInputError
 from machine.model.arch import Arch
 from machine.model.folders import Folder
 from machine.ops.set import SetRequest, plan_changes
-from tests.builders import make_config, make_host
+from tests.support.builders import make_config, make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)
 

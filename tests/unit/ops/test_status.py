@@ -7,7 +7,7 @@ from pathlib import Path
 from machine import lock
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.status import changes, status
-from tests.builders import CREATED, make_config, make_context, save_machine
+from tests.support.builders import CREATED, make_config, make_context, save_machine
 
 RUNNING = MachineState(state=State.RUNNING)
 DEGRADED = MachineState(state=State.DEGRADED, reason="why")

@@ -10,7 +10,7 @@ import pytest
 from machine.errors import BadInputError
 from machine.model.host import HostOS
 from machine.podman.containers_conf import find_files, load_layers, read_layers
-from tests.builders import make_host
+from tests.support.builders import make_host
 
 HOST = make_host()
 FILE = Path("/etc/containers/containers.conf")

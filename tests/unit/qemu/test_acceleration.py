@@ -19,7 +19,7 @@ from machine.qemu.acceleration import (
     most_memory_mib,
 )
 from machine.qemu.boards import BOARDS
-from tests.builders import make_host, make_qemu
+from tests.support.builders import make_host, make_qemu
 
 LINUX = make_host()
 LINUX_ARM = make_host(machine="aarch64")

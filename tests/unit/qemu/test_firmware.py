@@ -13,7 +13,7 @@ from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import described_files, find_firmware, firmware_directories, read_descriptors
-from tests.builders import make_host
+from tests.support.builders import make_host
 
 BOARD = BOARDS[Arch.AARCH64]
 

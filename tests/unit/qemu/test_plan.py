@@ -17,7 +17,7 @@ from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_acceler
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
-from tests.builders import RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
+from tests.support.builders import RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
 
 GOLDEN = Path(__file__).with_name("golden")
 COMMA_AND_SPACE = "/srv/my machines, all of them"

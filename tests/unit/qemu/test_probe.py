@@ -12,7 +12,7 @@ from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
 from machine.qemu.probe import _kvm_obstacle, entitlements_told, find_qemu, has_virtualization_flag, parse_listing
 from machine.runner import Completed
-from tests.builders import make_host
+from tests.support.builders import make_host
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from machine import lock
 from machine.errors import BadInputError
 from machine.store import drafts, records
-from tests.builders import make_config, make_roots
+from tests.support.builders import make_config, make_roots
 
 
 def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from machine.errors import MachineError
 from machine.model.host import HostOS
 from machine.store import drafts
 from machine.store.paths import find_roots, make_private, short_runtime_directory
-from tests.builders import make_roots
+from tests.support.builders import make_roots
 
 # "/NAME/" and "ssh.ctl" with OpenSSH's 17 characters of a temporary name.
 BELOW = 1 + 30 + 1 + 7 + 17

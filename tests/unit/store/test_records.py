@@ -22,7 +22,7 @@ from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
 from machine.store import records
 from machine.store.records import BrokenRecord
-from tests.builders import CREATED, make_config, make_full_config, make_roots, save_machine
+from tests.support.builders import CREATED, make_config, make_full_config, make_roots, save_machine
 
 RECORD = Path("/m/machines/box/record.json")
 HINT = "; restore it, or remove the machine with: machine rm --force box"

@@ -15,7 +15,7 @@ from machine.model.ports import Driver
 from machine.model.settings import Value, built_in
 from machine.store import settings
 from machine.store.settings import load_layer, load_settings
-from tests.builders import make_host, make_roots
+from tests.support.builders import make_host, make_roots
 
 HOST = make_host()
 COMMENTED = """\

@@ -10,7 +10,7 @@ import pytest
 
 from machine.store import records, ssh_ports
 from machine.supervisor.launch import with_free_port
-from tests.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_config, make_roots, save_machine
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from machine.model.units import GIB
 from machine.ops.shared.follow import GuestFile, digest, gather
 from machine.ops.shared.tell_guest import News, as_told, find_news, guest_script, size_notice
 from machine.report import SilentReporter
-from tests.builders import make_config, make_context
+from tests.support.builders import make_config, make_context
 
 
 class Notices(SilentReporter):

@@ -1,0 +1,36 @@
+"""What a command line did, and running one inside the test's own process."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+import pytest
+
+from machine.cli.main import main
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a command line ended, and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Machine = Callable[..., Outcome]
+
+
+def run_in_process(monkeypatch: pytest.MonkeyPatch, *words: str, stdin: str = "") -> Outcome:
+    """Call the entry point `machine` with these words on its command line."""
+    monkeypatch.setattr(sys, "argv", ["machine", *words])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return Outcome(status=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
