@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from machine.model.folders import Folder, Transport
+from machine.model.folders import Folder
+from machine.model.transport import Transport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from machine.folders.probe import find_sftp_server, listening, with_listener
 from machine.folders.transports import Carried, save_carriers
 from machine.hosts import current_host
 from machine.ignition import assets
-from machine.model.folders import Folder, Transport, TransportChoice, check_apart
+from machine.model.folders import Folder, check_apart
+from machine.model.transport import Transport, TransportChoice
 
 log = logging.getLogger(__name__)
 

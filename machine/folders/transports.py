@@ -14,16 +14,9 @@ from machine.files import write_atomic
 from machine.folders.daemon import virtiofsd_commands
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
 from machine.model.config import MachineConfig
-from machine.model.folders import (
-    Folder,
-    HostCarriers,
-    Share,
-    Transport,
-    TransportChoice,
-    choose_transport,
-    read_folder,
-)
+from machine.model.folders import Folder, HostCarriers, Share, choose_transport, read_folder
 from machine.model.host import Host
+from machine.model.transport import Transport, TransportChoice
 from machine.qemu.acceleration import QemuFacts
 from machine.qemu.probe import folder_devices
 from machine.store.paths import MachinePaths

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar, cast
@@ -31,6 +30,7 @@ from machine.image.unpack import DiskFormat, Unpacked, unpack
 from machine.image.verify import SignatureCheck, Signer
 from machine.image.web import CHUNK_BYTES, FetchError, Web, WebSettings, fetch_bytes, local_path, public_url
 from machine.model.arch import Arch
+from machine.model.config import Verified
 from machine.report import Reporter
 
 _READ_ONLY = 0o444
@@ -50,15 +50,6 @@ class DiskTools(Protocol):
 
     def check(self, image: Path) -> None: ...
     def convert_raw(self, source: Path, target: Path) -> None: ...
-
-
-class Verified(StrEnum):
-    """What of an image was checked, the strongest first; a signature includes a digest."""
-
-    SIGNATURE = "signature"
-    SHA256 = "sha256"
-    SHA512 = "sha512"
-    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,15 @@ class Provisioning(StrEnum):
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
+class Verified(StrEnum):
+    """How an image was verified, the strongest first; a signature includes a digest."""
+
+    SIGNATURE = "signature"
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     cpus: int

@@ -9,10 +9,10 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePosixPath
 
 from machine.errors import BadInputError
+from machine.model.transport import Transport, TransportChoice
 
 SYNTAX = "SRC[:DST[:ro]]"
 
@@ -30,39 +30,6 @@ _SYSTEM = (
 # Surrogates are what Python makes of bytes that are no UTF-8.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+)|(?P<dollar>\$))")
-
-
-class Transport(StrEnum):
-    """What carries a folder into a guest, the fastest first."""
-
-    VIRTIOFS = "virtiofs"
-    NINEP = "9p"
-    SSHFS = "sshfs"
-
-    @property
-    def is_device(self) -> bool:
-        """It is a device of the guest's, which QEMU has from its start or not at all."""
-        return self is not Transport.SSHFS
-
-
-class TransportChoice(StrEnum):
-    """What a person can ask for."""
-
-    AUTO = "auto"
-    VIRTIOFS = "virtiofs"
-    NINEP = "9p"
-    SSHFS = "sshfs"
-
-    @classmethod
-    def parse(cls, text: str) -> TransportChoice:
-        """Raises:
-        BadInputError: there is none of that name.
-        """
-        try:
-            return cls({"virtfs": "9p"}.get(text, text))  # podman's word of old
-        except ValueError as error:
-            hint = f"choose one of: {', '.join(cls)}"
-            raise BadInputError(f'unknown volume driver "{text}"', hint=hint) from error
 
 
 @dataclass(frozen=True, kw_only=True)

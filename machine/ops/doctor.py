@@ -29,10 +29,11 @@ from machine.image.layout import base_image
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
 from machine.model.check import Check, failure, ok, warning
-from machine.model.folders import Folder, HostCarriers, Transport
+from machine.model.folders import Folder, HostCarriers
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
+from machine.model.transport import Transport
 from machine.model.units import MIB
 from machine.ops import autostart
 from machine.ops import doctor_checks as checks

@@ -14,10 +14,11 @@ from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.config import Resources
-from machine.model.folders import HostCarriers, Transport
+from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import MachineState, State
+from machine.model.transport import Transport
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.shared.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.files import sha256_of
-from machine.image.cache import BaseImage, ImageCache, Verified, Wanted, check_readable
+from machine.image.cache import BaseImage, ImageCache, Wanted, check_readable
 from machine.image.catalogue import CatalogueImage
 from machine.image.layout import digest_of
 from machine.image.reference import (
@@ -26,7 +26,7 @@ from machine.image.streams import Artifact, MetadataCache, find_artifact
 from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig
+from machine.model.config import MachineConfig, Verified
 from machine.ops.config import blaming, effective
 from machine.ops.shared.catalogue import known_reference
 from machine.ops.shared.context import Context

@@ -20,7 +20,6 @@ from machine.image.reference import LOCAL_STREAM, Reference, StreamReference
 from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Provisioning, Resources, Script, UserIgnition
 from machine.model.first_boot import check_hostname, parse_labels, parse_variables
-from machine.model.folders import TransportChoice
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import (
     DEFAULT_MACHINE,
@@ -31,6 +30,7 @@ from machine.model.names import (
     check_username,
 )
 from machine.model.settings import EffectiveSetting, Value, settings_of
+from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.config import blaming, effective

@@ -38,7 +38,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     check_machine_name(new)
     roots = context.roots
     paths, target = roots.machine(old), roots.machine(new)
-    with lock.held(paths.lock, timeout_s=_LOCK_S) as free, drafts.registry(roots):
+    with lock.held(paths.lock, timeout_s=_LOCK_S) as free, drafts.names_lock(roots):
         if not free:
             raise MachineError(f'unable to rename "{old}": it runs', hint=f"stop it first: machine stop {old}")
         if target.directory.exists():
@@ -62,7 +62,7 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineConfi
     if config.renamed_from:
         with (
             lock.held(context.roots.machine(name).lock, timeout_s=_LOCK_S) as free,
-            drafts.registry(context.roots),
+            drafts.names_lock(context.roots),
         ):
             if free:
                 report.notice(f'Finishing the rename of "{config.renamed_from}" to "{name}"')

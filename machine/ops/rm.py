@@ -79,7 +79,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
             report.notice(f'The disk of "{name}" is kept: {save_disk(name, paths, context.roots)}')
         if kept.ignition:
             report.notice(f'The Ignition config of "{name}" is kept: {save_ignition(name, paths, context.roots)}')
-        with drafts.registry(context.roots):
+        with drafts.names_lock(context.roots):
             check_unprotected(name, context)
             Registry(context).unregister(name, report)
             autostart.disable(name, context, report)

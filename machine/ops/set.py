@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
-from machine.model.folders import Folder, TransportChoice, check_targets
+from machine.model.folders import Folder, check_targets
 from machine.model.host import Host
+from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.rename import finish_rename
@@ -52,7 +53,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
     check_inotify(wanted=bool(request.mount_inotify), host=context.host)
     folders = None if request.volumes is None else read_volumes(request.volumes, context)
     paths = context.roots.machine(name)
-    with lock.held(paths.lock, timeout_s=1) as free, drafts.registry(context.roots):
+    with lock.held(paths.lock, timeout_s=1) as free, drafts.names_lock(context.roots):
         if not free:
             raise MachineError("unable to change settings unless vm is stopped")
         config = records.load(context.roots, name)

@@ -82,7 +82,7 @@ def begin(
         report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
     if notice := hidden_marker(config.folders):
         report.notice(notice)
-    with drafts.registry(context.roots):
+    with drafts.names_lock(context.roots):
         Registry(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port

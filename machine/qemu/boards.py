@@ -11,7 +11,7 @@ from machine.model.arch import Arch
 from machine.model.host import Accelerator, Installer
 
 if TYPE_CHECKING:
-    from machine.model.folders import Transport
+    from machine.model.transport import Transport
 
 Packages = Mapping[Installer, str]
 

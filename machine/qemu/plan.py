@@ -11,8 +11,9 @@ from typing import assert_never
 
 from machine.model import network as network_values
 from machine.model.config import MachineConfig, Provisioning
-from machine.model.folders import Share, Transport
+from machine.model.folders import Share
 from machine.model.host import Accelerator
+from machine.model.transport import Transport
 from machine.model.usb import parse_usb
 from machine.qemu.acceleration import Acceleration
 from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource

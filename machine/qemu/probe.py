@@ -11,8 +11,8 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.model.arch import Arch
-from machine.model.folders import Transport
 from machine.model.host import Host, HostOS
+from machine.model.transport import Transport
 from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
 from machine.qemu.boards import BOARDS
 

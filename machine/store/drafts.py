@@ -15,17 +15,17 @@ from machine.files import disk_errors, fsync_directory
 from machine.store.paths import MachinePaths, Roots, make_private
 
 _SUFFIX = ".tmp"
-_REGISTRY_S = 60.0
+_NAMES_LOCK_S = 60.0
 
 
 @contextlib.contextmanager
-def registry(roots: Roots) -> Iterator[None]:
+def names_lock(roots: Roots) -> Iterator[None]:
     """One command at a time reserves ports, and changes what clients know of machines.
 
     Raises:
         DeadlineError: another does so for a minute.
     """
-    with lock.exclusively(roots.registry_lock, timeout_s=_REGISTRY_S):
+    with lock.exclusively(roots.names_lock, timeout_s=_NAMES_LOCK_S):
         yield
 
 
@@ -34,7 +34,7 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
     """A private directory for the files of a new machine, gone after the block unless it was published."""
     make_private(roots.machines)
     # No `sweep` between the two steps: the directory is nobody's until its lock is held.
-    with disk_errors(roots.machines), registry(roots):
+    with disk_errors(roots.machines), names_lock(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
         descriptor = lock.acquire(paths.lock)

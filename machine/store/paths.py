@@ -146,7 +146,7 @@ class Roots:
         return self.data / "machines"
 
     @property
-    def registry_lock(self) -> Path:
+    def names_lock(self) -> Path:
         """Held while ports are reserved and clients' files are changed: old Podman clients do not lock theirs."""
         return self.machines / ".lock"
 

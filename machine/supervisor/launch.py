@@ -43,7 +43,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], None]) -> MachineConfig:
     """The machine with the SSH port that it has, or another where that is taken; the caller holds its lock."""
-    with drafts.registry(roots):
+    with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
             return config
         notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")

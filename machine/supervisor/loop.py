@@ -24,9 +24,10 @@ from machine.folders.server import Folders, Surroundings
 from machine.folders.transports import Carried
 from machine.model import network
 from machine.model.config import MachineConfig
-from machine.model.folders import Transport, TransportChoice, read_folder
+from machine.model.folders import read_folder
 from machine.model.host import Accelerator
 from machine.model.ports import Driver, forward_text, parse_forward
+from machine.model.transport import Transport, TransportChoice
 from machine.podman import api
 from machine.ports.drivers import Drivers
 from machine.ports.server import OPEN, PortServer

@@ -23,7 +23,8 @@ from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identi
 from machine.folders.watch import Watcher
 from machine.hosts import current_host
 from machine.ignition import assets
-from machine.model.folders import Folder, Transport
+from machine.model.folders import Folder
+from machine.model.transport import Transport
 from tests.integration.conftest import Images, World
 
 DEADLINE_S = 20.0

@@ -20,8 +20,9 @@ from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
-from machine.model.folders import Folder, Share, Transport
+from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, HostOS
+from machine.model.transport import Transport
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from machine.ignition.provision import Keys
-from machine.image.cache import BaseImage, Verified
+from machine.image.cache import BaseImage
 from machine.model.arch import Arch
-from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition, Verified
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
 from machine.ops.shared.context import Context

@@ -49,7 +49,7 @@ def publish(
     """
     roots = context.roots
     # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
-    with drafts.registry(roots):
+    with drafts.names_lock(roots):
         drafts.sweep(roots)
         config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
         records.save(paths, config)

@@ -22,5 +22,5 @@ def make_default(name: str, context: Context) -> None:
         NotFoundError: there is no such machine.
         MachineError: a file of Podman's cannot be read or written.
     """
-    with drafts.registry(context.roots):
+    with drafts.names_lock(context.roots):
         Registry(context).make_default(records.load(context.roots, name))

@@ -9,16 +9,10 @@ from pathlib import Path
 from machine.errors import BadInputError, MachineError
 from machine.folders.probe import find_sftp_server, find_virtiofsd, virtiofsd_remedy
 from machine.model.arch import Arch
-from machine.model.folders import (
-    Folder,
-    Transport,
-    TransportChoice,
-    check_target,
-    check_targets,
-    parse_volume,
-)
+from machine.model.folders import Folder, check_target, check_targets, parse_volume
 from machine.model.host import Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
+from machine.model.transport import Transport, TransportChoice
 from machine.ops.config import blaming
 from machine.ops.shared.context import Context
 from machine.qemu.probe import find_qemu, folder_devices, probe_qemu

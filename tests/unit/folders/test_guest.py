@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
-from machine.model.folders import Folder, Transport
+from machine.model.folders import Folder
+from machine.model.transport import Transport
 
 FOLDER = Folder(source="/a b", target="/mnt/it's é")
 READ_ONLY = Folder(source="/c", target="/c", read_only=True)

@@ -10,7 +10,8 @@ import pytest
 from machine.errors import BadInputError
 from machine.folders.server import Folders, Surroundings
 from machine.folders.transports import Carried
-from machine.model.folders import Folder, Transport, TransportChoice
+from machine.model.folders import Folder
+from machine.model.transport import Transport, TransportChoice
 
 
 def test_second_of_two_that_were_asked_for_at_once_finds_its_place_taken() -> None:

@@ -7,16 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import BadInputError
-from machine.model.folders import (
-    Folder,
-    HostCarriers,
-    Transport,
-    TransportChoice,
-    check_targets,
-    choose_transport,
-    parse_volume,
-    read_folder,
-)
+from machine.model.folders import Folder, HostCarriers, check_targets, choose_transport, parse_volume, read_folder
+from machine.model.transport import Transport, TransportChoice
 
 ENVIRONMENT = {"HOME": "/home/me", "EMPTY": ""}
 ALL = frozenset(Transport)

@@ -12,10 +12,11 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, is_ready
 from machine.model.config import Resources
-from machine.model.folders import HostCarriers, Transport
+from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import STOPPED, MachineState, State
+from machine.model.transport import Transport
 from machine.model.units import GIB, MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts

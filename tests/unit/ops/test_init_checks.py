@@ -9,9 +9,10 @@ import pytest
 from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.config import Resources
-from machine.model.folders import Folder, TransportChoice
+from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
+from machine.model.transport import TransportChoice
 from machine.ops.config import COMMAND_LINE
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
 from machine.ops.shared.folders import check_driver

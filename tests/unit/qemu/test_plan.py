@@ -11,8 +11,9 @@ import pytest
 
 from machine.model.arch import Arch
 from machine.model.config import Provisioning
-from machine.model.folders import Folder, Share, Transport
+from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.transport import Transport
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles

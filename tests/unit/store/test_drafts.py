@@ -78,7 +78,7 @@ def test_draft_is_never_swept_away_while_it_is_begun(tmp_path: Path) -> None:
 
     def sweep_again_and_again() -> None:
         while not ended.is_set():
-            with drafts.registry(roots):
+            with drafts.names_lock(roots):
                 drafts.sweep(roots)
 
     sweeper = threading.Thread(target=sweep_again_and_again)

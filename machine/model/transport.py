@@ -1,0 +1,42 @@
+"""How a folder of the host reaches a guest."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from machine.errors import BadInputError
+
+
+class Transport(StrEnum):
+    """How a folder of the host reaches a guest, the fastest first."""
+
+    VIRTIOFS = "virtiofs"
+    NINEP = "9p"
+    SSHFS = "sshfs"
+
+    @property
+    def is_device(self) -> bool:
+        """The transport is a device of the guest's, which QEMU has from its start or not at all."""
+        return self is not Transport.SSHFS
+
+
+class TransportChoice(StrEnum):
+    """The transport that a person asks for: one of them, or the best that works."""
+
+    AUTO = "auto"
+    VIRTIOFS = "virtiofs"
+    NINEP = "9p"
+    SSHFS = "sshfs"
+
+    @classmethod
+    def parse(cls, text: str) -> TransportChoice:
+        """The choice that a flag or a file names.
+
+        Raises:
+            BadInputError: there is no transport of that name.
+        """
+        try:
+            return cls({"virtfs": "9p"}.get(text, text))  # podman's name for it, until version 4
+        except ValueError as error:
+            hint = f"choose one of: {', '.join(cls)}"
+            raise BadInputError(f'unknown volume driver "{text}"', hint=hint) from error
