@@ -12,11 +12,15 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from machine.errors import DeadlineError
 from machine.files import FILE_PRIVATE, disk_errors
+
+# Seconds between two attempts: the first ones and, after a while, all further ones.
+_FIRST_PAUSE_S = 0.01
+_MAX_PAUSE_S = 0.25
 
 
 def is_held(path: Path) -> bool:
@@ -36,18 +40,20 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def acquire(path: Path, *, timeout_s: float = 0.0) -> int | None:
+def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int | None:
     """Take the lock and return its descriptor, or None when another holds it for all of `timeout_s`.
 
+    Any number of processes may hold a `shared` lock at the same time, none of them beside an exclusive one.
     A little patience outlasts the probes of `is_held`. Whoever closes the last copy of the descriptor
     gives the lock back.
     """
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
     deadline = time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
                 os.close(descriptor)
@@ -55,9 +61,11 @@ def acquire(path: Path, *, timeout_s: float = 0.0) -> int | None:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 return None
-            time.sleep(0.01)
+            time.sleep(pause_s)
+            pause_s = min(_MAX_PAUSE_S, pause_s * 1.1)
         else:
-            os.ftruncate(descriptor, 0)
+            if not shared:
+                os.ftruncate(descriptor, 0)
             return descriptor
 
 
@@ -90,24 +98,52 @@ def signal_holder(path: Path, number: signal.Signals) -> bool:
 
 
 @contextlib.contextmanager
-def exclusively(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the lock for the block.
+def exclusively(
+    path: Path, *, timeout_s: float, waits_for: str | None = None, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[bool]:
+    """Hold the lock for the block; yields whether another process had to let go of it first.
+
+    `on_wait` is called when the lock is not free at once. `waits_for` completes "timed out waiting for …".
 
     Raises:
-        DeadlineError: another process holds it for all of `timeout_s`.
+        DeadlineError: another process holds the lock for all of `timeout_s`.
     """
+    with held(path) as free:
+        if free:
+            yield False
+            return
+    on_wait()
     with held(path, timeout_s=timeout_s) as free:
         if not free:
-            raise DeadlineError(f"timed out after {timeout_s:.0f} s waiting for another command to let go of {path}")
+            raise _timed_out(path, timeout_s, waits_for)
+        yield True
+
+
+@contextlib.contextmanager
+def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Iterator[None]:
+    """Hold the lock for the block, beside others that share it.
+
+    Raises:
+        DeadlineError: another process holds the lock exclusively for all of `timeout_s`.
+    """
+    with held(path, timeout_s=timeout_s, shared=True) as free:
+        if not free:
+            raise _timed_out(path, timeout_s, waits_for)
         yield
 
 
 @contextlib.contextmanager
-def held(path: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
+def held(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock for the block; yields whether it was free."""
-    descriptor = acquire(path, timeout_s=timeout_s)
+    descriptor = acquire(path, timeout_s=timeout_s, shared=shared)
     try:
         yield descriptor is not None
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _timed_out(path: Path, timeout_s: float, waits_for: str | None) -> DeadlineError:
+    return DeadlineError(
+        f"timed out after {timeout_s:.0f} s waiting for {waits_for or f'another command to let go of {path}'}"
+    )

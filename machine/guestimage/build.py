@@ -7,7 +7,6 @@ partition from it, and GRUB is put in place byte by byte (`build_disk`). Nothing
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -18,8 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from machine import runner
-from machine.deadline import Deadline
+from machine import lock, runner
 from machine.errors import MachineError, ProgramError
 from machine.files import disk_errors, sha256_of, write_atomic
 from machine.guestimage.disk import FIXED_TIMES, GrubFiles, write_disk
@@ -146,19 +144,12 @@ def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]
 @contextlib.contextmanager
 def build_lock(output: Path, report: Reporter) -> Iterator[None]:
     """One build at a time in `output`; says so when it has to wait."""
-    with (output / ".lock").open("w") as stream:
 
-        def acquire() -> bool:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+    def tell() -> None:
+        report.notice(f"another build is running in {output}: waiting for it")
 
-        if not acquire():
-            report.notice(f"another build is running in {output}: waiting for it")
-            deadline = Deadline.after(LOCK_TIMEOUT_S, f"the other build in {output}")
-            deadline.wait_until(acquire, interval_s=0.5)
+    waits_for = f"the other build in {output}"
+    with lock.exclusively(output / ".lock", timeout_s=LOCK_TIMEOUT_S, waits_for=waits_for, on_wait=tell):
         yield
 
 

@@ -6,7 +6,6 @@ A base appears under its final name only when it is whole and verified, and neve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar, cast
 
-from machine.deadline import Deadline
+from machine import lock
 from machine.errors import DeadlineError, DiskError, MachineError, NotFoundError, ProgramError
 from machine.files import FILE_PRIVATE, disk_errors, fsync_directory, fsync_file, sha256_of, write_atomic
 from machine.image.download import MAX_WORKERS, ChangedError, Download
@@ -139,35 +138,28 @@ class ImageCache:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
-        """While a machine is being made, nobody removes a base."""
-        with self._lock(".lock") as lock:
-            what = "another command to let go of the cache of images"
-            Deadline.after(_REMOVERS_S, what).wait_until(lambda: _try_lock(lock, fcntl.LOCK_SH))
+        """Keep others from removing bases for the block, in which a machine is being made."""
+        waits_for = "another command to let go of the cache of images"
+        with lock.shared(self._lock_file(".lock"), timeout_s=_REMOVERS_S, waits_for=waits_for):
             yield
 
     @contextlib.contextmanager
     def removing(self) -> Iterator[None]:
-        """Nobody begins to use a base.
+        """Keep others from beginning to use a base for the block.
 
         Raises:
             DeadlineError: an image is being fetched or a machine made.
         """
-        with self._lock(".lock") as lock:
-            try:
-                Deadline.after(_USERS_S, "whoever uses the images").wait_until(lambda: _try_lock(lock))
-            except DeadlineError as error:
-                what = "an image is being fetched or a machine made"
-                raise DeadlineError(what, hint="try again when it is done") from error
+        with lock.held(self._lock_file(".lock"), timeout_s=_USERS_S) as free:
+            if not free:
+                raise DeadlineError("an image is being fetched or a machine made", hint="try again when it is done")
             yield
 
-    @contextlib.contextmanager
-    def _lock(self, name: str) -> Iterator[IO[str]]:
+    def _lock_file(self, name: str) -> Path:
         path = self._directory / name
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.open("a")
-        with lock:
-            yield lock
+        return path
 
     def remove(self, base: BaseImage) -> None:
         """Remove a base: first its name. The caller knows that nobody uses it."""
@@ -222,12 +214,17 @@ class ImageCache:
     @contextlib.contextmanager
     def _sole_maker(self, artifact: Artifact, report: Reporter) -> Iterator[bool]:
         """One process at a time makes a base: the second finds it made. Yields whether there was another."""
-        with self._lock(f"downloads/{_key(artifact)}.lock") as lock:
-            others = not _try_lock(lock)
-            if others:
-                report.notice("Another process fetches the same image: waiting for it")
-                Deadline.after(_OTHER_MAKER_S, "another process to fetch the image").wait_until(lambda: _try_lock(lock))
-            yield others
+
+        def tell() -> None:
+            report.notice("Another process fetches the same image: waiting for it")
+
+        with lock.exclusively(
+            self._lock_file(f"downloads/{_key(artifact)}.lock"),
+            timeout_s=_OTHER_MAKER_S,
+            waits_for="another process to fetch the image",
+            on_wait=tell,
+        ) as waited:
+            yield waited
 
     def _vouched(self, base: BaseImage) -> BaseImage:
         """A base whose file has been promised since it was fetched."""
@@ -393,9 +390,9 @@ class ImageCache:
 
     def _publish(self, base: BaseImage, directory: Path) -> None:
         """Give a base its name; one of the same content that is there already gives way to what was checked now."""
-        with self._lock(f"downloads/{base.digest}.publish.lock") as lock:
-            what = "another process to publish the same image"
-            Deadline.after(_REMOVERS_S, what).wait_until(lambda: _try_lock(lock))
+        waits_for = "another process to publish the same image"
+        path = self._lock_file(f"downloads/{base.digest}.publish.lock")
+        with lock.exclusively(path, timeout_s=_REMOVERS_S, waits_for=waits_for):
             known = self._read(base.path.parent)
             if known and known.verified is Verified.SIGNATURE and base.verified is not Verified.SIGNATURE:
                 return
@@ -529,14 +526,6 @@ class _DownloadSource:
     def progress(self) -> tuple[int, int | None]:
         """What has arrived: unpacking follows it closely."""
         return self._download.received, self._download.size
-
-
-def _try_lock(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _key(artifact: Artifact) -> str:

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from machine import lock
+from machine.errors import DeadlineError
 
 
 def test_lock_without_a_file_is_held_by_nobody(tmp_path: Path) -> None:
@@ -83,3 +86,32 @@ def test_next_taker_of_a_lock_is_not_taken_for_the_last(tmp_path: Path) -> None:
     path.write_text("1")
     with lock.held(path):
         assert lock.holder(path) is None
+
+
+def test_shared_lock_has_several_holders_and_none_beside_an_exclusive_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.shared(path, timeout_s=0), lock.shared(path, timeout_s=0), lock.held(path) as free:
+        assert not free
+    with (
+        lock.held(path),
+        pytest.raises(DeadlineError, match=r"^timed out after 0 s waiting for whoever is there$"),
+        lock.shared(path, timeout_s=0, waits_for="whoever is there"),
+    ):
+        pass
+
+
+def test_who_waits_for_a_lock_hears_of_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    heard: list[str] = []
+    with lock.exclusively(path, timeout_s=0, on_wait=lambda: heard.append("free")) as waited:
+        assert not waited
+    other = lock.acquire(path)
+    assert other is not None
+
+    def let_go() -> None:
+        heard.append("waiting")
+        os.close(other)
+
+    with lock.exclusively(path, timeout_s=5, on_wait=let_go) as waited:
+        assert waited
+    assert heard == ["waiting"]
