@@ -70,7 +70,9 @@ def methods(node: ast.ClassDef) -> int:
 def attributes(node: ast.ClassDef) -> int:
     """Fields in the class's body, and what its methods assign to on `self`."""
     names = {
-        child.target.id for child in node.body if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name)
+        child.target.id
+        for child in node.body
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name)
     }
     for inner in ast.walk(node):
         if (

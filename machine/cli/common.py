@@ -33,7 +33,7 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def machines_that_begin(incomplete: str) -> list[str]:
     """For the shell's completion, at which an error would be in the way: then there are none."""
-    from machine.ops.shared.names import all_names
+    from machine.ops.shared.completion import all_names
 
     try:
         return [name for name in all_names(context()) if name.startswith(incomplete)]
@@ -45,7 +45,7 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
     """What has a name, and the files of this host."""
     from click.shell_completion import CompletionItem
 
-    from machine.ops.shared.names import image_names
+    from machine.ops.shared.completion import image_names
 
     names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
     # Files first: in bash, that item takes back what was said before it.

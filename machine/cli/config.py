@@ -56,14 +56,14 @@ def get(key: str | None, form: str) -> None:
       machine config get memory
     """
     from machine.model.settings import value_text
-    from machine.ops.config import effective
+    from machine.ops.config import all_settings
     from machine.ops.config import get as get_setting
 
     if key:
         setting = get_setting(key, context())
         click.echo(json.dumps(_as_json(setting), indent=2) if form == "json" else value_text(setting.value))
         return
-    settings = effective(context()).values()
+    settings = all_settings(context())
     if form == "json":
         click.echo(json.dumps([_as_json(setting) for setting in settings], indent=2))
         return

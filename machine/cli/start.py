@@ -98,12 +98,12 @@ def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None
         report = reporter(quiet=quiet)
         start.enter_context(report)
 
-        def announce(started: Started) -> None:
+        def on_started(started: Started) -> None:
             start.close()  # nothing moves on the terminal while the machine runs
             print_started(started, hints=hints)
             offer_connection(name, bool(update_connection))  # no question: nobody would wait for the machine meanwhile
 
-        run(name, context(), report, announce, later=NoticeReporter())
+        run(name, context(), report, on_started, later=NoticeReporter())
     click.echo(f'Machine "{name}" stopped')
 
 

@@ -20,9 +20,9 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
 from machine.ops.rename import finish_rename
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, make_keys, publish
-from machine.ops.shared.registration import Registry
 from machine.qemu.boards import BOARDS
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
@@ -47,8 +47,8 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
     origin = roots.machine(source)
     if roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')
-    registry = Registry(context)
-    registry.check_free(name)
+    registration = ClientRegistration(context)
+    registration.check_free(name)
     with lock.held(origin.lock, timeout_s=_LOCK_S) as free:
         if not free:
             raise MachineError(f'unable to clone "{source}": it runs', hint=f"stop it first: machine stop {source}")
@@ -74,7 +74,7 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             _copy_disk(config, origin, paths, roots)
             if config.identity_pending:
                 _write_identity(config, keys, origin, paths)
-            config = publish(config, paths, registry, context, report)
+            config = publish(config, paths, registration, context, report)
     if original.forwards or original.usbs:
         report.notice(f'Ports that were added by hand and USB devices stay with "{source}": "{name}" has none')
     return config

@@ -1,71 +1,28 @@
-"""The defaults of new machines: what holds and why, and `machine config`."""
+"""`machine config`: read and change the defaults of new machines."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from machine import runner
 from machine.errors import BadInputError, MachineError
-from machine.image.reference import FileReference
-from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice
-from machine.model.settings import (
-    BUILT_IN,
-    EffectiveSetting,
-    Layer,
-    Value,
-    built_in,
-    check_key,
-    check_value,
-    merge,
-    parse_words,
-)
-from machine.ops.shared.catalogue import known_reference
+from machine.model.settings import EffectiveSetting, built_in, check_key, check_value, parse_words
 from machine.ops.shared.context import Context
-from machine.ops.shared.timezone import resolve_timezone
-from machine.podman.containers_conf import find_files, load_layers
+from machine.ops.shared.defaults import check_values, effective
 from machine.store import settings
 
-COMMAND_LINE = "command line"
 _EDITOR = "vi"
 
 
-def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dict[str, EffectiveSetting]:
-    """What holds for each setting, by its key, and where it comes from.
-
-    The weakest first: what is built in, containers.conf, config.toml, the environment, and `flags`: those that were
-    given, by the keys of Settings.
+def all_settings(context: Context) -> list[EffectiveSetting]:
+    """Return every setting with its value and where that comes from.
 
     Raises:
-        BadInputError: a file or a variable says something that means nothing.
+        BadInputError: a file or an environment variable has an invalid value.
     """
-    own = settings.load_layer(context.roots)
-    _check_meaning(own.values, context, context.roots.settings)
-    layers = [
-        *load_layers(find_files(context.environment, context.home), context.host),
-        own,
-        _environment_layer(context),
-        Layer(origin=COMMAND_LINE, values=flags or {}),
-    ]
-    return merge(built_in(context.host), layers)
-
-
-def _environment_layer(context: Context) -> Layer:
-    accel = AcceleratorChoice.from_environment(context.environment)
-    return Layer(origin=f"environment: {ACCEL_VARIABLE}", values={"accel": accel} if accel else {})
-
-
-@contextlib.contextmanager
-def blaming(setting: EffectiveSetting) -> Iterator[None]:
-    """An error of the block tells where the setting comes from, unless it was typed just now."""
-    try:
-        yield
-    except BadInputError as error:
-        if setting.origin in (COMMAND_LINE, BUILT_IN):
-            raise
-        raise BadInputError(error.message, hint=f'"{setting.key}" comes from {setting.origin}') from error
+    return list(effective(context).values())
 
 
 def get(key: str, context: Context) -> EffectiveSetting:
@@ -84,7 +41,7 @@ def set_value(key: str, words: Sequence[str], context: Context) -> None:
         DiskError: the file cannot be written.
     """
     value = parse_words(key, words)
-    _check_meaning({key: check_value(key, value)}, context)
+    check_values({key: check_value(key, value)}, context)
     settings.change(context.roots, lambda text: settings.with_value(text, key, value))
 
 
@@ -117,7 +74,7 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
                 typed = settings.read(draft)
                 if typed is None or typed == start:
                     return False
-                _check_meaning(settings.parse(typed, path), context, path)
+                check_values(settings.parse(typed, path), context, source=path)
                 settings.replace(context.roots, typed, before=before)
             except MachineError as error:
                 if settings.read(draft) in (None, start):
@@ -147,20 +104,3 @@ def _run_editor(draft: Path, context: Context) -> None:
     status = runner.interact([*argv, draft])
     if status != 0:
         raise MachineError(f"{argv[0]} ended with exit status {status}")
-
-
-def _check_meaning(values: Mapping[str, Value], context: Context, path: Path | None = None) -> None:
-    """What the file's own rules cannot know; `path` is named by errors.
-
-    Raises:
-        BadInputError: there is no such image or time zone.
-    """
-    try:
-        if "image" in values:
-            reference, _ = known_reference(str(values["image"]), context)
-            if isinstance(reference, FileReference) and not reference.path.is_absolute():
-                raise BadInputError('"image" must not depend on the current directory', hint=f"write {reference}")
-        if "timezone" in values:
-            resolve_timezone(str(values["timezone"]), context.environment)
-    except BadInputError as error:
-        raise BadInputError(f"{path}: {error.message}" if path else error.message, hint=error.hint) from error

@@ -26,8 +26,8 @@ from machine.model.transfer import (
     without_slashes,
 )
 from machine.ops.cp_host_files import HostFiles
-from machine.ops.shared.announce import announce
 from machine.ops.shared.context import Context
+from machine.ops.shared.events import send_event
 from machine.ops.shared.many import Interrupt, each
 from machine.ops.ssh import running_target
 from machine.podman.events import Event
@@ -83,7 +83,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
         result.error.message = f"copy failed: {result.error.message}"
     if result.error:
         raise result.error
-    announce(Event.COPY, request.machine, context)
+    send_event(Event.COPY, request.machine, context)
 
 
 def _check_stream(request: CopyRequest) -> None:

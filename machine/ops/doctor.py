@@ -37,13 +37,13 @@ from machine.model.transport import Transport
 from machine.model.units import MIB
 from machine.ops import autostart
 from machine.ops import doctor_checks as checks
-from machine.ops.config import blaming, effective
 from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
 from machine.ops.image import image_cache
 from machine.ops.init import check_resources, guest_uid
 from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.shared.catalogue import known_reference
 from machine.ops.shared.context import Context
+from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.timezone import resolve_timezone
 from machine.podman import docker_context, legacy
 from machine.podman.connections import ConnectionsFile, connections_file
@@ -91,11 +91,11 @@ def _settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check
     """What holds for a new machine; nothing where it means nothing."""
     try:
         chosen = effective(context)
-        with blaming(chosen["username"]):
+        with naming_source_of(chosen["username"]):
             check_username(str(chosen["username"].value))
-        with blaming(chosen["timezone"]):
+        with naming_source_of(chosen["timezone"]):
             resolve_timezone(str(chosen["timezone"].value), context.environment)
-        with blaming(chosen["image"]):
+        with naming_source_of(chosen["image"]):
             known_reference(str(chosen["image"].value), context)
     except MachineError as error:
         return {}, [failed("settings", error, "see them with: machine config edit")]

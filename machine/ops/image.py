@@ -27,9 +27,9 @@ from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Verified
-from machine.ops.config import blaming, effective
 from machine.ops.shared.catalogue import known_reference
 from machine.ops.shared.context import Context
+from machine.ops.shared.defaults import effective, naming_source_of
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import records
@@ -125,7 +125,7 @@ def pull_image(
     guest = parse_arch(arch or context.host.machine)
     if image is None:
         setting = effective(context)["image"]
-        with blaming(setting):
+        with naming_source_of(setting):
             request = image_request(str(setting.value), guest, options, context)
     else:
         request = image_request(image, guest, options, context)

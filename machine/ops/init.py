@@ -33,12 +33,9 @@ from machine.model.settings import EffectiveSetting, Value, settings_of
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
-from machine.ops.config import blaming, effective
 from machine.ops.image import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
 from machine.ops.init_file import load
-from machine.ops.shared.context import Context
-from machine.ops.shared.creation import fresh_mac, make_keys, publish
-from machine.ops.shared.first_boot import (
+from machine.ops.init_first_boot import (
     check_together,
     check_users,
     read_ignition,
@@ -46,8 +43,11 @@ from machine.ops.shared.first_boot import (
     read_script,
     read_ssh_keys,
 )
+from machine.ops.shared.client_registration import ClientRegistration
+from machine.ops.shared.context import Context
+from machine.ops.shared.creation import fresh_mac, make_keys, publish
+from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.folders import check_driver, check_inotify, chosen_folders
-from machine.ops.shared.registration import Registry
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
@@ -132,23 +132,23 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     check_machine_name(name)
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
-    with blaming(chosen["username"]):
+    with naming_source_of(chosen["username"]):
         username = check_username(settings.username)
     if context.roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')
-    registry = Registry(context)
-    registry.check_free(name)
+    registration = ClientRegistration(context)
+    registration.check_free(name)
     resources = check_resources(chosen, context.host)
     folders = chosen_folders(chosen["volumes"], username, context)
     driver = TransportChoice.parse(request.volume_driver or TransportChoice.AUTO)
     mount_inotify = bool(request.mount_inotify)
     check_inotify(wanted=mount_inotify, host=context.host)
     usbs = usb_texts(request.usbs or ())
-    with blaming(chosen["timezone"]):
+    with naming_source_of(chosen["timezone"]):
         timezone = resolve_timezone(settings.timezone, context.environment)
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
-    with blaming(chosen["image"]):
+    with naming_source_of(chosen["image"]):
         wanted = image_request(settings.image, arch, request.image_options, context)
     provisioning = choose_provisioning(request.provisioning, wanted)
     swap_mib = request.swap_mib or 0
@@ -192,7 +192,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             provisioning=provisioning,
         )
         packages = wanted.entry.packages if wanted.entry else DEFAULT_PACKAGES
-        return _make(config, base, packages, registry, context, report)
+        return _make(config, base, packages, registration, context, report)
 
 
 def _completed(request: InitRequest) -> InitRequest:
@@ -270,7 +270,7 @@ def _make(
     config: MachineConfig,
     base: BaseImage | None,
     packages: Sequence[str],
-    registry: Registry,
+    registration: ClientRegistration,
     context: Context,
     report: Reporter,
 ) -> MachineConfig:
@@ -281,7 +281,7 @@ def _make(
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
-        config = publish(config, paths, registry, context, report)
+        config = publish(config, paths, registration, context, report)
     _tell_of_ignition(config, keys, context.roots.machine(config.name), report)
     return config
 
@@ -376,11 +376,11 @@ def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resou
         BadInputError: more than the host has, or less than a guest needs.
     """
     settings = settings_of(chosen)
-    with blaming(chosen["memory"]):
+    with naming_source_of(chosen["memory"]):
         memory_mib = checked_memory(settings.memory, host)
-    with blaming(chosen["cpus"]):
+    with naming_source_of(chosen["cpus"]):
         cpus = checked_cpus(settings.cpus, host)
-    with blaming(chosen["disk_size"]):
+    with naming_source_of(chosen["disk_size"]):
         disk_gib = checked_disk(settings.disk_size)
     return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
 

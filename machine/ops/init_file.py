@@ -17,7 +17,7 @@ from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.model.folders import without_variables
 from machine.model.names import similar
 from machine.model.settings import check_value
-from machine.ops.shared.first_boot import read_ignition, read_playbook, read_script
+from machine.ops.init_first_boot import read_ignition, read_playbook, read_script
 
 STDIN = "-"
 

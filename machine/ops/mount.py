@@ -11,10 +11,10 @@ from machine.errors import BadInputError, NotFoundError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets, normal, read_folder
 from machine.model.state import State
-from machine.ops.shared.ask import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 from machine.store.paths import MachinePaths
 

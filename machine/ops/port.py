@@ -25,9 +25,9 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.model.state import State
-from machine.ops.shared.ask import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.supervisor import ask_supervisor
 from machine.ports.holder import why_not_free
 from machine.ports.table import Table
 from machine.store import records

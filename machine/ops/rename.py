@@ -16,8 +16,8 @@ from machine.files import disk_errors, fsync_directory, write_atomic
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name
 from machine.ops import autostart
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.registration import Registry
 from machine.report import Reporter
 from machine.ssh.command import known_hosts_line
 from machine.store import drafts, records
@@ -43,7 +43,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
             raise MachineError(f'unable to rename "{old}": it runs', hint=f"stop it first: machine stop {old}")
         if target.directory.exists():
             raise BadInputError(f'machine "{new}" already exists')
-        Registry(context).check_free(new)
+        ClientRegistration(context).check_free(new)
         records.edit(paths, lambda config: replace(config, name=new, renamed_from=old))
         with disk_errors(target.directory):
             paths.directory.rename(target.directory)
@@ -76,7 +76,7 @@ def _follow(config: MachineConfig, context: Context, report: Reporter) -> None:
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)
     public = before.host_key.with_name(f"{before.host_key.name}.pub").read_text()
     write_atomic(paths.known_hosts, known_hosts_line(config.name, public))
-    Registry(context).rename(config.renamed_from, before, config, paths)
+    ClientRegistration(context).rename(config.renamed_from, before, config, paths)
     autostart.rename(config.renamed_from, config.name, context, report)
     if before.runtime != paths.runtime:
         shutil.rmtree(before.runtime, ignore_errors=True)

@@ -13,9 +13,9 @@ from machine.ops import autostart
 from machine.ops.protect import check_unprotected
 from machine.ops.rename import finish_rename
 from machine.ops.rm_saved import save_disk, save_ignition
-from machine.ops.shared.announce import announce
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.registration import Registry
+from machine.ops.shared.events import send_event
 from machine.ops.shared.state import machine_state
 from machine.ops.stop import end_machine
 from machine.podman.events import Event
@@ -81,10 +81,10 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
             report.notice(f'The Ignition config of "{name}" is kept: {save_ignition(name, paths, context.roots)}')
         with drafts.names_lock(context.roots):
             check_unprotected(name, context)
-            Registry(context).unregister(name, report)
+            ClientRegistration(context).unregister(name, report)
             autostart.disable(name, context, report)
             drafts.withdraw(context.roots, name)
-    announce(Event.REMOVE, name, context)
+    send_event(Event.REMOVE, name, context)
 
 
 def _check_exists(name: str, context: Context) -> None:

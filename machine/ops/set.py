@@ -13,9 +13,9 @@ from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.rename import finish_rename
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import check_driver, check_inotify, read_volumes
-from machine.ops.shared.registration import Registry
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
@@ -60,14 +60,14 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         changed = plan_changes(config, request, context.host, folders)
         if changed.volume_driver != config.volume_driver:
             check_driver(TransportChoice(changed.volume_driver), changed.folders, config.arch, context.host)
-        registry = Registry(context)
-        registry.check_readable()
+        registration = ClientRegistration(context)
+        registration.check_readable()
         # The disk grows before the record says so: a record that is behind can be set again.
         if changed.resources.disk_gib != config.resources.disk_gib and _grow(changed, paths):
             report.notice(f"The root file system of {name} grows into the larger disk at the next start")
         records.edit(paths, lambda config: plan_changes(config, request, context.host, folders))
         if request.rootful is not None:
-            registry.prefer(changed)
+            registration.prefer(changed)
 
 
 def plan_changes(

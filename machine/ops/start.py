@@ -20,13 +20,13 @@ from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.rename import finish_rename
-from machine.ops.shared.announce import announce
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
+from machine.ops.shared.events import send_event
 from machine.ops.shared.many import Interrupt
-from machine.ops.shared.provision import run_scripts
-from machine.ops.shared.registration import Registry
 from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
-from machine.ops.shared.tell_guest import tell_guest
+from machine.ops.start_provision import run_scripts
+from machine.ops.start_tell_guest import tell_guest
 from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
@@ -83,13 +83,13 @@ def begin(
     if notice := hidden_marker(config.folders):
         report.notice(notice)
     with drafts.names_lock(context.roots):
-        Registry(context).register(config, report)
+        ClientRegistration(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     config = records.load(context.roots, name)  # the supervisor may have changed the port
     tell_guest(config, context, report)
     if config.provision_pending:
         run_scripts(config, context, report)
-    announce(Event.START, name, context)
+    send_event(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 
 

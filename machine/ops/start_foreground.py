@@ -13,10 +13,12 @@ from machine.ops.stop import stop
 from machine.report import Reporter
 
 
-def run(name: str, context: Context, report: Reporter, announce: Callable[[Started], None], *, later: Reporter) -> None:
+def run(
+    name: str, context: Context, report: Reporter, on_started: Callable[[Started], None], *, later: Reporter
+) -> None:
     """Start the machine, and return when it has stopped; an interrupt after its start stops it as `machine stop` does.
 
-    `report` hears of the start, up to `announce`, and `later` of the rest.
+    `report` hears of the start, up to `on_started`, and `later` of the rest.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -37,7 +39,7 @@ def run(name: str, context: Context, report: Reporter, announce: Callable[[Start
     started, supervisor = begin(name, context, report)
     attend(
         supervisor,
-        announce=lambda: announce(started),
+        on_started=lambda: on_started(started),
         orphaned=orphaned,
         take_over=lambda: begin(name, context, later)[1],
         end=end,
@@ -47,14 +49,14 @@ def run(name: str, context: Context, report: Reporter, announce: Callable[[Start
 def attend(
     supervisor: subprocess.Popen[bytes],
     *,
-    announce: Callable[[], None],
+    on_started: Callable[[], None],
     orphaned: Callable[[], bool],
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
     """Wait for the supervisor's end; one whose guest goes on is replaced, and an interrupt calls `end`."""
     try:
-        announce()
+        on_started()
         supervisor.wait()
         while orphaned():
             supervisor = take_over()

@@ -13,9 +13,9 @@ from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.host import Accelerator
-from machine.ops.shared.announce import announce
-from machine.ops.shared.ask import await_supervisor
 from machine.ops.shared.context import Context
+from machine.ops.shared.events import send_event
+from machine.ops.shared.supervisor import await_supervisor
 from machine.podman.events import Event
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending
@@ -45,7 +45,7 @@ def stop(name: str, context: Context, report: Reporter) -> Ending:
     """
     records.load(context.roots, name)
     ending = end_machine(context.roots.machine(name), report, at_once=False)
-    announce(Event.STOP, name, context)
+    send_event(Event.STOP, name, context)
     return ending
 
 
@@ -58,7 +58,7 @@ def kill(name: str, context: Context, report: Reporter) -> None:
     """
     records.load(context.roots, name)
     end_machine(context.roots.machine(name), report, at_once=True)
-    announce(Event.STOP, name, context)
+    send_event(Event.STOP, name, context)
 
 
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:

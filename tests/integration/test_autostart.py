@@ -201,7 +201,7 @@ class Foreground:
     def run(self) -> None:
         attend(
             self.begin(),
-            announce=lambda: self.told.append("announce"),
+            on_started=lambda: self.told.append("started"),
             orphaned=lambda: next(self._orphaned),
             take_over=self.begin,
             end=self.end,
@@ -214,7 +214,7 @@ def test_foreground_stays_until_the_machine_has_stopped() -> None:
     threading.Timer(0.3, foreground.end).start()
     foreground.run()
     assert time.monotonic() - begun >= 0.3
-    assert foreground.told == ["announce", "end"]  # the one by the timer
+    assert foreground.told == ["started", "end"]  # the one by the timer
     assert len(foreground.processes) == 1
 
 
@@ -231,7 +231,7 @@ def test_foreground_takes_a_guest_over_whose_supervisor_has_ended() -> None:
     foreground.run()
     killer.join()
     assert len(foreground.processes) == 2
-    assert foreground.told == ["announce"]
+    assert foreground.told == ["started"]
 
 
 def test_interrupted_foreground_stops_the_machine() -> None:
@@ -243,5 +243,5 @@ def test_interrupted_foreground_stops_the_machine() -> None:
         foreground.run()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert foreground.told == ["announce", "end"]
+    assert foreground.told == ["started", "end"]
     assert foreground.processes[0].returncode == -signal.SIGTERM

@@ -14,8 +14,8 @@ import pytest
 from machine.ignition.environment import environment_files
 from machine.model.config import MachineConfig
 from machine.model.units import GIB
-from machine.ops.shared.follow import CERTIFICATES, GuestFile
-from machine.ops.shared.tell_guest import News, guest_script, size_notice
+from machine.ops.start_host_settings import CERTIFICATES, GuestFile
+from machine.ops.start_tell_guest import News, guest_script, size_notice
 from tests.support.builders import make_config
 
 # These ask a service of a running guest: here they tell what they were asked.

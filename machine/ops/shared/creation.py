@@ -8,9 +8,9 @@ from dataclasses import replace
 from machine.files import write_atomic
 from machine.ignition.provision import Keys
 from machine.model.config import MachineConfig
-from machine.ops.shared.announce import announce
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.registration import Registry
+from machine.ops.shared.events import send_event
 from machine.podman.events import Event
 from machine.report import Reporter, SilentReporter
 from machine.ssh import keys as ssh_keys
@@ -39,7 +39,7 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 
 
 def publish(
-    config: MachineConfig, paths: MachinePaths, registry: Registry, context: Context, report: Reporter
+    config: MachineConfig, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
     """Make a draft a machine, with an SSH port that nobody else has, and tell clients of it.
 
@@ -55,11 +55,11 @@ def publish(
         records.save(paths, config)
         drafts.publish(paths, roots, config.name)
         try:
-            registry.register(config, report)
+            registration.register(config, report)
         except BaseException:
             # What has failed first is what a person should hear of.
-            registry.unregister(config.name, SilentReporter())
+            registration.unregister(config.name, SilentReporter())
             drafts.withdraw(roots, config.name)
             raise
-    announce(Event.INIT, config.name, context)
+    send_event(Event.INIT, config.name, context)
     return config

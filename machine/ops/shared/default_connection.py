@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.registration import Registry
 from machine.store import drafts, records
 
 
@@ -12,7 +12,7 @@ def is_default(name: str, context: Context) -> bool:
     NotFoundError: there is no such machine.
     MachineError: Podman's connections cannot be read.
     """
-    return Registry(context).is_default(records.load(context.roots, name))
+    return ClientRegistration(context).is_default(records.load(context.roots, name))
 
 
 def make_default(name: str, context: Context) -> None:
@@ -23,4 +23,4 @@ def make_default(name: str, context: Context) -> None:
         MachineError: a file of Podman's cannot be read or written.
     """
     with drafts.names_lock(context.roots):
-        Registry(context).make_default(records.load(context.roots, name))
+        ClientRegistration(context).make_default(records.load(context.roots, name))

@@ -13,8 +13,8 @@ from machine.model.folders import Folder, check_target, check_targets, parse_vol
 from machine.model.host import Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.transport import Transport, TransportChoice
-from machine.ops.config import blaming
 from machine.ops.shared.context import Context
+from machine.ops.shared.defaults import naming_source_of
 from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
@@ -27,7 +27,7 @@ def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
         return tuple(_possible(setting.value, username, context))
-    with blaming(setting):
+    with naming_source_of(setting):
         folders = read_volumes(setting.value, context)
         check_targets(folders, username)
     return folders

@@ -13,8 +13,8 @@ from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.model.transport import TransportChoice
-from machine.ops.config import COMMAND_LINE
 from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
+from machine.ops.shared.defaults import COMMAND_LINE
 from machine.ops.shared.folders import check_driver
 from machine.ops.shared.timezone import resolve_timezone
 from machine.ops.start import hidden_marker

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from machine.model.units import GIB
-from machine.ops.shared.follow import GuestFile, digest, gather
-from machine.ops.shared.tell_guest import News, as_told, find_news, guest_script, size_notice
+from machine.ops.start_host_settings import GuestFile, digest, gather
+from machine.ops.start_tell_guest import News, as_told, find_news, guest_script, size_notice
 from machine.report import SilentReporter
 from tests.support.builders import make_config, make_context
 

@@ -20,7 +20,7 @@ from machine.report import Reporter
 from machine.store.paths import MachinePaths
 
 
-class Registry:
+class ClientRegistration:
     """Every place where clients look: Podman's two kinds of files and Docker's contexts."""
 
     def __init__(self, context: Context) -> None:

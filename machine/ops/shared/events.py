@@ -9,7 +9,7 @@ from machine.ops.shared.context import Context
 from machine.podman.events import Event, event_message, event_sockets, tell
 
 
-def announce(event: Event, name: str, context: Context) -> None:
+def send_event(event: Event, name: str, context: Context) -> None:
     message = event_message(event, name, datetime.now(UTC))
     for path in event_sockets(context.environment, events_directory(context)):
         tell(path, message)

@@ -13,7 +13,7 @@ import pytest
 from machine.errors import BadInputError
 from machine.image.reference import parse_reference
 from machine.model.config import FirstBoot, Script, UserIgnition
-from machine.ops.shared.first_boot import check_together, check_users, read_script, read_ssh_keys
+from machine.ops.init_first_boot import check_together, check_users, read_script, read_ssh_keys
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION
 
 THEIRS = UserIgnition(name="site.ign", text=USER_IGNITION)

@@ -1,0 +1,74 @@
+"""The defaults of new machines: which value wins for each setting, and which file or flag it comes from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from machine.errors import BadInputError
+from machine.image.reference import FileReference
+from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice
+from machine.model.settings import BUILT_IN, EffectiveSetting, Layer, Value, built_in, merge
+from machine.ops.shared.catalogue import known_reference
+from machine.ops.shared.context import Context
+from machine.ops.shared.timezone import resolve_timezone
+from machine.podman.containers_conf import find_files, load_layers
+from machine.store import settings
+
+COMMAND_LINE = "command line"
+
+
+def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dict[str, EffectiveSetting]:
+    """Return every setting by its key, with the value that wins and where that comes from.
+
+    From the weakest to the strongest: the built-in defaults, containers.conf, config.toml, the environment, and
+    `flags` (those that were given, by the keys of Settings).
+
+    Raises:
+        BadInputError: a file or an environment variable has an invalid value.
+    """
+    own = settings.load_layer(context.roots)
+    check_values(own.values, context, source=context.roots.settings)
+    layers = [
+        *load_layers(find_files(context.environment, context.home), context.host),
+        own,
+        _environment_layer(context),
+        Layer(origin=COMMAND_LINE, values=flags or {}),
+    ]
+    return merge(built_in(context.host), layers)
+
+
+def _environment_layer(context: Context) -> Layer:
+    accel = AcceleratorChoice.from_environment(context.environment)
+    return Layer(origin=f"environment: {ACCEL_VARIABLE}", values={"accel": accel} if accel else {})
+
+
+@contextlib.contextmanager
+def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
+    """Add to an error of the block where the setting comes from, unless it was typed just now."""
+    try:
+        yield
+    except BadInputError as error:
+        if setting.origin in (COMMAND_LINE, BUILT_IN):
+            raise
+        raise BadInputError(error.message, hint=f'"{setting.key}" comes from {setting.origin}') from error
+
+
+def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
+    """Check what the rules for single settings cannot: that the image and the time zone are known.
+
+    `source` is the file that errors name.
+
+    Raises:
+        BadInputError: there is no such image or time zone.
+    """
+    try:
+        if "image" in values:
+            reference, _ = known_reference(str(values["image"]), context)
+            if isinstance(reference, FileReference) and not reference.path.is_absolute():
+                raise BadInputError('"image" must not depend on the current directory', hint=f"write {reference}")
+        if "timezone" in values:
+            resolve_timezone(str(values["timezone"]), context.environment)
+    except BadInputError as error:
+        raise BadInputError(f"{source}: {error.message}" if source else error.message, hint=error.hint) from error
