@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from machine.cli.common import complete_machines, context, name_argument
 from machine.cli.flags import Group
-from machine.cli.output import Listing, heading_of, print_listing
+from machine.cli.output import flat_listing, print_listing
 
 FIELDS = ("Source", "Target", "Mode", "Driver", "Problem")
 
@@ -72,18 +70,8 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
     """
     from machine.ops.mount import list_mounts
 
-    folders = list_mounts(name, context())
-    rows = [tuple(asdict(folder).values()) for folder in folders]
-    print_listing(
-        Listing(
-            name="ls",
-            type_name="machine.Mount",
-            columns=[heading_of(field) for field in FIELDS],
-            rows=lambda: rows,
-            fields=FIELDS,
-            items=lambda: [dict(zip(FIELDS, row, strict=True)) for row in rows],
-            documents=lambda: [asdict(folder) for folder in folders],
-        ),
-        format_,
-        heading=not noheading,
-    )
+    rows = [
+        (folder.source, folder.target, folder.mode, folder.driver, folder.problem)
+        for folder in list_mounts(name, context())
+    ]
+    print_listing(flat_listing("machine.Mount", FIELDS, rows), format_, heading=not noheading)

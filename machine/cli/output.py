@@ -84,6 +84,19 @@ class Listing:
     headings: Mapping[str, str] | None = None
 
 
+def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
+    """A listing of `ls` whose columns are its fields, and its JSON has the same fields in lower case."""
+    return Listing(
+        name="ls",
+        type_name=type_name,
+        columns=[heading_of(field) for field in fields],
+        rows=lambda: rows,
+        fields=fields,
+        items=lambda: [dict(zip(fields, row, strict=True)) for row in rows],
+        documents=lambda: [dict(zip(map(str.lower, fields), row, strict=True)) for row in rows],
+    )
+
+
 def print_listing(listing: Listing, format_: str | None, *, heading: bool = True) -> None:
     """Raises:
     BadInputError: the format means nothing, or is a template that does not fit.

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
 import click
 
 from machine.cli.common import complete_machines, context, name_argument
 from machine.cli.flags import Group
-from machine.cli.output import Listing, heading_of, print_listing
-
-if TYPE_CHECKING:
-    from machine.ops.port import ListedPort
+from machine.cli.output import flat_listing, print_listing
 
 FIELDS = ("Host", "Guest", "Protocol", "Origin", "State")
 _FORWARD = "HOST:GUEST"
@@ -79,22 +73,5 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
     """
     from machine.ops.port import list_ports
 
-    ports = list_ports(name, context())
-    print_listing(
-        Listing(
-            name="ls",
-            type_name="machine.Port",
-            columns=[heading_of(field) for field in FIELDS],
-            rows=lambda: [tuple(item(port).values()) for port in ports],
-            fields=FIELDS,
-            items=lambda: [item(port) for port in ports],
-            documents=lambda: [asdict(port) for port in ports],
-        ),
-        format_,
-        heading=not noheading,
-    )
-
-
-def item(port: ListedPort) -> dict[str, str]:
-    """The fields that a template sees."""
-    return dict(zip(FIELDS, (port.host, port.guest, port.protocol, port.origin, port.state), strict=True))
+    rows = [(port.host, port.guest, port.protocol, port.origin, port.state) for port in list_ports(name, context())]
+    print_listing(flat_listing("machine.Port", FIELDS, rows), format_, heading=not noheading)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from machine import lock
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
 from machine.model.config import MachineConfig
@@ -13,15 +11,13 @@ from machine.model.folders import Folder, check_targets, normal, read_folder
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
+from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
-from machine.store.paths import MachinePaths
 
 # An emulated guest takes its time.
 _ANSWER_S = 600.0
-# Outlasts other commands that change the machine.
-_LOCK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
         BadInputError: it cannot be meant, or collides with one that the machine has.
         MachineError: the guest does not mount it.
     """
-    config, paths = _load(name, context)
+    config = records.load(context.roots, name)
     if not text:
         raise BadInputError("there is no folder in an empty text", hint="write SRC[:DST[:ro]]")
     (folder,) = read_volumes([text], context)
@@ -52,7 +48,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
         check_targets((*config.folders, folder), config.username)
         return replace(config, folders=(*config.folders, folder), guest_outdated=True)
 
-    _change(name, Command.MOUNT_ADD, str(folder), paths, offline)
+    change_machine(name, context, Command.MOUNT_ADD, str(folder), offline, timeout_s=_ANSWER_S)
 
 
 def remove_mount(name: str, target: str, context: Context) -> None:
@@ -62,7 +58,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
         NotFoundError: the machine has none there.
         MachineError: the supervisor does not answer.
     """
-    config, paths = _load(name, context)
+    config = records.load(context.roots, name)
     place = normal(target)
     if all(folder.target != place for folder in config.folders):
         raise NotFoundError(f"{name} has no folder at {place}", hint=f"see: machine mount ls {name}")
@@ -71,14 +67,14 @@ def remove_mount(name: str, target: str, context: Context) -> None:
         others = tuple(folder for folder in config.folders if folder.target != place)
         return replace(config, folders=others, guest_outdated=True)
 
-    _change(name, Command.MOUNT_REMOVE, place, paths, offline)
+    change_machine(name, context, Command.MOUNT_REMOVE, place, offline, timeout_s=_ANSWER_S)
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
     """Raises:
     NotFoundError: there is no such machine.
     """
-    config, paths = _load(name, context)
+    config, paths = records.load(context.roots, name), context.roots.machine(name)
     if machine_state(paths).state is not State.STOPPED:
         answer = ask_supervisor(name, Command.MOUNT_LIST, "", paths, timeout_s=_ANSWER_S)["folders"]
         return [_listed(read_folder(text), driver, problem) for text, driver, problem in answer]
@@ -88,22 +84,3 @@ def list_mounts(name: str, context: Context) -> list[ListedFolder]:
 def _listed(folder: Folder, driver: str = "", problem: str = "") -> ListedFolder:
     mode = "ro" if folder.read_only else "rw"
     return ListedFolder(source=folder.source, target=folder.target, mode=mode, driver=driver, problem=problem)
-
-
-def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
-    return records.load(context.roots, name), context.roots.machine(name)
-
-
-def _change(
-    name: str,
-    command: Command,
-    value: str,
-    paths: MachinePaths,
-    offline: Callable[[MachineConfig], MachineConfig],
-) -> None:
-    """By the supervisor where there is one, else in the record."""
-    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
-        if free:
-            records.edit(paths, offline)
-            return
-    ask_supervisor(name, command, value, paths, timeout_s=_ANSWER_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from machine import lock
@@ -26,6 +25,7 @@ from machine.model.ports import (
 )
 from machine.model.state import State
 from machine.ops.shared.context import Context
+from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.ports.holder import why_not_free
@@ -36,8 +36,6 @@ from machine.store.paths import MachinePaths
 STOPPED_PORT = "stopped"
 
 _ANSWER_S = 60.0
-# Outlasts other commands that change the machine.
-_LOCK_S = 1.0
 _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 
@@ -62,7 +60,7 @@ def add_port(name: str, text: str, context: Context) -> None:
         BadInputError: it cannot be meant, or is forwarded already.
         MachineError: the host cannot listen there.
     """
-    config, paths = _load(name, context)
+    config = records.load(context.roots, name)
     forward = _parse(text)
     _check_new(forward, config)
     _check_not_ssh(forward, context)
@@ -73,7 +71,7 @@ def add_port(name: str, text: str, context: Context) -> None:
             raise MachineError(reason)
         return replace(config, forwards=(*config.forwards, forward))
 
-    _change(name, Command.PORT_ADD, forward, paths, offline)
+    change_machine(name, context, Command.PORT_ADD, forward_text(forward), offline, timeout_s=_ANSWER_S)
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
@@ -83,7 +81,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
         BadInputError: it cannot be meant.
         NotFoundError: it is none of the user's own.
     """
-    config, paths = _load(name, context)
+    config = records.load(context.roots, name)
     try:
         endpoint, guest = parse_host(text)
     except ValueError as error:
@@ -95,7 +93,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
     def offline(config: MachineConfig) -> MachineConfig:
         return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
 
-    _change(name, Command.PORT_REMOVE, forward, paths, offline)
+    change_machine(name, context, Command.PORT_REMOVE, forward_text(forward), offline, timeout_s=_ANSWER_S)
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
@@ -104,7 +102,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
     Raises:
         NotFoundError: there is no such machine.
     """
-    config, paths = _load(name, context)
+    config, paths = records.load(context.roots, name), context.roots.machine(name)
     forwards, ours = _forwards(name, config, paths)
     return [
         *(
@@ -171,10 +169,6 @@ def _check_new(forward: Forward, config: MachineConfig) -> None:
         )
 
 
-def _load(name: str, context: Context) -> tuple[MachineConfig, MachinePaths]:
-    return records.load(context.roots, name), context.roots.machine(name)
-
-
 def _parse(text: str) -> Forward:
     try:
         forward = parse_forward(text)
@@ -186,18 +180,3 @@ def _parse(text: str) -> Forward:
         hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
         raise BadInputError(str(error), hint=hint) from error
     return forward
-
-
-def _change(
-    name: str,
-    command: Command,
-    forward: Forward,
-    paths: MachinePaths,
-    offline: Callable[[MachineConfig], MachineConfig],
-) -> None:
-    """By the supervisor where there is one, else in the record."""
-    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
-        if free:
-            records.edit(paths, offline)
-            return
-    ask_supervisor(name, command, forward_text(forward), paths, timeout_s=_ANSWER_S)
