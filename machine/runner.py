@@ -1,4 +1,4 @@
-"""The one way to run a program to its end. Long-lived children belong to the supervisor."""
+"""The one way to run a program and wait for it. machine.async_runner does so from asyncio."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from machine.errors import MachineError, ProgramError
+from machine.errors import DeadlineError, MachineError, ProgramError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,11 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+def words_of(argv: Sequence[Argument]) -> list[str]:
+    """A command line as texts, paths included."""
+    return [os.fspath(word) for word in argv]
 
 
 def find_program(name: str) -> str | None:
@@ -52,11 +58,12 @@ def run(
 
     Raises:
         ProgramError: the program exited with another status than 0, and `check` is set.
-        MachineError: it is not installed, or ran longer than `timeout_s`.
+        DeadlineError: it ran longer than `timeout_s`.
+        MachineError: it is not installed, or cannot be run.
     """
-    words = [os.fspath(word) for word in argv]
+    words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
-    with output.open("ab") if output else contextlib.nullcontext() as sink, _told(words, cwd):
+    with output.open("ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
         result = subprocess.run(
             words,
             input=None if stdin is None else stdin.encode(),
@@ -84,12 +91,12 @@ def interact(argv: Sequence[Argument]) -> int:
     Raises:
         MachineError: it is not installed or cannot be run.
     """
-    words = [os.fspath(word) for word in argv]
+    words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
     # A handler, as the program would inherit that the signal is ignored.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        with _told(words):
+        with machine_errors(words):
             return subprocess.run(words, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
@@ -99,18 +106,50 @@ def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Complet
     """Run a program that tells a person on our own stderr what it does, and return its status and what else it says.
 
     Raises:
-        MachineError: it is not installed, or ran longer than `timeout_s`.
+        DeadlineError: it ran longer than `timeout_s`.
+        MachineError: it is not installed, or cannot be run.
     """
-    words = [os.fspath(word) for word in argv]
+    words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
-    with _told(words):
+    with machine_errors(words):
         result = subprocess.run(words, input=stdin.encode(), stdout=subprocess.PIPE, timeout=timeout_s, check=False)
     return Completed(returncode=result.returncode, stdout=result.stdout.decode(errors="replace"), stderr="")
 
 
 @contextlib.contextmanager
-def _told(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
-    """What keeps a program from running to its end, in our words."""
+def running(
+    argv: Sequence[Argument],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+    errors: int | IO[bytes] = subprocess.STDOUT,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program within a context, at whose end it is killed if it has not ended by itself.
+
+    Its environment is ours where `environment` is None, else nothing but that.
+
+    Raises:
+        MachineError: it is not installed, or cannot be run.
+    """
+    words = words_of(argv)
+    log.debug("run: %s", shlex.join(words))
+    with machine_errors(words):
+        process = subprocess.Popen(words, stdin=stdin, stdout=output, stderr=errors, pass_fds=pass_fds, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        if process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        process.wait()
+
+
+@contextlib.contextmanager
+def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
+    """Turn what keeps a program from running to its end into a MachineError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -120,7 +159,7 @@ def _told(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
     except OSError as error:  # it may not, or is made for another CPU
         raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
+        raise DeadlineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
 
 
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:

@@ -1,0 +1,250 @@
+"""The one way to run a program from asyncio: `run` one to its end, or `spawn` one that runs beside us.
+
+machine.runner is its blocking counterpart and shares its messages. Pipes are made here, not by asyncio: asyncio's wait
+for a process lasts until every copy of their other ends is closed, and the SSH master keeps copies of what a client of
+its own was given for as long as that client's session lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO, Final, Self
+
+from machine import runner
+from machine.errors import DeadlineError
+from machine.runner import Argument, Completed
+
+log = logging.getLogger(__name__)
+
+DEVNULL: Final = subprocess.DEVNULL
+PIPE: Final = subprocess.PIPE
+"""Of `spawn`: the child's `stdin`, `stdout` or `stderr` is a stream of ours."""
+
+Stream = int | IO[bytes]
+"""DEVNULL, PIPE, a descriptor or an open file."""
+
+_CHUNK_BYTES = 64 * 1024
+# What a program has written before it ended is there at once; somebody else may hold its pipes for ever.
+_DRAIN_S = 1.0
+
+
+async def run(
+    argv: Sequence[Argument],
+    *,
+    timeout_s: float,
+    check: bool = True,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run a program to its end and capture its output; it is killed after `timeout_s` and when we are cancelled.
+
+    `environment` is added to ours, and messages come in English.
+
+    Raises:
+        ProgramError: the program exited with another status than 0, and `check` is set.
+        DeadlineError: it ran longer than `timeout_s`.
+        MachineError: it is not installed, or cannot be run.
+    """
+    words = runner.words_of(argv)
+    source = DEVNULL if stdin is None else PIPE
+    variables = {"LC_ALL": "C", **(environment or {})}
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            await spawn(words, stdin=source, stdout=PIPE, stderr=PIPE, environment=variables) as child,
+        ):
+            completed = await _communicate(child, (stdin or "").encode())
+    except TimeoutError as error:
+        raise DeadlineError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
+    if check and completed.returncode != 0:
+        raise runner.program_error(words, completed)
+    return completed
+
+
+class Child:
+    """A program that runs beside us, until it ends by itself, its context is left, or `end` is called.
+
+    `stdin`, `stdout` and `stderr` are streams where `spawn` was given PIPE, else None.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, pipes: _Pipes, patience_s: float) -> None:
+        self._process = process
+        self._pipes = pipes
+        self._patience_s = patience_s
+        self.stdin = pipes.stdin
+        self.stdout = pipes.stdout
+        self.stderr = pipes.stderr
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while the program runs."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Return the exit status as soon as the program has ended, whoever still holds its pipes."""
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the program without waiting for its end; one that has ended is left in peace."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> int:
+        """Have the program terminate, kill it when `spawn`'s patience is over, and return its exit status."""
+        try:
+            if self.returncode is None and self._patience_s:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience_s):
+                        await self.wait()
+        finally:
+            self.kill()
+            try:
+                status = await self.wait()
+            finally:
+                self._pipes.close()
+        return status
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.end()
+
+
+async def spawn(
+    argv: Sequence[Argument],
+    *,
+    stdin: Stream = DEVNULL,
+    stdout: Stream = DEVNULL,
+    stderr: Stream = DEVNULL,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+    patience_s: float = 0.0,
+) -> Child:
+    """Start a program that runs beside us until it ends, or is ended: `async with await spawn(…) as child`.
+
+    It is asked to terminate and has `patience_s` for that before it is killed; without patience it is killed at once.
+
+    Raises:
+        MachineError: it is not installed, or cannot be run.
+    """
+    words = runner.words_of(argv)
+    log.debug("run: %s", shlex.join(words))
+    pipes = _Pipes()
+    try:
+        with runner.machine_errors(words):
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                stdin=await pipes.make_stdin() if stdin == PIPE else stdin,
+                stdout=await pipes.make_stdout() if stdout == PIPE else stdout,
+                stderr=await pipes.make_stderr() if stderr == PIPE else stderr,
+                pass_fds=pass_fds,
+                env={**os.environ, **environment} if environment else None,
+            )
+    except BaseException:
+        pipes.close()
+        raise
+    finally:
+        pipes.close_child_ends()
+    return Child(process, pipes, patience_s)
+
+
+class _Pipes:
+    """The pipes to one child: our ends as streams, and the child's until it has them."""
+
+    def __init__(self) -> None:
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._ours = contextlib.ExitStack()
+        self._childs = contextlib.ExitStack()
+
+    async def make_stdin(self) -> int:
+        """Set `stdin`, and return what the child reads."""
+        read, write = os.pipe()
+        self._childs.callback(os.close, read)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(write, "wb", buffering=0))
+        transport.set_write_buffer_limits(0)  # drained means that the pipe has everything
+        self._ours.callback(_abort, transport)
+        self.stdin = asyncio.StreamWriter(transport, protocol, reader, loop)
+        return read
+
+    async def make_stdout(self) -> int:
+        """Set `stdout`, and return what the child writes to."""
+        self.stdout, write = await self._make_output()
+        return write
+
+    async def make_stderr(self) -> int:
+        """Set `stderr`, and return what the child writes to."""
+        self.stderr, write = await self._make_output()
+        return write
+
+    async def _make_output(self) -> tuple[asyncio.StreamReader, int]:
+        read, write = os.pipe()
+        self._childs.callback(os.close, write)
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
+        )
+        self._ours.callback(transport.close)
+        return reader, write
+
+    def close_child_ends(self) -> None:
+        self._childs.close()
+
+    def close(self) -> None:
+        self._ours.close()
+
+
+def _abort(transport: asyncio.WriteTransport) -> None:
+    """What a program that has ended did not read is not kept for anybody."""
+    if not transport.is_closing():
+        transport.abort()
+
+
+async def _communicate(child: Child, stdin: bytes) -> Completed:
+    """Feed a child that `run` has spawned, and collect what it writes until it ends."""
+    out, err = bytearray(), bytearray()
+    assert child.stdout is not None
+    assert child.stderr is not None
+    async with asyncio.TaskGroup() as tasks:
+        collecting = [
+            tasks.create_task(_collect(child.stdout, out)),
+            tasks.create_task(_collect(child.stderr, err)),
+        ]
+        feeding = tasks.create_task(_feed(child.stdin, stdin)) if child.stdin else None
+        status = await child.wait()
+        await asyncio.wait(collecting, timeout=_DRAIN_S)
+        for task in filter(None, (*collecting, feeding)):
+            task.cancel()
+    return Completed(returncode=status, stdout=out.decode(errors="replace"), stderr=err.decode(errors="replace"))
+
+
+async def _collect(stream: asyncio.StreamReader, into: bytearray) -> None:
+    while chunk := await stream.read(_CHUNK_BYTES):
+        into += chunk
+
+
+async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read all
+        stream.write(data)
+        await stream.drain()
+    stream.close()
