@@ -7,8 +7,8 @@ from collections.abc import Callable
 from machine import lock
 from machine.control import Command
 from machine.model.config import MachineConfig
-from machine.ops.shared.ask import ask_supervisor
 from machine.ops.shared.context import Context
+from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 
 # Long enough for a command that changes the machine to end.
