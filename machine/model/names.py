@@ -71,10 +71,15 @@ def check_username(name: str) -> str:
 
 
 def similar(word: str, known: Sequence[str]) -> str:
-    """A question for the end of an error, where something known differs little from the word, or begins with it."""
+    """A question for the end of an error that names the known words that are similar; empty where there are none."""
+    near = similar_words(word, known)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def similar_words(word: str, known: Sequence[str]) -> list[str]:
+    """The known words that differ little from the word, or begin with it."""
     import difflib
 
     lower = word.lower()
-    likest = difflib.get_close_matches(lower, known, cutoff=0.75)
-    near = dict.fromkeys([*likest, *(name for name in known if lower and name.startswith(lower))])
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    closest = difflib.get_close_matches(lower, known, cutoff=0.75)
+    return list(dict.fromkeys([*closest, *(name for name in known if lower and name.startswith(lower))]))

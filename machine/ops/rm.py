@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machine import lock
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError
 from machine.model.state import State
 from machine.ops import autostart
 from machine.ops.protect import check_unprotected
@@ -40,7 +40,7 @@ def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
     Raises:
         NotFoundError: there is no such machine.
     """
-    _check_exists(name, context)
+    records.check_exists(context.roots, name)
     paths = context.roots.machine(name)
     spared = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
     return sorted(path for path in paths.directory.iterdir() if path not in spared)
@@ -50,7 +50,7 @@ def check_removable(name: str, context: Context) -> None:
     """Raises:
     MachineError: the machine does not exist, is protected or runs.
     """
-    _check_exists(name, context)
+    records.check_exists(context.roots, name)
     check_unprotected(name, context)
     if machine_state(context.roots.machine(name)).state is not State.STOPPED:
         raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
@@ -63,7 +63,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         NotFoundError: there is no such machine.
         MachineError: it is protected, runs, or cannot be ended.
     """
-    _check_exists(name, context)
+    records.check_exists(context.roots, name)
     check_unprotected(name, context)
     paths = context.roots.machine(name)
     if force:
@@ -85,8 +85,3 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
             autostart.disable(name, context, report)
             drafts.withdraw(context.roots, name)
     send_event(Event.REMOVE, name, context)
-
-
-def _check_exists(name: str, context: Context) -> None:
-    if name not in records.machine_names(context.roots):
-        raise NotFoundError(f"{name}: VM does not exist")

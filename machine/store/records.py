@@ -24,6 +24,7 @@ from machine.model.config import (
     UserIgnition,
 )
 from machine.model.host import AcceleratorChoice
+from machine.model.names import DEFAULT_MACHINE, similar_words
 from machine.store.paths import MachinePaths, Roots
 
 if TYPE_CHECKING:
@@ -67,10 +68,26 @@ def load(roots: Roots, name: str) -> MachineConfig:
         NotFoundError: there is no such machine.
         MachineError: its record is damaged or written by a newer program.
     """
-    paths = roots.machine(name)
-    if not name or "/" in name or name.startswith(".") or not paths.directory.is_dir():
-        raise NotFoundError(f"{name}: VM does not exist")
-    return _load_own(paths)
+    check_exists(roots, name)
+    return _load_own(roots.machine(name))
+
+
+def check_exists(roots: Roots, name: str) -> None:
+    """Check that there is a machine `name`, whatever its record is like.
+
+    Raises:
+        NotFoundError: there is none; the hint names the machines that may have been meant.
+    """
+    if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
+        raise NotFoundError(f"{name}: VM does not exist", hint=_meant_instead(name, machine_names(roots)))
+
+
+def _meant_instead(name: str, known: Sequence[str]) -> str | None:
+    """What to type instead: any machine's name where none was given, a similar one where it was mistyped."""
+    if name == DEFAULT_MACHINE and known:
+        return f"add the name of a machine that exists: {', '.join(known)}"
+    near = similar_words(name, known)
+    return f"did you mean {' or '.join(near)}?" if near else None
 
 
 def _load_own(paths: MachinePaths) -> MachineConfig:

@@ -21,6 +21,7 @@ from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
 from machine.store import records
+from machine.store.paths import Roots
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, make_config, make_full_config, make_roots, save_machine
 
@@ -221,3 +222,27 @@ def test_record_of_another_machine_is_damaged(tmp_path: Path) -> None:
     save_machine(roots, make_config("one")).directory.rename(roots.machine("two").directory)
     with pytest.raises(MachineError, match='it is that of "one"'):
         records.load(roots, "two")
+
+
+def hint_for(name: str, roots: Roots) -> str | None:
+    with pytest.raises(NotFoundError) as caught:
+        records.load(roots, name)
+    assert caught.value.message == f"{name}: VM does not exist"
+    return caught.value.hint
+
+
+def test_missing_default_machine_names_those_that_exist(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    assert hint_for("podman-machine-default", roots) is None
+    save_machine(roots, make_config(name="web"))
+    save_machine(roots, make_config(name="box"))
+    assert hint_for("podman-machine-default", roots) == "add the name of a machine that exists: box, web"
+
+
+def test_mistyped_name_brings_the_similar_ones(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    save_machine(roots, make_config(name="podman-machine-default"))
+    save_machine(roots, make_config(name="web"))
+    assert hint_for("wbe", roots) is None
+    assert hint_for("we", roots) == "did you mean web?"
+    assert hint_for("podman", roots) == "did you mean podman-machine-default?"
