@@ -24,6 +24,7 @@ from machine.folders.probe import (
     probe_identities,
     usable_command,
 )
+from machine.guestimage.publish import SECRET_KEY
 from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
@@ -210,7 +211,7 @@ def _signatures(context: Context) -> Iterator[Check]:
     except MachineError as error:
         yield failed("signatures", error, remedy)
     directory = context.roots.signing_keys
-    unusable = unusable_keys(directory)
+    unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
     yield checks.keys_check(0 if unusable else len(trusted_keys(directory)), unusable, directory)
 
 

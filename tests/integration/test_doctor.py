@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from machine import lock
+from machine.guestimage.publish import SECRET_KEY
 from machine.model.config import ImageOrigin
 from tests.integration.conftest import Images, Outcome, World, link_tool
 from tests.integration.test_start import processes, starting
@@ -202,6 +203,13 @@ def test_connections_that_cannot_be_read(world: World) -> None:
 def test_key_that_is_none(world: World) -> None:
     world.trust(b"no key")
     assert told(examine(world), "keys")[:2] == ("warning", "no OpenPGP public key is in test.gpg")
+
+
+def test_secret_key_that_signs_local_images_is_no_problem(world: World) -> None:
+    keys = make_roots(world.home).signing_keys
+    keys.mkdir(parents=True)
+    (keys / SECRET_KEY).write_bytes(b"\x94 a secret key's packet begins so")
+    assert told(examine(world), "keys") == ("ok", "3 signing keys are trusted", "")
 
 
 def test_machines_that_cannot_be_started(world: World) -> None:
