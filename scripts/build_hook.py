@@ -1,4 +1,4 @@
-"""What the wheel has besides the package: man pages and completion scripts, made from the commands as it is built."""
+"""A build hook that adds man pages and completion scripts, made from the commands, to the wheel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _COMPLETIONS = {
 
 
 class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # generic to type checkers alone
-    """hatchling finds it by its base."""
+    """The hook itself; hatchling finds it by its base class."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":  # they would not follow the changes
+        if version == "editable":  # they would not follow changes of the commands
             return
         sys.path.insert(0, self.root)
         self._directory = Path(tempfile.mkdtemp())
@@ -40,17 +40,18 @@ class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # generic to ty
 
 def _manual() -> dict[str, str]:
     from machine import __version__
-    from machine.cli.main import ALIASES, cli
-    from scripts.manual import pages
+    from machine.cli.main import ALIASES, SECTIONS, cli
+    from scripts.manual import Program, pages
 
-    # As other builders have it: https://reproducible-builds.org/specs/source-date-epoch/
+    # See https://reproducible-builds.org/specs/source-date-epoch/
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return {f"share/man/man1/{name}": text for name, text in pages("machine", cli, ALIASES, __version__, day).items()}
+    program = Program(name="machine", command=cli, aliases=ALIASES, sections=SECTIONS)
+    return {f"share/man/man1/{name}": text for name, text in pages(program, __version__, day).items()}
 
 
 def _completions(programs: list[str]) -> dict[str, str]:
-    """click's own scripts, which ask the program."""
+    """The scripts that click generates, which call the program for every completion."""
     from click.shell_completion import ShellComplete, get_completion_class
 
     from machine.cli.main import cli
@@ -61,6 +62,6 @@ def _completions(programs: list[str]) -> dict[str, str]:
         assert kind is not None
         for program in programs:
             variable = f"_{program}_COMPLETE".replace("-", "_").upper()
-            # The class's own: bash's would run a bash, to see whether it is not too old.
+            # Not kind.source: that of bash runs bash to check its version.
             found[place.format(program)] = ShellComplete.source(kind(cli, {}, program, variable))
     return found

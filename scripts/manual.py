@@ -1,12 +1,13 @@
-"""Man pages from the commands themselves, so that there is one text of what they do: their help."""
+"""Generate the man pages from the help of the commands, so that each text is written once."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 import click
 
@@ -14,38 +15,38 @@ _PACKAGE = "boot2podman"
 _SECTION = "1"
 
 _EXAMPLES = re.compile(r"Examples?:")
-_VERBATIM = "\b"  # click's mark of a paragraph that stays as it is
+_VERBATIM = "\b"  # marks a paragraph that click does not wrap
 
-# What roff would take for its own, or print as another character than a shell knows (groff_char(7)).
+# Characters that roff interprets, or prints as ones that a shell does not know (groff_char(7)).
 _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 
 _EXIT_STATUS = {
-    "0": "It is done.",
-    "1": "Of doctor: machines cannot be made or started on this host.",
-    "3": "Of status: a machine is not running.",
-    "125": "It failed: a line on standard error begins with Error: and says what to do next.",
-    "130": "It was interrupted.",
+    "0": "Success.",
+    "1": "From doctor: this host cannot run machines.",
+    "3": "From status: a machine is not running.",
+    "125": "An error; a line on standard error begins with Error: and says what to do next.",
+    "130": "Interrupted.",
 }
-_SSH_STATUS = "machine ssh passes the exit status of the command in the guest on."
+_SSH_STATUS = "machine ssh passes on the exit status of the command in the guest."
 _ENVIRONMENT = {
-    "MACHINE_HOME": "Moves all directories to one folder.",
-    "MACHINE_ACCEL": "auto, kvm, hvf or tcg: what runs the guest's code, whatever the machine was made with.",
-    "CONTAINERS_CONF, CONTAINERS_CONF_OVERRIDE": "Files that take the place of containers.conf, or overrule it.",
-    "PODMAN_CONNECTIONS_CONF, DOCKER_CONFIG": "Where the files of Podman's and Docker's clients are.",
+    "MACHINE_HOME": "One folder for all directories of the program.",
+    "MACHINE_ACCEL": "The accelerator, auto, kvm, hvf or tcg; overrides the machine's own setting.",
+    "CONTAINERS_CONF, CONTAINERS_CONF_OVERRIDE": "Files that replace containers.conf, or override it.",
+    "PODMAN_CONNECTIONS_CONF, DOCKER_CONFIG": "Where Podman's connections and Docker's configuration are.",
     "http_proxy, https_proxy, all_proxy, no_proxy": "Proxies for downloads.",
     "SSL_CERT_FILE": "Certificates for downloads.",
 }
 _FILES = {
-    "~/.config/boot2podman/config.toml": "Defaults of new machines; machine config tells more.",
-    "~/.local/share/boot2podman/machines/NAME/": "A machine; serial.log and supervisor.log tell what it did.",
-    "~/.cache/boot2podman/": "Images.",
+    "~/.config/boot2podman/config.toml": "Defaults of new machines; see machine config.",
+    "~/.local/share/boot2podman/machines/NAME/": "A machine, with its serial.log and supervisor.log.",
+    "~/.cache/boot2podman/": "The cache of images.",
     "$XDG_RUNTIME_DIR/boot2podman/NAME/": "A machine's sockets.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One command, its names from the program's on."""
+    """A command that has a page; `names` begin with the program's."""
 
     names: tuple[str, ...]
     command: click.Command
@@ -73,14 +74,26 @@ def _topic(names: tuple[str, ...], command: click.Command, parent: click.Context
     return Topic(names=names, command=command, context=context)
 
 
-def pages(
-    program: str, command: click.Command, aliases: Mapping[str, str], version: str, day: datetime
-) -> dict[str, str]:
-    """A page for each command, and for each of `aliases` of commands, by its file's name."""
-    root = _topic((program,), command, None)
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program with its `aliases` of commands, and the titles under which its page lists the commands, if any."""
+
+    name: str
+    command: click.Command
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+def pages(program: Program, version: str, day: datetime) -> dict[str, str]:
+    """A page for each command and alias, by its file's name."""
+    root = _topic((program.name,), program.command, None)
     named = {child.names[-1]: child for child in root.children}
-    others = [_topic((program, alias), named[name].command, root.context) for alias, name in aliases.items()]
-    return {f"{topic.page}.{_SECTION}": page(topic, version, day) for topic in (*_walk(root), *others)}
+    aliases = [
+        _topic((program.name, alias), named[name].command, root.context) for alias, name in program.aliases.items()
+    ]
+    found = {topic.page: page(topic, version, day) for topic in (*_walk(root), *aliases)}
+    found[root.page] = page(root, version, day, program.sections)
+    return {f"{name}.{_SECTION}": text for name, text in found.items()}
 
 
 def _walk(topic: Topic) -> Iterator[Topic]:
@@ -89,8 +102,10 @@ def _walk(topic: Topic) -> Iterator[Topic]:
         yield from _walk(child)
 
 
-def page(topic: Topic, version: str, day: datetime) -> str:
-    """A whole page in the macros of man(7)."""
+def page(
+    topic: Topic, version: str, day: datetime, sections: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> str:
+    """A whole page in the macros of man(7); `sections` are the names of its commands by their titles."""
     paragraphs = help_paragraphs(topic.command)
     prose = [text for text in paragraphs if not is_example(text)]
     examples = [text for text in paragraphs if is_example(text)]
@@ -101,7 +116,7 @@ def page(topic: Topic, version: str, day: datetime) -> str:
         ".SH SYNOPSIS", _synopsis(topic),
         ".SH DESCRIPTION", *_paragraphs(prose),
         *_section("OPTIONS", _options(topic)),
-        *_section("COMMANDS", _commands(topic)),
+        *_section("COMMANDS", _commands(topic, sections)),
         *_section("EXAMPLES", [_verbatim(_example_lines(text)) for text in examples]),
         *(_of_the_program() if len(topic.names) == 1 else []),
         ".SH SEE ALSO", _see_also(topic),
@@ -110,22 +125,24 @@ def page(topic: Topic, version: str, day: datetime) -> str:
 
 
 def help_paragraphs(command: click.Command) -> list[str]:
+    """The paragraphs of a command's help."""
     return [text for text in re.split(r"\n[ ]*\n", inspect.cleandoc(command.help or "")) if text.strip()]
 
 
 def is_example(paragraph: str) -> bool:
+    """Whether a paragraph is the block of examples."""
     first, *_ = paragraph.lstrip(f"{_VERBATIM}\n").splitlines()
     return paragraph.startswith(_VERBATIM) and _EXAMPLES.fullmatch(first) is not None
 
 
 def summary(prose: Sequence[str]) -> str:
-    """The first sentence, without its end."""
+    """The first sentence, without its full stop."""
     words = " ".join(prose[0].split()) if prose else ""
     return re.split(r"\.(?: |$)|; ", words, maxsplit=1)[0]
 
 
 def escaped(text: str) -> str:
-    """Text as roff prints it, character for character."""
+    """Escape text so that roff prints each character as it is."""
     marked = "".join(_ESCAPES.get(letter, letter if letter.isascii() else f"\\[u{ord(letter):04X}]") for letter in text)
     return f"\\&{marked}" if marked.startswith(".") else marked
 
@@ -152,9 +169,17 @@ def _example_lines(paragraph: str) -> list[str]:
     return [line.removeprefix("  ") for line in paragraph.splitlines()[2:]]
 
 
-def _commands(topic: Topic) -> list[str]:
+def _commands(topic: Topic, sections: Mapping[str, Collection[str]]) -> list[str]:
+    items = {
+        child.names[-1]: _item(f"\\fB{escaped(child.words)}\\fP", summary(help_paragraphs(child.command)))
+        for child in topic.children
+    }
+    if not sections:
+        return list(items.values())
     return [
-        _item(f"\\fB{escaped(child.words)}\\fP", summary(help_paragraphs(child.command))) for child in topic.children
+        line
+        for title, names in sections.items()
+        for line in (f".SS {escaped(title)}", *(items[name] for name in names))
     ]
 
 
@@ -169,12 +194,12 @@ def _synopsis(topic: Topic) -> str:
 
 def _options(topic: Topic) -> list[str]:
     records = (param.get_help_record(topic.context) for param in topic.command.get_params(topic.context))
-    # Arguments without a help of their own are what the description is about.
+    # Arguments without a help text are explained in the description.
     return [_item(_option_head(head), text) for head, text in filter(None, records) if text]
 
 
 def _option_head(head: str) -> str:
-    """`-m, --memory MIB` with the flags bold, and what they take in italics."""
+    """`-m, --memory MIB` with the flags bold, and their value in italics."""
     marked = (rf"\fB{escaped(word)}\fP" if word.startswith("-") else rf"\fI{escaped(word)}\fP" for word in head.split())
     return " ".join(marked)
 

@@ -18,47 +18,62 @@ from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# Name, module below machine.cli (and the command in it, where it is not `command`), one line for the help: the help
-# imports none of the modules.
-COMMANDS = {
-    "active": ("addresses:active", "Print the machine that a client without options would reach"),
-    "autostart": ("autostart", "Start a machine when you log in, or no longer"),
-    "clone": ("set:clone", "Make another machine of one that is stopped"),
-    "config": ("config", "Show and change the defaults of new machines"),
-    "console": ("console", "Attach to a machine's serial console"),
-    "cp": ("cp", "Copy files between this host and a machine"),
-    "doctor": ("doctor", "Check what this host has and lacks for machines"),
-    "env": ("env", "Print the variables that lead clients to a machine"),
-    "events": ("status:events", "Print what machines begin to do"),
-    "export": ("export", "Print a machine as a text that makes an equal one"),
-    "ignition": ("ignition", "Print the Ignition config of a machine's guest"),
-    "image": ("image", "Build the images that machines are made from"),
-    "info": ("info", "Show what this host has for machines"),
-    "init": ("init", "Initialize a virtual machine"),
-    "inspect": ("inspect", "Inspect existing machines"),
-    "ip": ("addresses:ip", "Print the address of a machine's published ports"),
-    "kill": ("stop:kill", "Pull a machine's plug"),
-    "list": ("list", "List machines"),
-    "logs": ("logs", "Print what a machine has written"),
-    "mount": ("mount", "Share folders of the host with a machine"),
-    "os": ("upgrade:os_group", "Change the OS image of a Fedora CoreOS machine"),
-    "port": ("port", "Forward ports of the host to a machine"),
-    "protect": ("set:protect", "Keep a machine from being removed"),
-    "rename": ("set:rename", "Give a machine another name"),
-    "reset": ("rm:reset", "Remove all machines"),
-    "restart": ("stop:restart", "Stop a machine and start it again"),
-    "rm": ("rm", "Remove an existing machine"),
-    "set": ("set", "Set a virtual machine setting"),
-    "ssh": ("ssh", "SSH into an existing machine"),
-    "ssh-config": ("addresses:ssh_config", "Print a block for ~/.ssh/config"),
-    "start": ("start", "Start an existing machine"),
-    "status": ("status", "Print whether a machine is running"),
-    "stop": ("stop", "Stop an existing machine"),
-    "unprotect": ("set:unprotect", "Let a machine be removed again"),
-    "upgrade": ("upgrade", "Upgrade the OS of a machine"),
-    "url": ("addresses:url", "Print the URL of a machine's API socket"),
-    "wait": ("status:wait", "Wait until a machine is running"),
+# By section and name: the module below machine.cli (and the command in it, where it is not `command`), and one line for
+# the help, which imports none of the modules.
+SECTIONS = {
+    "Life cycle": {
+        "init": ("init", "Initialize a virtual machine"),
+        "start": ("start", "Start an existing machine"),
+        "stop": ("stop", "Stop an existing machine"),
+        "restart": ("stop:restart", "Stop a machine and start it again"),
+        "kill": ("stop:kill", "Turn a machine off at once"),
+        "wait": ("status:wait", "Wait until a machine is running"),
+        "autostart": ("autostart", "Choose whether a machine starts when you log in"),
+        "clone": ("set:clone", "Copy a stopped machine"),
+        "protect": ("set:protect", "Protect a machine from removal"),
+        "unprotect": ("set:unprotect", "Let a machine be removed again"),
+        "rm": ("rm", "Remove an existing machine"),
+        "reset": ("rm:reset", "Remove all machines"),
+    },
+    "Monitoring": {
+        "list": ("list", "List machines"),
+        "inspect": ("inspect", "Inspect existing machines"),
+        "status": ("status", "Print whether a machine is running"),
+        "logs": ("logs", "Print a machine's logs"),
+        "events": ("status:events", "Print a line whenever a machine changes its state"),
+    },
+    "Access": {
+        "ssh": ("ssh", "SSH into an existing machine"),
+        "console": ("console", "Attach to a machine's serial console"),
+        "cp": ("cp", "Copy files between this host and a machine"),
+    },
+    "Configuration": {
+        "set": ("set", "Set a virtual machine setting"),
+        "rename": ("set:rename", "Rename a machine"),
+        "mount": ("mount", "Share folders of the host with a machine"),
+        "port": ("port", "Forward ports of the host to a machine"),
+        "config": ("config", "Show and change the defaults of new machines"),
+        "export": ("export", "Print a machine as a file for machine init --file"),
+        "ignition": ("ignition", "Print a machine's Ignition config"),
+    },
+    "Images": {
+        "image": ("image", "Build, fetch, list and remove images"),
+        "upgrade": ("upgrade", "Upgrade the OS of a machine"),
+        "os": ("upgrade:os_group", "Change the OS image of a Fedora CoreOS machine"),
+    },
+    "Clients": {
+        "active": ("addresses:active", "Print the machine that clients use by default"),
+        "env": ("env", "Print environment variables that point clients to a machine"),
+        "url": ("addresses:url", "Print the URL of a machine's API socket"),
+        "ip": ("addresses:ip", "Print the address of a machine's published ports"),
+        "ssh-config": ("addresses:ssh_config", "Print a block for ~/.ssh/config"),
+    },
+    "Host": {
+        "doctor": ("doctor", "Check whether this host can run machines"),
+        "info": ("info", "Show QEMU, its accelerator and the directories on this host"),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 ALIASES = {"ls": "list"}
 
 
@@ -92,8 +107,10 @@ class LazyGroup(Group):
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(_with_alias(name), text) for name, (_, text) in sorted(COMMANDS.items())])
+        width = max(len(_with_alias(name)) for name in COMMANDS)
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(_with_alias(name).ljust(width), text) for name, (_, text) in commands.items()])
 
 
 def _with_alias(name: str) -> str:

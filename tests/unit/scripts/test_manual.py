@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from machine.cli.main import ALIASES, COMMANDS, cli
-from scripts.manual import escaped, is_example, pages, summary
+from machine.cli.main import ALIASES, COMMANDS, SECTIONS, cli
+from scripts.manual import Program, escaped, is_example, pages, summary
 
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
+MACHINE = Program(name="machine", command=cli, aliases=ALIASES, sections=SECTIONS)
 
 
 @click.group("tool")
@@ -40,6 +41,8 @@ def cut(**_: object) -> None:
       a  b
     """
 
+
+SLICING = Program(name="tool", command=tool, aliases={"slice": "cut"})
 
 PAGE = r"""
 .TH "TOOL\-CUT" 1 2026-01-02 "boot2podman 1.2"
@@ -72,24 +75,35 @@ Show this message and exit.
 
 
 def test_page_of_a_command_whole() -> None:
-    assert pages("tool", tool, {}, "1.2", DAY)["tool-cut.1"] == PAGE.lstrip()
+    assert pages(Program(name="tool", command=tool), "1.2", DAY)["tool-cut.1"] == PAGE.lstrip()
 
 
 def test_page_of_a_group_has_its_commands_and_examples() -> None:
-    page = pages("tool", tool, {"slice": "cut"}, "1.2", DAY)["tool.1"]
+    page = pages(SLICING, "1.2", DAY)["tool.1"]
     assert ".SH COMMANDS\n.TP\n\\fBtool cut\\fP\nCut it\n" in page
     assert ".SH EXAMPLES\n.nf\ntool cut a\ntool cut b\n.fi\n" in page
     assert page.endswith(".SH SEE ALSO\n\\fBtool\\-cut\\fP(1), \\fBpodman\\fP(1)\n")
 
 
+def test_sections_title_the_commands_of_the_page() -> None:
+    sectioned = Program(name="tool", command=tool, sections={"Sharp things": ["cut"]})
+    page = pages(sectioned, "1.2", DAY)["tool.1"]
+    assert ".SH COMMANDS\n.SS Sharp things\n.TP\n\\fBtool cut\\fP\nCut it\n" in page
+
+
+def test_every_command_is_in_one_section_of_the_programs_page() -> None:
+    page = pages(MACHINE, "1.2", DAY)["machine.1"]
+    assert [page.count(f"\n\\fBmachine {escaped(name)}\\fP\n") for name in COMMANDS] == [1] * len(COMMANDS)
+
+
 def test_alias_has_a_page_of_its_own() -> None:
-    found = pages("tool", tool, {"slice": "cut"}, "1.2", DAY)
+    found = pages(SLICING, "1.2", DAY)
     assert sorted(found) == ["tool-cut.1", "tool-slice.1", "tool.1"]
     assert "tool\\-slice \\- Cut it\n" in found["tool-slice.1"]
 
 
 def test_every_command_of_ours_has_a_page_with_an_example() -> None:
-    found = pages("machine", cli, ALIASES, "1.2", DAY)
+    found = pages(MACHINE, "1.2", DAY)
     assert {f"machine-{name}.1" for name in (*COMMANDS, *ALIASES)} | {"machine.1", "machine-port-add.1"} <= set(found)
     for name, page in found.items():
         assert ".SH EXAMPLES\n.nf\n" in page, name
