@@ -6,11 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.support import golden
+from tests.support.golden import Golden
 
 # A busy machine is no defect.
 hypothesis.settings.register_profile("ours", deadline=None)
@@ -18,7 +21,7 @@ hypothesis.settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write what the code says now into the golden files")
+    parser.addoption(golden.UPDATE, action="store_true", help="write what the code says now into the golden files")
     parser.addoption(
         "--cached-images",
         action="store_true",
@@ -26,17 +29,55 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture
-def matches_golden(request: pytest.FixtureRequest) -> Callable[[str, Path], None]:
-    """Compare a text with a file that is under version control; `--update-golden` writes the file instead."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before any test is left out, golden texts without a test are found."""
+    golden.remember_orders(config, items)
+    stale = golden.stale_texts(config)
+    if config.getoption(golden.UPDATE):
+        golden.drop_stale(stale)
+    elif stale:
+        told = "; ".join(f"{path.name}: {', '.join(headings)}" for path, headings in stale.items())
+        raise pytest.UsageError(f"golden texts without a test, which {golden.UPDATE} takes out: {told}")
 
-    def check(text: str, golden: Path) -> None:
-        if request.config.getoption("--update-golden"):
-            golden.parent.mkdir(exist_ok=True)
-            golden.write_text(text)
-        assert text == golden.read_text(), f"{golden.name} differs: see what has changed with --update-golden"
 
-    return check
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In a run of every test, golden files that none of them has looked at are an error."""
+    config = session.config
+    whole = not (config.option.keyword or config.option.markexpr or any("::" in argument for argument in config.args))
+    if exitstatus != 0 or not whole or config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    if unused := golden.unused_files(config, config.rootpath):
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        assert reporter is not None
+        reporter.write_line(f"golden files that no test looks at: {', '.join(map(str, unused))}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(name="golden")
+def golden_fixture(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """What the golden files have for this test; see tests/README.md."""
+    stash = request.config.stash
+    made = Golden(
+        texts=golden.texts_of(request.path),
+        test=golden.name_of(request.node),
+        order=stash[golden.ORDERS][request.path],
+        update=request.config.getoption(golden.UPDATE),
+        used=stash.setdefault(golden.USED, set()),
+    )
+    yield made
+    if not request.node.stash.get(FAILED, False):
+        made.drop_unused()
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or not report.passed
+    return report
 
 
 @pytest.fixture(autouse=True)

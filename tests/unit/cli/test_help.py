@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from machine import __version__
 from machine.cli.main import COMMANDS
 from tests.support.command_line import Machine
-
-GOLDEN = Path(__file__).with_name("golden")
+from tests.support.golden import Golden
 
 LINES = [
     (),
@@ -28,12 +25,10 @@ LINES = [
 
 
 @pytest.mark.parametrize("words", LINES, ids=lambda words: "-".join(("machine", *words)))
-def test_help_is_the_golden_one(
-    words: tuple[str, ...], machine: Machine, matches_golden: Callable[[str, Path], None]
-) -> None:
+def test_help_is_the_golden_one(words: tuple[str, ...], machine: Machine, golden: Golden) -> None:
     outcome = machine(*words, "--help")
     assert (outcome.status, outcome.stderr) == (0, "")
-    matches_golden(outcome.stdout, GOLDEN / f"{'-'.join(('machine', *words))}.txt")
+    golden.matches_file(outcome.stdout, f"{'-'.join(('machine', *words))}.txt")
 
 
 @pytest.mark.parametrize("words", LINES, ids=lambda words: "-".join(("machine", *words)))

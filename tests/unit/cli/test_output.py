@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ from tests.support.builders import (
     save_machine,
 )
 from tests.support.command_line import Machine
+from tests.support.golden import Golden
 
-GOLDEN = Path(__file__).with_name("golden")
 RUNNING, STARTING = MachineState(state=State.RUNNING), MachineState(state=State.STARTING)
 
 
@@ -282,9 +282,7 @@ def test_info_counts_machines_that_cannot_be_read(machine: Machine, roots: Roots
 
 
 @pytest.mark.usefixtures("no_programs")
-def test_shape_of_the_listings_and_documents(
-    machine: Machine, roots: Roots, tmp_path: Path, matches_golden: Callable[[str, Path], None]
-) -> None:
+def test_shape_of_the_listings_and_documents(machine: Machine, roots: Roots, tmp_path: Path, golden: Golden) -> None:
     shapes = {
         "machine list": paths_of(json.loads(machine("ls", "--format", "json").stdout)[0]),
         "machine inspect": paths_of(json.loads(machine("inspect", "box").stdout)[0]),
@@ -294,7 +292,7 @@ def test_shape_of_the_listings_and_documents(
         "machine doctor": paths_of(json.loads(machine("doctor", "--format", "json").stdout)[0]),
     }
     text = "".join(f"{name}\n{''.join(f'  {line}{chr(10)}' for line in lines)}" for name, lines in shapes.items())
-    matches_golden(text, GOLDEN / "json-shapes.txt")
+    golden.matches_file(text, "json-shapes.txt")
 
 
 def paths_of(document: dict[str, Any], prefix: str = "") -> Iterator[str]:

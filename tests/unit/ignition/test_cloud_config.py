@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from machine.ignition.document import Document, File, Unit
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig
 from tests.support.builders import KEYS, make_config
-
-GOLDEN = Path(__file__).with_name("golden")
+from tests.support.golden import Golden
 
 CONFIGS = {
     "default": make_config(),
@@ -33,10 +31,10 @@ def cloud_config(document: Document, config: MachineConfig | None = None, packag
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_seed_is_the_golden_one(name: str, matches_golden: Callable[[str, Path], None]) -> None:
+def test_seed_is_the_golden_one(name: str, golden: Golden) -> None:
     config = CONFIGS[name]
     files = render(provision(config, KEYS), config, ("podman",)).files()
-    matches_golden("".join(f"== {file}\n{text}" for file, text in files.items()), GOLDEN / f"{name}.seed")
+    golden.matches_file("".join(f"== {file}\n{text}" for file, text in files.items()), f"{name}.seed")
 
 
 def test_guest_is_the_same_as_by_ignition() -> None:

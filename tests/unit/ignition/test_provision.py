@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,8 +14,7 @@ from machine.ignition.document import replaced
 from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
 from machine.model.config import FirstBoot, UserIgnition
 from tests.support.builders import KEYS, USER_IGNITION, make_config, make_full_config
-
-GOLDEN = Path(__file__).with_name("golden")
+from tests.support.golden import Golden
 
 CONFIGS = {
     "default": make_config(),
@@ -30,8 +27,8 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_is_the_golden_one(name: str, matches_golden: Callable[[str, Path], None]) -> None:
-    matches_golden(provision(CONFIGS[name], KEYS).to_json(), GOLDEN / f"{name}.ign")
+def test_config_is_the_golden_one(name: str, golden: Golden) -> None:
+    golden.matches_file(provision(CONFIGS[name], KEYS).to_json(), f"{name}.ign")
 
 
 @pytest.mark.parametrize(

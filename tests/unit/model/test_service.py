@@ -5,7 +5,7 @@ from __future__ import annotations
 import plistlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -21,8 +21,7 @@ from machine.model.service import (
     systemd_unit,
     unit_program,
 )
-
-GOLDEN = Path(__file__).with_name("golden")
+from tests.support.golden import Golden
 
 LINUX = Service(
     label="org.boot2podman.box",
@@ -45,8 +44,8 @@ MAC = replace(
 )
 
 
-def test_systemd_unit_is_the_golden_one(matches_golden: Callable[[str, Path], None]) -> None:
-    matches_golden(systemd_unit(LINUX), GOLDEN / "box.service")
+def test_systemd_unit_is_the_golden_one(golden: Golden) -> None:
+    golden.matches_file(systemd_unit(LINUX), "box.service")
 
 
 def test_what_means_something_to_systemd_is_escaped() -> None:
@@ -61,8 +60,8 @@ def test_program_that_systemd_never_runs_is_refused(path: str) -> None:
         systemd_unit(replace(LINUX, argv=(path,)))
 
 
-def test_launch_agent_is_the_golden_one(matches_golden: Callable[[str, Path], None]) -> None:
-    matches_golden(launch_agent(MAC).decode(), GOLDEN / "org.boot2podman.box.plist")
+def test_launch_agent_is_the_golden_one(golden: Golden) -> None:
+    golden.matches_file(launch_agent(MAC).decode(), "org.boot2podman.box.plist")
 
 
 def test_launch_agent_says_what_launchd_understands() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,14 @@ from machine.model.folders import Folder, parse_volume
 from machine.ops.export import export_text
 from machine.ops.init_file import load
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
-
-GOLDEN = Path(__file__).with_name("golden")
+from tests.support.golden import Golden
 
 FULL = make_full_config()
 
 
 @pytest.mark.parametrize(("name", "config"), [("plain", make_config()), ("full", FULL)])
-def test_text_is_the_golden_one(name: str, config: MachineConfig, matches_golden: Callable[[str, Path], None]) -> None:
-    matches_golden(export_text(config), GOLDEN / f"{name}.toml")
+def test_text_is_the_golden_one(name: str, config: MachineConfig, golden: Golden) -> None:
+    golden.matches_file(export_text(config), f"{name}.toml")
 
 
 def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,8 +19,8 @@ from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
 from tests.support.builders import RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
+from tests.support.golden import Golden
 
-GOLDEN = Path(__file__).with_name("golden")
 COMMA_AND_SPACE = "/srv/my machines, all of them"
 
 HOSTS = {
@@ -130,14 +130,9 @@ def one_option_a_line(argv: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize(("name", "variant"), PAIRS)
-def test_command_line_is_the_golden_one(name: str, variant: str, matches_golden: Callable[[str, Path], None]) -> None:
+def test_command_line_is_the_golden_one(name: str, variant: str, golden: Golden) -> None:
     argv = plan(CASES[name], **VARIANTS[variant])
-    matches_golden(one_option_a_line(argv), GOLDEN / f"{name}.{variant}.args")
-
-
-def test_every_golden_file_has_its_case() -> None:
-    expected = {f"{name}.{variant}.args" for name, variant in PAIRS}
-    assert {path.name for path in GOLDEN.iterdir()} == expected
+    golden.matches_file(one_option_a_line(argv), f"{name}.{variant}.args")
 
 
 @pytest.mark.parametrize("name", CASES)
