@@ -19,9 +19,9 @@ def url(name: str, rootful: bool | None) -> None:
       podman --url "$(machine url box)" ps
       docker --host "$(machine url --rootful box)" ps
     """
-    from machine.ops.env import socket_url
+    from machine.ops.addresses import url as machine_url
 
-    click.echo(socket_url(name, context(), rootful=rootful))
+    click.echo(machine_url(name, context(), rootful=rootful))
 
 
 @click.command("ip", cls=Command)
@@ -33,10 +33,9 @@ def ip(name: str) -> None:
     Example:
       curl "http://$(machine ip box):8080/"
     """
-    from machine.ops.env import ADDRESS, check_exists
+    from machine.ops.addresses import ip as machine_ip
 
-    check_exists(name, context())
-    click.echo(ADDRESS)
+    click.echo(machine_ip(name, context()))
 
 
 @click.command("active", cls=Command)
@@ -47,7 +46,7 @@ def active() -> None:
     Example:
       machine ssh "$(machine active)"
     """
-    from machine.ops.env import active as active_machine
+    from machine.ops.addresses import active as active_machine
 
     click.echo(active_machine(context()))
 
@@ -61,6 +60,6 @@ def ssh_config(name: str) -> None:
     Example:
       machine ssh-config box >>~/.ssh/config && ssh machine-box
     """
-    from machine.ops.ssh import ssh_config as block
+    from machine.ops.addresses import ssh_config as block
 
     click.echo(block(name, context()), nl=False)

@@ -34,11 +34,10 @@ def enable(name: str) -> None:
       machine autostart enable box
     """
     from machine.cli.terminal import reporter
-    from machine.ops.autostart import current_program
     from machine.ops.autostart import enable as enable_service
 
     with reporter() as report:
-        path = enable_service(name, current_program(), context(), report)
+        path = enable_service(name, context(), report)
     click.echo(f'Machine "{name}" starts when you log in: {path}')
 
 

@@ -163,6 +163,10 @@ def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
         report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
 
 
+SURE = "Are you sure you want to continue?"
+"""Podman's question before it removes something."""
+
+
 def confirm(question: str) -> bool:
     """Podman's way of asking: only y means yes, and no answer at all is an error."""
     click.echo(f"{question} [y/N] ", nl=False)

@@ -1,22 +1,13 @@
-"""machine rm and reset"""
+"""machine rm"""
 
 from __future__ import annotations
 
 import click
 
-from machine.cli.common import confirm, context
+from machine.cli.common import SURE, confirm, context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument, tell_failure
 from machine.errors import EXIT_ERROR, MachineError
-
-_QUESTION = "Are you sure you want to continue?"
-
-_RESET = """\
-Warning: this command will delete all existing Podman machines
-and all of the configuration and data directories for Podman machines
-
-The following machine(s) will be deleted:
-"""
 
 
 @click.command("rm", cls=Command)
@@ -52,35 +43,8 @@ def command(names: tuple[str, ...], everything: bool, force: bool, save_image: b
             for path in (path for name in good for path in files_to_remove(name, here, kept)):
                 click.echo(path)
             click.echo()
-            if not confirm(_QUESTION):
+            if not confirm(SURE):
                 return
     for_each(good, lambda name, report: remove(name, here, report, force=force, kept=kept), lambda _: None, steps=False)
     if len(good) < len(wanted):
         raise click.exceptions.Exit(EXIT_ERROR)
-
-
-@click.command("reset", cls=Command)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
-def reset(force: bool) -> None:
-    """Remove all machines, stopping those that run, and the cache of images.
-
-    Settings, keys, and images that were built on this host stay.
-
-    \b
-    Example:
-      machine reset --force
-    """
-    from machine.cli.render import table
-    from machine.ops.reset import check_resettable, forget_images, machines
-    from machine.ops.rm import remove
-
-    here = context()
-    names = machines(here)
-    check_resettable(names, here)
-    if not force:
-        click.echo(_RESET)
-        click.echo(table([("NAME", "PROVIDER"), *((name, "qemu") for name in names)], width=0, padding=3))
-        if not confirm(_QUESTION):
-            return
-    for_each(names, lambda name, report: remove(name, here, report, force=True), lambda _: None, steps=False)
-    forget_images(here)

@@ -1,11 +1,10 @@
-"""machine set, rename, clone, protect and unprotect"""
+"""machine set"""
 
 from __future__ import annotations
 
 import click
 
 from machine.cli.common import (
-    complete_machines,
     context,
     name_argument,
     native_ca_option,
@@ -14,7 +13,6 @@ from machine.cli.common import (
     volume_options,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
-from machine.cli.many import chosen, for_each, names_argument
 from machine.errors import BadInputError
 
 
@@ -77,74 +75,3 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         report,
     )
     tell_networking(report, wanted=user_mode_networking)
-
-
-@click.command("rename", cls=Command)
-@click.argument("old", metavar="NAME", shell_complete=complete_machines)
-@click.argument("new", metavar="NEW_NAME")
-def rename(old: str, new: str) -> None:
-    """Give a stopped machine another name; its connections and its Docker context follow.
-
-    \b
-    Example:
-      machine rename box builder
-    """
-    from machine.cli.terminal import NoticeReporter
-    from machine.ops.rename import rename as rename_machine
-
-    rename_machine(old, new, context(), NoticeReporter())
-
-
-@click.command("clone", cls=Command)
-@click.argument("source", metavar="NAME", shell_complete=complete_machines)
-@click.argument("name", metavar="NEW_NAME")
-@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def clone(source: str, name: str, quiet: bool) -> None:
-    """Make another machine of one that is stopped, with all that its guest has on its disk.
-
-    The clone has keys, a host key, a machine-id, a host name, ports and connections of its own: neither machine's key
-    opens the other, both can run at once, and either can be removed.
-
-    \b
-    Example:
-      machine clone box twin
-    """
-    from machine.cli.terminal import reporter
-    from machine.ops.clone import clone as clone_machine
-
-    with reporter(quiet=quiet) as report:
-        clone_machine(source, name, context(), report)
-    click.echo(f'Machine "{name}" is a clone of "{source}"')
-    click.echo(f"To start your machine run:\n\n\tmachine start {name}\n")
-
-
-@click.command("protect", cls=Command)
-@names_argument
-def protect(names: tuple[str, ...], everything: bool) -> None:
-    """Keep a machine from being removed, by rm and by reset.
-
-    \b
-    Example:
-      machine protect box
-      machine protect --all
-    """
-    _protect(chosen(names, "protect", everything=everything), protected=True)
-
-
-@click.command("unprotect", cls=Command)
-@names_argument
-def unprotect(names: tuple[str, ...], everything: bool) -> None:
-    """Let a machine be removed again.
-
-    \b
-    Example:
-      machine unprotect box && machine rm box
-    """
-    _protect(chosen(names, "unprotect", everything=everything), protected=False)
-
-
-def _protect(names: list[str], *, protected: bool) -> None:
-    from machine.ops.protect import protect as change
-
-    here = context()
-    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None, in_turn=True)

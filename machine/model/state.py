@@ -17,16 +17,37 @@ class State(StrEnum):
 
     @property
     def is_up(self) -> bool:
-        """A guest is executing, so that a person can reach it or soon will."""
+        """Whether a guest is executing, so that it can be reached now or soon."""
         return self not in (State.STOPPED, State.STARTING)
+
+
+class SupervisorState(StrEnum):
+    """How a command finds the supervisor of a machine that is not stopped."""
+
+    WORKING = "working"
+    SILENT = "silent"
+    """It lives but does not answer."""
+
+    GONE = "gone"
+    """It has ended, and the guest runs on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineState:
-    """A state and, where it is not a good one, the reason in a few words."""
+    """What a machine is doing; `reason` tells people, in a few words, why a state is not a good one."""
 
     state: State
     reason: str = ""
+    supervisor: SupervisorState = SupervisorState.WORKING
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the guest runs without its supervisor, so that `machine start` can adopt it."""
+        return self.supervisor is SupervisorState.GONE
 
 
 STOPPED = MachineState(state=State.STOPPED)
+ORPHANED = MachineState(state=State.DEGRADED, reason="its supervisor has ended", supervisor=SupervisorState.GONE)
+UNRESPONSIVE = MachineState(
+    state=State.DEGRADED, reason="its supervisor does not answer", supervisor=SupervisorState.SILENT
+)

@@ -19,10 +19,10 @@ from machine.ignition.provision import Keys, hostname, ignition_text
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
-from machine.ops.rename import finish_rename
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, make_keys, publish
+from machine.ops.shared.renaming import finish_rename
 from machine.qemu.boards import BOARDS
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table

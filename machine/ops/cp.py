@@ -29,7 +29,7 @@ from machine.ops.cp_host_files import HostFiles
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
 from machine.ops.shared.many import Interrupt, each
-from machine.ops.ssh import running_target
+from machine.ops.shared.target import running_target
 from machine.podman.events import Event
 from machine.report import Reporter
 from machine.ssh.command import SshTarget

@@ -36,15 +36,16 @@ from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.transport import Transport
 from machine.model.units import MIB
-from machine.ops import autostart
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
 from machine.ops.image import image_cache
-from machine.ops.init import check_resources, guest_uid
 from machine.ops.list import ListedMachine, Listing, list_machines
+from machine.ops.shared import login_service
 from machine.ops.shared.catalogue import known_reference
 from machine.ops.shared.context import Context
+from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import effective, naming_source_of
+from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
 from machine.podman import docker_context, legacy
 from machine.podman.connections import ConnectionsFile, connections_file
@@ -316,7 +317,7 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
 
 def _autostart(context: Context) -> Check:
     try:
-        services = autostart.enabled(context)
+        services = login_service.installed(context)
     except OSError as error:
         problem = f"{error.filename} cannot be read: {error.strerror}"
         return warning("autostart", problem, "make it readable for this user")

@@ -17,10 +17,9 @@ from machine.model.config import Resources
 from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.settings import BUILT_IN, EffectiveSetting
-from machine.model.state import MachineState, State
+from machine.model.state import MachineState, State, SupervisorState
 from machine.model.transport import Transport
 from machine.model.units import GIB, MIB, bytes_size
-from machine.ops.shared.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy
 from machine.qemu.acceleration import (
     HardwareHelp,
@@ -334,11 +333,12 @@ def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, Machin
 def _machine_check(machine: MachineFacts) -> Check | None:
     name, state = f"machine {machine.name}", machine.state
     if state.state is State.DEGRADED:
-        remedies = {
-            SUPERVISOR_LOST: f"machine start {machine.name}",
-            SUPERVISOR_SILENT: f"machine stop {machine.name}",
-        }
-        return warning(name, f"it is degraded: {state.reason}", remedies.get(state.reason, f"see {machine.log}"))
+        remedy = {
+            SupervisorState.WORKING: f"see {machine.log}",
+            SupervisorState.SILENT: f"machine stop {machine.name}",
+            SupervisorState.GONE: f"machine start {machine.name}",
+        }[state.supervisor]
+        return warning(name, f"it is degraded: {state.reason}", remedy)
     if machine.base is not None:
         return warning(name, f"its base image {machine.base} is missing", f"machine image pull {machine.refetch}")
     if not machine.has_disk:

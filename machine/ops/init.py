@@ -18,7 +18,7 @@ from machine.image.cache import BaseImage
 from machine.image.catalogue import DEFAULT_PACKAGES
 from machine.image.reference import LOCAL_STREAM, Reference, StreamReference
 from machine.model.arch import Arch
-from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Provisioning, Resources, Script, UserIgnition
+from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Provisioning, Script, UserIgnition
 from machine.model.first_boot import check_hostname, parse_labels, parse_variables
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import (
@@ -29,7 +29,7 @@ from machine.model.names import (
     check_provider,
     check_username,
 )
-from machine.model.settings import EffectiveSetting, Value, settings_of
+from machine.model.settings import Value, settings_of
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
@@ -45,10 +45,10 @@ from machine.ops.init_first_boot import (
 )
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.creation import fresh_mac, make_keys, publish
+from machine.ops.shared.creation import fresh_mac, guest_uid, make_keys, publish
 from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.folders import check_driver, check_inotify, chosen_folders
-from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
+from machine.ops.shared.resources import check_resources, check_usbs
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
@@ -57,8 +57,6 @@ from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.report import Reporter
 from machine.store import drafts
 from machine.store.paths import MachinePaths, config_home
-
-_GUEST_UID_OF_ROOT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,27 +360,6 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
             f"this is {base.stream} {base.release} for {base.arch}, and the machine is to be {arch}",
             hint=f"use --arch {base.arch}, or an image for {arch}",
         )
-
-
-def guest_uid(host_uid: int) -> int:
-    """The host user's, so that shared files have one owner; for root the usual one."""
-    return host_uid or _GUEST_UID_OF_ROOT
-
-
-def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resources:
-    """What was chosen, within what the host has; texts as podman has them.
-
-    Raises:
-        BadInputError: more than the host has, or less than a guest needs.
-    """
-    settings = settings_of(chosen)
-    with naming_source_of(chosen["memory"]):
-        memory_mib = checked_memory(settings.memory, host)
-    with naming_source_of(chosen["cpus"]):
-        cpus = checked_cpus(settings.cpus, host)
-    with naming_source_of(chosen["disk_size"]):
-        disk_gib = checked_disk(settings.disk_size)
-    return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
 
 
 def _check_swap(swap_mib: int, reference: Reference, provisioning: Provisioning) -> None:

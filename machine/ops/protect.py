@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from machine.errors import MachineError
 from machine.ops.shared.context import Context
 from machine.store import records
-from machine.store.records import BrokenRecord
 
 
 def protect(name: str, context: Context, *, protected: bool) -> None:
@@ -18,12 +16,3 @@ def protect(name: str, context: Context, *, protected: bool) -> None:
     """
     records.load(context.roots, name)
     records.edit(context.roots.machine(name), lambda config: replace(config, protected=protected))
-
-
-def check_unprotected(name: str, context: Context) -> None:
-    """Raises:
-    MachineError: the machine must not be removed. One whose record is damaged tells nothing, and may.
-    """
-    entry = records.find(context.roots, name)
-    if not isinstance(entry, BrokenRecord) and entry.protected:
-        raise MachineError(f'machine "{name}" is protected', hint=f"allow it with: machine unprotect {name}")

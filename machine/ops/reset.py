@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 
 from machine.ops.image import prune_images
-from machine.ops.protect import check_unprotected
 from machine.ops.shared.context import Context
+from machine.ops.shared.protection import check_unprotected
 from machine.store import records
 
 

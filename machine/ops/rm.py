@@ -9,15 +9,15 @@ from pathlib import Path
 from machine import lock
 from machine.errors import MachineError
 from machine.model.state import State
-from machine.ops import autostart
-from machine.ops.protect import check_unprotected
-from machine.ops.rename import finish_rename
 from machine.ops.rm_saved import save_disk, save_ignition
+from machine.ops.shared import login_service
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
+from machine.ops.shared.protection import check_unprotected
+from machine.ops.shared.renaming import finish_rename
+from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
-from machine.ops.stop import end_machine
 from machine.podman.events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
@@ -82,6 +82,6 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         with drafts.names_lock(context.roots):
             check_unprotected(name, context)
             ClientRegistration(context).unregister(name, report)
-            autostart.disable(name, context, report)
+            login_service.remove(name, context, report)
             drafts.withdraw(context.roots, name)
     send_event(Event.REMOVE, name, context)

@@ -12,10 +12,10 @@ from machine.model.host import Host
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
-from machine.ops.rename import finish_rename
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import check_driver, check_inotify, read_volumes
+from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter

@@ -19,12 +19,12 @@ from machine.errors import MachineError
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
-from machine.ops.rename import finish_rename
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
 from machine.ops.shared.many import Interrupt
-from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
+from machine.ops.shared.renaming import finish_rename
+from machine.ops.shared.state import machine_state
 from machine.ops.start_provision import run_scripts
 from machine.ops.start_tell_guest import tell_guest
 from machine.podman.events import Event
@@ -111,7 +111,7 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
     match current.state:
         case State.STOPPED:
             return False
-        case State.DEGRADED if current.reason == SUPERVISOR_LOST:
+        case State.DEGRADED if current.is_orphaned:
             return True
         case State.STARTING:
             raise MachineError(f'unable to start "{name}": already starting')

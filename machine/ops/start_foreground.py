@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 
-from machine.model.state import State
 from machine.ops.shared.context import Context
-from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
+from machine.ops.shared.state import machine_state
 from machine.ops.start import Started, begin
 from machine.ops.stop import stop
 from machine.report import Reporter
@@ -27,10 +26,6 @@ def run(
     """
     paths = context.roots.machine(name)
 
-    def orphaned() -> bool:
-        current = machine_state(paths)
-        return current.state is State.DEGRADED and current.reason == SUPERVISOR_LOST
-
     def end() -> None:
         ending = stop(name, context, later)
         if ending.notice:
@@ -40,7 +35,7 @@ def run(
     attend(
         supervisor,
         on_started=lambda: on_started(started),
-        orphaned=orphaned,
+        orphaned=lambda: machine_state(paths).is_orphaned,
         take_over=lambda: begin(name, context, later)[1],
         end=end,
     )

@@ -11,7 +11,7 @@ from machine.errors import MachineError
 from machine.ignition.provision import PROVISION_RUNNER, PROVISION_UNIT
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
-from machine.ops.ssh import find_target
+from machine.ops.shared.target import find_target
 from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records

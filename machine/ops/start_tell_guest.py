@@ -13,8 +13,8 @@ from machine.model.config import MachineConfig
 from machine.model.proxies import NAMES
 from machine.model.units import GIB, bytes_size
 from machine.ops.shared.context import Context
+from machine.ops.shared.target import find_target
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
-from machine.ops.ssh import find_target
 from machine.ops.start_host_settings import GuestFile, digest, gather, packed
 from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv

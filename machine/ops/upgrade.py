@@ -19,7 +19,7 @@ from machine.model.guest_os import (
 )
 from machine.ops.restart import restart as restart_machine
 from machine.ops.shared.context import Context
-from machine.ops.ssh import running_target
+from machine.ops.shared.target import running_target
 from machine.report import Reporter
 from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
 

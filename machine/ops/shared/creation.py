@@ -21,6 +21,13 @@ from machine.store.paths import MachinePaths
 # IEEE 802's locally administered range that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
 
+_GUEST_UID_OF_ROOT = 1000
+
+
+def guest_uid(host_uid: int) -> int:
+    """Return the uid of the guest's user: the host user's, so that shared files have one owner; 1000 for root."""
+    return host_uid or _GUEST_UID_OF_ROOT
+
 
 def fresh_mac() -> str:
     return _MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3))

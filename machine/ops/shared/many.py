@@ -14,7 +14,7 @@ from typing import BinaryIO, Generic, TypeVar
 from machine.deadline import Deadline
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
-from machine.ops.shared.state import SUPERVISOR_LOST, machine_state
+from machine.ops.shared.state import machine_state
 from machine.store import records
 
 # Guests that boot at the same time slow each other down, and their deadlines do not wait.
@@ -141,5 +141,5 @@ def machines_for(verb: str, context: Context) -> list[str]:
 def concerns(verb: str, state: MachineState) -> bool:
     """Whether the verb would do something to a machine in this state."""
     if verb == "start":
-        return state.state is State.STOPPED or state.reason == SUPERVISOR_LOST
+        return state.state is State.STOPPED or state.is_orphaned
     return state.state is not State.STOPPED

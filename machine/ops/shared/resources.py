@@ -1,21 +1,39 @@
-"""What a machine may have of its host; texts as podman has them."""
+"""Which CPUs, memory, disk and USB devices a machine may have. The messages are podman's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from machine.errors import BadInputError
 from machine.model.arch import Arch
-from machine.model.config import MAX_DISK_GIB, MIN_MEMORY_MIB
+from machine.model.config import MAX_DISK_GIB, MIN_MEMORY_MIB, Resources
 from machine.model.host import Host
+from machine.model.settings import EffectiveSetting, settings_of
+from machine.ops.shared.defaults import naming_source_of
 from machine.qemu.boards import BOARDS
 
 
-def checked_memory(memory: int, host: Host) -> int:
-    """The memory itself, in MiB.
+def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resources:
+    """Return the resources of a new machine, once they are checked against the host's.
 
     Raises:
-        BadInputError: more than the host has, or less than a guest needs.
+        BadInputError: the machine would have more than the host, or less than a guest needs.
+    """
+    settings = settings_of(chosen)
+    with naming_source_of(chosen["memory"]):
+        memory_mib = checked_memory(settings.memory, host)
+    with naming_source_of(chosen["cpus"]):
+        cpus = checked_cpus(settings.cpus, host)
+    with naming_source_of(chosen["disk_size"]):
+        disk_gib = checked_disk(settings.disk_size)
+    return Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib)
+
+
+def checked_memory(memory: int, host: Host) -> int:
+    """Return the memory in MiB, once it is checked.
+
+    Raises:
+        BadInputError: it is more than the host has, or less than a guest needs.
     """
     if memory > host.memory_mib:
         raise BadInputError(
@@ -27,10 +45,10 @@ def checked_memory(memory: int, host: Host) -> int:
 
 
 def checked_cpus(cpus: int, host: Host) -> int:
-    """The number itself.
+    """Return the number of CPUs, once it is checked.
 
     Raises:
-        BadInputError: more than the host has, or none.
+        BadInputError: it is more than the host has, or less than one.
     """
     if cpus > host.cpus:
         raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
@@ -40,10 +58,10 @@ def checked_cpus(cpus: int, host: Host) -> int:
 
 
 def checked_disk(disk: int) -> int:
-    """The size itself, in GiB.
+    """Return the size of a disk in GiB, once it is checked.
 
     Raises:
-        BadInputError: more than an image can have, or nothing.
+        BadInputError: it is more than an image can have, or less than one.
     """
     if not 1 <= disk <= MAX_DISK_GIB:
         raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
@@ -51,8 +69,10 @@ def checked_disk(disk: int) -> int:
 
 
 def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
-    """Raises:
-    BadInputError: there are some, and such guests can have none.
+    """Check that guests of this architecture can have USB devices, if any are asked for.
+
+    Raises:
+        BadInputError: they cannot.
     """
     if usbs and not BOARDS[arch].has_usb:
         raise BadInputError(f"guests of {arch} have no USB", hint="leave out --usb")

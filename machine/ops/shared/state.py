@@ -6,18 +6,18 @@ import time
 from pathlib import Path
 
 from machine import lock
-from machine.model.state import STOPPED, MachineState, State
+from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
 from machine.store.paths import MachinePaths
 
-SUPERVISOR_LOST = "its supervisor has ended"
-SUPERVISOR_SILENT = "its supervisor does not answer"
-
-# A supervisor binds its socket well within this time; one without a socket has lost it later.
+# A supervisor binds its socket well within this time; one without a socket after it has lost the socket.
 _LISTENS_AFTER_S = 15.0
 
 
 def machine_state(paths: MachinePaths) -> MachineState:
-    """One non-blocking probe where nothing runs, one question to the supervisor where something does."""
+    """Return what the machine is doing.
+
+    This costs one non-blocking probe where nothing runs, and one question to the supervisor where something does.
+    """
     if not lock.is_held(paths.lock):
         return STOPPED
     from machine import control, sockets  # not for `ls` of machines that are stopped
@@ -27,10 +27,10 @@ def machine_state(paths: MachinePaths) -> MachineState:
         return state
     if lock.is_held(paths.supervisor_lock):
         if sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S:
-            return MachineState(state=State.DEGRADED, reason=SUPERVISOR_SILENT)
+            return UNRESPONSIVE
         return MachineState(state=State.STARTING)
     if lock.holder(paths.lock):
-        return MachineState(state=State.DEGRADED, reason=SUPERVISOR_LOST)
+        return ORPHANED
     return STOPPED  # a command that changes the machine holds the lock for a moment
 
 

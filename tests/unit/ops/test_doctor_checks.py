@@ -18,12 +18,11 @@ from machine.model.config import Resources
 from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
-from machine.model.state import STOPPED, MachineState, State
+from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
 from machine.model.transport import Transport
 from machine.model.units import GIB, MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts
-from machine.ops.shared.state import SUPERVISOR_LOST, SUPERVISOR_SILENT
 from machine.podman import legacy
 from machine.qemu.acceleration import HardwareHelp
 from machine.qemu.firmware import FirmwareFiles
@@ -237,8 +236,8 @@ BOX = MachineFacts(
 
 
 PROBLEMS: dict[str, dict[str, object]] = {
-    "supervisor has ended": {"state": MachineState(state=State.DEGRADED, reason=SUPERVISOR_LOST)},
-    "supervisor is silent": {"state": MachineState(state=State.DEGRADED, reason=SUPERVISOR_SILENT)},
+    "supervisor has ended": {"state": ORPHANED},
+    "supervisor is silent": {"state": UNRESPONSIVE},
     "degraded otherwise": {"state": MachineState(state=State.DEGRADED, reason="no API")},
     "base image is missing": {"base": Path("/c/image.qcow2")},
     "disk is missing": {"has_disk": False},

@@ -13,9 +13,11 @@ from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.model.transport import TransportChoice
-from machine.ops.init import check_image_arch, check_resources, guest_arch, guest_uid
+from machine.ops.init import check_image_arch, guest_arch
+from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import COMMAND_LINE
 from machine.ops.shared.folders import check_driver
+from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
 from machine.ops.start import hidden_marker
 from tests.support.builders import make_base, make_host

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from machine import lock
 from machine.model.state import STOPPED, MachineState, State
-from machine.ops.status import changes, status
+from machine.ops.events import changes
+from machine.ops.status import status
 from tests.support.builders import CREATED, make_config, make_context, save_machine
 
 RUNNING = MachineState(state=State.RUNNING)

@@ -8,9 +8,8 @@ import threading
 import pytest
 
 from machine.errors import MachineError
-from machine.model.state import STOPPED, MachineState, State
+from machine.model.state import ORPHANED, STOPPED, MachineState, State
 from machine.ops.shared.many import Interrupt, concerns, each
-from machine.ops.shared.state import SUPERVISOR_LOST
 
 
 def test_one_that_fails_stops_no_other() -> None:
@@ -73,14 +72,17 @@ def test_lines_of_a_pipe_are_whole() -> None:
         assert list(lines) == [b"two", b"three"]
 
 
-LOST = MachineState(state=State.DEGRADED, reason=SUPERVISOR_LOST)
 OTHERWISE = MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")
 RUNNING = MachineState(state=State.RUNNING)
 
 
 @pytest.mark.parametrize(
     ("verb", "concerned"),
-    [("start", [STOPPED, LOST]), ("stop", [LOST, OTHERWISE, RUNNING]), ("restart", [LOST, OTHERWISE, RUNNING])],
+    [
+        ("start", [STOPPED, ORPHANED]),
+        ("stop", [ORPHANED, OTHERWISE, RUNNING]),
+        ("restart", [ORPHANED, OTHERWISE, RUNNING]),
+    ],
 )
 def test_all_means_those_that_the_verb_does_something_to(verb: str, concerned: list[MachineState]) -> None:
-    assert [state for state in (STOPPED, LOST, OTHERWISE, RUNNING) if concerns(verb, state)] == concerned
+    assert [state for state in (STOPPED, ORPHANED, OTHERWISE, RUNNING) if concerns(verb, state)] == concerned

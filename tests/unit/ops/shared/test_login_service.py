@@ -12,8 +12,9 @@ import pytest
 from machine.errors import NotFoundError
 from machine.model.host import HostOS
 from machine.ops import autostart
+from machine.ops.shared import login_service
 from machine.ops.shared.context import Context
-from machine.ops.stop import STOP_S
+from machine.ops.shared.shutdown import STOP_S
 from machine.report import SilentReporter
 from tests.support.builders import make_config, make_context, make_host, save_machine
 
@@ -33,7 +34,7 @@ def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
     launchctl = tmp_path / "launchctl"
     launchctl.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
     launchctl.chmod(0o755)
-    path = autostart.enable("box", PROGRAM, mac, SilentReporter())
+    path = login_service.install("box", PROGRAM, mac, SilentReporter())
     assert path == mac.home / "Library/LaunchAgents/org.boot2podman.box.plist"
     said = plistlib.loads(path.read_bytes())
     assert said["ProgramArguments"] == [str(PROGRAM), "start", "--foreground", "--no-info", "box"]
@@ -41,14 +42,14 @@ def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
     assert said["EnvironmentVariables"]["PATH"].startswith("/opt/homebrew/bin:/usr/local/bin:")
     assert path.stat().st_mode & 0o777 == 0o600
     assert asked.read_text() == "enable gui/1000/org.boot2podman.box\n"
-    assert autostart.enabled(mac) == {"box": str(PROGRAM)}
-    assert autostart.disable("box", mac, SilentReporter())
-    assert autostart.enabled(mac) == {}
+    assert login_service.installed(mac) == {"box": str(PROGRAM)}
+    assert login_service.remove("box", mac, SilentReporter())
+    assert login_service.installed(mac) == {}
     assert not path.exists()
-    assert not autostart.disable("box", mac, SilentReporter())
+    assert not login_service.remove("box", mac, SilentReporter())
 
 
 def test_no_service_for_a_machine_that_is_not_there(mac: Context) -> None:
     with pytest.raises(NotFoundError, match=r"^none: VM does not exist$"):
-        autostart.enable("none", PROGRAM, mac, SilentReporter())
+        autostart.enable("none", mac, SilentReporter())
     assert not mac.home.exists()

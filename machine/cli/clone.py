@@ -1,0 +1,31 @@
+"""machine clone"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import complete_machines, context
+from machine.cli.flags import Command
+
+
+@click.command("clone", cls=Command)
+@click.argument("source", metavar="NAME", shell_complete=complete_machines)
+@click.argument("name", metavar="NEW_NAME")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+def command(source: str, name: str, quiet: bool) -> None:
+    """Make another machine of one that is stopped, with all that its guest has on its disk.
+
+    The clone has keys, a host key, a machine-id, a host name, ports and connections of its own: neither machine's key
+    opens the other, both can run at once, and either can be removed.
+
+    \b
+    Example:
+      machine clone box twin
+    """
+    from machine.cli.terminal import reporter
+    from machine.ops.clone import clone
+
+    with reporter(quiet=quiet) as report:
+        clone(source, name, context(), report)
+    click.echo(f'Machine "{name}" is a clone of "{source}"')
+    click.echo(f"To start your machine run:\n\n\tmachine start {name}\n")

@@ -1,0 +1,38 @@
+"""machine kill"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from machine.cli.common import context
+from machine.cli.flags import Command
+from machine.cli.many import chosen, for_each, names_argument
+
+if TYPE_CHECKING:
+    from machine.report import Reporter
+
+
+@click.command("kill", cls=Command)
+@names_argument
+def command(names: tuple[str, ...], everything: bool) -> None:
+    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost.
+
+    \b
+    Example:
+      machine kill box
+    """
+    from machine.ops.kill import kill
+
+    here = context()
+
+    def end(name: str, report: Reporter) -> str:
+        kill(name, here, report)
+        return name
+
+    for_each(
+        chosen(names, "kill", everything=everything),
+        end,
+        lambda name: click.echo(f'Machine "{name}" killed successfully'),
+    )

@@ -1,0 +1,41 @@
+"""machine protect and unprotect"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context
+from machine.cli.flags import Command
+from machine.cli.many import chosen, for_each, names_argument
+
+
+@click.command("protect", cls=Command)
+@names_argument
+def command(names: tuple[str, ...], everything: bool) -> None:
+    """Keep a machine from being removed, by rm and by reset.
+
+    \b
+    Example:
+      machine protect box
+      machine protect --all
+    """
+    _protect(chosen(names, "protect", everything=everything), protected=True)
+
+
+@click.command("unprotect", cls=Command)
+@names_argument
+def unprotect(names: tuple[str, ...], everything: bool) -> None:
+    """Let a machine be removed again.
+
+    \b
+    Example:
+      machine unprotect box && machine rm box
+    """
+    _protect(chosen(names, "unprotect", everything=everything), protected=False)
+
+
+def _protect(names: list[str], *, protected: bool) -> None:
+    from machine.ops.protect import protect as change
+
+    here = context()
+    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None, in_turn=True)

@@ -1,0 +1,43 @@
+"""machine reset"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import SURE, confirm, context
+from machine.cli.flags import Command
+from machine.cli.many import for_each
+
+_WARNING = """\
+Warning: this command will delete all existing Podman machines
+and all of the configuration and data directories for Podman machines
+
+The following machine(s) will be deleted:
+"""
+
+
+@click.command("reset", cls=Command)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def command(force: bool) -> None:
+    """Remove all machines, stopping those that run, and the cache of images.
+
+    Settings, keys, and images that were built on this host stay.
+
+    \b
+    Example:
+      machine reset --force
+    """
+    from machine.cli.render import table
+    from machine.ops.reset import check_resettable, forget_images, machines
+    from machine.ops.rm import remove
+
+    here = context()
+    names = machines(here)
+    check_resettable(names, here)
+    if not force:
+        click.echo(_WARNING)
+        click.echo(table([("NAME", "PROVIDER"), *((name, "qemu") for name in names)], width=0, padding=3))
+        if not confirm(SURE):
+            return
+    for_each(names, lambda name, report: remove(name, here, report, force=True), lambda _: None, steps=False)
+    forget_images(here)

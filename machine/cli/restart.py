@@ -1,0 +1,34 @@
+"""machine restart"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context
+from machine.cli.flags import Command
+from machine.cli.many import chosen, for_each, names_argument
+
+
+@click.command("restart", cls=Command)
+@names_argument
+@click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
+def command(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
+    """Stop machines and start them again; one that is stopped is started.
+
+    \b
+    Example:
+      machine restart box
+    """
+    from machine.ops.restart import restart
+    from machine.ops.shared.many import Interrupt
+
+    here = context()
+    several = chosen(names, "restart", everything=everything)
+    interrupt = Interrupt() if len(several) > 1 else None
+    for_each(
+        several,
+        lambda name, report: restart(name, here, report, interrupt),
+        lambda started: click.echo(f'Machine "{started.config.name}" restarted successfully'),
+        quiet=quiet,
+        interrupt=interrupt,
+    )

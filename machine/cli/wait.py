@@ -1,0 +1,41 @@
+"""machine wait"""
+
+from __future__ import annotations
+
+import click
+
+from machine.cli.common import context, name_argument
+from machine.cli.flags import Command
+
+_WAIT_S = 600
+
+
+@click.command("wait", cls=Command)
+@name_argument()
+@click.option(
+    "--for",
+    "condition",
+    type=click.Choice(["running", "api", "stopped"]),
+    default="running",
+    show_default=True,
+    help="What to wait for; api is an answer on the machine's API socket.",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=0),
+    default=_WAIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait before it is an error.",
+)
+def command(name: str, condition: str, timeout: int) -> None:
+    """Wait until a machine does something.
+
+    \b
+    Examples:
+      machine wait --for api box && podman --connection box ps
+      machine wait --for stopped --timeout 60 box
+    """
+    from machine.ops.wait import Condition, wait
+
+    wait(name, Condition(condition), timeout, context())

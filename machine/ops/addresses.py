@@ -1,0 +1,67 @@
+"""`machine url`, `ip`, `active` and `ssh-config`: how other programs reach a machine."""
+
+from __future__ import annotations
+
+from machine.errors import NotFoundError
+from machine.model.config import MachineConfig
+from machine.ops.shared.context import Context
+from machine.ops.shared.endpoints import socket_url
+from machine.ops.shared.target import find_target
+from machine.podman.connections import ConnectionsFile, connections_file
+from machine.ssh.command import config_block
+from machine.store import records
+
+_ADDRESS = "127.0.0.1"
+
+
+def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
+    """Return the URL of the machine's API socket; None for `rootful` means the one that the machine prefers.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    return socket_url(name, context, rootful=rootful)
+
+
+def ip(name: str, context: Context) -> str:
+    """Return the address of the machine's published ports: always this host's own, where they are forwarded.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    records.load(context.roots, name)
+    return _ADDRESS
+
+
+def active(context: Context) -> str:
+    """Return the machine that a client without options reaches: by the environment, else by Podman's default.
+
+    Raises:
+        NotFoundError: such a client reaches no machine.
+    """
+    machines = [entry for entry in records.load_all(context.roots) if isinstance(entry, MachineConfig)]
+    for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
+        if found := context.environment.get(variable):
+            urls = {
+                socket_url(config.name, context, rootful=kind): config for config in machines for kind in (False, True)
+            }
+            if found not in urls:
+                raise NotFoundError(f"{variable} leads to {found}, which is no machine")
+            return urls[found].name
+    named = context.environment.get("CONTAINER_CONNECTION")
+    default = named or ConnectionsFile(connections_file(context.environment, context.home)).default()
+    for config in machines:
+        if default in config.connections:
+            return config.name
+    if named:
+        raise NotFoundError(f"CONTAINER_CONNECTION leads to {named}, which is no machine")
+    raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
+
+
+def ssh_config(name: str, context: Context) -> str:
+    """Return a `Host` block for ~/.ssh/config with which ssh, scp, rsync and editors reach the guest.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    return config_block(find_target(name, None, context))

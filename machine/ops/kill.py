@@ -1,0 +1,22 @@
+"""`machine kill`: end a machine at once."""
+
+from __future__ import annotations
+
+from machine.ops.shared.context import Context
+from machine.ops.shared.events import send_event
+from machine.ops.shared.shutdown import end_machine
+from machine.podman.events import Event
+from machine.report import Reporter
+from machine.store import records
+
+
+def kill(name: str, context: Context, report: Reporter) -> None:
+    """Pull the machine's plug; a stopped one is stopped already.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it survives everything.
+    """
+    records.load(context.roots, name)
+    end_machine(context.roots.machine(name), report, at_once=True)
+    send_event(Event.STOP, name, context)

@@ -1,0 +1,29 @@
+"""Where a machine's Podman answers on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine.ops.shared.context import Context
+from machine.podman.connections import connection_uri
+from machine.store import records
+
+
+def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> Path:
+    """Return the machine's API socket on this host; None for `rootful` means the one that the machine prefers.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    config = records.load(context.roots, name)
+    wanted = config.rootful if rootful is None else rootful
+    return context.roots.machine(name).api_socket(rootful=wanted)
+
+
+def socket_url(name: str, context: Context, *, rootful: bool | None = None) -> str:
+    """Return the URL of the machine's API socket on this host, as `api_socket` chooses it.
+
+    Raises:
+        NotFoundError: there is no such machine.
+    """
+    return connection_uri(api_socket(name, context, rootful=rootful))

@@ -1,0 +1,151 @@
+"""The service of the user's own that starts a machine at login: a systemd unit or a launchd agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.hosts import lingers
+from machine.model.host import HostOS
+from machine.model.service import (
+    Service,
+    agent_program,
+    launch_agent,
+    service_environment,
+    systemd_unit,
+    unit_program,
+)
+from machine.ops.shared.context import Context
+from machine.ops.shared.shutdown import STOP_S
+from machine.report import Reporter
+from machine.store.paths import config_home
+
+_PROGRAM_S = 20.0
+
+
+def current_program() -> Path:
+    """Return the command that is running now, by the path it was called by: an upgrade keeps that path."""
+    return Path(sys.argv[0]).absolute()
+
+
+def install(name: str, program: Path, context: Context, report: Reporter) -> Path:
+    """Have `program` start the machine at every login, and return the service's file.
+
+    Raises:
+        MachineError: this host has no service manager that we know, or the file cannot be written.
+    """
+    service = _service(name, program, context)
+    path = service_file(name, context)
+    match context.host.os:
+        case HostOS.LINUX:
+            if shutil.which("systemctl") is None:
+                raise MachineError(
+                    "this host has no systemd, which would start the machine",
+                    hint=f"have something else run at login: machine start --foreground {name}",
+                )
+            _write(path, systemd_unit(service))
+            link = _wants(path)
+            with disk_errors(link):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
+            _reload(report)
+            if not lingers(context.user):
+                report.notice("It starts when you log in; already when the host boots after: loginctl enable-linger")
+        case HostOS.MACOS:
+            _write(path, launch_agent(service))
+            # A service that was once disabled by hand stays so until this.
+            runner.run(["launchctl", "enable", f"gui/{context.uid}/{service.label}"], timeout_s=_PROGRAM_S, check=False)
+    return path
+
+
+def remove(name: str, context: Context, report: Reporter) -> bool:
+    """Remove the service of a machine, which need not exist any more, and return whether there was one."""
+    path = service_file(name, context)
+    is_linux = context.host.os is HostOS.LINUX
+    files = [path, *([_wants(path)] if is_linux else [])]
+    # Somebody may have removed only one of them by hand.
+    if not any(os.path.lexists(file) for file in files):
+        return False
+    with disk_errors(path):
+        for file in files:
+            file.unlink(missing_ok=True)
+    if is_linux:
+        _reload(report)
+    return True
+
+
+def rename(old: str, new: str, context: Context, report: Reporter) -> None:
+    """Give a renamed machine's service its new name; doing so twice does no harm."""
+    if service_file(old, context).exists():
+        install(new, current_program(), context, report)
+        remove(old, context, report)
+
+
+def installed(context: Context) -> dict[str, str]:
+    """Return the machines that start at login, each with the program of its service ("" where we cannot tell).
+
+    Raises:
+        OSError: a service's file cannot be read.
+    """
+    found = {}
+    pattern = service_file("*", context)
+    before, after = pattern.name.split("*")
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        name = path.name.removeprefix(before).removesuffix(after)
+        match context.host.os:
+            case HostOS.LINUX:
+                if _wants(path).is_symlink():
+                    found[name] = unit_program(path.read_text(errors="replace"))
+            case HostOS.MACOS:
+                found[name] = agent_program(path.read_bytes())
+    return found
+
+
+def service_file(name: str, context: Context) -> Path:
+    match context.host.os:
+        case HostOS.LINUX:
+            return config_home(context.environment, context.home) / "systemd/user" / f"boot2podman-{name}.service"
+        case HostOS.MACOS:
+            return context.home / "Library/LaunchAgents" / f"{_label(name)}.plist"
+
+
+def _label(name: str) -> str:
+    return f"org.boot2podman.{name}"
+
+
+def _wants(unit: Path) -> Path:
+    """Return the link that `systemctl enable` makes. We make it ourselves: systemctl needs a running user systemd."""
+    return unit.parent / "default.target.wants" / unit.name
+
+
+def _service(name: str, program: Path, context: Context) -> Service:
+    return Service(
+        label=_label(name),
+        description=f"Machine {name} of boot2podman",
+        argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
+        environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
+        stop_s=int(STOP_S),
+        log=os.fspath(context.roots.machine(name).service_log),
+    )
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content, mode=FILE_PRIVATE)  # proxies may be named with a password
+
+
+def _reload(report: Reporter) -> None:
+    """Let a running user systemd reread its units; one that starts later reads them anyway."""
+    with contextlib.suppress(MachineError):
+        done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
+        if done.returncode == 0:
+            return
+    report.notice("No systemd of yours runs now: the next one that does will know")

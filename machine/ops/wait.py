@@ -1,0 +1,63 @@
+"""`machine wait`: until a machine runs, answers or has stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from enum import StrEnum
+
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.model.state import State
+from machine.ops.shared.context import Context
+from machine.ops.shared.endpoints import api_socket
+from machine.ops.status import status
+from machine.podman import api
+
+_POLL_S = 0.5
+
+
+class Condition(StrEnum):
+    """What can be waited for."""
+
+    RUNNING = "running"
+    API = "api"
+    """The machine is running and answers on its API socket."""
+
+    STOPPED = "stopped"
+
+    @property
+    def state(self) -> State:
+        return State.STOPPED if self is Condition.STOPPED else State.RUNNING
+
+    @property
+    def waits_for(self) -> str:
+        """The condition as the error of a wait that was too long names it."""
+        return "answer on its API socket" if self is Condition.API else f"be {self.state}"
+
+
+def wait(name: str, condition: Condition, timeout_s: float, context: Context) -> None:
+    """Return when the condition holds.
+
+    Raises:
+        NotFoundError: there is no such machine, or it was removed meanwhile.
+        MachineError: its record is damaged.
+        DeadlineError: the condition did not hold in time.
+    """
+    deadline = Deadline.after(timeout_s, f"{name} to {condition.waits_for}")
+    while True:
+        state = status(name, context)
+        if state.state is condition.state and (condition is not Condition.API or _answers(name, context, deadline)):
+            return
+        if deadline.passed:
+            raise deadline.error(last=state.state)
+        time.sleep(min(_POLL_S, deadline.left_s))
+
+
+def _answers(name: str, context: Context, deadline: Deadline) -> bool:
+    socket = api_socket(name, context)
+    try:
+        asyncio.run(api.ping(socket, timeout_s=max(1.0, deadline.left_s)))
+    except MachineError:
+        return False
+    return True
