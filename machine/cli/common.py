@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.errors import MachineError
+from machine.model.image import ImageOptions
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -62,27 +63,27 @@ def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
-def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that fetches an image; it gets them as `options` of ops.images.image_request."""
+def image_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that fetches an image; it gets them as `image_options`."""
 
     @functools.wraps(command)
     def wrapped(
-        *arguments: Any,  # noqa: ANN401
+        *arguments: object,
         stream_base_url: str | None,
-        image_sha256: str,
+        image_sha256: str | None,
         offline: bool,
         no_verify_signature: bool,
         tls_verify: bool,
-        **others: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
-        options = {
-            "stream_base_url": stream_base_url,
-            "sha256": image_sha256,
-            "offline": offline,
-            "verify_signature": not no_verify_signature,
-            "verify_tls": tls_verify,
-        }
-        return command(*arguments, options=options, **others)
+        **others: object,
+    ) -> None:
+        options = ImageOptions(
+            stream_base_url=stream_base_url or None,
+            sha256=image_sha256 or None,
+            offline=offline,
+            verify_signature=not no_verify_signature,
+            verify_tls=tls_verify,
+        )
+        command(*arguments, image_options=options, **others)
 
     for option in (
         click.option(
@@ -92,7 +93,7 @@ def image_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--no-verify-signature", is_flag=True, help="Take a stream's image without checking its signature."
         ),
         click.option("--offline", is_flag=True, help="Use what is in the cache, and never the network."),
-        click.option("--image-sha256", default="", metavar="SHA256", help="What the image's file has to have."),
+        click.option("--image-sha256", metavar="SHA256", help="What the image's file has to have."),
         click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's."),
     ):
         wrapped = option(wrapped)

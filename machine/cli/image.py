@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import complete_from, complete_images, context, image_options
+from machine.cli import common
+from machine.cli.common import complete_from, complete_images, context
 from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
 from machine.model.arch import Arch
+from machine.model.image import ImageOptions
 
 if TYPE_CHECKING:
     from machine.ops.image import ListedImage
@@ -71,9 +73,9 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 @command.command("pull")
 @click.argument("image", required=False, shell_complete=complete_images)
 @arch_option
-@image_options
+@common.image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
-def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bool) -> None:
+def pull(image: str | None, arch: str | None, image_options: ImageOptions, quiet: bool) -> None:
     """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes.
 
     \b
@@ -85,7 +87,7 @@ def pull(image: str | None, arch: str | None, options: dict[str, Any], quiet: bo
     from machine.ops.image import pull_image
 
     with reporter(quiet=quiet) as report:
-        base = pull_image(image, arch, options, context(), report)
+        base = pull_image(image, arch, image_options, context(), report)
     click.echo(f"sha256:{base.digest}")
 
 

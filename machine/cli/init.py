@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
+from machine.cli import common
 from machine.cli.common import (
     complete_from,
     complete_images,
     context,
-    image_options,
     native_ca_option,
     tell_networking,
     update_connection_option,
@@ -21,7 +23,84 @@ from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.model.arch import Arch
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME, Provisioning
 from machine.model.host import AcceleratorChoice
+from machine.model.image import ImageOptions
 from machine.model.names import DEFAULT_MACHINE, PROVIDER
+
+if TYPE_CHECKING:
+    from machine.ops.init_first_boot import FirstBootRequest
+
+
+_FIRST_BOOT_OPTIONS = (
+    click.option(
+        "--ignition-path",
+        "ignition",
+        metavar="FILE",
+        help="An Ignition config, or a Butane file (.bu), that is merged over the machine's own.",
+    ),
+    click.option(
+        "--ignition-replace",
+        "ignition_replaces",
+        is_flag=True,
+        default=None,
+        help="Let it take the place of the machine's own.",
+    ),
+    click.option(
+        "--provision",
+        "scripts",
+        multiple=True,
+        metavar="[user:]SCRIPT",
+        help="A script that root, or with user: the guest's user, runs once at the first start; several in their "
+        "order.",
+    ),
+    click.option(
+        "--playbook", metavar="FILE", help="An Ansible playbook that the guest's user plays once, after them."
+    ),
+    click.option(
+        "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable of everything in the guest."
+    ),
+    click.option(
+        "--ssh-authorized-key",
+        "ssh_keys",
+        multiple=True,
+        metavar="KEY|FILE",
+        help="A public key that lets in as the guest's user.",
+    ),
+    click.option("--hostname", help="Name of the guest's host. [default: the machine's]"),
+)
+
+
+def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What goes into a guest at its first boot; the command gets it as `first_boot`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: object,
+        ignition: str | None,
+        ignition_replaces: bool | None,
+        scripts: tuple[str, ...],
+        playbook: str | None,
+        environment: tuple[str, ...],
+        ssh_keys: tuple[str, ...],
+        hostname: str | None,
+        **others: object,
+    ) -> None:
+        from machine.ops.init_first_boot import FirstBootRequest
+
+        # To Podman, an empty text is nothing.
+        first_boot = FirstBootRequest(
+            ignition=ignition or None,
+            ignition_replaces=ignition_replaces,
+            scripts=scripts or None,
+            playbook=playbook or None,
+            environment=environment or None,
+            ssh_keys=ssh_keys or None,
+            hostname=hostname or None,
+        )
+        command(*arguments, first_boot=first_boot, **others)
+
+    for option in reversed(_FIRST_BOOT_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 @click.command("init", cls=Command)
@@ -45,7 +124,7 @@ from machine.model.names import DEFAULT_MACHINE, PROVIDER
     help="What an image at a path or a URL reads at its first boot, ignition or cloud-init. [default: ignition]",
 )
 @click.option("--image-path", hidden=True, shell_complete=complete_images)
-@image_options
+@common.image_options
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs. [default: half of the host's]")
 @click.option(
     "-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]"
@@ -72,38 +151,7 @@ from machine.model.names import DEFAULT_MACHINE, PROVIDER
     shell_complete=complete_from(Arch),
     help="Architecture of the guest; a foreign one is emulated. [default: the host's]",
 )
-@click.option(
-    "--ignition-path",
-    "ignition",
-    metavar="FILE",
-    help="An Ignition config, or a Butane file (.bu), that is merged over the machine's own.",
-)
-@click.option(
-    "--ignition-replace",
-    "ignition_replaces",
-    is_flag=True,
-    default=None,
-    help="Let it take the place of the machine's own.",
-)
-@click.option(
-    "--provision",
-    "scripts",
-    multiple=True,
-    metavar="[user:]SCRIPT",
-    help="A script that root, or with user: the guest's user, runs once at the first start; several in their order.",
-)
-@click.option("--playbook", metavar="FILE", help="An Ansible playbook that the guest's user plays once, after them.")
-@click.option(
-    "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable of everything in the guest."
-)
-@click.option(
-    "--ssh-authorized-key",
-    "ssh_keys",
-    multiple=True,
-    metavar="KEY|FILE",
-    help="A public key that lets in as the guest's user.",
-)
-@click.option("--hostname", help="Name of the guest's host. [default: the machine's]")
+@first_boot_options
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="A label, for machine ls and inspect.")
 @native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
@@ -129,12 +177,14 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     accel: str | None,
     arch: str | None,
     quiet: bool,
-    options: dict[str, Any],
+    image_options: ImageOptions,
     provider: str | None,
     volume_driver: str | None,
     mount_inotify: bool | None,
     user_mode_networking: bool | None,
-    **first_boot: Any,  # noqa: ANN401  (fields of InitRequest)
+    first_boot: FirstBootRequest,
+    labels: tuple[str, ...],
+    native_ca: bool | None,
 ) -> None:
     """Initialize a virtual machine.
 
@@ -149,13 +199,14 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     """
     from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
-    from machine.ops.init import InitRequest, init
+    from machine.ops.init import init
+    from machine.ops.init_request import InitRequest
 
     request = InitRequest(
         name=name,
         file=file or None,
         image=image if image is not None else image_path,
-        image_options=options,
+        image_options=image_options,
         cpus=cpus,
         memory_mib=memory,
         disk_gib=disk_size,
@@ -170,8 +221,9 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         accelerator=AcceleratorChoice(accel) if accel else None,
         arch=arch,
         provider=provider,
-        # Of what may be given several times, nothing is an empty tuple; to Podman, an empty text is nothing too.
-        **{key: None if value in ((), "") else value for key, value in first_boot.items()},
+        first_boot=first_boot,
+        labels=labels or None,
+        native_ca=native_ca,
         provisioning=Provisioning(provisioning) if provisioning else None,
     )
     here = context()

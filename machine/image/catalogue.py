@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.image.reference import CHOICES, LOCAL_STREAM, CatalogueReference
+from machine.image.reference import (
+    CHOICES,
+    LOCAL_STREAM,
+    CatalogueReference,
+    EmptyReference,
+    FileReference,
+    RegistryReference,
+    StreamReference,
+    UrlReference,
+)
 from machine.image.streams import Artifact, MetadataCache
 from machine.model.arch import Arch
 from machine.model.config import Provisioning
@@ -60,6 +69,9 @@ class CatalogueImage:
     def reference(self) -> CatalogueReference:
         return CatalogueReference(name=self.name, tag=self.tag)
 
+    def __str__(self) -> str:
+        return str(self.reference)
+
     def location(self, arch: Arch) -> str:
         """The URL of the image for guests of one architecture.
 
@@ -88,6 +100,10 @@ class CatalogueImage:
             known = ", ".join(sorted(self.arches))
             raise NotFoundError(f"{self.reference} has no image for {arch}", hint=f"its architectures are: {known}")
         return self.arches[arch]
+
+
+ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
+"""What a reference means once the catalogue has been asked; its text is the reference in full."""
 
 
 @dataclass(frozen=True, kw_only=True)

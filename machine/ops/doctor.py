@@ -41,7 +41,7 @@ from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
 from machine.ops.image import image_cache
 from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.shared import login_service
-from machine.ops.shared.catalogue import known_reference
+from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import effective, naming_source_of
@@ -98,7 +98,7 @@ def _settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check
         with naming_source_of(chosen["timezone"]):
             resolve_timezone(str(chosen["timezone"].value), context.environment)
         with naming_source_of(chosen["image"]):
-            known_reference(str(chosen["image"].value), context)
+            find_source(str(chosen["image"].value), context)
     except MachineError as error:
         return {}, [failed("settings", error, "see them with: machine config edit")]
     return chosen, [checks.settings_check(chosen)]

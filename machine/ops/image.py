@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.files import sha256_of
 from machine.image.cache import BaseImage, ImageCache, Wanted, check_readable
-from machine.image.catalogue import CatalogueImage
+from machine.image.catalogue import CatalogueImage, ImageSource
 from machine.image.layout import digest_of
 from machine.image.reference import (
-    CatalogueReference,
     EmptyReference,
     FileReference,
-    Reference,
     RegistryReference,
     StreamReference,
     UrlReference,
@@ -27,7 +25,8 @@ from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Verified
-from machine.ops.shared.catalogue import known_reference
+from machine.model.image import ImageOptions
+from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective, naming_source_of
 from machine.qemu.img import QemuImg
@@ -40,41 +39,46 @@ _SHORTEST_DIGEST = 6
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """An image as it was asked for; `sha256` is a promise of the person's own, hex, or empty.
+    """An image as it was asked for; the sha256 of the options is plain lower-case hex."""
 
-    `entry` is what the catalogue says where the image is in it.
-    """
-
-    reference: Reference
+    source: ImageSource
     arch: Arch
-    entry: CatalogueImage | None = None
-    stream_base_url: str | None = None
-    sha256: str = ""
-    offline: bool = False
-    verify_signature: bool = True
-    verify_tls: bool = True
+    options: ImageOptions
+
+    @property
+    def reference(self) -> str:
+        """What the image is called from now on."""
+        return str(self.source)
 
 
-def image_request(image: str, arch: Arch, options: Mapping[str, Any], context: Context) -> ImageRequest:
-    """A request with a checked reference; `options` are the further fields of ImageRequest.
+def image_request(image: str, arch: Arch, options: ImageOptions, context: Context) -> ImageRequest:
+    """Check a reference and its options.
 
     Raises:
-        BadInputError: the reference or the sha256 means nothing.
+        BadInputError: there is no such image, or the sha256 is not one.
         NotFoundError: the catalogue has no such image for guests of this architecture.
     """
-    reference, entry = known_reference(image, context)
-    if entry:
-        entry.location(arch)
-    request = ImageRequest(reference=reference, arch=arch, entry=entry, **options)
-    digest = request.sha256.removeprefix("sha256:").lower()
-    if digest and (len(digest) != 64 or not set(digest) <= set("0123456789abcdef")):
-        raise BadInputError(f'"{request.sha256}" is no sha256', hint="it has 64 hexadecimal digits")
-    return replace(request, sha256=digest)
+    source = find_source(image, context)
+    if isinstance(source, CatalogueImage):
+        source.location(arch)
+    return ImageRequest(source=source, arch=arch, options=replace(options, sha256=_checked_sha256(options.sha256)))
 
 
-def image_cache(context: Context, *, offline: bool = False, verify_tls: bool = True) -> ImageCache:
-    settings = WebSettings(offline=offline, verify_tls=verify_tls)
-    return ImageCache(context.roots.images, QemuImg(), settings)
+def _checked_sha256(text: str | None) -> str | None:
+    if text is None:
+        return None
+    digest = text.removeprefix("sha256:").lower()
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise BadInputError(f'"{text}" is not a SHA-256', hint="write its 64 hexadecimal digits")
+    return digest
+
+
+def image_cache(context: Context, options: ImageOptions | None = None) -> ImageCache:
+    return ImageCache(context.roots.images, QemuImg(), _web_settings(options or ImageOptions()))
+
+
+def _web_settings(options: ImageOptions) -> WebSettings:
+    return WebSettings(offline=options.offline, verify_tls=options.verify_tls)
 
 
 def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseImage:
@@ -83,26 +87,26 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
     Raises:
         MachineError: it cannot be had.
     """
-    cache = image_cache(context, offline=request.offline, verify_tls=request.verify_tls)
-    reference = request.reference
+    source, options = request.source, request.options
+    cache = image_cache(context, options)
     artifact = _find_artifact(request, context, report)
-    if request.sha256:
-        if artifact.sha256 not in ("", request.sha256):
+    if options.sha256:
+        if artifact.sha256 not in ("", options.sha256):
             raise MachineError(
-                f"{reference} has the sha256 {artifact.sha256}, and {request.sha256} was asked for with --image-sha256"
+                f"{source} has the sha256 {artifact.sha256}, and {options.sha256} was asked for with --image-sha256"
             )
-        artifact = replace(artifact, sha256=request.sha256)
-        if isinstance(reference, FileReference):
-            _check_promise(reference.path, request.sha256)
+        artifact = replace(artifact, sha256=options.sha256)
+        if isinstance(source, FileReference):
+            _check_promise(source.path, options.sha256)
     keys = None
-    if isinstance(reference, StreamReference):
-        if request.verify_signature:
+    if isinstance(source, StreamReference):
+        if options.verify_signature:
             keys = trusted_keys(context.roots.signing_keys)
         else:
-            report.notice(f"The signature of {reference} is NOT checked, as you asked")
-    base = cache.ensure(Wanted(artifact=artifact, reference=str(reference), arch=request.arch, keys=keys), report)
-    if base.verified is Verified.NOTHING and not isinstance(reference, FileReference):
-        report.notice(f"Nothing tells whether {reference} is what it should be: --image-sha256 would")
+            report.notice(f"The signature of {source} is NOT checked, as you asked")
+    base = cache.ensure(Wanted(artifact=artifact, reference=str(source), arch=request.arch, keys=keys), report)
+    if base.verified is Verified.NOTHING and not isinstance(source, FileReference):
+        report.notice(f"Nothing tells whether {source} is what it should be: --image-sha256 would")
     return base
 
 
@@ -115,7 +119,7 @@ def _check_promise(path: Path, sha256: str) -> None:
 
 
 def pull_image(
-    image: str | None, arch: str | None, options: Mapping[str, Any], context: Context, report: Reporter
+    image: str | None, arch: str | None, options: ImageOptions, context: Context, report: Reporter
 ) -> BaseImage:
     """Fetch an image into the cache; None is what `machine init` would take, of the host's architecture.
 
@@ -144,17 +148,17 @@ def parse_arch(text: str) -> Arch:
 
 
 def _find_artifact(request: ImageRequest, context: Context, report: Reporter) -> Artifact:
-    web = WebSettings(offline=request.offline, verify_tls=request.verify_tls)
-    metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=request.offline, report=report)
-    match request.reference:
-        case StreamReference() as reference:
-            base_url = request.stream_base_url or load_settings(context.roots, context.host).stream_base_url or None
-            return find_artifact(
-                reference, request.arch, metadata, local=context.roots.streams,
-                base_url=request.stream_base_url if reference.local else base_url,
-            )  # fmt: skip
+    options = request.options
+    web = _web_settings(options)
+    metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=options.offline, report=report)
+    match request.source:
+        case StreamReference() as stream:
+            base_url = options.stream_base_url
+            if not stream.local:
+                base_url = base_url or load_settings(context.roots, context.host).stream_base_url or None
+            return find_artifact(stream, request.arch, metadata, local=context.roots.streams, base_url=base_url)
         case RegistryReference() as reference:
-            known = image_cache(context).bases() if request.offline else []
+            known = image_cache(context).bases() if options.offline else []
             for base in known:  # whatever its tag means by now
                 if base.reference == str(reference) and base.arch == request.arch:
                     return Artifact(location=base.location, sha256=base.sha256, release=base.release)
@@ -165,13 +169,12 @@ def _find_artifact(request: ImageRequest, context: Context, report: Reporter) ->
             return Artifact(location=path.absolute().as_uri())
         case EmptyReference():
             raise BadInputError("/dev/null is an empty disk, which is not fetched")
-        case CatalogueReference():
-            assert request.entry is not None
-            return request.entry.find_artifact(request.arch, metadata)
+        case CatalogueImage() as image:
+            return image.find_artifact(request.arch, metadata)
         case UrlReference(url=url):
             return Artifact(location=url)
         case _:
-            assert_never(request.reference)
+            assert_never(request.source)
 
 
 # What is in the cache
@@ -310,8 +313,3 @@ def describe_image(image: ListedImage) -> dict[str, object]:
         "Fetched": base.fetched,
         "Path": str(base.path),
     }
-
-
-def is_empty(reference: Reference) -> bool:
-    """Whether it asks for a disk without an image."""
-    return isinstance(reference, EmptyReference)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from machine.errors import BadInputError, MachineError
 from machine.files import atomic_writer, write_atomic
@@ -15,11 +13,11 @@ from machine.ignition.document import replaced
 from machine.ignition.provision import Keys, ignition_text, provision
 from machine.ignition.seed import fat_image, fat_size
 from machine.image.cache import BaseImage
-from machine.image.catalogue import DEFAULT_PACKAGES
-from machine.image.reference import LOCAL_STREAM, Reference, StreamReference
+from machine.image.catalogue import DEFAULT_PACKAGES, CatalogueImage
+from machine.image.reference import LOCAL_STREAM, EmptyReference, StreamReference
 from machine.model.arch import Arch
-from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Provisioning, Script, UserIgnition
-from machine.model.first_boot import check_hostname, parse_labels, parse_variables
+from machine.model.config import ImageOrigin, MachineConfig, Provisioning
+from machine.model.first_boot import parse_labels
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.names import (
     DEFAULT_MACHINE,
@@ -29,20 +27,14 @@ from machine.model.names import (
     check_provider,
     check_username,
 )
-from machine.model.settings import Value, settings_of
+from machine.model.settings import settings_of
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
-from machine.ops.image import ImageRequest, image_cache, image_request, is_empty, obtain, parse_arch
+from machine.ops.image import ImageRequest, image_cache, image_request, obtain, parse_arch
 from machine.ops.init_file import load
-from machine.ops.init_first_boot import (
-    check_together,
-    check_users,
-    read_ignition,
-    read_playbook,
-    read_script,
-    read_ssh_keys,
-)
+from machine.ops.init_first_boot import check_together, check_users, read_first_boot
+from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, guest_uid, make_keys, publish
@@ -59,70 +51,14 @@ from machine.store import drafts
 from machine.store.paths import MachinePaths, config_home
 
 
-@dataclass(frozen=True, kw_only=True)
-class InitRequest:
-    """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
-
-    `image_options` are those of ops.images.image_request. Scripts, the playbook and the Ignition config come by their
-    paths, as ops.first_boot reads them, or whole; variables and labels as `NAME=VALUE`. `file` is one of
-    ops.machine_file, which says what was not asked for otherwise. `provisioning` is what an image speaks that no
-    catalogue has.
-    """
-
-    name: str | None = None
-    file: str | None = None
-    image: str | None = None
-    image_options: Mapping[str, Any] = field(default_factory=dict)
-    cpus: int | None = None
-    memory_mib: int | None = None
-    disk_gib: int | None = None
-    username: str | None = None
-    timezone: str | None = None
-    rootful: bool | None = None
-    volumes: tuple[str, ...] | None = None
-    accelerator: AcceleratorChoice | None = None
-    provider: str | None = None
-    swap_mib: int | None = None
-    usbs: tuple[str, ...] | None = None
-    arch: str | None = None
-    volume_driver: str | None = None
-    mount_inotify: bool | None = None
-    ignition: str | UserIgnition | None = None
-    ignition_replaces: bool | None = None
-    scripts: tuple[str | Script, ...] | None = None
-    playbook: str | Script | None = None
-    environment: tuple[str, ...] | None = None
-    ssh_keys: tuple[str, ...] | None = None
-    hostname: str | None = None
-    labels: tuple[str, ...] | None = None
-    native_ca: bool | None = None
-    provisioning: Provisioning | None = None
-
-    @property
-    def flags(self) -> dict[str, Value]:
-        """What was asked for, by the keys of Settings."""
-        asked = {
-            "image": self.image,
-            "cpus": self.cpus,
-            "memory": self.memory_mib,
-            "disk_size": self.disk_gib,
-            "username": self.username,
-            "timezone": self.timezone,
-            "rootful": self.rootful,
-            "volumes": self.volumes,
-            "accel": self.accelerator,
-            "import_native_ca": self.native_ca,
-        }
-        return {key: value for key, value in asked.items() if value is not None}
-
-
 def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
     """Make the machine, or nothing.
 
     Raises:
         MachineError: something in the request cannot be, or a file, the network or a program failed.
     """
-    request = _completed(request)
+    if request.file is not None:
+        request = request.completed_by(load(request.file))
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
@@ -151,7 +87,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     provisioning = choose_provisioning(request.provisioning, wanted)
     swap_mib = request.swap_mib or 0
     _check_swap(swap_mib, wanted.reference, provisioning)
-    first_boot = _first_boot(request, context)
+    first_boot = read_first_boot(request.first_boot, context.environment)
     check_together(first_boot, swap_mib, wanted.reference, provisioning)
     if first_boot.ignition and not first_boot.ignition.replaces:
         check_users(first_boot.ignition, username, guest_uid(context.uid))
@@ -159,7 +95,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     check_host(arch, settings.accel, context, report)
     check_driver(driver, folders, arch, context.host)
     with image_cache(context).using():
-        base = None if is_empty(wanted.reference) else obtain(wanted, context, report)
+        base = None if isinstance(wanted.source, EmptyReference) else obtain(wanted, context, report)
         if base:
             check_image_arch(base, arch)
             _check_disk_holds(base, resources.disk_gib)
@@ -189,61 +125,23 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             provision_pending=bool(first_boot.scripts or first_boot.playbook),
             provisioning=provisioning,
         )
-        packages = wanted.entry.packages if wanted.entry else DEFAULT_PACKAGES
+        packages = wanted.source.packages if isinstance(wanted.source, CatalogueImage) else DEFAULT_PACKAGES
         return _make(config, base, packages, registration, context, report)
-
-
-def _completed(request: InitRequest) -> InitRequest:
-    """With what the file says of the rest."""
-    if request.file is None:
-        return request
-    said = load(request.file)
-    options = said.pop("image_options")
-    if request.image is not None:
-        options.pop("sha256", None)  # it is of the file's own image
-    given = {key: value for key, value in request.image_options.items() if value not in (None, "")}
-    values = {key: value for key, value in said.items() if getattr(request, key) is None}
-    return replace(request, image_options={**request.image_options, **options, **given}, **values)
-
-
-def _first_boot(request: InitRequest, context: Context) -> FirstBoot:
-    """Everything is read and found good before anything is fetched.
-
-    Raises:
-        BadInputError: something cannot be read, or cannot be.
-    """
-    ignition = request.ignition
-    replaces = bool(request.ignition_replaces)
-    if isinstance(ignition, str):
-        ignition = read_ignition(Path(ignition))
-    if replaces and ignition is None:
-        raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
-    scripts = request.scripts or ()
-    playbook = request.playbook
-    return FirstBoot(
-        ignition=replace(ignition, replaces=replaces) if ignition else None,
-        scripts=tuple(read_script(script) if isinstance(script, str) else script for script in scripts),
-        playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
-        environment=parse_variables(request.environment or (), context.environment),
-        ssh_keys=read_ssh_keys(request.ssh_keys or ()),
-        hostname=check_hostname(request.hostname) if request.hostname else "",
-    )
 
 
 def _origin(wanted: ImageRequest, base: BaseImage | None) -> ImageOrigin:
     """What the record tells of the image; None is a disk without one."""
-    reference = str(wanted.reference)
     if base is None:
-        return ImageOrigin(reference=reference, digest="")
+        return ImageOrigin(reference=wanted.reference, digest="")
     return ImageOrigin(
-        reference=reference,
+        reference=wanted.reference,
         digest=base.digest,
         stream=base.stream,
         release=base.release,
         location=base.location,
         verified=base.verified.value,
         signer=base.signer,
-        promised=wanted.sha256,
+        promised=wanted.options.sha256 or "",
     )
 
 
@@ -253,12 +151,13 @@ def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Pro
     Raises:
         BadInputError: it is known to speak something else than was asked for.
     """
-    if wanted.entry:
-        known = wanted.entry.provisioning
-    elif isinstance(wanted.reference, StreamReference):
-        known = Provisioning.IGNITION
-    else:
-        return asked or Provisioning.IGNITION
+    match wanted.source:
+        case CatalogueImage(provisioning=provisioning):
+            known = provisioning
+        case StreamReference():
+            known = Provisioning.IGNITION
+        case _:
+            return asked or Provisioning.IGNITION
     if asked not in (None, known):
         raise BadInputError(f"the image {wanted.reference} is provisioned by {known}", hint="leave out --provisioning")
     return known
@@ -362,10 +261,10 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
         )
 
 
-def _check_swap(swap_mib: int, reference: Reference, provisioning: Provisioning) -> None:
+def _check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> None:
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
-    if swap_mib and str(reference) == LOCAL_STREAM:
+    if swap_mib and reference == LOCAL_STREAM:
         raise BadInputError(
             f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
         )

@@ -6,6 +6,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from machine.image.reference import FileReference, parse_reference
 from machine.model.config import Provisioning, Script, UserIgnition
 from machine.model.first_boot import USER_PREFIX, is_ssh_key
 from machine.model.folders import without_variables
+from machine.model.image import ImageOptions
 from machine.model.names import similar
 from machine.model.settings import check_value
-from machine.ops.init_first_boot import read_ignition, read_playbook, read_script
+from machine.ops.init_first_boot import FirstBootRequest, read_ignition, read_playbook, read_script
+from machine.ops.init_request import InitRequest
 
 STDIN = "-"
 
@@ -25,8 +28,8 @@ Reader = Callable[[Any, Path], object]
 """From a value of TOML and the directory that its paths are relative to; a ValueError tells what was expected."""
 
 
-def load(path: str) -> dict[str, Any]:
-    """What the file says, by the fields of InitRequest; what it names is read too. `-` is standard input.
+def load(path: str) -> InitRequest:
+    """Read what the file asks for, and what it names; `-` is standard input.
 
     Raises:
         BadInputError: it cannot be read, or says something that means nothing.
@@ -39,8 +42,7 @@ def load(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{called} is not TOML: {error}") from error
     base = Path() if path == STDIN else Path(path).parent
-    values = {}
-    options = {}
+    values: dict[Part, dict[str, Any]] = {part: {} for part in Part}
     seen = set()
     for written, value in document.items():
         key = written.replace("-", "_")
@@ -52,23 +54,29 @@ def load(path: str) -> dict[str, Any]:
             raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
         if _has_zero(value):
             raise BadInputError(f'{called}: "{written}" has a zero character, which nothing can take')
-        name, read = _KEYS[key]
+        part, field, read = _KEYS[key]
         try:
-            meant = read(value, base)
+            values[part][field] = read(value, base)
         except ValueError as error:
             raise BadInputError(f'{called}: "{written}" must be {error}') from error
         except MachineError as error:
             raise type(error)(f"{called}: {error.message}", details=error.details, hint=error.hint) from error
-        if name in _IMAGE_OPTIONS:
-            options[name] = meant
-        else:
-            values[name] = meant
-    return {**values, "image_options": options}
+    return InitRequest(
+        **values[Part.MACHINE],
+        image_options=ImageOptions(**values[Part.IMAGE]),
+        first_boot=FirstBootRequest(**values[Part.FIRST_BOOT]),
+    )
 
 
 _HINT = "the keys are init's flags; what they can be: machine init --help"
 
-_IMAGE_OPTIONS = ("sha256", "stream_base_url")
+
+class Part(Enum):
+    """Which value of a request a key belongs to."""
+
+    MACHINE = auto()
+    IMAGE = auto()
+    FIRST_BOOT = auto()
 
 
 def _has_zero(value: object) -> bool:
@@ -98,6 +106,10 @@ def _text(value: Any, _: Path) -> str:  # noqa: ANN401
     if not isinstance(value, str):
         raise ValueError("a text in quotes")
     return value
+
+
+def _text_or_none(value: Any, base: Path) -> str | None:  # noqa: ANN401
+    return _text(value, base) or None
 
 
 def _switch(value: Any, _: Path) -> bool:  # noqa: ANN401
@@ -205,33 +217,33 @@ def _whole(value: Any, *, others: tuple[str, ...]) -> tuple[str, str, bool]:  # 
     return name, text, user
 
 
-_KEYS: Mapping[str, tuple[str, Reader]] = {
-    "name": ("name", _text),
-    "image": ("image", _image),
-    "image_sha256": ("sha256", _text),
-    "stream_base_url": ("stream_base_url", _text),
-    "provisioning": ("provisioning", _provisioning),
-    "arch": ("arch", _text),
-    "accel": ("accelerator", _setting("accel")),
-    "cpus": ("cpus", _setting("cpus")),
-    "memory": ("memory_mib", _setting("memory")),
-    "disk_size": ("disk_gib", _setting("disk_size")),
-    "swap": ("swap_mib", _size),
-    "username": ("username", _setting("username")),
-    "rootful": ("rootful", _setting("rootful")),
-    "timezone": ("timezone", _setting("timezone")),
-    "hostname": ("hostname", _text),
-    "volume": ("volumes", _volumes),
-    "volume_driver": ("volume_driver", _text),
-    "mount_inotify": ("mount_inotify", _switch),
-    "import_native_ca": ("native_ca", _setting("import_native_ca")),
-    "usb": ("usbs", _texts),
-    "ssh_authorized_key": ("ssh_keys", _ssh_keys),
-    "ignition_path": ("ignition", _ignition),
-    "ignition_replace": ("ignition_replaces", _switch),
-    "provision": ("scripts", _scripts),
-    "playbook": ("playbook", _playbook),
-    "env": ("environment", _table),
-    "label": ("labels", _table),
+_KEYS: Mapping[str, tuple[Part, str, Reader]] = {
+    "name": (Part.MACHINE, "name", _text),
+    "image": (Part.MACHINE, "image", _image),
+    "image_sha256": (Part.IMAGE, "sha256", _text_or_none),
+    "stream_base_url": (Part.IMAGE, "stream_base_url", _text_or_none),
+    "provisioning": (Part.MACHINE, "provisioning", _provisioning),
+    "arch": (Part.MACHINE, "arch", _text),
+    "accel": (Part.MACHINE, "accelerator", _setting("accel")),
+    "cpus": (Part.MACHINE, "cpus", _setting("cpus")),
+    "memory": (Part.MACHINE, "memory_mib", _setting("memory")),
+    "disk_size": (Part.MACHINE, "disk_gib", _setting("disk_size")),
+    "swap": (Part.MACHINE, "swap_mib", _size),
+    "username": (Part.MACHINE, "username", _setting("username")),
+    "rootful": (Part.MACHINE, "rootful", _setting("rootful")),
+    "timezone": (Part.MACHINE, "timezone", _setting("timezone")),
+    "hostname": (Part.FIRST_BOOT, "hostname", _text),
+    "volume": (Part.MACHINE, "volumes", _volumes),
+    "volume_driver": (Part.MACHINE, "volume_driver", _text),
+    "mount_inotify": (Part.MACHINE, "mount_inotify", _switch),
+    "import_native_ca": (Part.MACHINE, "native_ca", _setting("import_native_ca")),
+    "usb": (Part.MACHINE, "usbs", _texts),
+    "ssh_authorized_key": (Part.FIRST_BOOT, "ssh_keys", _ssh_keys),
+    "ignition_path": (Part.FIRST_BOOT, "ignition", _ignition),
+    "ignition_replace": (Part.FIRST_BOOT, "ignition_replaces", _switch),
+    "provision": (Part.FIRST_BOOT, "scripts", _scripts),
+    "playbook": (Part.FIRST_BOOT, "playbook", _playbook),
+    "env": (Part.FIRST_BOOT, "environment", _table),
+    "label": (Part.MACHINE, "labels", _table),
 }
-"""The field of InitRequest, and how a value becomes it, by the keys of the file, which are init's flags."""
+"""Where each key of the file goes and how its value is read; the keys are init's flags."""

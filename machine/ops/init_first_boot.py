@@ -5,19 +5,62 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from machine.errors import BadInputError
 from machine.ignition.lint import minor_version
 from machine.ignition.user_config import load, read_text
-from machine.image.reference import LOCAL_STREAM, Reference
+from machine.image.reference import LOCAL_STREAM
 from machine.model.config import DEFAULT_USERNAME, FirstBoot, Provisioning, Script, UserIgnition
-from machine.model.first_boot import USER_PREFIX, is_ssh_key
+from machine.model.first_boot import USER_PREFIX, check_hostname, is_ssh_key, parse_variables
 from machine.ssh.command import ROOT
 
 # Of Debian's Ignition, which the image boot2podman has.
 _LOCAL_SPECIFICATION = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBootRequest:
+    """What a user gives a new guest, as it was asked for; None is nothing.
+
+    The Ignition config, scripts and the playbook come by their paths or whole, scripts by `[user:]PATH`. Variables are
+    `NAME=VALUE` or `NAME`, keys are themselves or paths of files that have some.
+    """
+
+    ignition: str | UserIgnition | None = None
+    ignition_replaces: bool | None = None
+    scripts: tuple[str | Script, ...] | None = None
+    playbook: str | Script | None = None
+    environment: tuple[str, ...] | None = None
+    ssh_keys: tuple[str, ...] | None = None
+    hostname: str | None = None
+
+
+def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -> FirstBoot:
+    """Read and check everything; `environment` is this host's, for variables without a value.
+
+    Raises:
+        BadInputError: something cannot be read, or is not what it should be.
+        MachineError: the Ignition config is Butane's, and butane is not installed.
+    """
+    ignition = request.ignition
+    replaces = bool(request.ignition_replaces)
+    if isinstance(ignition, str):
+        ignition = read_ignition(Path(ignition))
+    if replaces and ignition is None:
+        raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
+    scripts = request.scripts or ()
+    playbook = request.playbook
+    return FirstBoot(
+        ignition=replace(ignition, replaces=replaces) if ignition else None,
+        scripts=tuple(read_script(script) if isinstance(script, str) else script for script in scripts),
+        playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
+        environment=parse_variables(request.environment or (), environment),
+        ssh_keys=read_ssh_keys(request.ssh_keys or ()),
+        hostname=check_hostname(request.hostname) if request.hostname else "",
+    )
 
 
 def read_ignition(path: Path) -> UserIgnition:
@@ -126,7 +169,7 @@ def _check_other(user: Mapping[str, Any], called: str, username: str, uid: int) 
 
 
 def check_together(
-    first_boot: FirstBoot, swap_mib: int, reference: Reference, provisioning: Provisioning = Provisioning.IGNITION
+    first_boot: FirstBoot, swap_mib: int, reference: str, provisioning: Provisioning = Provisioning.IGNITION
 ) -> None:
     """What the parts cannot be beside each other, and beside such an image.
 
@@ -154,14 +197,14 @@ def check_together(
                 f"with --ignition-replace the guest gets {ignition.name} alone, and {lost[0]} would be without effect",
                 hint="leave out one of the two",
             )
-    is_local = str(reference) == LOCAL_STREAM
+    is_local = reference == LOCAL_STREAM
     if ignition and is_local and minor_version(ignition.text) > _LOCAL_SPECIFICATION:
         raise BadInputError(
             f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, and the Ignition of the image "
             f"{LOCAL_STREAM} knows versions up to 3.{_LOCAL_SPECIFICATION}.0",
             hint=f"write it for 3.{_LOCAL_SPECIFICATION}.0",
         )
-    if first_boot.playbook and not first_boot.scripts and (is_local or str(reference).startswith("fcos:")):
+    if first_boot.playbook and not first_boot.scripts and (is_local or reference.startswith("fcos:")):
         raise BadInputError(
             f"the image {reference} has no Ansible, which plays {first_boot.playbook.name}",
             hint="install it there by a script, with --provision, or take an image that has it",

@@ -115,7 +115,7 @@ BAD_WORDS = {
         ["--image", "docker://x/Y"],
         '"docker://x/Y" is no image in a registry; write docker://REGISTRY/NAME:TAG',
     ),
-    "sha256": (["--image-sha256", "12"], '"12" is no sha256; it has 64 hexadecimal digits'),
+    "sha256": (["--image-sha256", "12"], '"12" is not a SHA-256; write its 64 hexadecimal digits'),
     "image that was never fetched": (
         ["--offline"],
         f"{FCOS_BASE_URL}/stable.json was never fetched to this host; run once without --offline",

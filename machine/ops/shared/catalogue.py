@@ -1,12 +1,10 @@
-"""The catalogue of other distributions' images, and what the words after `--image` mean with it."""
+"""The catalogue of other distributions' images, and what a text after `--image` refers to."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from machine.ignition.assets import images_directory
-from machine.image.catalogue import Catalogue, CatalogueImage, load_catalogue
-from machine.image.reference import CatalogueReference, Reference, parse_reference
+from machine.image.catalogue import Catalogue, CatalogueImage, ImageSource, load_catalogue
+from machine.image.reference import CatalogueReference, parse_reference
 from machine.ops.shared.context import Context
 
 _FILE = "catalogue.toml"
@@ -21,20 +19,17 @@ def catalogue(context: Context) -> Catalogue:
     return load_catalogue(images_directory() / _FILE, context.roots.catalogue)
 
 
-def known_reference(text: str, context: Context) -> tuple[Reference, CatalogueImage | None]:
-    """What `text` refers to, and how the catalogue describes it where it does.
+def find_source(text: str, context: Context) -> ImageSource:
+    """The image that `text` refers to, looked up in the catalogue where only that knows it.
 
     Raises:
-        BadInputError: it is nothing that we know.
+        BadInputError: there is no such image.
     """
     reference = parse_reference(text)
-    if not isinstance(reference, CatalogueReference):
-        return reference, None
-    image = catalogue(context).find(reference)
-    return image.reference, image
+    return catalogue(context).find(reference) if isinstance(reference, CatalogueReference) else reference
 
 
-def describe(image: CatalogueImage) -> dict[str, Any]:
+def describe(image: CatalogueImage) -> dict[str, object]:
     """An image of the catalogue as JSON has it."""
     return {
         "Reference": str(image.reference),

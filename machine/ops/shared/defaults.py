@@ -10,7 +10,7 @@ from machine.errors import BadInputError
 from machine.image.reference import FileReference
 from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice
 from machine.model.settings import BUILT_IN, EffectiveSetting, Layer, Value, built_in, merge
-from machine.ops.shared.catalogue import known_reference
+from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.timezone import resolve_timezone
 from machine.podman.containers_conf import find_files, load_layers
@@ -65,9 +65,9 @@ def check_values(values: Mapping[str, Value], context: Context, *, source: Path 
     """
     try:
         if "image" in values:
-            reference, _ = known_reference(str(values["image"]), context)
-            if isinstance(reference, FileReference) and not reference.path.is_absolute():
-                raise BadInputError('"image" must not depend on the current directory', hint=f"write {reference}")
+            image = find_source(str(values["image"]), context)
+            if isinstance(image, FileReference) and not image.path.is_absolute():
+                raise BadInputError('"image" must not depend on the current directory', hint=f"write {image}")
         if "timezone" in values:
             resolve_timezone(str(values["timezone"]), context.environment)
     except BadInputError as error:

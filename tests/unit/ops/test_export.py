@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import BadInputError
-from machine.model.config import FirstBoot, MachineConfig, Script
+from machine.model.config import FirstBoot, MachineConfig, Provisioning, Script, UserIgnition
 from machine.model.folders import Folder, parse_volume
+from machine.model.host import AcceleratorChoice
+from machine.model.image import ImageOptions
 from machine.ops.export import export_text
 from machine.ops.init_file import load
+from machine.ops.init_first_boot import FirstBootRequest
+from machine.ops.init_request import InitRequest
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
 from tests.support.golden import Golden
 
@@ -29,33 +33,34 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
     path = tmp_path / "box.toml"
     path.write_text(export_text(FULL), newline="")
     said = load(str(path))
-    assert said == {
-        "name": "box",
-        "image": "fcos:stable@43.1",
-        "provisioning": "ignition",
-        "arch": "x86_64",
-        "accelerator": "auto",
-        "cpus": 2,
-        "memory_mib": 2048,
-        "disk_gib": 100,
-        "swap_mib": 512,
-        "username": "core",
-        "rootful": False,
-        "timezone": "local",
-        "hostname": "box.example.org",
-        "native_ca": True,
-        "volumes": ("/a b:/é", "/c:/d:ro"),
-        "volume_driver": "9p",
-        "mount_inotify": True,
-        "usbs": FULL.usbs,
-        "ssh_keys": (PUBLIC_KEY,),
-        "ignition": FULL.first_boot.ignition,
-        "playbook": FULL.first_boot.playbook,
-        "scripts": FULL.first_boot.scripts,
-        "environment": ("A=1", "B=ü $x"),
-        "labels": ("org.example/x=", 'team=a "b"'),
-        "image_options": {},
-    }
+    assert said == InitRequest(
+        name="box",
+        image="fcos:stable@43.1",
+        provisioning=Provisioning.IGNITION,
+        arch="x86_64",
+        accelerator=AcceleratorChoice.AUTO,
+        cpus=2,
+        memory_mib=2048,
+        disk_gib=100,
+        swap_mib=512,
+        username="core",
+        rootful=False,
+        timezone="local",
+        native_ca=True,
+        volumes=("/a b:/é", "/c:/d:ro"),
+        volume_driver="9p",
+        mount_inotify=True,
+        usbs=FULL.usbs,
+        labels=("org.example/x=", 'team=a "b"'),
+        first_boot=FirstBootRequest(
+            hostname="box.example.org",
+            ssh_keys=(PUBLIC_KEY,),
+            ignition=FULL.first_boot.ignition,
+            playbook=FULL.first_boot.playbook,
+            scripts=FULL.first_boot.scripts,
+            environment=("A=1", "B=ü $x"),
+        ),
+    )
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("'\"\\\n\r\t\0\x7f")))
@@ -72,7 +77,7 @@ def test_dollars_of_a_folder_are_no_variables(tmp_path: Path) -> None:
     folder = Folder(source="/a$HOME", target="/b$$")
     path = tmp_path / "box.toml"
     path.write_text(export_text(make_config(folders=(folder,))))
-    (volume,) = load(str(path))["volumes"]
+    (volume,) = load(str(path)).volumes or ()
     assert parse_volume(volume, environment={"HOME": "x"}, cwd="/") == folder
 
 
@@ -85,13 +90,13 @@ def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
         'usb = ""\nimage_sha256 = "12"\nssh_authorized_key = "id.pub"\n'
     )
     said = load(str(path))
-    assert said["image"] == str(tmp_path / "disk.qcow2")
-    assert said["scripts"] == (
+    assert said.image == str(tmp_path / "disk.qcow2")
+    assert said.first_boot.scripts == (
         Script(name="setup.sh", text="true\n"), Script(name="setup.sh", text="true\n", as_user=True),
     )  # fmt: skip
-    assert said["ignition"].text == USER_IGNITION
-    assert (said["usbs"], said["image_options"]) == (("",), {"sha256": "12"})
-    assert said["ssh_keys"] == (str(tmp_path / "id.pub"),)
+    assert said.first_boot.ignition == UserIgnition(name="site.ign", text=USER_IGNITION)
+    assert (said.usbs, said.image_options) == (("",), ImageOptions(sha256="12"))
+    assert said.first_boot.ssh_keys == (str(tmp_path / "id.pub"),)
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from machine.errors import BadInputError
 from machine.model.folders import parse_volume
 from machine.ops.init_file import load
+from machine.ops.init_request import InitRequest
 from tests.support.builders import PUBLIC_KEY
 
 
-def said(directory: Path, text: str) -> dict[str, Any]:
+def said(directory: Path, text: str) -> InitRequest:
     path = directory / "box.toml"
     path.write_text(text)
     return load(str(path))
@@ -22,25 +22,25 @@ def said(directory: Path, text: str) -> dict[str, Any]:
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     texts = ["src:/src", "./src:/a:ro", "..:/b", "/abs:/c", "$HOME/x:/d", "${HOME}:/e", "", ":/f"]
     values = said(tmp_path, f"volume = {texts}\nimage = 'disk.img'\nssh_authorized_key = [' {PUBLIC_KEY} ']\n")
-    assert values["volumes"] == (
+    assert values.volumes == (
         f"{tmp_path}/src:/src", f"{tmp_path}/src:/a:ro", f"{tmp_path}/..:/b", "/abs:/c", "$HOME/x:/d", "${HOME}:/e",
         "", ":/f",
     )  # fmt: skip
-    assert values["image"] == f"{tmp_path}/disk.img"
-    assert values["ssh_keys"] == (PUBLIC_KEY,)
+    assert values.image == f"{tmp_path}/disk.img"
+    assert values.first_boot.ssh_keys == (PUBLIC_KEY,)
 
 
 def test_dollar_of_the_files_own_directory_is_no_variable(tmp_path: Path) -> None:
     directory = tmp_path / "d$HOME"
     directory.mkdir()
-    (volume,) = said(directory, 'volume = "src$HOME:/src"\n')["volumes"]
+    (volume,) = said(directory, 'volume = "src$HOME:/src"\n').volumes or ()
     found = parse_volume(volume, environment={"HOME": "-of-mine"}, cwd="/")
     assert found.source == f"{directory}/src-of-mine"
 
 
 def test_empty_text_is_no_file(tmp_path: Path) -> None:
     values = said(tmp_path, 'ignition_path = ""\nplaybook = ""\n')
-    assert (values["ignition"], values["playbook"]) == (None, None)
+    assert (values.first_boot.ignition, values.first_boot.playbook) == (None, None)
 
 
 def test_file_that_python_cannot_read_is_not_a_defect_of_ours(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from machine.errors import BadInputError
-from machine.image.reference import parse_reference
 from machine.model.config import FirstBoot, Script, UserIgnition
 from machine.ops.init_first_boot import check_together, check_users, read_script, read_ssh_keys
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION
@@ -40,10 +39,10 @@ def test_parts_that_cannot_be_together_are_refused(
     first_boot: FirstBoot, swap_mib: int, image: str, problem: str
 ) -> None:
     if not problem:
-        check_together(first_boot, swap_mib, parse_reference(image))
+        check_together(first_boot, swap_mib, image)
         return
     with pytest.raises(BadInputError, match=problem):
-        check_together(first_boot, swap_mib, parse_reference(image))
+        check_together(first_boot, swap_mib, image)
 
 
 @pytest.mark.parametrize(
