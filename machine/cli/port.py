@@ -73,5 +73,8 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
     """
     from machine.ops.port import list_ports
 
-    rows = [(port.host, port.guest, port.protocol, port.origin, port.state) for port in list_ports(name, context())]
+    rows = [
+        (port.host, port.guest, port.protocol, port.origin, port.status.reason or port.status.state.value)
+        for port in list_ports(name, context())
+    ]
     print_listing(flat_listing("machine.Port", FIELDS, rows), format_, heading=not noheading)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from machine.errors import BadInputError
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
 
 if TYPE_CHECKING:
     from machine.model.folders import Folder
-    from machine.model.ports import Forward
+    from machine.model.ports import Endpoint, Forward, SocketPath
 
 DEFAULT_IMAGE = "fcos:stable"
 DEFAULT_USERNAME = "core"
@@ -157,6 +158,24 @@ class MachineConfig:
     first_boot: FirstBoot = FirstBoot()
     provision_pending: bool = False
     provisioning: Provisioning = Provisioning.IGNITION
+
+    def with_forward(self, forward: Forward) -> MachineConfig:
+        """Add one of the user's own forwards.
+
+        Raises:
+            BadInputError: the machine has a forward there already.
+        """
+        rival = next((own for own in self.forwards if own.collides_with(forward)), None)
+        if rival is None:
+            return replace(self, forwards=(*self.forwards, forward))
+        no_room = "" if rival.endpoint == forward.endpoint else f", which leaves no room for {forward.endpoint}"
+        raise BadInputError(
+            f"{self.name} forwards {rival.endpoint} already{no_room}", hint=f"see: machine port ls {self.name}"
+        )
+
+    def without_forward(self, endpoint: Endpoint | SocketPath) -> MachineConfig:
+        """Remove the user's own forward of this endpoint, if there is one."""
+        return replace(self, forwards=tuple(own for own in self.forwards if own.endpoint != endpoint))
 
     @property
     def user_socket(self) -> str:

@@ -11,6 +11,8 @@ EVERY = "*"
 """How every address of the host is written."""
 
 _LOOPBACK = "127.0.0.1"
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (it was asked for)
+_ANY_IPV6 = "::"
 _BROADCAST = "255.255.255.255"
 
 
@@ -68,6 +70,16 @@ class Endpoint:
     def is_ipv6(self) -> bool:
         return ":" in self.address
 
+    def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
+        """Return what the host listens on: for every address, a socket for IPv4 and, for TCP, one for IPv6.
+
+        `ipv6` is whether the host has that.
+        """
+        if self.address:
+            return (self,)
+        addresses = [_ANY_IPV4, *([_ANY_IPV6] if ipv6 and self.protocol is Protocol.TCP else [])]
+        return tuple(replace(self, address=address) for address in addresses)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
@@ -76,6 +88,39 @@ class Forward:
     endpoint: Endpoint | SocketPath
     guest: int | SocketPath
     origin: Origin
+
+    def collides_with(self, other: Forward) -> bool:
+        """Return whether the host would have to listen twice in one place to have both."""
+        mine, others = self.endpoint, other.endpoint
+        if isinstance(mine, Endpoint) and isinstance(others, Endpoint):
+            return not set(mine.sockets()).isdisjoint(others.sockets())
+        return mine == others
+
+
+class PortState(StrEnum):
+    """Whether the host listens for a forward."""
+
+    OPEN = "open"
+
+    WAITING = "waiting"
+    """What forwards it is not up yet."""
+
+    FAILED = "failed"
+    """The host cannot listen there; it is tried again."""
+
+    STOPPED = "stopped"
+    """The machine is stopped."""
+
+    UNKNOWN = "unknown"
+    """There is no supervisor to ask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortStatus:
+    """A forward's state and, where it is neither open nor stopped, the reason in words for a person."""
+
+    state: PortState
+    reason: str | None = None
 
 
 def parse_address(text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from machine import lock
 from machine.control import Command
@@ -13,13 +14,13 @@ from machine.model.config import MachineConfig
 from machine.model.host import HostOS
 from machine.model.ports import (
     EVERY,
-    Driver,
     Endpoint,
     Forward,
+    PortState,
+    PortStatus,
     Protocol,
     SocketPath,
     forward_text,
-    load_forward,
     parse_forward,
     parse_host,
 )
@@ -29,11 +30,10 @@ from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.ports.holder import why_not_free
+from machine.ports.listing import Listed, decode
 from machine.ports.table import Table
 from machine.store import records
 from machine.store.paths import MachinePaths
-
-STOPPED_PORT = "stopped"
 
 _ANSWER_S = 60.0
 _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
@@ -41,45 +41,42 @@ _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPort:
-    """`host` and `guest` are addresses with ports, or paths of sockets.
-
-    `state` is a word (open, stopped, unknown), or why it is not open.
-    """
+    """A way into the guest: `host` and `guest` are addresses with ports, or paths of sockets."""
 
     host: str
     guest: str
     protocol: str
     origin: str
-    state: str
+    status: PortStatus
 
 
 def add_port(name: str, text: str, context: Context) -> None:
-    """Forward a port of the host for good; at once, where the machine runs.
+    """Forward a port or socket of the host from now on, at once where the machine runs.
 
     Raises:
-        BadInputError: it cannot be meant, or is forwarded already.
+        BadInputError: `text` is not a forward, or its place on the host is taken by another forward.
         MachineError: the host cannot listen there.
     """
     config = records.load(context.roots, name)
     forward = _parse(text)
-    _check_new(forward, config)
+    config.with_forward(forward)  # a supervisor would find out later
     _check_not_ssh(forward, context)
 
-    def offline(config: MachineConfig) -> MachineConfig:
-        _check_new(forward, config)
+    def edit(config: MachineConfig) -> MachineConfig:
+        changed = config.with_forward(forward)
         if reason := why_not_free(forward.endpoint):
             raise MachineError(reason)
-        return replace(config, forwards=(*config.forwards, forward))
+        return changed
 
-    change_machine(name, context, Command.PORT_ADD, forward_text(forward), offline, timeout_s=_ANSWER_S)
+    change_machine(name, context, Command.PORT_ADD, forward_text(forward), edit, timeout_s=_ANSWER_S)
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
-    """Take a forward back; `text` is the whole of it, or its host's side alone.
+    """Remove one of the user's own forwards; `text` is the whole forward, or its host's side.
 
     Raises:
-        BadInputError: it cannot be meant.
-        NotFoundError: it is none of the user's own.
+        BadInputError: `text` is neither.
+        NotFoundError: the user has made no such forward.
     """
     config = records.load(context.roots, name)
     try:
@@ -89,57 +86,67 @@ def remove_port(name: str, text: str, context: Context) -> None:
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
         raise NotFoundError(f"{name} has no such forward of your own: {text}", hint=f"see: machine port ls {name}")
-
-    def offline(config: MachineConfig) -> MachineConfig:
-        return replace(config, forwards=tuple(own for own in config.forwards if own.endpoint != endpoint))
-
-    change_machine(name, context, Command.PORT_REMOVE, forward_text(forward), offline, timeout_s=_ANSWER_S)
+    change_machine(
+        name,
+        context,
+        Command.PORT_REMOVE,
+        forward_text(forward),
+        lambda config: config.without_forward(endpoint),
+        timeout_s=_ANSWER_S,
+    )
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
-    """Everything on the host that leads into the guest; of a stopped machine, what will.
+    """List everything on the host that leads into the guest; of a stopped machine, what will.
 
     Raises:
         NotFoundError: there is no such machine.
     """
     config, paths = records.load(context.roots, name), context.roots.machine(name)
-    forwards, ours = _forwards(name, config, paths)
-    return [
-        *(
-            ListedPort(
-                host=_host(forward.endpoint),
-                guest=str(forward.guest),
-                protocol="unix" if isinstance(forward.endpoint, SocketPath) else forward.endpoint.protocol,
-                origin=forward.origin,
-                state=state,
-            )
-            for forward, state in forwards
-        ),
-        *(
-            ListedPort(host=str(host), guest=guest, protocol="unix", origin="api", state=ours)
-            for host, guest in (
-                (paths.podman_socket, config.user_socket),
-                (paths.podman_root_socket, config.root_socket),
-            )
-        ),
-        ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", state=ours),
+    found = _find_forwards(config, paths)
+    forwards = [
+        ListedPort(
+            host=_host(forward.endpoint),
+            guest=str(forward.guest),
+            protocol="unix" if isinstance(forward.endpoint, SocketPath) else forward.endpoint.protocol.value,
+            origin=forward.origin.value,
+            status=status,
+        )
+        for forward, status in found.forwards
     ]
+    sockets = [
+        ListedPort(host=str(host), guest=guest, protocol="unix", origin="api", status=found.api)
+        for host, guest in (
+            (paths.podman_socket, config.user_socket),
+            (paths.podman_root_socket, config.root_socket),
+        )
+    ]
+    ssh = ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", status=found.api)
+    return [*forwards, *sockets, ssh]
 
 
-def _forwards(name: str, config: MachineConfig, paths: MachinePaths) -> tuple[list[tuple[Forward, str]], str]:
-    """The user's and the published ones with their states, and the state of those that every machine has."""
+def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
+    """Ask the supervisor; without one, return the last forwards that are known."""
     current = machine_state(paths)
     if current.state is State.STOPPED:
-        return [(forward, STOPPED_PORT) for forward in config.forwards], STOPPED_PORT
+        return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)
     if lock.is_held(paths.supervisor_lock):
-        answer = ask_supervisor(name, Command.PORT_LIST, "", paths, timeout_s=_ANSWER_S)
-        return [(load_forward(text, origin), state) for text, origin, state in answer["forwards"]], answer["api"]
-    # What its supervisor has noted; QEMU's own forwards still work.
-    with contextlib.suppress(OSError, ValueError):
-        return [
-            (forward, current.reason) for forward in Table.load(paths.ports_table.read_text(), ipv6=True)
-        ], current.reason
-    return [(forward, current.reason) for forward in config.forwards], current.reason
+        answer = ask_supervisor(config.name, Command.PORT_LIST, "", paths, timeout_s=_ANSWER_S)
+        try:
+            return decode(answer)
+        except ValueError as error:
+            raise MachineError(
+                f"the supervisor of {config.name} is of another version: {error}",
+                hint=f"restart the machine with: machine restart {config.name}",
+            ) from error
+    unknown = PortStatus(state=PortState.UNKNOWN, reason=current.reason or None)
+    with contextlib.suppress(OSError, ValueError):  # QEMU's own forwards still work
+        return _all_are(unknown, Table.load(paths.ports_table.read_text(), ipv6=True))
+    return _all_are(unknown, config.forwards)
+
+
+def _all_are(status: PortStatus, forwards: Iterable[Forward]) -> Listed:
+    return Listed(forwards=[(forward, status) for forward in forwards], api=status)
 
 
 def _host(endpoint: Endpoint | SocketPath) -> str:
@@ -152,21 +159,6 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
         for config in records.load_all(context.roots):
             if isinstance(config, MachineConfig) and config.ssh_port == endpoint.port:
                 raise BadInputError(f"port {endpoint.port} is for SSH to {config.name}; choose another host port")
-
-
-def _check_new(forward: Forward, config: MachineConfig) -> None:
-    if any(own.endpoint == forward.endpoint for own in config.forwards):
-        raise BadInputError(
-            f"{config.name} forwards {forward.endpoint} already", hint=f"see: machine port ls {config.name}"
-        )
-    table = Table(Driver.SSH, ipv6=True)
-    for own in config.forwards:
-        table.add(own)
-    if rival := table.rival(forward):
-        raise BadInputError(
-            f"{config.name} forwards {rival.endpoint} already, which leaves no room for {forward.endpoint}",
-            hint=f"see: machine port ls {config.name}",
-        )
 
 
 def _parse(text: str) -> Forward:

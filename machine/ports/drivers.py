@@ -1,32 +1,35 @@
-"""Making the host listen: by QEMU's monitor, or by the SSH master. Each binding is one line to either."""
+"""The two drivers that make the host listen: QEMU, through its monitor, and the SSH master."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
-from machine.errors import MachineError
+from machine import async_runner
+from machine.errors import DeadlineError, MachineError
 from machine.model.ports import EVERY, Driver, Endpoint, SocketPath
 from machine.ports.table import Binding
 
 _SSH_TIMEOUT_S = 20.0
 
 End = str | PurePath
-"""Of a forward of ssh's: `ADDRESS:PORT`, or a socket's path, which wants quoting."""
+"""One side of an ssh forward: `ADDRESS:PORT`, or a socket's path, which ssh needs quoted."""
 
 Monitor = Callable[[str], Awaitable[str]]
-"""Runs one line of QEMU's human monitor and returns what it prints: nothing, where it has worked."""
+"""Runs one line of QEMU's human monitor and returns what it prints: nothing on success."""
 
 
 def hostfwd(endpoint: Endpoint) -> str:
-    """The host's side of a rule of `-netdev user`, which names it for removal too."""
+    """Return the host's side of a rule of `-netdev user`, by which it is removed too."""
     return f"{endpoint.protocol}:{endpoint.host_port('')}"
 
 
 def ssh_ends(binding: Binding) -> tuple[End, End]:
-    """What ssh's -L has of the host and of the guest; podman's ports are open on every address of the guest."""
+    """Return the host's and the guest's side as ssh's -L has them.
+
+    The guest's loopback reaches Podman's ports, which are open on all of its addresses.
+    """
     endpoint, guest = binding.endpoint, binding.guest
     return (
         Path(endpoint.path) if isinstance(endpoint, SocketPath) else endpoint.host_port(EVERY),
@@ -35,7 +38,11 @@ def ssh_ends(binding: Binding) -> tuple[End, End]:
 
 
 class Drivers:
-    """`monitor` speaks to QEMU about the network `netdev`; `ssh` gives the command line that has the master do VERB."""
+    """Opens and closes bindings, each by its driver.
+
+    `monitor` speaks to QEMU, whose network is `netdev`; `ssh` returns the command line that asks the master for a verb
+    (forward or cancel) on the two sides of a forward.
+    """
 
     def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
         self._monitor = monitor
@@ -46,18 +53,18 @@ class Drivers:
         """Make the host listen.
 
         Raises:
-            MachineError: it does not.
+            MachineError: QEMU or ssh refuses, or does not answer.
         """
         match binding:
             case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
-                said = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
-                if said.strip():
-                    raise MachineError(f"cannot publish {endpoint}: QEMU says: {said.strip()}")
+                output = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
+                if output.strip():
+                    raise MachineError(f"cannot publish {endpoint}: QEMU says: {output.strip()}")
             case _:
-                await self._tell_master("forward", binding)
+                await self._ask_master("forward", binding)
 
     async def close(self, binding: Binding) -> None:
-        """End the listening; what was not there is gone already.
+        """Stop listening; a binding that is not open is no error.
 
         Raises:
             MachineError: QEMU or ssh does not answer.
@@ -67,36 +74,25 @@ class Drivers:
                 await self._monitor(f"hostfwd_remove {self._netdev} {hostfwd(endpoint)}")
             case _:
                 try:
-                    await self._tell_master("cancel", binding)
+                    await self._ask_master("cancel", binding)
                 finally:
                     remove_socket(binding)
 
-    async def _tell_master(self, verb: str, binding: Binding) -> None:
+    async def _ask_master(self, verb: str, binding: Binding) -> None:
+        argv = self._ssh(verb, *ssh_ends(binding))
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._ssh(verb, *ssh_ends(binding)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        except OSError as error:
-            raise MachineError(f"cannot publish {binding.endpoint}: ssh cannot be run: {error.strerror}") from error
-        try:
-            async with asyncio.timeout(_SSH_TIMEOUT_S):
-                _, said = await process.communicate()
-        except TimeoutError as error:
+            completed = await async_runner.run(argv, timeout_s=_SSH_TIMEOUT_S, check=False)
+        except DeadlineError as error:
             raise MachineError(f"cannot publish {binding.endpoint}: the SSH master does not answer") from error
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        if process.returncode != 0:
-            words = said.decode(errors="replace").strip().splitlines()
-            raise MachineError(f"cannot publish {binding.endpoint}: {words[-1] if words else 'ssh failed'}")
+        except MachineError as error:
+            raise MachineError(f"cannot publish {binding.endpoint}: {error.message}", hint=error.hint) from error
+        if completed.returncode != 0:
+            lines = completed.stderr.strip().splitlines()
+            raise MachineError(f"cannot publish {binding.endpoint}: {lines[-1] if lines else 'ssh failed'}")
 
 
 def remove_socket(binding: Binding) -> None:
-    """OpenSSH leaves the sockets that it listened on."""
+    """Remove the socket of a binding that is closed, which OpenSSH leaves behind."""
     if isinstance(binding.endpoint, SocketPath):
         path = Path(binding.endpoint.path)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whether a port or a socket's path of the host is free, and who holds it where it is not."""
+"""Whether the host can listen on a port or a socket's path, and what holds it where it cannot."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import errno
 import os
 import re
 import socket
-import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machine.model.ports import Endpoint, Protocol, SocketPath
+
+if TYPE_CHECKING:
+    from psutil import Process
 
 _CONNECT_S = 1.0
 _USUALLY_PRIVILEGED_BELOW = 1024
 _SYSCTL = "net.ipv4.ip_unprivileged_port_start"
-_IPV4_BYTES = 4
-# Of /proc/net/tcp and udp, include/net/tcp_states.h.
-_LISTEN = "0A"
-_UNCONNECTED = "07"
-_OF_MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
+# What a machine's QEMU and SSH master have in their command lines.
+_MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
-def why_not_free(endpoint: Endpoint | SocketPath) -> str:
-    """Why the host cannot listen there, as a sentence with the way out; empty where it can."""
+def why_not_free(endpoint: Endpoint | SocketPath) -> str | None:
+    """Return why the host cannot listen there, as a sentence that says what to do; None where it can."""
     if isinstance(endpoint, SocketPath):
         return _why_no_socket(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
@@ -41,11 +40,11 @@ def why_not_free(endpoint: Endpoint | SocketPath) -> str:
                 probe.listen()
     except OSError as error:
         return f"cannot publish {endpoint}: {_reason(endpoint, error)}"
-    return ""
+    return None
 
 
 def host_has_ipv6() -> bool:
-    """Whether a socket of the host's can listen on IPv6."""
+    """Return whether the host can listen on IPv6."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::", 0))
@@ -54,7 +53,7 @@ def host_has_ipv6() -> bool:
     return True
 
 
-def _why_no_socket(path: Path) -> str:
+def _why_no_socket(path: Path) -> str | None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_CONNECT_S)
@@ -62,20 +61,22 @@ def _why_no_socket(path: Path) -> str:
     except FileNotFoundError:
         reason = _why_no_file_in(path.parent)
     except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
-        reason = "" if path.is_socket() else "there is a file of that name; choose another path"
-    except (BlockingIOError, TimeoutError):  # its owner does not accept
+        reason = None if path.is_socket() else "there is a file of that name; choose another path"
+    except (BlockingIOError, TimeoutError):  # its owner accepts no connection
         reason = "a program listens there; choose another path"
     except OSError as error:
         reason = error.strerror or str(error)
     else:
         reason = "a program listens there; choose another path"
-    return reason and f"cannot publish {path}: {reason}"
+    return None if reason is None else f"cannot publish {path}: {reason}"
 
 
-def _why_no_file_in(directory: Path) -> str:
+def _why_no_file_in(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"there is no directory {directory}"
-    return "" if os.access(directory, os.W_OK | os.X_OK) else f"the directory {directory} cannot be written"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"the directory {directory} cannot be written"
+    return None
 
 
 def _reason(endpoint: Endpoint, error: OSError) -> str:
@@ -101,55 +102,59 @@ def _privileged_below() -> int:
         return _USUALLY_PRIVILEGED_BELOW
 
 
-def find_holder(endpoint: Endpoint, proc: Path = Path("/proc")) -> str:
-    """Who listens there: `machine NAME`, or `COMMAND (pid N)`; empty where that cannot be found out."""
-    for entry in holding_processes(endpoint, proc):
-        with contextlib.suppress(OSError):
-            return _called(entry)
-    return ""
+def find_holder(endpoint: Endpoint) -> str | None:
+    """Return who listens there: `machine NAME`, or `PROGRAM (pid N)`; None where that cannot be found out."""
+    import psutil  # what a free port has no need of
+
+    for pid in listening_pids(endpoint):
+        with contextlib.suppress(psutil.Error):
+            return _name_of(psutil.Process(pid))
+    return None
 
 
-def holding_processes(endpoint: Endpoint, proc: Path = Path("/proc")) -> Iterator[Path]:
-    """The folders in `proc` of those that listen there, as far as they can be found out."""
-    inodes = _inodes(endpoint, proc)
-    if not inodes:
-        return
-    for entry in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            for descriptor in (entry / "fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if os.readlink(descriptor) in inodes:  # noqa: PTH115  (it is no path)
-                        yield entry
+def listening_pids(endpoint: Endpoint) -> set[int]:
+    """Return the processes that listen there, as far as this user may see them."""
+    import psutil
+
+    kind = endpoint.protocol.value
+    try:
+        every = psutil.net_connections(kind)
+    except psutil.AccessDenied:  # macOS lets only root ask for those of all processes at once
+        return {process.pid for process in psutil.process_iter() if _process_listens(process, endpoint)}
+    return {one.pid for one in every if one.pid and _listens(one.laddr, one.raddr, one.status, endpoint)}
 
 
-def _called(entry: Path) -> str:
-    if machine := _OF_MACHINE.search((entry / "cmdline").read_text(errors="replace")):
-        return f"machine {machine[1]}"
-    # The kernel cuts a name after 15 bytes, also within a character.
-    return f"{(entry / 'comm').read_text(errors='replace').strip()} (pid {entry.name})"
+def _process_listens(process: Process, endpoint: Endpoint) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        every = process.net_connections(endpoint.protocol.value)
+        return any(_listens(one.laddr, one.raddr, one.status, endpoint) for one in every)
+    return False
 
 
-def _inodes(endpoint: Endpoint, proc: Path) -> set[str]:
-    found = set()
-    for suffix in ("", "6"):
-        with contextlib.suppress(OSError):
-            for line in (proc / "net" / f"{endpoint.protocol}{suffix}").read_text().splitlines()[1:]:
-                _, local, _, state, *_ = words = line.split()
-                listens = state == (_LISTEN if endpoint.protocol is Protocol.TCP else _UNCONNECTED)
-                address, _, port = local.rpartition(":")
-                if listens and int(port, 16) == endpoint.port and _overlap(_decoded(address), endpoint.address):
-                    found.add(f"socket:[{words[9]}]")
-    return found
+def _listens(
+    local: tuple[str, int] | tuple[()], remote: tuple[str, int] | tuple[()], status: str, endpoint: Endpoint
+) -> bool:
+    """Return whether a connection, as psutil has it, keeps everybody else from listening at `endpoint`."""
+    import psutil
 
-
-def _decoded(text: str) -> str:
-    """An address of /proc/net, which is in words of the host's own order."""
-    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
-    return socket.inet_ntop(socket.AF_INET6 if len(packed) > _IPV4_BYTES else socket.AF_INET, packed)
+    if not local or remote or status not in (psutil.CONN_LISTEN, psutil.CONN_NONE):
+        return False
+    address, port = local
+    return port == endpoint.port and _overlap(address, endpoint.address)
 
 
 def _overlap(held: str, wanted: str) -> bool:
-    """Whether nobody can listen on one address while somebody listens on the other."""
+    """Return whether nobody can listen on one address while somebody listens on the other."""
     held = held.removeprefix("::ffff:")
     every = ("", "0.0.0.0", "::")  # noqa: S104
     return held == wanted or held in every or wanted in every
+
+
+def _name_of(process: Process) -> str:
+    if machine := _MACHINE.search("\0".join(process.cmdline())):
+        return f"machine {machine[1]}"
+    # The kernel cuts a name after 15 bytes, also within a character.
+    name = process.name().encode(errors="surrogateescape").decode(errors="replace")
+    return f"{name} (pid {process.pid})"

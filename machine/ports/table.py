@@ -1,20 +1,17 @@
-"""Which forwards there are, and what carries each of them (pure)."""
+"""The table of a machine's forwards, and which driver listens for each of them (pure)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
-
-_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (it was asked for)
-_ANY_IPV6 = "::"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """One listening socket."""
+    """One socket that the host listens on, by one driver."""
 
     driver: Driver
     endpoint: Endpoint | SocketPath
@@ -22,33 +19,33 @@ class Binding:
 
 
 def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Binding, ...]:
-    """The sockets that a forward needs; QEMU listens on IPv4 alone, so that ssh has the rest.
+    """Return the sockets that a forward needs.
 
-    A host without IPv6 (`ipv6`) has every address without it.
+    `tcp_driver` has what both drivers can do. QEMU listens on IPv4 only, and SSH forwards TCP only. `ipv6` is whether
+    the host has IPv6.
 
     Raises:
-        ValueError: nothing can carry it.
+        ValueError: no driver can forward it.
     """
     endpoint = forward.endpoint
     if isinstance(endpoint, SocketPath):
         return (Binding(driver=Driver.SSH, endpoint=endpoint, guest=forward.guest),)
     if endpoint.protocol is Protocol.UDP:
         if endpoint.is_ipv6:
-            raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 alone; give an IPv4 address")
-        on_ipv4 = replace(endpoint, address=endpoint.address or _ANY_IPV4)
-        return (Binding(driver=Driver.SLIRP, endpoint=on_ipv4, guest=forward.guest),)
-    addresses = [endpoint.address] if endpoint.address else [_ANY_IPV4, *([_ANY_IPV6] if ipv6 else [])]
-    sockets = [replace(endpoint, address=address) for address in addresses]
-    # The user's own go by ssh, which reaches what listens on the guest's loopback alone.
+            raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 only; give an IPv4 address")
+        return tuple(
+            Binding(driver=Driver.SLIRP, endpoint=socket, guest=forward.guest) for socket in endpoint.sockets()
+        )
+    # The user's own go by SSH, which reaches what listens on the guest's loopback only.
     by_ssh = forward.origin is Origin.USER
     return tuple(
-        Binding(driver=Driver.SSH if by_ssh or one.is_ipv6 else tcp_driver, endpoint=one, guest=forward.guest)
-        for one in sockets
+        Binding(driver=Driver.SSH if by_ssh or socket.is_ipv6 else tcp_driver, endpoint=socket, guest=forward.guest)
+        for socket in endpoint.sockets(ipv6=ipv6)
     )
 
 
 class Table:
-    """The forwards of one machine by their endpoints; `tcp_driver` carries those of TCP that leave a choice."""
+    """The forwards of one machine, by their endpoints; see `bindings` for `tcp_driver` and `ipv6`."""
 
     def __init__(self, tcp_driver: Driver, *, ipv6: bool) -> None:
         self.tcp_driver = tcp_driver
@@ -56,7 +53,7 @@ class Table:
         self._forwards: dict[Endpoint | SocketPath, Forward] = {}
 
     def __iter__(self) -> Iterator[Forward]:
-        """Ports first, then sockets."""
+        """Iterate over ports first, then over sockets."""
         return iter(
             sorted(self._forwards.values(), key=lambda one: (isinstance(one.endpoint, SocketPath), one.endpoint))
         )
@@ -74,33 +71,31 @@ class Table:
         return [forward for forward in self if forward.origin is origin]
 
     def bindings(self, forward: Forward) -> tuple[Binding, ...]:
-        """The sockets that a forward needs.
+        """Return the sockets that a forward needs.
 
         Raises:
-            ValueError: nothing can carry it.
+            ValueError: no driver can forward it.
         """
         return bindings(forward, self.tcp_driver, ipv6=self._ipv6)
 
-    def rival(self, forward: Forward) -> Forward | None:
-        """Another forward that listens where this one wants to.
+    def all_bindings(self) -> list[Binding]:
+        """Return the sockets that all forwards need."""
+        return [binding for forward in self for binding in self.bindings(forward)]
 
-        Raises:
-            ValueError: nothing can carry this one.
-        """
-        wanted = {binding.endpoint for binding in self.bindings(forward)}
-        others = (other for other in self if other != forward)
-        return next((o for o in others if wanted.intersection(one.endpoint for one in self.bindings(o))), None)
+    def rival(self, forward: Forward) -> Forward | None:
+        """Return another forward that listens where this one would, if there is one."""
+        return next((other for other in self if other != forward and other.collides_with(forward)), None)
 
     def dump(self) -> str:
-        """As JSON, for a supervisor that takes over from this one."""
+        """Return the table as JSON, for a supervisor that takes over from this one."""
         return json.dumps({"tcp_driver": self.tcp_driver, "forwards": dump_forwards(self)})
 
     @classmethod
     def load(cls, text: str, *, ipv6: bool) -> Table:
-        """What `dump` wrote.
+        """Read what `dump` returned.
 
         Raises:
-            ValueError: it did not.
+            ValueError: it is something else.
         """
         try:
             document = json.loads(text)

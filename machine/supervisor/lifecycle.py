@@ -145,9 +145,9 @@ class GuestClockSet:
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsFailed:
-    """A forward cannot be opened, and why; empty when all of them can."""
+    """A forward cannot be opened, and why; None when all of them can."""
 
-    reason: str
+    reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +265,8 @@ class Life:
 
     `paused` is why the guest's CPUs stand, None while they run. `failures` counts the SSH masters lost since the API
     last answered. `clock_due` is set from a gap in the guest's time until its clock has been set. `unforwarded` is why
-    a forward cannot be opened, `unmounted` why one of the host's folders is not in the guest; empty where all are.
+    a forward cannot be opened, None where all are; `unmounted` why one of the host's folders is not in the guest,
+    empty where all are.
     """
 
     phase: Phase = Phase.LAUNCH
@@ -276,7 +277,7 @@ class Life:
     silent: bool = False
     clock_due: bool = False
     failures: int = 0
-    unforwarded: str = ""
+    unforwarded: str | None = None
     unmounted: str = ""
     reason: str = ""
 

@@ -26,11 +26,13 @@ from machine.model import network
 from machine.model.config import MachineConfig
 from machine.model.folders import read_folder
 from machine.model.host import Accelerator
-from machine.model.ports import Driver, forward_text, parse_forward
+from machine.model.ports import Driver, PortState, PortStatus, parse_forward
 from machine.model.transport import Transport, TransportChoice
 from machine.podman import api
+from machine.ports import listing
 from machine.ports.drivers import Drivers
-from machine.ports.server import OPEN, PortServer
+from machine.ports.forwarding import Forwarding
+from machine.ports.server import PortServer
 from machine.qemu import monitor, shutdown
 from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
@@ -111,12 +113,13 @@ class Supervisor:
             netdev=network.NETDEV,
             ssh=lambda verb, *ends: control_argv(target, self._paths.ssh_control, verb, *ends),
         )
-        self._ports = PortServer(
+        self._ports = Forwarding(
             drivers,
             self._paths.ports_table,
             assignment.tcp_driver,
             on_failure=lambda reason: self._post(lifecycle.ForwardsFailed(reason=reason)),
         )
+        self._port_api = PortServer(self._ports)
         self._folders = Folders(
             assignment.carried,
             Surroundings(
@@ -174,7 +177,7 @@ class Supervisor:
             server.close()
         self._servers = [
             await self._control.serve(self._paths.control_socket),
-            await self._ports.serve(self._paths.ports_socket),
+            await self._port_api.serve(self._paths.ports_socket),
         ]
 
     # Beginning
@@ -215,28 +218,28 @@ class Supervisor:
         Raises:
             MachineError: the host cannot listen there.
         """
-        if command is not Command.PORT_LIST:
-            forward = parse_forward(value)
-            adds = command is Command.PORT_ADD
-
-            def edit(config: MachineConfig) -> MachineConfig:
-                others = (own for own in config.forwards if own.endpoint != forward.endpoint)
-                return replace(config, forwards=(*others, *([forward] if adds else [])))
-
-            if adds:
-                await self._ports.add(forward)
+        match command:
+            case Command.PORT_ADD:
+                forward = parse_forward(value)
+                is_new = await self._ports.add(forward)
                 try:
-                    await self._keep(edit)
+                    await self._keep(lambda config: config.with_forward(forward))
                 except MachineError:
-                    await self._ports.remove(forward.endpoint, forward.origin)
+                    if is_new:
+                        await self._ports.remove(forward.endpoint, forward.origin)
                     raise
-            else:
-                await self._keep(edit)
+            case Command.PORT_REMOVE:
+                forward = parse_forward(value)
+                await self._keep(lambda config: config.without_forward(forward.endpoint))
                 await self._ports.remove(forward.endpoint, forward.origin)
-        return {
-            "forwards": [[forward_text(one), one.origin, state] for one, state in self._ports.all()],
-            "api": OPEN if self._life.phase is Phase.UP else self._life.reason or self._life.state.state,
-        }
+            case _:
+                pass
+        return listing.encode(self._ports.statuses(), self._api_status())
+
+    def _api_status(self) -> PortStatus:
+        if self._life.phase is Phase.UP:
+            return PortStatus(state=PortState.OPEN)
+        return PortStatus(state=PortState.WAITING, reason=self._life.reason or self._life.state.state)
 
     async def _change_folders(self, command: Command, value: str) -> dict[str, Any]:
         """`machine mount`, on a machine that runs; what it grants is in the record from then on.
@@ -332,7 +335,7 @@ class Supervisor:
         self._client = client
         self._post(lifecycle.QemuUp())
         self._post(lifecycle.QemuAnswered())
-        await self._ports.carrier_is_up(Driver.SLIRP)
+        await self._ports.driver_is_up(Driver.SLIRP)
         async with asyncio.TaskGroup() as session:
             reading = [
                 session.create_task(self._read_events(listener)),
@@ -508,12 +511,12 @@ class Supervisor:
         try:
             reason = await self._ssh.run(doubtful=self._life.failures > 0, on_up=self._master_is_up)
         finally:
-            self._ports.carrier_is_gone(Driver.SSH)
+            self._ports.driver_is_down(Driver.SSH)
         self._post(lifecycle.MasterLost(reason=reason))
 
     async def _master_is_up(self) -> None:
         self._post(lifecycle.MasterUp())
-        await self._ports.carrier_is_up(Driver.SSH)
+        await self._ports.driver_is_up(Driver.SSH)
 
     async def _mount_folders(self) -> None:
         # A guest that has been told something else at an earlier start has units of it.

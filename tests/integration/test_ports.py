@@ -302,7 +302,7 @@ def test_supervisor_that_has_just_begun_is_waited_for(world: World, images: Imag
             listing.wait(2)
         server.bind(str(path))
         server.listen()
-        answer = b'{"ok": {"forwards": [], "api": "waits"}}\n'
+        answer = b'{"ok": {"forwards": [], "api": {"state": "waiting", "reason": "waits"}}}\n'
         while listing.poll() is None:
             connection, _ = server.accept()
             with connection, connection.makefile("rb") as lines, contextlib.suppress(BrokenPipeError):

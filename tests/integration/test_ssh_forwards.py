@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
-from machine.model.ports import Driver, Origin, parse_forward
+from machine.model.ports import Driver, Origin, PortState, PortStatus, parse_forward
 from machine.ports.drivers import Drivers
-from machine.ports.server import OPEN, PortServer
+from machine.ports.forwarding import Forwarding
 from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
@@ -55,14 +55,22 @@ def greeter() -> Iterator[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forwarding:
-    ports: PortServer
+class Found:
+    ports: Forwarding
     control: Path
-    failures: list[str]
+    failures: list[str | None]
 
-    def state(self, text: str) -> str:
+    def status(self, text: str) -> PortStatus:
         endpoint = parse_forward(text).endpoint
-        return next(state for forward, state in self.ports.all() if forward.endpoint == endpoint)
+        return next(status for forward, status in self.ports.statuses() if forward.endpoint == endpoint)
+
+    def is_open(self, text: str) -> bool:
+        return self.status(text).state is PortState.OPEN
+
+    def failure(self, text: str) -> str:
+        """Why the forward could not be opened; empty where it did not fail."""
+        status = self.status(text)
+        return status.reason or "" if status.state is PortState.FAILED else ""
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
@@ -71,25 +79,25 @@ class Forwarding:
 
 
 @contextlib.asynccontextmanager
-async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Forwarding]:
-    """A port server whose master is started again whenever it has ended."""
+async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Found]:
+    """Forwards whose master is started again whenever it has ended."""
     control = directory / "ctl"
-    failures: list[str] = []
+    failures: list[str | None] = []
     drivers = Drivers(
         monitor=no_monitor, netdev="none", ssh=lambda verb, *ends: control_argv(sshd.target, control, verb, *ends)
     )
-    ports = PortServer(drivers, directory / "ports.json", Driver.SSH, on_failure=failures.append)
+    ports = Forwarding(drivers, directory / "ports.json", Driver.SSH, on_failure=failures.append)
     master = Master(sshd.target, control, {})
 
     async def keep_master() -> None:
         while True:
             try:
-                await master.run(doubtful=False, on_up=lambda: ports.carrier_is_up(Driver.SSH))
+                await master.run(doubtful=False, on_up=lambda: ports.driver_is_up(Driver.SSH))
             finally:
-                ports.carrier_is_gone(Driver.SSH)
+                ports.driver_is_down(Driver.SSH)
 
     tasks = [asyncio.ensure_future(work) for work in (keep_master(), ports.keep_trying())]
-    found = Forwarding(ports=ports, control=control, failures=failures)
+    found = Found(ports=ports, control=control, failures=failures)
     try:
         yield found
     finally:
@@ -128,8 +136,10 @@ def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path
         async with forwarding(sshd, short_path) as found:
             # Before there is anything to carry it: it waits.
             await found.ports.add(parse_forward(texts[0]))
-            assert found.state(texts[0]) == "waits for the guest's SSH server"
-            await found.until(lambda: found.state(texts[0]) == OPEN)
+            assert found.status(texts[0]) == PortStatus(
+                state=PortState.WAITING, reason="waits for the guest's SSH server"
+            )
+            await found.until(lambda: found.is_open(texts[0]))
             for text in texts[1:]:
                 await found.ports.add(replace(parse_forward(text), origin=Origin.USER))
             for _ in range(2):
@@ -140,8 +150,8 @@ def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path
                 pid = listener_pid(found.control)
                 assert pid
                 os.kill(pid, signal.SIGKILL)
-                await found.until(lambda: any(found.state(text) != OPEN for text in texts))
-                await found.until(lambda: all(found.state(text) == OPEN for text in texts))
+                await found.until(lambda: not all(map(found.is_open, texts)))
+                await found.until(lambda: all(map(found.is_open, texts)))
             path.unlink()  # as whoever tidies up does
             await found.ports.check_sockets()
             assert path.is_socket()
@@ -163,14 +173,14 @@ def test_socket_that_can_no_longer_be_looked_for_is_a_failure_like_any(
     async def work() -> None:
         async with forwarding(sshd, short_path) as found:
             await found.ports.add(parse_forward(text))
-            await found.until(lambda: found.state(text) == OPEN)
+            await found.until(lambda: found.is_open(text))
             parent.rename(away)
             parent.symlink_to("x" * 300)  # root may enter every directory, but not that
             await found.ports.check_sockets()
-            assert found.state(text).endswith("File name too long")
+            assert found.failure(text).endswith("File name too long")
             parent.unlink()
             away.rename(parent)
-            await found.until(lambda: found.state(text) == OPEN)
+            await found.until(lambda: found.is_open(text))
 
     run(work)
 
@@ -187,10 +197,12 @@ def test_half_of_every_address_is_not_enough(sshd: Sshd, greeter: int, short_pat
                 assert not await asyncio.to_thread(greeting, "127.0.0.1", port)
                 # One that was there at the start is tried again, and says why it is not open meanwhile.
                 found.ports.preload([parse_forward(text)])
-                await found.until(lambda: found.state(text).startswith(f"cannot publish [::]:{port}/tcp: the port is"))
-                assert found.failures[-1] == found.state(text)
-            await found.until(lambda: found.state(text) == OPEN)
-            assert found.failures[-1] == ""
+                await found.until(
+                    lambda: found.failure(text).startswith(f"cannot publish [::]:{port}/tcp: the port is")
+                )
+                assert found.failures[-1] == found.failure(text)
+            await found.until(lambda: found.is_open(text))
+            assert found.failures[-1:] == [None]
             assert await asyncio.to_thread(greeting, "::1", port) == b"hello"
 
     run(work)

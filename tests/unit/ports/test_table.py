@@ -7,7 +7,9 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
+import psutil
 import pytest
 
 from machine.model.ports import (
@@ -23,7 +25,7 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.ports.drivers import hostfwd, ssh_ends
-from machine.ports.holder import find_holder, why_not_free
+from machine.ports.holder import find_holder, listening_pids, why_not_free
 from machine.ports.table import Binding, Table, bindings
 
 SLIRP, SSH = Driver.SLIRP, Driver.SSH
@@ -57,7 +59,7 @@ def test_tcp_goes_by_ssh_where_that_is_wanted() -> None:
 
 
 def test_udp_on_an_ipv6_address_cannot_be_carried() -> None:
-    with pytest.raises(ValueError, match=r"cannot publish \[::1\]:8080/udp: UDP is forwarded on IPv4 alone"):
+    with pytest.raises(ValueError, match=r"cannot publish \[::1\]:8080/udp: UDP is forwarded on IPv4 only"):
         bindings(forward("::1", protocol=Protocol.UDP), SLIRP, ipv6=True)
 
 
@@ -139,28 +141,45 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
         if protocol is Protocol.TCP:
             taken.listen()
         endpoint = Endpoint(protocol=protocol, address="127.0.0.1", port=taken.getsockname()[1])
-        assert find_holder(replace(endpoint, address="127.0.0.2")) == ""
+        assert find_holder(replace(endpoint, address="127.0.0.2")) is None
         holder = find_holder(endpoint)
+        assert holder
         assert find_holder(replace(endpoint, address="")) == holder
         assert holder.endswith(f"(pid {os.getpid()})")
         assert why_not_free(endpoint) == (
             f"cannot publish {endpoint}: the port is taken by {holder}; choose another host port"
         )
-    assert why_not_free(endpoint) == ""
-    assert find_holder(endpoint) == ""
+    assert why_not_free(endpoint) is None
+    assert find_holder(endpoint) is None
 
 
-def test_holder_whose_name_is_cut_within_a_character(tmp_path: Path) -> None:
-    process = tmp_path / "77"
-    (process / "fd").mkdir(parents=True)
-    (process / "fd" / "3").symlink_to("socket:[42]")
-    (process / "cmdline").write_bytes(b"server\0")
-    (process / "comm").write_bytes("сервером".encode()[:15] + b"\n")
-    (tmp_path / "net").mkdir()
-    listener = f"0: 0100007F:{8080:04X} 00000000:0000 0A 0:0 0:0 0 0 0 42 1\n"
-    (tmp_path / "net" / "tcp").write_text(f"heading\n{listener}")
-    endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=8080)
-    assert find_holder(endpoint, tmp_path) == "серверо\N{REPLACEMENT CHARACTER} (pid 77)"
+def test_holder_whose_name_is_cut_within_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "name", lambda _: os.fsdecode("сервером".encode()[:15]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=server.getsockname()[1])
+        assert find_holder(endpoint) == f"серверо\N{REPLACEMENT CHARACTER} (pid {os.getpid()})"
+
+
+@pytest.mark.parametrize(
+    "command", [["qemu", "-name", "guest=machine-box,x"], ["ssh", "-o", "HostKeyAlias=machine-box"]]
+)
+def test_machine_that_holds_a_port_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: command)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=server.getsockname()[1])
+        assert find_holder(endpoint) == "machine box"
+
+
+def test_holder_is_found_where_only_root_may_ask_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+
+    def refuse(kind: str) -> NoReturn:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=server.getsockname()[1])
+        assert listening_pids(endpoint) == {os.getpid()}
 
 
 def test_address_that_the_host_does_not_have() -> None:
@@ -247,12 +266,12 @@ def test_directory_of_a_socket_must_be_writable(monkeypatch: pytest.MonkeyPatch,
 def test_path_of_a_socket_must_be_free(short_path: Path) -> None:
     path = short_path / "x.sock"
     endpoint = SocketPath(path=str(path))
-    assert why_not_free(endpoint) == ""
+    assert why_not_free(endpoint) is None
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(str(path))
         taken.listen()
         assert why_not_free(endpoint) == f"cannot publish {path}: a program listens there; choose another path"
-    assert why_not_free(endpoint) == ""  # whoever listened there has ended
+    assert why_not_free(endpoint) is None  # whoever listened there has ended
     path.unlink()
     path.touch()
     assert why_not_free(endpoint) == f"cannot publish {path}: there is a file of that name; choose another path"

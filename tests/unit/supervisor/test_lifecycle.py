@@ -264,7 +264,7 @@ def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None
     assert (life.state, actions) == (MachineState(state=State.DEGRADED, reason="port 1 is taken"), ())
     lost, _ = step(life, EOF_)
     assert "SSH connection lost" in lost.state.reason  # the greater trouble is told first
-    assert step(life, ForwardsFailed(reason=""))[0].state.state is State.RUNNING
+    assert step(life, ForwardsFailed(reason=None))[0].state.state is State.RUNNING
 
 
 def test_sockets_that_were_removed_are_made_anew() -> None:

@@ -1,4 +1,4 @@
-"""Forwards whose carriers come and go while they are opened."""
+"""Forwards whose drivers come and go while they are opened."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.ports import Driver, parse_forward
+from machine.model.ports import Driver, PortState, PortStatus, parse_forward
 from machine.ports.drivers import Drivers
-from machine.ports.server import OPEN, PortServer
+from machine.ports.forwarding import Forwarding
 from machine.ports.table import Binding
 from machine.store.ssh_ports import choose
 
@@ -27,23 +27,26 @@ class FakeDrivers(Drivers):
         pass
 
 
-def port_server(drivers: FakeDrivers, directory: Path) -> PortServer:
-    return PortServer(drivers, directory / "ports.json", Driver.SLIRP, on_failure=print)
+def make_forwarding(drivers: FakeDrivers, directory: Path) -> Forwarding:
+    return Forwarding(drivers, directory / "ports.json", Driver.SLIRP, on_failure=print)
 
 
-def test_carrier_that_is_lost_while_it_opens_a_forward_has_not_opened_it(tmp_path: Path) -> None:
-    drivers = FakeDrivers(lambda binding: ports.carrier_is_gone(binding.driver))
-    ports = port_server(drivers, tmp_path)
+def test_driver_that_is_lost_while_it_opens_a_forward_has_not_opened_it(tmp_path: Path) -> None:
+    drivers = FakeDrivers(lambda binding: ports.driver_is_down(binding.driver))
+    ports = make_forwarding(drivers, tmp_path)
 
-    async def work() -> list[str]:
-        await ports.carrier_is_up(Driver.SSH)
+    async def work() -> list[PortStatus]:
+        await ports.driver_is_up(Driver.SSH)
         await ports.add(parse_forward(f"{choose(set())}:80"))
-        states = [state for _, state in ports.all()]
+        statuses = [status for _, status in ports.statuses()]
         drivers.opening = print
-        await ports.carrier_is_up(Driver.SSH)
-        return [*states, *(state for _, state in ports.all())]
+        await ports.driver_is_up(Driver.SSH)
+        return [*statuses, *(status for _, status in ports.statuses())]
 
-    assert asyncio.run(work()) == ["waits for the guest's SSH server", OPEN]
+    assert asyncio.run(work()) == [
+        PortStatus(state=PortState.WAITING, reason="waits for the guest's SSH server"),
+        PortStatus(state=PortState.OPEN),
+    ]
 
 
 def test_master_that_comes_leaves_qemus_forwards_alone(tmp_path: Path) -> None:
@@ -54,12 +57,12 @@ def test_master_that_comes_leaves_qemus_forwards_alone(tmp_path: Path) -> None:
         opened.append(binding.driver)
         raise MachineError("not now")
 
-    ports = port_server(FakeDrivers(refuse), tmp_path)
+    ports = make_forwarding(FakeDrivers(refuse), tmp_path)
     ports.preload([parse_forward(f"{choose(set())}:53/udp"), parse_forward(f"{choose(set())}:80")])
 
     async def work() -> None:
         for driver in (Driver.SLIRP, Driver.SSH):
-            await ports.carrier_is_up(driver)
+            await ports.driver_is_up(driver)
 
     asyncio.run(work())
     assert opened == [Driver.SLIRP, Driver.SSH]

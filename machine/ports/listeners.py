@@ -1,0 +1,142 @@
+"""The host's listening sockets that lead into a guest: opening and closing them, and which of them have failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable
+
+from machine.errors import MachineError
+from machine.model.ports import Driver, PortState, PortStatus, SocketPath
+from machine.ports.drivers import Drivers, remove_socket
+from machine.ports.holder import why_not_free
+from machine.ports.table import Binding
+
+log = logging.getLogger(__name__)
+
+_AWAITED = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the guest's SSH server"}
+
+
+class Listeners:
+    """Listens for each binding as long as its driver is up; one whose driver is down waits for it.
+
+    `on_failure` is called with the first binding's failure, and with None when nothing fails any more. Nothing here
+    is safe to run twice at once: the caller holds a lock.
+    """
+
+    def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:
+        self._drivers = drivers
+        self._on_failure = on_failure
+        self._up: set[Driver] = set()
+        self._open: set[Binding] = set()
+        self._failures: dict[Binding, str] = {}
+        self._reported: str | None = None
+        self.failed = asyncio.Event()
+        """Set while there is a binding that could not be opened."""
+
+    def assume_open(self, bindings: Iterable[Binding]) -> None:
+        """Take these as open: they have been since an earlier supervisor."""
+        self._open.update(bindings)
+
+    def driver_is_up(self, driver: Driver) -> None:
+        self._up.add(driver)
+
+    def driver_is_down(self, driver: Driver) -> None:
+        """Forget everything that the driver listened on."""
+        self._up.discard(driver)
+        for binding in [one for one in self._open if one.driver is driver]:
+            self._open.discard(binding)
+            remove_socket(binding)
+        self._failures = {one: why for one, why in self._failures.items() if one.driver is not driver}
+        self._report()
+
+    def status(self, bindings: Iterable[Binding]) -> PortStatus:
+        """Return the state of a forward that needs these bindings."""
+        closed = [binding for binding in bindings if binding not in self._open]
+        if not closed:
+            return PortStatus(state=PortState.OPEN)
+        for binding in closed:
+            if reason := self._failures.get(binding):
+                return PortStatus(state=PortState.FAILED, reason=reason)
+        return PortStatus(state=PortState.WAITING, reason=_AWAITED[closed[0].driver])
+
+    def vanished(self) -> list[Binding]:
+        """Return the open ones whose socket is no longer in the file system."""
+        return [
+            one
+            for one in self._open
+            # Not Path.exists, which raises where a directory may no longer be entered.
+            if isinstance(one.endpoint, SocketPath) and not os.path.exists(one.endpoint.path)  # noqa: PTH110
+        ]
+
+    async def open_all(self, bindings: Iterable[Binding]) -> None:
+        """Open these bindings, or none of them.
+
+        Raises:
+            MachineError: the host cannot listen there.
+        """
+        before = set(self._open)
+        try:
+            for binding in bindings:
+                await self._open_one(binding)
+        except MachineError:
+            for binding in self._open - before:
+                await self._close_one(binding)
+            raise
+
+    async def try_open(self, bindings: Iterable[Binding]) -> None:
+        """Open what can be opened of these, and note the failures of the others."""
+        for binding in bindings:
+            try:
+                await self._open_one(binding)
+            except MachineError as error:
+                if self._failures.get(binding) != error.message:
+                    log.error("%s", error)
+                    self._failures[binding] = error.message
+            else:
+                self._failures.pop(binding, None)
+        self._report()
+
+    async def close(self, bindings: Collection[Binding]) -> None:
+        """Close those of these bindings that are open, and forget the failures of the others."""
+        for binding in self._open.intersection(bindings):
+            await self._close_one(binding)
+        for binding in bindings:
+            self._failures.pop(binding, None)
+        self._report()
+
+    async def _open_one(self, binding: Binding) -> None:
+        """Listen, or do nothing where the driver is down: whoever says that it is up opens everything."""
+        if binding in self._open:
+            return
+        if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
+            raise MachineError(reason)
+        if binding.driver not in self._up:
+            return
+        try:
+            await self._drivers.open(binding)
+        except MachineError:
+            await self._close_one(binding)  # an answer that came too late may have left it open
+            if binding.driver not in self._up:  # lost meanwhile
+                return
+            raise
+        if binding.driver in self._up:  # else it is lost again, with what it had just opened
+            self._open.add(binding)
+
+    async def _close_one(self, binding: Binding) -> None:
+        self._open.discard(binding)
+        try:
+            await self._drivers.close(binding)
+        except MachineError as error:
+            log.info("%s", error)
+
+    def _report(self) -> None:
+        if self._failures:
+            self.failed.set()
+        else:
+            self.failed.clear()
+        reason = next(iter(self._failures.values()), None)
+        if reason != self._reported:
+            self._reported = reason
+            self._on_failure(reason)

@@ -1,0 +1,54 @@
+"""The forwards of a running machine as its supervisor tells them to `machine port`: JSON of the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from machine.model.ports import Forward, PortState, PortStatus, forward_text, load_forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """Every forward with its status, and the status of the Podman API's sockets."""
+
+    forwards: list[tuple[Forward, PortStatus]]
+    api: PortStatus
+
+
+def encode(forwards: Iterable[tuple[Forward, PortStatus]], api: PortStatus) -> dict[str, Any]:
+    """Return the supervisor's answer."""
+    return {
+        "forwards": [
+            {"forward": forward_text(forward), "origin": forward.origin.value, **_encode_status(status)}
+            for forward, status in forwards
+        ],
+        "api": _encode_status(api),
+    }
+
+
+def decode(answer: dict[str, Any]) -> Listed:
+    """Read what `encode` returned.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return Listed(
+            forwards=[
+                (load_forward(entry["forward"], entry["origin"]), _decode_status(entry)) for entry in answer["forwards"]
+            ],
+            api=_decode_status(answer["api"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a list of ports: {error}") from error
+
+
+def _encode_status(status: PortStatus) -> dict[str, Any]:
+    return {"state": status.state.value, "reason": status.reason}
+
+
+def _decode_status(document: dict[str, Any]) -> PortStatus:
+    reason = document["reason"]
+    return PortStatus(state=PortState(document["state"]), reason=None if reason is None else str(reason))
