@@ -13,7 +13,7 @@ from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.settings import EffectiveSetting, Layer, built_in, merge
 from machine.model.transport import TransportChoice
-from machine.ops.init import check_image_arch, guest_arch
+from machine.ops.init_checks import check_image_arch, guest_arch
 from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import COMMAND_LINE
 from machine.ops.shared.folders import check_driver

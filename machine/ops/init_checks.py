@@ -1,0 +1,150 @@
+"""Checks of a new machine against this host and the image it is made from."""
+
+from __future__ import annotations
+
+from machine.errors import BadInputError, MachineError
+from machine.image.cache import BaseImage
+from machine.image.catalogue import CatalogueImage
+from machine.image.reference import LOCAL_STREAM, StreamReference
+from machine.model.arch import Arch
+from machine.model.config import Provisioning
+from machine.model.host import AcceleratorChoice, Host
+from machine.model.names import (
+    DEFAULT_MACHINE,
+    PROVIDER_VARIABLE,
+    check_machine_name,
+    check_name_form,
+    check_provider,
+)
+from machine.model.units import GIB
+from machine.ops.image import ImageRequest, parse_arch
+from machine.ops.init_request import InitRequest
+from machine.ops.shared.client_registration import ClientRegistration
+from machine.ops.shared.context import Context
+from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
+from machine.qemu.firmware import find_firmware
+from machine.qemu.img import QemuImg
+from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
+from machine.report import Reporter
+from machine.store.paths import config_home
+
+
+def check_new_name(request: InitRequest, registration: ClientRegistration, context: Context) -> str:
+    """Return the new machine's name, once it is checked that it is valid and that nothing else has it.
+
+    Raises:
+        BadInputError: it is not valid, or is taken; or another provider than ours is asked for.
+    """
+    name = DEFAULT_MACHINE if request.name is None else request.name
+    check_name_form(name)
+    if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
+        check_provider(provider)
+    check_machine_name(name)
+    if context.roots.machine(name).directory.exists():
+        raise BadInputError(f'machine "{name}" already exists')
+    registration.check_free(name)
+    return name
+
+
+def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Provisioning:
+    """Return how a guest of this image is provisioned.
+
+    The catalogue knows that of its images, and streams are always provisioned by Ignition. For any other image the
+    user has to know: `asked` holds, and without it Ignition.
+
+    Raises:
+        BadInputError: the image is known to be provisioned in another way than was asked for.
+    """
+    match wanted.source:
+        case CatalogueImage(provisioning=provisioning):
+            known = provisioning
+        case StreamReference():
+            known = Provisioning.IGNITION
+        case _:
+            return asked or Provisioning.IGNITION
+    if asked not in (None, known):
+        raise BadInputError(f"the image {wanted.reference} is provisioned by {known}", hint="leave out --provisioning")
+    return known
+
+
+def guest_arch(wanted: str | None, host: Host) -> Arch:
+    """Return the architecture that was asked for, else the host's.
+
+    Raises:
+        BadInputError: guests cannot have the architecture that was asked for.
+        MachineError: guests cannot have the host's architecture.
+    """
+    if wanted is not None:
+        return parse_arch(wanted)
+    try:
+        return Arch.parse(host.machine)
+    except ValueError as error:
+        raise MachineError(
+            f"there are no guests of this host's architecture, {host.machine}",
+            hint=f"choose one with --arch: {', '.join(Arch)}",
+        ) from error
+
+
+def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: Reporter) -> None:
+    """Check, before anything is fetched, that this host has QEMU and firmware for guests of this architecture.
+
+    Raises:
+        MachineError: it does not, or the chosen accelerator can never run such a guest here.
+    """
+    host = context.host
+    qemu = probe_qemu(find_qemu(arch, host))
+    check_qemu(qemu, arch, host)
+    # Whatever keeps the hypervisor from working now may be gone by the time the machine is started.
+    hypervisor = HardwareHelp(accelerator=host.os.traits.accelerator, obstacle="")
+    acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
+    find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
+    notice = acceleration.notice
+    if not notice and choice is not AcceleratorChoice.AUTO:
+        notice = early_notice(choice, probe_hardware(host, qemu))
+    if notice:
+        report.notice(notice)
+
+
+def check_image_arch(base: BaseImage, arch: Arch) -> None:
+    """Check that an image which some stream describes, however it was obtained, is for guests of this architecture.
+
+    Nothing is known of other images before they boot.
+
+    Raises:
+        BadInputError: it is for guests of another architecture.
+    """
+    if base.stream and base.arch != arch:
+        raise BadInputError(
+            f"this is {base.stream} {base.release} for {base.arch}, and the machine is to be {arch}",
+            hint=f"use --arch {base.arch}, or an image for {arch}",
+        )
+
+
+def check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> None:
+    """Check the amount of swap, and that guests of this image can have swap at all.
+
+    Raises:
+        BadInputError: the amount is negative, or guests of this image get no swap.
+    """
+    if swap_mib < 0:
+        raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
+    if swap_mib and reference == LOCAL_STREAM:
+        raise BadInputError(
+            f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
+        )
+    if swap_mib and provisioning is Provisioning.CLOUD_INIT:
+        raise BadInputError("a guest that cloud-init provisions gets no swap", hint="leave out --swap")
+
+
+def check_disk_holds(base: BaseImage, disk_gib: int) -> None:
+    """Check that a disk of this size is large enough for the image.
+
+    Raises:
+        BadInputError: it is not.
+    """
+    needed = QemuImg().virtual_size(base.path)
+    if disk_gib * GIB < needed:
+        raise BadInputError(
+            f"requested disk size ({disk_gib} GB) is smaller than the image ({-(-needed // GIB)} GB)",
+            hint="give a larger --disk-size",
+        )
