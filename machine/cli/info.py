@@ -6,7 +6,7 @@ import click
 
 from machine.cli.common import context
 from machine.cli.flags import Command
-from machine.cli.output import Form, form_of, json_text, parse_template
+from machine.cli.output import Form, form_of, json_text, parse_template, render
 
 # As Podman's messages have them.
 _TYPES = {"Host": "*entities.MachineHostInfo", "Version": "define.Version"}
@@ -37,4 +37,4 @@ def command(format_: str | None) -> None:
 
             assert format_ is not None
             template = parse_template("info", format_, ranged=False)
-            click.echo(template.execute(structure(document, "entities.MachineInfo", _TYPES)), nl=False)
+            click.echo(render(template, structure(document, "entities.MachineInfo", _TYPES)), nl=False)

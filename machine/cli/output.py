@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from machine.errors import BadInputError
 from machine.ops.shared.times import rfc3339
 
 if TYPE_CHECKING:
-    from machine.gotemplate import Template
+    from machine.gotemplate import Template, Value
 
 Document = Mapping[str, Any]
 
@@ -116,11 +117,11 @@ def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
     from machine.gotemplate import structure
 
     template = parse_template(listing.name, format_, ranged=True)
-    content = template.execute([structure(item, listing.type_name) for item in listing.items()])
+    content = render(template, [structure(item, listing.type_name) for item in listing.items()])
     if not format_.startswith(_TABLE):
         return content
     names = listing.headings or {}
-    heads = template.execute([{field: names.get(field) or heading_of(field) for field in listing.fields}])
+    heads = render(template, [{field: names.get(field) or heading_of(field) for field in listing.fields}])
     return align(heads + content if heading else content)
 
 
@@ -156,7 +157,7 @@ def print_documents(found: Documents, format_: str | None) -> None:
 
     assert format_ is not None
     template = parse_template(found.name, format_, ranged=True)
-    content = template.execute([structure(document, found.type_name, found.types) for document in found.documents])
+    content = render(template, [structure(document, found.type_name, found.types) for document in found.documents])
     click.echo(align(content) if format_.startswith(_TABLE) else content, nl=False)
 
 
@@ -165,7 +166,7 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     space in a table; a line of its own for each item.
 
     Raises:
-        TemplateError: it is none.
+        BadInputError: the text is not a template.
     """
     from machine.gotemplate import Template, TemplateError
 
@@ -181,7 +182,28 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
         return Template.parse(name, _with_range(text) if ranged else text)
     except TemplateError:
         # A constant in the template has such an escape: Podman then takes the whole as it was typed.
-        return Template.parse(name, _with_range(body) if ranged else body)
+        with _template_errors():
+            return Template.parse(name, _with_range(body) if ranged else body)
+
+
+def render(template: Template, data: Value) -> str:
+    """Render a template with `data`.
+
+    Raises:
+        BadInputError: the template names a field that `data` lacks, or calls a function in a wrong way.
+    """
+    with _template_errors():
+        return template.execute(data)
+
+
+@contextlib.contextmanager
+def _template_errors() -> Iterator[None]:
+    from machine.gotemplate import TemplateError
+
+    try:
+        yield
+    except TemplateError as error:
+        raise BadInputError(str(error)) from error
 
 
 def _with_range(text: str) -> str:

@@ -7,6 +7,6 @@ bytes, as Go's do. Reference: the documentation of Go's text/template.
 from __future__ import annotations
 
 from machine.gotemplate.evaluate import Template
-from machine.gotemplate.values import Struct, TemplateError, structure
+from machine.gotemplate.values import Struct, TemplateError, Value, structure
 
-__all__ = ["Struct", "Template", "TemplateError", "structure"]
+__all__ = ["Struct", "Template", "TemplateError", "Value", "structure"]

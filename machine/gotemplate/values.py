@@ -9,12 +9,11 @@ from datetime import datetime
 from enum import Enum
 from typing import TypeAlias
 
-from machine.errors import BadInputError
 from machine.gotemplate.times import RFC3339_NANO, format_time, time_text
 
 
-class TemplateError(BadInputError):
-    """A template that is none, or that cannot be filled with this data."""
+class TemplateError(Exception):
+    """A template cannot be parsed or rendered; the message is Go's."""
 
 
 class Missing(Enum):

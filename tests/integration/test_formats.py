@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from machine import __version__
-from machine.cli.output import Documents, Listing, parse_template, print_documents, print_listing
+from machine.cli.output import Documents, Listing, parse_template, print_documents, print_listing, render
 from machine.cli.yaml import yaml_text
-from machine.gotemplate import TemplateError, structure
+from machine.errors import BadInputError
+from machine.gotemplate import structure
 from tests.integration.conftest import World
 from tests.support.builders import CREATED, make_config, make_roots, save_machine
 
@@ -374,7 +375,7 @@ def same(theirs: subprocess.CompletedProcess[str], ours: Callable[[], str]) -> N
     """The same text, or the same mistake; of a mistake, ours prints nothing before it."""
     try:
         text, error = ours(), ""
-    except TemplateError as caught:
+    except BadInputError as caught:
         text, error = "", f"Error: {caught.line}\n"
     assert (text, error) == (theirs.stdout if theirs.returncode == 0 else "", theirs.stderr)
     assert theirs.returncode == (125 if error else 0)
@@ -383,7 +384,7 @@ def same(theirs: subprocess.CompletedProcess[str], ours: Callable[[], str]) -> N
 @pytest.mark.parametrize("template", [*TEMPLATES, *TEMPLATES_OF_LINES])
 def test_version_through_a_template_is_podmans(template: str, client: dict[str, Any]) -> None:
     def ours() -> str:
-        return parse_template("version", template, ranged=False).execute(structure(client, "*define.Version"))
+        return render(parse_template("version", template, ranged=False), structure(client, "*define.Version"))
 
     same(podman("version", "--format", template), ours)
 

@@ -42,7 +42,7 @@ def filled(template: str, data: Struct = BOX) -> str:
 def complaint(template: str) -> str:
     with pytest.raises(TemplateError) as caught:
         filled(template)
-    return caught.value.line
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
