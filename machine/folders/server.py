@@ -8,7 +8,7 @@ import logging
 import shlex
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Folders:
         around: Surroundings,
         *,
         changed: Callable[[str], None],
-        learned: Callable[[frozenset[Transport]], None],
+        learned: Callable[[frozenset[Transport]], Awaitable[None]],
     ) -> None:
         self._carried = list(carried)
         self._around = around
@@ -119,7 +119,7 @@ class Folders:
             return None
         if report.can != self._guest:
             self._guest = report.can
-            self._learned(report.can)
+            await self._learned(report.can)
         for number, (folder, _) in enumerate(usable):
             if number in report.mounted:
                 self._set_problem(folder, "")

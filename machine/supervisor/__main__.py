@@ -13,14 +13,14 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
-from machine.folders import transports as carriers
+from machine.folders import transports
 from machine.hosts import current_host
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
-from machine.supervisor.loop import Assignment, Supervisor
-from machine.supervisor.progress import Outlet, pipe_sink
+from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor.progress import ProgressBroadcaster, pipe_sink
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def main() -> int:
     roots = find_roots(os.environ, host.os, os.getuid())
     paths = roots.machine(arguments.name)
     os.chdir("/")  # the caller's directory may be unmounted or removed while the machine runs
-    starting = Outlet()
+    starting = ProgressBroadcaster()
     if arguments.report_fd is not None:
         os.set_inheritable(arguments.report_fd, False)
         starting.add(pipe_sink(arguments.report_fd))
@@ -58,44 +58,63 @@ def main() -> int:
     return EXIT_ERROR if error else EXIT_OK
 
 
-async def _supervise(assignment: Assignment, starting: Outlet) -> MachineError | None:
-    return await Supervisor(assignment, starting).run()
+async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> MachineError | None:
+    return await assemble(assignment, starting).run()
 
 
-def _take(roots: Roots, name: str, *, adopt: bool, starting: Outlet) -> Assignment:
-    """Take the locks and get everything ready that needs no event loop.
+def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
+    """Take the machine's locks and get everything ready that needs no event loop.
 
     Raises:
         MachineError: the machine runs already, or something that it needs is missing.
     """
     paths = roots.machine(name)
-    own = lock.acquire(paths.supervisor_lock, timeout_s=_LOCK_PATIENCE_S)
-    if own is None:
-        raise MachineError(f'unable to start "{name}": already running')
-    lock.tell_holder(own, os.getpid())
+    _acquire(paths.supervisor_lock, name)
     make_private(paths.runtime)
-    host = current_host()
-    tcp_driver = load_settings(roots, host).port_driver
     if adopt:
-        config = records.load(roots, name)
-        carried = carriers.load_carriers(paths.folders_table)
-        return Assignment(config=config, paths=paths, plan=None, lock=None, tcp_driver=tcp_driver, carried=carried)
-    descriptor = lock.acquire(paths.lock, timeout_s=_LOCK_PATIENCE_S)
+        return _adopt(roots, name)
+    descriptor = _acquire(paths.lock, name)
+    for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
+        leftover.unlink(missing_ok=True)
+    return _prepare(roots, name, descriptor, starting)
+
+
+def _acquire(path: Path, name: str) -> int:
+    """Take a lock for as long as this process lives, and write into it who holds it."""
+    descriptor = lock.acquire(path, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
     lock.tell_holder(descriptor, os.getpid())
-    config = launch.with_free_port(records.load(roots, name), roots, starting.notice)
-    for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
-        leftover.unlink(missing_ok=True)
-    qemu = launch.usable_qemu(config, host)
-    acceleration = launch.accelerate(config, host, qemu, os.environ)
+    return descriptor
+
+
+def _adopt(roots: Roots, name: str) -> Assignment:
+    paths = roots.machine(name)
+    return Assignment(
+        record=records.load(roots, name),
+        paths=paths,
+        plan=None,
+        lock=None,
+        tcp_driver=load_settings(roots, current_host()).port_driver,
+        carried=transports.load_carriers(paths.folders_table),
+    )
+
+
+def _prepare(roots: Roots, name: str, descriptor: int, starting: ProgressBroadcaster) -> Assignment:
+    """Decide how to run the machine, and make the files that QEMU expects."""
+    paths = roots.machine(name)
+    host = current_host()
+    tcp_driver = load_settings(roots, host).port_driver
+    record = launch.with_free_port(records.load(roots, name), roots, starting.notice)
+    qemu = launch.usable_qemu(record, host)
+    acceleration = launch.accelerate(record, host, qemu, os.environ)
     if acceleration.notice:
         starting.notice(acceleration.notice)
-    launched = launch.within_limits(config, host, acceleration, starting.notice)
-    carried = carriers.choose_carriers(config, host, qemu, paths)
+    launched = launch.within_limits(record, host, acceleration, starting.notice)
+    carried = transports.choose_carriers(record, host, qemu, paths)
     shares = [each.share for each in carried if each.share]
     plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()), shares)
-    return Assignment(config=config, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, carried=carried)
+    return Assignment(record=record, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, carried=carried)
 
 
 def _log_to(paths: MachinePaths) -> None:

@@ -1,4 +1,4 @@
-"""The server's side of machine.control: the socket by which every other command reaches the supervisor."""
+"""The control socket, by which every other command reaches the supervisor: the server's side of machine.control."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from machine import control
 from machine.control import Command
 from machine.errors import MachineError
 from machine.model.state import MachineState
-from machine.supervisor.progress import Outlet
+from machine.supervisor.progress import ProgressBroadcaster
 
 log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_S = 10
 
 
-class ControlServer:
-    """Answers STATUS itself; STOP and QUIT go to `on_stop`, and their senders hear the end by `stopping`."""
+class CommandHandler(Protocol):
+    """What a supervisor does about the commands that it receives."""
 
-    def __init__(
-        self,
-        *,
-        state: Callable[[], MachineState],
-        on_stop: Callable[[bool], None],
-        on_port: Callable[[Command, str], Awaitable[dict[str, Any]]],
-        on_mount: Callable[[Command, str], Awaitable[dict[str, Any]]],
-        stopping: Outlet,
-    ) -> None:
-        self._state = state
-        self._on_port = on_port
-        self._on_mount = on_mount
-        self._on_stop = on_stop
+    @property
+    def state(self) -> MachineState: ...
+
+    def stop(self, *, at_once: bool) -> None: ...
+
+    async def carry_out(self, command: Command, value: str) -> dict[str, object]:
+        """Carry out a command other than STATUS, STOP and QUIT, and return the answer.
+
+        Raises:
+            MachineError: it cannot be carried out.
+        """
+
+
+class ControlServer:
+    """Receives commands on the control socket; whoever sends STOP or QUIT hears the end from `stopping`."""
+
+    def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
+        self._handler = handler
         self._stopping = stopping
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -74,22 +78,20 @@ class ControlServer:
             writer.close()
 
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
-        """Returns whether the answer is complete."""
-        log.debug("control: %s", command)
+        """Carry out a command; returns whether its answer is complete."""
         match command:
             case Command.STATUS:
-                state = self._state()
+                state = self._handler.state
                 writer.write(control.encode({"ok": {"state": state.state, "reason": state.reason}}))
                 return True
             case Command.STOP | Command.QUIT:
                 self._stopping.add(writer.write)
-                self._on_stop(command is Command.QUIT)
+                log.info("control: %s", command)
+                self._handler.stop(at_once=command is Command.QUIT)
                 return False
-            case Command.PORT_ADD | Command.PORT_REMOVE | Command.PORT_LIST:
-                writer.write(control.encode({"ok": await self._on_port(command, value)}))
-                return True
-            case Command.MOUNT_ADD | Command.MOUNT_REMOVE | Command.MOUNT_LIST:
-                writer.write(control.encode({"ok": await self._on_mount(command, value)}))
+            case _:
+                log.info("control: %s %s", command, value)
+                writer.write(control.encode({"ok": await self._handler.carry_out(command, value)}))
                 return True
 
 

@@ -1,4 +1,4 @@
-"""Where the supervisor speaks to those who wait for it: JSON lines, by machine.control."""
+"""How a supervisor reports to the commands that wait for it: JSON lines, as machine.control defines them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 Sink = Callable[[bytes], None]
 
 
-class Outlet:
-    """Any number of listeners, each of which hears the rest of the story and its end."""
+class ProgressBroadcaster:
+    """Sends what is reported to every listener, and writes it into the log; `ok` and `error` are the end."""
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []

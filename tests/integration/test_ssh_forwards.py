@@ -92,7 +92,7 @@ async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Found]:
     async def keep_master() -> None:
         while True:
             try:
-                await master.run(doubtful=False, on_up=lambda: ports.driver_is_up(Driver.SSH))
+                await master.run(expects_delay=False, on_up=lambda: ports.driver_is_up(Driver.SSH))
             finally:
                 ports.driver_is_down(Driver.SSH)
 
@@ -217,7 +217,7 @@ def test_connection_that_has_not_outlived_a_pause_is_known_soon(sshd: Sshd, shor
             sshd.signal_sessions(signal.SIGSTOP)
             try:
                 async with asyncio.timeout(WAIT_S):
-                    assert not await Master(sshd.target, found.control, {}).set_guest_clock(doubt=True)
+                    assert not await Master(sshd.target, found.control, {}).set_guest_clock(in_doubt=True)
             finally:
                 sshd.signal_sessions(signal.SIGCONT)
 

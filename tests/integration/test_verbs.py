@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from machine import lock
+from machine.control import Command
 from machine.model.state import MachineState, State
 from machine.supervisor.control import ControlServer
-from machine.supervisor.progress import Outlet
+from machine.supervisor.progress import ProgressBroadcaster
 from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img, warm_program
 from tests.integration.test_bad_input import CPUS, MEMORY, NO_QEMU, TAKEN, refuse
 from tests.integration.test_init import connections_of, docker_meta
@@ -373,6 +374,17 @@ def test_wait_ends_when_it_holds_or_its_time_is_up(box: World) -> None:
     assert waiting.returncode == 0
 
 
+class RunningMachine:
+    """A supervisor's answers, of a machine that runs."""
+
+    state = MachineState(state=State.RUNNING)
+
+    def stop(self, *, at_once: bool) -> None: ...
+
+    async def carry_out(self, command: Command, value: str) -> dict[str, object]:
+        return {command: value}
+
+
 @contextlib.contextmanager
 def running(world: World) -> Iterator[None]:
     """As the machine `box` looks from outside when it runs: its lock, its control socket, its Podman's API."""
@@ -389,13 +401,7 @@ def running(world: World) -> Iterator[None]:
         writer.close()
 
     async def serve() -> None:
-        control = ControlServer(
-            state=lambda: MachineState(state=State.RUNNING),
-            on_stop=lambda _: None,
-            on_port=lambda *_: asyncio.sleep(0, {}),
-            on_mount=lambda *_: asyncio.sleep(0, {}),
-            stopping=Outlet(),
-        )
+        control = ControlServer(RunningMachine(), stopping=ProgressBroadcaster())
         async with (
             await control.serve(root / "control.sock"),
             await asyncio.start_unix_server(ping, root / "podman.sock"),

@@ -29,8 +29,11 @@ def test_second_of_two_that_were_asked_for_at_once_finds_its_place_taken() -> No
     )
     there = Carried(folder=Folder(source="/a", target="/x"), transport=Transport.SSHFS)
 
+    async def learn(transports: frozenset[Transport]) -> None:
+        raise AssertionError(transports)
+
     async def add() -> list[tuple[str, str, str]]:
-        folders = Folders([there], around, changed=print, learned=print)
+        folders = Folders([there], around, changed=print, learned=learn)
         with pytest.raises(BadInputError, match='"/x" and "/x/y" overlap'):
             await folders.add(Folder(source="/b", target="/x/y"))
         return folders.listing()

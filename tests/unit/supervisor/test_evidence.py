@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from machine.supervisor.evidence import (
     Failure,
+    FailureKind,
+    FailureWatch,
     console_failure,
     console_tail,
     find_failure,
@@ -38,6 +42,9 @@ def journal(*lines: str) -> str:
     return "\n".join((*lines, "{}", ""))
 
 
+IGNITION = Failure(
+    kind=FailureKind.IGNITION_ERROR, detail='Ignition failed: failed to create users/groups: user "x" is bad'
+)
 FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is bad'
 
 
@@ -58,22 +65,25 @@ FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is
     ],
 )
 def test_console_tells_of_a_failure(text: str, cause: str | None) -> None:
-    assert console_failure(text) == cause
+    failure = console_failure(text)
+    assert (failure.cause if failure else None) == cause
 
 
 def test_error_of_ignition_wins_over_what_else_it_says() -> None:
     text = journal(entry("op(1): retrying"), entry(FAILED, priority="2"), entry("Full config:"))
-    assert ignition_failure(text) == 'Ignition failed: failed to create users/groups: user "x" is bad'
+    assert ignition_failure(text) == IGNITION
 
 
 def test_error_is_known_by_its_words_where_ignition_logs_to_standard_output() -> None:
     # Debian's does: journald gives every line the priority 6.
     text = journal(entry("INFO     : files: op(5): [started]", priority="6"), entry(FAILED, priority="6"))
-    assert ignition_failure(text) == 'Ignition failed: failed to create users/groups: user "x" is bad'
+    assert ignition_failure(text) == IGNITION
 
 
 def test_last_error_is_told_where_none_says_that_ignition_failed() -> None:
-    assert ignition_failure(journal(entry("ERROR: first"), entry("EMERGENCY : last"))) == "last"
+    failure = ignition_failure(journal(entry("ERROR: first"), entry("EMERGENCY : last")))
+    assert failure is not None
+    assert failure.cause == "last"
 
 
 def test_journal_that_is_not_complete_tells_nothing_yet() -> None:
@@ -95,32 +105,59 @@ def test_journal_that_is_not_complete_tells_nothing_yet() -> None:
     ],
 )
 def test_journal_without_an_error_of_ignition_says_that_the_guest_failed_early(line: str) -> None:
-    assert ignition_failure(journal(line)) == "the guest failed before its root file system was up"
+    failure = ignition_failure(journal(line))
+    assert failure == Failure(kind=FailureKind.EARLY_FAILURE)
+    assert failure.cause == "the guest failed before its root file system was up"
 
 
-def test_journal_wins_over_the_console_and_is_final(tmp_path: Path) -> None:
+def test_journal_wins_over_the_console(tmp_path: Path) -> None:
     serial, dumped = tmp_path / "serial.log", tmp_path / "journal.log"
     assert find_failure(serial, dumped) is None
     serial.write_text(EMERGENCY)
-    assert find_failure(serial, dumped) == Failure(cause="the guest is in emergency mode", final=False)
+    assert find_failure(serial, dumped) == Failure(kind=FailureKind.EMERGENCY_MODE)
     dumped.write_text(journal(entry(FAILED)))
-    assert find_failure(serial, dumped) == Failure(
-        cause='Ignition failed: failed to create users/groups: user "x" is bad', final=True
+    assert find_failure(serial, dumped) == IGNITION
+
+
+def test_panic_that_speaks_of_an_emergency_is_a_panic(tmp_path: Path) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text("Kernel panic - not syncing: emergency restart\r\n")
+    assert find_failure(serial, tmp_path / "nothing") == Failure(
+        kind=FailureKind.KERNEL_PANIC, detail="emergency restart"
     )
 
 
-def test_panic_is_final(tmp_path: Path) -> None:
-    serial = tmp_path / "serial.log"
-    serial.write_text(PANIC)
-    failure = find_failure(serial, tmp_path / "nothing")
-    assert failure is not None
-    assert failure.final
+def test_emergency_mode_alone_may_be_followed_by_something_more_telling() -> None:
+    assert [kind for kind in FailureKind if not kind.is_final] == [FailureKind.EMERGENCY_MODE]
 
 
-def test_firmware_without_anything_to_boot_is_final(tmp_path: Path) -> None:
-    serial = tmp_path / "serial.log"
-    serial.write_text(SHELL)
-    assert find_failure(serial, tmp_path / "nothing") == Failure(cause="its firmware found nothing to boot", final=True)
+def watch(
+    serial: Path, dumped: Path, *, patience_s: float, wanted: Callable[[], bool] = lambda: True
+) -> Failure | None:
+    return asyncio.run(FailureWatch(serial, dumped, every_s=0, patience_s=patience_s).wait(wanted=wanted))
+
+
+def test_watch_takes_emergency_mode_when_nothing_more_telling_follows(tmp_path: Path) -> None:
+    serial, dumped = tmp_path / "serial.log", tmp_path / "journal.log"
+    serial.write_text(EMERGENCY)
+    assert watch(serial, dumped, patience_s=0) == Failure(kind=FailureKind.EMERGENCY_MODE)
+
+
+def test_watch_waits_for_the_journal_that_follows_emergency_mode(tmp_path: Path) -> None:
+    serial, dumped = tmp_path / "serial.log", tmp_path / "journal.log"
+    serial.write_text(EMERGENCY)
+    looks = iter((False, False, True))
+
+    def wanted() -> bool:
+        if next(looks, False):
+            dumped.write_text(journal(entry(FAILED)))
+        return True
+
+    assert watch(serial, dumped, patience_s=600, wanted=wanted) == IGNITION
+
+
+def test_watch_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    assert watch(tmp_path / "none", tmp_path / "none", patience_s=600, wanted=lambda: False) is None
 
 
 @pytest.mark.parametrize(

@@ -10,30 +10,29 @@ import pytest
 
 from machine.model.config import Provisioning
 from machine.model.state import MachineState, State
-from machine.supervisor.lifecycle import (
-    ADOPTED,
+from machine.supervisor.events import (
     Action,
-    Announce,
     ApiAnswered,
     ApiFailed,
+    CleanedUp,
     Connect,
     DeadlinePassed,
     Disconnect,
     Event,
-    Fail,
+    FailStart,
     Finish,
     FoldersChanged,
-    FoldersTold,
-    ForwardsFailed,
+    ForwardsChanged,
     GuestClockSet,
     GuestFailed,
     GuestReady,
     GuestReset,
     HostClockJumped,
-    Life,
     MasterLost,
     MasterUp,
+    MountAttempted,
     MountFolders,
+    PauseCause,
     Paused,
     Phase,
     PowerDown,
@@ -42,20 +41,21 @@ from machine.supervisor.lifecycle import (
     QemuExited,
     QemuSilent,
     QemuUp,
-    Refuse,
+    RefuseAdoption,
+    ReportUp,
     Resumed,
     SetGuestClock,
     SocketsLost,
     StopRequested,
-    step,
 )
+from machine.supervisor.lifecycle import ADOPTED, Life, step
 
 LAUNCH = Life()
 BOOT = Life(phase=Phase.BOOT)
 SSH = Life(phase=Phase.SSH)
 FOLDERS = Life(phase=Phase.FOLDERS)
 API = Life(phase=Phase.API)
-UP = Life(phase=Phase.UP, announced=True, awaited=False)
+UP = Life(phase=Phase.UP, was_up=True, start_pending=False)
 REBOOT = replace(UP, phase=Phase.BOOT, reason="the guest is rebooting")
 LOST = replace(UP, phase=Phase.SSH, failures=1, reason="SSH connection lost: eof")
 BACK = replace(UP, phase=Phase.API)
@@ -72,11 +72,11 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "guest is ready before the greeting is seen": (LAUNCH, READY, SSH, (Connect(after_s=0),)),
     "greeting is seen after the guest was ready": (SSH, QemuUp(), SSH, NOTHING),
     "master forwards": (SSH, MasterUp(), FOLDERS, (MountFolders(),)),
-    "guest has been told of folders": (FOLDERS, FoldersTold(), API, (ProbeApi(after_s=0),)),
-    "late word of the folders does not count": (UP, FoldersTold(), UP, NOTHING),
-    "folder is not in the guest": (UP, FoldersChanged(problem="no"), replace(UP, unmounted="no"), NOTHING),
-    "folder is back": (replace(UP, unmounted="no"), FoldersChanged(problem=""), UP, NOTHING),
-    "api answers": (API, ApiAnswered(), UP, (Announce(),)),
+    "guest has been told of folders": (FOLDERS, MountAttempted(), API, (ProbeApi(after_s=0),)),
+    "late word of the folders does not count": (UP, MountAttempted(), UP, NOTHING),
+    "folder is not in the guest": (UP, FoldersChanged(problem="no"), replace(UP, folder_problem="no"), NOTHING),
+    "folder is back": (replace(UP, folder_problem="no"), FoldersChanged(problem=None), UP, NOTHING),
+    "api answers": (API, ApiAnswered(), UP, (ReportUp(),)),
     "api does not answer yet": (
         API,
         ApiFailed(reason="closed"),
@@ -86,34 +86,39 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "late answer of the api does not count": (SSH, ApiAnswered(), SSH, NOTHING),
     "late failure of the api does not count": (UP, ApiFailed(reason="x"), UP, NOTHING),
     # A failure before the machine has been up ends it.
-    "guest fails in a start": (BOOT, GuestFailed(cause="panic"), replace(BOOT, stopping=True), (Fail(cause="panic"),)),
+    "guest fails in a start": (
+        BOOT,
+        GuestFailed(cause="panic"),
+        replace(BOOT, stopping=True),
+        (FailStart(cause="panic"),),
+    ),
     "qemu dies in a start": (
         LAUNCH,
         QemuExited(cause="no disk"),
         replace(LAUNCH, stopping=True),
-        (Fail(cause="no disk"),),
+        (FailStart(cause="no disk"),),
     ),
     "guest powers itself off in a start": (
         BOOT,
-        QemuExited(cause=""),
+        QemuExited(),
         replace(BOOT, stopping=True),
-        (Fail(cause="the guest powered itself off"),),
+        (FailStart(cause="the guest powered itself off"),),
     ),
     "deadline of the phase": (
         BOOT,
         DeadlinePassed(phase=Phase.BOOT),
         replace(BOOT, stopping=True),
-        (Fail(cause="timed out waiting for the guest to boot"),),
+        (FailStart(cause="timed out waiting for the guest to boot"),),
     ),
     "deadline tells the last reason": (
         replace(SSH, reason="SSH connection lost: refused"),
         DeadlinePassed(phase=Phase.SSH),
         replace(SSH, reason="SSH connection lost: refused", stopping=True),
-        (Fail(cause="timed out waiting for the guest's SSH server (last: SSH connection lost: refused)"),),
+        (FailStart(cause="timed out waiting for the guest's SSH server (last: SSH connection lost: refused)"),),
     ),
     "the first failure is the one that is told": (
         replace(BOOT, stopping=True),
-        QemuExited(cause=""),
+        QemuExited(),
         replace(BOOT, stopping=True),
         (Disconnect(), Finish()),
     ),
@@ -125,7 +130,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(REBOOT, reason="panic"),
         NOTHING,
     ),
-    "guest powers itself off": (UP, QemuExited(cause=""), UP, (Disconnect(), Finish())),
+    "guest powers itself off": (UP, QemuExited(), UP, (Disconnect(), Finish())),
     "qemu crashes after it has been up": (UP, QemuExited(cause="signal 11"), UP, (Disconnect(), Finish())),
     "deadline after it has been up": (LOST, DeadlinePassed(phase=Phase.SSH), LOST, NOTHING),
     # Reboot
@@ -149,24 +154,29 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(ADOPTED, phase=Phase.FOLDERS),
         (MountFolders(),),
     ),
-    "adopted guest answers": (replace(ADOPTED, phase=Phase.API), ApiAnswered(), UP, (Announce(),)),
+    "adopted guest answers": (replace(ADOPTED, phase=Phase.API), ApiAnswered(), UP, (ReportUp(),)),
     "adopted guest does not answer: it is kept": (
         ADOPTED,
         DeadlinePassed(phase=Phase.SSH),
-        replace(ADOPTED, awaited=False),
-        (Refuse(cause="timed out waiting for the guest's SSH server (last: the supervisor had ended)"),),
+        replace(ADOPTED, start_pending=False),
+        (RefuseAdoption(cause="timed out waiting for the guest's SSH server (last: the supervisor had ended)"),),
     ),
     "greeting of an adopted guest's qemu changes nothing": (ADOPTED, QemuUp(), ADOPTED, NOTHING),
     # Pause
-    "paused": (UP, Paused(), replace(UP, paused=""), NOTHING),
-    "resumed": (replace(UP, paused=""), Resumed(), GAP, (SetGuestClock(doubt=True),)),
-    "resumed in a start": (replace(BOOT, paused=""), Resumed(), BOOT, NOTHING),
-    "stopped by a full disk": (replace(UP, paused=""), Paused(reason="full"), replace(UP, paused="full"), NOTHING),
+    "paused": (UP, Paused(), replace(UP, pause=PauseCause.REQUESTED), NOTHING),
+    "resumed": (replace(UP, pause=PauseCause.REQUESTED), Resumed(), GAP, (SetGuestClock(tests_master=True),)),
+    "resumed in a start": (replace(BOOT, pause=PauseCause.REQUESTED), Resumed(), BOOT, NOTHING),
+    "stopped by a full disk": (
+        replace(UP, pause=PauseCause.REQUESTED),
+        Paused(cause=PauseCause.DISK_FULL),
+        replace(UP, pause=PauseCause.DISK_FULL),
+        NOTHING,
+    ),
     # Gaps in the guest's time
     "qemu falls silent": (UP, QemuSilent(), replace(UP, silent=True), NOTHING),
     "qemu answers, as ever": (UP, QemuAnswered(), UP, NOTHING),
-    "qemu answers again": (replace(UP, silent=True), QemuAnswered(), GAP, (SetGuestClock(doubt=True),)),
-    "host has slept": (UP, HostClockJumped(), GAP, (SetGuestClock(doubt=True),)),
+    "qemu answers again": (replace(UP, silent=True), QemuAnswered(), GAP, (SetGuestClock(tests_master=True),)),
+    "host has slept": (UP, HostClockJumped(), GAP, (SetGuestClock(tests_master=True),)),
     "host has slept, and the master has not outlived it": (
         LOST,
         HostClockJumped(),
@@ -178,7 +188,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(LOST, clock_due=True),
         MasterUp(),
         replace(LOST, clock_due=True, phase=Phase.FOLDERS),
-        (MountFolders(), SetGuestClock(doubt=False)),
+        (MountFolders(), SetGuestClock(tests_master=False)),
     ),
     "clock is set": (GAP, GuestClockSet(), UP, NOTHING),
     "no master is tried while the guest stands": (
@@ -187,7 +197,12 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(LOST, silent=True),
         NOTHING,
     ),
-    "no master is tried while the guest is paused": (replace(UP, paused=""), EOF_, replace(LOST, paused=""), NOTHING),
+    "no master is tried while the guest is paused": (
+        replace(UP, pause=PauseCause.REQUESTED),
+        EOF_,
+        replace(LOST, pause=PauseCause.REQUESTED),
+        NOTHING,
+    ),
     "a master is tried when qemu answers again": (
         replace(LOST, silent=True),
         QemuAnswered(),
@@ -200,13 +215,14 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "plug is pulled": (UP, StopRequested(at_once=True), STOPPING, (PowerDown(at_once=True),)),
     "stop is asked for twice": (STOPPING, StopRequested(), STOPPING, NOTHING),
     "plug is pulled during a stop": (STOPPING, StopRequested(at_once=True), STOPPING, (PowerDown(at_once=True),)),
-    "stopped": (STOPPING, QemuExited(cause=""), STOPPING, (Disconnect(), Finish())),
+    "stopped": (STOPPING, QemuExited(), STOPPING, (Disconnect(), Finish())),
     "stopped during start": (
         replace(BOOT, stopping=True),
-        QemuExited(cause=""),
+        QemuExited(),
         replace(BOOT, stopping=True),
         (Disconnect(), Finish()),
     ),
+    "nothing is left of a failed start": (STOPPING, CleanedUp(), STOPPING, (Disconnect(), Finish())),
     "qemu had to be killed in a stop": (STOPPING, QemuExited(cause="signal 9"), STOPPING, (Disconnect(), Finish())),
 }
 
@@ -240,7 +256,7 @@ EVENTS: tuple[Event, ...] = (
     GuestReset(),
     GuestFailed(cause="c"),
     MasterUp(),
-    FoldersTold(),
+    MountAttempted(),
     FoldersChanged(problem="p"),
     EOF_,
     ApiAnswered(),
@@ -252,19 +268,20 @@ EVENTS: tuple[Event, ...] = (
     QemuAnswered(),
     HostClockJumped(),
     GuestClockSet(),
-    ForwardsFailed(reason="f"),
+    ForwardsChanged(problem="f"),
     SocketsLost(),
     StopRequested(),
-    QemuExited(cause=""),
+    QemuExited(),
+    CleanedUp(),
 )
 
 
 def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None:
-    life, actions = step(UP, ForwardsFailed(reason="port 1 is taken"))
+    life, actions = step(UP, ForwardsChanged(problem="port 1 is taken"))
     assert (life.state, actions) == (MachineState(state=State.DEGRADED, reason="port 1 is taken"), ())
     lost, _ = step(life, EOF_)
     assert "SSH connection lost" in lost.state.reason  # the greater trouble is told first
-    assert step(life, ForwardsFailed(reason=None))[0].state.state is State.RUNNING
+    assert step(life, ForwardsChanged(problem=None))[0].state.state is State.RUNNING
 
 
 def test_sockets_that_were_removed_are_made_anew() -> None:
@@ -281,7 +298,7 @@ def test_list_of_events_is_complete() -> None:
 def test_stop_is_disturbed_by_nothing_but_its_end(event: Event) -> None:
     life, actions = step(STOPPING, event)
     assert life == STOPPING
-    assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited) else ())
+    assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited | CleanedUp) else ())
 
 
 def test_success_is_announced_once_and_failure_only_before_it() -> None:
@@ -292,15 +309,15 @@ def test_success_is_announced_once_and_failure_only_before_it() -> None:
             before = life
             life, actions = step(life, event)
             kinds = [type(action) for action in actions]
-            assert not (announced and (Announce in kinds or Fail in kinds)), history
-            assert Refuse not in kinds, history
-            assert Finish not in kinds or before.announced or before.stopping, history
-            announced = announced or Announce in kinds
+            assert not (announced and (ReportUp in kinds or FailStart in kinds)), history
+            assert RefuseAdoption not in kinds, history
+            assert Finish not in kinds or before.was_up or before.stopping, history
+            announced = announced or ReportUp in kinds
 
 
 def test_start_tells_everything_that_the_machine_lacks() -> None:
     assert UP.problems == ()
-    assert replace(UP, unmounted="no folder", unforwarded="no port").problems == ("no port", "no folder")
+    assert replace(UP, folder_problem="no folder", forward_problem="no port").problems == ("no port", "no folder")
 
 
 @pytest.mark.parametrize(
@@ -309,17 +326,20 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (LAUNCH, MachineState(state=State.STARTING)),
         (API, MachineState(state=State.STARTING)),
         (UP, MachineState(state=State.RUNNING)),
-        (replace(UP, unmounted="no"), MachineState(state=State.DEGRADED, reason="no")),
-        (replace(LOST, unmounted="no"), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
+        (replace(UP, folder_problem="no"), MachineState(state=State.DEGRADED, reason="no")),
+        (replace(LOST, folder_problem="no"), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (REBOOT, MachineState(state=State.DEGRADED, reason="the guest is rebooting")),
         (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
-        (replace(UP, paused=""), MachineState(state=State.PAUSED)),
-        (replace(UP, paused="full"), MachineState(state=State.PAUSED, reason="full")),
+        (replace(UP, pause=PauseCause.REQUESTED), MachineState(state=State.PAUSED)),
+        (
+            replace(UP, pause=PauseCause.DISK_FULL),
+            MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason or ""),
+        ),
         (replace(UP, silent=True), MachineState(state=State.DEGRADED, reason="QEMU does not answer")),
         (replace(BOOT, silent=True), MachineState(state=State.STARTING)),
         (replace(BOOT, stopping=True), MachineState(state=State.STOPPING)),
-        (replace(UP, paused="", stopping=True), MachineState(state=State.STOPPING)),
+        (replace(UP, pause=PauseCause.REQUESTED, stopping=True), MachineState(state=State.STOPPING)),
     ],
 )
 def test_state_that_others_see(life: Life, state: MachineState) -> None:

@@ -1,0 +1,154 @@
+"""Putting a supervisor together: from an assignment, which is values alone, to the objects that carry it out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from machine.folders.server import Folders, Surroundings
+from machine.folders.transports import Carried
+from machine.model import network
+from machine.model.config import MachineConfig
+from machine.model.host import Accelerator
+from machine.model.ports import Driver
+from machine.model.transport import TransportChoice
+from machine.ports.drivers import Drivers
+from machine.ports.forwarding import Forwarding
+from machine.ports.server import PortServer
+from machine.qemu.plan import LaunchPlan
+from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
+from machine.store.paths import MachinePaths
+from machine.supervisor.commands import Commands
+from machine.supervisor.connection import GuestConnection
+from machine.supervisor.control import ControlServer
+from machine.supervisor.events import FoldersChanged, ForwardsChanged
+from machine.supervisor.evidence import FailureWatch
+from machine.supervisor.lifecycle import ADOPTED, Life
+from machine.supervisor.loop import Supervisor
+from machine.supervisor.master import Master
+from machine.supervisor.process import AdoptedQemu, ChildQemu
+from machine.supervisor.progress import ProgressBroadcaster
+from machine.supervisor.qmp import QmpLink, QmpSessions
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.servers import Servers
+from machine.supervisor.tracker import LifeTracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What to supervise."""
+
+    record: MachineConfig
+    paths: MachinePaths
+
+    plan: LaunchPlan | None
+    """QEMU's command line; None where a running QEMU is to be adopted."""
+
+    lock: int | None
+    """The descriptor of the machine's lock, which QEMU inherits; None where a running QEMU holds it."""
+
+    tcp_driver: Driver
+    carried: Sequence[Carried] = ()
+
+    @property
+    def accelerator(self) -> Accelerator:
+        # That of an adopted guest is not known: the longest timeouts harm nobody.
+        return self.plan.accelerator if self.plan else Accelerator.TCG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often a supervisor looks at what nobody tells it, in seconds."""
+
+    heartbeat_s: float = 5.0
+    evidence_s: float = 0.5
+    evidence_patience_s: float = 10.0
+    """How long Ignition's journal may take to follow the console's word of emergency mode."""
+
+    lock_s: float = 1.0
+
+
+def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace = Pace()) -> Supervisor:
+    """The supervisor of a machine; `starting` hears of the start."""
+    record, paths = assignment.record, assignment.paths
+    target = SshTarget(
+        alias=host_key_alias(record.name),
+        port=record.ssh_port,
+        username=ROOT,
+        identity=paths.identity,
+        known_hosts=paths.known_hosts,
+    )
+    life = LifeTracker(Life() if assignment.plan else ADOPTED)
+    keeper = RecordKeeper(paths, record)
+    tasks = asyncio.TaskGroup()
+    link = QmpLink()
+    stopping = ProgressBroadcaster()
+    ports = Forwarding(
+        Drivers(
+            monitor=link.human,
+            netdev=network.NETDEV,
+            ssh=lambda verb, *ends: control_argv(target, paths.ssh_control, verb, *ends),
+        ),
+        paths.ports_table,
+        assignment.tcp_driver,
+        on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
+    )
+    folders = Folders(
+        assignment.carried,
+        Surroundings(
+            ssh=lambda command: command_argv(target, paths.ssh_control, command),
+            uid=record.uid,
+            choice=TransportChoice(record.volume_driver),
+            inotify=record.mount_inotify,
+            table=paths.folders_table,
+            log_file=paths.folders_log,
+            time_scale=assignment.accelerator.time_scale,
+        ),
+        changed=lambda problem: life.post(FoldersChanged(problem=problem or None)),
+        learned=keeper.note_transports,
+    )
+    api_sockets = {paths.podman_socket: record.user_socket, paths.podman_root_socket: record.root_socket}
+    commands = Commands(life=life, record=keeper, ports=ports, folders=folders, stopping=stopping)
+    return Supervisor(
+        paths=paths,
+        accelerator=assignment.accelerator,
+        life=life,
+        record=keeper,
+        qemu=(
+            ChildQemu(assignment.plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
+            if assignment.plan
+            else AdoptedQemu(paths.lock, poll_s=pace.lock_s)
+        ),
+        link=link,
+        qmp=QmpSessions(link, paths=paths, life=life, record=keeper, ports=ports, heartbeat_s=pace.heartbeat_s),
+        connection=GuestConnection(
+            Master(target, paths.ssh_control, api_sockets),
+            tasks=tasks,
+            api_sockets=api_sockets.keys(),
+            life=life,
+            record=keeper,
+            ports=ports,
+            folders=folders,
+        ),
+        ports=ports,
+        folders=folders,
+        commands=commands,
+        servers=Servers(
+            control=ControlServer(commands, stopping=stopping),
+            port_server=PortServer(ports),
+            ports=ports,
+            paths=paths,
+            life=life,
+            every_s=pace.heartbeat_s,
+        ),
+        starting=starting,
+        stopping=stopping,
+        failure_watch=FailureWatch(
+            paths.serial_log,
+            paths.ignition_journal,
+            every_s=pace.evidence_s,
+            patience_s=pace.evidence_patience_s,
+        ),
+        tasks=tasks,
+    )

@@ -1,0 +1,108 @@
+"""What other commands (`machine port`, `mount`, `stop` …) ask of a running machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from machine.control import Command
+from machine.errors import MachineError
+from machine.folders.server import Folders
+from machine.model.folders import Folder, read_folder
+from machine.model.ports import Forward, PortState, PortStatus, parse_forward
+from machine.model.state import MachineState
+from machine.ports import listing
+from machine.ports.forwarding import Forwarding
+from machine.supervisor.events import Phase, StopRequested
+from machine.supervisor.progress import ProgressBroadcaster
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+
+_FOLDER_COMMANDS = (Command.MOUNT_ADD, Command.MOUNT_REMOVE, Command.MOUNT_LIST)
+
+
+class Commands:
+    """Carries out what the control socket receives; what a command changes is in the record from then on."""
+
+    def __init__(
+        self,
+        *,
+        life: LifeTracker,
+        record: RecordKeeper,
+        ports: Forwarding,
+        folders: Folders,
+        stopping: ProgressBroadcaster,
+    ) -> None:
+        self._life = life
+        self._record = record
+        self._ports = ports
+        self._folders = folders
+        self._stopping = stopping
+
+    @property
+    def state(self) -> MachineState:
+        return self._life.current.state
+
+    def stop(self, *, at_once: bool) -> None:
+        """Have the machine stop; the disk of a first boot that has not completed is made anew at the next start."""
+        disposable = not self._record.current.provisioned and not self._life.current.was_up
+        if disposable:
+            self._stopping.notice("The first boot had not completed: the next start begins it afresh")
+        self._life.post(StopRequested(at_once=at_once or disposable))
+
+    async def carry_out(self, command: Command, value: str) -> dict[str, object]:
+        """Carry out a command that has an answer at once, and return the answer.
+
+        Raises:
+            MachineError: the host cannot listen there, the guest does not mount it, or the record cannot be written.
+        """
+        match command:
+            case Command.PORT_ADD:
+                await self._add_forward(parse_forward(value))
+            case Command.PORT_REMOVE:
+                await self._remove_forward(parse_forward(value))
+            case Command.MOUNT_ADD:
+                await self._add_folder(read_folder(value))
+            case Command.MOUNT_REMOVE:
+                await self._remove_folder(value)
+            case _:
+                pass
+        return self._folder_list() if command in _FOLDER_COMMANDS else self._port_list()
+
+    async def _add_forward(self, forward: Forward) -> None:
+        is_new = await self._ports.add(forward)
+        try:
+            await self._record.edit(lambda record: record.with_forward(forward))
+        except MachineError:
+            if is_new:
+                await self._ports.remove(forward.endpoint, forward.origin)
+            raise
+
+    async def _remove_forward(self, forward: Forward) -> None:
+        await self._record.edit(lambda record: record.without_forward(forward.endpoint))
+        await self._ports.remove(forward.endpoint, forward.origin)
+
+    async def _add_folder(self, folder: Folder) -> None:
+        await self._folders.add(folder)
+        try:
+            await self._record.edit(lambda record: replace(record, folders=(*record.folders, folder)))
+        except MachineError:
+            await self._folders.remove(folder.target)
+            raise
+
+    async def _remove_folder(self, target: str) -> None:
+        await self._folders.remove(target)
+        await self._record.edit(
+            lambda record: replace(record, folders=tuple(one for one in record.folders if one.target != target))
+        )
+
+    def _port_list(self) -> dict[str, object]:
+        return listing.encode(self._ports.statuses(), self._api_status())
+
+    def _api_status(self) -> PortStatus:
+        life = self._life.current
+        if life.phase is Phase.UP:
+            return PortStatus(state=PortState.OPEN)
+        return PortStatus(state=PortState.WAITING, reason=life.reason or life.state.state)
+
+    def _folder_list(self) -> dict[str, object]:
+        return {"folders": self._folders.listing()}

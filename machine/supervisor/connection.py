@@ -1,0 +1,134 @@
+"""The connection to the guest: the SSH master, and what is done over it while a machine comes up and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.folders.server import Folders
+from machine.model.ports import Driver
+from machine.podman import api
+from machine.ports.forwarding import Forwarding
+from machine.supervisor.events import (
+    ApiAnswered,
+    ApiFailed,
+    FoldersChanged,
+    GuestClockSet,
+    MasterLost,
+    MasterUp,
+    MountAttempted,
+)
+from machine.supervisor.master import Master
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+
+log = logging.getLogger(__name__)
+
+_PING_S = 60.0
+
+
+class GuestConnection:
+    """Connects, mounts folders, probes the Podman API and sets the clock; reports each outcome as an event.
+
+    There is at most one SSH master and one probe: the next takes the place of the one before.
+    """
+
+    def __init__(
+        self,
+        master: Master,
+        *,
+        tasks: asyncio.TaskGroup,
+        api_sockets: Collection[Path],
+        life: LifeTracker,
+        record: RecordKeeper,
+        ports: Forwarding,
+        folders: Folders,
+    ) -> None:
+        self._master = master
+        self._api_sockets = api_sockets
+        self._life = life
+        self._record = record
+        self._ports = ports
+        self._folders = folders
+        self._tasks = tasks
+        self._master_task: asyncio.Task[None] | None = None
+        self._probe_task: asyncio.Task[None] | None = None
+
+    def connect(self, *, after_s: float) -> None:
+        """Start an SSH master after so many seconds, in place of the one that there may be."""
+        self.disconnect()
+        self._master_task = self._tasks.create_task(self._run_master(after_s))
+
+    def disconnect(self) -> None:
+        """End the SSH master."""
+        if self._master_task:
+            self._master_task.cancel()
+        self._master_task = None
+
+    def probe_api(self, *, after_s: float) -> None:
+        """Ask both Podman sockets for an answer after so many seconds."""
+        if self._probe_task:
+            self._probe_task.cancel()
+        self._probe_task = self._tasks.create_task(self._probe_api(after_s))
+
+    def close(self) -> None:
+        """End the SSH master and the probe."""
+        self.disconnect()
+        if self._probe_task:
+            self._probe_task.cancel()
+
+    async def _run_master(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        try:
+            reason = await self._master.run(expects_delay=self._life.current.failures > 0, on_up=self._master_is_up)
+        finally:
+            self._ports.driver_is_down(Driver.SSH)
+        self._life.post(MasterLost(reason=reason))
+
+    async def _master_is_up(self) -> None:
+        self._life.post(MasterUp())
+        await self._ports.driver_is_up(Driver.SSH)
+
+    async def mount_folders(self) -> None:
+        """Have the guest mount the machine's folders; one that had others at an earlier start has to be told so."""
+        if not self._folders.is_empty or self._record.current.guest_outdated:
+            try:
+                await self._folders.mount()
+            except OSError as error:
+                problem = f"the host's folders cannot be mounted: {error.strerror}"
+                self._life.post(FoldersChanged(problem=problem))
+        self._life.post(MountAttempted())
+
+    async def _probe_api(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        try:
+            async with asyncio.TaskGroup() as pings:
+                for socket in self._api_sockets:
+                    pings.create_task(api.ping(socket, timeout_s=_PING_S))
+        except* MachineError as group:
+            self._life.post(ApiFailed(reason=str(group.exceptions[0])))
+        else:
+            self._life.post(ApiAnswered())
+
+    async def set_guest_clock(self, *, tests_master: bool) -> None:
+        """Set the guest's clock; with `tests_master`, a failure means that the master has not survived a pause."""
+        task = self._master_task
+        if await self._master.set_guest_clock(in_doubt=tests_master):
+            self._life.post(GuestClockSet())
+        elif tests_master and self._master_task is task and self._life.current.pause is None:
+            self._life.post(MasterLost(reason="it has not outlived a pause"))
+
+    async def close_unused_forwards(self) -> None:
+        """Take back what containers published that have ended while there was no supervisor to hear of it."""
+        before = self._ports.published()
+        used: set[tuple[int, str]] = set()
+        for socket in self._api_sockets:
+            try:
+                used |= await api.published_ports(socket, timeout_s=_PING_S)
+            except MachineError as error:
+                log.warning("cannot tell which ports containers publish: %s", error)
+                return
+        await self._ports.close_unused(before, used)

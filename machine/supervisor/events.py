@@ -1,0 +1,295 @@
+"""What can happen to a machine (events), and what its supervisor can do about it (actions): values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """How far a boot has come; each phase is named after what it waits for."""
+
+    LAUNCH = "launch"
+    BOOT = "boot"
+    SSH = "ssh"
+    FOLDERS = "folders"
+    API = "api"
+    UP = "up"
+
+    @property
+    def waits_for(self) -> str:
+        return {
+            Phase.LAUNCH: "QEMU to answer",
+            Phase.BOOT: "the guest to boot",
+            Phase.SSH: "the guest's SSH server",
+            Phase.FOLDERS: "the guest to mount the host's folders",
+            Phase.API: "the Podman API",
+            Phase.UP: "nothing",
+        }[self]
+
+    def deadline_s(self, time_scale: int, *, fetches_s: float = 0.0) -> float:
+        """Seconds that the phase may take in a start.
+
+        Neither QEMU's own start nor the mirrors from which the guest fetches packages depend on the accelerator.
+        """
+        return {
+            Phase.LAUNCH: 30.0,
+            Phase.BOOT: 120.0 * time_scale + fetches_s,
+            Phase.SSH: 30.0 * time_scale,
+            Phase.FOLDERS: 30.0 * time_scale,
+            Phase.API: 60.0 * time_scale,
+            Phase.UP: float("inf"),
+        }[self]
+
+
+class PauseCause(StrEnum):
+    """Why the guest's CPUs are stopped."""
+
+    REQUESTED = "requested"
+    DISK_FULL = "disk full"
+
+    @property
+    def reason(self) -> str | None:
+        """What a person should know about it; None where a person asked for it."""
+        return {
+            PauseCause.REQUESTED: None,
+            PauseCause.DISK_FULL: "the host's disk is full: the guest resumes when there is space",
+        }[self]
+
+
+# Events
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuUp:
+    """QEMU has greeted on its QMP socket."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuSilent:
+    """QMP does not answer, as when QEMU is stopped by a signal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuAnswered:
+    """QMP has answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuExited:
+    """QEMU has ended; `cause` is its last message, None where it ended as it should."""
+
+    cause: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestReady:
+    """The guest has booted; `boot_id` is its kernel's."""
+
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestReset:
+    """The guest reboots."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestFailed:
+    """The guest cannot come up, according to its console, Ignition's journal or its own report."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    """The guest's CPUs have stopped."""
+
+    cause: PauseCause = PauseCause.REQUESTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The guest's CPUs run again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostClockJumped:
+    """The host has slept, or its clock has been set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestClockSet:
+    """The guest's clock agrees with the host's again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterUp:
+    """The SSH master has logged in, and its forwards work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterLost:
+    """The SSH master has ended, or could not connect."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountAttempted:
+    """The guest has tried to mount the host's folders, or there are none; `FoldersChanged` reports failures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersChanged:
+    """`problem` says why one of the host's folders is not in the guest; None when all of them are."""
+
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardsChanged:
+    """`problem` says why a forward cannot be opened; None when all of them are open."""
+
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiAnswered:
+    """Both Podman sockets have answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiFailed:
+    """A Podman socket has not answered."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlinePassed:
+    """A phase has lasted as long as it may in a start."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketsLost:
+    """The runtime directory was removed, as at a logout, and its sockets have been made anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRequested:
+    """Somebody wants the machine to stop; `at_once` is like pulling the plug."""
+
+    at_once: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanedUp:
+    """No process of a failed start is left, or none that can be ended."""
+
+
+Event = (
+    QemuUp
+    | QemuSilent
+    | QemuAnswered
+    | QemuExited
+    | GuestReady
+    | GuestReset
+    | GuestFailed
+    | Paused
+    | Resumed
+    | HostClockJumped
+    | GuestClockSet
+    | MasterUp
+    | MasterLost
+    | MountAttempted
+    | FoldersChanged
+    | ForwardsChanged
+    | ApiAnswered
+    | ApiFailed
+    | DeadlinePassed
+    | SocketsLost
+    | StopRequested
+    | CleanedUp
+)
+
+
+# Actions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connect:
+    """Start an SSH master after `after_s` seconds, in place of the one that there may be."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnect:
+    """End the SSH master."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountFolders:
+    """Have the guest mount the host's folders, over the SSH master."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeApi:
+    """Ask both Podman sockets for an answer, after `after_s` seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetGuestClock:
+    """Set the guest's clock over the SSH master; with `tests_master`, a failure means that the master is lost."""
+
+    tests_master: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportUp:
+    """Tell whoever waits for the start that the machine is up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerDown:
+    """End the guest: as its power button does, or `at_once`."""
+
+    at_once: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailStart:
+    """End the machine, and tell whoever waits for the start why."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefuseAdoption:
+    """Tell whoever waits for the start that the guest cannot be reached; it keeps running, as it was up before."""
+
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """End the supervisor: nothing is left to supervise."""
+
+
+Action = (
+    Connect
+    | Disconnect
+    | MountFolders
+    | ProbeApi
+    | SetGuestClock
+    | ReportUp
+    | PowerDown
+    | FailStart
+    | RefuseAdoption
+    | Finish
+)

@@ -1,0 +1,29 @@
+"""The error of a start that has failed: the phase, the cause, the console's last lines and where to read more."""
+
+from __future__ import annotations
+
+from machine.errors import GuestError
+from machine.model.config import MachineConfig
+from machine.store.paths import MachinePaths
+from machine.supervisor import evidence
+from machine.supervisor.events import Phase
+
+
+def start_error(record: MachineConfig, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
+    """What `machine start` says of a guest that did not come up."""
+    tail = evidence.console_tail(paths.serial_log)
+    console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
+    return GuestError(
+        f'unable to start "{record.name}": in phase {phase}: {cause}',
+        details=[*console, f"the whole console: {paths.serial_log}"],
+        hint=_hint(record, paths, phase),
+    )
+
+
+def _hint(record: MachineConfig, paths: MachinePaths, phase: Phase) -> str | None:
+    """What only a boot can show: which architecture a local image is for, and whether a clone's systemd is too old."""
+    if phase is Phase.SSH and record.identity_pending:
+        return "a clone takes its new keys only if its guest has systemd 256 or later"
+    if phase is Phase.BOOT and not record.provisioned and not evidence.reached_kernel(paths.serial_log):
+        return f"the guest never reached its kernel: is this image for {record.arch}?"
+    return None

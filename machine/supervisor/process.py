@@ -1,0 +1,109 @@
+"""The QEMU process of a machine: a child of this supervisor, or one that has outlived an earlier supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from qemu.qmp import QMPClient
+
+from machine import async_runner, lock
+from machine.async_runner import Child
+from machine.qemu import shutdown
+from machine.qemu.shutdown import Ending
+
+
+class QemuProcess(ABC):
+    """QEMU, from its start to its end."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    async def wait(self) -> str | None:
+        """Wait for QEMU's end; returns its last message, None where it ended as it should."""
+        cause = await self._wait()
+        self._ended.set()
+        return cause
+
+    async def end(self, client: QMPClient | None, *, patience_s: float) -> Ending:
+        """End QEMU; the guest has `patience_s` seconds to power down, and with 0 it is not asked.
+
+        Raises:
+            MachineError: QEMU survives a SIGKILL.
+        """
+        return await shutdown.shut_down(client, ended=self._ends_within, kill=self.kill, patience=patience_s)
+
+    async def _ends_within(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        return self._ended.is_set()
+
+    @abstractmethod
+    def kill(self) -> None: ...
+
+    @abstractmethod
+    async def _wait(self) -> str | None: ...
+
+
+class ChildQemu(QemuProcess):
+    """A QEMU that this supervisor runs; it inherits the descriptor of the machine's lock."""
+
+    def __init__(self, argv: Sequence[str], *, output: Path, lock_descriptor: int | None) -> None:
+        super().__init__()
+        self._argv = argv
+        self._output = output
+        self.lock_descriptor = lock_descriptor
+        self._child: Child | None = None
+
+    async def start(self) -> None:
+        """Run QEMU.
+
+        Raises:
+            MachineError: it cannot be run.
+        """
+        descriptor = self.lock_descriptor
+        with self._output.open("wb") as output:
+            self._child = await async_runner.spawn(
+                self._argv, stdout=output, stderr=output, pass_fds=() if descriptor is None else (descriptor,)
+            )
+        if descriptor is not None:
+            lock.tell_holder(descriptor, self._child.pid)
+
+    def kill(self) -> None:
+        if self._child:
+            self._child.kill()
+
+    async def _wait(self) -> str | None:
+        assert self._child is not None
+        return _last_message(await self._child.wait(), self._output)
+
+
+class AdoptedQemu(QemuProcess):
+    """A QEMU that an earlier supervisor ran: it has ended when it has released the machine's lock."""
+
+    def __init__(self, lock_file: Path, *, poll_s: float) -> None:
+        super().__init__()
+        self._lock_file = lock_file
+        self._poll_s = poll_s
+
+    def kill(self) -> None:
+        lock.signal_holder(self._lock_file, signal.SIGKILL)
+
+    async def _wait(self) -> str | None:
+        while lock.is_held(self._lock_file):
+            await asyncio.sleep(self._poll_s)
+        return None
+
+
+def _last_message(status: int, output: Path) -> str | None:
+    """How QEMU failed and what it wrote last; None where it ended as it should."""
+    if status == 0:
+        return None
+    lines = output.read_text(errors="replace").strip().splitlines()
+    ending = f"by signal {-status}" if status < 0 else f"with status {status}"
+    return f"QEMU ended {ending}" + (f": {lines[-1]}" if lines else "")

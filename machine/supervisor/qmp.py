@@ -1,0 +1,193 @@
+"""QEMU as the supervisor hears it: QMP sessions, one after another, and the port on which the guest reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+
+from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+
+from machine.model.ports import Driver
+from machine.ports.forwarding import Forwarding
+from machine.qemu import monitor
+from machine.store.paths import MachinePaths
+from machine.supervisor.clock import HostClock
+from machine.supervisor.events import (
+    GuestFailed,
+    GuestReady,
+    GuestReset,
+    HostClockJumped,
+    PauseCause,
+    Paused,
+    QemuAnswered,
+    QemuSilent,
+    QemuUp,
+    Resumed,
+)
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+
+log = logging.getLogger(__name__)
+
+_GREETING_RETRY_S = 0.05
+_GREETING_S = 5.0
+# With less than this, a guest that a full disk has stopped would stop again at once.
+_MIN_FREE_BYTES = 64 * 1024**2
+
+_EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
+
+# How a session or a command on it ends when QEMU hangs up.
+_HUNG_UP = (EOFError, OSError, QMPError)
+
+
+class QmpLink:
+    """The QMP session that is open now, for whoever has a command for QEMU."""
+
+    def __init__(self) -> None:
+        self.client: QMPClient | None = None
+        """None while there is no session."""
+
+    async def human(self, line: str) -> str:
+        """Run one line of the human monitor and return what it prints.
+
+        Raises:
+            MachineError: QEMU does not answer, or no session is open.
+        """
+        return await monitor.human(self.client, line)
+
+
+class QmpSessions:
+    """Keeps a QMP session with QEMU, and turns what QEMU and the guest report into events.
+
+    QEMU serves its next session from the moment the one before it has ended.
+    """
+
+    def __init__(
+        self,
+        link: QmpLink,
+        *,
+        paths: MachinePaths,
+        life: LifeTracker,
+        record: RecordKeeper,
+        ports: Forwarding,
+        heartbeat_s: float,
+    ) -> None:
+        self._link = link
+        self._paths = paths
+        self._life = life
+        self._record = record
+        self._ports = ports
+        self._heartbeat_s = heartbeat_s
+
+    async def run(self) -> None:
+        """Hold session after session; does not return."""
+        while True:
+            await self._hold_session()
+            log.info("QEMU has hung up")
+            self._life.post(QemuSilent())
+
+    async def _hold_session(self) -> None:
+        """One session, from QEMU's greeting to its hanging up."""
+        client = QMPClient("machine")
+        listener = EventListener(_EVENTS)
+        client.register_listener(listener)
+        await self._connect(client)
+        self._link.client = client
+        self._life.post(QemuUp())
+        self._life.post(QemuAnswered())
+        await self._ports.driver_is_up(Driver.SLIRP)
+        async with asyncio.TaskGroup() as session:
+            readers = [
+                session.create_task(self._read_events(listener)),
+                session.create_task(self._read_ready_port()),
+                session.create_task(self._watch_heartbeat(client)),
+            ]
+            while client.runstate is Runstate.RUNNING:
+                await client.runstate_changed()
+            for task in readers:
+                task.cancel()
+        self._link.client = None
+        with contextlib.suppress(*_HUNG_UP):
+            await client.disconnect()
+
+    async def _connect(self, client: QMPClient) -> None:
+        """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
+        while True:
+            if self._paths.qmp_socket.exists():
+                try:
+                    async with asyncio.timeout(_GREETING_S):
+                        return await client.connect(os.fspath(self._paths.qmp_socket))
+                except (QMPError, OSError, TimeoutError) as error:
+                    log.debug("QMP: %s", error)
+            await asyncio.sleep(_GREETING_RETRY_S)
+
+    async def _watch_heartbeat(self, client: QMPClient) -> None:
+        """Notice that QEMU does not answer, that a full disk has stopped the guest, and that the host has slept."""
+        clock = HostClock()
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            if clock.has_jumped():
+                self._life.post(HostClockJumped())
+            # Never cancelled: when QEMU's answer comes late, somebody must still be waiting for it.
+            question = asyncio.ensure_future(client.execute("query-status"))
+            answered, _ = await asyncio.wait([question], timeout=self._heartbeat_s)
+            if not answered:
+                self._life.post(QemuSilent())
+            try:
+                status = await question
+            except _HUNG_UP as error:
+                log.debug("the heartbeat ends with the QMP session: %s", error)
+                return
+            self._life.post(QemuAnswered())
+            if isinstance(status, dict) and status["status"] == "io-error":
+                self._life.post(Paused(cause=PauseCause.DISK_FULL))
+                await self._resume_if_there_is_space(client)
+
+    async def _resume_if_there_is_space(self, client: QMPClient) -> None:
+        with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
+            if shutil.disk_usage(self._paths.directory).free > _MIN_FREE_BYTES:
+                await client.execute("cont")
+
+    async def _read_events(self, listener: EventListener) -> None:
+        async for event in listener:
+            log.debug("QMP event: %s", event)
+            match event["event"]:
+                case "RESET":
+                    await self._ports.guest_has_reset()
+                    self._life.post(GuestReset())
+                case "STOP":
+                    self._life.post(Paused())
+                case "RESUME":
+                    self._life.post(Resumed())
+                case _:
+                    pass  # SHUTDOWN: QEMU's exit follows
+
+    async def _read_ready_port(self) -> None:
+        """Read the guest's reports for as long as QEMU passes them on."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
+        except OSError as error:
+            log.error("the guest cannot report that it is ready: %s", error)
+            return
+        try:
+            while line := await reader.readline():
+                await self._take_report(line.decode(errors="replace"))
+        except (OSError, ValueError) as error:  # ValueError: the line is too long
+            log.debug("ready port: %s", error)
+        finally:
+            writer.close()
+
+    async def _take_report(self, line: str) -> None:
+        """`ready BOOT_ID` comes from boot2podman-ready.service, `failed CAUSE` from cloud-init-finish.sh."""
+        log.debug("ready port: %r", line)
+        match line.split():
+            case ["ready", boot_id]:
+                await self._record.note_boot()
+                self._life.post(GuestReady(boot_id=boot_id))
+            case ["failed", *words]:
+                self._life.post(GuestFailed(cause=" ".join(words)))
+            case _:
+                log.warning("unknown report on the ready port: %r", line)

@@ -1,0 +1,74 @@
+"""The machine's record in the supervisor's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from machine.errors import MachineError
+from machine.model.config import MachineConfig
+from machine.model.transport import Transport
+from machine.store import records
+from machine.store.paths import MachinePaths
+
+log = logging.getLogger(__name__)
+
+
+class RecordKeeper:
+    """Edits the record on disk and the copy in memory together.
+
+    Other commands edit the record as well: after each edit, `current` has their changes too.
+    """
+
+    def __init__(self, paths: MachinePaths, record: MachineConfig) -> None:
+        self._paths = paths
+        self._current = record
+        self._editing = asyncio.Lock()
+
+    @property
+    def current(self) -> MachineConfig:
+        return self._current
+
+    async def edit(self, change: Callable[[MachineConfig], MachineConfig]) -> None:
+        """Change the record; another command may hold its lock for a while, which blocks nobody else.
+
+        Raises:
+            MachineError: the record cannot be read or written; it stays as it was, in memory too.
+        """
+        async with self._editing:
+            try:
+                self._current = await asyncio.to_thread(records.edit, self._paths, change)
+            except OSError as error:
+                raise MachineError(f"cannot write {self._paths.record}: {error.strerror}") from error
+
+    async def note(self, change: Callable[[MachineConfig], MachineConfig]) -> None:
+        """Change the record where nobody could act on a failure: it is logged."""
+        try:
+            await self.edit(change)
+        except MachineError as error:
+            log.error("cannot write the machine's state into its record: %s", error.line)
+
+    async def note_boot(self) -> None:
+        """Note that the guest has booted: from now on its disk holds what somebody has made."""
+        await self.note(lambda record: replace(record, provisioned=True, last_up=datetime.now(UTC)))
+
+    async def note_up(self) -> None:
+        """Note that the machine is up: a clone that answers with its own host key has been rekeyed."""
+        rekeyed = self._current.identity_pending
+        await self.note(
+            lambda record: replace(record, provisioned=True, identity_pending=False, last_up=datetime.now(UTC))
+        )
+        if rekeyed and not self._current.identity_pending:
+            self._paths.new_identity.unlink(missing_ok=True)
+
+    async def note_end(self) -> None:
+        await self.note(lambda record: replace(record, last_up=datetime.now(UTC)))
+
+    async def note_transports(self, transports: frozenset[Transport]) -> None:
+        """Note with which transports the guest can mount folders."""
+        known = tuple(transport.value for transport in Transport if transport in transports)
+        if known != self._current.guest_transports:
+            await self.note(lambda record: replace(record, guest_transports=known))

@@ -1,0 +1,86 @@
+"""The sockets on which a supervisor is reached, and their repair."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.ports.forwarding import Forwarding
+from machine.ports.server import PortServer
+from machine.store.paths import MachinePaths, make_private
+from machine.supervisor.control import ControlServer
+from machine.supervisor.events import Phase, SocketsLost
+from machine.supervisor.tracker import LifeTracker
+
+log = logging.getLogger(__name__)
+
+
+class Servers:
+    """Serves commands and the guest's Podman; sockets that somebody removes are made anew.
+
+    A user's runtime directory is removed when the last session ends, unless lingering is enabled. QEMU stays.
+    """
+
+    def __init__(
+        self,
+        *,
+        control: ControlServer,
+        port_server: PortServer,
+        ports: Forwarding,
+        paths: MachinePaths,
+        life: LifeTracker,
+        every_s: float,
+    ) -> None:
+        self._control = control
+        self._port_server = port_server
+        self._ports = ports
+        self._paths = paths
+        self._life = life
+        self._every_s = every_s
+        self._servers: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Listen, in place of anything that listened there."""
+        self.close()
+        self._servers = [
+            await self._control.serve(self._paths.control_socket),
+            await self._port_server.serve(self._paths.ports_socket),
+        ]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    async def keep_open(self) -> None:
+        """Repair what somebody has removed; does not return."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            await self._ports.check_sockets()
+            if all(socket.exists() for socket in self._sockets()):
+                continue
+            try:
+                make_private(self._paths.runtime)
+                await self.open()
+            except (MachineError, OSError) as error:  # the user has no session yet
+                log.debug("cannot make the sockets anew: %s", error)
+                continue
+            log.warning("the machine's sockets were removed; they have been made anew")
+            self._life.post(SocketsLost())
+
+    def _sockets(self) -> list[Path]:
+        api = [self._paths.podman_socket, self._paths.podman_root_socket]
+        return [self._paths.control_socket, self._paths.ports_socket, *(api if self._is_up else [])]
+
+    @property
+    def _is_up(self) -> bool:
+        return self._life.current.phase is Phase.UP
+
+    async def finish(self) -> None:
+        """Let every client have its answer, then remove all sockets of the machine."""
+        await self._control.flush()
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed the whole directory
+            for path in self._paths.runtime.iterdir():
+                path.unlink(missing_ok=True)

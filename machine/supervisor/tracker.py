@@ -1,0 +1,44 @@
+"""Where a machine is in its life, and what has happened to it since."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import fields
+
+from machine.supervisor.events import Action, Event
+from machine.supervisor.lifecycle import Life, step
+
+log = logging.getLogger(__name__)
+
+# Counts what is retried, every other second for as long as a guest cannot be reached.
+_UNLOGGED = "failures"
+
+
+class LifeTracker:
+    """Holds the current state of a machine, and takes the events that change it from whoever notices them."""
+
+    def __init__(self, life: Life) -> None:
+        self.current = life
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def post(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    async def advance(self) -> tuple[Action, ...]:
+        """Wait for the next event, apply it, and return what is to be done about it."""
+        event = await self._events.get()
+        before = self.current
+        self.current, actions = step(before, event)
+        if changes := describe_changes(before, self.current):
+            log.info("%s: %s", event, "; ".join(changes))
+        return actions
+
+
+def describe_changes(before: Life, after: Life) -> list[str]:
+    """Every field that has changed, as `name: old -> new`."""
+    return [
+        f"{field.name}: {old} -> {new}"
+        for field in fields(Life)
+        if field.name != _UNLOGGED and (old := getattr(before, field.name)) != (new := getattr(after, field.name))
+    ]
