@@ -39,6 +39,7 @@ SECTIONS = {
         "list": ("list", "List machines"),
         "inspect": ("inspect", "Inspect existing machines"),
         "status": ("status", "Print whether a machine is running"),
+        "top": ("top", "Show the resource usage of machines live"),
         "logs": ("logs", "Print a machine's logs"),
         "events": ("events", "Print a line whenever a machine changes its state"),
     },
@@ -74,7 +75,7 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
-ALIASES = {"ls": "list"}
+ALIASES = {"ls": "list", "stats": "top"}
 
 
 class LazyGroup(Group):

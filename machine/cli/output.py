@@ -99,18 +99,29 @@ def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[
 
 
 def print_listing(listing: Listing, format_: str | None, *, heading: bool = True) -> None:
-    """Raises:
-    BadInputError: the format means nothing, or is a template that does not fit.
+    """Print what `listing_text` gives.
+
+    Raises:
+        BadInputError: the format means nothing, or is a template that does not fit.
+    """
+    click.echo(listing_text(listing, format_, heading=heading), nl=False)
+
+
+def listing_text(listing: Listing, format_: str | None, *, heading: bool = True) -> str:
+    """A listing as `--format` asks for it.
+
+    Raises:
+        BadInputError: the format means nothing, or is a template that does not fit.
     """
     match form_of(format_, default="table"):
         case Form.DEFAULT:
             rows = listing.rows()
-            click.echo(table([listing.columns, *rows] if heading else rows), nl=False)
+            return table([listing.columns, *rows] if heading else rows)
         case Form.JSON:
-            click.echo(json_text(listing.documents(), listing.indent))
+            return json_text(listing.documents(), listing.indent) + "\n"
         case Form.TEMPLATE:
             assert format_ is not None
-            click.echo(_filled_listing(listing, format_, heading=heading), nl=False)
+            return _filled_listing(listing, format_, heading=heading)
 
 
 def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:

@@ -14,7 +14,7 @@ from tests.support.command_line import Machine
     [
         (["lst"], "unrecognized command `machine lst`; did you mean list or ls?; see 'machine --help'"),
         (["remove"], "unrecognized command `machine remove`; see 'machine --help'"),
-        (["strat"], "unrecognized command `machine strat`; did you mean start?; see 'machine --help'"),
+        (["strat"], "unrecognized command `machine strat`; did you mean stats or start?; see 'machine --help'"),
         (["--nosuch"], "unknown flag: --nosuch; see 'machine --help'"),
         (["init", "--cpu", "2"], "unknown flag: --cpu; did you mean --cpus?; see 'machine init --help'"),
         (["init", "--cpus"], "flag needs an argument: --cpus; see 'machine init --help'"),

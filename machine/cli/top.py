@@ -1,0 +1,170 @@
+"""machine top"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from machine.cli.common import complete_machines, context
+from machine.cli.flags import WHOLE_NUMBER, Command
+from machine.cli.output import Form, Listing, form_of, listing_text
+from machine.errors import BadInputError
+from machine.model.units import bytes_size, human_duration
+
+if TYPE_CHECKING:
+    from machine.ops.top import Traffic, Usage
+
+FIELDS = (
+    "Name", "State", "CPUPerc", "MemUsage", "MemLimit", "MemPerc", "DiskUsage", "DiskSize", "NetIO", "NetInput",
+    "NetOutput", "BlockIO", "BlockInput", "BlockOutput", "PIDs", "Uptime",
+)  # fmt: skip
+_COLUMNS = (
+    "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "DISK USAGE / SIZE", "NET IO", "BLOCK IO", "PIDS", "UPTIME",
+)  # fmt: skip
+_HEADINGS = {
+    "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "DiskUsage": "DISK USAGE / SIZE",
+    "NetIO": "NET IO", "BlockIO": "BLOCK IO", "PIDs": "PIDS",
+}  # fmt: skip
+_UNKNOWN = "--"
+_INTERVAL_S = 5
+
+
+@click.command("top", cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines)
+@click.option("-a", "--all", "everything", is_flag=True, help="Show machines that are stopped, too.")
+@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@click.option(
+    "-i",
+    "--interval",
+    type=WHOLE_NUMBER,
+    default=_INTERVAL_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two reports.",
+)
+@click.option("--no-reset", is_flag=True, help="Print each report below the last one, on a terminal too.")
+@click.option("--no-stream", is_flag=True, help="Print one report and end.")
+def command(
+    names: tuple[str, ...], everything: bool, format_: str | None, interval: int, no_reset: bool, no_stream: bool
+) -> None:
+    """Show the resource usage of machines live; without names, of those that run.
+
+    CPU and memory are what QEMU and its helpers use; 100 % is one CPU of the host.
+    DISK USAGE leaves out the image that the machine is based on. NET IO is what the
+    guest's network card has carried, or -- while the guest does not answer.
+
+    \b
+    Examples:
+      machine top
+      machine top --no-stream --format json box
+      machine top --format 'table {{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}'
+    """
+    if names and everything:
+        raise click.UsageError("give names or --all, not both")
+    if interval < 1:
+        raise BadInputError("invalid interval, must be a positive number greater zero")
+    is_live = sys.stdout.isatty() and not (no_reset or no_stream or form_of(format_, default="table") is Form.JSON)
+    from machine.ops.top import follow
+
+    reports = (
+        listing_text(_listing(usages), format_) for usages in follow(names, context(), interval, everything=everything)
+    )
+    if no_stream:
+        click.echo(next(reports), nl=False)
+    elif is_live:
+        _redraw(reports)
+    else:
+        for report in reports:
+            click.echo(report, nl=False)
+
+
+def _redraw(reports: Iterator[str]) -> None:
+    """Show each report in the place of the last one."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        for report in reports:
+            live.update(Text(report.rstrip("\n"), no_wrap=True, overflow="crop"), refresh=True)
+
+
+def _listing(usages: Sequence[Usage]) -> Listing:
+    return Listing(
+        name="top",
+        type_name="machine.Usage",
+        columns=_COLUMNS,
+        rows=lambda: [row(usage) for usage in usages],
+        fields=FIELDS,
+        items=lambda: [item(usage) for usage in usages],
+        documents=lambda: [as_json(usage) for usage in usages],
+        headings=_HEADINGS,
+    )
+
+
+def row(usage: Usage) -> tuple[str, ...]:
+    """A line of the table."""
+    return (
+        usage.name,
+        _percent(usage.cpu_percent),
+        f"{_size(usage.memory_bytes)} / {bytes_size(usage.memory_limit_bytes)}",
+        _percent(usage.memory_percent),
+        f"{_size(usage.disk_bytes)} / {bytes_size(usage.disk_size_bytes)}",
+        _traffic(usage.network),
+        _traffic(usage.block),
+        str(usage.processes),
+        _UNKNOWN if usage.uptime_s is None else human_duration(usage.uptime_s),
+    )
+
+
+def _percent(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.2f}%"
+
+
+def _size(count: int | None) -> str:
+    return _UNKNOWN if count is None else bytes_size(count)
+
+
+def _traffic(traffic: Traffic) -> str:
+    return f"{_size(traffic.received)} / {_size(traffic.sent)}"
+
+
+def item(usage: Usage) -> dict[str, Any]:
+    """The fields that a template sees: those of the JSON, in the words of the table."""
+    name, cpu, memory, memory_share, disk, network, block, processes, uptime = row(usage)
+    words = {
+        "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": memory_share, "DiskUsage": disk,
+        "NetIO": network, "BlockIO": block, "PIDs": processes, "Uptime": uptime,
+        "MemLimit": bytes_size(usage.memory_limit_bytes), "DiskSize": bytes_size(usage.disk_size_bytes),
+        "NetInput": _size(usage.network.received),
+        "NetOutput": _size(usage.network.sent),
+        "BlockInput": _size(usage.block.received),
+        "BlockOutput": _size(usage.block.sent),
+    }  # fmt: skip
+    return {**as_json(usage), **words}
+
+
+def as_json(usage: Usage) -> dict[str, Any]:
+    """Sizes in bytes, times in seconds; null is what cannot be known, or not of a machine that is stopped."""
+    return {
+        "Name": usage.name,
+        "State": usage.state,
+        "CPUPerc": _rounded(usage.cpu_percent),
+        "MemUsage": usage.memory_bytes,
+        "MemLimit": usage.memory_limit_bytes,
+        "MemPerc": _rounded(usage.memory_percent),
+        "DiskUsage": usage.disk_bytes,
+        "DiskSize": usage.disk_size_bytes,
+        "NetInput": usage.network.received,
+        "NetOutput": usage.network.sent,
+        "BlockInput": usage.block.received,
+        "BlockOutput": usage.block.sent,
+        "PIDs": usage.processes,
+        "Uptime": None if usage.uptime_s is None else int(usage.uptime_s),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,74 @@
+"""How `machine top` words what machines use."""
+
+from __future__ import annotations
+
+from machine.cli.top import FIELDS, as_json, item, row
+from machine.model.state import State
+from machine.model.units import GIB, MIB
+from machine.ops.top import Traffic, Usage
+from tests.support.command_line import Machine
+
+RUNNING = Usage(
+    name="box",
+    state=State.RUNNING,
+    processes=3,
+    uptime_s=7300.6,
+    cpu_percent=12.3456,
+    memory_bytes=512 * MIB,
+    memory_limit_bytes=2 * GIB,
+    disk_bytes=3 * GIB,
+    disk_size_bytes=100 * GIB,
+    network=Traffic(received=2048, sent=0),
+    block=Traffic(),
+)
+STOPPED = Usage(
+    name="web",
+    state=State.STOPPED,
+    processes=0,
+    uptime_s=None,
+    cpu_percent=None,
+    memory_bytes=None,
+    memory_limit_bytes=2 * GIB,
+    disk_bytes=0,
+    disk_size_bytes=100 * GIB,
+    network=Traffic(),
+    block=Traffic(),
+)
+
+
+def test_line_of_the_table() -> None:
+    assert row(RUNNING) == (
+        "box", "12.35%", "512MiB / 2GiB", "25.00%", "3GiB / 100GiB", "2KiB / 0B", "-- / --", "3", "2 hours"
+    )  # fmt: skip
+    assert row(STOPPED) == ("web", "--", "-- / 2GiB", "--", "0B / 100GiB", "-- / --", "-- / --", "0", "--")
+
+
+def test_json_has_numbers_and_null_for_what_is_unknown() -> None:
+    assert as_json(RUNNING) == {
+        "Name": "box", "State": "running", "CPUPerc": 12.35, "MemUsage": 512 * MIB, "MemLimit": 2 * GIB,
+        "MemPerc": 25.0, "DiskUsage": 3 * GIB, "DiskSize": 100 * GIB, "NetInput": 2048, "NetOutput": 0,
+        "BlockInput": None, "BlockOutput": None, "PIDs": 3, "Uptime": 7300,
+    }  # fmt: skip
+    assert [key for key, value in as_json(STOPPED).items() if value is None] == [
+        "CPUPerc", "MemUsage", "MemPerc", "NetInput", "NetOutput", "BlockInput", "BlockOutput", "Uptime"
+    ]  # fmt: skip
+
+
+def test_template_has_every_field_in_the_tables_words() -> None:
+    assert set(item(RUNNING)) == set(FIELDS)
+    assert item(RUNNING)["MemUsage"] == "512MiB / 2GiB"
+    assert item(STOPPED)["NetInput"] == "--"
+
+
+def test_interval_has_to_be_positive_as_podman_says(machine: Machine) -> None:
+    for words in (("--interval", "0"), ("-i", "-3")):
+        outcome = machine("top", *words)
+        assert (outcome.status, outcome.stderr) == (
+            125,
+            "Error: invalid interval, must be a positive number greater zero\n",
+        )
+
+
+def test_names_and_all_exclude_each_other(machine: Machine) -> None:
+    outcome = machine("top", "--all", "box")
+    assert (outcome.status, outcome.stderr) == (125, "Error: give names or --all, not both; see 'machine top --help'\n")
