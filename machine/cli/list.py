@@ -71,11 +71,11 @@ def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet
 
 
 def row(listed: ListedMachine, now: datetime) -> tuple[str, ...]:
-    resources = listed.config.resources
+    resources = listed.record.config.resources
     return (
         _marked(listed),
         _VM_TYPE,
-        ago(listed.config.created, now),
+        ago(listed.record.config.created, now),
         last_up(listed, now),
         str(resources.cpus),
         bytes_size(resources.memory_mib * MIB),
@@ -86,32 +86,32 @@ def row(listed: ListedMachine, now: datetime) -> tuple[str, ...]:
 def last_up(listed: ListedMachine, now: datetime) -> str:
     state = listed.state
     if state.state is State.STOPPED:
-        return ago(listed.config.last_up, now) if listed.config.last_up else "Never"
+        return ago(listed.record.guest.last_up, now) if listed.record.guest.last_up else "Never"
     return f"Currently {state.state}" + (f" ({state.reason})" if state.reason else "")
 
 
 def _marked(listed: ListedMachine) -> str:
-    return listed.config.name + ("*" if listed.default else "")
+    return listed.record.config.name + ("*" if listed.default else "")
 
 
 def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     """The fields that a template sees: those of the JSON, in the words of the table."""
     name, _, created, up, _, memory, disk = row(listed, now)
-    swap = bytes_size(listed.config.swap_mib * MIB)
+    swap = bytes_size(listed.record.config.swap_mib * MIB)
     words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
     return {**as_json(listed, now), **words}
 
 
 def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
     """Podman's fields, sizes as strings of bytes, and ours after them."""
-    config, state = listed.config, listed.state
+    config, guest, state = listed.record.config, listed.record.guest, listed.state
     return {
         "Name": config.name,
         "Default": listed.default,
         "Created": rfc3339(config.created),
         "Running": state.state.is_up,
         "Starting": state.state is State.STARTING,
-        "LastUp": rfc3339(config.last_up),
+        "LastUp": rfc3339(guest.last_up),
         "Stream": config.image.stream or "default",
         "VMType": _VM_TYPE,
         "CPUs": config.resources.cpus,
@@ -127,9 +127,9 @@ def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
         "Arch": config.arch,
         "Accelerator": config.accelerator,
         "Image": config.image.reference,
-        "Release": config.image.release,
+        "Release": config.image.release or "",
         "Verified": config.image.verified,
-        "Uptime": uptime_s(config.last_up, state.state, now),
+        "Uptime": uptime_s(guest.last_up, state.state, now),
         "Labels": dict(config.labels),
         "Schema": JSON_SCHEMA,
     }

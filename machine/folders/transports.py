@@ -16,6 +16,7 @@ from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identi
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, HostCarriers, Share, choose_transport, read_folder
 from machine.model.host import Host
+from machine.model.record import MachineRecord
 from machine.model.transport import Transport, TransportChoice
 from machine.qemu.acceleration import QemuFacts
 from machine.qemu.probe import folder_devices
@@ -41,14 +42,14 @@ class Carried:
         return Share(folder=self.folder, transport=self.transport, socket=PurePosixPath(self.socket))
 
 
-def choose_carriers(config: MachineConfig, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[Carried]:
+def choose_carriers(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[Carried]:
     """One for each of the machine's folders; a virtiofsd that is chosen has been tried."""
+    config = record.config
     if not config.folders:
         return []
-    choice = TransportChoice(config.volume_driver)
+    choice = config.volume_driver
     carriers, commands = _probe(config, host, qemu, choice)
-    guest = None if config.guest_transports is None else frozenset(map(Transport, config.guest_transports))
-    transport, problem = choose_transport(choice, carriers, guest)
+    transport, problem = choose_transport(choice, carriers, record.guest.transports)
     log.info("folders are carried by %s; %s", transport, carriers.obstacles)
     carried = []
     for number, folder in enumerate(config.folders):

@@ -1,4 +1,4 @@
-"""A machine as its record keeps it: what was asked for, what was chosen for it, what it was made from."""
+"""A machine's configuration: what its user wants, and what was chosen for it when it was made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from machine.errors import BadInputError
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
+from machine.model.transport import TransportChoice
 
 if TYPE_CHECKING:
     from machine.model.folders import Folder
@@ -24,20 +25,20 @@ MIN_MEMORY_MIB = 512
 
 
 class Provisioning(StrEnum):
-    """How a guest learns at its first boot which machine it is."""
+    """How a guest is set up at its first boot."""
 
     IGNITION = "ignition"
     CLOUD_INIT = "cloud-init"
-    """By a seed disk, as cloud-init's data source NoCloud has it."""
+    """cloud-init, by a seed disk for its data source NoCloud."""
 
     @property
     def fetches_s(self) -> float:
-        """Seconds that a first boot may wait for a mirror of packages, which is no quicker on a quick host."""
+        """How long a first boot may spend on downloading packages; a faster host does not shorten it."""
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 class Verified(StrEnum):
-    """How an image was verified, the strongest first; a signature includes a digest."""
+    """What an image was verified by, the strongest first; a signature covers a digest too."""
 
     SIGNATURE = "signature"
     SHA256 = "sha256"
@@ -47,6 +48,8 @@ class Verified(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
+    """The share of the host that a machine gets."""
+
     cpus: int
     memory_mib: int
     disk_gib: int
@@ -54,113 +57,175 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOrigin:
-    """Where a machine's base image came from; `digest` is the sha256 of the unpacked image, its cache key.
-
-    `digest` is empty for a disk without a base, `stream` and `release` for what no stream describes. `verified` and
-    `signer` say what of it was checked, as image.cache has it. `promised` is the sha256 that a person has given for
-    the image's file, empty where none was.
-    """
+    """Where a machine's base image came from."""
 
     reference: str
-    digest: str
-    stream: str = ""
-    release: str = ""
-    location: str = ""
-    verified: str = "nothing"
-    signer: str = ""
-    promised: str = ""
+    """The image as the user named it."""
+
+    digest: str | None
+    """The SHA-256 of the unpacked image, which is its key in the cache; None for a disk without a base image."""
+
+    stream: str | None = None
+    """The stream that the image belongs to; None for an image that no stream describes."""
+
+    release: str | None = None
+    """The image's version in its stream; None for an image that no stream describes."""
+
+    location: str | None = None
+    """The URL or path that the image was read from; None for a disk without a base image."""
+
+    verified: Verified = Verified.NOTHING
+    """What the image was verified by when it was fetched."""
+
+    signer: str | None = None
+    """The key that signed the image; None where no signature was verified."""
+
+    promised: str | None = None
+    """The SHA-256 of the image's file as the user gave it; None where they gave none."""
 
     @property
-    def refetch(self) -> str:
-        """The reference that means this image, also when its stream has moved on."""
+    def pinned(self) -> str:
+        """The reference that names this very image, also after its stream has moved on."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
         return f"{self.reference}@{self.release}" if moving else self.reference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """A text of the user's that the guest runs once, as root or as its user; `name` is its file's."""
+    """A script or playbook of the user's that the guest runs once."""
 
     name: str
+    """The name of the file that it was read from."""
+
     text: str
     as_user: bool = False
+    """Run it as the guest's user instead of root."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UserIgnition:
-    """The user's own Ignition config, as JSON; `name` is its file's. It is merged over ours, or `replaces` it."""
+    """The user's own Ignition config."""
 
     name: str
+    """The name of the file that it was read from."""
+
     text: str
+    """The config, in JSON."""
+
     replaces: bool = False
+    """Use it instead of the machine's own config; otherwise it is merged over that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBoot:
-    """What the user gives a new guest. Scripts run in their order, the playbook after them.
-
-    `environment` are variables of everything in the guest, by name. An empty `hostname` is the machine's name.
-    """
+    """What the user adds to a new guest."""
 
     ignition: UserIgnition | None = None
     scripts: tuple[Script, ...] = ()
+    """Run in this order."""
+
     playbook: Script | None = None
+    """An Ansible playbook, run after the scripts."""
+
     environment: tuple[tuple[str, str], ...] = ()
+    """Variables of everything in the guest, as pairs of name and value."""
+
     ssh_keys: tuple[str, ...] = ()
-    hostname: str = ""
+    """Public keys that may log in, besides the machine's own."""
+
+    hostname: str | None = None
+    """The guest's host name; None for one made of the machine's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """`uid` is the guest user's; `provisioned` says that a first boot has completed; `forwards` are the user's own.
-
-    `provisioning` is how that first boot learns all this.
-
-    `usbs` are devices of the host, as model.usb writes them. `protected` keeps the machine from being removed.
-    `guest_outdated` says that the guest does not know yet what has changed here: it is told at the next start.
-    `renamed_from` is the old name while a rename has not come to its end. `identity_pending` says that the guest is a
-    clone which does not have its own keys and name yet: it is given them at the next start. `volume_driver` is a
-    TransportChoice; `guest_transports` are what the guest has told that it can mount, None before it has been asked.
-    `timezone` is what the guest has; with `timezone_local` it follows the host's. `native_ca` says that the guest
-    trusts the host's certificates. `followed` is a digest of what it has of the host's own settings, empty for none.
-    `provision_pending` says that the scripts and the playbook of `first_boot` have not run yet.
-    """
+    """What the user wants of a machine, and what was chosen for it when it was made."""
 
     name: str
     created: datetime
-    last_up: datetime | None
     arch: Arch
     accelerator: AcceleratorChoice
     resources: Resources
     username: str
+    """The user in the guest."""
+
     uid: int
+    """The user ID of `username` in the guest."""
+
     rootful: bool
+    """Clients prefer root's Podman in the guest to the user's."""
+
     timezone: str
+    """The time zone that the guest was given, by its name in the IANA database."""
+
     ssh_port: int
+    """The port on 127.0.0.1 that leads to the guest's SSH server; `start` chooses another where it is taken."""
+
     mac: str
+    """The guest's MAC address, different for each machine."""
+
     image: ImageOrigin
-    provisioned: bool = False
     forwards: tuple[Forward, ...] = ()
+    """The forwards that the user added; those that containers publish are not among them."""
+
     protected: bool = False
-    guest_outdated: bool = False
-    renamed_from: str = ""
-    identity_pending: bool = False
+    """`machine rm` refuses to remove the machine."""
+
     swap_mib: int = 0
+    """The size of the guest's swap file; 0 for none."""
+
     usbs: tuple[str, ...] = ()
+    """The host's USB devices that the guest gets, in the notation of model.usb."""
+
     folders: tuple[Folder, ...] = ()
-    volume_driver: str = "auto"
+    """The host's folders that the guest mounts."""
+
+    volume_driver: TransportChoice = TransportChoice.AUTO
+    """How the folders reach the guest."""
+
     mount_inotify: bool = False
-    guest_transports: tuple[str, ...] | None = None
+    """The guest is told of changes that the host makes in the folders."""
+
     timezone_local: bool = False
+    """The guest's time zone follows the host's."""
+
     native_ca: bool = False
-    followed: str = ""
+    """The guest trusts the certificate authorities that the host trusts."""
+
     labels: tuple[tuple[str, str], ...] = ()
+    """Labels of the machine, as pairs of key and value."""
+
     first_boot: FirstBoot = FirstBoot()
-    provision_pending: bool = False
     provisioning: Provisioning = Provisioning.IGNITION
 
+    @property
+    def user_socket(self) -> str:
+        """The path of the rootless Podman socket in the guest."""
+        return f"/run/user/{self.uid}/podman/podman.sock"
+
+    @property
+    def root_socket(self) -> str:
+        """The path of the rootful Podman socket in the guest."""
+        return "/run/podman/podman.sock"
+
+    @property
+    def api_socket(self) -> str:
+        """The path of the socket in the guest that clients prefer."""
+        return self.root_socket if self.rootful else self.user_socket
+
+    @property
+    def root_connection(self) -> str:
+        """The name of the Podman connection to the rootful socket."""
+        return f"{self.name}-root"
+
+    @property
+    def connections(self) -> tuple[str, str]:
+        """The names of both Podman connections, the preferred one first."""
+        pair = (self.name, self.root_connection)
+        return (pair[1], pair[0]) if self.rootful else pair
+
     def with_forward(self, forward: Forward) -> MachineConfig:
-        """Add one of the user's own forwards.
+        """Return this config with one more forward of the user's own.
 
         Raises:
             BadInputError: the machine has a forward there already.
@@ -174,30 +239,21 @@ class MachineConfig:
         )
 
     def without_forward(self, endpoint: Endpoint | SocketPath) -> MachineConfig:
-        """Remove the user's own forward of this endpoint, if there is one."""
+        """Return this config without the user's own forward from `endpoint`."""
         return replace(self, forwards=tuple(own for own in self.forwards if own.endpoint != endpoint))
 
-    @property
-    def user_socket(self) -> str:
-        """The rootless Podman socket's path in the guest."""
-        return f"/run/user/{self.uid}/podman/podman.sock"
+    def with_folder(self, folder: Folder) -> MachineConfig:
+        """Return this config with one more folder.
 
-    @property
-    def root_socket(self) -> str:
-        """The rootful Podman socket's path in the guest."""
-        return "/run/podman/podman.sock"
+        Raises:
+            BadInputError: the guest needs its target for something else.
+        """
+        from machine.model.folders import check_targets  # not for `machine ls`
 
-    @property
-    def api_socket(self) -> str:
-        """The preferred one of the two, in the guest."""
-        return self.root_socket if self.rootful else self.user_socket
+        folders = (*self.folders, folder)
+        check_targets(folders, self.username)
+        return replace(self, folders=folders)
 
-    @property
-    def root_connection(self) -> str:
-        return f"{self.name}-root"
-
-    @property
-    def connections(self) -> tuple[str, str]:
-        """The names of the Podman connections, the preferred one first."""
-        pair = (self.name, self.root_connection)
-        return (pair[1], pair[0]) if self.rootful else pair
+    def without_folder(self, target: str) -> MachineConfig:
+        """Return this config without the folder that the guest mounts at `target`."""
+        return replace(self, folders=tuple(folder for folder in self.folders if folder.target != target))

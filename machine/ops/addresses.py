@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from machine.errors import NotFoundError
-from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
 from machine.ops.shared.endpoints import socket_url
 from machine.ops.shared.target import find_target
@@ -39,18 +38,18 @@ def active(context: Context) -> str:
     Raises:
         NotFoundError: such a client reaches no machine.
     """
-    machines = [entry for entry in records.load_all(context.roots) if isinstance(entry, MachineConfig)]
+    configs = [record.config for record in records.load_readable(context.roots)]
     for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
         if found := context.environment.get(variable):
             urls = {
-                socket_url(config.name, context, rootful=kind): config for config in machines for kind in (False, True)
+                socket_url(config.name, context, rootful=kind): config for config in configs for kind in (False, True)
             }
             if found not in urls:
                 raise NotFoundError(f"{variable} leads to {found}, which is no machine")
             return urls[found].name
     named = context.environment.get("CONTAINER_CONNECTION")
     default = named or ConnectionsFile(connections_file(context.environment, context.home)).default()
-    for config in machines:
+    for config in configs:
         if default in config.connections:
             return config.name
     if named:

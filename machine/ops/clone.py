@@ -19,6 +19,7 @@ from machine.ignition.provision import Keys, hostname, ignition_text
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
+from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, make_keys, publish
@@ -54,59 +55,68 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             raise MachineError(f'unable to clone "{source}": it runs', hint=f"stop it first: machine stop {source}")
         original = records.load(roots, source)
         check_clonable(original)
-        config = replace(
-            original,
-            name=name,
-            created=datetime.now(UTC),
-            last_up=None,
-            mac=fresh_mac(),
-            # What the host has once, one machine alone can have.
-            forwards=(),
-            usbs=(),
-            protected=False,
-            first_boot=replace(original.first_boot, hostname=""),
-            identity_pending=original.provisioned,
-        )
+        record = _cloned(original, name)
+        config = record.config
         with drafts.draft(roots, name) as paths:
             keys = make_keys(name, paths)
             write_atomic(paths.ignition, ignition_text(config, keys))
             report.step(f'Copying the disk of "{source}"')
-            _copy_disk(config, origin, paths, roots)
-            if config.identity_pending:
+            _copy_disk(record, origin, paths, roots)
+            if record.pending.rekey:
                 _write_identity(config, keys, origin, paths)
-            config = publish(config, paths, registration, context, report)
-    if original.forwards or original.usbs:
+            config = publish(record, paths, registration, context, report)
+    if original.config.forwards or original.config.usbs:
         report.notice(f'Ports that were added by hand and USB devices stay with "{source}": "{name}" has none')
     return config
 
 
-def check_clonable(original: MachineConfig) -> None:
+def _cloned(original: MachineRecord, name: str) -> MachineRecord:
+    """The record of a clone called `name`."""
+    config = replace(
+        original.config,
+        name=name,
+        created=datetime.now(UTC),
+        mac=fresh_mac(),
+        # The host has each port and device once: they stay with the original.
+        forwards=(),
+        usbs=(),
+        protected=False,
+        first_boot=replace(original.config.first_boot, hostname=None),
+    )
+    return MachineRecord(
+        config=config,
+        pending=replace(original.pending, rekey=original.guest.provisioned),
+        guest=replace(original.guest, last_up=None),
+    )
+
+
+def check_clonable(original: MachineRecord) -> None:
     """Raises:
     MachineError: there is no way to give a guest of that kind another identity.
     """
-    name = original.name
-    if not original.provisioned and original.provisioning is not Provisioning.IGNITION:
+    name, config, provisioned = original.name, original.config, original.guest.provisioned
+    if not provisioned and config.provisioning is not Provisioning.IGNITION:
         raise MachineError(
-            f'unable to clone "{name}": {original.provisioning} has not provisioned it yet',
+            f'unable to clone "{name}": {config.provisioning} has not provisioned it yet',
             hint=f"start it once: machine start {name}",
         )
-    if original.identity_pending:
+    if original.pending.rekey:
         raise MachineError(
             f'unable to clone "{name}": it is itself a clone that has not been started',
             hint=f"start it once: machine start {name}",
         )
-    if original.provisioned and not BOARDS[original.arch].has_smbios:
+    if provisioned and not BOARDS[config.arch].has_smbios:
         able = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
         raise MachineError(
-            f'unable to clone "{name}": a guest of {original.arch} that has booted cannot be given keys of its own',
+            f'unable to clone "{name}": a guest of {config.arch} that has booted cannot be given keys of its own',
             hint=f"only guests of {able} can",
         )
 
 
-def _copy_disk(config: MachineConfig, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
-    if config.image.digest and not config.provisioned:
-        # Nobody has used it yet, and a start makes it anew.
-        QemuImg().create_overlay(paths.disk, base_image(roots.images, config.image.digest), config.resources.disk_gib)
+def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
+    if base := record.fresh_disk_base:
+        # Nobody has used the disk yet, and the next start makes it anew.
+        QemuImg().create_overlay(paths.disk, base_image(roots.images, base), record.config.resources.disk_gib)
     else:
         QemuImg().copy(origin.disk, paths.disk)
     if origin.efi_vars.exists():

@@ -301,17 +301,15 @@ def _machines(listing: Listing, context: Context) -> list[Check]:
 
 
 def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
-    image = listed.config.image
+    image = listed.record.config.image
     base = base_image(context.roots.images, image.digest) if image.digest else None
-    # The disk of one that was never up is made anew at its start.
-    renewed = base is not None and not listed.config.provisioned
     return MachineFacts(
-        name=listed.config.name,
+        name=listed.record.name,
         state=listed.state,
         log=listed.paths.supervisor_log,
-        has_disk=renewed or listed.paths.disk.exists(),
+        has_disk=listed.record.fresh_disk_base is not None or listed.paths.disk.exists(),
         base=base if base and not base.exists() else None,
-        refetch=image.refetch,
+        refetch=image.pinned,
     )
 
 
@@ -331,7 +329,7 @@ def _certificates(context: Context) -> Check:
 
 
 def _known_moments(listing: Listing, context: Context) -> list[datetime]:
-    moments = [listed.config.created for listed in listing.machines]
+    moments = [listed.record.config.created for listed in listing.machines]
     for base in image_cache(context).bases():
         with contextlib.suppress(ValueError):
             fetched = datetime.fromisoformat(base.fetched)

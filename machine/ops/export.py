@@ -23,7 +23,7 @@ def export(name: str, context: Context) -> str:
         NotFoundError: there is no such machine.
         MachineError: its record is damaged.
     """
-    return export_text(records.load(context.roots, name))
+    return export_text(records.load(context.roots, name).config)
 
 
 def export_text(config: MachineConfig) -> str:
@@ -37,8 +37,8 @@ def _lines(config: MachineConfig) -> Iterator[str]:
     yield f"# {config.name}: machine init -f FILE makes an equal one"
     plain: dict[str, str | int | bool | Sequence[str]] = {
         "name": config.name,
-        "image": config.image.refetch,
-        "image_sha256": config.image.promised,
+        "image": config.image.pinned,
+        "image_sha256": config.image.promised or "",
         "provisioning": config.provisioning,
         "arch": config.arch,
         "accel": config.accelerator,
@@ -49,7 +49,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
         "username": config.username,
         "rootful": config.rootful,
         "timezone": LOCAL if config.timezone_local else config.timezone,
-        "hostname": first_boot.hostname,
+        "hostname": first_boot.hostname or "",
         "import_native_ca": config.native_ca,
         # Without the key, a machine has those that every new one has.
         "volume": [without_variables(str(folder)) for folder in config.folders] or [""],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from machine.errors import MachineError
-from machine.model.config import MachineConfig, Provisioning
+from machine.model.config import Provisioning
+from machine.model.record import MachineRecord
 from machine.ops.shared.context import Context
 from machine.store import records
 
@@ -16,9 +17,9 @@ def ignition(name: str, context: Context) -> str:
         MachineError: the guest gets none, or the file is gone or cannot be read.
     """
     found = records.find(context.roots, name)
-    if isinstance(found, MachineConfig) and found.provisioning is not Provisioning.IGNITION:
+    if isinstance(found, MachineRecord) and found.config.provisioning is not Provisioning.IGNITION:
         raise MachineError(
-            f"{name} is provisioned by {found.provisioning}, which reads no Ignition config",
+            f"{name} is provisioned by {found.config.provisioning}, which reads no Ignition config",
             hint=f"what was chosen for it tells: machine export {name}",
         )
     path = context.roots.machine(name).ignition

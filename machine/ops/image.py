@@ -24,8 +24,9 @@ from machine.image.streams import Artifact, MetadataCache, find_artifact
 from machine.image.verify import trusted_keys
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
-from machine.model.config import MachineConfig, Verified
+from machine.model.config import Verified
 from machine.model.image import ImageOptions
+from machine.model.record import MachineRecord
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective, naming_source_of
@@ -212,8 +213,8 @@ def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
     """
     users: dict[str, list[str]] = {}
     for entry in records.load_all(context.roots):
-        if isinstance(entry, MachineConfig):
-            digest = entry.image.digest
+        if isinstance(entry, MachineRecord):
+            digest = entry.config.image.digest
         else:
             try:
                 backing = QemuImg().backing_file(context.roots.machine(entry.name).disk)
@@ -224,8 +225,9 @@ def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
                     f"nothing tells which image {entry.name} uses: {entry.error.message}",
                     hint=f"remove it with: machine rm --force {entry.name}",
                 ) from error
-            digest = digest_of(backing.parent) if backing else ""
-        users.setdefault(digest, []).append(entry.name)
+            digest = digest_of(backing.parent) if backing else None
+        if digest is not None:
+            users.setdefault(digest, []).append(entry.name)
     return users
 
 

@@ -56,8 +56,8 @@ def host_document(context: Context, listing: Listing) -> dict[str, Any]:
     state = "Running" if up else "Starting" if starting else "Stopped" if default else ""
     return {
         "Arch": go_arch(context.host),
-        "CurrentMachine": current.config.name if current else "",
-        "DefaultMachine": default.config.name if default else "",
+        "CurrentMachine": current.record.name if current else "",
+        "DefaultMachine": default.record.name if default else "",
         "EventsDir": str(events_directory(context)),
         "MachineConfigDir": str(context.roots.machines),
         "MachineImageDir": str(context.roots.images),

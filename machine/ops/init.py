@@ -12,6 +12,7 @@ from machine.image.reference import EmptyReference
 from machine.model.config import ImageOrigin, MachineConfig
 from machine.model.first_boot import parse_labels
 from machine.model.names import check_username
+from machine.model.record import MachineRecord, Pending
 from machine.model.settings import settings_of
 from machine.model.transport import TransportChoice
 from machine.model.usb import usb_texts
@@ -94,7 +95,6 @@ def _choose(name: str, request: InitRequest, context: Context, report: Reporter)
     config = MachineConfig(
         name=name,
         created=datetime.now(UTC),
-        last_up=None,
         arch=arch,
         accelerator=settings.accel,
         resources=resources,
@@ -104,17 +104,16 @@ def _choose(name: str, request: InitRequest, context: Context, report: Reporter)
         timezone=timezone,
         ssh_port=0,
         mac=fresh_mac(),
-        image=ImageOrigin(reference=wanted.reference, digest=""),
+        image=ImageOrigin(reference=wanted.reference, digest=None),
         swap_mib=swap_mib,
         usbs=usbs,
         folders=folders,
-        volume_driver=driver.value,
+        volume_driver=driver,
         mount_inotify=mount_inotify,
         native_ca=settings.import_native_ca,
         timezone_local=settings.timezone == LOCAL,
         labels=labels,
         first_boot=first_boot,
-        provision_pending=bool(first_boot.scripts or first_boot.playbook),
         provisioning=provisioning,
     )
     return config, wanted
@@ -125,12 +124,12 @@ def _origin(wanted: ImageRequest, base: BaseImage) -> ImageOrigin:
     return ImageOrigin(
         reference=wanted.reference,
         digest=base.digest,
-        stream=base.stream,
-        release=base.release,
+        stream=base.stream or None,
+        release=base.release or None,
         location=base.location,
-        verified=base.verified.value,
-        signer=base.signer,
-        promised=wanted.options.sha256 or "",
+        verified=base.verified,
+        signer=base.signer or None,
+        promised=wanted.options.sha256 or None,
     )
 
 
@@ -149,6 +148,7 @@ def _make(
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
-        config = publish(config, paths, registration, context, report)
+        pending = Pending(provision=bool(config.first_boot.scripts or config.first_boot.playbook))
+        config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
     tell_of_ignition(config, keys, context.roots.machine(config.name), report)
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.model.state import MachineState, State
 from machine.ops.list import JSON_SCHEMA
 from machine.ops.shared.context import Context
@@ -23,18 +23,19 @@ def inspect(name: str, context: Context) -> dict[str, Any]:
         NotFoundError: there is no such machine.
         MachineError: its record is damaged.
     """
-    config = records.load(context.roots, name)
+    record = records.load(context.roots, name)
     paths = context.roots.machine(name)
-    return document(config, paths, machine_state(paths))
+    return document(record, paths, machine_state(paths))
 
 
-def document(config: MachineConfig, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
+def document(record: MachineRecord, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
+    config, guest = record.config, record.guest
     preferred = paths.api_socket(rootful=config.rootful)
     return {
         "ConfigDir": {"Path": str(paths.directory)},
         "ConnectionInfo": {"PodmanSocket": {"Path": str(preferred)}, "PodmanPipe": None},
         "Created": config.created,
-        "LastUp": config.last_up or NEVER,
+        "LastUp": guest.last_up or NEVER,
         "Name": config.name,
         "Resources": {
             "CPUs": config.resources.cpus,
@@ -57,16 +58,16 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Reason": state.reason,
             "Arch": config.arch,
             "Accelerator": config.accelerator,
-            "Uptime": uptime_s(config.last_up, state.state, datetime.now(UTC)),
+            "Uptime": uptime_s(guest.last_up, state.state, datetime.now(UTC)),
             "Console": BOARDS[config.arch].console,
             "Image": {
                 "Reference": config.image.reference,
-                "Stream": config.image.stream,
-                "Release": config.image.release,
-                "Location": config.image.location,
+                "Stream": config.image.stream or "",
+                "Release": config.image.release or "",
+                "Location": config.image.location or "",
                 "Digest": f"sha256:{config.image.digest}" if config.image.digest else "",
                 "Verified": config.image.verified,
-                "Signer": config.image.signer,
+                "Signer": config.image.signer or "",
             },
             "Sockets": {"Rootless": str(paths.podman_socket), "Rootful": str(paths.podman_root_socket)},
             "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
@@ -79,9 +80,9 @@ def document(config: MachineConfig, paths: MachinePaths, state: MachineState) ->
             "Uid": config.uid,
             "Timezone": config.timezone,
             "Provisioning": config.provisioning,
-            "Provisioned": config.provisioned,
+            "Provisioned": guest.provisioned,
             "Protected": config.protected,
-            "Hostname": config.first_boot.hostname,
+            "Hostname": config.first_boot.hostname or "",
             "ImportNativeCA": config.native_ca,
             "Labels": dict(config.labels),
         },

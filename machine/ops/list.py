@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from machine.errors import MachineError
-from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.model.state import MachineState
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
@@ -22,7 +22,7 @@ JSON_SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ListedMachine:
-    config: MachineConfig
+    record: MachineRecord
     state: MachineState
     paths: MachinePaths
     default: bool
@@ -42,25 +42,25 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     default = _default_connection(context) if entries else ""
     machines = [
         ListedMachine(
-            config=entry,
+            record=entry,
             state=machine_state(context.roots.machine(entry.name)),
             paths=context.roots.machine(entry.name),
-            default=default in entry.connections,
+            default=default in entry.config.connections,
         )
         for entry in entries
-        if isinstance(entry, MachineConfig) and _has_all(entry, labels)
+        if isinstance(entry, MachineRecord) and _has_all(entry.config.labels, labels)
     ]
-    machines.sort(key=lambda listed: listed.config.last_up or NEVER, reverse=True)
+    machines.sort(key=lambda listed: listed.record.guest.last_up or NEVER, reverse=True)
     machines.sort(key=lambda listed: not listed.state.state.is_up)
     return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
 
 
-def _has_all(config: MachineConfig, labels: Sequence[str]) -> bool:
+def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
     if not labels:
         return True
     from machine.model.first_boot import has_label  # most listings do without
 
-    return all(has_label(config.labels, label) for label in labels)
+    return all(has_label(own, label) for label in labels)
 
 
 def _default_connection(context: Context) -> str:

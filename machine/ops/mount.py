@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
-from machine.model.config import MachineConfig
-from machine.model.folders import Folder, check_targets, normal, read_folder
+from machine.model.folders import Folder, normal, read_folder
+from machine.model.record import MachineRecord
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
@@ -38,15 +38,16 @@ def add_mount(name: str, text: str, context: Context) -> None:
         BadInputError: it cannot be meant, or collides with one that the machine has.
         MachineError: the guest does not mount it.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     if not text:
         raise BadInputError("there is no folder in an empty text", hint="write SRC[:DST[:ro]]")
     (folder,) = read_volumes([text], context)
-    check_targets((*config.folders, folder), config.username)
+    config.with_folder(folder)  # checks it before anything is asked of a supervisor
 
-    def offline(config: MachineConfig) -> MachineConfig:
-        check_targets((*config.folders, folder), config.username)
-        return replace(config, folders=(*config.folders, folder), guest_outdated=True)
+    def offline(record: MachineRecord) -> MachineRecord:
+        return replace(
+            record, config=record.config.with_folder(folder), pending=replace(record.pending, guest_outdated=True)
+        )
 
     change_machine(name, context, Command.MOUNT_ADD, str(folder), offline, timeout_s=_ANSWER_S)
 
@@ -58,14 +59,15 @@ def remove_mount(name: str, target: str, context: Context) -> None:
         NotFoundError: the machine has none there.
         MachineError: the supervisor does not answer.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     place = normal(target)
     if all(folder.target != place for folder in config.folders):
         raise NotFoundError(f"{name} has no folder at {place}", hint=f"see: machine mount ls {name}")
 
-    def offline(config: MachineConfig) -> MachineConfig:
-        others = tuple(folder for folder in config.folders if folder.target != place)
-        return replace(config, folders=others, guest_outdated=True)
+    def offline(record: MachineRecord) -> MachineRecord:
+        return replace(
+            record, config=record.config.without_folder(place), pending=replace(record.pending, guest_outdated=True)
+        )
 
     change_machine(name, context, Command.MOUNT_REMOVE, place, offline, timeout_s=_ANSWER_S)
 
@@ -74,7 +76,7 @@ def list_mounts(name: str, context: Context) -> list[ListedFolder]:
     """Raises:
     NotFoundError: there is no such machine.
     """
-    config, paths = records.load(context.roots, name), context.roots.machine(name)
+    config, paths = records.load(context.roots, name).config, context.roots.machine(name)
     if machine_state(paths).state is not State.STOPPED:
         answer = ask_supervisor(name, Command.MOUNT_LIST, "", paths, timeout_s=_ANSWER_S)["folders"]
         return [_listed(read_folder(text), driver, problem) for text, driver, problem in answer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from machine import lock
 from machine.control import Command
@@ -24,6 +24,7 @@ from machine.model.ports import (
     parse_forward,
     parse_host,
 )
+from machine.model.record import MachineRecord
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
@@ -57,16 +58,16 @@ def add_port(name: str, text: str, context: Context) -> None:
         BadInputError: `text` is not a forward, or its place on the host is taken by another forward.
         MachineError: the host cannot listen there.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     forward = _parse(text)
     config.with_forward(forward)  # a supervisor would find out later
     _check_not_ssh(forward, context)
 
-    def edit(config: MachineConfig) -> MachineConfig:
-        changed = config.with_forward(forward)
+    def edit(record: MachineRecord) -> MachineRecord:
+        changed = record.config.with_forward(forward)
         if reason := why_not_free(forward.endpoint):
             raise MachineError(reason)
-        return changed
+        return replace(record, config=changed)
 
     change_machine(name, context, Command.PORT_ADD, forward_text(forward), edit, timeout_s=_ANSWER_S)
 
@@ -78,7 +79,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
         BadInputError: `text` is neither.
         NotFoundError: the user has made no such forward.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     try:
         endpoint, guest = parse_host(text)
     except ValueError as error:
@@ -91,7 +92,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
         context,
         Command.PORT_REMOVE,
         forward_text(forward),
-        lambda config: config.without_forward(endpoint),
+        lambda record: replace(record, config=record.config.without_forward(endpoint)),
         timeout_s=_ANSWER_S,
     )
 
@@ -102,7 +103,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
     Raises:
         NotFoundError: there is no such machine.
     """
-    config, paths = records.load(context.roots, name), context.roots.machine(name)
+    config, paths = records.load(context.roots, name).config, context.roots.machine(name)
     found = _find_forwards(config, paths)
     forwards = [
         ListedPort(
@@ -156,9 +157,9 @@ def _host(endpoint: Endpoint | SocketPath) -> str:
 def _check_not_ssh(forward: Forward, context: Context) -> None:
     endpoint = forward.endpoint
     if isinstance(endpoint, Endpoint) and endpoint.protocol is Protocol.TCP:
-        for config in records.load_all(context.roots):
-            if isinstance(config, MachineConfig) and config.ssh_port == endpoint.port:
-                raise BadInputError(f"port {endpoint.port} is for SSH to {config.name}; choose another host port")
+        for record in records.load_readable(context.roots):
+            if record.config.ssh_port == endpoint.port:
+                raise BadInputError(f"port {endpoint.port} is for SSH to {record.name}; choose another host port")
 
 
 def _parse(text: str) -> Forward:

@@ -15,4 +15,6 @@ def protect(name: str, context: Context, *, protected: bool) -> None:
         NotFoundError: there is no such machine.
     """
     records.load(context.roots, name)
-    records.edit(context.roots.machine(name), lambda config: replace(config, protected=protected))
+    records.edit(
+        context.roots.machine(name), lambda record: replace(record, config=replace(record.config, protected=protected))
+    )

@@ -12,6 +12,7 @@ from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.files import disk_errors, fsync_directory
 from machine.model.names import check_machine_name
+from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.renaming import LOCK_S, finish_rename, follow_new_name
@@ -37,8 +38,12 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
         if target.directory.exists():
             raise BadInputError(f'machine "{new}" already exists')
         ClientRegistration(context).check_free(new)
-        records.edit(paths, lambda config: replace(config, name=new, renamed_from=old))
+        records.edit(paths, lambda record: _renamed(record, old, new))
         with disk_errors(target.directory):
             paths.directory.rename(target.directory)
             fsync_directory(roots.machines)
-        follow_new_name(records.load(roots, new), context, report)
+        follow_new_name(old, records.load(roots, new).config, context, report)
+
+
+def _renamed(record: MachineRecord, old: str, new: str) -> MachineRecord:
+    return replace(record, config=replace(record.config, name=new), pending=replace(record.pending, renamed_from=old))

@@ -9,6 +9,7 @@ from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets
 from machine.model.host import Host
+from machine.model.record import MachineRecord
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
@@ -56,18 +57,37 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
     with lock.held(paths.lock, timeout_s=1) as free, drafts.names_lock(context.roots):
         if not free:
             raise MachineError("unable to change settings unless vm is stopped")
-        config = records.load(context.roots, name)
+        record = records.load(context.roots, name)
+        config = record.config
         changed = plan_changes(config, request, context.host, folders)
         if changed.volume_driver != config.volume_driver:
-            check_driver(TransportChoice(changed.volume_driver), changed.folders, config.arch, context.host)
+            check_driver(changed.volume_driver, changed.folders, config.arch, context.host)
         registration = ClientRegistration(context)
         registration.check_readable()
         # The disk grows before the record says so: a record that is behind can be set again.
-        if changed.resources.disk_gib != config.resources.disk_gib and _grow(changed, paths):
+        if changed.resources.disk_gib != config.resources.disk_gib and _grow(record, changed.resources.disk_gib, paths):
             report.notice(f"The root file system of {name} grows into the larger disk at the next start")
-        records.edit(paths, lambda config: plan_changes(config, request, context.host, folders))
+        records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
             registration.prefer(changed)
+
+
+def change_record(
+    record: MachineRecord, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
+) -> MachineRecord:
+    """The machine's record with the changes that were asked for, and whether the guest has to be told of them.
+
+    Raises:
+        BadInputError: one of the changes is not possible.
+    """
+    before, after = record.config, plan_changes(record.config, request, host, folders)
+    concerns_guest = (
+        after.folders != before.folders
+        or after.rootful != before.rootful
+        or after.resources.disk_gib != before.resources.disk_gib
+    )
+    outdated = record.pending.guest_outdated or concerns_guest
+    return replace(record, config=after, pending=replace(record.pending, guest_outdated=outdated))
 
 
 def plan_changes(
@@ -92,17 +112,15 @@ def plan_changes(
     check_targets(folders, config.username)
     driver = config.volume_driver if request.volume_driver is None else TransportChoice.parse(request.volume_driver)
     rootful = config.rootful if request.rootful is None else request.rootful
-    outdated = folders != config.folders or rootful != config.rootful or resources.disk_gib != config.resources.disk_gib
     return replace(
         config,
         resources=resources,
         rootful=rootful,
         usbs=usbs,
         folders=folders,
-        volume_driver=str(driver),
+        volume_driver=driver,
         mount_inotify=config.mount_inotify if request.mount_inotify is None else request.mount_inotify,
         native_ca=config.native_ca if request.native_ca is None else request.native_ca,
-        guest_outdated=config.guest_outdated or outdated,
     )
 
 
@@ -114,13 +132,12 @@ def check_larger(wanted_gib: int, disk_gib: int) -> None:
         raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
 
 
-def _grow(config: MachineConfig, paths: MachinePaths) -> bool:
-    """Returns whether there was a disk to grow: that of a first boot is made at the start."""
-    if config.image.digest and not config.provisioned:
+def _grow(record: MachineRecord, wanted: int, paths: MachinePaths) -> bool:
+    """Grow the machine's disk to `wanted` GiB; returns False where the next start makes the disk anyway."""
+    if record.fresh_disk_base:
         return False
     image = QemuImg()
     held = image.virtual_size(paths.disk)
-    wanted = config.resources.disk_gib
     # It may have grown in a command that ended before the record was written.
     check_larger(wanted, -(-held // GIB) - 1)
     if held < wanted * GIB:

@@ -75,7 +75,7 @@ def begin(
     """`start`, for who wants to wait for the supervisor too."""
     if interrupt:
         interrupt.check()
-    config = finish_rename(name, context, report)
+    config = finish_rename(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:
@@ -85,9 +85,10 @@ def begin(
     with drafts.names_lock(context.roots):
         ClientRegistration(context).register(config, report)
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
-    config = records.load(context.roots, name)  # the supervisor may have changed the port
-    tell_guest(config, context, report)
-    if config.provision_pending:
+    record = records.load(context.roots, name)  # the supervisor may have changed the port
+    config = record.config
+    tell_guest(record, context, report)
+    if record.pending.provision:
         run_scripts(config, context, report)
     send_event(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process

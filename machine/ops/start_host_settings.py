@@ -71,10 +71,10 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
     return tuple(files)
 
 
-def digest(files: tuple[GuestFile, ...]) -> str:
-    """By which it is known whether a guest has them; empty for none."""
+def digest(files: tuple[GuestFile, ...]) -> str | None:
+    """Return a digest that tells whether a guest has these very files; None where there are none."""
     if not files:
-        return ""
+        return None
     return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()
 
 

@@ -45,7 +45,10 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
     try:
         argv = script_argv(find_target(config.name, ROOT, context), ())
         said = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT)
-        records.edit(context.roots.machine(config.name), lambda config: replace(config, provision_pending=False))
+        records.edit(
+            context.roots.machine(config.name),
+            lambda record: replace(record, pending=replace(record.pending, provision=False)),
+        )
     except MachineError as error:
         report.notice(
             f"What came of {', '.join(names)} is not known: {error.message}; the next start asks again, and this too "

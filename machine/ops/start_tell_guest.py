@@ -11,6 +11,7 @@ from machine.ignition import assets
 from machine.ignition.provision import docker_socket_conf, hostname
 from machine.model.config import MachineConfig
 from machine.model.proxies import NAMES
+from machine.model.record import MachineRecord
 from machine.model.units import GIB, bytes_size
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import find_target
@@ -43,19 +44,20 @@ class News:
         return self.record or self.timezone is not None or self.files is not None
 
 
-def tell_guest(config: MachineConfig, context: Context, report: Reporter) -> None:
+def tell_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
     """Tell the guest what it does not know, if there is anything.
 
     It is up and stays so: where it cannot be told, a notice says why, and the next start tries again.
     """
-    news = find_news(config, context, report)
+    config = record.config
+    news = find_news(record, context, report)
     if not news.any:
         return
     report.step("Telling the guest what has changed")
     try:
         argv = script_argv(find_target(config.name, ROOT, context), ())
         said = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, news))
-        records.edit(context.roots.machine(config.name), lambda config: as_told(config, news))
+        records.edit(context.roots.machine(config.name), lambda record: as_told(record, news))
     except MachineError as error:
         report.notice(f"The guest could not be told what has changed: {error.message}; the next start tries again")
         return
@@ -63,8 +65,9 @@ def tell_guest(config: MachineConfig, context: Context, report: Reporter) -> Non
         report.notice(notice)
 
 
-def find_news(config: MachineConfig, context: Context, report: Reporter) -> News:
+def find_news(record: MachineRecord, context: Context, report: Reporter) -> News:
     """What differs now from what the guest was told last."""
+    config = record.config
     timezone = config.timezone
     if config.timezone_local:
         try:
@@ -73,19 +76,20 @@ def find_news(config: MachineConfig, context: Context, report: Reporter) -> News
             report.notice(f"The guest keeps the time zone {timezone}: {error.message}")
     files = gather(config, context, report)
     return News(
-        record=config.guest_outdated,
+        record=record.pending.guest_outdated,
         timezone=timezone if timezone != config.timezone else None,
-        files=files if digest(files) != config.followed else None,
+        files=files if digest(files) != record.guest.followed else None,
     )
 
 
-def as_told(config: MachineConfig, news: News) -> MachineConfig:
+def as_told(record: MachineRecord, news: News) -> MachineRecord:
     """The record of a machine whose guest knows it all."""
+    config, guest = record.config, record.guest
     if news.timezone is not None:
         config = replace(config, timezone=news.timezone)
     if news.files is not None:
-        config = replace(config, followed=digest(news.files))
-    return replace(config, guest_outdated=False)
+        guest = replace(guest, followed=digest(news.files))
+    return MachineRecord(config=config, pending=replace(record.pending, guest_outdated=False), guest=guest)
 
 
 def guest_script(config: MachineConfig, news: News) -> str:

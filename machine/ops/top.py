@@ -108,11 +108,11 @@ def follow(
 
 def _samples(names: Sequence[str], context: Context, networks: GuestNetworks, *, everything: bool) -> dict[str, Sample]:
     """A sample of each machine that is wanted, by name."""
-    found = {listed.config.name: listed for listed in list_machines(context).machines}
+    found = {listed.record.name: listed for listed in list_machines(context).machines}
     wanted = (
         [found[name] for name in dict.fromkeys(names) if name in found]
         if names
         else [listed for listed in found.values() if everything or listed.state.state is not State.STOPPED]
     )
     counters = networks.ask(wanted)
-    return {listed.config.name: probe(listed, counters.get(listed.config.name)) for listed in wanted}
+    return {listed.record.name: probe(listed, counters.get(listed.record.name)) for listed in wanted}

@@ -66,9 +66,9 @@ class Sample:
 
 def probe(listed: ListedMachine, network: tuple[int, int] | None) -> Sample:
     """Look at a machine now; what its guest has told of its network is known already."""
-    resources = listed.config.resources
+    resources = listed.record.config.resources
     return Sample(
-        name=listed.config.name,
+        name=listed.record.name,
         state=listed.state.state,
         time=time.time(),
         monotonic_s=time.monotonic(),
@@ -153,7 +153,7 @@ class GuestNetworks:
     def ask(self, machines: Iterable[ListedMachine]) -> dict[str, tuple[int, int]]:
         """The counters by machine, as far as they are known within a second."""
         for listed in machines:
-            name = listed.config.name
+            name = listed.record.name
             if listed.state.state in (State.RUNNING, State.DEGRADED) and name not in self._questions:
                 self._questions[name] = threading.Thread(target=self._ask, args=(name,), daemon=True)
                 self._questions[name].start()

@@ -13,6 +13,7 @@ from machine.model import network as network_values
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Share
 from machine.model.host import Accelerator
+from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.model.usb import parse_usb
 from machine.qemu.acceleration import Acceleration
@@ -71,7 +72,7 @@ def option(*flags: str, **values: str | int | os.PathLike[str]) -> str:
 
 
 def plan_launch(
-    config: MachineConfig,
+    record: MachineRecord,
     *,
     binary: str,
     acceleration: Acceleration,
@@ -80,13 +81,14 @@ def plan_launch(
     files: LaunchFiles,
     shares: Sequence[Share] = (),
 ) -> LaunchPlan:
-    """The command line that boots `config`; `relay` joins the guest's port API to a socket, its last word.
+    """The command line that boots the machine; `relay` joins the guest's port API to a socket, its last word.
 
     `shares` are those of the host's folders that are devices.
 
     What provisions the guest goes along until a first boot has completed, and not later: it holds the guest's
     private host key, and the guest's root could read it.
     """
+    config = record.config
     board = BOARDS[config.arch]
     argv = [
         binary,
@@ -100,10 +102,10 @@ def plan_launch(
         *_ports(board, files),
         *_monitors(files),
         *_usb(config),
-        *(["-smbios", option(file=files.identity)] if config.identity_pending else []),
+        *(["-smbios", option(file=files.identity)] if record.pending.rekey else []),
         *_folders(board, shares),
         # Last: when it goes, no other device moves to another place on the bus.
-        *(_provisioning(config, board, files) if not config.provisioned else []),
+        *(_provisioning(config, board, files) if not record.guest.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
 

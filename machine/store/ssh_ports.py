@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 
-from machine.model.config import MachineConfig
 from machine.store import records
 from machine.store.paths import Roots
 
@@ -31,7 +30,6 @@ def choose(reserved: Collection[int]) -> int:
             return port
 
 
-def reserved_ports(roots: Roots, *, but: str = "") -> set[int]:
-    """The ports in the records of all machines, those of `but` left out."""
-    configs = (entry for entry in records.load_all(roots) if isinstance(entry, MachineConfig))
-    return {config.ssh_port for config in configs if config.name != but}
+def reserved_ports(roots: Roots, *, but: str | None = None) -> set[int]:
+    """The SSH ports of all machines but the one named `but`."""
+    return {record.config.ssh_port for record in records.load_readable(roots) if record.name != but}

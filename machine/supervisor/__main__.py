@@ -9,6 +9,7 @@ import logging.handlers
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from machine import lock
@@ -106,11 +107,11 @@ def _prepare(roots: Roots, name: str, descriptor: int, starting: ProgressBroadca
     host = current_host()
     tcp_driver = load_settings(roots, host).port_driver
     record = launch.with_free_port(records.load(roots, name), roots, starting.notice)
-    qemu = launch.usable_qemu(record, host)
-    acceleration = launch.accelerate(record, host, qemu, os.environ)
+    qemu = launch.usable_qemu(record.config, host)
+    acceleration = launch.accelerate(record.config, host, qemu, os.environ)
     if acceleration.notice:
         starting.notice(acceleration.notice)
-    launched = launch.within_limits(record, host, acceleration, starting.notice)
+    launched = replace(record, config=launch.within_limits(record.config, host, acceleration, starting.notice))
     carried = transports.choose_carriers(record, host, qemu, paths)
     shares = [each.share for each in carried if each.share]
     plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()), shares)

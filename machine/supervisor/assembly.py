@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from machine.folders.server import Folders, Surroundings
 from machine.folders.transports import Carried
 from machine.model import network
-from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
 from machine.model.ports import Driver
-from machine.model.transport import TransportChoice
+from machine.model.record import MachineRecord
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
 from machine.ports.server import PortServer
@@ -39,7 +38,7 @@ from machine.supervisor.tracker import LifeTracker
 class Assignment:
     """What to supervise."""
 
-    record: MachineConfig
+    record: MachineRecord
     paths: MachinePaths
 
     plan: LaunchPlan | None
@@ -71,16 +70,16 @@ class Pace:
 
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace = Pace()) -> Supervisor:
     """The supervisor of a machine; `starting` hears of the start."""
-    record, paths = assignment.record, assignment.paths
+    config, paths = assignment.record.config, assignment.paths
     target = SshTarget(
-        alias=host_key_alias(record.name),
-        port=record.ssh_port,
+        alias=host_key_alias(config.name),
+        port=config.ssh_port,
         username=ROOT,
         identity=paths.identity,
         known_hosts=paths.known_hosts,
     )
     life = LifeTracker(Life() if assignment.plan else ADOPTED)
-    keeper = RecordKeeper(paths, record)
+    keeper = RecordKeeper(paths, assignment.record)
     tasks = asyncio.TaskGroup()
     link = QmpLink()
     stopping = ProgressBroadcaster()
@@ -98,9 +97,9 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
         assignment.carried,
         Surroundings(
             ssh=lambda command: command_argv(target, paths.ssh_control, command),
-            uid=record.uid,
-            choice=TransportChoice(record.volume_driver),
-            inotify=record.mount_inotify,
+            uid=config.uid,
+            choice=config.volume_driver,
+            inotify=config.mount_inotify,
             table=paths.folders_table,
             log_file=paths.folders_log,
             time_scale=assignment.accelerator.time_scale,
@@ -108,7 +107,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
         changed=lambda problem: life.post(FoldersChanged(problem=problem or None)),
         learned=keeper.note_transports,
     )
-    api_sockets = {paths.podman_socket: record.user_socket, paths.podman_root_socket: record.root_socket}
+    api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
     commands = Commands(life=life, record=keeper, ports=ports, folders=folders, stopping=stopping)
     return Supervisor(
         paths=paths,

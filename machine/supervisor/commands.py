@@ -44,7 +44,7 @@ class Commands:
 
     def stop(self, *, at_once: bool) -> None:
         """Have the machine stop; the disk of a first boot that has not completed is made anew at the next start."""
-        disposable = not self._record.current.provisioned and not self._life.current.was_up
+        disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
             self._stopping.notice("The first boot had not completed: the next start begins it afresh")
         self._life.post(StopRequested(at_once=at_once or disposable))
@@ -71,29 +71,27 @@ class Commands:
     async def _add_forward(self, forward: Forward) -> None:
         is_new = await self._ports.add(forward)
         try:
-            await self._record.edit(lambda record: record.with_forward(forward))
+            await self._record.edit(lambda record: replace(record, config=record.config.with_forward(forward)))
         except MachineError:
             if is_new:
                 await self._ports.remove(forward.endpoint, forward.origin)
             raise
 
     async def _remove_forward(self, forward: Forward) -> None:
-        await self._record.edit(lambda record: record.without_forward(forward.endpoint))
+        await self._record.edit(lambda record: replace(record, config=record.config.without_forward(forward.endpoint)))
         await self._ports.remove(forward.endpoint, forward.origin)
 
     async def _add_folder(self, folder: Folder) -> None:
         await self._folders.add(folder)
         try:
-            await self._record.edit(lambda record: replace(record, folders=(*record.folders, folder)))
+            await self._record.edit(lambda record: replace(record, config=record.config.with_folder(folder)))
         except MachineError:
             await self._folders.remove(folder.target)
             raise
 
     async def _remove_folder(self, target: str) -> None:
         await self._folders.remove(target)
-        await self._record.edit(
-            lambda record: replace(record, folders=tuple(one for one in record.folders if one.target != target))
-        )
+        await self._record.edit(lambda record: replace(record, config=record.config.without_folder(target)))
 
     def _port_list(self) -> dict[str, object]:
         return listing.encode(self._ports.statuses(), self._api_status())

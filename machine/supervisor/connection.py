@@ -94,7 +94,7 @@ class GuestConnection:
 
     async def mount_folders(self) -> None:
         """Have the guest mount the machine's folders; one that had others at an earlier start has to be told so."""
-        if not self._folders.is_empty or self._record.current.guest_outdated:
+        if not self._folders.is_empty or self._record.current.pending.guest_outdated:
             try:
                 await self._folders.mount()
             except OSError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from machine.errors import GuestError
-from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence
 from machine.supervisor.events import Phase
 
 
-def start_error(record: MachineConfig, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
+def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
     """What `machine start` says of a guest that did not come up."""
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
@@ -20,10 +20,10 @@ def start_error(record: MachineConfig, paths: MachinePaths, phase: Phase, cause:
     )
 
 
-def _hint(record: MachineConfig, paths: MachinePaths, phase: Phase) -> str | None:
+def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:
     """What only a boot can show: which architecture a local image is for, and whether a clone's systemd is too old."""
-    if phase is Phase.SSH and record.identity_pending:
+    if phase is Phase.SSH and record.pending.rekey:
         return "a clone takes its new keys only if its guest has systemd 256 or later"
-    if phase is Phase.BOOT and not record.provisioned and not evidence.reached_kernel(paths.serial_log):
-        return f"the guest never reached its kernel: is this image for {record.arch}?"
+    if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):
+        return f"the guest never reached its kernel: is this image for {record.config.arch}?"
     return None

@@ -15,6 +15,7 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.folders import Share
 from machine.model.host import AcceleratorChoice, Host
+from machine.model.record import MachineRecord
 from machine.ports import relay
 from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, most_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
@@ -41,14 +42,17 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
     )
 
 
-def with_free_port(config: MachineConfig, roots: Roots, notice: Callable[[str], None]) -> MachineConfig:
+def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
     """The machine with the SSH port that it has, or another where that is taken; the caller holds its lock."""
+    config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
-            return config
+            return record
         notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
         port = ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name))
-        return records.edit(roots.machine(config.name), lambda config: replace(config, ssh_port=port))
+        return records.edit(
+            roots.machine(config.name), lambda record: replace(record, config=replace(record.config, ssh_port=port))
+        )
 
 
 def usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
@@ -84,7 +88,7 @@ def within_limits(
 
 
 def prepare(
-    config: MachineConfig,
+    record: MachineRecord,
     roots: Roots,
     host: Host,
     qemu: QemuFacts,
@@ -97,17 +101,18 @@ def prepare(
     Raises:
         MachineError: firmware, the disk or its base image is missing.
     """
+    config = record.config
     paths = roots.machine(config.name)
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home)
-    _check_disk(config, paths, roots)
+    _check_disk(record, paths, roots)
     if firmware:
         ensure_variables(firmware, paths.efi_vars)
     _make_private_file(paths.ignition_journal)
     make_console(paths)
     return plan_launch(
-        config,
+        record,
         binary=qemu.path,
         acceleration=acceleration,
         firmware=firmware,
@@ -117,14 +122,15 @@ def prepare(
     )
 
 
-def _check_disk(config: MachineConfig, paths: MachinePaths, roots: Roots) -> None:
-    base = base_image(roots.images, config.image.digest)
-    if config.image.digest and not base.exists():
+def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
+    config = record.config
+    base = base_image(roots.images, config.image.digest) if config.image.digest else None
+    if base and not base.exists():
         raise MachineError(
             f"the base image of {config.name} is missing: {base}",
-            hint=f"fetch it again with: machine image pull {config.image.refetch}",
+            hint=f"fetch it again with: machine image pull {config.image.pinned}",
         )
-    if config.image.digest and not config.provisioned:
+    if base and not record.guest.provisioned:
         # What an interrupted first boot has written would be in the way of the next; nobody has used it yet.
         paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)

@@ -11,8 +11,8 @@ from typing import assert_never
 
 from machine.errors import GuestError, MachineError
 from machine.folders.server import Folders
-from machine.model.config import MachineConfig
 from machine.model.host import Accelerator
+from machine.model.record import MachineRecord
 from machine.ports.forwarding import Forwarding
 from machine.qemu import shutdown
 from machine.qemu.shutdown import Ending
@@ -111,14 +111,14 @@ class Supervisor:
         self._set_deadline()
         work = [self.qmp.run(), self.servers.keep_open(), self.ports.keep_trying(), self._watch_qemu()]
         if isinstance(self.qemu, ChildQemu):
-            self.ports.preload(self.record.current.forwards)
+            self.ports.preload(self.record.current.config.forwards)
             await self.folders.start_daemons(self.qemu.lock_descriptor)
             self.starting.step(f"Booting the guest{_first_time(self.record.current)}")
             await self.qemu.start()
             work.append(self._watch_evidence())
         else:
             self.ports.take_over()
-            self.ports.preload(self.record.current.forwards)
+            self.ports.preload(self.record.current.config.forwards)
             self.connection.connect(after_s=0)
         return [self.tasks.create_task(coroutine) for coroutine in work]
 
@@ -152,7 +152,7 @@ class Supervisor:
         if phase is Phase.UP:
             return
         record = self.record.current
-        fetches_s = 0.0 if record.provisioned else record.provisioning.fetches_s
+        fetches_s = 0.0 if record.guest.provisioned else record.config.provisioning.fetches_s
         seconds = phase.deadline_s(self.accelerator.time_scale, fetches_s=fetches_s)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.life.post, DeadlinePassed(phase=phase))
 
@@ -223,8 +223,8 @@ class Supervisor:
         return start_error(self.record.current, self.paths, self.life.current.phase, cause)
 
 
-def _first_time(record: MachineConfig) -> str:
-    if record.provisioned:
+def _first_time(record: MachineRecord) -> str:
+    if record.guest.provisioned:
         return ""
-    fetches = record.provisioning.fetches_s > 0
+    fetches = record.config.provisioning.fetches_s > 0
     return f" for the first time{', which installs Podman where it is missing' if fetches else ''}"

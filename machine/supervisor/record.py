@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from machine.errors import MachineError
-from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -23,16 +23,16 @@ class RecordKeeper:
     Other commands edit the record as well: after each edit, `current` has their changes too.
     """
 
-    def __init__(self, paths: MachinePaths, record: MachineConfig) -> None:
+    def __init__(self, paths: MachinePaths, record: MachineRecord) -> None:
         self._paths = paths
         self._current = record
         self._editing = asyncio.Lock()
 
     @property
-    def current(self) -> MachineConfig:
+    def current(self) -> MachineRecord:
         return self._current
 
-    async def edit(self, change: Callable[[MachineConfig], MachineConfig]) -> None:
+    async def edit(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
         """Change the record; another command may hold its lock for a while, which blocks nobody else.
 
         Raises:
@@ -44,7 +44,7 @@ class RecordKeeper:
             except OSError as error:
                 raise MachineError(f"cannot write {self._paths.record}: {error.strerror}") from error
 
-    async def note(self, change: Callable[[MachineConfig], MachineConfig]) -> None:
+    async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
         """Change the record where nobody could act on a failure: it is logged."""
         try:
             await self.edit(change)
@@ -53,22 +53,27 @@ class RecordKeeper:
 
     async def note_boot(self) -> None:
         """Note that the guest has booted: from now on its disk holds what somebody has made."""
-        await self.note(lambda record: replace(record, provisioned=True, last_up=datetime.now(UTC)))
+        await self.note(
+            lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
+        )
 
     async def note_up(self) -> None:
         """Note that the machine is up: a clone that answers with its own host key has been rekeyed."""
-        rekeyed = self._current.identity_pending
+        rekeyed = self._current.pending.rekey
         await self.note(
-            lambda record: replace(record, provisioned=True, identity_pending=False, last_up=datetime.now(UTC))
+            lambda record: replace(
+                record,
+                pending=replace(record.pending, rekey=False),
+                guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)),
+            )
         )
-        if rekeyed and not self._current.identity_pending:
+        if rekeyed and not self._current.pending.rekey:
             self._paths.new_identity.unlink(missing_ok=True)
 
     async def note_end(self) -> None:
-        await self.note(lambda record: replace(record, last_up=datetime.now(UTC)))
+        await self.note(lambda record: replace(record, guest=replace(record.guest, last_up=datetime.now(UTC))))
 
     async def note_transports(self, transports: frozenset[Transport]) -> None:
         """Note with which transports the guest can mount folders."""
-        known = tuple(transport.value for transport in Transport if transport in transports)
-        if known != self._current.guest_transports:
-            await self.note(lambda record: replace(record, guest_transports=known))
+        if transports != self._current.guest.transports:
+            await self.note(lambda record: replace(record, guest=replace(record.guest, transports=transports)))

@@ -216,7 +216,7 @@ def check_clone(world: World, original: str, clone: str) -> None:
         for key_of, guest in ((original, clone), (clone, original), (clone, clone)):
             opened = opens(world, world.machines / key_of / "id_ed25519", guest, user)
             assert opened is (key_of == guest), (key_of, guest, user)
-    assert json.loads((world.machines / clone / "record.json").read_text())["identity_pending"] is False
+    assert json.loads((world.machines / clone / "record.json").read_text())["pending"]["rekey"] is False
     assert not (world.machines / clone / "identity.smbios").exists()
 
 

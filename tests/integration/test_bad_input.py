@@ -312,8 +312,8 @@ def test_inspect_of_a_machine_that_does_not_exist(world: World) -> None:
             ),
         ),
         (
-            b'{"schema": 2}',
-            "{} was written by a newer version of this program (schema 2, this one reads 1); upgrade boot2podman",
+            b'{"schema": 3}',
+            "{} was written by a newer version of this program (schema 3, this one reads 2); upgrade boot2podman",
         ),
     ],
     ids=["damaged", "newer"],

@@ -28,7 +28,7 @@ from machine.store.paths import MachinePaths
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, World, make_world, warm_program
 from tests.integration.test_startup import HEAVY, RUN
-from tests.support.builders import make_config, make_context, make_roots, save_machine
+from tests.support.builders import make_context, make_record, make_roots, save_machine
 from tests.support.sshd import Sshd, serving_sshd, wait_until
 
 ODD_NAMES = tuple(
@@ -129,7 +129,7 @@ def running_guest(base: Path, *, options: str = "") -> Iterator[Guest]:
     subsystem = f"Subsystem sftp internal-sftp -d {home} {options}"
     with serving_sshd(paths.directory, settings, subsystem) as sshd:
         record = save_machine(
-            make_roots(base / "aside"), make_config(ssh_port=sshd.target.port, username=getpass.getuser())
+            make_roots(base / "aside"), make_record(ssh_port=sshd.target.port, username=getpass.getuser())
         ).record
         record.rename(paths.record)
         with guest_that_runs(paths):
@@ -541,7 +541,7 @@ def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None
 
 def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     world = make_world(short_path / "w")
-    save_machine(make_roots(world.home), make_config("box"))
+    save_machine(make_roots(world.home), make_record("box"))
     assert world.machine("cp", "/etc/passwd", "box:x").stderr == 'Error: vm "box" is not running\n'
     assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist\n"
     (world.root / "a:b").touch()
@@ -559,7 +559,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
 @pytest.mark.parametrize("words", [["--help"], ["a", "b"], ["a", "box:b"]])
 def test_paramiko_is_loaded_by_a_copy_alone(words: list[str], short_path: Path) -> None:
     world = make_world(short_path / "w")
-    save_machine(make_roots(world.home), make_config("box"))
+    save_machine(make_roots(world.home), make_record("box"))
     loaded = short_path / "loaded.json"
     subprocess.run(
         [sys.executable, "-c", RUN.format(out=str(loaded)), "cp", "-q", *words],

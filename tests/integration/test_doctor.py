@@ -16,7 +16,7 @@ from machine.guestimage.publish import SECRET_KEY
 from machine.model.config import ImageOrigin
 from tests.integration.conftest import Images, Outcome, World, link_tool
 from tests.integration.test_start import processes, starting
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 
 
 def examine(world: World, status: int = 0, **environment: str) -> dict[str, dict[str, Any]]:
@@ -214,9 +214,9 @@ def test_secret_key_that_signs_local_images_is_no_problem(world: World) -> None:
 
 def test_machines_that_cannot_be_started(world: World) -> None:
     roots = make_roots(world.home)
-    save_machine(roots, make_config("good", image=ImageOrigin(reference="x", digest="")))
+    save_machine(roots, make_record("good", image=ImageOrigin(reference="x", digest=None)))
     roots.machine("good").disk.touch()
-    save_machine(roots, make_config("baseless"))
+    save_machine(roots, make_record("baseless"))
     bad = roots.machine("bad").directory
     bad.mkdir()
     (bad / "record.json").write_text("{}")

@@ -18,8 +18,9 @@ from machine.cli.output import Documents, Listing, parse_template, print_documen
 from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.gotemplate import structure
+from machine.model.record import GuestFacts
 from tests.integration.conftest import World
-from tests.support.builders import CREATED, make_config, make_roots, save_machine
+from tests.support.builders import CREATED, make_record, make_roots, save_machine
 
 NOBODY = 65534  # podman machine refuses to work for root
 
@@ -448,7 +449,7 @@ def test_info_of_this_host(world: World) -> None:
 
 
 def test_installed_program_fills_templates(world: World) -> None:
-    save_machine(make_roots(world.home), make_config(last_up=CREATED))
+    save_machine(make_roots(world.home), make_record(guest=GuestFacts(last_up=CREATED)))
     assert (
         world.machine("ls", "--format", "table {{.Name}}\\t{{.Arch}}").stdout
         == "NAME        ARCH\nbox         x86_64\n"

@@ -78,7 +78,7 @@ def test_two_machines_share_nothing_but_the_base(world: World, images: Images) -
     assert one["SSHConfig"]["Port"] != two["SSHConfig"]["Port"]
     assert one["Machine"]["Image"]["Digest"] == two["Machine"]["Image"]["Digest"]
     records = [json.loads((world.machines / name / "record.json").read_bytes()) for name in ("one", "two")]
-    assert records[0]["mac"] != records[1]["mac"]
+    assert records[0]["config"]["mac"] != records[1]["config"]["mac"]
     assert (world.machines / "one" / "id_ed25519").read_bytes() != (world.machines / "two" / "id_ed25519").read_bytes()
     assert {path.name for path in world.cache.iterdir()} == {".lock", "downloads", f"sha256-{sha256(images.qcow2)}"}
 

@@ -14,13 +14,13 @@ import pytest
 from machine.cli.main import COMMANDS
 from tests.conftest import machine_program
 from tests.integration.conftest import COMMAND_S, World
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 
 
 @pytest.fixture
 def box(world: World) -> World:
     """A world with the machine `box`, as far as commands can see that only look at it."""
-    save_machine(make_roots(world.home), make_config())
+    save_machine(make_roots(world.home), make_record())
     return world
 
 

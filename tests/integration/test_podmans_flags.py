@@ -236,7 +236,7 @@ def test_machine_stays_where_its_files_cannot_be_kept(
     harm: Callable[[World], None], words: list[str], world: World, images: Images
 ) -> None:
     world.init("box", images.qcow2)
-    edit_record(world, provisioned=True)
+    edit_record(world, guest={"provisioned": True})
     harm(world)
     before = world.files()
     outcome = world.machine("rm", "--force", *words, "box")

@@ -22,6 +22,7 @@ from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, HostOS
+from machine.model.record import GuestFacts
 from machine.model.transport import Transport
 from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
@@ -31,7 +32,15 @@ from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.supervisor.launch import make_console
 from tests.integration.conftest import Images, qemu_img
-from tests.support.builders import KEYS, RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
+from tests.support.builders import (
+    KEYS,
+    RELAY,
+    make_host,
+    make_launch_files,
+    make_paths,
+    make_qemu,
+    make_record,
+)
 
 WAIT_S = 20
 RISCV_FLASH_BYTES = 32 * 1024**2
@@ -131,10 +140,15 @@ def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
     host = current_host()
     qemu = probe_qemu(find_qemu(arch, host))
     usbs = ("vendor=ffff,product=ffff",) if BOARDS[arch].has_usb else ()
-    config = make_config(
-        arch=arch, provisioned=provisioned, provisioning=provisioning, memory_mib=512, ssh_port=0, usbs=usbs
+    record = make_record(
+        guest=GuestFacts(provisioned=provisioned),
+        arch=arch,
+        provisioning=provisioning,
+        memory_mib=512,
+        ssh_port=0,
+        usbs=usbs,
     )
-    files = prepared(config, short_path / folder, images)
+    files = prepared(record.config, short_path / folder, images)
     shares = two_shares(short_path, transport)
     assert transport in folder_devices(qemu, arch)
     firmware = real_firmware(arch, qemu.path, short_path)
@@ -142,7 +156,7 @@ def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
         ensure_variables(firmware, files.efi_vars)
     hardware = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
     plan = plan_launch(
-        config,
+        record,
         binary=qemu.path,
         acceleration=choose_accelerator(AcceleratorChoice.TCG, arch, host, hardware, qemu),
         relay=RELAY,

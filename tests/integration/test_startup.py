@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import make_world
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 
 HEAVY = {
     "asyncio", "concurrent.futures", "cryptography", "http", "importlib.metadata", "lzma", "paramiko", "platformdirs",
@@ -52,7 +52,7 @@ def test_quick_command_loads_nothing_heavy(
     words: list[str], most: str, environment: dict[str, str], output: str, short_path: Path
 ) -> None:
     world = make_world(short_path / "w")
-    save_machine(make_roots(world.home), make_config())
+    save_machine(make_roots(world.home), make_record())
     loaded = short_path / "loaded.json"
     done = subprocess.run(
         [sys.executable, "-c", RUN.format(out=str(loaded)), *words],

@@ -22,7 +22,7 @@ from machine import __version__
 from machine.ignition import assets
 from tests.integration.conftest import COMMAND_S, World, make_world
 from tests.integration.test_copy import guest_that_runs
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.sshd import Sshd, children, serving_sshd, wait_until
 
 CANNOT_MOUNT = 77
@@ -309,7 +309,7 @@ def make_guest(short_path: Path) -> Iterator[MakeGuest]:
             wrapper.write_text(f"#!/bin/sh\nexec {shlex.join(argv)}\n")
             wrapper.chmod(0o755)
             sshd = stack.enter_context(serving_sshd(paths.directory, settings, f"ForceCommand {wrapper}"))
-            record = save_machine(make_roots(short_path / "aside"), make_config(ssh_port=sshd.target.port)).record
+            record = save_machine(make_roots(short_path / "aside"), make_record(ssh_port=sshd.target.port)).record
             record.rename(paths.record)
             stack.enter_context(guest_that_runs(paths))
             return Guest(world=world, sshd=sshd, tools=tools)
@@ -456,7 +456,7 @@ def test_lost_connection_is_told(apt: Apt, make_guest: MakeGuest, tmp_path: Path
 def test_machine_that_does_not_run_is_refused(words: list[str], short_path: Path) -> None:
     world = make_world(short_path / "w")
     assert world.machine(*words, "box").stderr == "Error: box: VM does not exist\n"
-    save_machine(make_roots(world.home), make_config())
+    save_machine(make_roots(world.home), make_record())
     before = world.files()
     done = world.machine(*words, "box")
     assert (done.status, done.stdout, done.stderr) == (125, "", 'Error: vm "box" is not running\n')

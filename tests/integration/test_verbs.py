@@ -43,9 +43,11 @@ def record(world: World, name: str = "box") -> Path:
     return world.machines / name / "record.json"
 
 
-def edit_record(world: World, **fields: object) -> None:
+def edit_record(world: World, **parts: dict[str, object]) -> None:
+    """Change fields of the record's `config`, `pending` or `guest`."""
     path = record(world)
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), **fields}))
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**document, **{part: {**document[part], **fields} for part, fields in parts.items()}}))
 
 
 def succeed(outcome: Outcome, stdout: str = "") -> Outcome:
@@ -81,7 +83,7 @@ def test_set_changes_what_is_asked_for_in_silence(box: World) -> None:
 
 
 def test_set_grows_the_disk_of_a_machine_that_has_been_up(box: World) -> None:
-    edit_record(box, provisioned=True)
+    edit_record(box, guest={"provisioned": True})
     grown = succeed(box.machine("set", "--disk-size", "9", "box"))
     assert grown.stderr == "The root file system of box grows into the larger disk at the next start\n"
     assert (virtual_gib(box), box.inspect("box")["Resources"]["DiskSize"]) == (9, 9)
@@ -96,7 +98,7 @@ def test_disk_of_a_machine_that_never_was_up_has_the_new_size_at_its_start(box: 
 
 
 def test_set_of_a_disk_that_grew_before_a_kill_ends_what_was_begun(box: World) -> None:
-    edit_record(box, provisioned=True)
+    edit_record(box, guest={"provisioned": True})
     qemu_img("resize", "-q", box.machines / "box" / "disk.qcow2", "9G")
     refuse(box, "new disk size must be larger than 8 GB", "set", "--disk-size", "8", "box")
     succeed(box.machine("set", "--disk-size", "9", "box"))
@@ -130,14 +132,14 @@ BAD_CHANGES = {
 
 @pytest.mark.parametrize("what", BAD_CHANGES)
 def test_change_that_is_refused_changes_nothing(what: str, box: World) -> None:
-    edit_record(box, provisioned=True)
+    edit_record(box, guest={"provisioned": True})
     words, line = BAD_CHANGES[what]
     refuse(box, line, "set", *words, "box")
     assert virtual_gib(box) == 7
 
 
 def test_set_with_a_damaged_connections_file_changes_nothing(box: World) -> None:
-    edit_record(box, provisioned=True)
+    edit_record(box, guest={"provisioned": True})
     (box.root / "podman-connections.json").write_text("{")
     before = box.files()
     outcome = box.machine("set", "--rootful", "--disk-size", "9", "box")
@@ -155,7 +157,7 @@ def test_rootful_moves_what_leads_clients_to_the_machine(box: World) -> None:
         endpoint = json.loads(docker_meta(box, "box").read_bytes())["Endpoints"]["docker"]["Host"]
         assert endpoint == f"unix://{sockets[socket]}"
         assert box.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"] == sockets[socket]
-    assert json.loads(record(box).read_bytes())["guest_outdated"] is True
+    assert json.loads(record(box).read_bytes())["pending"]["guest_outdated"] is True
 
 
 def test_rootful_leaves_a_default_that_is_another_machines(box: World, images: Images) -> None:
@@ -201,7 +203,8 @@ def test_rename_takes_everything_along(box: World) -> None:
     assert not docker_meta(box, "box").exists()
     assert json.loads(docker_meta(box, "bax").read_bytes())["Endpoints"]["docker"]["Host"].endswith("/bax/podman.sock")
     document = json.loads(record(box, "bax").read_bytes())
-    assert (document["name"], document["renamed_from"], document["guest_outdated"]) == ("bax", "", True)
+    assert document["config"]["name"] == "bax"
+    assert document["pending"] == {"renamed_from": None, "rekey": False, "provision": False, "guest_outdated": True}
 
 
 @pytest.mark.parametrize(
@@ -230,16 +233,16 @@ def test_rename_that_cannot_be(words: list[str], line: str, box: World, images: 
 
 
 def test_rename_that_was_killed_before_the_directory_had_moved(box: World) -> None:
-    edit_record(box, name="bax", renamed_from="box")
+    edit_record(box, config={"name": "bax"}, pending={"renamed_from": "box"})
     assert box.machine("ls", "-q").stdout == "box*\n"
     succeed(box.machine("set", "--cpus", "1", "box"))
-    assert json.loads(record(box).read_bytes())["name"] == "box"
+    assert json.loads(record(box).read_bytes())["config"]["name"] == "box"
     succeed(box.machine("rename", "box", "bax"))
 
 
 @pytest.mark.parametrize("verb", ["set", "rm --force", "rename"])
 def test_rename_that_was_killed_after_the_directory_had_moved(verb: str, box: World) -> None:
-    edit_record(box, name="bax", renamed_from="box")
+    edit_record(box, config={"name": "bax"}, pending={"renamed_from": "box"})
     (box.machines / "box").rename(box.machines / "bax")
     assert box.machine("ls", "-q").stdout == "bax\n"
     done = succeed(box.machine(*verb.split(), "bax", *(["bex"] if verb == "rename" else [])))

@@ -17,7 +17,7 @@ import pytest
 
 from machine.cli.main import ALIASES, COMMANDS
 from tests.conftest import world_environment
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("machine", "podman-machine")
@@ -145,7 +145,7 @@ def shell_environment(prefix: Path, tmp_path: Path) -> dict[str, str]:
     world.mkdir()
     environment = {**world_environment(world), "PATH": f"{prefix / 'bin'}:{os.environ['PATH']}", "TERM": "dumb"}
     for name in ("bay", "box"):
-        save_machine(make_roots(world / "m"), make_config(name))
+        save_machine(make_roots(world / "m"), make_record(name))
     return environment
 
 

@@ -15,6 +15,8 @@ from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition, Verified
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
+from machine.model.record import GuestFacts, MachineRecord, Pending
+from machine.model.transport import TransportChoice
 from machine.ops.shared.context import Context
 from machine.qemu.acceleration import QemuFacts
 from machine.qemu.plan import LaunchFiles
@@ -40,7 +42,6 @@ def make_config(
     config = MachineConfig(
         name=name,
         created=CREATED,
-        last_up=None,
         arch=Arch.X86_64,
         accelerator=AcceleratorChoice.AUTO,
         resources=Resources(cpus=cpus, memory_mib=memory_mib, disk_gib=disk_gib),
@@ -53,6 +54,13 @@ def make_config(
         image=ImageOrigin(reference="fcos:stable", digest=DIGEST, stream="stable", release="43.1", location="x"),
     )
     return replace(config, **fields)
+
+
+def make_record(
+    name: str = "box", *, pending: Pending | None = None, guest: GuestFacts | None = None, **fields: Any
+) -> MachineRecord:
+    """The record of a machine with `fields` of its config; without facts, it was never up."""
+    return MachineRecord(config=make_config(name, **fields), pending=pending or Pending(), guest=guest or GuestFacts())
 
 
 USER_IGNITION = '{"ignition": {"version": "3.2.0"}}\n'
@@ -76,9 +84,9 @@ def make_full_config(**fields: Any) -> MachineConfig:
     given = {
         "swap_mib": 512, "usbs": ("bus=1,devnum=2",), "timezone_local": True, "native_ca": True,
         "folders": (Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
-        "volume_driver": "9p", "mount_inotify": True,
+        "volume_driver": TransportChoice.NINEP, "mount_inotify": True,
     }  # fmt: skip
-    return make_config(labels=labels, first_boot=first_boot, provision_pending=True, **{**given, **fields})
+    return make_config(labels=labels, first_boot=first_boot, **{**given, **fields})
 
 
 def make_host(
@@ -114,11 +122,11 @@ def make_launch_files(base: Path) -> LaunchFiles:
     return launch_files(make_paths(base))
 
 
-def save_machine(roots: Roots, config: MachineConfig) -> MachinePaths:
+def save_machine(roots: Roots, record: MachineRecord) -> MachinePaths:
     """A machine as far as `ls` and `inspect` are concerned: its directory and its record."""
-    paths = roots.machine(config.name)
+    paths = roots.machine(record.name)
     paths.directory.mkdir(parents=True)
-    records.save(paths, config)
+    records.save(paths, record)
     return paths
 
 

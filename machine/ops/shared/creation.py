@@ -8,6 +8,7 @@ from dataclasses import replace
 from machine.files import write_atomic
 from machine.ignition.provision import Keys
 from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
@@ -46,7 +47,7 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 
 
 def publish(
-    config: MachineConfig, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
+    record: MachineRecord, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
     """Make a draft a machine, with an SSH port that nobody else has, and tell clients of it.
 
@@ -58,8 +59,8 @@ def publish(
     # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
         drafts.sweep(roots)
-        config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
-        records.save(paths, config)
+        config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
+        records.save(paths, replace(record, config=config))
         drafts.publish(paths, roots, config.name)
         try:
             registration.register(config, report)

@@ -12,7 +12,7 @@ def is_default(name: str, context: Context) -> bool:
     NotFoundError: there is no such machine.
     MachineError: Podman's connections cannot be read.
     """
-    return ClientRegistration(context).is_default(records.load(context.roots, name))
+    return ClientRegistration(context).is_default(records.load(context.roots, name).config)
 
 
 def make_default(name: str, context: Context) -> None:
@@ -23,4 +23,4 @@ def make_default(name: str, context: Context) -> None:
         MachineError: a file of Podman's cannot be read or written.
     """
     with drafts.names_lock(context.roots):
-        ClientRegistration(context).make_default(records.load(context.roots, name))
+        ClientRegistration(context).make_default(records.load(context.roots, name).config)

@@ -15,7 +15,7 @@ def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> P
     Raises:
         NotFoundError: there is no such machine.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     wanted = config.rootful if rootful is None else rootful
     return context.roots.machine(name).api_socket(rootful=wanted)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from machine import lock
 from machine.control import Command
-from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.ops.shared.context import Context
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
@@ -20,7 +20,7 @@ def change_machine(
     context: Context,
     command: Command,
     value: str,
-    edit: Callable[[MachineConfig], MachineConfig],
+    edit: Callable[[MachineRecord], MachineRecord],
     *,
     timeout_s: float,
 ) -> None:

@@ -16,5 +16,5 @@ def check_unprotected(name: str, context: Context) -> None:
         MachineError: the machine is protected.
     """
     entry = records.find(context.roots, name)
-    if not isinstance(entry, BrokenRecord) and entry.protected:
+    if not isinstance(entry, BrokenRecord) and entry.config.protected:
         raise MachineError(f'machine "{name}" is protected', hint=f"allow it with: machine unprotect {name}")

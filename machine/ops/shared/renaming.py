@@ -9,6 +9,7 @@ from dataclasses import replace
 from machine import lock
 from machine.files import disk_errors, write_atomic
 from machine.model.config import MachineConfig
+from machine.model.record import MachineRecord
 from machine.ops.shared import login_service
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
@@ -20,26 +21,29 @@ from machine.store.paths import MachinePaths
 LOCK_S = 1.0
 
 
-def finish_rename(name: str, context: Context, report: Reporter) -> MachineConfig:
+def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecord:
     """Finish a rename of the machine that was cut short, if there was one, and return the machine's record.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: its record is damaged, or something that bears its name cannot be changed.
     """
-    config = records.load(context.roots, name)
-    if config.renamed_from:
-        with (
-            lock.held(context.roots.machine(name).lock, timeout_s=LOCK_S) as free,
-            drafts.names_lock(context.roots),
-        ):
-            if free:
-                report.notice(f'Finishing the rename of "{config.renamed_from}" to "{name}"')
-                follow_new_name(records.load(context.roots, name), context, report)
+    record = records.load(context.roots, name)
+    if record.pending.renamed_from is None:
+        return record
+    with (
+        lock.held(context.roots.machine(name).lock, timeout_s=LOCK_S) as free,
+        drafts.names_lock(context.roots),
+    ):
+        record = records.load(context.roots, name)  # another command may have finished the rename by now
+        old = record.pending.renamed_from
+        if free and old is not None:
+            report.notice(f'Finishing the rename of "{old}" to "{name}"')
+            follow_new_name(old, record.config, context, report)
     return records.load(context.roots, name)
 
 
-def follow_new_name(config: MachineConfig, context: Context, report: Reporter) -> None:
+def follow_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
     """Rename everything else that bears the machine's old name. Every step can be repeated.
 
     The caller holds the machine's lock and the names lock.
@@ -48,8 +52,8 @@ def follow_new_name(config: MachineConfig, context: Context, report: Reporter) -
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)
     public = before.host_key.with_name(f"{before.host_key.name}.pub").read_text()
     write_atomic(paths.known_hosts, known_hosts_line(config.name, public))
-    ClientRegistration(context).rename(config.renamed_from, before, config, paths)
-    login_service.rename(config.renamed_from, config.name, context, report)
+    ClientRegistration(context).rename(old, before, config, paths)
+    login_service.rename(old, config.name, context, report)
     if before.runtime != paths.runtime:
         shutil.rmtree(before.runtime, ignore_errors=True)
         fresh = paths.runtime_link.with_name(f".{paths.runtime_link.name}.tmp")
@@ -57,4 +61,7 @@ def follow_new_name(config: MachineConfig, context: Context, report: Reporter) -
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(paths.runtime)
             os.replace(fresh, paths.runtime_link)
-    records.edit(paths, lambda config: replace(config, renamed_from="", guest_outdated=True))
+    records.edit(
+        paths,
+        lambda record: replace(record, pending=replace(record.pending, renamed_from=None, guest_outdated=True)),
+    )

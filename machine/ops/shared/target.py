@@ -16,7 +16,7 @@ def find_target(name: str, username: str | None, context: Context) -> SshTarget:
     Raises:
         NotFoundError: there is no such machine.
     """
-    config = records.load(context.roots, name)
+    config = records.load(context.roots, name).config
     paths = context.roots.machine(name)
     return SshTarget(
         alias=host_key_alias(name),

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from machine.cli.cp import command, complete_sides
-from tests.support.builders import make_config, make_roots, save_machine
+from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.command_line import Machine
 
 SIDES = "write the machine's side as NAME:PATH, and a path of this host that has a colon as ./PATH"
@@ -26,13 +26,13 @@ SIDES = "write the machine's side as NAME:PATH, and a path of this host that has
     ],
 )
 def test_refusal_is_one_line(words: list[str], line: str, machine: Machine, tmp_path: Path) -> None:
-    save_machine(make_roots(tmp_path / "world" / "m"), make_config("box"))
+    save_machine(make_roots(tmp_path / "world" / "m"), make_record("box"))
     outcome = machine("cp", *words)
     assert (outcome.status, outcome.stdout, outcome.stderr) == (125, "", f"Error: {line}\n")
 
 
 def test_completion_offers_machines_and_files(tmp_path: Path) -> None:
     for name in ("box", "bay", "other"):
-        save_machine(make_roots(tmp_path / "world" / "m"), make_config(name))
+        save_machine(make_roots(tmp_path / "world" / "m"), make_record(name))
     items = complete_sides(click.Context(command), command.params[1], "b")
     assert [(item.value, item.type) for item in items] == [("b", "file"), ("bay:", "plain"), ("box:", "plain")]

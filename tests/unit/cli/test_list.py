@@ -11,15 +11,16 @@ import pytest
 
 from machine.cli.list import as_json, last_up, row
 from machine.cli.render import table
+from machine.model.record import GuestFacts
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.list import ListedMachine
 from machine.store.paths import Roots
-from tests.support.builders import CREATED, DIGEST, make_config, make_paths, make_roots, save_machine
+from tests.support.builders import CREATED, DIGEST, make_paths, make_record, make_roots, save_machine
 from tests.support.command_line import Machine
 
 HEADING = "NAME        VM TYPE     CREATED     LAST UP     CPUS        MEMORY      DISK SIZE\n"
 EMPTY = "Expecting value: line 1 column 1 (char 0)"
-NEWER = "schema 7, this one reads 1"
+NEWER = "schema 7, this one reads 2"
 REMOVE = "machine rm --force bad"
 NOW = CREATED + timedelta(hours=3)
 
@@ -31,7 +32,7 @@ def roots(tmp_path: Path) -> Roots:
 
 
 def listed(state: MachineState = STOPPED, **fields: Any) -> ListedMachine:
-    return ListedMachine(config=make_config(**fields), state=state, paths=make_paths(Path("/m")), default=False)
+    return ListedMachine(record=make_record(**fields), state=state, paths=make_paths(Path("/m")), default=False)
 
 
 def test_no_machines_are_a_heading_alone(machine: Machine) -> None:
@@ -44,9 +45,9 @@ def test_no_machines_are_a_heading_alone(machine: Machine) -> None:
 
 def test_machines_that_ran_last_come_first(machine: Machine, roots: Roots) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    save_machine(roots, make_config("never", created=datetime.now(UTC)))
-    save_machine(roots, make_config("old", last_up=hour_ago - timedelta(days=4), created=hour_ago))
-    save_machine(roots, make_config("new", last_up=hour_ago, created=hour_ago))
+    save_machine(roots, make_record("never", created=datetime.now(UTC)))
+    save_machine(roots, make_record("old", guest=GuestFacts(last_up=hour_ago - timedelta(days=4)), created=hour_ago))
+    save_machine(roots, make_record("new", guest=GuestFacts(last_up=hour_ago), created=hour_ago))
     assert machine("ls", "--quiet").stdout == "new\nold\nnever\n"
     assert machine("ls").stdout == (
         "NAME        VM TYPE     CREATED                 LAST UP            CPUS        MEMORY      DISK SIZE\n"
@@ -57,7 +58,7 @@ def test_machines_that_ran_last_come_first(machine: Machine, roots: Roots) -> No
 
 
 def test_default_machine_is_marked(machine: Machine, roots: Roots, tmp_path: Path) -> None:
-    save_machine(roots, make_config("box"))
+    save_machine(roots, make_record("box"))
     (tmp_path / "world" / "podman-connections.json").write_text(
         json.dumps({"Connection": {"Default": "box-root", "Connections": {"box-root": {"URI": "unix:///x"}}}})
     )
@@ -66,7 +67,7 @@ def test_default_machine_is_marked(machine: Machine, roots: Roots, tmp_path: Pat
 
 
 def test_json_of_a_listing_has_podmans_fields() -> None:
-    assert as_json(listed(last_up=CREATED), NOW) == {
+    assert as_json(listed(guest=GuestFacts(last_up=CREATED)), NOW) == {
         "Name": "box",
         "Default": False,
         "Created": "2026-01-02T03:04:05.678901Z",
@@ -111,7 +112,7 @@ def test_machine_that_never_ran_has_gos_zero_time() -> None:
     ],
 )
 def test_state_in_the_listing(state: MachineState, running: bool, starting: bool, text: str) -> None:
-    machine = listed(state, last_up=CREATED)
+    machine = listed(state, guest=GuestFacts(last_up=CREATED))
     assert (as_json(machine, NOW)["Running"], as_json(machine, NOW)["Starting"]) == (running, starting)
     assert as_json(machine, NOW)["Uptime"] == (3 * 3600 if running else 0)
     assert last_up(machine, NOW) == text
@@ -150,8 +151,8 @@ def test_columns_are_twelve_wide_or_two_apart(rows: list[tuple[str, ...]], text:
     ],
 )
 def test_machine_that_cannot_be_read_hides_no_other(content: str, reason: str, machine: Machine, roots: Roots) -> None:
-    save_machine(roots, make_config("good"))
-    record = save_machine(roots, make_config("bad")).record
+    save_machine(roots, make_record("good"))
+    record = save_machine(roots, make_record("bad")).record
     record.write_text(content)
     outcome = machine("ls", "--quiet")
     assert (outcome.status, outcome.stdout) == (0, "good\n")
@@ -159,14 +160,14 @@ def test_machine_that_cannot_be_read_hides_no_other(content: str, reason: str, m
 
 
 def test_connections_that_cannot_be_read_hide_no_machine(machine: Machine, roots: Roots, tmp_path: Path) -> None:
-    save_machine(roots, make_config("box"))
+    save_machine(roots, make_record("box"))
     (tmp_path / "world" / "podman-connections.json").write_text("{")
     outcome = machine("ls", "--quiet")
     assert (outcome.status, outcome.stdout) == (0, "box\n")
 
 
 def test_inspect_prints_everything_as_an_array(machine: Machine, roots: Roots) -> None:
-    paths = save_machine(roots, make_config("box", rootful=True))
+    paths = save_machine(roots, make_record("box", rootful=True))
     outcome = machine("inspect", "box")
     assert (outcome.status, outcome.stderr) == (0, "")
     (document,) = json.loads(outcome.stdout)
@@ -179,7 +180,7 @@ def test_inspect_prints_everything_as_an_array(machine: Machine, roots: Roots) -
 
 
 def test_inspect_tells_of_each_that_is_missing_and_prints_the_others(machine: Machine, roots: Roots) -> None:
-    save_machine(roots, make_config("box"))
+    save_machine(roots, make_record("box"))
     outcome = machine("inspect", "no1", "box", "no2")
     assert outcome.status == 125
     assert outcome.stderr == "Error: no1: VM does not exist\nError: no2: VM does not exist\n"
@@ -200,13 +201,13 @@ def test_default_machine_is_meant_where_none_is_named(machine: Machine) -> None:
 
 
 def test_ssh_into_a_machine_that_does_not_run(machine: Machine, roots: Roots) -> None:
-    save_machine(roots, make_config("box"))
+    save_machine(roots, make_record("box"))
     outcome = machine("ssh", "box")
     assert (outcome.status, outcome.stderr) == (125, 'Error: vm "box" is not running\n')
 
 
 def test_words_that_are_no_machine_are_a_command_for_the_default_one(machine: Machine, roots: Roots) -> None:
-    save_machine(roots, make_config("podman-machine-default"))
+    save_machine(roots, make_record("podman-machine-default"))
     assert machine("ssh", "uname", "-a").stderr == 'Error: vm "podman-machine-default" is not running\n'
 
 

@@ -19,6 +19,7 @@ from machine.cli.render import align
 from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.model.host import HostOS
+from machine.model.record import GuestFacts
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.image import ListedImage, describe_image
 from machine.ops.info import go_arch, host_document, version_document
@@ -29,10 +30,10 @@ from machine.store.paths import Roots
 from tests.support.builders import (
     CREATED,
     make_base,
-    make_config,
     make_context,
     make_host,
     make_paths,
+    make_record,
     make_roots,
     save_machine,
 )
@@ -46,8 +47,8 @@ RUNNING, STARTING = MachineState(state=State.RUNNING), MachineState(state=State.
 def roots(tmp_path: Path) -> Roots:
     """Those that MACHINE_HOME leads to, with two machines."""
     roots = make_roots(tmp_path / "world" / "m")
-    save_machine(roots, make_config("box", last_up=CREATED))
-    save_machine(roots, make_config("longer-name", cpus=16, memory_mib=512, disk_gib=20))
+    save_machine(roots, make_record("box", guest=GuestFacts(last_up=CREATED)))
+    save_machine(roots, make_record("longer-name", cpus=16, memory_mib=512, disk_gib=20))
     return roots
 
 
@@ -58,7 +59,7 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(name: str, state: MachineState = STOPPED, *, default: bool = False) -> ListedMachine:
-    return ListedMachine(config=make_config(name), state=state, paths=make_paths(Path("/m"), name), default=default)
+    return ListedMachine(record=make_record(name), state=state, paths=make_paths(Path("/m"), name), default=default)
 
 
 # What a format means

@@ -8,27 +8,28 @@ import pytest
 
 from machine.errors import MachineError
 from machine.model.arch import Arch
+from machine.model.record import GuestFacts, Pending
 from machine.ops.clone import check_clonable
-from tests.support.builders import make_config
+from tests.support.builders import make_record
 
 
 @pytest.mark.parametrize("arch", [Arch.X86_64, Arch.AARCH64])
 def test_guest_whose_firmware_passes_tables_on_can_be_cloned(arch: Arch) -> None:
-    check_clonable(make_config(arch=arch, provisioned=True))
+    check_clonable(make_record(arch=arch, guest=GuestFacts(provisioned=True)))
 
 
 @pytest.mark.parametrize("arch", [Arch.RISCV64, Arch.S390X, Arch.PPC64LE])
 def test_other_guests_can_be_cloned_before_their_first_boot_alone(arch: Arch) -> None:
-    check_clonable(make_config(arch=arch))
+    check_clonable(make_record(arch=arch))
     line = (
         f'unable to clone "box": a guest of {arch} that has booted cannot be given keys of its own; '
         "only guests of x86_64, aarch64 can"
     )
     with pytest.raises(MachineError) as refused:
-        check_clonable(make_config(arch=arch, provisioned=True))
+        check_clonable(make_record(arch=arch, guest=GuestFacts(provisioned=True)))
     assert refused.value.line == line
 
 
-def test_clone_that_has_no_identity_yet_has_none_to_be_taken() -> None:
+def test_clone_that_was_not_rekeyed_yet_cannot_be_cloned() -> None:
     with pytest.raises(MachineError, match=re.escape("it is itself a clone that has not been started")):
-        check_clonable(make_config(provisioned=True, identity_pending=True))
+        check_clonable(make_record(guest=GuestFacts(provisioned=True), pending=Pending(rekey=True)))

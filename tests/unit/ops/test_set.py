@@ -9,8 +9,10 @@ import pytest
 from machine.errors import BadInputError
 from machine.model.arch import Arch
 from machine.model.folders import Folder
-from machine.ops.set import SetRequest, plan_changes
-from tests.support.builders import make_config, make_host
+from machine.model.record import Pending
+from machine.model.transport import TransportChoice
+from machine.ops.set import SetRequest, change_record, plan_changes
+from tests.support.builders import make_config, make_host, make_record
 
 HOST = make_host(cpus=4, memory_mib=8192)
 
@@ -20,8 +22,8 @@ HOST = make_host(cpus=4, memory_mib=8192)
     [
         ({}, make_config()),
         ({"cpus": 4, "memory_mib": 512}, make_config(cpus=4, memory_mib=512)),
-        ({"disk_gib": 101}, make_config(disk_gib=101, guest_outdated=True)),
-        ({"rootful": True}, make_config(rootful=True, guest_outdated=True)),
+        ({"disk_gib": 101}, make_config(disk_gib=101)),
+        ({"rootful": True}, make_config(rootful=True)),
         ({"rootful": False}, make_config()),
     ],
 )
@@ -29,17 +31,36 @@ def test_what_is_asked_for_changes_and_nothing_else(asked: dict[str, Any], confi
     assert plan_changes(make_config(), SetRequest(**asked), HOST) == config
 
 
-def test_other_folders_are_told_to_the_guest() -> None:
+def test_other_folders_take_the_place_of_all() -> None:
     folders = (Folder(source="/a", target="/b"),)
     changed = plan_changes(make_config(), SetRequest(volume_driver="sshfs"), HOST, folders)
-    assert changed == make_config(folders=folders, volume_driver="sshfs", guest_outdated=True)
+    assert changed == make_config(folders=folders, volume_driver=TransportChoice.SSHFS)
     assert plan_changes(changed, SetRequest(mount_inotify=True), HOST).folders == folders
     assert plan_changes(changed, SetRequest(), HOST, ()).folders == ()
 
 
+@pytest.mark.parametrize(
+    ("asked", "outdated"),
+    [
+        ({"cpus": 1, "native_ca": True, "volume_driver": "sshfs"}, False),
+        ({"disk_gib": 101}, True),
+        ({"rootful": True}, True),
+        ({"rootful": False}, False),
+    ],
+)
+def test_guest_is_told_of_what_concerns_it(asked: dict[str, Any], outdated: bool) -> None:
+    assert change_record(make_record(), SetRequest(**asked), HOST).pending.guest_outdated is outdated
+
+
+def test_guest_is_told_of_other_folders() -> None:
+    folders = (Folder(source="/a", target="/b"),)
+    assert change_record(make_record(), SetRequest(), HOST, folders).pending.guest_outdated
+    assert not change_record(make_record(folders=folders), SetRequest(), HOST, folders).pending.guest_outdated
+
+
 def test_guest_that_was_not_told_yet_still_has_to_be() -> None:
-    config = make_config(guest_outdated=True)
-    assert plan_changes(config, SetRequest(cpus=1), HOST).guest_outdated
+    record = make_record(pending=Pending(guest_outdated=True))
+    assert change_record(record, SetRequest(cpus=1), HOST).pending.guest_outdated
 
 
 @pytest.mark.parametrize(

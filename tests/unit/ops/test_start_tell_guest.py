@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from machine.model.record import Pending
 from machine.model.units import GIB
 from machine.ops.start_host_settings import GuestFile, digest, gather
 from machine.ops.start_tell_guest import News, as_told, find_news, guest_script, size_notice
 from machine.report import SilentReporter
-from tests.support.builders import make_config, make_context
+from tests.support.builders import make_config, make_context, make_record
 
 
 class Notices(SilentReporter):
@@ -44,32 +45,32 @@ def test_files_come_as_a_document_of_the_script() -> None:
 
 
 def test_guest_that_knows_all_is_told_nothing(tmp_path: Path) -> None:
-    assert not find_news(make_config(), make_context(tmp_path), Notices()).any
-    news = find_news(make_config(guest_outdated=True), make_context(tmp_path), Notices())
+    assert not find_news(make_record(), make_context(tmp_path), Notices()).any
+    news = find_news(make_record(pending=Pending(guest_outdated=True)), make_context(tmp_path), Notices())
     assert (news.record, news.timezone, news.files) == (True, None, None)
 
 
 def test_time_zone_follows_the_hosts_where_that_was_asked_for(tmp_path: Path) -> None:
     context = make_context(tmp_path, TZ="Asia/Tokyo")
-    assert find_news(make_config(), context, Notices()).timezone is None
-    config = make_config(timezone_local=True)
-    news = find_news(config, context, Notices())
+    assert find_news(make_record(), context, Notices()).timezone is None
+    record = make_record(timezone_local=True)
+    news = find_news(record, context, Notices())
     assert news.timezone == "Asia/Tokyo"
-    told = as_told(config, news)
-    assert told.timezone == "Asia/Tokyo"
+    told = as_told(record, news)
+    assert told.config.timezone == "Asia/Tokyo"
     assert not find_news(told, context, Notices()).any
 
 
 def test_proxies_are_told_when_they_come_change_and_go(tmp_path: Path) -> None:
-    config = make_config()
+    record = make_record()
     for environment in ({"http_proxy": "http://a:1"}, {"http_proxy": "http://b:1"}, {}):
         context = make_context(tmp_path, **environment)
-        news = find_news(config, context, Notices())
+        news = find_news(record, context, Notices())
         assert news.files is not None
         assert bool(news.files) is bool(environment)
-        config = as_told(config, news)
-        assert not find_news(config, context, Notices()).any
-    assert config == make_config()
+        record = as_told(record, news)
+        assert not find_news(record, context, Notices()).any
+    assert record == make_record()
 
 
 def test_registries_of_the_hosts_user_follow_and_what_podman_cannot_read_does_not(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_certificates_that_the_host_trusts_follow_on_request(tmp_path: Path) -> 
 
 def test_digest_tells_files_apart() -> None:
     one, two = GuestFile(path="a", content=b"x"), GuestFile(path="b", content=b"x")
-    assert digest(()) == ""
+    assert digest(()) is None
     assert digest((one, two)) == digest((two, one))
     assert len({digest(files) for files in ((one,), (two,), (one, two), (GuestFile(path="a", content=b"y"),))}) == 4
 

@@ -8,7 +8,7 @@ from machine import lock
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.events import changes
 from machine.ops.status import status
-from tests.support.builders import CREATED, make_config, make_context, save_machine
+from tests.support.builders import CREATED, make_context, make_record, save_machine
 
 RUNNING = MachineState(state=State.RUNNING)
 DEGRADED = MachineState(state=State.DEGRADED, reason="why")
@@ -29,7 +29,7 @@ def test_changes_are_told_by_name() -> None:
 
 def test_command_that_changes_a_stopped_machine_does_not_start_it(tmp_path: Path) -> None:
     context = make_context(tmp_path)
-    paths = save_machine(context.roots, make_config())
+    paths = save_machine(context.roots, make_record())
     with lock.held(paths.lock) as free:
         assert free
         assert status("box", context) == STOPPED

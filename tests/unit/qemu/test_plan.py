@@ -13,12 +13,13 @@ from machine.model.arch import Arch
 from machine.model.config import Provisioning
 from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.record import GuestFacts, Pending
 from machine.model.transport import Transport
 from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
-from tests.support.builders import RELAY, make_config, make_host, make_launch_files, make_paths, make_qemu
+from tests.support.builders import RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
 from tests.support.golden import Golden
 
 COMMA_AND_SPACE = "/srv/my machines, all of them"
@@ -93,7 +94,7 @@ def plan(case: Case, *, home: str | None = None, shared: bool = False, **fields:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
     return plan_launch(
-        make_config(arch=case.arch, **fields),
+        make_record(arch=case.arch, **fields),
         binary=qemu.path,
         acceleration=choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu),
         relay=RELAY,
@@ -103,9 +104,10 @@ def plan(case: Case, *, home: str | None = None, shared: bool = False, **fields:
     ).argv
 
 
+PROVISIONED = GuestFacts(provisioned=True)
 VARIANTS: dict[str, dict[str, Any]] = {
     "first-boot": {},
-    "provisioned": {"provisioned": True},
+    "provisioned": {"guest": PROVISIONED},
     "comma-and-space": {"home": COMMA_AND_SPACE},
     "folders": {"shared": True},
     "usb": {"usbs": ("bus=1,devnum=12", "vendor=046d,product=c52b")},
@@ -137,30 +139,30 @@ def test_command_line_is_the_golden_one(name: str, variant: str, golden: Golden)
 
 @pytest.mark.parametrize("name", CASES)
 def test_guest_gets_its_private_keys_only_until_it_is_provisioned(name: str) -> None:
-    assert any("config.ign" in word for word in plan(CASES[name], provisioned=False))
-    assert not any("config.ign" in word for word in plan(CASES[name], provisioned=True))
+    assert any("config.ign" in word for word in plan(CASES[name]))
+    assert not any("config.ign" in word for word in plan(CASES[name], guest=PROVISIONED))
 
 
 def test_clone_is_told_its_identity_until_it_has_it() -> None:
     case = CASES["linux-x86_64.x86_64-kvm"]
-    settled = plan(case, provisioned=True, home=COMMA_AND_SPACE)
-    pending = plan(case, provisioned=True, home=COMMA_AND_SPACE, identity_pending=True)
+    settled = plan(case, guest=PROVISIONED, home=COMMA_AND_SPACE)
+    pending = plan(case, guest=PROVISIONED, home=COMMA_AND_SPACE, pending=Pending(rekey=True))
     table = f"{COMMA_AND_SPACE.replace(',', ',,')}/data/machines/box/identity.smbios"
     assert pending == (*settled, "-smbios", f"file={table}")
 
 
 @pytest.mark.parametrize("arch", Arch)
 def test_guest_of_cloud_init_has_its_seed_until_it_is_provisioned(arch: Arch) -> None:
-    def lines(*, provisioned: bool) -> list[str]:
-        config = make_config(arch=arch, provisioning=Provisioning.CLOUD_INIT, provisioned=provisioned)
+    def lines(guest: GuestFacts) -> list[str]:
+        record = make_record(arch=arch, provisioning=Provisioning.CLOUD_INIT, guest=guest)
         files = make_launch_files(Path("/m, m"))
         acceleration = Acceleration(accelerator=Accelerator.TCG, cpu="max")
         plan = plan_launch(
-            config, binary="qemu", acceleration=acceleration, relay=RELAY, firmware=None, files=files
+            record, binary="qemu", acceleration=acceleration, relay=RELAY, firmware=None, files=files
         )  # fmt: skip
         return one_option_a_line(plan.argv).splitlines()
 
-    before, after = lines(provisioned=False), lines(provisioned=True)
+    before, after = lines(GuestFacts()), lines(PROVISIONED)
     assert before[: len(after)] == after
     drive, device = before[len(after) :]
     assert drive == "-drive if=none,id=seed,format=raw,readonly=on,file=/m,, m/data/machines/box/seed.img"
@@ -190,7 +192,7 @@ def test_option_drops_the_underscore_of_python_words() -> None:
 
 def test_resources_reach_the_command_line() -> None:
     argv = plan_launch(
-        make_config(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc"),
+        make_record(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc"),
         binary="qemu",
         acceleration=Acceleration(accelerator=Accelerator.TCG, cpu="max"),
         relay=RELAY,

@@ -11,7 +11,7 @@ import pytest
 from machine import lock
 from machine.errors import BadInputError
 from machine.store import drafts, records
-from tests.support.builders import make_config, make_roots
+from tests.support.builders import make_record, make_roots
 
 
 def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
 def test_draft_becomes_a_machine_by_one_rename(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
     with drafts.draft(roots, "box") as paths:
-        records.save(paths, make_config())
+        records.save(paths, make_record())
         drafts.publish(paths, roots, "box")
-    assert records.load(roots, "box") == make_config()
+    assert records.load(roots, "box") == make_record()
     assert not lock.is_held(roots.machine("box").lock)
     assert [path.name for path in roots.machines.iterdir() if path.is_dir()] == ["box"]
 
@@ -37,13 +37,13 @@ def test_second_machine_of_a_name_is_refused_and_the_first_kept(tmp_path: Path) 
     roots = make_roots(tmp_path)
     for port in (1, 2):
         with drafts.draft(roots, "box") as paths:
-            records.save(paths, make_config(ssh_port=port))
+            records.save(paths, make_record(ssh_port=port))
             if port == 1:
                 drafts.publish(paths, roots, "box")
             else:
                 with pytest.raises(BadInputError, match='machine "box" already exists'):
                     drafts.publish(paths, roots, "box")
-    assert records.load(roots, "box").ssh_port == 1
+    assert records.load(roots, "box").config.ssh_port == 1
 
 
 def test_withdrawn_machine_is_gone_with_its_sockets(tmp_path: Path) -> None:

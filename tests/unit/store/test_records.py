@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,95 +17,177 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import MachineError, NotFoundError
-from machine.model.arch import Arch
-from machine.model.config import MachineConfig, Provisioning
+from machine.model.config import FirstBoot, ImageOrigin, Provisioning, Script, UserIgnition, Verified
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
+from machine.model.ports import parse_forward
+from machine.model.record import GuestFacts, MachineRecord, Pending
+from machine.model.transport import Transport, TransportChoice
 from machine.store import records
+from machine.store.fields import FieldError
 from machine.store.paths import Roots
+from machine.store.record_document import NewerSchemaError, dump, parse
 from machine.store.records import BrokenRecord
-from tests.support.builders import CREATED, make_config, make_full_config, make_roots, save_machine
+from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
 
-RECORD = Path("/m/machines/box/record.json")
 HINT = "; restore it, or remove the machine with: machine rm --force box"
 
 Document = dict[str, Any]
 
+SCHEMA_1 = Path(__file__).with_name("schema_1")
+"""Records that the programs of their time wrote."""
+
+FULL = make_record(
+    accelerator=AcceleratorChoice.TCG,
+    rootful=True,
+    uid=1001,
+    protected=True,
+    forwards=tuple(map(parse_forward, ("8080:80", "*:53:53/udp", "/run/host.sock:/run/guest.sock", "[::1]:443:8443"))),
+    usbs=("bus=1,devnum=2", "vendor=046d,product=c52b"),
+    image=ImageOrigin(
+        reference="fcos:stable",
+        digest=DIGEST,
+        stream="stable",
+        release="43.1",
+        location="https://example.org/fcos.qcow2.xz",
+        verified=Verified.SIGNATURE,
+        signer="0123ABCD",
+        promised="cd" * 32,
+    ),
+    swap_mib=512,
+    folders=(Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
+    volume_driver=TransportChoice.NINEP,
+    mount_inotify=True,
+    timezone_local=True,
+    native_ca=True,
+    labels=(("org.example/x", ""), ("team", 'a "b"')),
+    provisioning=Provisioning.CLOUD_INIT,
+    first_boot=FirstBoot(
+        ignition=UserIgnition(name="site.ign", text=USER_IGNITION, replaces=True),
+        scripts=(
+            Script(name="set up.sh", text='#!/bin/sh\necho "a\\b"\n'),
+            Script(name="own.sh", text="echo '''\r\n", as_user=True),
+        ),
+        playbook=Script(name="site.yml", text="- hosts: all\n", as_user=True),
+        environment=(("A", "1"), ("B", "ü $x")),
+        ssh_keys=(PUBLIC_KEY,),
+        hostname="box.example.org",
+    ),
+    pending=Pending(renamed_from="old", rekey=True, provision=True, guest_outdated=True),
+    guest=GuestFacts(
+        provisioned=True,
+        last_up=CREATED + timedelta(hours=5),
+        transports=frozenset({Transport.SSHFS, Transport.VIRTIOFS}),
+        followed="12ab",
+    ),
+)
+
 
 @pytest.mark.parametrize(
-    "config",
+    "record",
     [
-        make_config(),
-        make_config(last_up=CREATED + timedelta(hours=1), provisioned=True, rootful=True, uid=123456),
-        make_config(provisioning=Provisioning.CLOUD_INIT),
-        make_config(arch=Arch.AARCH64, accelerator=AcceleratorChoice.TCG, username="me"),
-        make_config(swap_mib=512, usbs=("bus=1,devnum=2", "vendor=046d,product=c52b")),
-        make_config(
-            folders=(Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
-            volume_driver="9p",
-            mount_inotify=True,
-            guest_transports=("virtiofs", "sshfs"),
+        make_record(),
+        make_record(
+            rootful=True, uid=0, provisioning=Provisioning.CLOUD_INIT, image=ImageOrigin(reference="none", digest=None)
         ),
-        make_config(guest_transports=()),
-        make_full_config(followed="12ab"),
-        make_config(protected=True, guest_outdated=True, renamed_from="old"),
+        make_record(guest=GuestFacts(transports=frozenset())),
+        make_record(forwards=tuple(map(parse_forward, ("8080:80", "*:53:53/udp", "/run/a:/run/b", "[::1]:443:8443")))),
+        FULL,
     ],
+    ids=["new", "without-a-base", "without-transports", "forwards", "full"],
 )
-def test_record_comes_back_as_it_was_saved(config: MachineConfig, tmp_path: Path) -> None:
-    paths = save_machine(make_roots(tmp_path), config)
-    assert records.load(make_roots(tmp_path), "box") == config
+def test_record_comes_back_as_it_was_saved(record: MachineRecord, tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), record)
+    assert records.load(make_roots(tmp_path), "box") == record
     assert stat.S_IMODE(paths.record.stat().st_mode) == 0o600
 
 
-def test_record_is_json_with_a_schema_number() -> None:
-    document = records.dump(make_config())
+def test_record_is_json_with_a_schema_number_and_three_parts() -> None:
+    document = dump(FULL)
     assert json.loads(json.dumps(document)) == document
-    assert document["schema"] == 1
+    assert document["schema"] == 2
+    assert document.keys() == {"schema", "config", "pending", "guest"}
 
 
-def without(key: str) -> Callable[[Document], Document]:
-    return lambda document: {name: value for name, value in document.items() if name != key}
+def test_document_has_every_field_of_the_record() -> None:
+    document: Document = dump(FULL)
+    for part in ("config", "pending", "guest"):
+        assert document[part].keys() == {field.name for field in fields(getattr(FULL, part))}
+    for part, value in (("resources", FULL.config.resources), ("image", FULL.config.image)):
+        assert document["config"][part].keys() == {field.name for field in fields(value)}
 
 
-def with_(**fields: object) -> Callable[[Document], Document]:
-    return lambda document: {**document, **fields}
+def without(part: str, key: str) -> Callable[[Document], Document]:
+    return lambda document: {**document, part: {name: value for name, value in document[part].items() if name != key}}
+
+
+def config(**changed: object) -> Callable[[Document], Document]:
+    return lambda document: {**document, "config": {**document["config"], **changed}}
+
+
+def guest(**changed: object) -> Callable[[Document], Document]:
+    return lambda document: {**document, "guest": {**document["guest"], **changed}}
+
+
+def top(**changed: object) -> Callable[[Document], Document]:
+    return lambda document: {**document, **changed}
 
 
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (without("mac"), "mac is missing"),
-        (without("resources"), "resources is missing"),
-        (without("schema"), "it has no schema number"),
-        (with_(schema=0), "it has no schema number"),
-        (with_(schema="1"), "it has no schema number"),
-        (with_(ssh_port="22"), "ssh_port is not of type int"),
-        (with_(uid=True), "uid is not of type int"),
-        (with_(rootful=1), "rootful is not of type bool"),
-        (with_(provisioned=None), "provisioned is not of type bool"),
-        (with_(provisioning="kickstart"), "'kickstart' is not a valid Provisioning"),
-        (with_(protected="no"), "protected is not of type bool"),
-        (with_(created="2026-06-01T10:00:00"), "2026-06-01T10:00:00 has no offset from UTC"),
-        (with_(arch="vax"), "'vax' is not a valid Arch"),
-        (with_(accelerator="warp"), "'warp' is not a valid AcceleratorChoice"),
-        (with_(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
-        (with_(resources={"cpus": 1.5, "memory_mib": 1, "disk_gib": 1}), "cpus is not of type int"),
-        (with_(usbs=[3]), "usbs is not of type str"),
-        (with_(swap_mib=-1), "swap_mib cannot be -1"),
-        (with_(image=None), "'NoneType' object is not subscriptable"),
+        (lambda _: {"config": {}}, "it has no schema number"),
+        (top(schema=0), "it has no schema number"),
+        (top(schema="1"), "it has no schema number"),
+        (top(schema=True), "it has no schema number"),
+        (top(config=None), "config is not a JSON object"),
+        (top(pending=[]), "pending is not a JSON object"),
+        (without("config", "mac"), "config.mac is missing"),
+        (without("config", "resources"), "config.resources is missing"),
+        (without("pending", "rekey"), "pending.rekey is missing"),
+        (config(ssh_port="22"), "config.ssh_port is not an integer"),
+        (config(ssh_port=65536), "config.ssh_port cannot be 65536"),
+        (config(uid=True), "config.uid is not an integer"),
+        (config(rootful=1), "config.rootful is not true or false"),
+        (config(provisioning="kickstart"),
+         "config.provisioning cannot be 'kickstart', only one of: ignition, cloud-init"),
+        (config(created="2026-06-01T10:00:00"), "config.created has no offset from UTC"),
+        (config(created="yesterday"), "config.created is not a time: Invalid isoformat string: 'yesterday'"),
+        (config(volume_driver="nfs"), "config.volume_driver cannot be 'nfs', only one of: auto, virtiofs, 9p, sshfs"),
+        (config(resources={"cpus": 1.5, "memory_mib": 1, "disk_gib": 1}), "config.resources.cpus is not an integer"),
+        (config(usbs=[3]), "config.usbs[0] is not a string"),
+        (config(usbs="bus=1"), "config.usbs is not a list"),
+        (config(swap_mib=-1), "config.swap_mib cannot be -1"),
+        (config(image=None), "config.image is not a JSON object"),
+        (config(labels={"a": 1}), "config.labels.a is not a string"),
+        (guest(provisioned=None), "guest.provisioned is not true or false"),
+        (guest(transports=["9p", "nfs"]), "guest.transports[1] cannot be 'nfs', only one of: virtiofs, 9p, sshfs"),
+        (guest(last_up=5), "guest.last_up is not a string"),
     ],
-)
-def test_damaged_record_is_told_with_its_reason(edit: Callable[[Document], Document], reason: str) -> None:
+)  # fmt: skip
+def test_damaged_record_is_reported_with_its_field(
+    edit: Callable[[Document], Document], reason: str, tmp_path: Path
+) -> None:
+    record = save_machine(make_roots(tmp_path), make_record()).record
+    record.write_text(json.dumps(edit(dump(make_record()))))
     with pytest.raises(MachineError) as caught:
-        records.parse(edit(records.dump(make_config())), RECORD)
-    assert caught.value.line == f"the record {RECORD} is damaged: {reason}{HINT}"
+        records.load_file(record)
+    assert caught.value.line == f"the record {record} is damaged: {reason}{HINT}"
 
 
-def test_newer_record_is_refused_by_its_number() -> None:
+@pytest.mark.parametrize("key", ["folders", "forwards"])
+def test_damaged_entry_of_a_list_is_reported_with_its_field(key: str) -> None:
+    with pytest.raises(FieldError, match=f"^config.{key}: "):
+        parse(config(**{key: ["/a:b"]})(dump(make_record())))
+
+
+def test_newer_record_is_refused_by_its_number(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_text('{"schema": 3, "anything": "else"}')
     with pytest.raises(MachineError) as caught:
-        records.parse({"schema": 2, "anything": "else"}, RECORD)
+        records.load_file(record)
     assert caught.value.line == (
-        f"{RECORD} was written by a newer version of this program (schema 2, this one reads 1); upgrade boot2podman"
+        f"{record} was written by a newer version of this program (schema 3, this one reads 2); upgrade boot2podman"
     )
 
 
@@ -115,14 +198,80 @@ JSON = st.recursive(
 )
 
 
-@given(key=st.sampled_from(sorted(records.dump(make_config()))), value=JSON)
-def test_record_with_anything_in_any_place_is_read_or_refused(key: str, value: object) -> None:
-    document = {**records.dump(make_config()), key: value}
-    try:
-        told = f"{RECORD}: {records.dump(records.parse(document, RECORD))}"
-    except MachineError as error:
-        told = error.line
-    assert str(RECORD) in told
+@given(part=st.sampled_from(["config", "pending", "guest"]), data=st.data(), value=JSON)
+def test_record_with_anything_in_any_place_is_read_or_refused(part: str, data: st.DataObject, value: object) -> None:
+    document: Document = dump(FULL)
+    key = data.draw(st.sampled_from(sorted(document[part])))
+    with contextlib.suppress(FieldError):
+        dump(parse({**document, part: {**document[part], key: value}}))
+
+
+@given(key=st.sampled_from(sorted(json.loads((SCHEMA_1 / "full.json").read_bytes()))), value=JSON)
+def test_old_record_with_anything_in_any_place_is_read_or_refused(key: str, value: object) -> None:
+    document = {**json.loads((SCHEMA_1 / "full.json").read_bytes()), key: value}
+    with contextlib.suppress(FieldError, NewerSchemaError):
+        dump(parse(document))
+
+
+# Older schemas
+
+
+def old(name: str) -> Document:
+    document: Document = json.loads((SCHEMA_1 / name).read_bytes())
+    return document
+
+
+def test_record_of_schema_1_with_everything_in_it_is_migrated() -> None:
+    assert parse(old("full.json")) == FULL
+
+
+def test_record_of_the_oldest_program_is_migrated() -> None:
+    image = ImageOrigin(reference="/images/own.qcow2", digest=DIGEST, location="/images/own.qcow2")
+    assert parse(old("oldest.json")) == make_record(image=image)
+
+
+def test_old_record_without_a_base_image_is_migrated() -> None:
+    empty = {"reference": "none", "digest": "", "stream": "", "release": "", "location": ""}
+    record = parse({**old("oldest.json"), "image": empty})
+    assert record.config.image == ImageOrigin(reference="none", digest=None)
+
+
+def test_old_record_is_written_anew_by_an_edit_and_not_before(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    path = save_machine(roots, make_record()).record
+    path.write_bytes((SCHEMA_1 / "oldest.json").read_bytes())
+    before = path.read_bytes()
+    record = records.load(roots, "box")
+    assert path.read_bytes() == before
+    records.edit(roots.machine("box"), lambda record: record)
+    assert json.loads(path.read_bytes()) == dump(record)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"ssh_port": "22"}, "config.ssh_port is not an integer"),
+        ({"image": None}, "config.image is not a JSON object"),
+        ({"first_boot": 5}, "config.first_boot is not a JSON object"),
+        ({"identity_pending": 1}, "pending.rekey is not true or false"),
+        ({"guest_transports": "9p"}, "guest.transports is not a list"),
+    ],
+)
+def test_damaged_old_record_is_reported_with_its_field(changed: Document, reason: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        parse({**old("full.json"), **changed})
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize("key", ["name", "mac", "provisioned", "last_up", "image"])
+def test_field_that_every_old_record_had_is_missed(key: str) -> None:
+    document = old("oldest.json")
+    del document[key]
+    with pytest.raises(FieldError, match=f"{key} is missing"):
+        parse(document)
+
+
+# Files
 
 
 @pytest.mark.parametrize(
@@ -137,7 +286,7 @@ def test_record_with_anything_in_any_place_is_read_or_refused(key: str, value: o
 )
 def test_file_that_is_no_record_is_damaged(content: bytes | None, reason: str | None, tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    record = save_machine(roots, make_config()).record
+    record = save_machine(roots, make_record()).record
     if content is None:
         record.unlink()
     else:
@@ -151,7 +300,7 @@ def test_file_that_is_no_record_is_damaged(content: bytes | None, reason: str | 
 @pytest.mark.parametrize("name", ["nosuch", "", "..", "../data", "a/b", ".hidden"])
 def test_machine_that_is_not_there_is_not_found(name: str, tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    save_machine(roots, make_config(".hidden"))
+    save_machine(roots, make_record(".hidden"))
     with pytest.raises(NotFoundError) as caught:
         records.load(roots, name)
     assert caught.value.line == f"{name}: VM does not exist"
@@ -169,9 +318,9 @@ def test_names_are_those_of_visible_directories_in_order(tmp_path: Path) -> None
 
 def test_one_damaged_record_hides_no_other(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    good, other = make_config("a"), make_config("c")
+    good, other = make_record("a"), make_record("c")
     save_machine(roots, good)
-    save_machine(roots, make_config("b")).record.write_text("no")
+    save_machine(roots, make_record("b")).record.write_text("no")
     save_machine(roots, other)
     first, broken, last = records.load_all(roots)
     assert (first, last) == (good, other)
@@ -181,46 +330,41 @@ def test_one_damaged_record_hides_no_other(tmp_path: Path) -> None:
 
 def test_save_replaces_the_record(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    config = make_config()
-    paths = save_machine(roots, config)
-    records.save(paths, replace(config, ssh_port=1))
-    assert records.load(roots, "box").ssh_port == 1
+    paths = save_machine(roots, make_record())
+    records.save(paths, make_record(ssh_port=1))
+    assert records.load(roots, "box") == make_record(ssh_port=1)
     assert [path.name for path in paths.directory.iterdir()] == ["record.json"]
-
-
-def test_record_from_before_there_was_protection_is_read() -> None:
-    document = records.dump(make_config())
-    for key in ("protected", "guest_outdated", "renamed_from"):
-        del document[key]
-    assert records.parse(document, RECORD) == make_config()
 
 
 def test_machine_has_one_name_at_every_moment_of_a_rename(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    old = save_machine(roots, make_config("old"))
-    records.edit(old, lambda config: replace(config, name="new", renamed_from="old"))
-    assert records.load(roots, "old") == make_config("old")
+    old = save_machine(roots, make_record("old"))
+    both = make_record("new", pending=Pending(renamed_from="old"))
+    records.edit(old, lambda _: both)
+    assert records.load(roots, "old") == make_record("old")
     old.directory.rename(roots.machine("new").directory)
-    assert records.load(roots, "new") == make_config("new", renamed_from="old")
+    assert records.load(roots, "new") == both
     assert records.machine_names(roots) == ["new"]
 
 
 def test_edits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    paths = save_machine(make_roots(tmp_path), make_config())
+    paths = save_machine(make_roots(tmp_path), make_record())
 
     def count(_: int) -> None:
         for _ in range(20):
-            records.edit(paths, lambda config: replace(config, uid=config.uid + 1))
+            records.edit(
+                paths, lambda record: replace(record, config=replace(record.config, uid=record.config.uid + 1))
+            )
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(count, range(4)))
-    assert records.load_file(paths.record).uid == 1080
+    assert records.load_file(paths.record).config.uid == 1080
 
 
 def test_record_of_another_machine_is_damaged(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    save_machine(roots, make_config("one")).directory.rename(roots.machine("two").directory)
-    with pytest.raises(MachineError, match='it is that of "one"'):
+    save_machine(roots, make_record("one")).directory.rename(roots.machine("two").directory)
+    with pytest.raises(MachineError, match='it belongs to the machine "one"'):
         records.load(roots, "two")
 
 
@@ -234,15 +378,15 @@ def hint_for(name: str, roots: Roots) -> str | None:
 def test_missing_default_machine_names_those_that_exist(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
     assert hint_for("podman-machine-default", roots) is None
-    save_machine(roots, make_config(name="web"))
-    save_machine(roots, make_config(name="box"))
+    save_machine(roots, make_record(name="web"))
+    save_machine(roots, make_record(name="box"))
     assert hint_for("podman-machine-default", roots) == "add the name of a machine that exists: box, web"
 
 
 def test_mistyped_name_brings_the_similar_ones(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    save_machine(roots, make_config(name="podman-machine-default"))
-    save_machine(roots, make_config(name="web"))
+    save_machine(roots, make_record(name="podman-machine-default"))
+    save_machine(roots, make_record(name="web"))
     assert hint_for("wbe", roots) is None
     assert hint_for("we", roots) == "did you mean web?"
     assert hint_for("podman", roots) == "did you mean podman-machine-default?"

@@ -16,7 +16,7 @@ from machine.ops.shared import login_service
 from machine.ops.shared.context import Context
 from machine.ops.shared.shutdown import STOP_S
 from machine.report import SilentReporter
-from tests.support.builders import make_config, make_context, make_host, save_machine
+from tests.support.builders import make_context, make_host, make_record, save_machine
 
 PROGRAM = Path("/opt/homebrew/bin/machine")
 
@@ -25,7 +25,7 @@ PROGRAM = Path("/opt/homebrew/bin/machine")
 def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))  # no launchctl on it
     context = replace(make_context(tmp_path, PATH="/opt/homebrew/bin"), host=make_host(HostOS.MACOS, "arm64"))
-    save_machine(context.roots, make_config("box"))
+    save_machine(context.roots, make_record("box"))
     return context
 
 

@@ -1,0 +1,122 @@
+"""Strict reading of a JSON document: every value has the type that is asked for, or the error names its field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+_Scalar = TypeVar("_Scalar", str, int, bool)
+_Member = TypeVar("_Member", bound=StrEnum)
+
+_TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
+
+
+class FieldError(ValueError):
+    """A field is missing, or holds something that it cannot."""
+
+
+class Fields:
+    """The fields of a JSON object; `path` is where it is in the document, as errors name it.
+
+    Each method raises FieldError where the field is missing or holds something else.
+    """
+
+    def __init__(self, document: object, path: str = "") -> None:
+        if not isinstance(document, dict):
+            raise FieldError(f"{path or 'it'} is not a JSON object")
+        self._values: dict[str, object] = document
+        self._path = path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def text(self, key: str) -> str:
+        return _checked(self._value(key), str, self._name(key))
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self._value(key) is None else self.text(key)
+
+    def flag(self, key: str) -> bool:
+        return _checked(self._value(key), bool, self._name(key))
+
+    def number(self, key: str, *, minimum: int = 1, maximum: int | None = None) -> int:
+        number = _checked(self._value(key), int, self._name(key))
+        if number < minimum or (maximum is not None and number > maximum):
+            raise FieldError(f"{self._name(key)} cannot be {number}")
+        return number
+
+    def moment(self, key: str) -> datetime:
+        """A time with its offset from UTC."""
+        try:
+            moment = datetime.fromisoformat(self.text(key))
+        except FieldError:
+            raise
+        except ValueError as error:
+            raise FieldError(f"{self._name(key)} is not a time: {error}") from error
+        if moment.tzinfo is None:
+            raise FieldError(f"{self._name(key)} has no offset from UTC")
+        return moment
+
+    def optional_moment(self, key: str) -> datetime | None:
+        return None if self._value(key) is None else self.moment(key)
+
+    def member(self, key: str, kind: type[_Member]) -> _Member:
+        return _member(self._value(key), kind, self._name(key))
+
+    def members(self, key: str, kind: type[_Member]) -> list[_Member]:
+        return [_member(value, kind, name) for name, value in self._entries(key)]
+
+    def optional_members(self, key: str, kind: type[_Member]) -> list[_Member] | None:
+        return None if self._value(key) is None else self.members(key, kind)
+
+    def texts(self, key: str) -> list[str]:
+        return [_checked(value, str, name) for name, value in self._entries(key)]
+
+    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
+        """An object whose values are all strings, in its order."""
+        table = self.part(key)
+        return tuple((name, table.text(name)) for name in table)
+
+    def part(self, key: str) -> Fields:
+        return Fields(self._value(key), self._name(key))
+
+    def optional_part(self, key: str) -> Fields | None:
+        return None if self._value(key) is None else self.part(key)
+
+    def parts(self, key: str) -> list[Fields]:
+        return [Fields(value, name) for name, value in self._entries(key)]
+
+    def error(self, key: str, problem: str) -> FieldError:
+        """The error for a value that only the caller can judge."""
+        return FieldError(f"{self._name(key)}: {problem}")
+
+    def _entries(self, key: str) -> list[tuple[str, object]]:
+        values = self._value(key)
+        if not isinstance(values, list):
+            raise FieldError(f"{self._name(key)} is not a list")
+        return [(f"{self._name(key)}[{number}]", value) for number, value in enumerate(values)]
+
+    def _value(self, key: str) -> object:
+        if key not in self._values:
+            raise FieldError(f"{self._name(key)} is missing")
+        return self._values[key]
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+
+def _checked(value: object, kind: type[_Scalar], name: str) -> _Scalar:
+    if type(value) is not kind:  # a bool is an int to isinstance
+        raise FieldError(f"{name} is not {_TYPE_NAMES[kind]}")
+    return value
+
+
+def _member(value: object, kind: type[_Member], name: str) -> _Member:
+    try:
+        return kind(_checked(value, str, name))
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise FieldError(f"{name} cannot be {value!r}, only one of: {', '.join(kind)}") from error

@@ -1,0 +1,289 @@
+"""A machine's record as a JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machine.model.arch import Arch
+from machine.model.config import (
+    FirstBoot,
+    ImageOrigin,
+    MachineConfig,
+    Provisioning,
+    Resources,
+    Script,
+    UserIgnition,
+    Verified,
+)
+from machine.model.host import AcceleratorChoice
+from machine.model.record import GuestFacts, MachineRecord, Pending
+from machine.model.transport import Transport, TransportChoice
+from machine.store.fields import FieldError, Fields
+
+if TYPE_CHECKING:
+    from machine.model.folders import Folder
+    from machine.model.ports import Forward
+
+SCHEMA = 2
+"""Raised when an older program could not read what this one writes; `migrated` then gets one more step."""
+
+Document = dict[str, object]
+
+
+class NewerSchemaError(ValueError):
+    """A newer program wrote the record; `schema` is the number that it gave."""
+
+    def __init__(self, schema: int) -> None:
+        super().__init__(f"schema {schema}")
+        self.schema = schema
+
+
+def dump(record: MachineRecord) -> Document:
+    """The JSON document of a record."""
+    return {
+        "schema": SCHEMA,
+        "config": _dump_config(record.config),
+        "pending": _dump_pending(record.pending),
+        "guest": _dump_guest(record.guest),
+    }
+
+
+def parse(document: object) -> MachineRecord:
+    """The record that a JSON document holds, whichever schema it is written in.
+
+    Raises:
+        NewerSchemaError: a newer program wrote it.
+        FieldError: something in it is missing or is not what it should be.
+    """
+    fields = Fields(migrated(document))
+    return MachineRecord(
+        config=_config(fields.part("config")),
+        pending=_pending(fields.part("pending")),
+        guest=_guest(fields.part("guest")),
+    )
+
+
+def migrated(document: object) -> Document:
+    """A document of this schema, made of one of this or an older schema.
+
+    Raises:
+        NewerSchemaError: a newer program wrote it.
+        FieldError: it has no schema number.
+    """
+    if not isinstance(document, dict):
+        raise FieldError("not a JSON object")
+    schema = document.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise FieldError("it has no schema number")
+    if schema > SCHEMA:
+        raise NewerSchemaError(schema)
+    if schema == 1:
+        from machine.store.record_schema_1 import to_schema_2  # once for each machine
+
+        return to_schema_2(document)
+    return document
+
+
+# What the user wants
+
+
+def _dump_config(config: MachineConfig) -> Document:
+    resources = config.resources
+    return {
+        "name": config.name,
+        "created": config.created.isoformat(),
+        "arch": config.arch.value,
+        "accelerator": config.accelerator.value,
+        "resources": {
+            "cpus": resources.cpus, "memory_mib": resources.memory_mib, "disk_gib": resources.disk_gib,
+        },
+        "username": config.username,
+        "uid": config.uid,
+        "rootful": config.rootful,
+        "timezone": config.timezone,
+        "timezone_local": config.timezone_local,
+        "ssh_port": config.ssh_port,
+        "mac": config.mac,
+        "image": _dump_image(config.image),
+        "forwards": _dump_forwards(config.forwards),
+        "folders": [str(folder) for folder in config.folders],
+        "volume_driver": config.volume_driver.value,
+        "mount_inotify": config.mount_inotify,
+        "usbs": list(config.usbs),
+        "swap_mib": config.swap_mib,
+        "native_ca": config.native_ca,
+        "labels": dict(config.labels),
+        "protected": config.protected,
+        "provisioning": config.provisioning.value,
+        "first_boot": _dump_first_boot(config.first_boot),
+    }  # fmt: skip
+
+
+def _config(fields: Fields) -> MachineConfig:
+    resources = fields.part("resources")
+    return MachineConfig(
+        name=fields.text("name"),
+        created=fields.moment("created"),
+        arch=fields.member("arch", Arch),
+        accelerator=fields.member("accelerator", AcceleratorChoice),
+        resources=Resources(
+            cpus=resources.number("cpus"),
+            memory_mib=resources.number("memory_mib"),
+            disk_gib=resources.number("disk_gib"),
+        ),
+        username=fields.text("username"),
+        uid=fields.number("uid", minimum=0),
+        rootful=fields.flag("rootful"),
+        timezone=fields.text("timezone"),
+        timezone_local=fields.flag("timezone_local"),
+        ssh_port=fields.number("ssh_port", maximum=65535),
+        mac=fields.text("mac"),
+        image=_image(fields.part("image")),
+        forwards=_forwards(fields),
+        folders=_folders(fields),
+        volume_driver=fields.member("volume_driver", TransportChoice),
+        mount_inotify=fields.flag("mount_inotify"),
+        usbs=tuple(fields.texts("usbs")),
+        swap_mib=fields.number("swap_mib", minimum=0),
+        native_ca=fields.flag("native_ca"),
+        labels=fields.pairs("labels"),
+        protected=fields.flag("protected"),
+        provisioning=fields.member("provisioning", Provisioning),
+        first_boot=_first_boot(fields.part("first_boot")),
+    )
+
+
+def _dump_image(image: ImageOrigin) -> Document:
+    return {
+        "reference": image.reference,
+        "digest": image.digest,
+        "stream": image.stream,
+        "release": image.release,
+        "location": image.location,
+        "verified": image.verified.value,
+        "signer": image.signer,
+        "promised": image.promised,
+    }
+
+
+def _image(fields: Fields) -> ImageOrigin:
+    return ImageOrigin(
+        reference=fields.text("reference"),
+        digest=fields.optional_text("digest"),
+        stream=fields.optional_text("stream"),
+        release=fields.optional_text("release"),
+        location=fields.optional_text("location"),
+        verified=fields.member("verified", Verified),
+        signer=fields.optional_text("signer"),
+        promised=fields.optional_text("promised"),
+    )
+
+
+def _dump_forwards(forwards: tuple[Forward, ...]) -> list[str]:
+    from machine.model.ports import forward_text
+
+    return [forward_text(forward) for forward in forwards]
+
+
+def _forwards(fields: Fields) -> tuple[Forward, ...]:
+    texts = fields.texts("forwards")
+    if not texts:
+        return ()
+    from machine.model.ports import parse_forward  # `machine ls` does without where there are none
+
+    try:
+        return tuple(parse_forward(text) for text in texts)
+    except ValueError as error:
+        raise fields.error("forwards", str(error)) from error
+
+
+def _folders(fields: Fields) -> tuple[Folder, ...]:
+    texts = fields.texts("folders")
+    if not texts:
+        return ()
+    from machine.model.folders import read_folder  # `machine ls` does without where there are none
+
+    try:
+        return tuple(read_folder(text) for text in texts)
+    except ValueError as error:
+        raise fields.error("folders", str(error)) from error
+
+
+def _dump_first_boot(first_boot: FirstBoot) -> Document:
+    ignition, playbook = first_boot.ignition, first_boot.playbook
+    return {
+        "ignition": ignition and {"name": ignition.name, "text": ignition.text, "replaces": ignition.replaces},
+        "scripts": [_dump_script(script) for script in first_boot.scripts],
+        "playbook": playbook and _dump_script(playbook),
+        "environment": dict(first_boot.environment),
+        "ssh_keys": list(first_boot.ssh_keys),
+        "hostname": first_boot.hostname,
+    }
+
+
+def _first_boot(fields: Fields) -> FirstBoot:
+    ignition = fields.optional_part("ignition")
+    playbook = fields.optional_part("playbook")
+    return FirstBoot(
+        ignition=None if ignition is None else _ignition(ignition),
+        scripts=tuple(_script(script) for script in fields.parts("scripts")),
+        playbook=None if playbook is None else _script(playbook),
+        environment=fields.pairs("environment"),
+        ssh_keys=tuple(fields.texts("ssh_keys")),
+        hostname=fields.optional_text("hostname"),
+    )
+
+
+def _ignition(fields: Fields) -> UserIgnition:
+    return UserIgnition(name=fields.text("name"), text=fields.text("text"), replaces=fields.flag("replaces"))
+
+
+def _dump_script(script: Script) -> Document:
+    return {"name": script.name, "text": script.text, "as_user": script.as_user}
+
+
+def _script(fields: Fields) -> Script:
+    return Script(name=fields.text("name"), text=fields.text("text"), as_user=fields.flag("as_user"))
+
+
+# What is still to be done
+
+
+def _dump_pending(pending: Pending) -> Document:
+    return {
+        "renamed_from": pending.renamed_from,
+        "rekey": pending.rekey,
+        "provision": pending.provision,
+        "guest_outdated": pending.guest_outdated,
+    }
+
+
+def _pending(fields: Fields) -> Pending:
+    return Pending(
+        renamed_from=fields.optional_text("renamed_from"),
+        rekey=fields.flag("rekey"),
+        provision=fields.flag("provision"),
+        guest_outdated=fields.flag("guest_outdated"),
+    )
+
+
+# What is known of the guest
+
+
+def _dump_guest(guest: GuestFacts) -> Document:
+    return {
+        "provisioned": guest.provisioned,
+        "last_up": guest.last_up and guest.last_up.isoformat(),
+        "transports": None if guest.transports is None else sorted(transport.value for transport in guest.transports),
+        "followed": guest.followed,
+    }
+
+
+def _guest(fields: Fields) -> GuestFacts:
+    transports = fields.optional_members("transports", Transport)
+    return GuestFacts(
+        provisioned=fields.flag("provisioned"),
+        last_up=fields.optional_moment("last_up"),
+        transports=None if transports is None else frozenset(transports),
+        followed=fields.optional_text("followed"),
+    )
