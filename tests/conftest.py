@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from tests.support import golden
 from tests.support.golden import Golden
+from tests.support.world import world_environment
 
 # A busy machine is no defect.
 hypothesis.settings.register_profile("ours", deadline=None)
@@ -94,32 +93,9 @@ def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def world_environment(root: Path) -> dict[str, str]:
-    """The variables that lead every program of a test into `root`."""
-    (root / "containers.conf").touch()
-    docker = root / "docker"
-    docker.mkdir(exist_ok=True)
-    (docker / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
-    return {
-        "HOME": str(root / "home"),
-        "MACHINE_HOME": str(root / "m"),
-        "XDG_CONFIG_HOME": str(root / "home" / ".config"),
-        "CONTAINERS_CONF": str(root / "containers.conf"),
-        "PODMAN_CONNECTIONS_CONF": str(root / "podman-connections.json"),
-        "DOCKER_CONFIG": str(docker),
-        "COLUMNS": "80",
-        "NO_COLOR": "1",
-    }
-
-
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A directory whose name leaves room for sockets, which pytest's own may not."""
     directory = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def machine_program() -> str:
-    """The installed command, beside the interpreter that runs the tests."""
-    return os.fspath(Path(sys.executable).with_name("machine"))

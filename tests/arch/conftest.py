@@ -21,8 +21,8 @@ from machine.hosts import current_host
 from machine.model.arch import Arch
 from machine.qemu.acceleration import is_native
 from scripts.busybox import SUITE, static_busybox
-from tests.conftest import machine_program
 from tests.guest.conftest import CACHE, World, busybox_archive, make_world, take_down
+from tests.support.world import machine_program
 
 RECIPE = Path(__file__).parents[2] / "images" / "boot2podman"
 # aarch64 boots by UEFI, and ppc64le takes its Ignition config from a disk.

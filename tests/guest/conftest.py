@@ -29,7 +29,7 @@ import pytest
 
 from machine.guestimage.publish import PUBLIC_KEY
 from machine.sockets import listener_pid
-from tests.conftest import machine_program, world_environment
+from tests.support.world import machine_program, world_environment
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 ORDINARY_USER = "boot2podman-test"

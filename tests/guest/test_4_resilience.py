@@ -100,7 +100,7 @@ def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -
     hole = world.machines / "hole"
     with hole.open("wb") as stream:
         os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(world.machines).free - 40 * 1024**2)
-    from tests.conftest import machine_program
+    from tests.support.world import machine_program
 
     script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
     writing = world.popen([machine_program(), "ssh", "box", script])

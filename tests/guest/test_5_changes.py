@@ -20,9 +20,9 @@ from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
-from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, SECOND_PROXY, World, processes_of, served, wait_until
 from tests.support.guest_network import SERVE, api_socket, fetch
+from tests.support.world import machine_program
 
 pytestmark = pytest.mark.usefixtures("two_machines")
 

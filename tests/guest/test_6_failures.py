@@ -10,8 +10,8 @@ from pathlib import Path
 
 from machine.image.layout import base_image
 from machine.qemu.firmware import FirmwareFiles
-from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
+from tests.support.world import machine_program
 
 
 def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world: World) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import machine_program
 from tests.guest.conftest import BOOT_S, SHARED, World, init_shared
 from tests.support.guest_network import answers
+from tests.support.world import machine_program
 
 pytestmark = pytest.mark.long
 

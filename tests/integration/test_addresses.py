@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.integration.conftest import Images, World
+from tests.support.disk_images import Images
+from tests.support.world import World
 
 
 def test_env_leads_the_shell_to_the_machine(world: World, images: Images) -> None:

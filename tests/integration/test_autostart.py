@@ -16,16 +16,16 @@ import pytest
 
 from machine.model.service import systemd_unit
 from machine.ops.start_foreground import attend
-from tests.conftest import machine_program
-from tests.integration.conftest import Images, World, link_tool
-from tests.unit.model.test_service import ODD
+from tests.support.builders import ODD_SERVICE
+from tests.support.disk_images import Images
+from tests.support.world import World, machine_program
 
 WAIT_S = 10
 
 
 @pytest.fixture
 def box(world: World, images: Images) -> World:
-    link_tool(world, "systemctl")
+    world.link_tool("systemctl")
     world.init("box", images.qcow2)
     return world
 
@@ -106,7 +106,7 @@ def test_systemd_reads_odd_words_as_they_are_meant(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     unit = tmp_path / "odd.service"
-    unit.write_text(systemd_unit(replace(ODD, argv=(os.fspath(program), *ODD.argv[1:]))))
+    unit.write_text(systemd_unit(replace(ODD_SERVICE, argv=(os.fspath(program), *ODD_SERVICE.argv[1:]))))
     assert verify(unit, tmp_path) == (0, "")
     program.unlink()
     status, said = verify(unit, tmp_path)

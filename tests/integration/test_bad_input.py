@@ -16,8 +16,8 @@ from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
 from machine.qemu.acceleration import early_notice
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
-from tests.conftest import machine_program
-from tests.integration.conftest import Images, World, make_world, qemu_img
+from tests.support.disk_images import Images, qemu_img
+from tests.support.world import World, machine_program, make_world
 
 RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
 CHOICES = (

@@ -15,8 +15,9 @@ from machine.files import sha256_of
 from machine.ignition.identity import Identity, credentials
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
-from tests.integration.conftest import Images, World, qemu_img
 from tests.support.builders import KEYS
+from tests.support.disk_images import Images, qemu_img
+from tests.support.world import World
 
 OLD_KEY = "ssh-ed25519 AAAA+old/key machine-old"
 

@@ -11,8 +11,9 @@ import pytest
 
 from machine.ignition.cloud_config import LABEL
 from machine.ignition.seed import fat_image, fat_size
-from tests.integration.conftest import Images, World
+from tests.support.disk_images import Images
 from tests.support.http_server import ImageServer
+from tests.support.world import World
 
 IMAGE = "/cloud/own-1-amd64.qcow2"
 SUMS = "/cloud/SHA512SUMS"

@@ -24,9 +24,9 @@ from pathlib import Path
 import pytest
 
 from machine.cli.main import ALIASES, COMMANDS
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Images, Outcome, World, make_world, warm_program
+from tests.support.disk_images import Images
 from tests.support.golden import Golden
+from tests.support.world import COMMAND_S, Outcome, World, machine_program, make_world
 
 DIRECTORY = Path(__file__).with_name("lines")
 SCRIPTS = sorted(DIRECTORY.glob("*.txt"))
@@ -62,10 +62,7 @@ class Typed:
 
 
 def run_machine(typed: Typed, world: World) -> Outcome:
-    status, stdout, stderr = warm_program().run(
-        typed.words[1:], {**world.environment, **typed.environment}, world.root, timeout_s=COMMAND_S, typed=typed.stdin
-    )
-    return Outcome(status=status, stdout=stdout, stderr=stderr)
+    return world.machine(*typed.words[1:], typed=typed.stdin, **typed.environment)
 
 
 def run_shell(line: str, world: World, variables: dict[str, str]) -> Outcome:

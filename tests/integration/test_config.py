@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Images, World, make_world, qemu_img, sha256
+from tests.support.disk_images import Images, qemu_img, sha256
+from tests.support.world import COMMAND_S, World, machine_program, make_world
 
 CPUS = os.cpu_count() or 1
 NOBODY = 65534

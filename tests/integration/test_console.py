@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from machine import lock
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Outcome, World
-from tests.integration.test_start import processes
+from tests.support.processes import machine_processes
+from tests.support.world import COMMAND_S, Outcome, World, machine_program
 
 GREETING = b"\x1b[2J\x1b[32mThe guest\x1b[0m listens\x07\r\n"
 SHOWN = "\x1b[32mThe guest\x1b[0m listens"
@@ -48,7 +47,7 @@ def box(world: World, tmp_path: Path) -> Iterator[World]:
         finally:
             world.machine("kill", "box")
             process.communicate(timeout=COMMAND_S)
-    assert not processes(world)
+    assert not machine_processes(world.home)
 
 
 def serial_log(world: World, name: str = "serial.log") -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import os
 import signal
 import socket
@@ -17,19 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from machine import lock
 from machine.errors import DeadlineError, GuestError, MachineError
 from machine.ops.cp import copy
 from machine.report import SilentReporter
 from machine.ssh import keys, session
 from machine.ssh.command import known_hosts_line
 from machine.ssh.session import GuestFiles, guest_files
-from machine.store.paths import MachinePaths
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, World, make_world, warm_program
-from tests.integration.test_startup import HEAVY, RUN
 from tests.support.builders import make_context, make_record, make_roots, save_machine
-from tests.support.sshd import Sshd, serving_sshd, wait_until
+from tests.support.loaded_modules import HEAVY, run_and_list_modules
+from tests.support.sshd import Sshd, serving_sshd
+from tests.support.start import guest_that_runs
+from tests.support.waiting import wait_until
+from tests.support.warm import warm_program
+from tests.support.world import COMMAND_S, World, machine_program, make_world
 
 ODD_NAMES = tuple(
     os.fsdecode(name)
@@ -53,7 +52,7 @@ class Guest:
     def cp(self, *words: str | Path, stdin: bytes | None = None, stdout: int | None = None) -> Done:
         """Run `machine cp` to its end, in the directory `host`; where it has to do with pipes, by itself."""
         if stdin is None and stdout is None and "-" not in words:
-            status, said, errors = warm_program().run(
+            status, said, errors = warm_program(machine_program()).run(
                 ["cp", *(os.fspath(word) for word in words)], self.world.environment, self.host, timeout_s=COMMAND_S
             )
             return Done(status=status, stdout=said.encode(), stderr=errors)
@@ -106,16 +105,6 @@ class Done:
     status: int
     stdout: bytes
     stderr: str
-
-
-@contextlib.contextmanager
-def guest_that_runs(paths: MachinePaths) -> Iterator[None]:
-    """By the word of its lock, as when its supervisor has been killed."""
-    descriptor = lock.acquire(paths.lock)
-    assert descriptor is not None
-    lock.tell_holder(descriptor, os.getpid())
-    yield
-    os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -560,13 +549,8 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
 def test_paramiko_is_loaded_by_a_copy_alone(words: list[str], short_path: Path) -> None:
     world = make_world(short_path / "w")
     save_machine(make_roots(world.home), make_record("box"))
-    loaded = short_path / "loaded.json"
-    subprocess.run(
-        [sys.executable, "-c", RUN.format(out=str(loaded)), "cp", "-q", *words],
-        env=world.environment, capture_output=True, check=False,
-    )  # fmt: skip
-    code, modules = json.loads(loaded.read_bytes())
-    assert code == (0 if words == ["--help"] else 125)
+    outcome, modules = run_and_list_modules(world, "cp", "-q", *words)
+    assert outcome.status == (0 if words == ["--help"] else 125)
     assert HEAVY.isdisjoint(modules), HEAVY.intersection(modules)
 
 

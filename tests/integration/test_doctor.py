@@ -14,9 +14,11 @@ import pytest
 from machine import lock
 from machine.guestimage.publish import SECRET_KEY
 from machine.model.config import ImageOrigin
-from tests.integration.conftest import Images, Outcome, World, link_tool
-from tests.integration.test_start import processes, starting
 from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.disk_images import Images
+from tests.support.processes import machine_processes
+from tests.support.start import starting
+from tests.support.world import Outcome, World
 
 
 def examine(world: World, status: int = 0, **environment: str) -> dict[str, dict[str, Any]]:
@@ -118,8 +120,8 @@ def test_foreign_qemu_that_will_not_do_keeps_nobody_from_having_machines(
 
 def test_firmware_of_guests_that_another_qemu_runs(world: World) -> None:
     assert "firmware aarch64" not in examine(world)
-    link_tool(world, "qemu-system-aarch64")
-    link_tool(world, "qemu-system-ppc64")
+    world.link_tool("qemu-system-aarch64")
+    world.link_tool("qemu-system-ppc64")
     checks = examine(world)
     assert told(checks, "firmware aarch64") == ("ok", "/usr/share/AAVMF/AAVMF_CODE.fd", "")
     assert told(checks, "firmware ppc64le") == ("ok", "ppc64le guests need none", "")
@@ -244,10 +246,10 @@ def test_machine_whose_supervisor_was_killed(world: World, images: Images) -> No
     finally:
         removed: Outcome = world.machine("rm", "--force", "box")
     assert removed.status == 0, removed.stderr
-    assert processes(world) == []
+    assert machine_processes(world.home) == []
 
 
 def test_broken_podman_is_no_podman(world: World) -> None:
-    link_tool(world, "podman")
+    world.link_tool("podman")
     replace_tool(world, "podman", "exit 1")
     assert told(examine(world), "podman")[0] == "warning"

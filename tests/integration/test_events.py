@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.integration.conftest import Images, make_world
+from tests.support.disk_images import Images
+from tests.support.world import make_world
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from machine.ignition import assets
-from tests.integration.conftest import Images, Outcome, World, link_tool
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION
+from tests.support.disk_images import Images
+from tests.support.world import Outcome, World
 
 # Stands in for butane, which Debian does not have: it translates a config of its version alone, as that one does.
 BUTANE = """#!/bin/sh
@@ -136,7 +137,7 @@ def test_what_is_replaced_of_ours_is_told(world: World, images: Images) -> None:
 @pytest.mark.parametrize("validator", [True, False])
 def test_mistake_has_its_line_with_and_without_the_validator(validator: bool, world: World, images: Images) -> None:
     if validator:
-        link_tool(world, "ignition-validate")
+        world.link_tool("ignition-validate")
     (world.root / "site.ign").write_text('{"ignition": {"version": "3.2.0"},\n "storage": {"filez": []}}')
     before = world.files()
     line = refused(world.machine("init", "--image", images.qcow2, "--ignition-path", "site.ign"), world, before)
@@ -144,7 +145,7 @@ def test_mistake_has_its_line_with_and_without_the_validator(validator: bool, wo
 
 
 def test_validator_finds_what_the_linter_does_not_know(world: World, images: Images) -> None:
-    link_tool(world, "ignition-validate")
+    world.link_tool("ignition-validate")
     unit = {"name": "a.service", "enabled": True, "contents": "[Service]\nExecStart"}
     (world.root / "site.ign").write_text(json.dumps({**SITE, "systemd": {"units": [unit]}}))
     before = world.files()
@@ -163,7 +164,7 @@ def test_butane_is_translated_where_it_is_installed(world: World, images: Images
     (world.bin / "butane").write_text(BUTANE)
     (world.bin / "butane").chmod(0o755)
     for tool in ("sh", "grep"):
-        link_tool(world, tool)
+        world.link_tool(tool)
     made = world.machine(*words)
     assert made.status == 0, made.stderr
     assert json.loads(config(world, "box")["first_boot"]["ignition"]["text"])["kernelArguments"]

@@ -25,7 +25,8 @@ from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model.folders import Folder
 from machine.model.transport import Transport
-from tests.integration.conftest import Images, World
+from tests.support.disk_images import Images
+from tests.support.world import World
 
 DEADLINE_S = 20.0
 

@@ -19,8 +19,8 @@ from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.gotemplate import structure
 from machine.model.record import GuestFacts
-from tests.integration.conftest import World
 from tests.support.builders import CREATED, make_record, make_roots, save_machine
+from tests.support.world import World
 
 NOBODY = 65534  # podman machine refuses to work for root
 

@@ -17,8 +17,7 @@ import pytest
 from machine import __version__
 from machine.cli.main import COMMANDS
 from scripts.make_formula import BREWED, BUILD_TOOLS, COMPILED, LOCKS, TEMPLATE, build_sdist, bundle, formula, locked
-from tests.conftest import machine_program, world_environment
-from tests.integration.conftest import World
+from tests.support.world import World, machine_program, world_environment
 
 HARNESS = Path(__file__).with_name("formula.rb")
 

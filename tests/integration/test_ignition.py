@@ -12,8 +12,9 @@ import pytest
 
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig, UserIgnition
-from tests.integration.conftest import Images, World
 from tests.support.builders import KEYS, make_config, make_full_config
+from tests.support.disk_images import Images
+from tests.support.world import World
 
 
 def validate(path: Path) -> tuple[int, str]:

@@ -18,32 +18,13 @@ import pytest
 from machine.guestimage.publish import PUBLIC_KEY, sign
 from machine.image.download import PIECE_BYTES, Download
 from machine.image.web import WebSettings
-from tests.integration.conftest import Images, Outcome, World, link_tool, sha256
 from tests.support.builders import make_metadata_text
+from tests.support.disk_images import Images, sha256
 from tests.support.http_server import Fault, ImageServer, serving
+from tests.support.streams import PACKED, SIGNATURE, download_of, part_of, stream
+from tests.support.world import Outcome, World
 
-PACKED = "/streams/43/disk.qcow2.xz"
-SIGNATURE = f"{PACKED}.sig"
 NOT_KEPT = "nothing of it was kept; try again, and if it stays so, do not use it"
-
-
-def stream(world: World, server: ImageServer, images: Images, **fields: str) -> str:
-    """Publish a signed stream `stable` with the packed image, and trust its key; returns its base URL."""
-    world.trust(images.key)
-    server.add(PACKED, images.xz.read_bytes())
-    server.add(SIGNATURE, images.signature)
-    described = {**images.hashes, "signature": "43/disk.qcow2.xz.sig", **fields}
-    server.add("/streams/stable.json", make_metadata_text("43/disk.qcow2.xz", **described))
-    return f"{server.url}/streams/"
-
-
-def download_of(world: World, images: Images) -> Path:
-    return world.cache / "downloads" / sha256(images.xz)
-
-
-def part_of(world: World, images: Images) -> Path:
-    """The first run of the packed image's download."""
-    return download_of(world, images) / f"{0:016}.part"
 
 
 def arrived(world: World, images: Images, server: ImageServer, content: bytes) -> None:
@@ -481,7 +462,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_signature_is_checked_by_what_there_is(checker: str, world: World, images: Images, server: ImageServer) -> None:
     if checker != "gpgv":
         world.without("gpgv")
-        link_tool(world, checker)
+        world.link_tool(checker)
     base = stream(world, server, images)
     pulled(world, images, base)
     (listed,) = json.loads(world.machine("image", "ls", "--format", "json").stdout)

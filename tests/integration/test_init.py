@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -11,16 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import machine_program
-from tests.integration.conftest import Images, World, link_tool, make_world, qemu_img, sha256
 from tests.support.builders import make_metadata_text
+from tests.support.clients import connections_of, docker_meta
+from tests.support.disk_images import Images, qemu_img, sha256
 from tests.support.http_server import ImageServer
-
-DOCKER_META = "docker/contexts/meta/{}/meta.json"
-
-
-def docker_meta(world: World, name: str) -> Path:
-    return world.root / DOCKER_META.format(hashlib.sha256(name.encode()).hexdigest())
+from tests.support.world import World, machine_program, make_world
 
 
 def mode(path: Path) -> int:
@@ -96,7 +90,7 @@ def test_flags_reach_the_record(world: World, images: Images) -> None:
 @pytest.fixture
 def foreign_world(world: World) -> World:
     """One with the QEMU of aarch64 guests too."""
-    link_tool(world, "qemu-system-aarch64")
+    world.link_tool("qemu-system-aarch64")
     return world
 
 
@@ -189,13 +183,6 @@ def test_old_podman_is_told_too(podman_world: World, images: Images) -> None:
     world.machine("rm", "-f", "box")
     assert list(connections_of(world)) == ["far"]
     assert connections_of(world)["far"][1] == "true"
-
-
-def connections_of(world: World) -> dict[str, tuple[str, str]]:
-    """The URI of each connection of the old client, and whether it is the default."""
-    listed = world.podman("system", "connection", "list", "--format", "{{.Name}}\t{{.URI}}\t{{.Default}}")
-    rows = [line.split("\t") for line in listed.splitlines()]
-    return {name.rstrip("*"): (uri, default) for name, uri, default in rows}
 
 
 def test_first_machine_is_the_old_podmans_default(podman_world: World, images: Images) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import COMMAND_S, Images, World
-from tests.integration.test_images import PACKED, part_of, stream
+from tests.support.disk_images import Images
 from tests.support.http_server import Fault, ImageServer
+from tests.support.streams import PACKED, part_of, stream
+from tests.support.world import COMMAND_S, World
 
 
 def slow(world: World, tool: str, moment: str = "") -> Path:

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from machine.cli.main import COMMANDS
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, World
 from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.world import COMMAND_S, World, machine_program
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import machine_program
-from tests.integration.conftest import COMMAND_S, Images, World, qemu_img
-from tests.integration.test_init import connections_of
 from tests.integration.test_verbs import edit_record, succeed
+from tests.support.clients import connections_of
+from tests.support.disk_images import Images, qemu_img
+from tests.support.world import COMMAND_S, World, machine_program
 
 OFFER = """
 import sys

@@ -18,8 +18,9 @@ import pytest
 
 from machine import lock, sockets
 from machine.store.ssh_ports import choose
-from tests.integration.conftest import Images, World
-from tests.integration.test_start import control_socket, starting
+from tests.support.disk_images import Images
+from tests.support.start import control_socket, starting
+from tests.support.world import World
 
 
 @pytest.fixture

@@ -31,16 +31,8 @@ from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.supervisor.launch import make_console
-from tests.integration.conftest import Images, qemu_img
-from tests.support.builders import (
-    KEYS,
-    RELAY,
-    make_host,
-    make_launch_files,
-    make_paths,
-    make_qemu,
-    make_record,
-)
+from tests.support.builders import KEYS, RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
+from tests.support.disk_images import Images, qemu_img
 
 WAIT_S = 20
 RISCV_FLASH_BYTES = 32 * 1024**2

@@ -21,7 +21,8 @@ from typing import Any
 
 from backports import zstd
 
-from tests.integration.conftest import Images, World, sha256
+from tests.support.disk_images import Images, sha256
+from tests.support.world import World
 
 REGISTRY = shutil.which("docker-registry")
 NAME = "podman/machine-os"

@@ -24,7 +24,8 @@ from machine.ssh.command import (
     master_argv,
     session_argv,
 )
-from tests.support.sshd import WAIT_S, Sshd, serving_sshd, wait_until
+from tests.support.sshd import Sshd, serving_sshd
+from tests.support.waiting import WAIT_S, wait_until
 
 ODD = "a b%h:c"
 

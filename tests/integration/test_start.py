@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from machine import lock
 from machine.sockets import listens
-from tests.integration.conftest import COMMAND_S, Images, World
+from tests.support.disk_images import Images
+from tests.support.processes import machine_processes
+from tests.support.start import control_socket, starting
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, World
 
 
 @pytest.fixture
@@ -26,21 +27,7 @@ def box(world: World, images: Images) -> Iterator[World]:
     yield world
     if (world.machines / "box").exists():
         world.machine("rm", "--force", "box")
-    assert not processes(world)
-
-
-def processes(world: World) -> list[str]:
-    """What runs of this world's machines, by command line."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            environment = (entry.parent / "environ").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if str(world.home) in environment and ("machine.supervisor" in words or "qemu-system" in words):
-            found.append(words)
-    return found
+    assert not machine_processes(world.home)
 
 
 def state(world: World) -> str:
@@ -48,17 +35,10 @@ def state(world: World) -> str:
     return str(listed[0]["State"])
 
 
-def control_socket(world: World) -> Path:
-    return Path(world.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"]).with_name("control.sock")
-
-
 def test_stop_during_a_start_ends_it_and_tells_who_waits(box: World) -> None:
     path = control_socket(box)
     with box.popen("start", "box") as process:
-        until = time.monotonic() + 20
-        while not listens(path):
-            assert time.monotonic() < until, process.poll()
-            time.sleep(0.05)
+        wait_until(lambda: listens(path), "the supervisor")
         assert state(box) == "starting"
         second = box.machine("start", "box")
         assert (second.status, second.stderr) == (125, 'Error: unable to start "box": already starting\n')
@@ -67,20 +47,7 @@ def test_stop_during_a_start_ends_it_and_tells_who_waits(box: World) -> None:
     assert stopped.status == 0, stopped.stderr
     assert process.returncode == 125
     assert stderr.endswith('Error: unable to start "box": it was stopped\n')
-    assert processes(box) == []
-
-
-@contextlib.contextmanager
-def starting(world: World) -> Iterator[subprocess.Popen[str]]:
-    """A start of `box` that has come as far as its QEMU."""
-    with world.popen("start", "box") as process:
-        tools_socket = control_socket(world).with_name("qmp-tools.sock")
-        lock_file = world.machines / "box" / "lock"
-        until = time.monotonic() + 20
-        while not listens(tools_socket) or not lock.holder(lock_file):
-            assert time.monotonic() < until, process.poll()
-            time.sleep(0.05)
-        yield process
+    assert machine_processes(box.home) == []
 
 
 def test_machine_whose_sockets_are_gone_is_stopped_by_its_supervisor(box: World) -> None:
@@ -89,7 +56,7 @@ def test_machine_whose_sockets_are_gone_is_stopped_by_its_supervisor(box: World)
         stopped = box.machine("stop", "box")
         process.communicate(timeout=COMMAND_S)
     assert stopped.status == 0, stopped.stderr
-    assert processes(box) == []
+    assert machine_processes(box.home) == []
 
 
 def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: World) -> None:
@@ -102,7 +69,7 @@ def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: W
     assert state(box) == "degraded"
     removed = box.machine("rm", "--force", "box")
     assert removed.status == 0, removed.stderr
-    assert processes(box) == []
+    assert machine_processes(box.home) == []
 
 
 def log_of(world: World) -> str:
@@ -132,5 +99,5 @@ def test_a_start_that_is_interrupted_at_any_moment_leaves_no_process(box: World,
             process.send_signal(number)
             said = process.communicate(timeout=COMMAND_S)
         assert process.returncode in (130, -number), said  # the latter before our program has begun
-        assert processes(box) == [], after_s
+        assert machine_processes(box.home) == [], after_s
     assert state(box) == "stopped"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from machine import lock
-from tests.integration.conftest import COMMAND_S, Images, World
-from tests.integration.test_start import starting
+from tests.support.disk_images import Images
+from tests.support.start import starting
+from tests.support.world import COMMAND_S, World
 
 COUNTERS = "#!/bin/sh\necho 4096\necho\necho 512\n"
 

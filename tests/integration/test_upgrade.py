@@ -20,10 +20,12 @@ import pytest
 
 from machine import __version__
 from machine.ignition import assets
-from tests.integration.conftest import COMMAND_S, World, make_world
-from tests.integration.test_copy import guest_that_runs
 from tests.support.builders import make_record, make_roots, save_machine
-from tests.support.sshd import Sshd, children, serving_sshd, wait_until
+from tests.support.processes import children
+from tests.support.sshd import Sshd, serving_sshd
+from tests.support.start import guest_that_runs
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, World, make_world
 
 CANNOT_MOUNT = 77
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,13 @@ from machine.control import Command
 from machine.model.state import MachineState, State
 from machine.supervisor.control import ControlServer
 from machine.supervisor.progress import ProgressBroadcaster
-from tests.integration.conftest import COMMAND_S, Images, Outcome, World, qemu_img, warm_program
 from tests.integration.test_bad_input import CPUS, MEMORY, NO_QEMU, TAKEN, refuse
-from tests.integration.test_init import connections_of, docker_meta
-from tests.integration.test_start import processes, starting
+from tests.support.clients import connections_of, docker_meta
+from tests.support.disk_images import Images, qemu_img
+from tests.support.processes import machine_processes
+from tests.support.start import starting
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, Outcome, World
 
 GIB = 1024**3
 
@@ -36,7 +39,7 @@ def box(world: World, images: Images) -> Iterator[World]:
     for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):
         world.machine("unprotect", name)
         world.machine("rm", "--force", name)
-    assert processes(world) == []
+    assert machine_processes(world.home) == []
 
 
 def record(world: World, name: str = "box") -> Path:
@@ -55,21 +58,9 @@ def succeed(outcome: Outcome, stdout: str = "") -> Outcome:
     return outcome
 
 
-def answer(world: World, text: str, *words: str) -> subprocess.CompletedProcess[str]:
-    done = warm_program().run(words, world.environment, world.root, timeout_s=COMMAND_S, typed=text)
-    return subprocess.CompletedProcess(words, *done)
-
-
 def virtual_gib(world: World, name: str = "box") -> float:
     document = json.loads(qemu_img("info", "--output=json", world.machines / name / "disk.qcow2"))
     return float(document["virtual-size"]) / GIB
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 # set
@@ -292,8 +283,8 @@ def test_protected_machine_is_not_removed(box: World, images: Images) -> None:
 
 def test_rm_of_several_asks_once_and_goes_on_without_those_that_are_not_there(box: World, images: Images) -> None:
     box.init("other", images.qcow2)
-    asked = answer(box, "y\n", "rm", "box", "nosuch", "other")
-    assert (asked.returncode, asked.stderr) == (125, "Error: nosuch: VM does not exist\n")
+    asked = box.machine("rm", "box", "nosuch", "other", typed="y\n")
+    assert (asked.status, asked.stderr) == (125, "Error: nosuch: VM does not exist\n")
     assert asked.stdout.count("[y/N]") == 1
     assert str(box.machines / "other" / "disk.qcow2") in asked.stdout.splitlines()
     assert box.machine("ls", "-q").stdout == ""
@@ -302,8 +293,8 @@ def test_rm_of_several_asks_once_and_goes_on_without_those_that_are_not_there(bo
 def test_reset_asks_as_podman_does_and_removes_everything(box: World) -> None:
     (box.home / "data" / "keys").mkdir()
     (box.home / "data" / "keys" / "mine.gpg").write_text("x")
-    refused = answer(box, "n\n", "reset")
-    assert (refused.returncode, refused.stderr) == (0, "")
+    refused = box.machine("reset", typed="n\n")
+    assert (refused.status, refused.stderr) == (0, "")
     assert refused.stdout == (
         "Warning: this command will delete all existing Podman machines\n"
         "and all of the configuration and data directories for Podman machines\n\n"
@@ -311,8 +302,8 @@ def test_reset_asks_as_podman_does_and_removes_everything(box: World) -> None:
         "NAME   PROVIDER\nbox    qemu\n\n"
         "Are you sure you want to continue? [y/N] "
     )
-    nobody = answer(box, "", "reset")
-    assert (nobody.returncode, nobody.stderr) == (125, "Error: EOF\n")
+    nobody = box.machine("reset", typed="")
+    assert (nobody.status, nobody.stderr) == (125, "Error: EOF\n")
     assert (box.machines / "box" / "disk.qcow2").exists()
     with starting(box) as process:
         succeed(box.machine("reset", "--force"))
@@ -321,7 +312,7 @@ def test_reset_asks_as_podman_does_and_removes_everything(box: World) -> None:
     assert not list(box.cache.glob("sha256-*"))
     assert box.connections == {"Default": "", "Connections": {}}
     assert (box.home / "data" / "keys" / "mine.gpg").exists()
-    assert answer(box, "n\n", "reset").returncode == 0
+    assert box.machine("reset", typed="n\n").status == 0
 
 
 # Machines that run
@@ -344,7 +335,7 @@ def test_machine_that_runs_is_not_changed(box: World) -> None:
         assert (status.status, status.stdout) == (3, "starting\n")
         succeed(box.machine("kill", "box"), 'Machine "box" killed successfully\n')
         process.communicate(timeout=COMMAND_S)
-    assert processes(box) == []
+    assert machine_processes(box.home) == []
 
 
 def test_kill_and_stop_of_a_stopped_machine_are_success(box: World) -> None:
@@ -414,7 +405,7 @@ def running(world: World) -> Iterator[None]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        until((root / "podman.sock").exists)
+        wait_until((root / "podman.sock").exists)
         yield
     finally:
         ended.set()
@@ -442,7 +433,7 @@ def test_restart_starts_a_machine_anew(box: World) -> None:
         pid = lock.holder(qemu)
         with box.popen("restart", "box") as second:
             first.communicate(timeout=COMMAND_S)
-            until(lambda: lock.holder(qemu) not in (None, pid))
+            wait_until(lambda: lock.holder(qemu) not in (None, pid))
             box.machine("kill", "box")
             _, stderr = second.communicate(timeout=COMMAND_S)
     assert first.returncode == 125
@@ -475,7 +466,7 @@ def both_starting(world: World, images: Images) -> Iterator[subprocess.Popen[str
     world.init("two", images.qcow2)
     with world.popen("start", "box", "two") as process:
         locks = [world.machines / name / "lock" for name in ("box", "two")]
-        until(lambda: all(map(lock.holder, locks)) and len(processes(world)) == 4)
+        wait_until(lambda: all(map(lock.holder, locks)) and len(machine_processes(world.home)) == 4)
         yield process
 
 
@@ -485,7 +476,7 @@ def test_interrupted_start_of_several_leaves_no_process(box: World, images: Imag
         process.send_signal(number)
         process.communicate(timeout=COMMAND_S)
     assert process.returncode == 130
-    assert processes(box) == []
+    assert machine_processes(box.home) == []
     assert "running" not in box.machine("status", "--all").stdout
 
 

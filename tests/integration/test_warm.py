@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import COMMAND_S, Outcome, World, warm_program
+from tests.support.world import COMMAND_S, Outcome, World
 
 
 def in_a_process_of_its_own(world: World, *words: str, **environment: str) -> Outcome:
@@ -71,7 +71,7 @@ def test_command_that_does_not_end_is_killed(world: World, tmp_path: Path) -> No
     sleeper = world.root / "editor"
     sleeper.write_text(f"#!/bin/sh\necho $PPID >{tmp_path}/pid\nexec sleep 5\n")
     sleeper.chmod(0o755)
-    environment = {**world.environment, "EDITOR": str(sleeper), "PATH": os.defpath}
+    world.timeout_s = 2
     with pytest.raises(subprocess.TimeoutExpired):
-        warm_program().run(["config", "edit"], environment, world.root, timeout_s=2)
+        world.machine("config", "edit", EDITOR=str(sleeper), PATH=os.defpath)
     assert not Path("/proc", (tmp_path / "pid").read_text().strip(), "exe").exists()

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from machine.cli.main import ALIASES, COMMANDS
-from tests.conftest import world_environment
 from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.world import world_environment
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("machine", "podman-machine")

@@ -16,6 +16,7 @@ from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resource
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
 from machine.model.record import GuestFacts, MachineRecord, Pending
+from machine.model.service import Service
 from machine.model.transport import TransportChoice
 from machine.ops.shared.context import Context
 from machine.qemu.acceleration import QemuFacts
@@ -159,3 +160,18 @@ def make_metadata(
 
 def make_metadata_text(location: str = "box.qcow2.xz", **fields: str) -> bytes:
     return json.dumps(make_metadata(location, **fields)).encode()
+
+
+SERVICE = Service(
+    label="org.boot2podman.box",
+    description="Machine box of boot2podman",
+    argv=("/home/me/.local/bin/machine", "start", "--foreground", "--no-info", "box"),
+    environment={"PATH": "/home/me/.local/bin:/usr/bin:/bin"},
+    stop_s=270,
+    log="/home/me/box/autostart.log",
+)
+ODD_SERVICE = replace(
+    SERVICE,
+    argv=("/opt/100% my tools/$HOME/machine", "start", 'a "b" $c \\ 5%'),
+    environment={"PATH": "/usr/bin", "MACHINE_HOME": '/srv/50%u "a" \\ $b'},
+)

@@ -6,21 +6,11 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 
 import pytest
 
 from machine.cli.main import main
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a command line ended, and what it wrote."""
-
-    status: int
-    stdout: str
-    stderr: str
-
+from tests.support.world import Outcome
 
 Machine = Callable[..., Outcome]
 

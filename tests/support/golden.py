@@ -155,7 +155,7 @@ def drop_stale(stale: Mapping[Path, list[str]]) -> None:
 
 def unused_files(config: pytest.Config, root: Path) -> list[Path]:
     """Golden files that no test has looked at, in the directories of which every test module has run."""
-    orders, used = config.stash[ORDERS], config.stash.get(USED, set())
+    orders, used = config.stash.get(ORDERS, {}), config.stash.get(USED, set())
     directories = {module.parent for module in orders if set(module.parent.glob("test_*.py")) <= set(orders)}
     kept = [path for directory in directories for path in (directory / DIRECTORY).glob("*")]
     return sorted(path.relative_to(root) for path in kept if path not in used)

@@ -9,16 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from machine.ssh import keys
 from machine.ssh.command import SshTarget, host_key_alias, known_hosts_line
 from machine.store.ssh_ports import choose
-
-WAIT_S = 20
+from tests.support.processes import descendants
+from tests.support.waiting import WAIT_S, wait_until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +30,10 @@ class Sshd:
 
     def signal_sessions(self, number: signal.Signals) -> None:
         """Every process that serves a connection."""
-        waiting = children(self.pid)
-        assert waiting, "nobody is connected"
-        while waiting:
-            pid = waiting.pop()
-            waiting += children(pid)
+        sessions = descendants(self.pid)
+        assert sessions, "nobody is connected"
+        for pid in sessions:
             os.kill(pid, number)
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.contextmanager
@@ -93,10 +86,3 @@ def serving_sshd(directory: Path, settings: Path, *lines: str, name: str = "box"
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < until, f"no {what} within {WAIT_S} s"
-        time.sleep(0.02)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -35,6 +36,12 @@ _LATE = (
     "click.shell_completion", "paramiko", "platformdirs", "qemu.qmp", "requests", "rich.console", "rich.live",
     "rich.progress", "rich.table", "tomlkit",
 )  # fmt: skip
+
+
+@functools.cache
+def warm_program(program: str) -> WarmProgram:
+    """One for all tests of a process; whoever ends the tests ends it."""
+    return WarmProgram(program)
 
 
 class WarmProgram:

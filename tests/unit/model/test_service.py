@@ -21,23 +21,11 @@ from machine.model.service import (
     systemd_unit,
     unit_program,
 )
+from tests.support.builders import ODD_SERVICE, SERVICE
 from tests.support.golden import Golden
 
-LINUX = Service(
-    label="org.boot2podman.box",
-    description="Machine box of boot2podman",
-    argv=("/home/me/.local/bin/machine", "start", "--foreground", "--no-info", "box"),
-    environment={"PATH": "/home/me/.local/bin:/usr/bin:/bin"},
-    stop_s=270,
-    log="/home/me/box/autostart.log",
-)
-ODD = replace(
-    LINUX,
-    argv=("/opt/100% my tools/$HOME/machine", "start", 'a "b" $c \\ 5%'),
-    environment={"PATH": "/usr/bin", "MACHINE_HOME": '/srv/50%u "a" \\ $b'},
-)
 MAC = replace(
-    LINUX,
+    SERVICE,
     argv=("/opt/homebrew/bin/machine", "start", "--foreground", "--no-info", "box"),
     environment={"PATH": "/opt/homebrew/bin:/usr/bin:/bin", "MACHINE_HOME": "/Volumes/A & B"},
     log="/Users/me/Library/Application Support/boot2podman/machines/box/autostart.log",
@@ -45,11 +33,11 @@ MAC = replace(
 
 
 def test_systemd_unit_is_the_golden_one(golden: Golden) -> None:
-    golden.matches_file(systemd_unit(LINUX), "box.service")
+    golden.matches_file(systemd_unit(SERVICE), "box.service")
 
 
 def test_what_means_something_to_systemd_is_escaped() -> None:
-    unit = systemd_unit(ODD).splitlines()
+    unit = systemd_unit(ODD_SERVICE).splitlines()
     assert r'ExecStart="/opt/100%% my tools/$HOME/machine" "start" "a \"b\" $$c \\ 5%%"' in unit
     assert r'Environment="MACHINE_HOME=/srv/50%%u \"a\" \\ $b"' in unit
 
@@ -57,7 +45,7 @@ def test_what_means_something_to_systemd_is_escaped() -> None:
 @pytest.mark.parametrize("path", ['/opt/"x"/machine', "/opt/x's/machine", "/opt/x\\y/machine"])
 def test_program_that_systemd_never_runs_is_refused(path: str) -> None:
     with pytest.raises(BadInputError, match="systemd runs no program with quotes or backslashes in its path: /opt/"):
-        systemd_unit(replace(LINUX, argv=(path,)))
+        systemd_unit(replace(SERVICE, argv=(path,)))
 
 
 def test_launch_agent_is_the_golden_one(golden: Golden) -> None:
@@ -72,9 +60,9 @@ def test_launch_agent_says_what_launchd_understands() -> None:
     assert "KeepAlive" not in said
 
 
-@pytest.mark.parametrize("program", [LINUX.argv[0], ODD.argv[0]])
+@pytest.mark.parametrize("program", [SERVICE.argv[0], ODD_SERVICE.argv[0]])
 def test_program_of_a_service_is_read_back(program: str) -> None:
-    service = replace(LINUX, argv=(program, *LINUX.argv[1:]))
+    service = replace(SERVICE, argv=(program, *SERVICE.argv[1:]))
     assert unit_program(systemd_unit(service)) == program
     assert agent_program(launch_agent(service)) == program
 
@@ -141,5 +129,5 @@ def test_what_is_no_text_is_refused(
     render: Callable[[Service], str | bytes], changes: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(BadInputError) as caught:
-        render(replace(LINUX, **changes))
+        render(replace(SERVICE, **changes))
     assert caught.value.line == f"a service cannot be told of {word}: it is no text in UTF-8"

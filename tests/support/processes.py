@@ -1,0 +1,58 @@
+"""What runs of a world's machines."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from machine.sockets import listener_pid
+
+_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
+
+
+def command_lines() -> Iterator[tuple[psutil.Process, str]]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(*_GONE):
+            yield process, " ".join(process.cmdline())
+
+
+def processes_of(directory: Path) -> dict[int, str]:
+    """Command lines, by process id, of what names something below `directory`: the helpers of a world's machines."""
+    return {process.pid: command for process, command in command_lines() if f"{directory}" in command}
+
+
+def machine_processes(home: Path) -> list[str]:
+    """Command lines of the supervisors and QEMUs of the machines below a MACHINE_HOME."""
+    found = []
+    for process, command in command_lines():
+        with contextlib.suppress(*_GONE):
+            ours = "machine.supervisor" in command or "qemu-system" in command
+            if ours and process.environ().get("MACHINE_HOME") == str(home):
+                found.append(command)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
+def descendants(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def supervisor_pid(runtime: Path) -> int:
+    """By the kernel's word: who listens on the control socket of the machine with this runtime directory."""
+    return _listener(runtime / "control.sock")
+
+
+def qemu_pid(runtime: Path) -> int:
+    return _listener(runtime / "qmp-tools.sock")
+
+
+def _listener(path: Path) -> int:
+    pid = listener_pid(path)
+    assert pid is not None, f"nobody listens on {path}"
+    return pid

@@ -1,0 +1,39 @@
+"""Starts of machines whose disk is empty: a real QEMU that never boots."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from machine import lock
+from machine.sockets import listens
+from machine.store.paths import MachinePaths
+from tests.support.waiting import wait_until
+from tests.support.world import World
+
+
+def control_socket(world: World) -> Path:
+    return Path(world.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"]).with_name("control.sock")
+
+
+@contextlib.contextmanager
+def starting(world: World) -> Iterator[subprocess.Popen[str]]:
+    """A start of `box` that has come as far as its QEMU."""
+    with world.popen("start", "box") as process:
+        tools_socket = control_socket(world).with_name("qmp-tools.sock")
+        lock_file = world.machines / "box" / "lock"
+        wait_until(lambda: listens(tools_socket) and lock.holder(lock_file), "QEMU")
+        yield process
+
+
+@contextlib.contextmanager
+def guest_that_runs(paths: MachinePaths) -> Iterator[None]:
+    """By the word of its lock, as when its supervisor has been killed."""
+    descriptor = lock.acquire(paths.lock)
+    assert descriptor is not None
+    lock.tell_holder(descriptor, os.getpid())
+    yield
+    os.close(descriptor)

@@ -1,0 +1,228 @@
+"""A user's world: directories in which nothing of the real user's is read or written, and programs that run in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.warm import warm_program
+
+COMMAND_S = 60
+TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a command line ended, and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(kw_only=True)
+class World:
+    """One user's directories, and how programs run as that user."""
+
+    root: Path
+    path: str = field(default_factory=lambda: os.environ["PATH"])
+    uid: int = field(default_factory=os.getuid)
+    extra: dict[str, str] = field(default_factory=dict)
+    warm: bool = False
+    """Whether command lines of `machine` go to the warm program: quicker, and never as another user."""
+
+    timeout_s: float = COMMAND_S
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # LC_ALL and the like would only change texts.
+        kept = {key: value for key, value in os.environ.items() if key in ("LANG", "TERM")}
+        return {**kept, **world_environment(self.root), "PATH": self.path, **self.extra}
+
+    # Running programs
+
+    def spawn(self, *argv: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Any program, as this user and in a process group of its own."""
+        identity: dict[str, Any] = {} if self.uid == os.getuid() else {
+            "user": self.uid, "group": self.uid, "extra_groups": [],
+        }  # fmt: skip
+        return subprocess.Popen(
+            # Whoever started the tests in the background has made their children deaf to ^C.
+            ["/usr/bin/env", "--default-signal=INT", *(os.fspath(word) for word in argv)],
+            env={**self.environment, **environment},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            **identity,
+        )
+
+    @contextlib.contextmanager
+    def popen(self, *words: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        """`machine` as a process of its own; a test that fails does not wait for it."""
+        with self.spawn(machine_program(), *words, **environment) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+
+    def run(self, *argv: str | Path, check: bool = True, **environment: str) -> Outcome:
+        """Run any program to its end; with `check`, an exit status other than 0 fails the test."""
+        with self.spawn(*argv, **environment) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=self.timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        outcome = Outcome(status=process.returncode, stdout=stdout, stderr=stderr)
+        return successful(outcome, *argv) if check else outcome
+
+    def machine(self, *words: str | Path, typed: str = "", **environment: str) -> Outcome:
+        """Run `machine` to its end; `popen` is for tests of the process that it is."""
+        if not self.warm:
+            assert not typed, "only the warm program has a standard input"
+            return self.run(machine_program(), *words, check=False, **environment)
+        status, stdout, stderr = warm_program(machine_program()).run(
+            [os.fspath(word) for word in words],
+            {**self.environment, **environment},
+            self.root,
+            timeout_s=self.timeout_s,
+            typed=typed,
+        )
+        return Outcome(status=status, stdout=stdout, stderr=stderr)
+
+    def must(self, *words: str | Path, **environment: str) -> Outcome:
+        """`machine` where anything but success fails the test."""
+        return successful(self.machine(*words, **environment), "machine", *words)
+
+    def init(self, name: str, image: str | Path, *words: str) -> Outcome:
+        return self.must("init", "--image", image, *words, name)
+
+    def podman(self, *words: str) -> str:
+        """What the host's podman says in this world."""
+        return self.run("podman", *words, PATH=os.environ["PATH"]).stdout
+
+    def remote(self, connection: str, *words: str, check: bool = True) -> Outcome:
+        """The host's podman as a remote client of a machine."""
+        return self.run("podman", "--remote", "--connection", connection, *words, check=check)
+
+    # What is there
+
+    @property
+    def home(self) -> Path:
+        return self.root / "m"
+
+    @property
+    def machines(self) -> Path:
+        return self.home / "data" / "machines"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache" / "images"
+
+    @property
+    def bin(self) -> Path:
+        """The only directory on PATH, in a world that has its own."""
+        return Path(self.path)
+
+    def runtime(self, name: str) -> Path:
+        """Where the sockets of a machine are: in a world whose paths are short."""
+        return self.home / "run" / name
+
+    def files(self) -> dict[str, bytes]:
+        """Every file that has a content: empty lock files do not count."""
+        found = {path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink()}
+        return {str(path.relative_to(self.root)): content for path in found if (content := path.read_bytes())}
+
+    @property
+    def connections(self) -> dict[str, Any]:
+        path = self.root / "podman-connections.json"
+        document: dict[str, Any] = json.loads(path.read_bytes())["Connection"] if path.exists() else {}
+        return document
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        document: list[dict[str, Any]] = json.loads(self.must("inspect", name).stdout)
+        return document[0]
+
+    def record(self, name: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.machines / name / "record.json").read_bytes())
+        return document
+
+    def state(self, name: str) -> tuple[str, str]:
+        """State and reason, as `machine ls` tells them."""
+        listed = json.loads(self.must("ls", "--format", "json").stdout)
+        return next((entry["State"], entry["Reason"]) for entry in listed if entry["Name"] == name)
+
+    # Changing what is there
+
+    def trust(self, key: bytes) -> None:
+        """Put a key into the user's own directory of keys."""
+        keys = self.home / "data" / "keys"
+        keys.mkdir(parents=True, exist_ok=True)
+        (keys / "test.gpg").write_bytes(key)
+
+    def link_tool(self, *tools: str) -> None:
+        """Put these programs of the host's on the user's PATH."""
+        for tool in tools:
+            found = shutil.which(tool)
+            assert found is not None, f"{tool} is needed by these tests"
+            (self.bin / tool).symlink_to(found)
+
+    def without(self, *tools: str) -> None:
+        """Take these programs off the user's PATH."""
+        for tool in tools:
+            (self.bin / tool).unlink()
+
+
+def successful(outcome: Outcome, *argv: str | Path) -> Outcome:
+    if outcome.status != 0:
+        words = " ".join(map(str, argv))
+        pytest.fail(f"{words} ended with {outcome.status}\nstdout: {outcome.stdout}\nstderr: {outcome.stderr}")
+    return outcome
+
+
+def make_world(root: Path) -> World:
+    """A world with the tools that `machine` needs on its PATH, and no podman."""
+    root.mkdir(parents=True)
+    binaries = root.with_name("bin")
+    binaries.mkdir()
+    world = World(root=root, path=str(binaries), warm=True)
+    world_environment(root)  # makes the files that are there before any command
+    world.link_tool(*TOOLS)
+    return world
+
+
+def world_environment(root: Path) -> dict[str, str]:
+    """The variables that lead every program of a test into `root`."""
+    (root / "containers.conf").touch()
+    docker = root / "docker"
+    docker.mkdir(exist_ok=True)
+    (docker / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
+    return {
+        "HOME": str(root / "home"),
+        "MACHINE_HOME": str(root / "m"),
+        "XDG_CONFIG_HOME": str(root / "home" / ".config"),
+        "CONTAINERS_CONF": str(root / "containers.conf"),
+        "PODMAN_CONNECTIONS_CONF": str(root / "podman-connections.json"),
+        "DOCKER_CONFIG": str(docker),
+        "COLUMNS": "80",
+        "NO_COLOR": "1",
+    }
+
+
+def machine_program() -> str:
+    """The installed command, beside the interpreter that runs the tests."""
+    return os.fspath(Path(sys.executable).with_name("machine"))
