@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
-from machine.store import records
+from machine.store.names import machine_names
 
 _POLL_S = 0.5
 
@@ -53,4 +53,4 @@ def changes(
 
 
 def _states(context: Context) -> dict[str, MachineState]:
-    return {name: machine_state(context.roots.machine(name)) for name in records.machine_names(context.roots)}
+    return {name: machine_state(context.roots.machine(name)) for name in machine_names(context.roots)}

@@ -59,7 +59,7 @@ def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -
         playbook=read_playbook(Path(playbook)) if isinstance(playbook, str) else playbook,
         environment=parse_variables(request.environment or (), environment),
         ssh_keys=read_ssh_keys(request.ssh_keys or ()),
-        hostname=check_hostname(request.hostname) if request.hostname else "",
+        hostname=check_hostname(request.hostname) if request.hostname else None,
     )
 
 

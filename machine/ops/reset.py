@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from machine.ops.image import prune_images
 from machine.ops.shared.context import Context
 from machine.ops.shared.protection import check_unprotected
-from machine.store import records
+from machine.store.names import machine_names
 
 
 def machines(context: Context) -> list[str]:
-    return records.machine_names(context.roots)
+    return machine_names(context.roots)
 
 
 def check_resettable(names: Iterable[str], context: Context) -> None:

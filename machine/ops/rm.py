@@ -20,7 +20,8 @@ from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
 from machine.podman.events import Event
 from machine.report import Reporter
-from machine.store import drafts, records
+from machine.store import drafts
+from machine.store.names import check_exists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
     Raises:
         NotFoundError: there is no such machine.
     """
-    records.check_exists(context.roots, name)
+    check_exists(context.roots, name)
     paths = context.roots.machine(name)
     spared = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
     return sorted(path for path in paths.directory.iterdir() if path not in spared)
@@ -50,7 +51,7 @@ def check_removable(name: str, context: Context) -> None:
     """Raises:
     MachineError: the machine does not exist, is protected or runs.
     """
-    records.check_exists(context.roots, name)
+    check_exists(context.roots, name)
     check_unprotected(name, context)
     if machine_state(context.roots.machine(name)).state is not State.STOPPED:
         raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
@@ -63,7 +64,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         NotFoundError: there is no such machine.
         MachineError: it is protected, runs, or cannot be ended.
     """
-    records.check_exists(context.roots, name)
+    check_exists(context.roots, name)
     check_unprotected(name, context)
     paths = context.roots.machine(name)
     if force:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
 from machine.ssh.command import session_argv
-from machine.store import records
+from machine.store.names import machine_names
 
 
 def is_machine(name: str, context: Context) -> bool:
-    return name in records.machine_names(context.roots)
+    return name in machine_names(context.roots)
 
 
 def session(name: str, username: str | None, command: Sequence[str], context: Context) -> list[str]:

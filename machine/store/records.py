@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import lock
 from machine.errors import MachineError, NotFoundError
 from machine.files import write_atomic
-from machine.model.names import DEFAULT_MACHINE, similar_words
 from machine.model.record import MachineRecord
 from machine.store.fields import FieldError
+from machine.store.names import check_exists, machine_names
 from machine.store.paths import MachinePaths, Roots
 from machine.store.record_document import SCHEMA, NewerSchemaError, dump, parse
 
@@ -31,15 +31,6 @@ class BrokenRecord:
     error: MachineError
 
 
-def machine_names(roots: Roots) -> list[str]:
-    """The names of all machines on this host, sorted; half-made ones have names that begin with a dot."""
-    try:
-        entries = list(roots.machines.iterdir())
-    except FileNotFoundError:
-        return []
-    return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-
-
 def load(roots: Roots, name: str) -> MachineRecord:
     """The record of the machine `name`.
 
@@ -49,24 +40,6 @@ def load(roots: Roots, name: str) -> MachineRecord:
     """
     check_exists(roots, name)
     return _load_own(roots.machine(name))
-
-
-def check_exists(roots: Roots, name: str) -> None:
-    """Check that there is a machine `name`, whatever its record is like.
-
-    Raises:
-        NotFoundError: there is none; the hint names the machines that may have been meant.
-    """
-    if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
-        raise NotFoundError(f"{name}: VM does not exist", hint=_meant_instead(name, machine_names(roots)))
-
-
-def _meant_instead(name: str, known: Sequence[str]) -> str | None:
-    """What to type instead: any machine's name where none was given, a similar one where it was mistyped."""
-    if name == DEFAULT_MACHINE and known:
-        return f"add the name of a machine that exists: {', '.join(known)}"
-    near = similar_words(name, known)
-    return f"did you mean {' or '.join(near)}?" if near else None
 
 
 def _load_own(paths: MachinePaths) -> MachineRecord:

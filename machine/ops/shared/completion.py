@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from machine.ops.shared.context import Context
-from machine.store import records
+from machine.store.names import machine_names
 
 
 def all_names(context: Context) -> list[str]:
-    return records.machine_names(context.roots)
+    return machine_names(context.roots)
 
 
 def image_names() -> list[str]:

@@ -15,7 +15,7 @@ from machine.deadline import Deadline
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
-from machine.store import records
+from machine.store.names import machine_names
 
 # Guests that boot at the same time slow each other down, and their deadlines do not wait.
 MOST_AT_ONCE = 8
@@ -132,7 +132,7 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 def machines_for(verb: str, context: Context) -> list[str]:
     """Those that `--all` means: every machine to which the verb would do something."""
-    names = records.machine_names(context.roots)
+    names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names
     return [name for name in names if concerns(verb, machine_state(context.roots.machine(name)))]

@@ -11,6 +11,7 @@ import pytest
 from machine import lock
 from machine.errors import BadInputError
 from machine.store import drafts, records
+from machine.store.names import machine_names
 from tests.support.builders import make_record, make_roots
 
 
@@ -19,7 +20,7 @@ def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
     with drafts.draft(roots, "box") as paths:
         paths.record.write_text("{}")
         assert stat.S_IMODE(paths.directory.stat().st_mode) == 0o700
-        assert records.machine_names(roots) == []
+        assert machine_names(roots) == []
     assert not paths.directory.exists()
 
 

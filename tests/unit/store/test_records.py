@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError
 from machine.model.config import FirstBoot, ImageOrigin, Provisioning, Script, UserIgnition, Verified
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice
@@ -25,7 +25,7 @@ from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.transport import Transport, TransportChoice
 from machine.store import records
 from machine.store.fields import FieldError
-from machine.store.paths import Roots
+from machine.store.names import machine_names
 from machine.store.record_document import NewerSchemaError, dump, parse
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
@@ -297,25 +297,6 @@ def test_file_that_is_no_record_is_damaged(content: bytes | None, reason: str | 
     assert caught.value.line.endswith(HINT)
 
 
-@pytest.mark.parametrize("name", ["nosuch", "", "..", "../data", "a/b", ".hidden"])
-def test_machine_that_is_not_there_is_not_found(name: str, tmp_path: Path) -> None:
-    roots = make_roots(tmp_path)
-    save_machine(roots, make_record(".hidden"))
-    with pytest.raises(NotFoundError) as caught:
-        records.load(roots, name)
-    assert caught.value.line == f"{name}: VM does not exist"
-
-
-def test_names_are_those_of_visible_directories_in_order(tmp_path: Path) -> None:
-    roots = make_roots(tmp_path)
-    assert records.machine_names(roots) == []
-    for name in ("b", "a", ".half.tmp"):
-        (roots.machines / name).mkdir(parents=True)
-    (roots.machines / ".lock").touch()
-    (roots.machines / "a-file").touch()
-    assert records.machine_names(roots) == ["a", "b"]
-
-
 def test_one_damaged_record_hides_no_other(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
     good, other = make_record("a"), make_record("c")
@@ -344,7 +325,7 @@ def test_machine_has_one_name_at_every_moment_of_a_rename(tmp_path: Path) -> Non
     assert records.load(roots, "old") == make_record("old")
     old.directory.rename(roots.machine("new").directory)
     assert records.load(roots, "new") == both
-    assert records.machine_names(roots) == ["new"]
+    assert machine_names(roots) == ["new"]
 
 
 def test_edits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
@@ -366,27 +347,3 @@ def test_record_of_another_machine_is_damaged(tmp_path: Path) -> None:
     save_machine(roots, make_record("one")).directory.rename(roots.machine("two").directory)
     with pytest.raises(MachineError, match='it belongs to the machine "one"'):
         records.load(roots, "two")
-
-
-def hint_for(name: str, roots: Roots) -> str | None:
-    with pytest.raises(NotFoundError) as caught:
-        records.load(roots, name)
-    assert caught.value.message == f"{name}: VM does not exist"
-    return caught.value.hint
-
-
-def test_missing_default_machine_names_those_that_exist(tmp_path: Path) -> None:
-    roots = make_roots(tmp_path)
-    assert hint_for("podman-machine-default", roots) is None
-    save_machine(roots, make_record(name="web"))
-    save_machine(roots, make_record(name="box"))
-    assert hint_for("podman-machine-default", roots) == "add the name of a machine that exists: box, web"
-
-
-def test_mistyped_name_brings_the_similar_ones(tmp_path: Path) -> None:
-    roots = make_roots(tmp_path)
-    save_machine(roots, make_record(name="podman-machine-default"))
-    save_machine(roots, make_record(name="web"))
-    assert hint_for("wbe", roots) is None
-    assert hint_for("we", roots) == "did you mean web?"
-    assert hint_for("podman", roots) == "did you mean podman-machine-default?"
