@@ -34,10 +34,13 @@ log = logging.getLogger(__name__)
 
 _GREETING_RETRY_S = 0.05
 _GREETING_S = 5.0
+_FAREWELL_S = 5.0
 # With less than this, a guest that a full disk has stopped would stop again at once.
 _MIN_FREE_BYTES = 64 * 1024**2
 
 _EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
+
+_STATUS_DISK_FULL = "io-error"
 
 # How a session or a command on it ends when QEMU hangs up.
 _HUNG_UP = (EOFError, OSError, QMPError)
@@ -96,6 +99,16 @@ class QmpSessions:
         client.register_listener(listener)
         await self._connect(client)
         self._link.client = client
+        try:
+            await self._attend(client, listener)
+        finally:
+            self._link.client = None
+            with contextlib.suppress(*_HUNG_UP, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):  # a QEMU that stands still takes nothing any more
+                    await client.disconnect()
+
+    async def _attend(self, client: QMPClient, listener: EventListener) -> None:
+        """Report what comes, until QEMU hangs up."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
         await self._ports.driver_is_up(Driver.SLIRP)
@@ -109,9 +122,6 @@ class QmpSessions:
                 await client.runstate_changed()
             for task in readers:
                 task.cancel()
-        self._link.client = None
-        with contextlib.suppress(*_HUNG_UP):
-            await client.disconnect()
 
     async def _connect(self, client: QMPClient) -> None:
         """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
@@ -132,17 +142,15 @@ class QmpSessions:
             if clock.has_jumped():
                 self._life.post(HostClockJumped())
             # Never cancelled: when QEMU's answer comes late, somebody must still be waiting for it.
-            question = asyncio.ensure_future(client.execute("query-status"))
+            question = asyncio.ensure_future(_query_status(client))
             answered, _ = await asyncio.wait([question], timeout=self._heartbeat_s)
             if not answered:
                 self._life.post(QemuSilent())
-            try:
-                status = await question
-            except _HUNG_UP as error:
-                log.debug("the heartbeat ends with the QMP session: %s", error)
+            status = await question
+            if status is None:
                 return
             self._life.post(QemuAnswered())
-            if isinstance(status, dict) and status["status"] == "io-error":
+            if status == _STATUS_DISK_FULL:
                 self._life.post(Paused(cause=PauseCause.DISK_FULL))
                 await self._resume_if_there_is_space(client)
 
@@ -191,3 +199,13 @@ class QmpSessions:
                 self._life.post(GuestFailed(cause=" ".join(words)))
             case _:
                 log.warning("unknown report on the ready port: %r", line)
+
+
+async def _query_status(client: QMPClient) -> str | None:
+    """What QEMU says of the guest's CPUs; None where it hangs up."""
+    try:
+        answer = await client.execute("query-status")
+    except _HUNG_UP as error:
+        log.debug("the heartbeat ends with the QMP session: %s", error)
+        return None
+    return str(answer["status"]) if isinstance(answer, dict) else ""

@@ -1,0 +1,129 @@
+"""An `ssh` for tests that plays a guest: it listens where a master would, and answers what is run over it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+# Run by an interpreter of its own, so that it starts quickly: isolated, without site-packages.
+_PROGRAM = """
+import os, re, select, socket, sys
+from pathlib import Path
+
+state = Path({state!r})
+argv = sys.argv[1:]
+
+
+def note(name, text):
+    with (state / name).open("a") as stream:
+        stream.write(text + "\\n")
+
+
+def refuse_if_told():
+    refusal = state / "refusal"
+    if refusal.exists():
+        status, _, text = refusal.read_text().partition(" ")
+        sys.stderr.write(text)
+        sys.exit(int(status))
+
+
+def listen(path):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    return server
+
+
+def answer(server):
+    connection, _ = server.accept()
+    with connection:
+        asked = connection.recv(4096)
+        body = b"[]" if b"/containers/json" in asked else b"OK"
+        status = b"503 Service Unavailable" if (state / "api-fails").exists() else b"200 OK"
+        connection.sendall(b"HTTP/1.1 " + status + b"\\r\\n\\r\\n" + body)
+
+
+def be_master():
+    refuse_if_told()
+    control = re.search('ControlPath="(.+?)"', " ".join(argv))[1]
+    forwards = [argv[at + 1].split(":")[0] for at, word in enumerate(argv) if word == "-L"]
+    servers = [listen(path) for path in forwards]
+    note("masters", str(os.getpid()))
+    control = listen(control)
+    while True:
+        for server in select.select([*servers, control], [], [])[0]:
+            if server is control:
+                server.accept()[0].close()
+            else:
+                answer(server)
+
+
+def run(command):
+    refuse_if_told()
+    note("commands", command)
+    if "read now" in command:
+        print(flush=True)
+        note("clock", sys.stdin.readline().strip())
+    else:
+        sys.stdin.read()
+        print("done")
+
+
+if "-M" in argv:
+    be_master()
+elif "-O" in argv:
+    note("commands", " ".join(argv[argv.index("-O") :]))
+else:
+    run(argv[argv.index("--") + 1])
+"""
+
+
+class FakeSsh:
+    """The program below `directory`/bin, and what it has been told and done."""
+
+    def __init__(self, directory: Path) -> None:
+        self._state = directory / "ssh"
+        self._state.mkdir()
+        self.bin = directory / "bin"
+        self.bin.mkdir()
+        program = self.bin / "ssh"
+        program.write_text(f"#!{sys.executable} -IS\n{_PROGRAM.format(state=os.fspath(self._state))}")
+        program.chmod(0o755)
+
+    def refuse(self, message: str = "", *, status: int = 255) -> None:
+        """Have everything that is run from now on end at once."""
+        (self._state / "refusal").write_text(f"{status} {message}")
+
+    def accept(self) -> None:
+        (self._state / "refusal").unlink()
+
+    def fail_api(self, fails: bool) -> None:
+        """Have the Podman sockets answer with an error, or no longer."""
+        if fails:
+            (self._state / "api-fails").touch()
+        else:
+            (self._state / "api-fails").unlink()
+
+    @property
+    def masters(self) -> list[int]:
+        """The process ids of all masters that there have been."""
+        return [int(pid) for pid in self._lines("masters")]
+
+    def kill_master(self) -> None:
+        os.kill(self.masters[-1], signal.SIGKILL)
+
+    @property
+    def commands(self) -> list[str]:
+        """What was run over masters, and what they were asked for with -O."""
+        return self._lines("commands")
+
+    @property
+    def clocks(self) -> list[float]:
+        """The times that the guest was told."""
+        return [float(line) for line in self._lines("clock")]
+
+    def _lines(self, name: str) -> list[str]:
+        file = self._state / name
+        return file.read_text().splitlines() if file.exists() else []

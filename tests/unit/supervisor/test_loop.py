@@ -1,0 +1,352 @@
+"""A supervisor's whole life: a real one, with QEMU, the guest and ssh played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.control import Command
+from machine.model.config import Provisioning
+from machine.model.record import GuestFacts, Pending
+from machine.model.state import MachineState, State
+from machine.supervisor.events import DeadlinePassed, PauseCause, Phase
+from tests.support.fake_machine import FakeMachine, fake_machine, until
+from tests.support.fake_ssh import FakeSsh
+
+BOOTED = GuestFacts(provisioned=True)
+
+Story = Callable[[FakeMachine], Awaitable[None]]
+
+
+def play(story: Story, directory: Path, **fields: Any) -> None:
+    """Tell a story of a machine that starts, or that is adopted."""
+
+    async def work() -> None:
+        async with fake_machine(directory, **fields) as machine:
+            await story(machine)
+
+    asyncio.run(work())
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.message for entry in caplog.records if entry.levelno >= logging.ERROR and "machine" in entry.name]
+
+
+def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.steps)
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": ""}}]
+        await machine.boot()
+        await until(lambda: {"ok": {}} in machine.told)
+        assert machine.told == [
+            {"step": "Booting the guest for the first time"},
+            {"step": "Waiting for the guest's SSH server"},
+            {"step": "Waiting for the guest to mount the host's folders"},
+            {"step": "Waiting for the Podman API"},
+            {"ok": {}},
+        ]
+        assert machine.record.guest.provisioned
+        assert machine.record.guest.last_up is not None
+        assert machine.supervisor.record.current == machine.record
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": ""}}]
+        assert await machine.ask(Command.STOP) == [
+            {"step": "Waiting for VM to exit..."},
+            {"ok": {"ending": "powered down"}},
+        ]
+        assert await machine.end() is None
+        assert list(machine.paths.runtime.iterdir()) == []
+
+    play(story, short_path)
+    assert errors(caplog) == []
+
+
+def test_heartbeats_write_nothing_into_the_log(
+    ssh: FakeSsh, short_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: {"ok": {}} in machine.told)
+        before = machine.qmp.commands.count("query-status")
+        await until(lambda: machine.qmp.commands.count("query-status") > before)
+        written = len(ours(caplog))
+        before = machine.qmp.commands.count("query-status")
+        await until(lambda: machine.qmp.commands.count("query-status") > before + 5)
+        assert ours(caplog)[written:] == []
+
+    play(story, short_path)
+    assert "GuestReady(boot_id='boot-1'): phase: boot -> ssh" in ours(caplog)
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.message for entry in caplog.records if entry.name.startswith("machine.")]
+
+
+def test_stop_during_a_start_says_so_to_whoever_waits(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.qmp.commands)
+        assert await machine.ask(Command.STOP) == [
+            {"step": "Waiting for VM to exit..."},
+            {"ok": {"ending": "powered down"}},
+        ]
+        assert await machine.end() is None
+        assert machine.told[-1]["error"]["message"] == 'unable to start "box": it was stopped'
+        assert machine.record.guest.last_up is None
+
+    play(story, short_path, guest=BOOTED)
+
+
+def test_stop_during_a_first_boot_ends_the_guest_at_once(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.qmp.commands)
+        told = await machine.ask(Command.STOP)
+        assert told[0] == {"notice": "The first boot had not completed: the next start begins it afresh"}
+        assert told[-1] == {"ok": {"ending": "powered down"}}
+        assert "system_powerdown" not in machine.qmp.commands
+        assert not machine.record.guest.provisioned
+
+    play(story, short_path)
+
+
+def test_quit_ends_a_running_guest_at_once(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.obeys = False
+        await machine.boot()
+        await machine.ask(Command.QUIT)
+        assert await machine.end() is None
+        assert "system_powerdown" not in machine.qmp.commands
+
+    play(story, short_path)
+
+
+def test_sigterm_stops_the_machine(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await machine.end() is None
+        assert "system_powerdown" in machine.qmp.commands
+
+    play(story, short_path)
+
+
+def test_guest_that_powers_itself_off_ends_the_machine(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        up_at = machine.record.guest.last_up
+        machine.qemu.end()
+        assert await machine.end() is None
+        assert machine.record.guest.last_up != up_at
+
+    play(story, short_path)
+
+
+def test_start_fails_with_what_the_console_says(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.supervisor.life.current.phase is Phase.BOOT)
+        machine.paths.serial_log.write_text("[ 1.0] one\nKernel panic - not syncing: no root\n")
+        error = await machine.end()
+        assert error is not None
+        assert error.message == 'unable to start "box": in phase boot: the guest\'s kernel panicked: no root'
+        assert error.details == (
+            "the console's last lines:",
+            "  [ 1.0] one",
+            "  Kernel panic - not syncing: no root",
+            f"the whole console: {machine.paths.serial_log}",
+        )
+        assert error.hint is None
+        assert [line for line in machine.told if "error" in line] == [machine.told[-1]]
+        assert machine.told[-1]["error"]["message"] == error.message
+        assert "quit" in machine.qmp.commands
+
+    play(story, short_path)
+
+
+def test_start_fails_with_qemus_last_words(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.end(1, "no such disk")
+        error = await machine.end()
+        assert error is not None
+        assert "QEMU ended with status 1: no such disk" in error.message
+
+    play(story, short_path)
+
+
+def test_start_fails_where_cloud_init_says_so(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("failed no mirror answers")
+        error = await machine.end()
+        assert error is not None
+        assert error.message == 'unable to start "box": in phase boot: no mirror answers'
+        assert error.hint == "the guest never reached its kernel: is this image for x86_64?"
+        assert machine.steps == ["Booting the guest for the first time, which installs Podman where it is missing"]
+
+    play(story, short_path, provisioning=Provisioning.CLOUD_INIT)
+
+
+def test_clone_that_has_not_been_rekeyed_hints_at_its_systemd(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        ssh.refuse("Host key verification failed.\n")
+        await machine.say("ready boot-1")
+        await until(lambda: machine.supervisor.life.current.failures)
+        machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
+        error = await machine.end()
+        assert error is not None
+        assert error.message.endswith("(last: SSH connection lost: Host key verification failed.)")
+        assert error.hint == "a clone takes its new keys only if its guest has systemd 256 or later"
+        assert machine.record.pending.rekey
+
+    play(story, short_path, guest=BOOTED, pending=Pending(rekey=True))
+
+
+def test_clone_that_answers_has_been_rekeyed(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.paths.new_identity.write_text("keys")
+        await machine.boot()
+        await until(lambda: {"ok": {}} in machine.told)
+        assert not machine.record.pending.rekey
+        assert not machine.paths.new_identity.exists()
+
+    play(story, short_path, guest=BOOTED, pending=Pending(rekey=True))
+
+
+def test_lost_master_degrades_the_machine_until_there_is_another(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        ssh.refuse("Connection refused\n")
+        ssh.kill_master()
+        await until(lambda: machine.state.reason == "SSH connection lost: Connection refused")
+        assert machine.state.state is State.DEGRADED
+        ssh.accept()
+        await machine.reach(State.RUNNING)
+        assert len(ssh.masters) == 2
+
+    play(story, short_path)
+
+
+def test_api_is_asked_until_it_answers(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        ssh.fail_api(True)
+        await machine.say("ready boot-1")
+        await until(lambda: machine.supervisor.life.current.reason)
+        assert "503" in (machine.supervisor.life.current.reason or "")
+        assert machine.state.state is State.STARTING
+        ssh.fail_api(False)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_full_disk_pauses_the_guest_until_there_is_space(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.qemu.status = "io-error"
+        machine.qmp.emit("STOP")
+        await until(lambda: machine.state.reason)
+        assert machine.state == MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason or "")
+        await until(lambda: "cont" in machine.qmp.commands)
+        machine.qemu.status = "running"
+        machine.qmp.emit("RESUME")
+        await machine.reach(State.RUNNING)
+        await until(lambda: not machine.supervisor.life.current.clock_due)
+        assert len(ssh.clocks) == 1
+
+    play(story, short_path)
+
+
+def test_pause_that_somebody_wants_has_no_reason(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.qmp.emit("STOP")
+        await machine.reach(State.PAUSED)
+        assert machine.state.reason == ""
+        assert "cont" not in machine.qmp.commands
+
+    play(story, short_path)
+
+
+def test_guest_that_reboots_is_degraded_until_it_is_back(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.qmp.emit("RESET")
+        await machine.reach(State.DEGRADED)
+        assert machine.state.reason == "the guest is rebooting"
+        await machine.boot()
+        assert len(ssh.masters) == 2
+
+    play(story, short_path)
+
+
+def test_qemu_that_stands_still_degrades_the_machine(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.qmp.running.clear()
+        await machine.reach(State.DEGRADED)
+        assert machine.state.reason == "QEMU does not answer"
+        machine.qmp.running.set()
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_sockets_that_somebody_removes_are_made_anew(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        for socket in (machine.paths.control_socket, machine.paths.podman_socket):
+            socket.unlink()
+        await until(machine.paths.podman_socket.exists)
+        await machine.reach(State.RUNNING)
+        assert (await machine.ask(Command.STATUS))[-1]["ok"]["state"] == "running"
+
+    play(story, short_path)
+
+
+def test_guest_is_adopted_and_supervised_to_its_end(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.reach(State.RUNNING)
+        await until(lambda: {"ok": {}} in machine.told)
+        assert machine.steps == [
+            "Waiting for the guest to mount the host's folders",
+            "Waiting for the Podman API",
+        ]
+        assert await machine.ask(Command.STOP) == [
+            {"step": "Waiting for VM to exit..."},
+            {"ok": {"ending": "powered down"}},
+        ]
+        assert await machine.end() is None
+
+    play(story, short_path, adopts=True, guest=BOOTED)
+
+
+def test_adopted_guest_that_cannot_be_reached_is_kept(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        ssh.refuse("Connection refused\n")
+        await until(lambda: machine.supervisor.life.current.failures)
+        machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
+        await until(lambda: machine.told)
+        assert "timed out waiting for the guest's SSH server" in machine.told[-1]["error"]["message"]
+        ssh.accept()
+        await machine.reach(State.RUNNING)
+        assert "quit" not in machine.qmp.commands
+
+    play(story, short_path, adopts=True, guest=BOOTED)
+
+
+def test_defect_before_the_machine_is_up_leaves_no_qemu(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.qmp.commands)
+        machine.supervisor.life.post("no event")  # type: ignore[arg-type]
+        with pytest.raises(ExceptionGroup):
+            await machine.end()
+        assert await machine.supervisor.qemu.wait() == "QEMU ended by signal 9"
+
+    play(story, short_path)
