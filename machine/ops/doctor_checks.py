@@ -22,7 +22,7 @@ from machine.model.transport import Transport
 from machine.model.units import GIB, MIB, bytes_size
 from machine.podman import legacy
 from machine.qemu.acceleration import (
-    HardwareHelp,
+    HardwareSupport,
     QemuFacts,
     check_network,
     check_version,
@@ -105,18 +105,18 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 
 
 def accelerator_check(
-    choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp, facts: QemuFacts
+    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
 ) -> Check:
     """Of a machine of the host's own architecture."""
     try:
-        chosen = choose_accelerator(choice, arch, host, help_, facts)
+        chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:
         return failed("accelerator", error)
     if chosen.accelerator is Accelerator.TCG:
         finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
         if not chosen.obstacle:
             return ok("accelerator", f"{finding}, as it was chosen")
-        return warning("accelerator", f"{finding}: {chosen.obstacle}", chosen.remedy)
+        return warning("accelerator", f"{finding}: {chosen.obstacle.reason}", chosen.obstacle.remedy or "")
     return ok("accelerator", f"{chosen.accelerator} works")
 
 

@@ -105,7 +105,7 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
         chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
     except MachineError as error:
         return {"Name": "", "Notice": error.line}
-    return {"Name": chosen.accelerator, "Notice": chosen.notice}
+    return {"Name": chosen.accelerator, "Notice": chosen.notice or ""}
 
 
 def _qemu(host: Host) -> dict[str, str]:

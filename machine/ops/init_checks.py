@@ -21,7 +21,7 @@ from machine.ops.image import ImageRequest, parse_arch
 from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator, early_notice
+from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
@@ -95,7 +95,7 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     qemu = probe_qemu(find_qemu(arch, host))
     check_qemu(qemu, arch, host)
     # Whatever keeps the hypervisor from working now may be gone by the time the machine is started.
-    hypervisor = HardwareHelp(accelerator=host.os.traits.accelerator, obstacle="")
+    hypervisor = HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=None)
     acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
     find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
     notice = acceleration.notice

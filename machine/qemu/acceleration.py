@@ -1,4 +1,4 @@
-"""Whether and how hardware helps a guest: decisions from what was found out about a host and its QEMU. Pure."""
+"""Decide whether hardware accelerates a guest, from what is known of the host and its QEMU. Pure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from machine.qemu.boards import BOARDS
 
 HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 
-# Before, HVF on Apple's CPUs lost registers and hung guests (QEMU's changelog of 8.2.1; Lima asks for it too).
-_LEAST_QEMU_HVF_ARM = (8, 2, 1)
-# The means that scripts/bench arch tells, rounded.
+# Before, HVF on Apple silicon lost registers and hung guests (QEMU's changelog of 8.2.1; Lima requires it too).
+_MIN_QEMU_HVF_ARM = (8, 2, 1)
+# Rounded means of scripts/bench arch.
 _SLOWER_NATIVE = "about twenty"
 _SLOWER_FOREIGN = "about thirty"
 
-_NESTED_MACOS = "allow nested virtualization on this Mac's host, where it is itself a guest"
+_NESTED_MACOS = "if this Mac is a virtual machine, enable nested virtualization on its host"
 
-# macOS 12.4, by its kernel: older ones give a guest too few addresses for more memory than this.
+# The kernel of macOS 12.4: older ones give a guest too small an address space for more memory than this.
 _DARWIN_MEMORY = (21, 5)
 _OLD_DARWIN_MEMORY_MIB = 3072
 
 
 @dataclass(frozen=True, kw_only=True)
 class QemuFacts:
-    """What a QEMU binary tells of itself; `version` has numbers alone, `accelerators` and `networks` its own words."""
+    """What a QEMU binary says about itself; `accelerators` and `networks` are in its own words."""
 
     path: str
     version: tuple[int, ...]
@@ -36,41 +36,46 @@ class QemuFacts:
 
     @property
     def dotted(self) -> str:
+        """The version as a text."""
         return ".".join(map(str, self.version))
 
 
 @dataclass(frozen=True, kw_only=True)
-class HardwareHelp:
-    """The accelerator of this host's kind, and why it cannot be used; empty where it can.
+class Obstacle:
+    """Why hardware cannot accelerate a guest, and what may be done about it."""
 
-    `remedy` is what may mend that. `has_sme` tells of a CPU with Arm's matrix extension.
-    """
+    reason: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareSupport:
+    """Whether the accelerator of this kind of host works; `has_sme` says that the CPU has Arm's matrix extension."""
 
     accelerator: Accelerator
-    obstacle: str
-    remedy: str = ""
+    obstacle: Obstacle | None
     has_sme: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acceleration:
-    """What was decided, and what to tell the person about it; empty where there is nothing to tell.
+    """The accelerator and CPU model of a guest.
 
-    `obstacle` is what keeps hardware from helping where it would be welcome, and `remedy` what may mend that.
+    `obstacle` is what keeps hardware from accelerating a guest for which it would have been chosen, and `notice` tells
+    the user about it.
     """
 
     accelerator: Accelerator
     cpu: str
-    notice: str = ""
-    obstacle: str = ""
-    remedy: str = ""
+    notice: str | None = None
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MacFacts:
-    """What `sysctl` tells, by its names, and the entitlements of a QEMU binary as `codesign` prints them in XML.
+    """What a Mac says about itself: values of `sysctl`, and the entitlements of a QEMU binary in codesign's XML.
 
-    They are None where `codesign` cannot be asked.
+    The entitlements are None where codesign does not answer.
     """
 
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -78,57 +83,69 @@ class MacFacts:
 
 
 def check_qemu(qemu: QemuFacts, arch: Arch, host: Host) -> None:
-    """Raises:
-    MachineError: this QEMU cannot do what every machine needs of it.
+    """Check that this QEMU can run machines.
+
+    Raises:
+        MachineError: it is too old, or lacks what every machine needs.
     """
     check_version(qemu, arch, host)
     check_network(qemu, arch, host)
 
 
 def check_version(qemu: QemuFacts, arch: Arch, host: Host) -> None:
-    """Raises:
-    MachineError: it is too old for such guests.
+    """Check that this QEMU is recent enough for guests of `arch`.
+
+    Raises:
+        MachineError: it is too old.
     """
     board = BOARDS[arch]
-    if qemu.version < board.least_qemu:
-        least = ".".join(map(str, board.least_qemu))
+    if qemu.version < board.min_qemu:
+        minimum = ".".join(map(str, board.min_qemu))
         raise MachineError(
-            f"{qemu.path} is QEMU {qemu.dotted}, and guests of {arch} need {least} or newer",
+            f"{qemu.path} is QEMU {qemu.dotted}, but {arch} guests need {minimum} or newer",
             hint=host.install_hint(board.packages, f"a newer {board.binary}"),
         )
 
 
 def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
-    """Raises:
-    MachineError: it was built without the network that machines have.
+    """Check that this QEMU has the network that machines use.
+
+    Raises:
+        MachineError: it was built without.
     """
     board = BOARDS[arch]
     if "user" not in qemu.networks:
         raise MachineError(
-            f"{qemu.path} was built without slirp, the network of every machine",
+            f"{qemu.path} was built without slirp, which every machine needs",
             hint=host.install_hint(board.packages, f"a {board.binary} whose -netdev help names user"),
         )
 
 
-def hvf_help(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareHelp:
+def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport:
     """Whether a Mac's Hypervisor.framework can run a guest in this QEMU."""
-    obstacle, remedy = _hvf_obstacle(facts, qemu, host)
-    return HardwareHelp(
+    return HardwareSupport(
         accelerator=Accelerator.HVF,
-        obstacle=obstacle,
-        remedy=remedy,
+        obstacle=_hvf_obstacle(facts, qemu, host),
         has_sme=facts.sysctl.get("hw.optional.arm.FEAT_SME") == "1",
     )
 
 
-def _hvf_obstacle(facts: MacFacts, qemu: QemuFacts, host: Host) -> tuple[str, str]:
+def _hvf_obstacle(facts: MacFacts, qemu: QemuFacts, host: Host) -> Obstacle | None:
     if facts.sysctl.get("kern.hv_support") != "1":
-        return "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", _NESTED_MACOS
-    if host.machine == "arm64" and qemu.version < _LEAST_QEMU_HVF_ARM:
-        return f"QEMU {qemu.dotted} is older than 8.2.1, the first that does it well here", "brew upgrade qemu"
+        return Obstacle(
+            reason="this Mac does not support Hypervisor.framework (kern.hv_support is not 1)", remedy=_NESTED_MACOS
+        )
+    if host.machine == "arm64" and qemu.version < _MIN_QEMU_HVF_ARM:
+        return Obstacle(
+            reason=f"QEMU {qemu.dotted} is older than 8.2.1, before which HVF is unreliable on Apple silicon",
+            remedy="brew upgrade qemu",
+        )
     if facts.entitlements is not None and not _is_entitled(facts.entitlements):
-        return f"{qemu.path} is not signed with the entitlement {HYPERVISOR_ENTITLEMENT}", "brew reinstall qemu"
-    return "", ""
+        return Obstacle(
+            reason=f"{qemu.path} is not signed with the entitlement {HYPERVISOR_ENTITLEMENT}",
+            remedy="brew reinstall qemu",
+        )
+    return None
 
 
 def _is_entitled(entitlements: str) -> bool:
@@ -137,68 +154,79 @@ def _is_entitled(entitlements: str) -> bool:
 
     try:
         document = plistlib.loads(entitlements.encode())
-    except (ExpatError, ValueError):  # nothing at all, where there is no signature
+    except (ExpatError, ValueError):  # empty, where there is no signature
         return False
     return isinstance(document, dict) and document.get(HYPERVISOR_ENTITLEMENT) is True
 
 
 def choose_accelerator(
-    choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp, qemu: QemuFacts
+    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Acceleration:
-    """Hardware help where it is asked for or possible, else TCG with a notice.
+    """Choose hardware acceleration where it is possible, else TCG, with a notice unless TCG was asked for.
 
     Raises:
-        MachineError: what was asked for by name cannot be had.
+        MachineError: the accelerator that was asked for by name cannot be used, or none can.
     """
     board = BOARDS[arch]
-    obstacle, remedy = _obstacle(choice, arch, host, help_, qemu)
+    obstacle = _obstacle(choice, arch, host, support, qemu)
     if choice is not AcceleratorChoice.TCG and not obstacle:
-        return Acceleration(accelerator=help_.accelerator, cpu=board.cpu(help_.accelerator, has_sme=help_.has_sme))
-    if choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):
-        other = f", or: {remedy}" if remedy else ""
-        raise MachineError(f"cannot use {choice} for this machine: {obstacle}", hint=f"use --accel auto or tcg{other}")
+        cpu = board.cpu(support.accelerator, has_sme=support.has_sme)
+        return Acceleration(accelerator=support.accelerator, cpu=cpu)
+    if obstacle and choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):
+        other = f", or: {obstacle.remedy}" if obstacle.remedy else ""
+        raise MachineError(
+            f"cannot use {choice} for this machine: {obstacle.reason}", hint=f"use --accel auto or tcg{other}"
+        )
     if Accelerator.TCG not in qemu.accelerators:
-        reason = f", and {obstacle}" if choice is AcceleratorChoice.AUTO else ""
+        reason = f", and {obstacle.reason}" if obstacle and choice is AcceleratorChoice.AUTO else ""
         raise MachineError(
             f"{qemu.path} was built without tcg{reason}",
             hint=host.install_hint(board.packages, f"a {board.binary} whose -accel help names tcg"),
         )
     emulated = Acceleration(accelerator=Accelerator.TCG, cpu=board.cpu(Accelerator.TCG))
-    if choice is AcceleratorChoice.TCG:
+    if choice is AcceleratorChoice.TCG or not obstacle:
         return emulated
-    return replace(emulated, notice=_slow_notice(obstacle, arch, host), obstacle=obstacle, remedy=remedy)
+    return replace(emulated, notice=_slow_notice(obstacle, arch, host), obstacle=obstacle)
 
 
-def _slow_notice(obstacle: str, arch: Arch, host: Host) -> str:
-    return f"No hardware acceleration ({obstacle}): the guest is emulated and {slowness(arch, host)} times slower"
+def _slow_notice(obstacle: Obstacle, arch: Arch, host: Host) -> str:
+    return (
+        f"No hardware acceleration ({obstacle.reason}): the guest is emulated and {slowness(arch, host)} times slower"
+    )
 
 
-def early_notice(choice: AcceleratorChoice, help_: HardwareHelp) -> str:
-    """What to tell who asks by name, long before a start, for an accelerator that cannot be used as things are."""
-    if choice.value != help_.accelerator or not help_.obstacle:
-        return ""
-    remedy = f"; {help_.remedy}" if help_.remedy else ""
-    return f"{choice} cannot be used now ({help_.obstacle}): a start needs it, or MACHINE_ACCEL=tcg{remedy}"
+def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | None:
+    """Warn, long before a start, that the accelerator that was asked for by name cannot be used as things are."""
+    if choice.value != support.accelerator or not support.obstacle:
+        return None
+    remedy = f"; {support.obstacle.remedy}" if support.obstacle.remedy else ""
+    return (
+        f"{choice} cannot be used now ({support.obstacle.reason}), so the machine will start only with "
+        f"MACHINE_ACCEL=tcg{remedy}"
+    )
 
 
 def slowness(arch: Arch, host: Host) -> str:
-    """How many times more of the host's CPU an emulated guest takes for the same work."""
+    """How many times slower an emulated guest is than an accelerated one, in words."""
     return _SLOWER_NATIVE if is_native(arch, host) else _SLOWER_FOREIGN
 
 
 def _obstacle(
-    choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp, qemu: QemuFacts
-) -> tuple[str, str]:
-    """Why hardware cannot help as it was asked to, and what may mend that; both empty where it can."""
-    if choice not in (AcceleratorChoice.AUTO, help_.accelerator.value):
-        return f"{host.os} has no {choice}", ""
+    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
+) -> Obstacle | None:
+    """What keeps hardware from accelerating the guest as it was asked for."""
+    accelerator = support.accelerator
+    if choice not in (AcceleratorChoice.AUTO, accelerator.value):
+        return Obstacle(reason=f"{host.os} has no {choice}")
     if not is_native(arch, host):
-        return f"the guest is {arch} and the host {host.machine}", ""
-    if help_.obstacle:
-        return help_.obstacle, help_.remedy
-    if help_.accelerator not in qemu.accelerators:
-        return f"{qemu.path} was built without {help_.accelerator}", f"install a QEMU that has {help_.accelerator}"
-    return "", ""
+        return Obstacle(reason=f"the guest is {arch} and the host {host.machine}")
+    if support.obstacle:
+        return support.obstacle
+    if accelerator not in qemu.accelerators:
+        return Obstacle(
+            reason=f"{qemu.path} was built without {accelerator}", remedy=f"install a QEMU that has {accelerator}"
+        )
+    return None
 
 
 def is_native(arch: Arch, host: Host) -> bool:
@@ -209,7 +237,7 @@ def is_native(arch: Arch, host: Host) -> bool:
         return False
 
 
-def most_memory_mib(host: Host, accelerator: Accelerator) -> int | None:
-    """What this host gives a guest at most, None where its own memory is the only limit."""
+def max_memory_mib(host: Host, accelerator: Accelerator) -> int | None:
+    """How much memory this host can give a guest, None where its own memory is the only limit."""
     limited = host.os is HostOS.MACOS and host.machine == "arm64" and host.kernel < _DARWIN_MEMORY
     return _OLD_DARWIN_MEMORY_MIB if limited and accelerator is Accelerator.HVF else None

@@ -1,4 +1,4 @@
-"""How QEMU makes a computer of each guest architecture: adding one is adding a row."""
+"""The virtual computer of each guest architecture, as a table: a new architecture is a new row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Packages = Mapping[Installer, str]
 
 
 class Bus(StrEnum):
-    """What virtio devices are plugged into, by the ending of their names."""
+    """The bus of the virtio devices, as the names of the devices end."""
 
     PCI = "pci"
     CCW = "ccw"
@@ -33,58 +33,62 @@ class ConfigSource(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Firmware:
-    """UEFI that a board cannot boot without.
-
-    `packages` have it. `files` are pairs of code and template of variables, where distributions keep them;
-    `shipped` is the pair that QEMU's own distribution has in its data directory.
-    """
+    """The UEFI firmware that a board cannot boot without."""
 
     packages: Packages
     files: tuple[tuple[str, str], ...]
+    """Pairs of code and template of variables, where distributions keep them."""
+
     shipped: tuple[str, str]
+    """The pair in the data directory of QEMU itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """One row: `packages` have the binary, `target` is QEMU's word for the architecture.
-
-    `console` is the guest's name of the serial port that the log hears.
-
-    `tcg_cpu` is the CPU model without hardware help: a plain `qemu64` lacks what today's distributions need.
-    `least_qemu` is the oldest QEMU on which the board is what we expect of it. `has_smbios` says that firmware passes
-    SMBIOS tables on.
-    """
+    """The virtual computer of one guest architecture."""
 
     target: str
+    """QEMU's word for the architecture."""
+
     packages: Packages
+    """The packages that contain the QEMU binary."""
+
     machine: str
     tcg_cpu: str
+    """The CPU model of an emulated guest: a plain `qemu64` lacks what today's distributions need."""
+
     console: str
+    """The guest's name for the serial port whose output is logged."""
+
     hvf_cpu: str = "host"
     firmware: Firmware | None = None
     bus: Bus = Bus.PCI
     config_source: ConfigSource = ConfigSource.FW_CFG
-    least_qemu: tuple[int, ...] = (6, 2)
+    min_qemu: tuple[int, ...] = (6, 2)
+    """The oldest QEMU on which the board works as expected."""
+
     has_smbios: bool = False
+    """Whether the firmware passes SMBIOS tables on to the guest."""
 
     @property
     def binary(self) -> str:
+        """The name of the QEMU program."""
         return f"qemu-system-{self.target}"
 
     @property
     def has_usb(self) -> bool:
-        """Whether there is a controller for it, which is a device on PCI."""
+        """Whether a USB controller, which is a PCI device, can be plugged in."""
         return self.bus is Bus.PCI
 
     def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
-        """The CPU model; `has_sme` tells of a Mac's CPU with Arm's matrix extension."""
+        """The CPU model; `has_sme` says that a Mac's CPU has Arm's matrix extension."""
         match accelerator:
             case Accelerator.TCG:
                 return self.tcg_cpu
             case Accelerator.KVM:
                 return "host"
             case Accelerator.HVF:
-                # `host` asks HVF for registers of SME that it does not give (Apple M4); `max` does not.
+                # `host` reads SME registers that HVF does not provide (Apple M4); `max` does not.
                 return "max" if has_sme else self.hvf_cpu
             case _:
                 assert_never(accelerator)
@@ -94,7 +98,7 @@ class Board:
         return f"virtio-{kind}-{self.bus}"
 
     def folder_device(self, transport: Transport) -> str:
-        """The device that carries a folder of the host."""
+        """The device that shares a folder of the host by this transport."""
         return f"vhost-user-fs-{self.bus}" if transport == "virtiofs" else self.device("9p")
 
 
@@ -105,14 +109,14 @@ def _packages(apt: str, dnf: str, zypper: str, *, pacman: str = "") -> Packages:
     }  # fmt: skip
 
 
-# Where there is a comment in a package's name, a shell takes it for one too.
+# Some names of packages contain a comment, which a shell takes for one too when the hint is pasted.
 BOARDS = {
     Arch.X86_64: Board(
         target="x86_64",
         packages=_packages("qemu-system-x86", "qemu-system-x86", "qemu-x86"),
         machine="q35,vmport=off",
         tcg_cpu="max",
-        # A Mac's own CPU has these two, HVF does not pass them on, and guests fall over them.
+        # An Intel Mac's CPU has these two features, but HVF does not pass them on, and guests crash on them.
         hvf_cpu="host,-pdpe1gb,-avx512vl",
         console="ttyS0",
         has_smbios=True,
@@ -121,7 +125,7 @@ BOARDS = {
         target="aarch64",
         packages=_packages("qemu-system-arm", "qemu-system-aarch64", "qemu-arm"),
         machine="virt,gic-version=max",
-        # Pointer authentication by QEMU's own algorithm: the architected one halves the speed of TCG.
+        # Pointer authentication with QEMU's own algorithm: the architected one halves the speed of TCG.
         tcg_cpu="max,pauth-impdef=on",
         console="ttyAMA0",
         firmware=Firmware(
@@ -144,7 +148,7 @@ BOARDS = {
         packages=_packages(
             "qemu-system-riscv  # before Debian 13: qemu-system-misc", "qemu-system-riscv", "qemu-extra"
         ),
-        # Kernels before 6.12 know no interrupts by ACPI here, and firmware hides the device tree where there is ACPI.
+        # Kernels before 6.12 have no ACPI interrupts on RISC-V, and firmware hides the device tree where there is ACPI.
         machine="virt,acpi=off",
         tcg_cpu="rv64",
         console="ttyS0",
@@ -157,8 +161,8 @@ BOARDS = {
             ),
             shipped=("edk2-riscv-code.fd", "edk2-riscv-vars.fd"),
         ),
-        # Older ones have no fw_cfg when the options are read, and run what is in flash below the supervisor's mode.
-        least_qemu=(8, 1),
+        # Older ones have no fw_cfg when options are read, and do not run the firmware in flash in supervisor mode.
+        min_qemu=(8, 1),
     ),
     Arch.S390X: Board(
         target="s390x",

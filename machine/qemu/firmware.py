@@ -1,6 +1,6 @@
-"""UEFI firmware for boards that need it: by QEMU's own descriptors, else from the places where distributions keep it.
+"""Find UEFI firmware for the boards that need it: by QEMU's descriptors, or where distributions keep it.
 
-The descriptors and the rules for them are those of QEMU's docs/interop/firmware.json.
+QEMU's docs/interop/firmware.json specifies the descriptors.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _UNWANTED = {"secure-boot", "requires-smm", "enrolled-keys"}
 
 @dataclass(frozen=True, kw_only=True)
 class FirmwareFiles:
-    """The code, mapped read-only, and the template of the variables that each machine has its own copy of.
+    """The code, mapped read-only, and the template of the variables, of which each machine has a copy of its own.
 
-    The formats are QEMU's names of them; a machine's own copy is always raw.
+    The formats are in QEMU's words; a machine's copy is always raw.
     """
 
     code: Path
@@ -39,7 +39,7 @@ class FirmwareFiles:
 
 
 def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[Path, ...]:
-    """Where descriptors are, from the general to the special: a file there takes the place of its namesakes."""
+    """The directories of descriptors; a file hides those of the same name in earlier directories."""
     own = [parent / "share/qemu/firmware" for parent in _prefixes(binary)]
     shared = [Path(directory) for directory in host.os.traits.firmware_directories]
     several = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
@@ -47,12 +47,12 @@ def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[P
 
 
 def _prefixes(binary: Path) -> list[Path]:
-    """Where the binary was installed to: Homebrew links it from its one prefix into another, which changes."""
+    """The prefixes that the binary may be installed in: Homebrew links it from one that changes into another."""
     return [path.parent.parent for path in (binary.resolve(), binary)]
 
 
 def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """The descriptors in the order in which they are to be tried; what is no JSON object is none."""
+    """The descriptors in the order in which to try them; files that are not JSON objects are skipped."""
     texts: dict[str, bytes] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -66,13 +66,13 @@ def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
 def _parse(text: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(text)
-    except ValueError:  # an empty one hides its namesake
+    except ValueError:  # an empty file hides others of its name
         return None
     return document if isinstance(document, dict) else None
 
 
 def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFiles | None:
-    """The files of a descriptor of UEFI for this board; None where it is of something else."""
+    """The files that a descriptor names, None if it is not of UEFI firmware for this board."""
     try:
         mapping = descriptor["mapping"]
         wanted = (
@@ -96,7 +96,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
 
 
 def _suits(target: Mapping[str, Any], board: Board) -> bool:
-    """A target names machines with their version, which ours goes without."""
+    """Whether a target is this board; its machines have a version, which ours has not."""
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")
     return target["architecture"] == board.target and any(
@@ -105,10 +105,10 @@ def _suits(target: Mapping[str, Any], board: Board) -> bool:
 
 
 def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> FirmwareFiles | None:
-    """The first firmware for the board that is on this host; None where the board has its own.
+    """The first firmware for the board on this host, None where QEMU itself has the board's.
 
     Raises:
-        MachineError: there is none.
+        MachineError: this host has none.
     """
     board = BOARDS[arch]
     if board.firmware is None:
@@ -133,10 +133,10 @@ def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> 
 
 
 def ensure_variables(firmware: FirmwareFiles, path: Path) -> None:
-    """Give a machine its own variables, once.
+    """Make a machine's own copy of the variables, unless it has one.
 
     Raises:
-        MachineError: the template cannot be read or the disk is full.
+        MachineError: the template cannot be read, or the disk is full.
     """
     if path.exists():
         return

@@ -1,4 +1,4 @@
-"""Disk images, by qemu-img. The format is always named: guessing it lets a guest choose it."""
+"""Disk images, handled by qemu-img. The format is always given: QEMU would guess it from what the guest has written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from machine.errors import MachineError, ProgramError
 _QUICK_S = 60
 _LONG_S = 1800
 
-# The exit status of a check that has found clusters which nothing refers to: wasted space, no damage.
+# The exit status of a check that found leaked clusters: wasted space, but no damage.
 _LEAKS = 3
 
 
 class QemuImg:
-    """qemu-img, wherever programs are found."""
+    """Runs qemu-img."""
 
     program = "qemu-img"
 
@@ -26,7 +26,7 @@ class QemuImg:
         """The size in bytes of the disk that a qcow2 image holds.
 
         Raises:
-            MachineError: it is not one, or qemu-img is missing.
+            MachineError: it is not a qcow2 image, or qemu-img is missing.
         """
         answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", image], timeout_s=_QUICK_S)
         return int(json.loads(answer)["virtual-size"])
@@ -49,21 +49,21 @@ class QemuImg:
         self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
 
     def to_raw(self, source: Path, target: Path, *, source_format: str) -> None:
-        """Make a raw image of another one, without space for its zeros."""
+        """Make a sparse raw image of another one."""
         self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
 
     def flatten(self, overlay: Path, target: Path) -> None:
-        """Make a qcow2 image that needs no base of one that has one."""
+        """Make a qcow2 image without a base from an overlay and its base."""
         self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)
 
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
-        """An overlay of `size_gib` on `base`, which must neither move nor change from now on."""
+        """Make an overlay of `size_gib` on `base`, which must not move or change from now on."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
         self._run(words, timeout_s=_QUICK_S)
         overlay.chmod(0o600)
 
     def copy(self, disk: Path, target: Path) -> None:
-        """A disk with the same content on the same base, if it has one; the file system shares their blocks if it can.
+        """Copy a disk, onto the same base if it has one; the copies share their blocks where the file system can.
 
         Raises:
             MachineError: the disk is damaged, there is no space, or qemu-img is missing.
@@ -75,19 +75,19 @@ class QemuImg:
         target.chmod(0o600)
 
     def create_empty(self, disk: Path, size_gib: int) -> None:
-        """A disk of its own, without a base."""
+        """Make an empty disk without a base."""
         self._run(("create", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
         disk.chmod(0o600)
 
     def grow(self, disk: Path, size_gib: int) -> None:
-        """Make the disk larger; qemu-img itself refuses to make one smaller."""
+        """Make the disk larger; qemu-img refuses to make one smaller."""
         self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
 
     def backing_file(self, overlay: Path) -> Path | None:
         """The base of an overlay, None where it has none.
 
         Raises:
-            MachineError: it is no qcow2 image, or qemu-img is missing.
+            MachineError: it is not a qcow2 image, or qemu-img is missing.
         """
         answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", overlay], timeout_s=_QUICK_S)
         name = json.loads(answer).get("backing-filename")
@@ -103,7 +103,7 @@ class QemuImg:
 
 
 def _share_blocks(source: Path, target: Path) -> bool:
-    """Copy a file at no cost where the file system can, and return whether it has."""
+    """Clone a file, if the file system can share its blocks, and return whether it did."""
     try:
         runner.run(["cp", "-c" if sys.platform == "darwin" else "--reflink=always", source, target], timeout_s=_LONG_S)
     except MachineError:

@@ -1,4 +1,4 @@
-"""QMP, by the core of qemu.qmp. Two sockets: the supervisor's own and one for everybody else."""
+"""Talk to QEMU by QMP. QEMU listens on two sockets: one for the supervisor and one for everybody else."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClient]:
-    """A QMP client that is past the greeting.
+    """Connect to QEMU and negotiate, and disconnect at the end of the block.
 
     Raises:
-        MachineError: nobody greets on that socket in time.
+        MachineError: QEMU does not answer in time.
     """
     client = QMPClient("machine")
     try:
@@ -31,7 +31,7 @@ async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClien
     try:
         yield client
     finally:
-        # The server's hanging up is how a session with a machine that ends does end.
+        # When the machine ends, it is QEMU that hangs up.
         with contextlib.suppress(EOFError, OSError, QMPError):
             await client.disconnect()
 
@@ -48,23 +48,23 @@ async def execute(
         async with asyncio.timeout(timeout_s):
             return await client.execute(command, arguments)
     except TimeoutError as error:
-        raise MachineError(f"QEMU does not answer: {command} took longer than {timeout_s:.0f} s") from error
+        raise MachineError(f"QEMU did not answer {command} within {timeout_s:.0f} s") from error
     except (QMPError, EOFError, OSError) as error:
-        raise MachineError(f"QEMU did not carry out {command}: {type(error).__name__} {error}") from error
+        raise MachineError(f"QEMU failed to execute {command}: {type(error).__name__} {error}") from error
 
 
 async def human(client: QMPClient | None, line: str) -> str:
-    """Run one line of the human monitor and return what it prints.
+    """Run a line in QEMU's human monitor and return what it prints.
 
     Raises:
-        MachineError: QEMU does not answer, or no session with it is open.
+        MachineError: QEMU does not answer, or there is no connection to it.
     """
     if client is None:
-        raise MachineError("QEMU's monitor is not open")
+        raise MachineError("there is no connection to QEMU's monitor")
     return str(await execute(client, "human-monitor-command", {"command-line": line}))
 
 
 async def request_quit(client: QMPClient) -> None:
-    """Ask QEMU to end now; it may hang up before it answers."""
+    """Tell QEMU to quit; it may hang up before it answers."""
     with contextlib.suppress(MachineError, ExecInterruptedError):
         await execute(client, "quit")

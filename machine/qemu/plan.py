@@ -1,4 +1,4 @@
-"""From a machine, a host and file names to QEMU's command line. Pure: it looks at nothing, starts nothing."""
+"""Make QEMU's command line from a machine, a host and file names. Pure: reads nothing and starts nothing."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ IGNITION_KEY = "opt/com.coreos/config"
 IGNITION_SERIAL = "ignition"
 
 _MEMORY = "memory"
-# Requests that may wait for virtiofsd; QEMU's own choice is 128.
+# How many requests may wait for virtiofsd; QEMU's default is 128.
 _VIRTIOFS_QUEUE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchFiles:
-    """The files that QEMU opens or makes; `efi_vars` is used only where there is firmware.
-
-    `console` is what the names of the serial console's two files begin with. `identity` is what gives a clone's guest
-    an identity of its own.
-    """
+    """The files that QEMU opens or makes."""
 
     disk: Path
     ignition: Path
     identity: Path
+    """The SMBIOS table with which a clone's guest is rekeyed."""
+
     seed: Path
     efi_vars: Path
+    """Used only by boards with UEFI firmware."""
+
     console: Path
+    """The serial console's two files have this name, with the suffixes `.in` and `.out`."""
+
     ignition_journal: Path
     ready_socket: Path
     ports_socket: Path
@@ -60,12 +62,12 @@ class LaunchPlan:
 
 
 def escape(value: str) -> str:
-    """A value inside QEMU's `key=value,…` syntax, where a comma is written twice."""
+    """Escape a value for QEMU's `key=value,…` syntax, where a comma is written twice."""
     return value.replace(",", ",,")
 
 
 def option(*flags: str, **values: str | int | os.PathLike[str]) -> str:
-    """One option argument: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
+    """The argument of an option: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
     pairs = (f"{key.rstrip('_')}={escape(os.fspath(value) if isinstance(value, os.PathLike) else str(value))}"
              for key, value in values.items())  # fmt: skip
     return ",".join((*flags, *pairs))
@@ -81,12 +83,13 @@ def plan_launch(
     files: LaunchFiles,
     shares: Sequence[Share] = (),
 ) -> LaunchPlan:
-    """The command line that boots the machine; `relay` joins the guest's port API to a socket, its last word.
+    """Make the command line that boots a machine.
 
-    `shares` are those of the host's folders that are devices.
+    `relay` is the command that connects the guest's port API to the socket that is appended to it; `shares` are the
+    folders that are shared by a device.
 
-    What provisions the guest goes along until a first boot has completed, and not later: it holds the guest's
-    private host key, and the guest's root could read it.
+    The config that provisions the guest is passed until a first boot has completed, and not later: it contains the
+    guest's private host key, which the guest's root could read.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -104,16 +107,16 @@ def plan_launch(
         *_usb(config),
         *(["-smbios", option(file=files.identity)] if record.pending.rekey else []),
         *_folders(board, shares),
-        # Last: when it goes, no other device moves to another place on the bus.
+        # Last, so that no other device moves on the bus when this one goes.
         *(_provisioning(config, board, files) if not record.guest.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
 
 
 def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, shares: Sequence[Share]) -> list[str]:
-    # One thread per virtual CPU: the default depends on the pair of architectures.
+    # One thread per virtual CPU: QEMU's default depends on the architectures.
     accel = "tcg,thread=multi" if acceleration.accelerator is Accelerator.TCG else acceleration.accelerator.value
-    # virtiofsd reads and writes the guest's memory itself.
+    # virtiofsd accesses the guest's memory itself.
     shared = any(share.transport is Transport.VIRTIOFS for share in shares)
     size = f"{config.resources.memory_mib}M"
     return [
@@ -124,7 +127,7 @@ def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, s
         "-smp", str(config.resources.cpus),
         "-m", size,
         "-device", board.device("rng"),
-        # The guest's free memory goes back to the host.
+        # Give memory that is free in the guest back to the host.
         "-device", f"{board.device('balloon')},free-page-reporting=on",
     ]  # fmt: skip
 
@@ -189,10 +192,10 @@ def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: L
 
 
 def _ports(board: Board, files: LaunchFiles) -> list[str]:
-    """The serial console and the named ports by which the guest speaks to this side."""
+    """The serial console, and the named ports through which the guest talks to the host."""
     return [
-        # Reads `console`.in, a FIFO, and writes `console`.out, which leads to the log: a file never makes the guest
-        # wait, and loses and doubles nothing, as a socket with a `logfile` does when its client is slow.
+        # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log: a file never makes the guest wait,
+        # nor is output lost or doubled, as with a socket that has a `logfile` and a slow client.
         "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
         "-device", board.device("serial"),
@@ -204,7 +207,7 @@ def _ports(board: Board, files: LaunchFiles) -> list[str]:
 
 
 def _usb(config: MachineConfig) -> list[str]:
-    """Devices of the host, on a controller of their own; QEMU waits for a kind, and ends where a place is empty."""
+    """USB devices of the host; QEMU waits for one given by its kind, and fails if one given by its place is missing."""
     if not config.usbs:
         return []
     words = ["-device", option("qemu-xhci", id="usb")]
@@ -228,7 +231,7 @@ def _folders(board: Board, shares: Sequence[Share]) -> list[str]:
         else:
             read_only = {"readonly": "on"} if folder.read_only else {}
             words += [
-                # `none`: whatever the guest makes belongs to who runs QEMU. `remap`: folders may hold mounts.
+                # `none`: files that the guest makes belong to the user of QEMU. `remap`: folders may contain mounts.
                 "-fsdev",
                 option(
                     "local", id=name, path=folder.source, security_model="none", multidevs="remap", **read_only

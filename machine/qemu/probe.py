@@ -1,4 +1,4 @@
-"""What this host can do for a guest: questions to the kernel, the CPU and QEMU, answered as values."""
+"""Ask the kernel, the CPU and QEMU what they can do for a guest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS
 from machine.model.transport import Transport
-from machine.qemu.acceleration import HardwareHelp, MacFacts, QemuFacts, hvf_help
+from machine.qemu.acceleration import HardwareSupport, MacFacts, Obstacle, QemuFacts, hvf_support
 from machine.qemu.boards import BOARDS
 
 _KVM_GET_API_VERSION = 0xAE00
@@ -22,9 +22,9 @@ _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
 _MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
 
-_JOIN_KVM = 'sudo usermod -aG kvm "$USER", and log in again'
+_JOIN_KVM = 'join the group kvm (sudo usermod -aG kvm "$USER") and log in again'
 _ENABLE_VIRTUALIZATION = (
-    "enable virtualization in this host's firmware, or nested virtualization where the host is itself a guest; "
+    "enable virtualization in this host's firmware, or nested virtualization if the host is a virtual machine; "
     "its kernel needs the module kvm"
 )
 _OTHER_HYPERVISOR = "stop other hypervisors on this host, such as VirtualBox"
@@ -47,19 +47,19 @@ def find_qemu(arch: Arch, host: Host) -> str:
 
 
 def probe_qemu(path: str) -> QemuFacts:
-    """Ask a QEMU binary what it is.
+    """Ask a QEMU binary for its version, accelerators and networks.
 
     Raises:
-        MachineError: it does not run.
+        MachineError: it cannot be run, or its answer is not understood.
     """
-    # Without a machine: most binaries have no default one, and some answer nothing before they have one.
+    # Most binaries have no default machine, and some answer nothing without one.
     version, accelerators, networks = (
         runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
         for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
     )
     found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
-        raise MachineError(f"{path} does not tell its version", details=version.splitlines())
+        raise MachineError(f"cannot tell the version of {path}", details=version.splitlines())
     return QemuFacts(
         path=path,
         version=tuple(map(int, found[1].split("."))),
@@ -69,55 +69,54 @@ def probe_qemu(path: str) -> QemuFacts:
 
 
 def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
-    """What this QEMU can carry a folder into such a guest with.
+    """The transports for which this QEMU has a device that shares a folder with guests of `arch`.
 
     Raises:
-        MachineError: it does not tell.
+        MachineError: QEMU cannot be asked.
     """
-    said = runner.run([qemu.path, "-machine", "none", "-device", "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
+    answer = runner.run([qemu.path, "-machine", "none", "-device", "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
     devices = {transport: BOARDS[arch].folder_device(transport) for transport in Transport if transport.is_device}
-    return frozenset(transport for transport, device in devices.items() if f'name "{device}"' in said)
+    return frozenset(transport for transport, device in devices.items() if f'name "{device}"' in answer)
 
 
 def parse_listing(text: str) -> frozenset[str]:
-    """What QEMU lists one a line, below a line that ends with a colon (pure)."""
+    """The words of a list that QEMU prints, one a line, below a line that ends with a colon (pure)."""
     _, _, listed = text.partition(":\n")
     return frozenset(listed.split())
 
 
-def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareHelp:
-    """Prove that the kernel's hypervisor can run a stock guest, on a Mac in this QEMU."""
+def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareSupport:
+    """Find out whether the kernel's hypervisor can really run a stock guest, on a Mac in this QEMU."""
     match host.os:
         case HostOS.LINUX:
-            obstacle, remedy = _kvm_obstacle(host.machine)
-            return HardwareHelp(accelerator=host.os.traits.accelerator, obstacle=obstacle, remedy=remedy)
+            return HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
         case HostOS.MACOS:
-            return hvf_help(_probe_mac(qemu), qemu, host)
+            return hvf_support(_probe_mac(qemu), qemu, host)
 
 
-def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> tuple[str, str]:
+def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> Obstacle | None:
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EACCES:
-            return f"you may not open {device}: join the group kvm", _JOIN_KVM
-        return f"{device} cannot be opened: {error.strerror}", _ENABLE_VIRTUALIZATION
+            return Obstacle(reason=f"you are not allowed to open {device}", remedy=_JOIN_KVM)
+        return Obstacle(reason=f"{device} cannot be opened: {error.strerror}", remedy=_ENABLE_VIRTUALIZATION)
     try:
         if fcntl.ioctl(descriptor, _KVM_GET_API_VERSION) != _KVM_API_VERSION:
-            return f"{device} speaks another version of its interface", _OTHER_HYPERVISOR
+            return Obstacle(reason=f"{device} has an unknown version of its API", remedy=_OTHER_HYPERVISOR)
         os.close(fcntl.ioctl(descriptor, _KVM_CREATE_VM, 0))
     except OSError as error:
-        return f"{device} makes no virtual machine: {error.strerror}", _OTHER_HYPERVISOR
+        return Obstacle(reason=f"{device} cannot create a virtual machine: {error.strerror}", remedy=_OTHER_HYPERVISOR)
     finally:
         os.close(descriptor)
     if machine in ("x86_64", "i686") and not has_virtualization_flag(_read_text(cpuinfo)):
         # A paravirtual KVM passes every test above, and a stock guest hangs in it after the firmware.
-        return "the CPU shows neither vmx nor svm", _ENABLE_VIRTUALIZATION
-    return "", ""
+        return Obstacle(reason="the CPU has neither vmx nor svm", remedy=_ENABLE_VIRTUALIZATION)
+    return None
 
 
 def has_virtualization_flag(cpuinfo: str) -> bool:
-    """Whether /proc/cpuinfo's text has an x86 CPU with Intel's or AMD's virtualization."""
+    """Whether the text of /proc/cpuinfo shows an x86 CPU with Intel's or AMD's virtualization."""
     flags = [line for line in cpuinfo.splitlines() if line.startswith("flags")]
     return any(flag in line.split() for line in flags for flag in ("vmx", "svm"))
 
@@ -130,36 +129,36 @@ def _read_text(path: str) -> str:
 
 
 def _probe_mac(qemu: QemuFacts) -> MacFacts:
-    said = {name: _sysctl(name) for name in _MAC_FACTS}
+    answers = {name: _sysctl(name) for name in _MAC_FACTS}
     return MacFacts(
-        sysctl={name: value for name, value in said.items() if value},
+        sysctl={name: value for name, value in answers.items() if value is not None},
         entitlements=_entitlements(os.path.realpath(qemu.path)),
     )
 
 
-def _sysctl(name: str) -> str:
-    """Empty for a name that this Mac does not know."""
+def _sysctl(name: str) -> str | None:
+    """A value of sysctl, None for a name that this Mac does not know."""
     try:
         return runner.run(["sysctl", "-n", name], timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
     except MachineError:
-        return ""
+        return None
 
 
 def _entitlements(path: str) -> str | None:
     try:
-        told = runner.run(
+        answer = runner.run(
             ["codesign", "--display", "--entitlements", "-", "--xml", path], timeout_s=_PROBE_TIMEOUT_S, check=False
         )
     except MachineError:
         return None
-    return entitlements_told(told)
+    return parse_entitlements(answer)
 
 
-def entitlements_told(told: runner.Completed) -> str | None:
-    """What codesign makes known: nothing of a program without a signature, None where it did not answer (pure).
+def parse_entitlements(answer: runner.Completed) -> str | None:
+    """The entitlements in an answer of codesign: empty without a signature, None where it failed (pure).
 
-    On an old macOS it has no --xml (lima-vm/lima#1975): what cannot be known there keeps nobody from trying.
+    It fails on an old macOS, where it has no --xml (lima-vm/lima#1975).
     """
-    if told.returncode == 0:
-        return told.stdout.strip()
-    return "" if "not signed" in told.stderr else None
+    if answer.returncode == 0:
+        return answer.stdout.strip()
+    return "" if "not signed" in answer.stderr else None

@@ -1,4 +1,4 @@
-"""Ending a guest: first as its power button does, then QEMU by QMP, then QEMU by a signal."""
+"""End a guest: press its power button, then tell QEMU to quit, then kill QEMU."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ _KILL_ATTEMPTS = 10
 
 
 class Ending(StrEnum):
+    """How a guest ended."""
+
     POWERED_DOWN = "powered down"
     QUIT = "quit"
     KILLED = "killed"
 
     @property
-    def notice(self) -> str:
-        """What a person should know about it; empty when all went well."""
-        return {
-            Ending.POWERED_DOWN: "",
-            Ending.QUIT: "The guest did not power down in time: QEMU was told to quit",
-            Ending.KILLED: "The guest did not power down and QEMU did not quit: it was killed",
-        }[self]
+    def notice(self) -> str | None:
+        """What to tell the user, None when the guest powered down by itself."""
+        match self:
+            case Ending.POWERED_DOWN:
+                return None
+            case Ending.QUIT:
+                return "The guest did not power down in time: QEMU was told to quit"
+            case Ending.KILLED:
+                return "The guest did not power down and QEMU did not quit: it was killed"
 
 
 def patience_s(accelerator: Accelerator) -> float:
-    """Seconds that a guest gets to power down; shutting down is less work than booting."""
+    """The seconds that a guest gets to power down."""
     return 180.0 if accelerator is Accelerator.TCG else 90.0
 
 
@@ -45,10 +49,12 @@ async def shut_down(
     kill: Callable[[], None],
     patience: float,
 ) -> Ending:
-    """End QEMU; `ended` waits so many seconds and says whether it is gone, `patience` of 0 skips the power button.
+    """End QEMU, after giving the guest `patience` seconds to power down; with 0 it is not asked.
+
+    `ended` waits up to a number of seconds for QEMU's end and returns whether it has ended.
 
     Raises:
-        MachineError: QEMU survives a SIGKILL.
+        MachineError: QEMU survives SIGKILL.
     """
     if client is not None and patience > 0 and await _press_button(client, ended, patience):
         return Ending.POWERED_DOWN
@@ -60,16 +66,16 @@ async def shut_down(
         kill()
         if await ended(_KILL_EVERY_S):
             return Ending.KILLED
-    raise MachineError("QEMU does not end, not even by SIGKILL")
+    raise MachineError("QEMU is still running after SIGKILL")
 
 
 async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], patience: float) -> bool:
     until = time.monotonic() + patience
     try:
-        # A paused guest hears no button.
+        # A paused guest does not notice the button.
         await monitor.execute(client, "cont")
         while (left := until - time.monotonic()) > 0:
-            # Again and again, for a guest that was not listening yet.
+            # Repeatedly, as a guest that still boots ignores it.
             await monitor.execute(client, "system_powerdown")
             if await ended(min(_BUTTON_EVERY_S, left)):
                 return True

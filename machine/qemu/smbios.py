@@ -1,4 +1,4 @@
-"""What a guest's firmware tells of its computer: strings of the maker, by which systemd takes credentials (pure)."""
+"""SMBIOS tables that pass systemd credentials to a guest, as OEM strings (pure)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import struct
 from collections.abc import Mapping
 
 _OEM_STRINGS = 11
-# Far from the handles that QEMU gives its own structures.
+# Far from the handles of QEMU's own structures.
 _HANDLE = 0x0B2B
 
 
 def credentials_table(credentials: Mapping[str, str]) -> bytes:
-    """One structure for QEMU's `-smbios file=`: systemd's credentials by their names (systemd.system-credentials)."""
+    """A table for QEMU's `-smbios file=` with credentials by their names (systemd.system-credentials(7))."""
     strings = [
         f"io.systemd.credential.binary:{name}={base64.b64encode(value.encode()).decode()}"
         for name, value in credentials.items()

@@ -17,7 +17,7 @@ from machine.model.folders import Share
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
 from machine.ports import relay
-from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, most_memory_mib
+from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
@@ -80,7 +80,7 @@ def within_limits(
     config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
 ) -> MachineConfig:
     """The machine with as much of its memory as this host can give it."""
-    most = most_memory_mib(host, acceleration.accelerator)
+    most = max_memory_mib(host, acceleration.accelerator)
     if most is None or config.resources.memory_mib <= most:
         return config
     notice(f"macOS before 12.4 gives a guest at most {most} MiB of memory: {config.name} gets these")

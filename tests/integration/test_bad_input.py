@@ -374,11 +374,11 @@ esac
     [
         (
             {"version": "5.2.0"}, [],
-            "{} is QEMU 5.2.0, and guests of x86_64 need 6.2 or newer; install it with: apt install qemu-system-x86",
+            "{} is QEMU 5.2.0, but x86_64 guests need 6.2 or newer; install it with: apt install qemu-system-x86",
         ),
         (
             {"networks": "socket tap"}, [],
-            "{} was built without slirp, the network of every machine; install it with: apt install qemu-system-x86",
+            "{} was built without slirp, which every machine needs; install it with: apt install qemu-system-x86",
         ),
         (
             {"accelerators": "tcg"}, ["--accel", "kvm"],

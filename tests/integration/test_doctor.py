@@ -102,7 +102,7 @@ def test_qemu_without_slirp(world: World) -> None:
 @pytest.mark.parametrize(
     ("script", "finding"),
     [
-        ("echo QEMU emulator version 6.1.0", "is QEMU 6.1.0, and guests of ppc64le need 6.2 or newer"),
+        ("echo QEMU emulator version 6.1.0", "is QEMU 6.1.0, but ppc64le guests need 6.2 or newer"),
         ("echo no such library >&2; exit 127", "failed with exit status 127: no such library"),
     ],
 )

@@ -24,7 +24,7 @@ from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.model.record import GuestFacts
 from machine.model.transport import Transport
-from machine.qemu.acceleration import HardwareHelp, check_qemu, choose_accelerator
+from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
@@ -146,7 +146,7 @@ def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
     firmware = real_firmware(arch, qemu.path, short_path)
     if firmware:
         ensure_variables(firmware, files.efi_vars)
-    hardware = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
+    hardware = HardwareSupport(accelerator=Accelerator.KVM, obstacle=None)
     plan = plan_launch(
         record,
         binary=qemu.path,
@@ -157,9 +157,9 @@ def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
         shares=shares,
     )
     argv = list(plan.argv)
-    if qemu.version < BOARDS[arch].least_qemu:
+    if qemu.version < BOARDS[arch].min_qemu:
         # One that a start would refuse: all but what it is refused for still has to be right.
-        with pytest.raises(MachineError, match=f"is QEMU {qemu.dotted}, and guests of {arch} need"):
+        with pytest.raises(MachineError, match=f"is QEMU {qemu.dotted}, but {arch} guests need"):
             check_qemu(qemu, arch, host)
         assert arch is Arch.RISCV64
         argv[argv.index("-machine") + 1] = "virt"
@@ -229,13 +229,14 @@ def test_macs_tools_are_asked_about_the_qemu_itself(tmp_path: Path, monkeypatch:
     mac = make_host(HostOS.MACOS, "arm64")
     found = probe_hardware(mac, make_qemu(os.fspath(link)))
     assert found.accelerator is Accelerator.HVF
-    assert found.obstacle == f"{link} is not signed with the entitlement com.apple.security.hypervisor"
+    assert found.obstacle is not None
+    assert found.obstacle.reason == f"{link} is not signed with the entitlement com.apple.security.hypervisor"
     assert not found.has_sme
     assert (tmp_path / "codesign.asked").read_text() == f"--display --entitlements - --xml {tmp_path / 'cellar'}\n"
     (tmp_path / "codesign").unlink()
-    assert probe_hardware(mac, make_qemu(os.fspath(link))).obstacle == ""
+    assert probe_hardware(mac, make_qemu(os.fspath(link))).obstacle is None
     (tmp_path / "sysctl").write_text("#!/bin/sh\necho 0\n")
-    assert "kern.hv_support" in probe_hardware(mac, make_qemu(os.fspath(link))).obstacle
+    assert "kern.hv_support" in str(probe_hardware(mac, make_qemu(os.fspath(link))).obstacle)
 
 
 def test_variables_of_qcow2_firmware_become_raw_and_sparse(tmp_path: Path) -> None:

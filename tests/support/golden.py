@@ -4,7 +4,7 @@ A golden file is either one text as a whole (a command line of QEMU, an Ignition
 one test module, each below the name of its test:
 
     ## qemu_without_slirp[mac]
-    FAILURE  /opt/qemu was built without slirp, the network of every machine
+    FAILURE  /opt/qemu was built without slirp, which every machine needs
           -> install it with: brew install qemu
 
 `pytest --update-golden` writes them; without it nothing is ever written.

@@ -24,7 +24,7 @@ from machine.model.units import GIB, MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts
 from machine.podman import legacy
-from machine.qemu.acceleration import HardwareHelp
+from machine.qemu.acceleration import HardwareSupport, Obstacle
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts
@@ -34,8 +34,10 @@ from tests.support.golden import Golden
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
 
 QEMU = make_qemu("/usr/bin/qemu-system-x86_64")
-KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
-NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="the CPU shows neither vmx nor svm", remedy="enable it")
+KVM = HardwareSupport(accelerator=Accelerator.KVM, obstacle=None)
+NO_KVM = HardwareSupport(
+    accelerator=Accelerator.KVM, obstacle=Obstacle(reason="the CPU has neither vmx nor svm", remedy="enable it")
+)
 SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle="")
 
 ENOUGH_FILES = 524_288
@@ -107,10 +109,10 @@ ACCELERATORS = {
 }
 
 
-@pytest.mark.parametrize(("choice", "help_", "accelerators"), ACCELERATORS.values(), ids=ACCELERATORS)
-def test_accelerator(choice: str, help_: HardwareHelp, accelerators: str, golden: Golden) -> None:
+@pytest.mark.parametrize(("choice", "support", "accelerators"), ACCELERATORS.values(), ids=ACCELERATORS)
+def test_accelerator(choice: str, support: HardwareSupport, accelerators: str, golden: Golden) -> None:
     facts = replace(QEMU, accelerators=frozenset(accelerators.split()))
-    check = checks.accelerator_check(AcceleratorChoice(choice), Arch.X86_64, make_host(), help_, facts)
+    check = checks.accelerator_check(AcceleratorChoice(choice), Arch.X86_64, make_host(), support, facts)
     golden.matches(told(check))
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.qemu.acceleration import (
-    HardwareHelp,
+    HardwareSupport,
     MacFacts,
+    Obstacle,
     check_qemu,
     choose_accelerator,
     early_notice,
-    hvf_help,
-    most_memory_mib,
+    hvf_support,
+    max_memory_mib,
 )
 from machine.qemu.boards import BOARDS
 from tests.support.builders import make_host, make_qemu
@@ -27,21 +26,23 @@ LINUX_RISC = make_host(machine="riscv64")
 MAC = make_host(HostOS.MACOS, "arm64")
 INTEL_MAC = make_host(HostOS.MACOS, "x86_64")
 
-KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="")
-NO_KVM = HardwareHelp(accelerator=Accelerator.KVM, obstacle="/dev/kvm cannot be opened: No such file or directory")
-HVF = HardwareHelp(accelerator=Accelerator.HVF, obstacle="")
+KVM = HardwareSupport(accelerator=Accelerator.KVM, obstacle=None)
+NO_DEVICE = "/dev/kvm cannot be opened: No such file or directory"
+NO_KVM = HardwareSupport(accelerator=Accelerator.KVM, obstacle=Obstacle(reason=NO_DEVICE))
+CURABLE = HardwareSupport(accelerator=Accelerator.KVM, obstacle=Obstacle(reason=NO_DEVICE, remedy="enable it"))
+HVF = HardwareSupport(accelerator=Accelerator.HVF, obstacle=None)
 
 SLOW = "No hardware acceleration ({}): the guest is emulated and {} times slower"
 
 AUTO = AcceleratorChoice.AUTO
-USE_TCG = "MACHINE_ACCEL=tcg"
+NOT_NOW = f"kvm cannot be used now ({NO_DEVICE}), so the machine will start only with MACHINE_ACCEL=tcg"
 
 
 @pytest.mark.parametrize(
-    ("choice", "arch", "host", "help_", "accelerator", "obstacle"),
+    ("choice", "arch", "host", "support", "accelerator", "obstacle"),
     [
         (AUTO, Arch.X86_64, LINUX, KVM, Accelerator.KVM, None),
-        (AUTO, Arch.X86_64, LINUX, NO_KVM, Accelerator.TCG, NO_KVM.obstacle),
+        (AUTO, Arch.X86_64, LINUX, NO_KVM, Accelerator.TCG, NO_DEVICE),
         (AUTO, Arch.AARCH64, LINUX, KVM, Accelerator.TCG, "the guest is aarch64 and the host x86_64"),
         (AUTO, Arch.AARCH64, LINUX_ARM, KVM, Accelerator.KVM, None),
         (AUTO, Arch.X86_64, LINUX_RISC, KVM, Accelerator.TCG, "the guest is x86_64 and the host riscv64"),
@@ -57,50 +58,47 @@ def test_accelerator_and_notice(
     choice: AcceleratorChoice,
     arch: Arch,
     host: Host,
-    help_: HardwareHelp,
+    support: HardwareSupport,
     accelerator: Accelerator,
     obstacle: str | None,
 ) -> None:
-    chosen = choose_accelerator(choice, arch, host, help_, make_qemu())
+    chosen = choose_accelerator(choice, arch, host, support, make_qemu())
     assert chosen.accelerator is accelerator
     speed = "about thirty" if obstacle and obstacle.startswith("the guest is") else "about twenty"
-    assert chosen.notice == ("" if obstacle is None else SLOW.format(obstacle, speed))
+    assert chosen.notice == (None if obstacle is None else SLOW.format(obstacle, speed))
 
 
 @pytest.mark.parametrize(
-    ("choice", "arch", "host", "help_", "message"),
+    ("choice", "arch", "host", "support", "message"),
     [
-        (AcceleratorChoice.KVM, Arch.X86_64, LINUX, NO_KVM, NO_KVM.obstacle),
+        (AcceleratorChoice.KVM, Arch.X86_64, LINUX, NO_KVM, NO_DEVICE),
         (AcceleratorChoice.KVM, Arch.AARCH64, LINUX, KVM, "the guest is aarch64 and the host x86_64"),
         (AcceleratorChoice.HVF, Arch.X86_64, LINUX, KVM, "linux has no hvf"),
         (AcceleratorChoice.KVM, Arch.AARCH64, MAC, HVF, "darwin has no kvm"),
     ],
 )
 def test_accelerator_that_was_asked_for_by_name_is_never_replaced(
-    choice: AcceleratorChoice, arch: Arch, host: Host, help_: HardwareHelp, message: str
+    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, message: str
 ) -> None:
     with pytest.raises(MachineError) as caught:
-        choose_accelerator(choice, arch, host, help_, make_qemu())
+        choose_accelerator(choice, arch, host, support, make_qemu())
     assert caught.value.line == f"cannot use {choice} for this machine: {message}; use --accel auto or tcg"
 
 
 @pytest.mark.parametrize(
-    ("choice", "help_", "notice"),
+    ("choice", "support", "notice"),
     [
-        (AcceleratorChoice.KVM, KVM, ""),
-        (AcceleratorChoice.KVM, NO_KVM, f"kvm cannot be used now ({NO_KVM.obstacle}): a start needs it, or {USE_TCG}"),
-        (
-            AcceleratorChoice.KVM, replace(NO_KVM, remedy="enable it"),
-            f"kvm cannot be used now ({NO_KVM.obstacle}): a start needs it, or {USE_TCG}; enable it",
-        ),
-        (AUTO, NO_KVM, ""),
-        (AcceleratorChoice.TCG, NO_KVM, ""),
+        (AcceleratorChoice.KVM, KVM, None),
+        (AcceleratorChoice.KVM, NO_KVM, NOT_NOW),
+        (AcceleratorChoice.KVM, CURABLE, f"{NOT_NOW}; enable it"),
+        (AUTO, NO_KVM, None),
+        (AcceleratorChoice.TCG, NO_KVM, None),
     ],
-)  # fmt: skip
+)
 def test_who_asks_by_name_is_told_early_what_a_start_would_be_refused_for(
-    choice: AcceleratorChoice, help_: HardwareHelp, notice: str
+    choice: AcceleratorChoice, support: HardwareSupport, notice: str | None
 ) -> None:
-    assert early_notice(choice, help_) == notice
+    assert early_notice(choice, support) == notice
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() ->
     chosen = choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu)
     assert chosen.accelerator is Accelerator.TCG
     assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about twenty")
-    assert (chosen.obstacle, chosen.remedy) == ("/opt/qemu was built without kvm", "install a QEMU that has kvm")
+    assert chosen.obstacle == Obstacle(reason="/opt/qemu was built without kvm", remedy="install a QEMU that has kvm")
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, qemu)
     assert caught.value.line == (
@@ -171,7 +169,7 @@ def test_old_qemu_is_refused_with_the_version_that_is_needed(version: tuple[int,
         check_qemu(make_qemu("/q", version=version), arch, make_host(installer=Installer.BREW))
     dotted = ".".join(map(str, version))
     assert caught.value.line == (
-        f"/q is QEMU {dotted}, and guests of {arch} need {least} or newer; install it with: brew install qemu"
+        f"/q is QEMU {dotted}, but {arch} guests need {least} or newer; install it with: brew install qemu"
     )
 
 
@@ -186,7 +184,7 @@ def test_qemu_without_slirp_is_refused() -> None:
     with pytest.raises(MachineError) as caught:
         check_qemu(make_qemu("/q", networks=frozenset({"tap", "socket"})), Arch.X86_64, LINUX)
     assert caught.value.line == (
-        "/q was built without slirp, the network of every machine; install it with: apt install qemu-system-x86"
+        "/q was built without slirp, which every machine needs; install it with: apt install qemu-system-x86"
     )
 
 
@@ -198,26 +196,26 @@ ENTITLED = """\
 <plist version="1.0"><dict><key>com.apple.security.hypervisor</key><true/></dict></plist>
 """
 SUPPORTED = {"kern.hv_support": "1"}
-NESTED = "allow nested virtualization on this Mac's host, where it is itself a guest"
+NESTED = "if this Mac is a virtual machine, enable nested virtualization on its host"
 
 
 @pytest.mark.parametrize(
-    ("facts", "version", "host", "obstacle", "remedy"),
+    ("facts", "version", "host", "reason", "remedy"),
     [
-        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 1), MAC, "", ""),
-        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (7, 0, 0), INTEL_MAC, "", ""),
-        (MacFacts(sysctl=SUPPORTED, entitlements=None), (9, 0), MAC, "", ""),  # and no codesign
+        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 1), MAC, None, None),
+        (MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (7, 0, 0), INTEL_MAC, None, None),
+        (MacFacts(sysctl=SUPPORTED, entitlements=None), (9, 0), MAC, None, None),  # and no codesign
         (
             MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 0), MAC,
-            "QEMU 8.2.0 is older than 8.2.1, the first that does it well here", "brew upgrade qemu",
+            "QEMU 8.2.0 is older than 8.2.1, before which HVF is unreliable on Apple silicon", "brew upgrade qemu",
         ),
         (
             MacFacts(sysctl={"kern.hv_support": "0"}, entitlements=ENTITLED), (9, 0), MAC,
-            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
+            "this Mac does not support Hypervisor.framework (kern.hv_support is not 1)", NESTED,
         ),
         (
             MacFacts(entitlements=ENTITLED), (9, 0), MAC,
-            "this Mac has no Hypervisor.framework (kern.hv_support is not 1)", NESTED,
+            "this Mac does not support Hypervisor.framework (kern.hv_support is not 1)", NESTED,
         ),
         (
             MacFacts(sysctl=SUPPORTED), (9, 0), MAC,
@@ -234,16 +232,17 @@ NESTED = "allow nested virtualization on this Mac's host, where it is itself a g
     ],
 )  # fmt: skip
 def test_hvf_is_used_only_where_it_is_proved_to_work(
-    facts: MacFacts, version: tuple[int, ...], host: Host, obstacle: str, remedy: str
+    facts: MacFacts, version: tuple[int, ...], host: Host, reason: str | None, remedy: str | None
 ) -> None:
-    help_ = hvf_help(facts, make_qemu("/q", version=version), host)
-    assert (help_.accelerator, help_.obstacle, help_.remedy) == (Accelerator.HVF, obstacle, remedy)
+    support = hvf_support(facts, make_qemu("/q", version=version), host)
+    assert support.accelerator is Accelerator.HVF
+    assert support.obstacle == (Obstacle(reason=reason, remedy=remedy) if reason else None)
 
 
 def test_hvf_that_was_asked_for_by_name_tells_its_remedy() -> None:
-    help_ = hvf_help(MacFacts(sysctl=SUPPORTED), make_qemu("/q"), MAC)
+    support = hvf_support(MacFacts(sysctl=SUPPORTED), make_qemu("/q"), MAC)
     with pytest.raises(MachineError) as caught:
-        choose_accelerator(AcceleratorChoice.HVF, Arch.AARCH64, MAC, help_, make_qemu("/q"))
+        choose_accelerator(AcceleratorChoice.HVF, Arch.AARCH64, MAC, support, make_qemu("/q"))
     assert caught.value.line == (
         "cannot use hvf for this machine: /q is not signed with the entitlement com.apple.security.hypervisor; "
         "use --accel auto or tcg, or: brew reinstall qemu"
@@ -253,8 +252,8 @@ def test_hvf_that_was_asked_for_by_name_tells_its_remedy() -> None:
 @pytest.mark.parametrize(("answer", "cpu"), [("1", "max"), ("0", "host"), (None, "host")])
 def test_mac_with_the_matrix_extension_has_another_cpu_model(answer: str | None, cpu: str) -> None:
     sysctl = SUPPORTED if answer is None else {**SUPPORTED, "hw.optional.arm.FEAT_SME": answer}
-    help_ = hvf_help(MacFacts(sysctl=sysctl, entitlements=ENTITLED), make_qemu(), MAC)
-    assert choose_accelerator(AUTO, Arch.AARCH64, MAC, help_, make_qemu()).cpu == cpu
+    support = hvf_support(MacFacts(sysctl=sysctl, entitlements=ENTITLED), make_qemu(), MAC)
+    assert choose_accelerator(AUTO, Arch.AARCH64, MAC, support, make_qemu()).cpu == cpu
 
 
 @pytest.mark.parametrize(
@@ -268,4 +267,4 @@ def test_mac_with_the_matrix_extension_has_another_cpu_model(answer: str | None,
     ],
 )
 def test_old_macos_limits_memory(host: Host, accelerator: Accelerator, most: int | None) -> None:
-    assert most_memory_mib(host, accelerator) == most
+    assert max_memory_mib(host, accelerator) == most

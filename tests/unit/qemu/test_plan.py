@@ -15,7 +15,7 @@ from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.record import GuestFacts, Pending
 from machine.model.transport import Transport
-from machine.qemu.acceleration import Acceleration, HardwareHelp, choose_accelerator, is_native
+from machine.qemu.acceleration import Acceleration, HardwareSupport, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
@@ -92,7 +92,7 @@ def shares(case: Case, home: str) -> list[Share]:
 
 def plan(case: Case, *, home: str | None = None, shared: bool = False, **fields: Any) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
-    hardware = HardwareHelp(accelerator=case.host.os.traits.accelerator, obstacle="", has_sme=case.has_sme)
+    hardware = HardwareSupport(accelerator=case.host.os.traits.accelerator, obstacle=None, has_sme=case.has_sme)
     return plan_launch(
         make_record(arch=case.arch, **fields),
         binary=qemu.path,

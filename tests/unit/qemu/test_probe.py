@@ -10,7 +10,8 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
-from machine.qemu.probe import _kvm_obstacle, entitlements_told, find_qemu, has_virtualization_flag, parse_listing
+from machine.qemu.acceleration import Obstacle
+from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag, parse_entitlements, parse_listing
 from machine.runner import Completed
 from tests.support.builders import make_host
 
@@ -31,17 +32,19 @@ def test_virtualization_flag_is_a_whole_word_of_the_flags(cpuinfo: str, found: b
 
 def test_missing_kvm_device_is_an_obstacle_with_its_reason(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
-    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
-    assert obstacle == f"{device} cannot be opened: No such file or directory"
-    assert "enable virtualization" in remedy
+    obstacle = _kvm_obstacle("x86_64", os.fspath(device))
+    assert obstacle is not None
+    assert obstacle.reason == f"{device} cannot be opened: No such file or directory"
+    assert "enable virtualization" in str(obstacle.remedy)
 
 
 def test_kvm_device_that_is_a_plain_file_makes_no_virtual_machine(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
-    obstacle, remedy = _kvm_obstacle("x86_64", os.fspath(device))
-    assert obstacle == f"{device} makes no virtual machine: Inappropriate ioctl for device"
-    assert remedy == "stop other hypervisors on this host, such as VirtualBox"
+    assert _kvm_obstacle("x86_64", os.fspath(device)) == Obstacle(
+        reason=f"{device} cannot create a virtual machine: Inappropriate ioctl for device",
+        remedy="stop other hypervisors on this host, such as VirtualBox",
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_power_runs_in_the_qemu_of_both_byte_orders(tmp_path: Path, monkeypatch:
     ],
 )
 def test_entitlements_as_codesign_tells_them(status: int, stdout: str, stderr: str, entitlements: str | None) -> None:
-    assert entitlements_told(Completed(returncode=status, stdout=stdout, stderr=stderr)) == entitlements
+    assert parse_entitlements(Completed(returncode=status, stdout=stdout, stderr=stderr)) == entitlements
 
 
 def test_listing_begins_below_its_heading() -> None:
