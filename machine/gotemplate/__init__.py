@@ -1,7 +1,7 @@
-"""Go templates, as people write them for Podman's `--format`: the actions, the functions and the errors' texts.
+"""Go's text/template, as people use it with Podman's `--format`: actions, functions and error messages.
 
-What is left out says so where it is met: `define`, `template`, `block`, `call`, complex numbers. Strings count in
-bytes, as Go's do. Reference: the documentation of Go's text/template.
+`define`, `template`, `block`, `call` and complex numbers are not supported; a template that uses them is refused.
+Strings are measured in bytes, as in Go. Reference: the documentation of Go's text/template.
 """
 
 from __future__ import annotations

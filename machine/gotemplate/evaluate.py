@@ -1,4 +1,4 @@
-"""From nodes and data to text."""
+"""Rendering: a parsed template and data become text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NIL_TYPES = ("any", "[]string")  # what can be nil
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A parsed template; `name` is what messages call it."""
+    """A parsed template; error messages call it `name`."""
 
     name: str
     text: str
@@ -54,16 +54,18 @@ class Template:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Template:
-        """Raises:
-        TemplateError: it is none.
+        """Parse the text of a template.
+
+        Raises:
+            TemplateError: its syntax is wrong.
         """
         return cls(name=name, text=text, nodes=parse(name, text, {*FUNCTIONS, *LOGIC}))
 
     def execute(self, data: Value) -> str:
-        """What it says of this data.
+        """Render the template with `data`.
 
         Raises:
-            TemplateError: it asks for what the data has not.
+            TemplateError: it names a field that `data` lacks, or calls a function with wrong arguments.
         """
         run = _Run(self, data)
         try:
@@ -81,7 +83,7 @@ class _Run:
         self.output: list[str] = []
 
     def _error(self, message: str) -> TemplateError:
-        """One that names the part that was looked at last."""
+        """Return an error that names the part of the template being evaluated."""
         template, part = self._template, self._at
         assert part is not None
         before = template.text[: part.position]
@@ -93,7 +95,7 @@ class _Run:
     # Nodes
 
     def walk(self, dot: Value, nodes: Sequence[Node]) -> Break | Continue | None:
-        """Where it ends early, what made it."""
+        """Render the nodes, and return the break or continue that ended them early, if one did."""
         for node in nodes:
             jump: Break | Continue | None = None
             match node:
@@ -180,7 +182,7 @@ class _Run:
         raise self._error(f"undefined variable: {name}")
 
     def _command(self, dot: Value, command: Command, final: tuple[Value, ...]) -> Value:
-        """`final` is the value of the command before, or empty."""
+        """Return a command's value; `final` has the value of the previous command, if there is one."""
         first, arguments = command.operands[0], command.operands[1:]
         if not isinstance(first, Pipe):
             self._at = first
@@ -195,7 +197,7 @@ class _Run:
         return self._value(dot, first)
 
     def _value(self, dot: Value, operand: Operand) -> Value:  # noqa: PLR0911  (a table)
-        """What an operand is worth where it stands alone."""
+        """Return the value of an operand that stands alone."""
         self._at = operand
         match operand:
             case Dot():
@@ -318,7 +320,7 @@ class _Run:
                 return self._checked(self._value(dot, operand), type_)
 
     def _checked(self, value: Value, type_: str) -> Value:
-        """The value, where a function takes it for a parameter of this type."""
+        """Return the value, once it is checked that a function takes it for a parameter of this type."""
         if type_ == "any":
             return None if value is Missing.VALUE else value
         if value is Missing.VALUE:

@@ -1,4 +1,4 @@
-"""The functions that a template can call: Go's own, and those that Podman adds."""
+"""The functions that a template can call: Go's, and the ones that Podman adds."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from machine.gotemplate.values import (
 
 
 class CallError(Exception):
-    """A function cannot do this; its message is Go's."""
+    """A function was called with wrong arguments; the message is Go's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What a function takes: Go's types, `any` for every value, and whether the last one repeats.
+    """A function with the Go types of its parameters (`any` for every value), and whether the last one repeats.
 
-    `call` gets a method's receiver first.
+    A method's `call` takes the receiver first.
     """
 
     call: Callable[..., Value]
@@ -85,7 +85,7 @@ def _less_or_equal(first: Value, second: Value) -> bool:
 
 
 def _pointed(value: Value) -> str:
-    """The type's name behind a pointer."""
+    """Return the name of the value's type without the * of a pointer."""
     return type_name(value).removeprefix("*")
 
 
@@ -151,7 +151,7 @@ def _join(parts: Sequence[str], separator: str) -> str:
 
 
 def _title(content: str) -> str:
-    """The first letter of each word in upper case; what is not ASCII ends a word only where it is a space."""
+    """Capitalise each word; among non-ASCII characters only spaces end a word."""
     return re.sub(r"(?<!\w)(?<![^\x00-\x7f\s])\w", lambda letter: letter[0].upper(), content)
 
 
@@ -168,7 +168,7 @@ def _pad(content: str, before: int, after: int) -> str:
 
 
 def _print(*values: Value) -> str:
-    """With a space between two of which neither is a text."""
+    """Join the values, with a space between two neighbours if neither is a string."""
     parts: list[str] = []
     for before, value in zip((None, *values), values, strict=False):
         if parts and not isinstance(before, str) and not isinstance(value, str):
@@ -214,7 +214,7 @@ FUNCTIONS = {
 }
 
 LOGIC = {"and": False, "or": True}
-"""Functions that look at no more arguments than they need: each ends at the first that is this."""
+"""Functions that stop at the first argument whose truth is this one."""
 
 TIME_METHODS = {
     "Format": Signature(call=times.format_time, types=("string",)),

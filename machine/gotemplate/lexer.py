@@ -1,4 +1,4 @@
-"""A template's text as tokens. They come one by one, so that of two mistakes the first is told, as Go has it."""
+"""Splitting a template's text into tokens: one at a time, so that the first of two errors is reported, as in Go."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """`position` counts characters from the template's beginning, `line` from 1."""
+    """A piece of a template: `position` is its offset in characters, `line` counts from 1."""
 
     kind: Kind
     text: str
@@ -48,7 +48,7 @@ class Token:
     line: int
 
     def __str__(self) -> str:
-        """As messages show it."""
+        """The token as error messages show it."""
         if self.kind is Kind.EOF:
             return "EOF"
         if self.kind in (Kind.KEYWORD, Kind.DOT):
@@ -82,13 +82,13 @@ class Lexer:
         self._name = name
         self._text = text
         self.line = 1
-        """Of the last token."""
+        """The line of the last token."""
 
     def tokens(self) -> Iterator[Token]:
-        """Every token up to the end, which is one too.
+        """Yield every token, with one for the end of the text as the last.
 
         Raises:
-            TemplateError: there is something that is no token.
+            TemplateError: the text contains something that is not a token.
         """
         position, trims = 0, False
         while True:
@@ -127,7 +127,7 @@ class Lexer:
             yield self._token(Kind.TEXT, start, start + len(text))
 
     def _comment(self, start: int) -> tuple[int, bool]:
-        """Where it ends, and whether it takes the space after it away."""
+        """Return where a comment ends, and whether it trims the space that follows."""
         end = self._text.find("*/", start)
         if end < 0:
             raise self.error("unclosed comment")

@@ -1,4 +1,4 @@
-"""The parts of a parsed template. `position` counts characters; `str` is how messages show a part."""
+"""The parts of a parsed template. `position` is an offset in characters; error messages show `str` of a part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Nil:
 
 @dataclass(frozen=True, kw_only=True)
 class Literal:
-    """A constant; `text` is as it was typed."""
+    """A constant; `text` is how it was written."""
 
     position: int
     value: bool | int | float | str
@@ -47,7 +47,7 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """`.A.B` of the dot."""
+    """`.A.B`, fields of the dot."""
 
     position: int
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """`$x.A.B`; `name` has its dollar sign."""
+    """`$x.A.B`; `name` includes the dollar sign."""
 
     position: int
     name: str
@@ -70,7 +70,7 @@ class Variable:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """`(pipeline).A.B`, or fields of what a function without arguments returns."""
+    """`(pipeline).A.B`, or fields of the result of a function without arguments."""
 
     position: int
     operand: Operand
@@ -93,7 +93,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipe:
-    """Commands, each of which has the value of the one before as its last argument."""
+    """Commands, each of which takes the previous one's value as its last argument."""
 
     position: int
     variables: tuple[str, ...]
@@ -112,7 +112,7 @@ def _argument_text(operand: Operand) -> str:
     return f"({operand})" if isinstance(operand, Pipe) else str(operand)
 
 
-# What stands in a row
+# Parts of a list of nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """Prints what a pipeline comes to, unless it sets a variable."""
+    """Print the value of a pipeline, unless it sets a variable."""
 
     pipe: Pipe
 

@@ -1,4 +1,4 @@
-"""From tokens to nodes, by recursive descent."""
+"""Parsing by recursive descent: tokens become nodes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _CONTROL = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t
 
 
 def parse(name: str, text: str, functions: Collection[str]) -> tuple[Node, ...]:
-    """The nodes of a template.
+    """Return the nodes of a template.
 
     Raises:
-        TemplateError: it is none.
+        TemplateError: its syntax is wrong.
     """
     parser = _Parser(Lexer(name, text), functions)
     try:
@@ -61,7 +61,7 @@ class _Parser:
         self._ranges = 0
 
     def parse(self) -> tuple[Node, ...]:
-        nodes, end = self._nodes("")
+        nodes, end = self._nodes(None)
         if end:
             raise self.error(f"unexpected {{{{{end}}}}}")
         return nodes
@@ -99,8 +99,8 @@ class _Parser:
 
     # Nodes
 
-    def _nodes(self, branch: str) -> tuple[tuple[Node, ...], str]:
-        """Everything in a branch up to its end or else, and which of them it was; at the end of the text neither."""
+    def _nodes(self, branch: str | None) -> tuple[tuple[Node, ...], str | None]:
+        """Parse a branch (None: the whole text), and return its nodes and the word that closed it, `end` or `else`."""
         nodes: list[Node] = []
         while (token := self._next()).kind is not Kind.EOF:
             if token.kind is Kind.TEXT:
@@ -112,9 +112,9 @@ class _Parser:
             nodes.append(self._action(word))
         if branch:
             raise self.error("unexpected EOF")
-        return tuple(nodes), ""
+        return tuple(nodes), None
 
-    def _closing(self, word: str, branch: str) -> str:
+    def _closing(self, word: str, branch: str | None) -> str:
         if word == "end" or branch != "if" or self._peek_solid().text != "if":
             self._expect_right(word)
         return word
@@ -146,7 +146,7 @@ class _Parser:
         if end == "else":
             if self._peek_solid().kind is Kind.KEYWORD and word == "if":
                 self._next_solid()
-                otherwise = (self._branch("if"),)  # which takes the one end that there is
+                otherwise = (self._branch("if"),)  # it consumes the only `end`
             else:
                 otherwise, end = self._nodes("else")
                 if end != "end":
@@ -175,7 +175,7 @@ class _Parser:
         return Pipe(position=position, variables=variables, assigns=assigns, commands=tuple(commands))
 
     def _declarations(self, context: str) -> tuple[tuple[str, ...], bool]:
-        """The variables that a pipeline sets, and whether they are there already."""
+        """Parse the variables that a pipeline sets, and return them and whether it assigns to existing ones."""
         found: list[str] = []
         while (variable := self._peek_solid()).kind is Kind.VARIABLE:
             self._next_solid()

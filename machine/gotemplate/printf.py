@@ -1,4 +1,4 @@
-"""Go's printf, as far as the kinds of value that templates have."""
+"""Go's printf, for the kinds of value that templates have."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from machine.gotemplate.values import (
 _DIRECTIVE = re.compile(
     r"%([-+# 0]*)(?:\[(\d{1,9})\])?(\d{1,9}|\*)?(?:\.(\d{0,9}|\*))?(?:\[(\d{1,9})\])?(.?)", re.DOTALL
 )
-_WIDEST = 1_000_000  # where Go's own ends
+_WIDEST = 1_000_000  # Go's own limit
 _FLOATS = "eEfFgG"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Spec:
-    """One %: its flags, and None for a width or a precision that is not there."""
+    """One format specification: its flags, its verb, and its width and precision, if it has them."""
 
     flags: str
     width: int | None
@@ -56,7 +56,7 @@ class _Arguments:
         self._reordered = False
 
     def go_to(self, number: str | None) -> bool:
-        """Whether there is one of this number, from 1."""
+        """Go to the argument of this number, counted from 1, and return whether there is one."""
         if number:
             self._reordered = True
             self._next = int(number) - 1
@@ -67,7 +67,7 @@ class _Arguments:
         return self._values[self._next - 1]
 
     def take_number(self, word: str | None) -> tuple[int | None, bool]:
-        """A width or a precision, and whether it can be meant; a star takes an argument."""
+        """Read a width or a precision (for a star: from an argument), and return it and whether it is valid."""
         if word is None:
             return None, True
         value = int(word or 0) if word != "*" else self.take() if self.go_to(None) else None
@@ -83,7 +83,7 @@ class _Arguments:
 
 
 def printf(form: str, values: Sequence[Value]) -> str:
-    """What Go's Sprintf returns: mistakes stand in the text."""
+    """Format as Go's Sprintf does, which reports mistakes within the text."""
     arguments = _Arguments(values)
     return _DIRECTIVE.sub(lambda match: _directive(match, arguments), form) + arguments.rest()
 

@@ -1,4 +1,4 @@
-"""Times as Go formats them: by a layout that shows how the moment 2006-01-02 15:04:05 -0700 would look."""
+"""Formatting times as Go does: by a layout that shows what 2006-01-02 15:04:05 -0700 would look like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
            "November", "December")  # fmt: skip
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
-# The order matters: the longer ones first.
+# Longer tokens come before their prefixes.
 _TOKEN = re.compile(
     r"""January|Jan(?![a-z]) | Monday|Mon(?![a-z]) | MST
     | 2006 | __2 | _2(?!006) | 002 | 01 | 02 | 03 | 04 | 05 | 06 | 15 | [1-5]
@@ -26,12 +26,12 @@ _TOKEN = re.compile(
 
 
 def format_time(moment: datetime, layout: str) -> str:
-    """A moment in Go's layout; what is no token of it stays as it is."""
+    """Format a moment by one of Go's layouts; text that is not a token stays as it is."""
     return _TOKEN.sub(lambda token: _formatted(moment, token[0]), layout)
 
 
 def time_text(moment: datetime) -> str:
-    """A moment as Go prints it."""
+    """Format a moment as Go prints it."""
     return format_time(moment, _STRING)
 
 
@@ -44,7 +44,7 @@ def weekday(moment: datetime) -> str:
 
 
 def unix(moment: datetime, *, per_second: int) -> int:
-    """The time since 1970 in whole units."""
+    """Return the time since 1970 in whole units."""
     return (moment - _EPOCH) * per_second // timedelta(seconds=1)
 
 
@@ -72,7 +72,7 @@ def _zone(moment: datetime) -> str:
     name = moment.tzname() or ""
     if name == "UTC" or not name.startswith("UTC"):
         return name
-    return _offset(moment, "-0700")  # of an offset without a name, Python makes up one
+    return _offset(moment, "-0700")  # Python makes up a name for an offset without one
 
 
 _SIMPLE: dict[str, Callable[[datetime], str]] = {

@@ -1,4 +1,4 @@
-"""What a template works on: Go's values in Python's, their types' names, and how Go prints them."""
+"""The values that templates work on: Go's values as Python's, the names of their types, and how Go prints them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class TemplateError(Exception):
 
 
 class Missing(Enum):
-    """What a map has under a key that it has not."""
+    """The value of a key that a map lacks."""
 
     VALUE = "<no value>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Struct:
-    """A value with known fields; `type_name` is Go's, and a leading * says that it is behind a pointer."""
+    """A value with known fields; `type_name` is Go's, with a leading * for a pointer."""
 
     type_name: str
     fields: Mapping[str, Value]
@@ -36,7 +36,7 @@ Value: TypeAlias = (
 
 
 def structure(document: Mapping[str, object], type_name: str, types: Mapping[str, str] | None = None) -> Struct:
-    """A document as a struct of structs; `types` are the names of their types by their keys."""
+    """Turn a document into a struct of structs; `types` has the names of nested types by their keys."""
     names = types or {}
     return Struct(
         type_name=type_name,
@@ -57,7 +57,7 @@ def _structured(value: object, type_name: str, types: Mapping[str, str]) -> Valu
 
 
 def to_bytes(content: str) -> bytes:
-    """A text as Go holds it."""
+    """Encode a string as Go holds it."""
     return content.encode(errors="surrogateescape")
 
 
@@ -97,7 +97,7 @@ def _common_type(values: Sequence[Value]) -> str:
 
 
 def truth(value: Value) -> bool:
-    """Whether `if` takes it: everything but the zero values of simple types, and structs always."""
+    """Return whether `if` takes the branch: for every struct, and for all but the zero values of simple types."""
     match value:
         case None | Missing():
             return False
@@ -108,7 +108,7 @@ def truth(value: Value) -> bool:
 
 
 def text(value: Value) -> str:  # noqa: PLR0911  (a table)
-    """A value as Go's %v has it."""
+    """Format a value as Go's %v does."""
     match value:
         case None:
             return "<nil>"
@@ -131,7 +131,7 @@ def text(value: Value) -> str:  # noqa: PLR0911  (a table)
 
 
 def float_text(value: float) -> str:
-    """The shortest decimal that means the same number, with an exponent where Go's %v has one."""
+    """Format a float as the shortest decimal that means the same number, with an exponent where Go's %v has one."""
     for precision in range(17):
         scientific = f"{value:.{precision}e}"
         if float(scientific) == value:
@@ -141,7 +141,7 @@ def float_text(value: float) -> str:
 
 
 def json_text(value: Value) -> str:
-    """One line of JSON, as Go's encoder writes it without escapes for HTML."""
+    """Encode a value as one line of JSON, as Go's encoder does without HTML escapes."""
     return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
@@ -165,7 +165,7 @@ _ESCAPES = {"\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\
 
 
 def quoted(content: str, quote: str = '"') -> str:
-    """A text as Go's %q has it."""
+    """Quote a string as Go's %q does."""
     return quote + "".join(_escaped(character, quote) for character in content) + quote
 
 
