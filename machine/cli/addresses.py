@@ -10,7 +10,9 @@ from machine.cli.flags import Command
 
 @click.command("url", cls=Command)
 @name_argument()
-@click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
+@click.option(
+    "--rootful/--rootless", default=None, help="The rootful or the rootless socket. [default: as the machine is set]"
+)
 def url(name: str, rootful: bool | None) -> None:
     """Print the URL of a machine's API socket on this host.
 
@@ -27,7 +29,7 @@ def url(name: str, rootful: bool | None) -> None:
 @click.command("ip", cls=Command)
 @name_argument()
 def ip(name: str) -> None:
-    """Print the address at which a machine's published ports answer.
+    """Print the address of a machine's published ports.
 
     \b
     Example:
@@ -40,7 +42,7 @@ def ip(name: str) -> None:
 
 @click.command("active", cls=Command)
 def active() -> None:
-    """Print the machine that a client without options would reach.
+    """Print the machine that clients reach without further options.
 
     \b
     Example:

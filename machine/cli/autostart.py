@@ -10,9 +10,9 @@ from machine.cli.flags import Group
 
 @click.group("autostart", cls=Group)
 def command() -> None:
-    """Start a machine when you log in, or no longer.
+    """Choose whether a machine starts when you log in.
 
-    It is a service of systemd's on Linux and of launchd's on macOS. Neither command starts or stops a machine now.
+    Uses a systemd service on Linux and a launchd agent on macOS. Neither command starts or stops a machine now.
 
     \b
     Examples:
@@ -24,10 +24,10 @@ def command() -> None:
 @command.command("enable")
 @name_argument()
 def enable(name: str) -> None:
-    """Start the machine at every login from now on.
+    """Start a machine at every login.
 
-    The service keeps PATH, the proxies and what else a start depends on as they are now: when they have changed, this
-    command takes them over.
+    The service keeps a copy of PATH, the proxy variables and everything else that a start depends on. Run this
+    command again when they have changed.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def enable(name: str) -> None:
 @command.command("disable")
 @name_argument()
 def disable(name: str) -> None:
-    """Start the machine at login no longer.
+    """Stop starting a machine at login.
 
     \b
     Example:

@@ -13,10 +13,10 @@ from machine.cli.flags import Command
 @click.argument("name", metavar="NEW_NAME")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def command(source: str, name: str, quiet: bool) -> None:
-    """Make another machine of one that is stopped, with all that its guest has on its disk.
+    """Copy a stopped machine with everything on its disk.
 
-    The clone has keys, a host key, a machine-id, a host name, ports and connections of its own: neither machine's key
-    opens the other, both can run at once, and either can be removed.
+    The clone gets its own keys, host key, machine ID, host name, ports and connections. Neither machine's key opens
+    the other, both can run at once, and either can be removed.
 
     \b
     Example:

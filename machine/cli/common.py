@@ -1,4 +1,4 @@
-"""What the commands share: the name argument, its completion, and who waits at the other end."""
+"""What commands share: arguments, options, completion, and asking the user."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def machines_that_begin(incomplete: str) -> list[str]:
-    """For the shell's completion, at which an error would be in the way: then there are none."""
+    """Return the machines whose names begin like this, for shell completion; after an error, none."""
     from machine.ops.shared.completion import all_names
 
     try:
@@ -43,28 +43,28 @@ def machines_that_begin(incomplete: str) -> list[str]:
 
 
 def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """What has a name, and the files of this host."""
+    """Complete the names of images, and files of this host."""
     from click.shell_completion import CompletionItem
 
     from machine.ops.shared.completion import image_names
 
     names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
-    # Files first: in bash, that item takes back what was said before it.
+    # Files first: in bash, this item discards the ones before it.
     return [CompletionItem(incomplete, type="file"), *names]
 
 
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """For an option whose bad values have an error text of podman's, which a choice of click's would take from it."""
+    """Complete an option whose invalid values get podman's error message, so that click.Choice cannot be used."""
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The optional NAME that every command of podman machine has."""
+    """Add the optional NAME that commands of podman machine take."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
 def image_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that fetches an image; it gets them as `image_options`."""
+    """Add the options of commands that fetch an image; the command gets them as `image_options`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -87,13 +87,11 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in (
         click.option(
-            "--tls-verify", is_flag=True, default=True, show_default=True, help="Check servers' certificates."
+            "--tls-verify", is_flag=True, default=True, show_default=True, help="Verify the certificates of servers."
         ),
-        click.option(
-            "--no-verify-signature", is_flag=True, help="Take a stream's image without checking its signature."
-        ),
-        click.option("--offline", is_flag=True, help="Use what is in the cache, and never the network."),
-        click.option("--image-sha256", metavar="SHA256", help="What the image's file has to have."),
+        click.option("--no-verify-signature", is_flag=True, help="Do not verify the signature of a stream's image."),
+        click.option("--offline", is_flag=True, help="Use only the cache, never the network."),
+        click.option("--image-sha256", metavar="SHA256", help="The expected SHA-256 of the image file."),
         click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's."),
     ):
         wrapped = option(wrapped)
@@ -101,13 +99,13 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Three states: yes, no, and None for a question where a person sits at a terminal."""
+    """Add the option for Podman's default connection; without it, a user at a terminal is asked."""
     return click.option(
         "-u",
         "--update-connection",
         is_flag=True,
         default=None,
-        help="Make the machine Podman's default connection. [default: ask on a terminal, else leave it]",
+        help="Make the machine Podman's default connection. [default: ask on a terminal, else no]",
     )(command)
 
 
@@ -117,23 +115,23 @@ def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "usbs",
         multiple=True,
         metavar="DEVICE",
-        help='A USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
+        help='Pass a USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
     )(command)
 
 
 def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that says which folders a machine has."""
+    """Add the options of commands that set a machine's folders."""
     for option in (
         click.option(
             "--mount-inotify",
             is_flag=True,
             default=None,
-            help="Tell the guest of changes that the host makes in its folders.",
+            help="Notify the guest of changes that the host makes in the folders.",
         ),
         click.option(
             "--volume-driver",
             metavar="DRIVER",
-            help="What carries folders: virtiofs, 9p or sshfs. [default: the first of them that there is]",
+            help="How folders reach the guest: virtiofs, 9p or sshfs. [default: the first that works]",
         ),
         click.option(
             "-v",
@@ -141,7 +139,7 @@ def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "volumes",
             multiple=True,
             metavar="SRC[:DST[:ro]]",
-            help='A folder of the host that the guest sees; "" for none.',
+            help='Mount a folder of the host in the guest; "" for none.',
         ),
     ):
         command = option(command)
@@ -154,22 +152,22 @@ def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "native_ca",
         is_flag=True,
         default=None,
-        help="Let the guest trust the certificates that this host trusts, as they are at each start.",
+        help="Make the guest trust the host's certificate authorities; updated at every start.",
     )(command)
 
 
 def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
-    """Podman's choice on Windows; here there is one kind."""
+    """Tell that podman's --user-mode-networking, which exists for Windows, changes nothing here."""
     if wanted is False:
-        report.notice("Machines always have user-mode networking: --user-mode-networking=false changes nothing")
+        report.notice("Machines always use user-mode networking: --user-mode-networking=false has no effect")
 
 
 SURE = "Are you sure you want to continue?"
-"""Podman's question before it removes something."""
+"""Podman's question before something is removed."""
 
 
 def confirm(question: str) -> bool:
-    """Podman's way of asking: only y means yes, and no answer at all is an error."""
+    """Ask a yes-or-no question as podman does: only y means yes, and the end of input is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
     try:
         answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed

@@ -27,7 +27,7 @@ def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Keys are named as init's flags: `disk-size` is `disk_size` too."""
+    """Accept a key in the spelling of init's flag: `disk-size` for `disk_size`."""
     return value.replace("-", "_") if value else value
 
 
@@ -35,7 +35,7 @@ def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def command() -> None:
     """Show and change the defaults of new machines.
 
-    The strongest first: flags, the environment, config.toml, containers.conf, what is built in.
+    In order of precedence: flags, the environment, config.toml, containers.conf, built-in defaults.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def command() -> None:
 @click.argument("key", required=False, callback=_flag_name, shell_complete=_complete_keys)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def get(key: str | None, form: str) -> None:
-    """Print what holds: one value, or all of them with where they come from.
+    """Print the value of a setting, or all settings and where their values come from.
 
     \b
     Examples:
@@ -75,11 +75,11 @@ def _as_json(setting: EffectiveSetting) -> dict[str, object]:
     return {"Key": setting.key, "Value": setting.value, "Origin": setting.origin}
 
 
-@command.command("set", context_settings={"ignore_unknown_options": True})  # -1 is a value, though never a good one
+@command.command("set", context_settings={"ignore_unknown_options": True})  # so that -1 counts as a value
 @click.argument("key", callback=_flag_name, shell_complete=_complete_keys)
 @click.argument("values", nargs=-1, required=True, metavar="VALUE...", type=click.UNPROCESSED)
 def set_(key: str, values: tuple[str, ...]) -> None:
-    """Set a default in config.toml; `volumes` takes several values, and "" for none.
+    """Set a default in config.toml. `volumes` takes several values, or "" for none.
 
     \b
     Examples:
@@ -92,9 +92,9 @@ def set_(key: str, values: tuple[str, ...]) -> None:
 
 
 @command.command("unset")
-@click.argument("key", shell_complete=_complete_keys)  # as it is in the file: it may be there by mistake
+@click.argument("key", shell_complete=_complete_keys)  # any key, since the file may contain a misspelt one
 def unset(key: str) -> None:
-    """Take a default out of config.toml.
+    """Remove a default from config.toml.
 
     \b
     Example:
@@ -107,7 +107,7 @@ def unset(key: str) -> None:
 
 @command.command("edit")
 def edit() -> None:
-    """Edit a copy of config.toml with $VISUAL, $EDITOR or vi, and install it if it means something.
+    """Edit config.toml with $VISUAL, $EDITOR or vi. It is replaced only if the result is valid.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def _again(problem: str) -> bool:
 
 @command.command("path")
 def path() -> None:
-    """Print where config.toml is or would be.
+    """Print the path of config.toml, whether it exists or not.
 
     \b
     Example:

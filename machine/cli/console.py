@@ -13,13 +13,13 @@ from machine.cli.flags import Command
 def command(name: str) -> None:
     """Attach to the serial console of a running machine.
 
-    Every key goes to the guest, ^C too; ctrl-] leaves. One at a time can be
-    attached, from before the guest boots; `machine logs` has what was
-    written before. No user of the guest has a password, so its login prompt lets
-    nobody in: for a shell there is `machine ssh`.
+    All keys go to the guest, including ^C; press ctrl-] to leave. Only one
+    command can be attached at a time, also while the guest boots; `machine logs`
+    shows earlier output. You cannot log in here, because no user of the guest
+    has a password: use `machine ssh` for a shell.
 
-    Input that is not typed is sent as it is; its end ends the command, half a
-    second after the guest has read all of it.
+    Input from a pipe or a file is sent unchanged. The command ends half a second
+    after the guest has read all of it.
 
     \b
     Examples:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """Machines, and the files of this host."""
+    """Complete machines, and files of this host."""
     from click.shell_completion import CompletionItem
 
     machines = [CompletionItem(f"{name}:") for name in machines_that_begin(incomplete)]
-    # Files first: in bash, that item takes back what was said before it.
+    # Files first: in bash, this item discards the ones before it.
     return [CompletionItem(incomplete, type="file"), *machines]
 
 
@@ -27,11 +27,11 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.argument("source", metavar="SRC", shell_complete=complete_sides)
 @click.argument("destination", metavar="DEST", shell_complete=complete_sides)
 def command(source: str, destination: str, quiet: bool) -> None:
-    """Copy a file, or a directory with all that is in it, between this host and a running machine.
+    """Copy a file or a directory between this host and a running machine.
 
-    One of SRC and DEST is NAME:PATH, relative to the user's home in the machine; a path of this host that has a colon
-    is written as ./PATH. An existing directory DEST receives SRC; else DEST is the new name. - instead of a path of
-    this host is standard input or output.
+    Either SRC or DEST is NAME:PATH; a relative PATH starts at the user's home in the machine. Write ./PATH for a
+    local path that contains a colon. If DEST is an existing directory, SRC is copied into it; otherwise DEST is the
+    new name. Use - on the host's side for standard input or output.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Where the program begins. ^C ends it without a word also while it still loads."""
+"""The entry point of the program; ^C ends it silently even while it is still loading."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    # Not where it is ignored: a shell's background jobs are deaf to ^C.
+    # Leave an ignored SIGINT alone: a shell's background jobs do not react to ^C.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from machine.cli.main import main as run

@@ -17,12 +17,14 @@ from machine.model.shell import ALIASES, Shell
 @click.option(
     "--shell",
     type=click.Choice([*(shell.value for shell in Shell), *ALIASES]),
-    help="Whose syntax. [default: that of $SHELL]",
+    help="The shell to print commands for. [default: $SHELL]",
 )
-@click.option("-u", "--unset", is_flag=True, help="Forget the variables instead.")
-@click.option("--rootful/--rootless", default=None, help="Whose containers. [default: the machine's preference]")
+@click.option("-u", "--unset", is_flag=True, help="Unset the variables instead.")
+@click.option(
+    "--rootful/--rootless", default=None, help="The rootful or the rootless socket. [default: as the machine is set]"
+)
 def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> None:
-    """Print the variables that lead Docker's and Podman's clients to a machine.
+    """Print environment variables that point Docker and Podman clients to a machine.
 
     \b
     Example:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @click.command("events", cls=Command)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(form: str) -> None:
-    """Print a line whenever a machine begins to do something else, until ^C.
+    """Print a line whenever a machine's state changes, until ^C.
 
-    States are looked at twice a second: what lasts less may go unseen.
+    States are checked twice a second, so a shorter one may be missed.
 
     \b
     Example:

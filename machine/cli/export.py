@@ -11,9 +11,9 @@ from machine.cli.flags import Command
 @click.command("export", cls=Command)
 @name_argument()
 def command(name: str) -> None:
-    """Print a machine as a TOML file, of which `machine init -f` makes an equal one.
+    """Print a machine as a TOML file from which `machine init -f` makes an equal one.
 
-    It has the scripts and the values of variables that were given to init: mind what is secret among them.
+    It includes the scripts and the variables that were given to init, which may contain secrets.
 
     \b
     Examples:

@@ -1,7 +1,7 @@
-"""Command lines as Go's pflag and cobra read them for Podman; click keeps the declarations, the types and the help.
+"""Parsing command lines as Go's pflag and cobra do for Podman; declarations, types and help remain click's.
 
-Options stand before and after arguments; a boolean is `--rootful`, `--rootful=false` or `-q`, never two words; a value
-follows its option with a space or `=`, also after a short one. Texts of errors are theirs: scripts match them.
+Options may come before and after arguments. A boolean is `--rootful`, `--rootful=false` or `-q`, never two words. A
+value follows its option after a space or `=`, also for short options. Error messages are theirs, as scripts match them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import click
 
-# Of Go's strconv.ParseBool.
+# As Go's strconv.ParseBool has them.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
-# Podman's, with those of logging.
+# Podman's levels and ours.
 _LOG_LEVELS = {
     "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
     "fatal": "CRITICAL", "panic": "CRITICAL",
@@ -28,7 +28,7 @@ _LOG_LEVELS = {
 
 
 def log_at(level: str) -> None:
-    """Say on stderr what is being done; `level` is one of logging's."""
+    """Log to stderr from this level on, which is one of logging's."""
     import logging
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -43,12 +43,12 @@ def _take_log_level(ctx: click.Context, param: click.Parameter, value: str | Non
     log_at(_LOG_LEVELS[value.lower()])
 
 
-# Podman has it for every command, and its users know it from every report of a failure.
+# Podman accepts it with every command, and people use it whenever they report a problem.
 _LOG_LEVEL = click.Option(["--log-level"], hidden=True, expose_value=False, callback=_take_log_level)
 
 
 class Command(click.Command):
-    """A command whose line is read as pflag reads it."""
+    """A command that parses its line as pflag does."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), _LOG_LEVEL]
@@ -58,7 +58,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands, which names the nearest ones where there is none of that name."""
+    """A group of such commands; for an unknown one it suggests similar names."""
 
     command_class = Command
     group_class = type
@@ -73,7 +73,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
-        if command is None and ctx.resilient_parsing:  # a shell that completes such a line wants no error
+        if command is None and ctx.resilient_parsing:  # shell completion must not fail
             return super().resolve_command(ctx, args)
         if command is None:
             from machine.model.names import similar
@@ -83,12 +83,12 @@ class Group(click.Group):
         return command.name, command, args[1:]
 
     def known_words(self, ctx: click.Context) -> list[str]:
-        """What may stand in the place of a command."""
+        """Return the words that can be used as a command."""
         return self.list_commands(ctx)
 
 
 class WholeNumber(click.types.IntParamType):
-    """A number as people write it; what it may be is for those who know what it counts."""
+    """A decimal integer; its range is checked by whoever knows what it means."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         text = str(value)
@@ -107,7 +107,7 @@ def _parse(
     args: list[str],
 ) -> list[str]:
     is_group = isinstance(command, click.Group)
-    if ctx.resilient_parsing or (is_group and not args):  # the shell's completion asks about lines that are not whole
+    if ctx.resilient_parsing or (is_group and not args):  # shell completion parses incomplete lines
         return parse(ctx, args)
     line = _Line(command, ctx)
     line.read(args)
@@ -119,7 +119,7 @@ def _parse(
 
 
 class _Line:
-    """A command line taken apart: `options` as click reads them for sure, `switches` by the names of parameters."""
+    """A parsed command line: `options` in a form that click cannot misread, booleans in `switches` by parameter."""
 
     def __init__(self, command: click.Command, ctx: click.Context) -> None:
         self.options: list[str] = []
@@ -188,7 +188,7 @@ class _Line:
         return not (param.is_flag or param.count)
 
     def _take(self, name: str, value: str | None) -> None:
-        """Note an option; the value of a boolean is None where it has none."""
+        """Record an option; `value` is None for one without a value."""
         param, positive = self._known[name]
         long = max(param.opts, key=len)
         if self._needs_value(name):
@@ -205,20 +205,20 @@ class _Line:
 
 
 def _check_count(command: click.Command, count: int, ctx: click.Context) -> None:
-    """Whether there are as many arguments as the command takes."""
+    """Check the number of arguments."""
     arguments = [param for param in command.get_params(ctx) if isinstance(param, click.Argument)]
-    least = sum(argument.required for argument in arguments)
-    most = None if any(argument.nargs == -1 for argument in arguments) else len(arguments)
-    if most == 0 and count:
+    minimum = sum(argument.required for argument in arguments)
+    maximum = None if any(argument.nargs == -1 for argument in arguments) else len(arguments)
+    if maximum == 0 and count:
         raise click.UsageError(f"`{ctx.command_path}` takes no arguments", ctx)
-    if count != most == least:
-        raise click.UsageError(f"accepts {most} arg(s), received {count}", ctx)
-    if most is not None and least and not least <= count <= most:
-        raise click.UsageError(f"accepts between {least} and {most} arg(s), received {count}", ctx)
-    if most is not None and count > most:
-        raise click.UsageError(f"accepts at most {most} arg(s), received {count}", ctx)
-    if count < least:
-        raise click.UsageError(f"requires at least {least} arg(s), only received {count}", ctx)
+    if count != maximum == minimum:
+        raise click.UsageError(f"accepts {maximum} arg(s), received {count}", ctx)
+    if maximum is not None and minimum and not minimum <= count <= maximum:
+        raise click.UsageError(f"accepts between {minimum} and {maximum} arg(s), received {count}", ctx)
+    if maximum is not None and count > maximum:
+        raise click.UsageError(f"accepts at most {maximum} arg(s), received {count}", ctx)
+    if count < minimum:
+        raise click.UsageError(f"requires at least {minimum} arg(s), only received {count}", ctx)
 
 
 def _invalid(value: str, param: click.Parameter, reason: str, ctx: click.Context | None) -> click.UsageError:

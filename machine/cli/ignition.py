@@ -11,9 +11,9 @@ from machine.cli.flags import Command
 @click.command("ignition", cls=Command)
 @name_argument()
 def command(name: str) -> None:
-    """Print the Ignition config that a machine's guest gets at its first boot.
+    """Print the Ignition config that a machine reads at its first boot.
 
-    It has the private key of the guest's SSH server: show it to nobody who may not be that guest.
+    It contains the private host key of the guest's SSH server, so keep it secret.
 
     \b
     Examples:

@@ -8,14 +8,14 @@ from machine.cli.common import context
 from machine.cli.flags import Command
 from machine.cli.output import Form, form_of, json_text, parse_template, render
 
-# As Podman's messages have them.
+# Podman's type names, for error messages.
 _TYPES = {"Host": "*entities.MachineHostInfo", "Version": "define.Version"}
 
 
 @click.command("info", cls=Command)
 @click.option("-f", "--format", "format_", metavar="FORMAT", help="yaml, json or a Go template. [default: yaml]")
 def command(format_: str | None) -> None:
-    """Show what this host has for machines: QEMU, its accelerator, the directories.
+    """Show QEMU, its accelerator and the directories on this host.
 
     \b
     Example:

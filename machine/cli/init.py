@@ -35,42 +35,45 @@ _FIRST_BOOT_OPTIONS = (
         "--ignition-path",
         "ignition",
         metavar="FILE",
-        help="An Ignition config, or a Butane file (.bu), that is merged over the machine's own.",
+        help="Merge an Ignition config, or a Butane file (.bu), over the machine's own.",
     ),
     click.option(
         "--ignition-replace",
         "ignition_replaces",
         is_flag=True,
         default=None,
-        help="Let it take the place of the machine's own.",
+        help="Use it instead of the machine's own.",
     ),
     click.option(
         "--provision",
         "scripts",
         multiple=True,
         metavar="[user:]SCRIPT",
-        help="A script that root, or with user: the guest's user, runs once at the first start; several in their "
-        "order.",
+        help="Run a script once, at the first start, as root or (user:) as the guest's user; repeat it for several.",
     ),
     click.option(
-        "--playbook", metavar="FILE", help="An Ansible playbook that the guest's user plays once, after them."
+        "--playbook", metavar="FILE", help="Run an Ansible playbook once, as the guest's user, after the scripts."
     ),
     click.option(
-        "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable of everything in the guest."
+        "--env",
+        "environment",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set an environment variable for everything in the guest.",
     ),
     click.option(
         "--ssh-authorized-key",
         "ssh_keys",
         multiple=True,
         metavar="KEY|FILE",
-        help="A public key that lets in as the guest's user.",
+        help="Accept an additional public key for the guest's user.",
     ),
-    click.option("--hostname", help="Name of the guest's host. [default: the machine's]"),
+    click.option("--hostname", help="Host name of the guest. [default: the machine's name]"),
 )
 
 
 def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What goes into a guest at its first boot; the command gets it as `first_boot`."""
+    """Add the options for a guest's first boot; the command gets them as `first_boot`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -86,7 +89,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from machine.ops.init_first_boot import FirstBootRequest
 
-        # To Podman, an empty text is nothing.
+        # As with Podman, an empty value counts as none.
         first_boot = FirstBootRequest(
             ignition=ignition or None,
             ignition_replaces=ignition_replaces,
@@ -109,19 +112,20 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "-f",
     "--file",
     metavar="FILE",
-    help="A TOML file with these options, as machine export writes it; flags overrule it.",
+    help="Read these options from a TOML file, as machine export writes it; flags override it.",
 )
 @click.option(
     "--image",
     shell_complete=complete_images,
-    help="fcos:stable, fcos:testing, fcos:next, one of these with @RELEASE, boot2podman, one of `machine image "
-    f"catalogue` such as debian:13, a path, an http(s) URL or docker://REGISTRY/NAME:TAG. [default: {DEFAULT_IMAGE}]",
+    help="The image: fcos:stable, fcos:testing or fcos:next, with @RELEASE if you like; boot2podman; one listed by "
+    "`machine image catalogue`, such as debian:13; a path, an http(s) URL, or docker://REGISTRY/NAME:TAG. "
+    f"[default: {DEFAULT_IMAGE}]",
 )
 @click.option(
     "--provisioning",
     type=click.Choice([choice.value for choice in Provisioning]),
     metavar="HOW",
-    help="What an image at a path or a URL reads at its first boot, ignition or cloud-init. [default: ignition]",
+    help="How an image from a path or a URL is provisioned: ignition or cloud-init. [default: ignition]",
 )
 @click.option("--image-path", hidden=True, shell_complete=complete_images)
 @common.image_options
@@ -130,31 +134,39 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help=f"Memory in MiB. [default: {DEFAULT_MEMORY_MIB}]"
 )
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help=f"Disk size in GiB. [default: {DEFAULT_DISK_GIB}]")
-@click.option("-s", "--swap", type=WHOLE_NUMBER, metavar="MIB", help="Swap in MiB, in compressed memory.")
+@click.option(
+    "-s",
+    "--swap",
+    type=WHOLE_NUMBER,
+    metavar="MIB",
+    help="Size of the swap device in compressed memory (zram), in MiB.",
+)
 @click.option("--username", help=f"Name of the guest's user. [default: {DEFAULT_USERNAME}]")
 @click.option("--timezone", help="Time zone of the guest. [default: local]")
 @click.option(
-    "--rootful/--rootless", default=None, help="Prefer root's containers to the user's, or not. [default: rootless]"
+    "--rootful/--rootless", default=None, help="Use rootful or rootless containers by default. [default: rootless]"
 )
-@click.option("--now", is_flag=True, help="Start the machine when it is made.")
+@click.option("--now", is_flag=True, help="Start the machine afterwards.")
 @update_connection_option
 @volume_options
 @usb_option
 @click.option(
     "--accel",
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
-    help="What runs the guest's code; at a start, $MACHINE_ACCEL overrules it. [default: auto]",
+    help="The accelerator; $MACHINE_ACCEL overrides it at a start. [default: auto]",
 )
 @click.option(
     "--arch",
     metavar="ARCH",
     shell_complete=complete_from(Arch),
-    help="Architecture of the guest; a foreign one is emulated. [default: the host's]",
+    help="Architecture of the guest; one that is not the host's is emulated. [default: the host's]",
 )
 @first_boot_options
-@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="A label, for machine ls and inspect.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Add a label, which machine ls and inspect show."
+)
 @native_ca_option
-@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 @click.option("--provider", hidden=True, shell_complete=complete_from([PROVIDER]))
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
@@ -188,7 +200,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 ) -> None:
     """Initialize a virtual machine.
 
-    What is left out is what `machine config get` shows; the defaults below hold where no file says otherwise.
+    Options that are left out get the values that `machine config get` shows; the built-in defaults are below.
 
     \b
     Examples:

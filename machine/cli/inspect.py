@@ -10,7 +10,7 @@ from machine.cli.output import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
-# As Podman's messages have them.
+# Podman's type names, for error messages.
 _TYPES = {
     "ConfigDir": "define.VMFile",
     "ConnectionInfo": "machine.ConnectionConfig",
@@ -24,7 +24,7 @@ _TYPES = {
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=complete_machines)
 @click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
 def command(names: tuple[str, ...], format_: str | None) -> None:
-    """Print all that is known of machines, as a JSON array.
+    """Print everything that is known about machines, as a JSON array.
 
     \b
     Examples:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("kill", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """End machines at once, as pulling the plug does; what a guest has not written to its disk is lost.
+    """Turn machines off at once, like pulling the plug. Data that a guest has not written to its disk is lost.
 
     \b
     Example:

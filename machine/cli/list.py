@@ -29,12 +29,12 @@ _VM_TYPE = "qemu"
 
 @click.command("list", cls=Command)
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
-@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Only machines that have this label.")
-@click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
-@click.option("--all-providers", is_flag=True, hidden=True)  # of Podman 5.3 to 5.8; there is one
+@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="List only machines with this label.")
+@click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the names.")
+@click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had it; we have one provider
 def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
-    """List machines, those that run first.
+    """List machines, the running ones first.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def _marked(listed: ListedMachine) -> str:
 
 
 def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
-    """The fields that a template sees: those of the JSON, in the words of the table."""
+    """Return the fields for templates: those of the JSON, formatted as in the table."""
     name, _, created, up, _, memory, disk = row(listed, now)
     swap = bytes_size(listed.record.config.swap_mib * MIB)
     words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
@@ -103,7 +103,7 @@ def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
 
 
 def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
-    """Podman's fields, sizes as strings of bytes, and ours after them."""
+    """Return Podman's fields, with sizes as decimal strings of bytes, and then ours."""
     config, guest, state = listed.record.config, listed.record.guest, listed.state
     return {
         "Name": config.name,

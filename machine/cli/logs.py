@@ -15,20 +15,22 @@ from machine.cli.flags import Command
 @click.command("logs", cls=Command)
 @name_argument()
 @click.option(
-    "--serial", "kind", flag_value="serial", default=True, help="What the guest writes to its serial console."
+    "--serial", "kind", flag_value="serial", default=True, help="Print the guest's serial console. This is the default."
 )
-@click.option("--supervisor", "kind", flag_value="supervisor", help="What the machine's background process does.")
-@click.option("--qemu", "kind", flag_value="qemu", help="What QEMU has complained of.")
-@click.option("--ignition", "kind", flag_value="ignition", help="What Ignition says where a first boot has failed.")
-@click.option("--previous", is_flag=True, help="The serial log of the start before the last.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.  [default: all]")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
+@click.option(
+    "--supervisor", "kind", flag_value="supervisor", help="Print the log of the machine's background process."
+)
+@click.option("--qemu", "kind", flag_value="qemu", help="Print the messages of QEMU.")
+@click.option("--ignition", "kind", flag_value="ignition", help="Print Ignition's journal of a failed first boot.")
+@click.option("--previous", is_flag=True, help="Print the serial log of the previous start.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines. [default: all]")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added.")
 def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
-    """Print what a machine has written; it need not run.
+    """Print a log of a machine, whether it is running or not.
 
-    On a terminal, colours are all that is left of the console's control
-    sequences; a pipe or a file gets every byte. --follow does not end when the
-    machine stops: it goes on with the next start, until ^C.
+    On a terminal, all control sequences except colours are removed; a pipe or a
+    file gets every byte. --follow does not end when the machine stops: it
+    continues with the next start, until ^C.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Verbs that take several machines: one as podman does it, several at once with a line for each."""
+"""Commands for several machines: a single one is treated as podman does, several run at once with a line for each."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _T = TypeVar("_T")
 
 
 def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`[NAME]...` and `--all`."""
+    """Add `[NAME]...` and `--all`."""
     for decorate in (
-        click.option("-a", "--all", "everything", is_flag=True, help="Every machine that this concerns."),
+        click.option("-a", "--all", "everything", is_flag=True, help="All machines that this applies to."),
         click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines),
     ):
         command = decorate(command)
@@ -30,10 +30,10 @@ def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
-    """The machines that are meant: those named, all, or the default one; each once."""
+    """Return the machines to act on, without repetitions: those named, all of them, or the default one."""
     if everything:
         if names:
-            raise click.UsageError("give names or --all, not both")
+            raise click.UsageError("use either names or --all, not both")
         from machine.ops.shared.many import machines_for
 
         return machines_for(verb, context())
@@ -50,10 +50,10 @@ def for_each(
     in_turn: bool = False,
     interrupt: Interrupt | None = None,
 ) -> None:
-    """Do it to every machine and tell of each; where one fails, the others go on, and the exit status is 125.
+    """Run an operation on every machine and print each result; if one fails, the others go on and we exit with 125.
 
-    What takes no time is done `in_turn`, so that the lines have the order of the names.
-    `quiet` leaves everything out but results and errors; without `steps` there are notices as well.
+    Quick operations run `in_turn`, so that the lines are in the order of the names. `quiet` prints only results and
+    errors; without `steps`, notices are printed too.
     """
     from machine.cli.terminal import NamedReporter, reporter
     from machine.report import SilentReporter
@@ -88,7 +88,7 @@ def for_each(
 
 
 def tell_failure(name: str, error: Exception) -> None:
-    """One of several errors, with the name where its text lacks it; what is no error of ours is raised."""
+    """Print the error of one machine of several, with its name unless the text has it; raise an unexpected error."""
     if isinstance(error, MachineError):
         text, details = error.line, error.details
     elif isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""What `--format` asks for: a table, JSON, or a Go template. Decided here, and nowhere else."""
+"""The output that `--format` asks for: a table, JSON, or a Go template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 _TABLE = "table "
-# Texts, and not compiled ones: a plain listing needs none of them, and should be quick.
+# Not compiled: a plain listing needs none of them and should be quick.
 _JSON = r"\s*json\s*"
 _JSON_OF_ALL = r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*"
 _RANGE = r"(?s)\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}"
@@ -30,7 +30,7 @@ _WORDS = r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+"
 
 
 class Form(StrEnum):
-    """`DEFAULT` is what a command prints without `--format`."""
+    """A kind of output; `DEFAULT` is what a command prints without `--format`."""
 
     DEFAULT = "default"
     JSON = "json"
@@ -38,13 +38,13 @@ class Form(StrEnum):
 
 
 def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) -> Form:
-    """What a `--format` means; `default` is the word for what comes without one.
+    """Return the kind of output that a `--format` asks for; `default` is the word for the default output.
 
-    With `json_of_all`, a template that is `json` and nothing more means the whole document, as in some of Podman's
+    With `json_of_all`, a template that consists of `json` alone means the whole document, as in some of Podman's
     commands.
 
     Raises:
-        BadInputError: it is a word that means nothing.
+        BadInputError: it is an unknown word.
     """
     if text is None or (default and text == default):
         return Form.DEFAULT
@@ -59,7 +59,7 @@ def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) ->
 
 
 def json_text(document: object, indent: int) -> str:
-    """Times as Go's encoder writes them."""
+    """Encode a document as JSON, with times as Go's encoder writes them."""
     return json.dumps(document, indent=indent, default=rfc3339)
 
 
@@ -68,21 +68,24 @@ def json_text(document: object, indent: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a command can list: a table for people, the same fields for templates, and documents for programs.
-
-    `name` and `type_name` are for messages; `fields` are the names that the items have, `headings` those columns'
-    headings that do not follow from a field's name.
-    """
+    """What a command lists: a table for people, the same fields for templates, and documents for programs."""
 
     name: str
+    """The template's name in error messages."""
+
     type_name: str
+    """An item's type in error messages."""
+
     columns: Sequence[str]
     rows: Callable[[], Sequence[Sequence[str]]]
     fields: Sequence[str]
+    """The names of the items' fields."""
+
     items: Callable[[], Sequence[Document]]
     documents: Callable[[], Sequence[Document]]
     indent: int = 2
     headings: Mapping[str, str] | None = None
+    """The headings that do not follow from their fields' names."""
 
 
 def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
@@ -99,19 +102,19 @@ def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[
 
 
 def print_listing(listing: Listing, format_: str | None, *, heading: bool = True) -> None:
-    """Print what `listing_text` gives.
+    """Print a listing in the format that was asked for.
 
     Raises:
-        BadInputError: the format means nothing, or is a template that does not fit.
+        BadInputError: the format is an unknown word, or a template that does not fit the items.
     """
     click.echo(listing_text(listing, format_, heading=heading), nl=False)
 
 
 def listing_text(listing: Listing, format_: str | None, *, heading: bool = True) -> str:
-    """A listing as `--format` asks for it.
+    """Return a listing in the format that was asked for.
 
     Raises:
-        BadInputError: the format means nothing, or is a template that does not fit.
+        BadInputError: the format is an unknown word, or a template that does not fit the items.
     """
     match form_of(format_, default="table"):
         case Form.DEFAULT:
@@ -137,7 +140,7 @@ def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
 
 
 def heading_of(field: str) -> str:
-    """A column's heading, from the name of its field: `LastUp` is `LAST UP`."""
+    """Return a column's heading for the name of its field: `LAST UP` for `LastUp`."""
     return " ".join(re.findall(_WORDS, field)).upper()
 
 
@@ -146,7 +149,7 @@ def heading_of(field: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What a command tells of each thing; `types` are the types of its fields as messages have them, by name."""
+    """One document for each thing; `types` has the types of its fields in error messages, by name."""
 
     name: str
     type_name: str
@@ -156,10 +159,10 @@ class Documents:
 
 
 def print_documents(found: Documents, format_: str | None) -> None:
-    """One JSON array, or a template filled with each.
+    """Print the documents as one JSON array, or render a template with each.
 
     Raises:
-        BadInputError: the format means nothing, or is a template that does not fit.
+        BadInputError: the format is an unknown word, or a template that does not fit the documents.
     """
     if form_of(format_, json_of_all=False) is not Form.TEMPLATE:
         click.echo(json_text(found.documents, found.indent))
@@ -173,8 +176,8 @@ def print_documents(found: Documents, format_: str | None) -> None:
 
 
 def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
-    r"""A template as Podman takes it from a command line: `\t` and `\n` are what they stand for, and so is every
-    space in a table; a line of its own for each item.
+    r"""Parse a template as Podman does: `\t` and `\n` are escapes, a space in a table is a tab, and each item gets a
+    line of its own.
 
     Raises:
         BadInputError: the text is not a template.
@@ -192,7 +195,7 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     try:
         return Template.parse(name, _with_range(text) if ranged else text)
     except TemplateError:
-        # A constant in the template has such an escape: Podman then takes the whole as it was typed.
+        # A constant in the template contains such an escape: Podman then uses the text as it was typed.
         with _template_errors():
             return Template.parse(name, _with_range(body) if ranged else body)
 
@@ -201,7 +204,7 @@ def render(template: Template, data: Value) -> str:
     """Render a template with `data`.
 
     Raises:
-        BadInputError: the template names a field that `data` lacks, or calls a function in a wrong way.
+        BadInputError: the template names a field that `data` lacks, or calls a function with wrong arguments.
     """
     with _template_errors():
         return template.execute(data)

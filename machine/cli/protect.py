@@ -12,7 +12,7 @@ from machine.cli.many import chosen, for_each, names_argument
 @click.command("protect", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Keep a machine from being removed, by rm and by reset.
+    """Protect machines from removal by rm and reset.
 
     \b
     Example:
@@ -25,7 +25,7 @@ def command(names: tuple[str, ...], everything: bool) -> None:
 @click.command("unprotect", cls=Command)
 @names_argument
 def unprotect(names: tuple[str, ...], everything: bool) -> None:
-    """Let a machine be removed again.
+    """Let machines be removed again.
 
     \b
     Example:

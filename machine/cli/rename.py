@@ -12,7 +12,7 @@ from machine.cli.flags import Command
 @click.argument("old", metavar="NAME", shell_complete=complete_machines)
 @click.argument("new", metavar="NEW_NAME")
 def command(old: str, new: str) -> None:
-    """Give a stopped machine another name; its connections and its Docker context follow.
+    """Rename a stopped machine, with its connections and its Docker context.
 
     \b
     Example:

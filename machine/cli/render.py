@@ -1,4 +1,4 @@
-"""Plain output, without a library: `ls` must be quick."""
+"""Plain tables without a library, as `ls` must be quick."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def human_size(count: int) -> str:
-    """Bytes in the largest unit of which there is at least one."""
+    """Format a number of bytes in the largest unit that gives at least 1."""
     size, unit = float(count), _UNITS[0]
     for unit in _UNITS:
         if size < 1024 or unit == _UNITS[-1]:
@@ -23,14 +23,14 @@ def human_size(count: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Rows in columns, one line each."""
+    """Format rows as lines with aligned columns."""
     return align("".join("\t".join(row) + "\n" for row in rows), width=width, padding=padding)
 
 
 def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Text with tabs in columns, as Go's tabwriter sets them for Podman: at least 12 wide, 2 apart.
+    """Align text that has tabs, as Go's tabwriter does for Podman: columns are at least 12 wide and 2 apart.
 
-    A column goes on as long as each line has it; what follows a line's last tab belongs to none and stays as it is.
+    A column extends over consecutive lines that have it. The text after a line's last tab is not part of a column.
     """
     lines = [line.split("\t") for line in text.split("\n")]
     for column in range(max(map(len, lines)) - 1):
@@ -42,5 +42,5 @@ def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str
 
 
 def _blocks(lines: list[list[str]], column: int) -> list[list[list[str]]]:
-    """Lines that follow each other and have this column."""
+    """Return the groups of consecutive lines that have this column."""
     return [list(block) for has, block in groupby(lines, key=lambda cells: len(cells) > column + 1) if has]

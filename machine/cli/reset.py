@@ -17,11 +17,11 @@ The following machine(s) will be deleted:
 
 
 @click.command("reset", cls=Command)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 def command(force: bool) -> None:
-    """Remove all machines, stopping those that run, and the cache of images.
+    """Remove all machines, including running ones, and the image cache.
 
-    Settings, keys, and images that were built on this host stay.
+    Settings, keys and images that were built on this host are kept.
 
     \b
     Example:

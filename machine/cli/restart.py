@@ -11,9 +11,9 @@ from machine.cli.many import chosen, for_each, names_argument
 
 @click.command("restart", cls=Command)
 @names_argument
-@click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has restarted.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 def command(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
-    """Stop machines and start them again; one that is stopped is started.
+    """Stop machines and start them again; stopped ones are just started.
 
     \b
     Example:

@@ -12,11 +12,11 @@ from machine.errors import EXIT_ERROR, MachineError
 
 @click.command("rm", cls=Command)
 @names_argument
-@click.option("-f", "--force", is_flag=True, help="Do not ask, and stop a machine first if it runs.")
-@click.option("--save-image", is_flag=True, help="Keep the disk, whole, as an image for machine init; tell its path.")
-@click.option("--save-ignition", is_flag=True, help="Keep the Ignition config; tell its path.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation, and stop running machines.")
+@click.option("--save-image", is_flag=True, help="Keep the disk as an image for machine init, and print its path.")
+@click.option("--save-ignition", is_flag=True, help="Keep the Ignition config, and print its path.")
 def command(names: tuple[str, ...], everything: bool, force: bool, save_image: bool, save_ignition: bool) -> None:
-    """Remove machines with all that is in them; those that are protected are kept.
+    """Remove machines and everything in them; protected ones are refused.
 
     \b
     Examples:

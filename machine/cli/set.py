@@ -20,8 +20,8 @@ from machine.errors import BadInputError
 @name_argument()
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs.")
 @click.option("-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help="Memory in MiB.")
-@click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; a disk can only grow.")
-@click.option("--rootful", is_flag=True, default=None, help="Prefer root's containers, with =false the user's.")
+@click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; it can only grow.")
+@click.option("--rootful", is_flag=True, default=None, help="Use rootful containers by default; =false: rootless ones.")
 @usb_option
 @volume_options
 @native_ca_option
@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     user_mode_networking: bool | None,
     username: str | None,
 ) -> None:
-    """Change a stopped machine: all that is asked for, or nothing.
+    """Change the settings of a stopped machine.
 
     \b
     Examples:
@@ -54,8 +54,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 
     if username is not None:
         raise BadInputError(
-            "the username of a machine cannot be changed: its home and its containers belong to it",
-            hint="make another machine with: machine init --username",
+            "the username of a machine cannot be changed: the home directory and the containers belong to it",
+            hint="make a new machine with: machine init --username",
         )
     report = NoticeReporter()
     set_machine(

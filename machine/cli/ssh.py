@@ -21,7 +21,7 @@ from machine.model.names import DEFAULT_MACHINE
     shell_complete=complete_machines,
 )
 def command(username: str | None, words: tuple[str, ...]) -> None:
-    """Open a shell in a running machine, or run a command there and pass its exit status on.
+    """Open a shell in a running machine, or run a command there and return its exit status.
 
     \b
     Examples:
@@ -48,5 +48,5 @@ def command(username: str | None, words: tuple[str, ...]) -> None:
         click.echo("Error: ssh is not installed on this host", err=True)
         raise click.exceptions.Exit(127) from error
     except PermissionError as error:
-        click.echo("Error: ssh may not be run on this host", err=True)
+        click.echo("Error: this host does not permit running ssh", err=True)
         raise click.exceptions.Exit(126) from error

@@ -40,9 +40,9 @@ following command in your terminal session:
 
 @click.command("start", cls=Command)
 @names_argument
-@click.option("--no-info", is_flag=True, help="Leave out the hints.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only that the machine has started.")
-@click.option("--foreground", is_flag=True, help="Stay until the machine has stopped; SIGTERM and ^C stop it.")
+@click.option("--no-info", is_flag=True, help="Do not print hints.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress and hints.")
+@click.option("--foreground", is_flag=True, help="Wait until the machine has stopped; SIGTERM and ^C stop it.")
 @update_connection_option
 def command(
     names: tuple[str, ...],
@@ -52,7 +52,7 @@ def command(
     foreground: bool,
     update_connection: bool | None,
 ) -> None:
-    """Start existing machines, and wait until their Podman answers.
+    """Start existing machines and wait until Podman answers in them.
 
     \b
     Examples:
@@ -68,11 +68,11 @@ def command(
     several = chosen(names, "start", everything=everything)
     if foreground:
         if everything or len(several) > 1:
-            raise click.UsageError("--foreground is for one machine")
+            raise click.UsageError("--foreground takes a single machine")
         _stay(several[0], hints=not (no_info or quiet), quiet=quiet, update_connection=update_connection)
         return
     if update_connection and len(several) > 1:
-        raise click.UsageError("--update-connection is for one machine")
+        raise click.UsageError("--update-connection takes a single machine")
     interrupt = Interrupt() if len(several) > 1 else None
     if not interrupt:
         for name in several:
@@ -99,9 +99,9 @@ def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None
         start.enter_context(report)
 
         def on_started(started: Started) -> None:
-            start.close()  # nothing moves on the terminal while the machine runs
+            start.close()  # no progress is drawn while the machine runs
             print_started(started, hints=hints)
-            offer_connection(name, bool(update_connection))  # no question: nobody would wait for the machine meanwhile
+            offer_connection(name, bool(update_connection))  # do not ask: nothing would watch the machine meanwhile
 
         run(name, context(), report, on_started, later=NoticeReporter())
     click.echo(f'Machine "{name}" stopped')
@@ -117,7 +117,7 @@ def print_started(started: Started, *, hints: bool = True) -> None:
 
 
 def offer_connection(name: str, wanted: bool | None) -> None:
-    """Make the machine Podman's default where that is wanted; None asks whoever sits at a terminal, and nobody else."""
+    """Make the machine Podman's default if that is wanted; for None, ask, if there is a terminal."""
     if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
         return
     from machine.ops.shared.default_connection import is_default, make_default

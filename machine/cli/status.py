@@ -13,7 +13,7 @@ from machine.cli.render import table
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
 
-# As systemctl's is-active has it.
+# The exit status of systemctl is-active.
 _NOT_RUNNING = 3
 
 
@@ -21,9 +21,9 @@ _NOT_RUNNING = 3
 @names_argument
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(names: tuple[str, ...], everything: bool, form: str) -> None:
-    """Print what machines do: of one a word, of several a table.
+    """Print the state of machines: one word for a single machine, else a table.
 
-    The exit status is 0 where all of them are running, else 3.
+    The exit status is 0 if all of them are running, else 3.
 
     \b
     Examples:

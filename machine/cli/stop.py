@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Stop machines: their power button, then QEMU's, then a signal.
+    """Stop machines: press the power button, and end QEMU if the guest does not react.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Progress for the person who waits, on stderr: a living line on a terminal, a line per step elsewhere."""
+"""Progress on stderr: animated on a terminal, elsewhere a line for each step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _EVERY_S = 5.0
 
 
 class Speed:
-    """Of a step since its first report, so that what an earlier attempt has left does not count as fast."""
+    """The speed of a step since its first report, so that what an earlier attempt left behind does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
     def rate(self, done: int) -> float:
-        """Units per second."""
+        """Return the units per second."""
         if self._first is None:
             return 0.0
         since, before = self._first
@@ -37,7 +37,7 @@ class Speed:
 
 
 class NoticeReporter(SilentReporter):
-    """For commands that end soon: what a person should know, and no steps."""
+    """Prints notices only; for commands that end soon."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +49,7 @@ class NoticeReporter(SilentReporter):
 
 
 class NamedReporter(SilentReporter):
-    """For several machines at once: a line per step, each beginning with the machine's name."""
+    """Prints a line for each step, prefixed with the machine's name; for several machines at once."""
 
     def __init__(self, name: str, *, steps: bool) -> None:
         self._name = name
@@ -60,12 +60,12 @@ class NamedReporter(SilentReporter):
             self.notice(text)
 
     def notice(self, text: str) -> None:
-        # In one write: others write at the same time.
+        # A single write, as other threads write too.
         sys.stderr.write(f"{self._name}: {text}\n")
 
 
 class PlainReporter(NoticeReporter):
-    """For logs: one line per step, and one every few seconds of a long one."""
+    """Prints a line for each step, and one every few seconds during a long step; for logs."""
 
     def __init__(self) -> None:
         self._step = ""
@@ -89,7 +89,7 @@ class PlainReporter(NoticeReporter):
 
 
 class TerminalReporter:
-    """For people: a spinner with the time since a step began, a bar where it can be measured."""
+    """Draws a spinner with the time since a step began, and a bar where progress can be measured."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -110,7 +110,7 @@ class TerminalReporter:
         from rich.text import Text
 
         class ForBytes(TransferSpeedColumn):
-            """The speed and the time left, of steps that count bytes."""
+            """The speed and the remaining time of steps that count bytes."""
 
             def render(self, task: Task) -> Text:
                 if task.total is None or task.finished or not task.fields.get("bytes"):
@@ -159,7 +159,7 @@ class TerminalReporter:
 
 
 def reporter(*, quiet: bool = False) -> NoticeReporter | TerminalReporter:
-    """The one that suits stderr; a quiet one has notices alone."""
+    """Return the reporter that suits stderr; `quiet` means notices only."""
     if quiet:
         return NoticeReporter()
     return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 @click.command("upgrade", cls=Command)
 @name_argument()
-@click.option("--restart", is_flag=True, help="Restart the machine where the upgrade needs it.")
+@click.option("--restart", is_flag=True, help="Restart the machine if the upgrade requires it.")
 def command(name: str, restart: bool) -> None:
-    """Upgrade the OS of a running machine: its image, or all of its packages.
+    """Upgrade the OS of a running machine: its image or its packages.
 
-    A guest that boots images, as Fedora CoreOS does, gets the newest one of its
-    stream, for its next start. A guest of Debian's family, as boot2podman is,
-    gets its packages upgraded at once; files that somebody has changed stay.
-    An exit status of the guest's own tools is passed on.
+    A guest with an image-based OS, such as Fedora CoreOS, gets the newest image
+    of its stream, which it boots at its next start. In a guest of the Debian
+    family, such as boot2podman, all packages are upgraded at once; modified
+    configuration files are kept. If the guest's tools fail, their exit status
+    is returned.
 
     \b
     Examples:
@@ -45,9 +46,9 @@ def command(name: str, restart: bool) -> None:
 
 @click.group("os", cls=Group)
 def os_group() -> None:
-    """Change the OS image of a machine that boots images, as Fedora CoreOS does.
+    """Change the OS image of a machine with an image-based OS such as Fedora CoreOS.
 
-    `machine upgrade` upgrades any guest.
+    To upgrade any guest, use `machine upgrade`.
 
     \b
     Example:
@@ -60,10 +61,10 @@ def os_group() -> None:
 @click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 @click.option("--restart", is_flag=True, help="Restart the machine into the image.")
 def apply(image: str, name: str, restart: bool) -> None:
-    """Give a running machine another OS image, for its next start.
+    """Switch a running machine to another OS image, which it boots at its next start.
 
-    IMAGE is the name of one in a registry, docker://NAME too; or, as the guest
-    sees it, oci:PATH, oci-archive:PATH or containers-storage:NAME.
+    IMAGE is an image in a registry (NAME or docker://NAME), or one in the guest:
+    oci:PATH, oci-archive:PATH or containers-storage:NAME.
 
     \b
     Examples:
@@ -80,14 +81,14 @@ def apply(image: str, name: str, restart: bool) -> None:
 
 @os_group.command("upgrade")
 @name_argument()
-@click.option("-n", "--dry-run", is_flag=True, help="Only tell whether there is a newer image.")
-@click.option("-f", "--format", "format_", metavar="json", help="Tell it as JSON; implies --dry-run.")
-@click.option("--restart", is_flag=True, help="Restart the machine where there was a newer one.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only check whether there is a newer image.")
+@click.option("-f", "--format", "format_", metavar="json", help="Print the check as JSON; implies --dry-run.")
+@click.option("--restart", is_flag=True, help="Restart the machine if there was a newer image.")
 def upgrade_image(name: str, dry_run: bool, format_: str | None, restart: bool) -> None:
-    """Get the newest of a running machine's OS image.
+    """Fetch the newest version of a running machine's OS image.
 
-    It is used from the next start on; what was booted until then is kept beside
-    it, for a rollback in the guest.
+    It is booted at the next start. The current version is kept, so that the
+    guest can be rolled back.
 
     \b
     Examples:
@@ -120,14 +121,14 @@ def _tell_of_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
     if upgraded.restarted:
         click.echo(f'Machine "{name}" restarted successfully')
     elif upgraded.waits:
-        click.echo(f"It takes a restart to use what is new: machine restart {name}")
+        click.echo(f"Restart the machine to use the upgrade: machine restart {name}")
     elif restart:
         click.echo("No restart is needed")
 
 
 @contextlib.contextmanager
 def _status_passed_on() -> Iterator[None]:
-    """The exit status of what failed in the guest is ours, as with `machine ssh`."""
+    """Exit with the status of the program that failed in the guest, as `machine ssh` does."""
     try:
         yield
     except ProgramError as error:

@@ -18,7 +18,7 @@ _WAIT_S = 600
     type=click.Choice(["running", "api", "stopped"]),
     default="running",
     show_default=True,
-    help="What to wait for; api is an answer on the machine's API socket.",
+    help="What to wait for; api means an answer on the machine's API socket.",
 )
 @click.option(
     "--timeout",
@@ -26,10 +26,10 @@ _WAIT_S = 600
     default=_WAIT_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait before it is an error.",
+    help="Fail after this time.",
 )
 def command(name: str, condition: str, timeout: int) -> None:
-    """Wait until a machine does something.
+    """Wait until a machine is running, answers or has stopped.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Arch(StrEnum):
-    """An architecture by its RPM name, as the keys of stream metadata have it."""
+    """A guest architecture, by the RPM name that stream metadata uses as its key."""
 
     X86_64 = "x86_64"
     AARCH64 = "aarch64"
@@ -16,16 +16,16 @@ class Arch(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Arch:
-        """The architecture of any of its usual names (`uname -m`, Go, Debian).
+        """Return the architecture of this name, which may be uname's, Go's or Debian's.
 
         Raises:
-            ValueError: no architecture of ours has that name.
+            ValueError: guests cannot have an architecture of that name.
         """
         return cls(_ALIASES.get(name.lower(), name.lower()))
 
     @property
     def go(self) -> str:
-        """Go's name, which OCI registries and Podman use."""
+        """The name that Go, and with it OCI registries and Podman, uses."""
         return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}.get(self, self.value)
 
     @property

@@ -1,4 +1,4 @@
-"""What a look at this host has found, one thing at a time."""
+"""The result of checking one thing about this host."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from enum import StrEnum
 class Status(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """It works, though not as well as it could; or not for everything."""
+    """It works, but not as well as it could, or not for everything."""
 
     FAILURE = "failure"
-    """No machine can be made, or none can be started."""
+    """No machine can be made or started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line on one thing; `remedy` is one command or sentence, empty where there is nothing to do."""
+    """What was found out about one thing; `remedy` is a command or a sentence, empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -39,5 +39,5 @@ def failure(name: str, finding: str, remedy: str) -> Check:
 
 
 def is_ready(checks: Iterable[Check]) -> bool:
-    """Whether machines can be made and started."""
+    """Return whether machines can be made and started."""
     return all(check.status is not Status.FAILURE for check in checks)

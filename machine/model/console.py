@@ -1,17 +1,18 @@
-"""What a guest writes to its serial console, made fit for a person's terminal. Pure."""
+"""Making a guest's console output safe for a terminal (pure)."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-# Sequences and strings by ECMA-48; firmware, boot loaders and systemd use them. A string that does not end in its line
-# is text. Last, every control character but tab and line feed, C1's too: terminals obey these in UTF-8 as well.
+# The control sequences and strings of ECMA-48, which firmware, boot loaders and systemd use; a string that does not end
+# on its line is text. Then every control character except tab and line feed, including C1, which terminals obey in
+# UTF-8 too.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
-# What may be the beginning of a sequence, or of a line's end.
+# A possible beginning of a sequence or of a line end.
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)?|\r+)\Z")
 _LONGEST = 4096
 
@@ -20,12 +21,12 @@ _PLAIN = "\x1b[0m"
 
 
 def without_escapes(text: str) -> str:
-    """A console's text without its control sequences; a lone carriage return ends a line."""
+    """Remove the control sequences from a console's text; a lone carriage return ends a line."""
     return _ESCAPES.sub("", _lines(text))
 
 
 class Harmless:
-    """A console's output, as it comes, with colours and without anything else that a terminal would obey."""
+    """Filters console output as it arrives: colours stay, everything else that a terminal would obey goes."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
@@ -33,7 +34,7 @@ class Harmless:
         self._coloured = False
 
     def feed(self, data: bytes) -> str:
-        """What is ready to be shown; the beginning of a sequence waits for the rest of it."""
+        """Return what can be shown; an unfinished sequence is kept until the rest arrives."""
         text = self._rest + self._decode(data)
         unfinished = _UNFINISHED.search(text)
         whole = text[: unfinished.start()] if unfinished and len(unfinished[0]) < _LONGEST else text
@@ -41,7 +42,7 @@ class Harmless:
         return _ESCAPES.sub(self._kept, _lines(whole))
 
     def end(self) -> str:
-        """What is left where no more comes, and the terminal's own colours."""
+        """Return what is left when no more output comes, and reset the terminal's colours."""
         text = _ESCAPES.sub(self._kept, _lines(self._rest))
         self._rest = ""
         return text + (_PLAIN if self._coloured else "")

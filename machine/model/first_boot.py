@@ -1,4 +1,4 @@
-"""What a user may give a new guest: variables, keys of SSH, a host name, labels (pure)."""
+"""What a user can give a new guest: variables, SSH keys, a host name, labels (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.errors import BadInputError
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
 _SSH_KEY = re.compile(r"(sk-)?(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
-# Surrogates are what Python makes of bytes that are no UTF-8.
+# Python represents bytes that are not UTF-8 as surrogates.
 _NO_LINE = re.compile(r"[\0\r\n\ud800-\udfff]")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -19,71 +19,77 @@ _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _MAX_HOST_NAME = 64
 
 USER_PREFIX = "user:"
-"""Before the path of a script that the guest's user is to run; otherwise root does."""
+"""Precedes the path of a script that the guest's user is to run instead of root."""
 
 
 def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Variables from `NAME=VALUE`; a NAME alone takes the value that it has on the host, as podman run does.
+    """Parse variables from `NAME=VALUE`; a NAME alone takes its value from the host, as with podman run.
 
     Raises:
-        BadInputError: one of them cannot be a variable, or is not set on the host.
+        BadInputError: one is not valid, or is not set on the host.
     """
 
     def parse(text: str) -> tuple[str, str]:
         name, equals, value = text.partition("=")
         if not _VARIABLE.fullmatch(name):
-            raise BadInputError(f'invalid variable "{text}"', hint="give NAME=VALUE, of letters, digits and _ in NAME")
+            raise BadInputError(
+                f'invalid variable "{text}"', hint="write NAME=VALUE; NAME may contain letters, digits and _"
+            )
         if not equals and name not in host:
-            raise BadInputError(f"the variable {name} is not set on this host", hint=f"give {name}=VALUE")
+            raise BadInputError(f"the variable {name} is not set on this host", hint=f"write {name}=VALUE")
         value = value if equals else host[name]
         if _NO_LINE.search(value):
-            raise BadInputError(f"the value of the variable {name} must be one line in UTF-8")
+            raise BadInputError(f"the value of the variable {name} must be a single line of UTF-8")
         return name, value
 
     return _last_of_each(texts, parse)
 
 
 def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Labels from `KEY=VALUE` or `KEY`.
+    """Parse labels from `KEY=VALUE` or `KEY`.
 
     Raises:
-        BadInputError: one of them cannot be a label.
+        BadInputError: one is not valid.
     """
 
     def parse(text: str) -> tuple[str, str]:
         key, _, value = text.partition("=")
         if not _LABEL.fullmatch(key) or _NO_LINE.search(value):
-            raise BadInputError(f'invalid label "{text}"', hint="give KEY=VALUE, of letters, digits and _ . / - in KEY")
+            raise BadInputError(
+                f'invalid label "{text}"', hint="write KEY=VALUE; KEY may contain letters, digits and _ . / -"
+            )
         return key, value
 
     return _last_of_each(texts, parse)
 
 
 def _last_of_each(texts: Iterable[str], parse: Callable[[str], tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Sorted by name; of one that stands twice, the last holds."""
+    """Parse each text and sort the results by name; if a name is given twice, the last one counts."""
     return tuple(sorted(dict(map(parse, texts)).items()))
 
 
 def has_label(labels: Iterable[tuple[str, str]], wanted: str) -> bool:
-    """Whether `KEY`, or exactly `KEY=VALUE`, is among the labels."""
+    """Return whether the labels include `KEY`, or exactly `KEY=VALUE`."""
     key, equals, value = wanted.partition("=")
     return any(own == key and (not equals or text == value) for own, text in labels)
 
 
 def check_hostname(text: str) -> str:
-    """Raises:
-    BadInputError: no host can be called that.
+    """Return the host name, once it is checked.
+
+    Raises:
+        BadInputError: it is not a valid host name.
     """
     if len(text) > _MAX_HOST_NAME or not all(_HOST_LABEL.fullmatch(label) for label in text.split(".")):
         raise BadInputError(
             f'invalid hostname "{text}"',
-            hint="give letters, digits and hyphens, with dots between parts, 64 characters at most",
+            hint="use letters, digits, hyphens and dots, at most 64 characters",
         )
     return text
 
 
 def is_ssh_key(text: str) -> bool:
-    """Whether it is a public key as one line of authorized_keys has it, without options."""
+    """Return whether the text is a public key as authorized_keys has it, without options."""
     if not _SSH_KEY.fullmatch(text) or _NO_LINE.search(text):
         return False
     kind, encoded, *_ = text.split(" ")
@@ -91,5 +97,5 @@ def is_ssh_key(text: str) -> bool:
         blob = base64.b64decode(encoded, validate=True)
     except ValueError:
         return False
-    # RFC 4253, 6.6: the name once more, after its length.
+    # RFC 4253, 6.6: the blob begins with the length and the name of the key type.
     return blob.startswith(len(kind).to_bytes(4, "big") + kind.encode())

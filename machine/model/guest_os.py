@@ -1,4 +1,4 @@
-"""The operating system of a guest, and what is asked of it (pure)."""
+"""A guest's operating system and its upgrades: what we ask, and how to read the answers (pure)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from enum import StrEnum
 from machine.errors import BadInputError, GuestError
 
 ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
-"""For the guest's shell; `parse_guest_os` reads what it prints."""
+"""A command for the guest's shell; `parse_guest_os` reads its output."""
 
 _IN_USE = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _DEFAULT_TRANSPORT = "registry"
 
 
 class Family(StrEnum):
-    """How an OS is upgraded; each but OTHER has a script of its own, images/ignition/files/upgrade-FAMILY.sh."""
+    """How an OS is upgraded; each family except OTHER has a script, images/ignition/files/upgrade-FAMILY.sh."""
 
     OSTREE = "ostree"
     APT = "apt"
@@ -34,7 +34,7 @@ class GuestOS:
 
 @dataclass(frozen=True, kw_only=True)
 class OSImage:
-    """An image of an OS: `transport` is bootc's word for where `name` is to be found, in the guest's eyes."""
+    """An OS image; `transport` is bootc's word for where the guest finds `name`."""
 
     transport: str
     name: str
@@ -42,7 +42,7 @@ class OSImage:
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeCheck:
-    """`new_hash` is the current one where there is nothing new."""
+    """Whether there is a newer OS image; `new_hash` equals `current_hash` if there is none."""
 
     version: str
     current_hash: str
@@ -51,7 +51,7 @@ class UpgradeCheck:
 
 
 def parse_guest_os(said: str) -> GuestOS:
-    """From the answer to ASK_FAMILY."""
+    """Read the output of ASK_FAMILY."""
     first, _, rest = said.partition("\n")
     ostree = first == "ostree"
     facts = _assignments(rest if ostree else said)
@@ -61,23 +61,23 @@ def parse_guest_os(said: str) -> GuestOS:
 
 
 def _assignments(text: str) -> dict[str, str]:
-    """os-release(5): what a shell could read."""
+    """Parse os-release(5), which consists of shell assignments."""
     found = {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")
         if equals:
             try:
                 found[key] = "".join(shlex.split(value))
-            except ValueError:  # a quotation that does not end
+            except ValueError:  # an unclosed quotation mark
                 continue
     return found
 
 
 def parse_os_image(text: str) -> OSImage:
-    """What `os apply` takes: an image of a registry, or TRANSPORT:NAME.
+    """Parse the argument of `os apply`: an image in a registry, or TRANSPORT:NAME.
 
     Raises:
-        BadInputError: it is none, or the transport is none.
+        BadInputError: it is not an image reference, or the transport is unknown.
     """
     transport, colon, name = text.partition(":")
     if name.startswith("//"):
@@ -90,12 +90,14 @@ def parse_os_image(text: str) -> OSImage:
     elif not colon or transport not in (_DEFAULT_TRANSPORT, "oci", "oci-archive", "containers-storage"):
         transport, name = _DEFAULT_TRANSPORT, text
     if not _IN_USE.fullmatch(name) or name.startswith("-"):
-        raise BadInputError(f'"{text}" is no reference to an image', hint="such as quay.io/fedora/fedora-coreos:stable")
+        raise BadInputError(
+            f'"{text}" is not an image reference', hint="write one such as quay.io/fedora/fedora-coreos:stable"
+        )
     return OSImage(transport=transport, name=name)
 
 
 def parse_check(said: str) -> UpgradeCheck:
-    """What upgrade-ostree.sh prints of a check: bootc's status, or rpm-ostree's and what its check says.
+    """Read what `upgrade-ostree.sh check` prints: bootc's status, or rpm-ostree's status and check.
 
     Raises:
         GuestError: it is neither.
@@ -112,7 +114,9 @@ def parse_check(said: str) -> UpgradeCheck:
             version=str(image.get("version") or ""), current_hash=current, new_hash=new, available=new != current
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise GuestError("the guest does not tell what it has booted", details=said.splitlines()[-5:]) from error
+        raise GuestError(
+            "the guest's tools do not say which image it has booted", details=said.splitlines()[-5:]
+        ) from error
 
 
 def _rpm_ostree_check(status: Mapping[str, list[dict[str, object]]], said: str) -> UpgradeCheck:

@@ -1,4 +1,4 @@
-"""What this program needs to know of a host, as values that a test can make up."""
+"""What this program needs to know about a host, as values that tests can construct."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ class Accelerator(StrEnum):
 
     @property
     def time_scale(self) -> int:
-        """How much longer than with hardware help a guest may take for anything."""
+        """How many times longer than with hardware acceleration a guest may take for anything."""
         return 10 if self is Accelerator.TCG else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostTraits:
-    """What all hosts of an operating system have in common: one row of the table below.
-
-    `socket_path_limit` is what a Unix socket's path may have in bytes: sun_path less its closing zero byte. In the
-    directory that `session_variable` names, sockets go. `firmware_directories` are where packages put QEMU's firmware
-    descriptors, besides the directory of the QEMU in use. `service_path` is the PATH of programs that nobody's shell
-    has started, of which a user's own goes first.
-    """
+    """What all hosts of an operating system have in common: one row of the table below."""
 
     accelerator: Accelerator
     socket_path_limit: int
+    """The longest path of a Unix socket in bytes: sun_path without its final NUL."""
+
     session_variable: str
+    """Names the directory in which we make sockets."""
+
     firmware_directories: tuple[str, ...]
+    """Where packages put firmware descriptors, besides the directory of the QEMU in use."""
+
     service_path: tuple[str, ...]
+    """The PATH of services, after the entries of the user's own."""
 
 
 _TRAITS = {
@@ -60,7 +61,7 @@ _TRAITS = {
         accelerator=Accelerator.HVF,
         socket_path_limit=103,
         session_variable="TMPDIR",
-        # Homebrew on Apple's CPUs and on Intel's, MacPorts.
+        # MacPorts, Homebrew on Intel, Homebrew on Apple silicon.
         firmware_directories=(
             "/opt/local/share/qemu/firmware", "/usr/local/share/qemu/firmware", "/opt/homebrew/share/qemu/firmware",
         ),
@@ -72,7 +73,7 @@ _TRAITS = {
 
 
 class Installer(StrEnum):
-    """Who installs programs on a host."""
+    """A host's package manager."""
 
     APT = "apt"
     DNF = "dnf"
@@ -81,7 +82,7 @@ class Installer(StrEnum):
     BREW = "brew"
 
     def command(self, package: str) -> str:
-        """What a person types to have a package."""
+        """Return the command that installs a package."""
         return f"pacman -S {package}" if self is Installer.PACMAN else f"{self} install {package}"
 
 
@@ -92,7 +93,7 @@ _FAMILIES = {
 
 
 def installer_of(os_release: str) -> Installer | None:
-    """Whose packages a Linux has, by the text of its os-release(5); None where that is not known."""
+    """Return the package manager of a Linux, judged by its os-release(5); None if we do not know it."""
     lines = (line.partition("=") for line in os_release.splitlines())
     fields = {key: value.strip("\"'") for key, _, value in lines}
     families = [*fields.get("ID", "").split(), *fields.get("ID_LIKE", "").split()]
@@ -100,12 +101,12 @@ def installer_of(os_release: str) -> Installer | None:
 
 
 def mac_machine(machine: str, version: str) -> str:
-    """The CPU of a Mac, by uname's two words: the first tells programs under Rosetta of a CPU from Intel."""
+    """Return a Mac's architecture from uname's fields: under Rosetta, `machine` claims an Intel CPU."""
     return "arm64" if "/RELEASE_ARM64" in version else machine
 
 
 class AcceleratorChoice(StrEnum):
-    """What a person can ask for."""
+    """The accelerator that a user asks for: one of them, or the best that works."""
 
     AUTO = "auto"
     KVM = "kvm"
@@ -114,10 +115,10 @@ class AcceleratorChoice(StrEnum):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> AcceleratorChoice | None:
-        """What $MACHINE_ACCEL asks for.
+        """Return what $MACHINE_ACCEL asks for, if it is set.
 
         Raises:
-            BadInputError: it holds no accelerator.
+            BadInputError: its value is not an accelerator.
         """
         wanted = environment.get(ACCEL_VARIABLE)
         if not wanted:
@@ -126,26 +127,26 @@ class AcceleratorChoice(StrEnum):
             return cls(wanted)
         except ValueError as error:
             raise BadInputError(
-                f'{ACCEL_VARIABLE}="{wanted}" is no accelerator', hint=f"choose one of: {', '.join(cls)}"
+                f'{ACCEL_VARIABLE}="{wanted}" is not an accelerator', hint=f"choose one of: {', '.join(cls)}"
             ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """The host's own architecture is a `uname -m` word: it need not be one that guests can have.
-
-    `kernel` is its version as far as it is numbers, Darwin's on macOS; empty where nothing depends on it.
-    """
+    """The computer that this program runs on."""
 
     os: HostOS
     machine: str
+    """Its architecture as `uname -m` names it, which need not be one that guests can have."""
+
     cpus: int
     memory_mib: int
     installer: Installer | None = None
     kernel: tuple[int, ...] = ()
+    """The numbers of the kernel's version (on macOS, Darwin's)."""
 
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
-        """How to get a program here: by the package that this host's installer has it in."""
+        """Return the advice to install a program: the command, if `packages` names its package for this host."""
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"
         return f"install {otherwise}"

@@ -1,4 +1,4 @@
-"""The rules for the names that a person gives. Texts as podman machine has them: scripts match them."""
+"""The rules for names that users choose. The messages are podman machine's, because scripts match them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
 
 
 def check_machine_name(name: str) -> str:
-    """The name itself, when it can name a machine.
+    """Return the name, once it is checked that a machine can have it.
 
     Raises:
-        BadInputError: it is too long, reserved or has other characters than the rule allows.
+        BadInputError: it is too long, is reserved, or contains a character that is not allowed.
     """
     check_name_form(name)
     if name in RESERVED_NAMES:
@@ -36,8 +36,10 @@ def check_machine_name(name: str) -> str:
 
 
 def check_name_form(name: str) -> None:
-    """Raises:
-    BadInputError: it is too long or has other characters than the rule allows.
+    """Check the length and the characters of a machine's name.
+
+    Raises:
+        BadInputError: it is too long, or contains a character that is not allowed.
     """
     if len(name) > MAX_NAME_LENGTH:
         raise BadInputError(f'machine name "{name}" must be {MAX_NAME_LENGTH} characters or less')
@@ -46,18 +48,20 @@ def check_name_form(name: str) -> None:
 
 
 def check_provider(name: str) -> None:
-    """Raises:
-    BadInputError: it is another hypervisor than the one that there is.
+    """Check that the provider is the only one there is, QEMU.
+
+    Raises:
+        BadInputError: it is another one.
     """
     if name != PROVIDER:
-        raise BadInputError(f'unsupported provider "{name}"', hint=f"machines run under {PROVIDER}")
+        raise BadInputError(f'unsupported provider "{name}"', hint=f"the only provider is {PROVIDER}")
 
 
 def check_username(name: str) -> str:
-    """The name itself, when it can name the guest's user.
+    """Return the name, once it is checked that the guest's user can have it.
 
     Raises:
-        BadInputError: it has other characters than the rule allows, or is root.
+        BadInputError: it is too long, belongs to another user, or contains a character that is not allowed.
     """
     if len(name) > _MAX_USERNAME_LENGTH:
         raise BadInputError(f'username "{name}" must be {_MAX_USERNAME_LENGTH} characters or less')
@@ -71,13 +75,13 @@ def check_username(name: str) -> str:
 
 
 def similar(word: str, known: Sequence[str]) -> str:
-    """A question for the end of an error that names the known words that are similar; empty where there are none."""
+    """Return the "did you mean" for the end of an error, or an empty text if no known word is similar."""
     near = similar_words(word, known)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def similar_words(word: str, known: Sequence[str]) -> list[str]:
-    """The known words that differ little from the word, or begin with it."""
+    """Return the known words that are similar to this one, or begin with it."""
     import difflib
 
     lower = word.lower()

@@ -1,4 +1,4 @@
-"""A program that runs while a user is logged in, as systemd and launchd want to be told of it (pure)."""
+"""A service that runs while a user is logged in, described for systemd and launchd (pure)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from machine.model.host import ACCEL_VARIABLE
 from machine.model.proxies import NAMES
 
 _UNRUNNABLE = frozenset("\"'\\")
-# Control characters, and how Python spells bytes that are not UTF-8: unit files and property lists have neither.
+# Control characters, and the surrogates of bytes that are not UTF-8: neither may occur in units and property lists.
 _NO_TEXT = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
-# Where our files and those of clients are, and what a start depends on or tells the guest: a service that lacked the
-# proxies would take them from a guest that has them.
+# Where our files and those of clients are, what a start depends on, and what it passes to the guest: a service without
+# the proxies would take them away from the guest.
 _PATHS = (
     "MACHINE_HOME", "CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_HELPER_BINARY_DIR", "DOCKER_CONFIG",
     "PODMAN_CONNECTIONS_CONF", "SSL_CERT_FILE",
@@ -29,7 +29,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """`stop_s` is what it needs in seconds to end after SIGTERM; `log` is for hosts whose services keep none."""
+    """A service: `stop_s` is how long it may take to end after SIGTERM, `log` is for service managers without one."""
 
     label: str
     description: str
@@ -42,7 +42,7 @@ class Service:
 def service_environment(
     environment: Mapping[str, str], service_path: Iterable[str], directory: PurePath
 ) -> dict[str, str]:
-    """What a service needs of the environment of whoever makes it in `directory`, which is not where it runs."""
+    """Return the part of the environment that a service needs, with paths relative to `directory` made absolute."""
     entries = environment.get("PATH", "").split(":")
     own = [entry for entry in entries if entry.startswith("/") and not _NO_TEXT.search(entry)]
     return {
@@ -53,17 +53,17 @@ def service_environment(
 
 
 def systemd_unit(service: Service) -> str:
-    """A unit of the user's own systemd.
+    """Return a unit for the user's systemd.
 
     Raises:
-        BadInputError: systemd runs no program of that name, however it is quoted, or it is told what is no text.
+        BadInputError: systemd cannot run a program with this path, or something is not printable text.
     """
     _check_text(service)
     if not _UNRUNNABLE.isdisjoint(service.argv[0]):
-        raise BadInputError(f"systemd runs no program with quotes or backslashes in its path: {service.argv[0]}")
+        raise BadInputError(f"systemd cannot run a program with quotes or backslashes in its path: {service.argv[0]}")
     environment = [f"Environment={_quoted(f'{name}={value}')}" for name, value in service.environment.items()]
     program, *arguments = service.argv
-    # Variables are looked for in arguments alone.
+    # systemd expands variables only in arguments.
     words = " ".join([_quoted(program), *(_quoted(word).replace("$", "$$") for word in arguments)])
     return "\n".join(
         [
@@ -74,10 +74,10 @@ def systemd_unit(service: Service) -> str:
             "Type=exec",
             f"ExecStart={words}",
             *environment,
-            "# It ends its own children, and knows best how.",
+            "# It ends its own children in the right order.",
             "KillMode=mixed",
             f"TimeoutStopSec={service.stop_s}",
-            "# Its status where it is stopped before it has started.",
+            "# The exit status of a start that is interrupted.",
             "SuccessExitStatus=130",
             "",
             "[Install]",
@@ -91,26 +91,26 @@ def _check_text(service: Service) -> None:
     words = [*service.argv, *(f"{name}={value}" for name, value in service.environment.items()), service.log]
     for word in words:
         if _NO_TEXT.search(word):
-            raise BadInputError(f"a service cannot be told of {word!a}: it is no text in UTF-8")
+            raise BadInputError(f"{word!a} cannot be part of a service: it is not printable UTF-8")
 
 
 def _quoted(text: str) -> str:
-    """A word in a unit file (systemd.syntax(7), systemd.unit(5)): quoted, with its percent signs doubled."""
+    """Quote a word for a unit file (systemd.syntax(7)) and double its percent signs (systemd.unit(5))."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
     return f'"{escaped}"'
 
 
 def unit_program(unit: str) -> str:
-    """The program that a unit of ours runs; empty where there is none to be read."""
+    """Return the program that a unit of ours runs; empty if it cannot be read."""
     found = re.search(r'^ExecStart="([^"]+)"', unit, re.MULTILINE)
     return found[1].replace("%%", "%") if found else ""
 
 
 def launch_agent(service: Service) -> bytes:
-    """A property list for launchd (launchd.plist(5)).
+    """Return a property list for launchd (launchd.plist(5)).
 
     Raises:
-        BadInputError: launchd is told what is no text.
+        BadInputError: something is not printable text.
     """
     import plistlib
 
@@ -122,7 +122,7 @@ def launch_agent(service: Service) -> bytes:
             "EnvironmentVariables": dict(service.environment),
             "RunAtLoad": True,
             "ExitTimeOut": service.stop_s,
-            # Background work would be slowed down, and this is somebody's computer.
+            # launchd throttles background processes, and a user works with this one.
             "ProcessType": "Interactive",
             "StandardOutPath": service.log,
             "StandardErrorPath": service.log,
@@ -131,7 +131,7 @@ def launch_agent(service: Service) -> bytes:
 
 
 def agent_program(agent: bytes) -> str:
-    """The program that a property list of ours runs; empty where there is none to be read."""
+    """Return the program that a property list of ours runs; empty if it cannot be read."""
     import plistlib
     from xml.parsers.expat import ExpatError
 

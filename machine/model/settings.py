@@ -1,4 +1,4 @@
-"""The defaults that a person can choose: what each may be, and which of several sources it comes from (pure)."""
+"""The defaults that users can set: which values are valid, and which of several sources wins (pure)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ DEFAULT_VOLUMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A value for everything that can be chosen. Memory in MiB, the disk in GiB.
-
-    `stream_base_url` is where Fedora CoreOS's stream metadata is fetched from, empty for Fedora's own; `port_driver`
-    carries published TCP ports.
-    """
+    """A value for each setting."""
 
     cpus: int
     memory: int
+    """In MiB."""
+
     disk_size: int
+    """In GiB."""
+
     image: str
     username: str
     rootful: bool
@@ -51,11 +51,14 @@ class Settings:
     accel: AcceleratorChoice
     import_native_ca: bool
     stream_base_url: str
+    """Where the metadata of Fedora CoreOS's streams is fetched from; empty for Fedora's own servers."""
+
     port_driver: Driver
+    """Forwards published TCP ports."""
 
 
 def built_in(host: Host) -> Settings:
-    """What holds where nobody has chosen."""
+    """Return the built-in defaults for a host."""
     return Settings(
         cpus=max(1, host.cpus // 2),
         memory=DEFAULT_MEMORY_MIB,
@@ -72,35 +75,38 @@ def built_in(host: Host) -> Settings:
     )
 
 
-# What each may be
+# Which values are valid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Of one setting: its meaning and what may stand there, for people.
-
-    `read` takes a value of TOML; it raises ValueError for what may not stand there, and BadInputError where it knows
-    better words. `parse` makes such a value of a word that a person typed, of which a `repeated` one takes any number.
-    """
+    """What a setting means, and which values are valid for it."""
 
     meaning: str
     expected: str
+    """What is valid, as an error says it: '"cpus" must be …'."""
+
     read: Callable[[Any], Value]
+    """Takes a TOML value. Raises ValueError if it is not valid, or BadInputError with a better message."""
+
     parse: Callable[[str], object] = str
+    """Makes a TOML value of a word that was typed."""
+
     repeated: bool = False
+    """Whether the setting takes several words."""
 
 
-def _whole_number(meaning: str, least: int, most: int | None = None) -> Rule:
+def _whole_number(meaning: str, minimum: int, maximum: int | None = None) -> Rule:
     def read(value: object) -> int:
-        # To Python, true is a number.
-        if not isinstance(value, int) or isinstance(value, bool) or value < least or (most and value > most):
+        # In Python, true is a number.
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum or (maximum and value > maximum):
             raise ValueError(value)
         return value
 
     def parse(word: str) -> object:
         return int(word) if re.fullmatch(r"-?[0-9]{1,18}", word) else word
 
-    limits = f"from {least} to {most}" if most else f"of at least {least}"
+    limits = f"from {minimum} to {maximum}" if maximum else f"of at least {minimum}"
     return Rule(meaning=meaning, expected=f"a whole number {limits}", read=read, parse=parse)
 
 
@@ -121,7 +127,7 @@ def _text(meaning: str, check: Callable[[str], str] = str) -> Rule:
             raise ValueError(value)
         return check(value)
 
-    return Rule(meaning=meaning, expected="a text in quotes", read=read)
+    return Rule(meaning=meaning, expected="a string in quotes", read=read)
 
 
 def _texts(meaning: str) -> Rule:
@@ -130,7 +136,7 @@ def _texts(meaning: str) -> Rule:
             raise ValueError(value)
         return tuple(value)
 
-    return Rule(meaning=meaning, expected='a list of texts like ["a", "b"]', read=read, repeated=True)
+    return Rule(meaning=meaning, expected='a list of strings like ["a", "b"]', read=read, repeated=True)
 
 
 def _choice(meaning: str, choices: type[StrEnum]) -> Rule:
@@ -141,22 +147,24 @@ RULES: Mapping[str, Rule] = {
     "cpus": _whole_number("Number of CPUs", 1),
     "memory": _whole_number("Memory in MiB", MIN_MEMORY_MIB),
     "disk_size": _whole_number("Disk size in GiB", 1, MAX_DISK_GIB),
-    "image": _text("What machines are made from; as for `machine init --image`"),
+    "image": _text("The image that machines are made from, as in `machine init --image`"),
     "username": _text("Name of the guest's user", check_username),
-    "rootful": _switch("Prefer root's containers to the user's"),
-    "timezone": _text('Time zone of the guest, like "Europe/Stockholm"; "local" is the host\'s'),
-    "volumes": _texts("Folders of the host that the guest sees"),
-    "accel": _choice("What runs the guest's code", AcceleratorChoice),
-    "import_native_ca": _switch("Let guests trust the certificates that this host trusts"),
-    "stream_base_url": _text("Mirror of Fedora's stream metadata; empty for Fedora's own"),
-    "port_driver": _choice("What carries published TCP ports", Driver),
+    "rootful": _switch("Prefer rootful containers to rootless ones"),
+    "timezone": _text('Time zone of the guest, like "Europe/Stockholm"; "local" follows the host'),
+    "volumes": _texts("Host folders that are mounted in the guest"),
+    "accel": _choice("The accelerator that runs the guest", AcceleratorChoice),
+    "import_native_ca": _switch("Make guests trust the certificate authorities that this host trusts"),
+    "stream_base_url": _text("Mirror of Fedora's stream metadata; empty for Fedora's own servers"),
+    "port_driver": _choice("The driver that forwards published TCP ports", Driver),
 }
-"""By the keys of config.toml, which are the fields of Settings."""
+"""The rules by the keys of config.toml, which are the fields of Settings."""
 
 
 def check_key(key: str) -> str:
-    """Raises:
-    BadInputError: there is no such setting.
+    """Check that there is a setting of this name.
+
+    Raises:
+        BadInputError: there is not.
     """
     if key not in RULES:
         raise BadInputError(f'unknown setting "{key}"', hint=f"choose one of: {', '.join(RULES)}")
@@ -164,10 +172,10 @@ def check_key(key: str) -> str:
 
 
 def check_value(key: str, value: object) -> Value:
-    """The value as Settings has it.
+    """Return the value as Settings has it, once it is checked.
 
     Raises:
-        BadInputError: there is no such setting, or it cannot be this.
+        BadInputError: there is no such setting, or the value is not valid for it.
     """
     rule = RULES[check_key(key)]
     try:
@@ -177,10 +185,10 @@ def check_value(key: str, value: object) -> Value:
 
 
 def parse_words(key: str, words: Sequence[str]) -> object:
-    """What a person typed, as a value of TOML for `check_value`; as with init's flags, empty words make no list.
+    """Convert the words of a command line to a TOML value for `check_value`; empty words mean an empty list.
 
     Raises:
-        BadInputError: there is no such setting, or it takes one word and there are more.
+        BadInputError: there is no such setting, or it takes a single value and there are several.
     """
     rule = RULES[check_key(key)]
     if rule.repeated:
@@ -191,18 +199,18 @@ def parse_words(key: str, words: Sequence[str]) -> object:
 
 
 def value_text(value: Value, separator: str = "\n") -> str:
-    """A value for people and scripts, without quotes."""
+    """Format a value for people and scripts, without quotes."""
     if isinstance(value, tuple):
         return separator.join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# Where each comes from
+# Which source wins
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one source says, by keys of Settings, and how the source is called."""
+    """The values that one source sets, by the keys of Settings, and that source's name."""
 
     origin: str
     values: Mapping[str, Value]
@@ -210,7 +218,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectiveSetting:
-    """The value that holds, and the source that it comes from."""
+    """The value of a setting, and the source that it comes from."""
 
     key: str
     value: Value
@@ -218,7 +226,7 @@ class EffectiveSetting:
 
 
 def merge(defaults: Settings, layers: Sequence[Layer]) -> dict[str, EffectiveSetting]:
-    """Every setting by its key; later layers overrule earlier ones."""
+    """Return every setting by its key; later layers override earlier ones."""
     merged = {}
     for layer in (Layer(origin=BUILT_IN, values=vars(defaults)), *layers):
         for key, value in layer.values.items():

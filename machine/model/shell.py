@@ -1,4 +1,4 @@
-"""Setting variables in the shells that people use (pure)."""
+"""Setting environment variables in the shells that people use (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Shell(StrEnum):
 
     @classmethod
     def of(cls, path: str) -> Shell:
-        """The shell of a `$SHELL`; whatever is not known reads what sh reads."""
+        """Return the shell that `$SHELL` names; an unknown one is taken for sh."""
         name = path.rpartition("/")[2]
         try:
             return cls(ALIASES.get(name, name))
@@ -25,7 +25,7 @@ class Shell(StrEnum):
             return cls.SH
 
     def set(self, name: str, value: str) -> str:
-        """A line that sets a variable, whatever is in its value."""
+        """Return a line that sets a variable, whatever its value contains."""
         match self:
             case Shell.SH:
                 return f"export {name}={shlex.quote(value)}"
@@ -44,7 +44,7 @@ class Shell(StrEnum):
                 return f"(setenv {_lisp(name)} {_lisp(value)})"
 
     def unset(self, name: str) -> str:
-        """A line that forgets a variable."""
+        """Return a line that unsets a variable."""
         match self:
             case Shell.SH:
                 return f"unset {name}"
@@ -60,7 +60,7 @@ class Shell(StrEnum):
                 return f"(setenv {_lisp(name)} nil)"
 
     def usage(self, command: str) -> str:
-        """A comment that tells how to run `command`'s output in this shell."""
+        """Return a comment that says how to evaluate the output of `command` in this shell."""
         match self:
             case Shell.SH:
                 return f'# Run this command to configure your shell:\n# eval "$({command})"'
@@ -77,13 +77,13 @@ class Shell(StrEnum):
                 return f';; Run this to configure your Emacs:\n;; (eval-region of the output of "{command}")'
 
     def script(self, variables: Mapping[str, str], command: str, *, unset: bool) -> str:
-        """Lines for all variables, and how to use them."""
+        """Return lines that set or unset all variables, and a comment that says how to use them."""
         lines = [self.unset(name) if unset else self.set(name, value) for name, value in variables.items()]
         return "\n".join([*lines, self.usage(command)]) + "\n"
 
 
 ALIASES = {"bash": "sh", "zsh": "sh", "csh": "tcsh", "pwsh": "powershell"}
-"""Shells that read what another one reads."""
+"""Shells that understand the syntax of another."""
 
 
 def _lisp(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What `machine cp` copies and under which names (pure): the rules are those of podman and of scp -r."""
+"""What `machine cp` copies, and to which names (pure). The rules are those of podman and of scp -r."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Protocol
 from machine.errors import BadInputError
 
 STANDARD_STREAM = "-"
-CHUNK_BYTES = 32 * 1024  # what every SFTP server takes and gives in one request
+CHUNK_BYTES = 32 * 1024  # the most that every SFTP server handles in one request
 
-_LONGEST_STEM = 200  # of the 255 bytes that a name may have
-_SIDES = "write the machine's side as NAME:PATH, and a path of this host that has a colon as ./PATH"
+_LONGEST_STEM = 200  # leaves room for the rest of a name of 255 bytes
+_SIDES = "write the machine's side as NAME:PATH, and a local path that contains a colon as ./PATH"
 
 
 class Kind(StrEnum):
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What is kept of a file besides its content; `mode` without the kind, times in whole seconds, as SFTP has them."""
+    """A file's metadata, as far as it is copied: `mode` excludes the file type, times are whole seconds as in SFTP."""
 
     kind: Kind
     size: int
@@ -40,7 +40,7 @@ class Facts:
 
     @property
     def kept_mode(self) -> int:
-        """Without set-uid and set-gid, which mean another thing under another owner."""
+        """The mode without set-uid and set-gid, which would mean something else under another owner."""
         return self.mode & (0o1777 if self.kind is Kind.DIRECTORY else 0o777)
 
 
@@ -53,36 +53,36 @@ def kind_of(mode: int) -> Kind:
 
 
 class Files(Protocol):
-    """The files of one side. Paths are as os.fsdecode has them; each call may raise MachineError."""
+    """The files of one side. Paths are as os.fsdecode returns them. Every method may raise MachineError."""
 
     def show(self, path: str) -> str:
-        """The path for a message."""
+        """Return the path as messages show it."""
 
     def stat(self, path: str) -> Facts | None:
-        """What a path leads to; None for nothing."""
+        """Return the metadata of what a path leads to, or None if there is nothing."""
 
     def real(self, path: str) -> str:
-        """The absolute path without links."""
+        """Return the absolute path with all links resolved."""
 
     def entries(self, path: str) -> list[tuple[str, Facts]]:
-        """What is in a directory, sorted, links as such."""
+        """Return the sorted entries of a directory; links are not followed."""
 
     def read(self, path: str, size: int) -> Generator[bytes]:
-        """All of a file, in chunks; `size` is what it is expected to have."""
+        """Yield the content of a file, which is expected to have `size` bytes."""
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
-        """A file that takes its name when it is whole; `replaced` is what has the name so far."""
+        """Write a file that takes its name once it is complete; `replaced` describes what has that name now."""
 
     def make_directory(self, path: str) -> None:
-        """A directory of the user's alone."""
+        """Make a directory that only the user can enter."""
 
     def set_facts(self, path: str, facts: Facts) -> None:
-        """The mode and the times of a directory."""
+        """Set the mode and the times of a directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyRequest:
-    """`source` and `destination` are paths, one of them in the guest; `-` as the other one is a standard stream."""
+    """What to copy: one path is in the guest, the other on the host, where `-` means standard input or output."""
 
     machine: str
     source: str
@@ -91,10 +91,11 @@ class CopyRequest:
 
 
 def parse_request(source: str, destination: str) -> CopyRequest:
-    """Which side is a machine's, by podman's rule: what comes before the first colon, if not begun by a dot or slash.
+    """Find out which side is in a machine, by podman's rule: what precedes the first colon is a machine's name, unless
+    the text begins with a dot or a slash.
 
     Raises:
-        BadInputError: a path is missing, or not exactly one side is a machine's.
+        BadInputError: a path is missing, or not exactly one side is in a machine.
     """
     from_name, from_path = _parse_side(source)
     to_name, to_path = _parse_side(destination)
@@ -113,7 +114,7 @@ def parse_request(source: str, destination: str) -> CopyRequest:
 
 
 def _parse_side(text: str) -> tuple[str, str]:
-    """The machine's name, if there is one, and the path."""
+    """Split a side into the machine's name (empty for this host) and the path."""
     if text.startswith((".", "/")) or ":" not in text:
         return "", text
     name, _, path = text.partition(":")
@@ -121,20 +122,20 @@ def _parse_side(text: str) -> tuple[str, str]:
 
 
 def _guest_path(path: str) -> str:
-    """`~` is the home directory, to which SFTP takes every path that is not absolute."""
+    """Replace a leading `~`: relative paths begin at the home directory in SFTP."""
     tilde, slash, rest = path.partition("/")
     if tilde == "~":
         return rest.lstrip("/") or "."
     if tilde.startswith("~"):
         raise BadInputError(
-            f'the home directory "{tilde}" is not looked up',
-            hint=f"write its whole path, or ./{path} for a file of that name",
+            f'the home directory "{tilde}" cannot be resolved',
+            hint=f"write the full path, or ./{path} for a file of that name",
         )
     return f"{tilde}{slash}{rest}"
 
 
 def base_name(source: str) -> str:
-    """The name under which a source appears in a directory; empty for `dir/.` and the like: what is in it appears."""
+    """Return the name that a source gets in a directory; empty for `dir/.` and the like, whose content is copied."""
     name = source.rstrip("/").rpartition("/")[2]
     return "" if name in (".", "..") else name
 
@@ -144,15 +145,15 @@ def without_slashes(path: str) -> str:
 
 
 def target_path(destination: str, shown: str, there: Facts | None, source: str, *, directory: bool) -> str:
-    """Where the source goes: into a directory that is `there`, else it takes the destination's own name.
+    """Return where the source goes: into the destination if that is a directory, else to the destination's own name.
 
     Raises:
-        BadInputError: a file of the destination is in the way, or a directory is missing.
+        BadInputError: a file is in the way, or a directory does not exist.
     """
     plain = without_slashes(destination)
     if there is None:
         if not directory and destination.endswith("/"):
-            raise BadInputError(f"{shown} does not exist: a file can be copied into a directory that does")
+            raise BadInputError(f"{shown} does not exist: a file can only be copied into an existing directory")
         return plain
     if there.kind is Kind.DIRECTORY:
         if name := base_name(source):
@@ -164,7 +165,7 @@ def target_path(destination: str, shown: str, there: Facts | None, source: str, 
 
 
 def in_the_way(there: Facts, shown: str, *, directory: bool) -> BadInputError | None:
-    """Why a file, or a directory, cannot take a name that is taken."""
+    """Return the error if a file, or a directory, cannot replace what is there."""
     if directory:
         return None if there.kind is Kind.DIRECTORY else BadInputError(f'"{shown}" exists but is not a directory')
     if there.kind is Kind.DIRECTORY:
@@ -174,23 +175,23 @@ def in_the_way(there: Facts, shown: str, *, directory: bool) -> BadInputError | 
 
 def not_regular(shown: str) -> BadInputError:
     return BadInputError(
-        f'"{shown}" is neither a regular file nor a directory', hint="for standard input and output there is -"
+        f'"{shown}" is neither a regular file nor a directory', hint="use - for standard input and output"
     )
 
 
 def below(directory: str, name: str) -> str:
-    """`name` in `directory`; an empty one is the directory itself."""
+    """Join a directory and a name; an empty name means the directory itself."""
     return posixpath.join(directory, name) if name else directory
 
 
 def part_path(path: str, token: str) -> str:
-    """The name that a file has while it is written, in the same directory."""
+    """Return the name, in the same directory, that a file has while it is being written."""
     directory, name = posixpath.split(path)
     stem = os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")
     return below(directory, f".{stem}.part-{token}")
 
 
 def printable(path: str) -> str:
-    """A path in one line of any terminal, whatever bytes it has."""
+    """Return a path as one printable line, whatever bytes it contains."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -1,4 +1,4 @@
-"""Sizes and times as people read them; the forms are those of docker/go-units, which podman prints."""
+"""Sizes and times for people, in the form of docker/go-units, which podman uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def bytes_size(count: float) -> str:
-    """A size in bytes with four significant digits: 2147483648 is `2GiB`."""
+    """Format a number of bytes with four significant digits: 2147483648 is `2GiB`."""
     unit = 0
     while count >= 1024 and unit < len(_BINARY_UNITS) - 1:
         count /= 1024
@@ -20,7 +20,7 @@ def bytes_size(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
-    """A duration in its largest unit: 100000 seconds are `28 hours`."""
+    """Format a duration in its largest unit: 100000 seconds are `28 hours`."""
     count = int(seconds)
     if count < 1:
         return "Less than a second"

@@ -1,4 +1,4 @@
-"""USB devices of the host that a machine has, as a person writes them. Texts as podman has them."""
+"""USB devices of the host that are passed to a machine. The messages are podman's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAIRS = (("bus", "devnum"), ("vendor", "product"))
 
 @dataclass(frozen=True, kw_only=True)
 class UsbDevice:
-    """Either a place (`bus` and `devnum`, decimal) or a kind (`vendor` and `product`); the other two are zero."""
+    """A USB device, by its place (`bus` and `devnum`) or its kind (`vendor` and `product`); the other two are zero."""
 
     bus: int = 0
     devnum: int = 0
@@ -27,7 +27,7 @@ class UsbDevice:
 
 
 def parse_usb(text: str) -> UsbDevice:
-    """`bus=B,devnum=D` or `vendor=HEX,product=HEX`, in either order.
+    """Parse `bus=B,devnum=D` or `vendor=HEX,product=HEX`, in either order.
 
     Raises:
         BadInputError: it is neither.
@@ -41,16 +41,16 @@ def parse_usb(text: str) -> UsbDevice:
     values = dict(pairs)
     keys = next((keys for keys in _PAIRS if set(keys) == set(values)), None)
     if keys is None:
-        raise BadInputError(f"usb: fail to parse: {text}", hint="give bus=B,devnum=D or vendor=HEX,product=HEX")
+        raise BadInputError(f"usb: fail to parse: {text}", hint="write bus=B,devnum=D or vendor=HEX,product=HEX")
     numbers = {key: _number(key, values[key], text) for key in keys}
     return UsbDevice(**numbers)
 
 
 def usb_texts(texts: Sequence[str]) -> tuple[str, ...]:
-    """What a person asked for, as a record keeps it; empty texts ask for none.
+    """Return the devices that were asked for as a record keeps them; empty texts are left out.
 
     Raises:
-        BadInputError: one of them is no device.
+        BadInputError: one is not a device.
     """
     return tuple(str(parse_usb(text)) for text in texts if text)
 
@@ -59,7 +59,9 @@ def _number(key: str, value: str, text: str) -> int:
     if key in ("bus", "devnum"):
         if re.fullmatch(r"[0-9]{1,3}", value) and int(value) > 0:
             return int(value)
-        raise BadInputError(f"usb: fail to convert {key} of {text}", hint="lsusb shows it as a decimal number")
+        raise BadInputError(f"usb: fail to convert {key} of {text}", hint="write the decimal number that lsusb shows")
     if re.fullmatch(r"[0-9a-fA-F]{1,4}", value):
         return int(value, 16)
-    raise BadInputError(f"usb: fail to convert {key} of {text}", hint="lsusb shows it as four hexadecimal digits")
+    raise BadInputError(
+        f"usb: fail to convert {key} of {text}", hint="write the four hexadecimal digits that lsusb shows"
+    )

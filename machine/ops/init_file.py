@@ -104,7 +104,7 @@ def _setting(key: str) -> Reader:
 
 def _text(value: Any, _: Path) -> str:  # noqa: ANN401
     if not isinstance(value, str):
-        raise ValueError("a text in quotes")
+        raise ValueError("a string in quotes")
     return value
 
 
@@ -129,7 +129,7 @@ def _texts(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
     """One alone needs no list."""
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
-        raise ValueError('a list of texts like ["a", "b"]')
+        raise ValueError('a list of strings like ["a", "b"]')
     return tuple(entries)
 
 
@@ -140,7 +140,7 @@ def _table(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
         or not all(isinstance(entry, str) for entry in value.values())
         or any("=" in name for name in value)
     ):
-        raise ValueError('a table of texts like {NAME = "value"}')
+        raise ValueError('a table of strings like {NAME = "value"}')
     return tuple(f"{name}={entry}" for name, entry in value.items())
 
 

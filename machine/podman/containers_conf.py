@@ -98,7 +98,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
         for table, theirs, ours in _TEXTS:
             found = (machine if table == "machine" else containers).get(theirs, "")
             # Distributions' files have empty texts for "as it is built in".
-            if text := _typed(found, str, "a text in quotes", f"{path}: [{table}] {theirs}"):
+            if text := _typed(found, str, "a string in quotes", f"{path}: [{table}] {theirs}"):
                 values[ours] = _expanded(text, host) if ours == "image" else text
         if "import_native_ca" in machine:
             said_ca = machine["import_native_ca"]
@@ -124,7 +124,7 @@ def _typed(value: object, kind: type[T], expected: str, what: str) -> T:
 
 def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
     """Volumes and the attribute among them: `["/a:/b", {append=true}]`."""
-    what, expected = f"{path}: [machine] volumes", 'a list of texts like ["/a:/a"]'
+    what, expected = f"{path}: [machine] volumes", 'a list of strings like ["/a:/a"]'
     entries = _typed(value, list, expected, what)
     attributes = [entry for entry in entries if isinstance(entry, dict)]
     said = tuple(_typed(entry, str, expected, what) for entry in entries if not isinstance(entry, dict))

@@ -129,7 +129,7 @@ def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: Wor
         upgraded = world.machine("upgrade", "crate")
     assert upgraded.stdout.splitlines() == [
         'Machine "crate" upgraded successfully',
-        "It takes a restart to use what is new: machine restart crate",
+        "Restart the machine to use the upgrade: machine restart crate",
     ]
     assert f"Unpacking {PACKAGE} (2.0) over (1.0)" in upgraded.stderr
     assert world.machine("ssh", "crate", f"cat /usr/share/{PACKAGE}").stdout == "2.0\n"

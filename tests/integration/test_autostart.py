@@ -165,7 +165,7 @@ def test_foreground_is_for_one_machine(world: World) -> None:
     for words in (("a", "b"), ("--all",)):
         refused = world.machine("start", "--foreground", *words)
         assert (refused.status, refused.stdout) == (125, "")
-        assert refused.stderr == "Error: --foreground is for one machine; see 'machine start --help'\n"
+        assert refused.stderr == "Error: --foreground takes a single machine; see 'machine start --help'\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

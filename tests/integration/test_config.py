@@ -197,7 +197,7 @@ def test_bad_value_is_told_with_its_file(where: str, text: str, line: str, world
 
 
 def test_variable_that_means_nothing_is_told(world: World) -> None:
-    line = 'MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg'
+    line = 'MACHINE_ACCEL="warp" is not an accelerator; choose one of: auto, kvm, hvf, tcg'
     refuse(world, line, "init", "box", MACHINE_ACCEL="warp")
     line = "CONTAINERS_CONF names /nowhere, which does not exist; unset CONTAINERS_CONF"
     refuse(world, line, "config", "get", CONTAINERS_CONF="/nowhere")

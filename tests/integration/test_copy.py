@@ -312,7 +312,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
     (guest.home / "d" / "d").write_text("a file")
     os.mkfifo(guest.home / "fifo")
     before = sorted(guest.home.rglob("*"))
-    streams = "for standard input and output there is -"
+    streams = "use - for standard input and output"
     lines = {
         ("no", "box:x"): "cannot read no: No such file or directory",
         ("box:no", "x"): "cannot read box:no: No such file or directory",
@@ -320,7 +320,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
         ("d", "box:no/such"): "cannot make box:no/such: No such file or directory",
         ("box:f", "no/such"): "cannot write no/such: No such file or directory",
         ("box:d", "no/such"): "cannot make no/such: No such file or directory",
-        ("f", "box:no/"): "box:no/ does not exist: a file can be copied into a directory that does",
+        ("f", "box:no/"): "box:no/ does not exist: a file can only be copied into an existing directory",
         ("d", "box:f"): '"box:f" exists but is not a directory',
         ("box:d", "f"): '"f" exists but is not a directory',
         ("f", "box:d"): '"box:d/f" is a directory, which a file cannot replace',

@@ -79,7 +79,9 @@ def log_of(world: World) -> str:
 def test_accelerator_that_does_not_exist_is_refused(box: World) -> None:
     failed = box.machine("start", "box", MACHINE_ACCEL="warp")
     assert failed.status == 125
-    assert failed.stderr.endswith('Error: MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg\n')
+    assert failed.stderr.endswith(
+        'Error: MACHINE_ACCEL="warp" is not an accelerator; choose one of: auto, kvm, hvf, tcg\n'
+    )
 
 
 def test_start_names_what_qemu_said_when_it_ends_at_once(box: World) -> None:

@@ -324,7 +324,7 @@ def test_packages_of_a_guest_are_upgraded_over_ssh(apt: Apt, make_guest: MakeGue
     done = guest.world.machine("upgrade", "box")
     assert (done.status, done.stdout) == (
         0,
-        'Machine "box" upgraded successfully\nIt takes a restart to use what is new: machine restart box\n',
+        'Machine "box" upgraded successfully\nRestart the machine to use the upgrade: machine restart box\n',
     ), done.stderr
     assert done.stderr.startswith('Upgrading Debian GNU/Linux 13 (trixie) in "box"\n')
     assert "1 upgraded, 0 newly installed" in done.stderr
@@ -366,17 +366,17 @@ def test_interrupted_upgrade_says_that_it_goes_on(apt: Apt, make_guest: MakeGues
         (
             ["upgrade", "box"],
             [f"rpm-ostree upgrade {BYPASS} --unchanged-exit-77"],
-            'Machine "box" upgraded successfully\nIt takes a restart to use what is new: machine restart box\n',
+            'Machine "box" upgraded successfully\nRestart the machine to use the upgrade: machine restart box\n',
         ),
         (
             ["os", "upgrade", "box"],
             [f"rpm-ostree upgrade {BYPASS} --unchanged-exit-77"],
-            'Machine "box" upgraded successfully\nIt takes a restart to use what is new: machine restart box\n',
+            'Machine "box" upgraded successfully\nRestart the machine to use the upgrade: machine restart box\n',
         ),
         (
             ["os", "apply", "containers-storage:localhost/os:1", "box"],
             [f"rpm-ostree rebase {BYPASS} ostree-unverified-image:containers-storage:localhost/os:1"],
-            "It takes a restart to use what is new: machine restart box\n",
+            "Restart the machine to use the upgrade: machine restart box\n",
         ),
     ],
 )

@@ -110,8 +110,8 @@ BAD_CHANGES = {
     "username": (
         ["--username", "me"],
         (
-            "the username of a machine cannot be changed: its home and its containers belong to it; "
-            "make another machine with: machine init --username"
+            "the username of a machine cannot be changed: the home directory and the containers belong to it; "
+            "make a new machine with: machine init --username"
         ),
     ),
     "boolean as pflag would not read it": (
@@ -170,7 +170,7 @@ def test_rootful_moves_the_default_of_an_old_podman(podman_world: World, images:
 def test_user_mode_networking_is_all_there_is(box: World) -> None:
     assert succeed(box.machine("set", "--user-mode-networking", "box")).stderr == ""
     refused = succeed(box.machine("set", "--user-mode-networking=false", "box"))
-    assert refused.stderr == "Machines always have user-mode networking: --user-mode-networking=false changes nothing\n"
+    assert refused.stderr == "Machines always use user-mode networking: --user-mode-networking=false has no effect\n"
 
 
 # rename

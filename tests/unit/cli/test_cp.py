@@ -11,7 +11,7 @@ from machine.cli.cp import command, complete_sides
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.command_line import Machine
 
-SIDES = "write the machine's side as NAME:PATH, and a path of this host that has a colon as ./PATH"
+SIDES = "write the machine's side as NAME:PATH, and a local path that contains a colon as ./PATH"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from tests.support.command_line import Machine
         (["os", "upgrade", "-n", "--restart"], "--restart cannot be used with --dry-run or --format"),
         (["os", "upgrade", "-f", "json", "--restart"], "--restart cannot be used with --dry-run or --format"),
         (["os", "apply"], "accepts between 1 and 2 arg(s), received 0; see 'machine os apply --help'"),
-        (["stop", "--all", "a"], "give names or --all, not both; see 'machine stop --help'"),
+        (["stop", "--all", "a"], "use either names or --all, not both; see 'machine stop --help'"),
         (
             ["ls", "--format", "xml"],
             "unknown format \"xml\"; choose table, json or a Go template, such as '{{json .}}'",

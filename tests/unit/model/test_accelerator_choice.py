@@ -24,4 +24,4 @@ def test_choice_of_the_environment(environment: dict[str, str], choice: Accelera
 def test_environment_with_nonsense_is_refused() -> None:
     with pytest.raises(MachineError) as caught:
         AcceleratorChoice.from_environment({"MACHINE_ACCEL": "warp"})
-    assert caught.value.line == 'MACHINE_ACCEL="warp" is no accelerator; choose one of: auto, kvm, hvf, tcg'
+    assert caught.value.line == 'MACHINE_ACCEL="warp" is not an accelerator; choose one of: auto, kvm, hvf, tcg'

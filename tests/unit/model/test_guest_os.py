@@ -58,10 +58,10 @@ def test_image_is_one_of_a_registry_or_names_its_transport(text: str, transport:
     ("text", "message"),
     [
         ("ftp://quay.io/x", 'unknown transport "ftp" given'),
-        ("", '"" is no reference to an image'),
-        ("oci:", '"oci:" is no reference to an image'),
-        ("--experimental", '"--experimental" is no reference to an image'),
-        ("two words", '"two words" is no reference to an image'),
+        ("", '"" is not an image reference'),
+        ("oci:", '"oci:" is not an image reference'),
+        ("--experimental", '"--experimental" is not an image reference'),
+        ("two words", '"two words" is not an image reference'),
     ],
 )
 def test_image_that_is_none_is_refused(text: str, message: str) -> None:
@@ -115,5 +115,5 @@ def test_check_tells_what_is_booted_and_what_is_new(
     "said", ["", "nonsense", "{}", '{"deployments": []}', '{"status": {"booted": null}}', '{"deployments": [3]}', "[]"]
 )
 def test_check_that_makes_no_sense_is_an_error_of_the_guest(said: str) -> None:
-    with pytest.raises(GuestError, match="does not tell what it has booted"):
+    with pytest.raises(GuestError, match="do not say which image it has booted"):
         parse_check(said)

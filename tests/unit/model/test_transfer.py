@@ -21,7 +21,7 @@ from machine.model.transfer import (
     target_path,
 )
 
-SIDES = "write the machine's side as NAME:PATH, and a path of this host that has a colon as ./PATH"
+SIDES = "write the machine's side as NAME:PATH, and a local path that contains a colon as ./PATH"
 
 
 def facts(kind: Kind = Kind.FILE, mode: int = 0o644) -> Facts:
@@ -68,8 +68,8 @@ def test_one_side_is_a_machines(source: str, destination: str, request_: tuple[s
         (
             "a",
             "box:~core/a",
-            'the home directory "~core" is not looked up',
-            "write its whole path, or ./~core/a for a file of that name",
+            'the home directory "~core" cannot be resolved',
+            "write the full path, or ./~core/a for a file of that name",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_target(destination: str, there: Facts | None, source: str, directory: b
 @pytest.mark.parametrize(
     ("destination", "there", "directory", "message"),
     [
-        ("no/", None, False, "SHOWN does not exist: a file can be copied into a directory that does"),
+        ("no/", None, False, "SHOWN does not exist: a file can only be copied into an existing directory"),
         ("file", facts(), True, '"SHOWN" exists but is not a directory'),
         ("file/", facts(), False, '"SHOWN" exists but is not a directory'),
     ],

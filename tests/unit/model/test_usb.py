@@ -22,8 +22,8 @@ def test_device_in_either_form_and_order(text: str, device: UsbDevice) -> None:
     assert parse_usb(str(device)) == device
 
 
-HEX = "lsusb shows it as four hexadecimal digits"
-DECIMAL = "lsusb shows it as a decimal number"
+HEX = "write the four hexadecimal digits that lsusb shows"
+DECIMAL = "write the decimal number that lsusb shows"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ DECIMAL = "lsusb shows it as a decimal number"
         ("bus=1", "usb: fail to parse: missing ',': bus=1"),
         ("bus=1,devnum=2,x=3", "usb: fail to parse: missing ',': bus=1,devnum=2,x=3"),
         ("bus=1,devnum", "usb: fail to parse: missing '=': bus=1,devnum"),
-        ("bus=1,product=2", "usb: fail to parse: bus=1,product=2; give bus=B,devnum=D or vendor=HEX,product=HEX"),
-        ("bus=1,bus=2", "usb: fail to parse: bus=1,bus=2; give bus=B,devnum=D or vendor=HEX,product=HEX"),
+        ("bus=1,product=2", "usb: fail to parse: bus=1,product=2; write bus=B,devnum=D or vendor=HEX,product=HEX"),
+        ("bus=1,bus=2", "usb: fail to parse: bus=1,bus=2; write bus=B,devnum=D or vendor=HEX,product=HEX"),
         ("vendor=xyz,product=1", f"usb: fail to convert vendor of vendor=xyz,product=1; {HEX}"),
         ("vendor=1,product=12345", f"usb: fail to convert product of vendor=1,product=12345; {HEX}"),
         ("bus=0,devnum=1", f"usb: fail to convert bus of bus=0,devnum=1; {DECIMAL}"),

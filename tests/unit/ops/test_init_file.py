@@ -60,7 +60,7 @@ def test_file_that_python_cannot_read_is_not_a_defect_of_ours(tmp_path: Path) ->
         ),
         ('image = "./a\\u0000"\n', ': "image" has a zero character, which nothing can take'),
         ('env = {"A\\u0000" = ""}\n', ': "env" has a zero character, which nothing can take'),
-        ('env = {"A=B" = "C"}\n', ': "env" must be a table of texts like {NAME = "value"}'),
+        ('env = {"A=B" = "C"}\n', ': "env" must be a table of strings like {NAME = "value"}'),
     ],
 )
 def test_what_a_file_cannot_say(tmp_path: Path, text: str, problem: str) -> None:

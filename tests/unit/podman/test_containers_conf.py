@@ -130,11 +130,11 @@ def test_volumes_are_replaced_unless_they_append() -> None:
     [
         ({"machine": {"cpus": "x"}}, "[machine] cpus must be a whole number"),
         ({"machine": {"memory": True}}, "[machine] memory must be a whole number"),
-        ({"machine": {"user": 1}}, "[machine] user must be a text in quotes"),
-        ({"machine": {"volumes": "/a:/a"}}, '[machine] volumes must be a list of texts like ["/a:/a"]'),
-        ({"machine": {"volumes": [1]}}, '[machine] volumes must be a list of texts like ["/a:/a"]'),
+        ({"machine": {"user": 1}}, "[machine] user must be a string in quotes"),
+        ({"machine": {"volumes": "/a:/a"}}, '[machine] volumes must be a list of strings like ["/a:/a"]'),
+        ({"machine": {"volumes": [1]}}, '[machine] volumes must be a list of strings like ["/a:/a"]'),
         ({"machine": 1}, "machine must be a table"),
-        ({"containers": {"tz": 1}}, "[containers] tz must be a text in quotes"),
+        ({"containers": {"tz": 1}}, "[containers] tz must be a string in quotes"),
     ],
 )
 def test_value_that_podman_would_not_take_either(document: dict[str, Any], line: str) -> None:
