@@ -1,8 +1,8 @@
-"""Measures folders of the host in a guest, by each of what carries them, beside the guest's own disk in the same boot.
+"""Measures folders of the host in a guest, by each transport, beside the guest's own disk in the same boot.
 
 The guest is the recipe's with two packages exchanged: Debian's cloud kernel has no 9p, and git is not a part of it. Its
 caches are dropped before each reading; the figures are medians of the rounds, and the times of the disk are those
-beside it. All of it is one machine, whose folder another driver carries at each start.
+beside it. All of it is one machine, whose folder has another transport at each start.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from machine.folders.probe import most_open_files
+from machine.folders.probe import max_open_files
 from machine.guestimage.build import BuildRequest, build_image
 from machine.ignition.assets import images_directory
 from machine.model.arch import Arch
@@ -138,9 +138,9 @@ def main() -> None:
     parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=DRIVERS)
     parser.add_argument("--cache", type=Path, help="where the guest's image is kept")
     arguments = parser.parse_args()
-    if "virtiofs" in arguments.drivers and most_open_files() < arguments.files * 1.05:
+    if "virtiofs" in arguments.drivers and max_open_files() < arguments.files * 1.05:
         parser.error(
-            f"virtiofsd may open {most_open_files()} files here, too few for a tree of {arguments.files}; see --files"
+            f"virtiofsd may open {max_open_files()} files here, too few for a tree of {arguments.files}; see --files"
         )
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests" / "folders"

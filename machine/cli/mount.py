@@ -71,7 +71,7 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
     from machine.ops.mount import list_mounts
 
     rows = [
-        (folder.source, folder.target, folder.mode, folder.driver, folder.problem)
+        (folder.source, folder.target, folder.mode, folder.driver or "", folder.problem or "")
         for folder in list_mounts(name, context())
     ]
     print_listing(flat_listing("machine.Mount", FIELDS, rows), format_, heading=not noheading)

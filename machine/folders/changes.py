@@ -1,39 +1,43 @@
-"""Changes that the host makes in its folders, passed on: no file system of these tells the guest of them."""
+"""Telling the guest of changes that the host makes in shared folders, which no transport does."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import posixpath
 import shlex
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from machine.folders.watch import MOST_DIRECTORIES, Watcher
-from machine.ignition import assets
+from machine import async_runner
+from machine.async_runner import Child
+from machine.errors import MachineError
+from machine.folders.watch import MAX_DIRECTORIES, Watcher
 from machine.model.folders import Folder
 
 log = logging.getLogger(__name__)
 
-# Long enough that a file that is written in many steps is one change.
+# Long enough that a file which is written in many steps is one change.
 _GATHER_S = 0.2
-# More at once are not passed on: whoever unpacks a tree wakes nobody for each of its files.
-_MOST_WAITING = 1024
+# Unpacking an archive is not worth a wake-up for each of its files.
+_MAX_PENDING = 1024
 
 
-class Changes:
-    """`ssh` gives the command line that runs a command for the guest's root."""
+class ChangeRelay:
+    """Watches folders of this host, and tells the guest by `script`, which reads the paths that have changed.
 
-    def __init__(self, ssh: Callable[[str], list[str]]) -> None:
+    `ssh` returns the command line that runs a command as root in the guest.
+    """
+
+    def __init__(self, ssh: Callable[[str], Sequence[str]], script: str) -> None:
         self._ssh = ssh
+        self._script = script
         self._watchers: dict[Folder, Watcher] = {}
-        self._waiting: dict[str, None] = {}
-        self._lost = 0
-        self._teller: asyncio.Task[None] | None = None
+        self._pending: dict[str, None] = {}
+        self._dropped = 0
+        self._telling: asyncio.Task[None] | None = None
 
     async def follow(self, folders: Iterable[Folder]) -> None:
-        """Watch these folders and no others, and tell the guest by a new connection."""
+        """Watch these folders and no others, and tell the guest over a new connection."""
         wanted = {folder for folder in folders if not folder.read_only}
         for folder in self._watchers.keys() - wanted:
             self._forget(folder)
@@ -41,18 +45,19 @@ class Changes:
             await self._watch(folder)
         await self._stop_telling()
         if wanted:
-            self._teller = asyncio.create_task(self._tell())
+            self._telling = asyncio.create_task(self._tell())
 
     async def end(self) -> None:
+        """Watch nothing any more."""
         for folder in list(self._watchers):
             self._forget(folder)
         await self._stop_telling()
 
     async def _stop_telling(self) -> None:
-        if self._teller:
-            self._teller.cancel()
-            await asyncio.wait([self._teller])
-            self._teller = None
+        if self._telling:
+            self._telling.cancel()
+            await asyncio.wait([self._telling])
+            self._telling = None
 
     async def _watch(self, folder: Folder) -> None:
         try:
@@ -63,7 +68,7 @@ class Changes:
         self._watchers[folder] = watcher
         await asyncio.to_thread(watcher.watch_all)
         if watcher.is_full:
-            log.warning("%s has more than %d directories: not all are watched", folder.source, MOST_DIRECTORIES)
+            log.warning("%s has more than %d directories: not all are watched", folder.source, MAX_DIRECTORIES)
         asyncio.get_running_loop().add_reader(watcher.descriptor, self._read, folder, watcher)
 
     def _forget(self, folder: Folder) -> None:
@@ -73,39 +78,31 @@ class Changes:
 
     def _read(self, folder: Folder, watcher: Watcher) -> None:
         for path in watcher.read():
-            if len(self._waiting) < _MOST_WAITING:
-                self._waiting[posixpath.normpath(posixpath.join(folder.target, path))] = None
+            if len(self._pending) < _MAX_PENDING:
+                self._pending[posixpath.normpath(posixpath.join(folder.target, path))] = None
             else:
-                self._lost += 1
+                self._dropped += 1
 
     async def _tell(self) -> None:
-        """For as long as the connection holds."""
-        argv = self._ssh(shlex.join(["bash", "-c", assets.load("files/folder-changes.sh")]))
+        """Pass changes on for as long as the connection to the guest holds."""
+        argv = self._ssh(shlex.join(["bash", "-c", self._script]))
         try:
-            process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
+            async with await async_runner.spawn(argv, stdin=async_runner.PIPE) as child:
+                await self._pass_on(child)
+        except MachineError as error:
+            log.warning("changes are not passed on: %s", error)
         except OSError as error:
-            log.warning("changes are not passed on: %s", error.strerror)
-            return
-        try:
-            await self._pass_on(process)
-        except (OSError, ConnectionError) as error:
             log.debug("changes are not passed on any more: %s", error)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            assert process.stdin is not None
-            process.stdin.transport.abort()  # what waits to be told, nobody reads any more
-            await process.wait()
 
-    async def _pass_on(self, process: Process) -> None:
-        assert process.stdin is not None
-        while process.returncode is None:
+    async def _pass_on(self, child: Child) -> None:
+        assert child.stdin is not None
+        while child.returncode is None:
             await asyncio.sleep(_GATHER_S)
-            if self._lost:
-                log.info("%d changes at once were not passed on", self._lost)
-                self._lost = 0
-            if self._waiting:
-                told = b"".join(path.encode(errors="surrogateescape") + b"\0" for path in self._waiting)
-                self._waiting.clear()
-                process.stdin.write(told)
-                await process.stdin.drain()
+            if self._dropped:
+                log.info("%d changes at once were not passed on", self._dropped)
+                self._dropped = 0
+            if self._pending:
+                paths = b"".join(path.encode(errors="surrogateescape") + b"\0" for path in self._pending)
+                self._pending.clear()
+                child.stdin.write(paths)
+                await child.stdin.drain()

@@ -1,10 +1,10 @@
-"""A program that runs another one so that of all that its user has it reaches one directory: by Linux's Landlock.
+"""A program that runs another one with access to only one of its user's directories, by Linux's Landlock.
 
     python -I -S confine.py DIRECTORY COMMAND…
 
-SFTP has no notion of a root: without this, whoever breaks out of a container into the guest would read all that the
-host's user may read. Where the kernel has no Landlock that can do it (before 5.19), the command runs without. It
-becomes the command, and imports nothing of ours.
+An SFTP server has no root directory: without this program, somebody who breaks out of a container into the guest
+could read everything that the host's user can. Where the kernel's Landlock is too old (before Linux 5.19), the command
+runs without it. The program becomes the command, and imports nothing of ours.
 """
 
 from __future__ import annotations

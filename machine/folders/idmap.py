@@ -1,9 +1,10 @@
-"""A program that runs another one in a user namespace, with identities of its own on its inside.
+"""A program that runs another one in a user namespace, in which other ids own what ours own outside.
 
     python -I -S idmap.py UIDS GIDS READ_ONLY COMMAND…
 
-UIDS and GIDS are INSIDE:OUTSIDE:COUNT, more of them after commas; READ_ONLY is a directory below which the command
-can change nothing, or empty. It becomes the command, and imports nothing of ours: it starts in a few milliseconds.
+UIDS and GIDS are INSIDE:OUTSIDE:COUNT, more of them after commas. READ_ONLY is a directory below which the command
+can change nothing, or empty. The program becomes the command. It imports nothing of ours, to start in a few
+milliseconds.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     unshared = os.pipe()
     mapped = os.fork()
     if mapped == 0:
-        # Outside: who maps more than itself has to be there.
+        # Only a process outside the namespace may map more ids than its own.
         os.close(unshared[1])
         if not os.read(unshared[0], 1):
             os._exit(1)
         os._exit(_write_maps(os.getppid(), uids, gids))
     os.close(unshared[0])
-    _call("user namespace", _libc.unshare(_CLONE_NEWUSER | (_CLONE_NEWNS if read_only else 0)))
+    _call("a user namespace", _libc.unshare(_CLONE_NEWUSER | (_CLONE_NEWNS if read_only else 0)))
     os.write(unshared[1], b"x")
     os.close(unshared[1])
     if os.waitpid(mapped, 0)[1] != 0:
@@ -46,15 +47,15 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     if uids.startswith("0:"):
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-    # virtiofsd has a file open for each that the guest knows of, and may lift no limit itself in a namespace.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):  # more than fs.nr_open
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # virtiofsd keeps a file open for each one that the guest knows of, and cannot raise a limit in a namespace itself.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # it is above fs.nr_open
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     os.execv(command[0], command)  # noqa: S606
 
 
 def _write_maps(pid: int, uids: str, gids: str) -> int:
-    """By our own hands as root, else by the programs that know what /etc/subuid grants; returns an exit status."""
+    """Map ids by ourselves as root, else by the programs that heed /etc/subuid; returns an exit status."""
     for kind, text in (("gid", gids), ("uid", uids)):
         lines = [entry.split(":") for entry in text.split(",")]
         try:
@@ -64,22 +65,22 @@ def _write_maps(pid: int, uids: str, gids: str) -> int:
             else:
                 subprocess.run([f"new{kind}map", str(pid), *(word for line in lines for word in line)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            sys.stderr.write(f"no identities in a user namespace: {error}\n")
+            sys.stderr.write(f"cannot map owners in a user namespace: {error}\n")
             return 1
     return 0
 
 
 def _protect(directory: bytes) -> None:
-    _call("private mounts", _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
-    _call("bind mount", _libc.mount(directory, directory, None, _MS_BIND | _MS_REC, None))
+    _call("mounts private", _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
+    _call("a bind mount", _libc.mount(directory, directory, None, _MS_BIND | _MS_REC, None))
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     words = (_AT_FDCWD, directory, _AT_RECURSIVE, ctypes.byref(attributes), ctypes.sizeof(attributes))
-    _call("read-only mount", _libc.syscall(_SYS_MOUNT_SETATTR, *words))
+    _call("a read-only mount", _libc.syscall(_SYS_MOUNT_SETATTR, *words))
 
 
 def _call(what: str, result: int) -> None:
     if result != 0:
-        sys.exit(f"no {what}: {os.strerror(ctypes.get_errno())}")
+        sys.exit(f"cannot make {what}: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

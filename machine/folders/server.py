@@ -1,26 +1,25 @@
-"""The host's folders at work: virtiofsd beside QEMU, SFTP over the SSH master, and what the guest is told of them."""
+"""The server of a running machine's folders: its virtiofsd, its SFTP sessions, and the mounts in the guest."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import shlex
-import socket
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from machine.errors import MachineError, NotFoundError
-from machine.folders.changes import Changes
-from machine.folders.daemon import sftp_server_command
+from machine import async_runner
+from machine.async_runner import Child
+from machine.errors import DeadlineError, MachineError, NotFoundError
+from machine.folders.changes import ChangeRelay
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.probe import find_sftp_server, listening, with_listener
-from machine.folders.transports import Carried, save_carriers
-from machine.hosts import current_host
-from machine.ignition import assets
+from machine.folders.sshfs import SshfsSession, sftp_server_command
+from machine.folders.state import save_folders
+from machine.folders.transports import MountedFolder, Obstacle
 from machine.model.folders import Folder, check_apart
+from machine.model.host import HostOS
 from machine.model.transport import Transport, TransportChoice
 
 log = logging.getLogger(__name__)
@@ -28,288 +27,287 @@ log = logging.getLogger(__name__)
 _SCRIPT_S = 20.0
 _SSHFS_S = 10.0
 _END_S = 3.0
-_MOUNTED = b"mounted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Of one machine: `ssh` gives the command line that runs a command for the guest's root, `uid` is the guest's
-    user, `inotify` says that changes are passed on, and `time_scale` is the accelerator's.
-    """
+class GuestScripts:
+    """Texts of the scripts that a guest runs for its folders."""
 
-    ssh: Callable[[str], list[str]]
-    uid: int
+    mount: str
+    """Mounts exactly the folders that its arguments name: folders.sh."""
+
+    sshfs: str
+    """Runs sshfs on its stdin and stdout: folder-sshfs.sh."""
+
+    changes: str
+    """Wakes those who watch the files that its stdin names: folder-changes.sh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings:
+    """What the folder server has to know of its machine and its host."""
+
+    ssh: Callable[[str], Sequence[str]]
+    """Returns the command line that runs a command as root in the guest, over the SSH master."""
+
+    scripts: GuestScripts
+    guest_uid: int
     choice: TransportChoice
-    inotify: bool
-    table: Path
+    relay_changes: bool
+    """The guest is told of changes that this host makes in its folders."""
+
+    state_file: Path
     log_file: Path
+    host_os: HostOS
     time_scale: int
+    """How many times longer than under KVM the guest may take."""
 
 
-class Folders:
-    """`carried` are the machine's, as a start has chosen what carries them.
+class FolderServer:
+    """Keeps the machine's folders, for which a start has chosen the transports, mounted in the guest.
 
-    `changed` hears why one of the folders is not there, and `learned` what the guest can mount.
+    `on_problem` hears why one of the folders is not in the guest, or None when all are; `on_learned` hears which
+    transports the guest supports.
     """
 
     def __init__(
         self,
-        carried: Sequence[Carried],
-        around: Surroundings,
+        folders: Sequence[MountedFolder],
+        settings: FolderSettings,
         *,
-        changed: Callable[[str], None],
-        learned: Callable[[frozenset[Transport]], Awaitable[None]],
+        on_problem: Callable[[str | None], None],
+        on_learned: Callable[[frozenset[Transport]], Awaitable[None]],
     ) -> None:
-        self._carried = list(carried)
-        self._around = around
-        self._changed = changed
-        self._learned = learned
-        self._changes = Changes(around.ssh)
+        self._folders = list(folders)
+        self._settings = settings
+        self._on_problem = on_problem
+        self._on_learned = on_learned
+        self._relay = ChangeRelay(settings.ssh, settings.scripts.changes)
         self._changing = asyncio.Lock()
-        self._daemons: dict[asyncio.Task[None], Process] = {}
-        self._sessions: dict[str, asyncio.Task[None]] = {}
-        self._guest: frozenset[Transport] = frozenset()
+        self._daemons: dict[asyncio.Task[None], Child] = {}
+        self._sessions: dict[str, SshfsSession] = {}
+        self._supported: frozenset[Transport] = frozenset()
+        """By the guest, which has not been asked yet."""
 
     # virtiofsd
 
     async def start_daemons(self, lock: int | None) -> None:
-        """Before QEMU, which waits for none of them; they hold the machine's lock, and end with QEMU."""
-        save_carriers(self._carried, self._around.table)
-        self._around.log_file.unlink(missing_ok=True)
-        for carried in self._carried:
-            if carried.command:
-                process = await self._start_daemon(carried, () if lock is None else (lock,))
-                self._daemons[asyncio.create_task(self._watch_daemon(carried.folder, process))] = process
+        """Start each virtiofsd before QEMU, which waits for none; they hold the machine's lock, and end with QEMU.
 
-    async def _start_daemon(self, carried: Carried, descriptors: tuple[int, ...]) -> Process:
-        with listening(carried.socket) as listener, self._around.log_file.open("ab") as output:
-            argv = with_listener(carried.command, listener)
-            log.debug("run: %s", shlex.join(argv))
-            return await asyncio.create_subprocess_exec(
-                *argv, stdin=DEVNULL, stdout=output, stderr=output, pass_fds=(*descriptors, listener.fileno())
+        Raises:
+            MachineError: one of them cannot be run.
+        """
+        self._save()
+        self._settings.log_file.unlink(missing_ok=True)
+        for each in self._folders:
+            if each.virtiofsd:
+                child = await self._start_daemon(each, () if lock is None else (lock,))
+                self._daemons[asyncio.create_task(self._watch_daemon(each.folder, child))] = child
+
+    async def _start_daemon(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
+        with listening(mounted.socket) as listener, self._settings.log_file.open("ab") as output:
+            return await async_runner.spawn(
+                with_listener(mounted.virtiofsd, listener),
+                stdout=output,
+                stderr=output,
+                pass_fds=(*descriptors, listener.fileno()),
             )
 
-    async def _watch_daemon(self, folder: Folder, process: Process) -> None:
-        status = await process.wait()
+    async def _watch_daemon(self, folder: Folder, child: Child) -> None:
+        status = await child.wait()
         self._set_problem(folder, f"virtiofsd of {folder.source} has ended with status {status}")
 
-    # The guest
+    # The guest's mounts
 
     async def mount(self) -> None:
-        """Have the guest mount everything; what it does not, `changed` tells.
-
-        The master is a new one, on which no session is.
-        """
+        """Have the guest mount all folders, when an SSH master has begun; `on_problem` hears of what it does not."""
         async with self._changing:
-            for carried in self._carried:
-                await self._disconnect(carried.folder)
+            for each in self._folders:
+                await self._disconnect(each.folder)
             await self._mount()
-            await self._follow()
+            await self._follow_changes()
 
-    async def _mount(self) -> GuestReport | None:
+    async def _mount(self) -> None:
+        """Tell the guest which folders it is to have: it mounts those, and unmounts all others."""
         usable = [
             (each.folder, each.transport)
-            for each in self._carried
+            for each in self._folders
             if each.transport and each.folder.target not in self._sessions
         ]
-        report = await self._tell(usable)
-        if report is None:
+        report = await self._run_script(usable)
+        if isinstance(report, Obstacle):
             for folder, _ in usable:
-                self._set_problem(folder, f"the guest does not mount {folder.target}: it gives no answer")
-            return None
-        if report.can != self._guest:
-            self._guest = report.can
-            await self._learned(report.can)
-        for number, (folder, _) in enumerate(usable):
-            if number in report.mounted:
-                self._set_problem(folder, "")
-            elif number in report.ready:
-                self._set_problem(folder, await self._connect(folder, report.ready[number]))
-        if any(self._fall_back(usable[number][0]) for number in report.failed):
-            return await self._mount()
+                self._set_problem(folder, _not_mounted(folder, report))
+            return
+        if report.can != self._supported:
+            self._supported = report.can
+            await self._on_learned(report.can)
+        folders = [folder for folder, _ in usable]
+        for number in report.mounted:
+            self._set_problem(folders[number], None)
+        for number, where in report.ready.items():
+            self._set_problem(folders[number], await self._connect(folders[number], where))
+        if any(self._fall_back(folders[number]) for number in report.failed):
+            await self._mount()
+            return
         for number, reason in report.failed.items():
-            folder = usable[number][0]
-            self._set_problem(folder, f"the guest does not mount {folder.target}: {reason}")
-        return report
+            self._set_problem(folders[number], _not_mounted(folders[number], reason))
+
+    async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
+        timeout_s = _SCRIPT_S * self._settings.time_scale
+        argv = self._settings.ssh(mount_command(folders))
+        try:
+            done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
+        except DeadlineError:
+            return Obstacle("it gives no answer")
+        except MachineError as error:
+            return Obstacle(error.message)
+        log.info("folders in the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())
+        return parse_report(done.stdout, len(folders)) or Obstacle("it gives no answer")
 
     def _fall_back(self, folder: Folder) -> bool:
-        """To SSH, where the guest lacks what was chosen before it could be asked."""
-        carried = self._find(folder)
-        transport = carried.transport
-        if self._around.choice is not TransportChoice.AUTO or transport is None or transport in self._guest:
+        """Choose SSH for a folder where the guest lacks the transport that was chosen before it could be asked."""
+        mounted = self._find(folder)
+        transport = mounted.transport
+        if self._settings.choice is not TransportChoice.AUTO or transport is None or transport in self._supported:
             return False
-        if Transport.SSHFS not in self._guest or find_sftp_server() is None:
+        if Transport.SSHFS not in self._supported or find_sftp_server() is None:
             return False
         log.info("the guest has no %s: %s goes over SSH", transport, folder.target)
-        self._replace(replace(carried, transport=Transport.SSHFS))
+        self._replace(replace(mounted, transport=Transport.SSHFS))
         return True
 
-    async def _tell(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | None:
-        argv = self._around.ssh(mount_command(folders))
-        log.debug("run: %s", shlex.join(argv))
-        process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-        try:
-            async with asyncio.timeout(_SCRIPT_S * self._around.time_scale):
-                out, err = await process.communicate(assets.load("files/folders.sh").encode())
-        except TimeoutError:
-            return None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        text = out.decode(errors="replace")
-        log.info("folders in the guest: %s %s", text.splitlines(), err.decode(errors="replace").strip())
-        return parse_report(text, len(folders))
+    # Sessions over SSH
 
-    # SFTP over the master, for sshfs
-
-    async def _connect(self, folder: Folder, where: str) -> str:
-        """Give the guest a session for one folder; returns why there is none."""
+    async def _connect(self, folder: Folder, where: str) -> str | None:
+        """Give the guest a session for one folder; returns why the folder is not mounted."""
         await self._disconnect(folder)
         server = find_sftp_server()
         if server is None:
             return "sftp-server is not installed on this host"
-        script = assets.load("files/folder-sshfs.sh")
-        argv = self._around.ssh(sshfs_command(script, folder, uid=self._around.uid, where=where))
-        ours, theirs = socket.socketpair()
-        with ours, theirs, self._around.log_file.open("ab") as output:
-            local = await asyncio.create_subprocess_exec(
-                *sftp_server_command(server, folder, current_host().os),
-                stdin=ours.fileno(),
-                stdout=ours.fileno(),
-                stderr=output,
-            )
-            remote = await asyncio.create_subprocess_exec(
-                *argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=PIPE
-            )
-        mounted = asyncio.get_running_loop().create_future()
-        session = asyncio.create_task(self._hold(folder, local, remote, mounted))
+        settings = self._settings
+        remote = sshfs_command(settings.scripts.sshfs, folder, uid=settings.guest_uid, where=where)
+        session = SshfsSession(folder, on_end=lambda reason: self._session_has_ended(folder, reason))
         self._sessions[folder.target] = session
-        try:
-            async with asyncio.timeout(_SSHFS_S * self._around.time_scale):
-                return str(await mounted)
-        except TimeoutError:
-            await self._disconnect(folder)
-            return f"the guest does not mount {folder.target}: sshfs gives no answer"
-
-    async def _hold(self, folder: Folder, local: Process, remote: Process, mounted: asyncio.Future[str]) -> None:
-        """One session, to its end; the master's end is one, and the next one's begin brings another."""
-        assert remote.stderr is not None
-        last = b""
-        try:
-            while line := await remote.stderr.readline():
-                if line.strip() == _MOUNTED and not mounted.done():
-                    mounted.set_result("")
-                else:
-                    last = line.strip() or last
-            await remote.wait()
+        problem = await session.open(
+            sftp_server_command(server, folder, settings.host_os),
+            settings.ssh(remote),
+            settings.log_file,
+            timeout_s=_SSHFS_S * settings.time_scale,
+        )
+        if problem:
             self._sessions.pop(folder.target, None)
-            reason = f"sshfs of {folder.target} has ended: {last.decode(errors='replace')}".removesuffix(": ")
-            if mounted.done():
-                self._set_problem(folder, reason)
-            else:
-                mounted.set_result(reason)
-        finally:
-            for process in (remote, local):
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            await local.wait()  # a wait for the other would last until the master, too, lets go of its pipes
+        return problem
+
+    def _session_has_ended(self, folder: Folder, reason: str) -> None:
+        self._sessions.pop(folder.target, None)
+        self._set_problem(folder, reason)
 
     async def _disconnect(self, folder: Folder) -> None:
         session = self._sessions.pop(folder.target, None)
         if session:
-            session.cancel()
-            await asyncio.wait([session])
+            await session.close()
 
-    # What a person asks for
+    # Changes while the machine runs
 
     async def add(self, folder: Folder) -> None:
-        """Mount another folder, now.
+        """Mount another folder now.
 
         Raises:
+            BadInputError: another folder is mounted in its place.
             MachineError: it cannot be mounted before the next start, or at all.
         """
         async with self._changing:
-            # Who asked has looked into a record that may have changed since.
-            check_apart([*(each.folder for each in self._carried), folder])
-            if self._around.choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
-                raise MachineError(
-                    f"{self._around.choice} takes no more folders while the machine runs",
-                    hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
-                )
-            if Transport.SSHFS not in self._guest:
-                await self._mount()  # it may not have been asked yet
-            if Transport.SSHFS not in self._guest:
-                hint = "stop the machine and try again"
-                raise MachineError(
-                    "the guest has no sshfs, without which no folder comes to a running machine", hint=hint
-                )
-            self._carried.append(Carried(folder=folder, transport=Transport.SSHFS))
+            # The caller has looked into a record that may have changed since.
+            check_apart([*(each.folder for each in self._folders), folder])
+            await self._check_sshfs()
+            self._folders.append(MountedFolder(folder=folder, transport=Transport.SSHFS))
             await self._mount()
             if problem := self._find(folder).problem:
-                self._carried.remove(self._find(folder))
+                self._folders.remove(self._find(folder))
                 self._report()
                 raise MachineError(problem)
-            save_carriers(self._carried, self._around.table)
-            await self._follow()
+            self._save()
+            await self._follow_changes()
+
+    async def _check_sshfs(self) -> None:
+        """Refuse to add a folder where it cannot go over SSH, the only transport that a running guest can get."""
+        choice = self._settings.choice
+        if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
+            raise MachineError(
+                f"{choice} takes no more folders while the machine runs",
+                hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
+            )
+        if Transport.SSHFS not in self._supported:
+            await self._mount()  # the guest may not have been asked yet
+        if Transport.SSHFS not in self._supported:
+            raise MachineError(
+                "the guest has no sshfs, which a running machine needs for another folder",
+                hint="stop the machine and try again",
+            )
 
     async def remove(self, target: str) -> None:
-        """Unmount a folder.
+        """Unmount the folder at `target` now.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no folder is mounted there.
         """
         async with self._changing:
-            found = next((each for each in self._carried if each.folder.target == target), None)
+            found = next((each for each in self._folders if each.folder.target == target), None)
             if found is None:
                 raise NotFoundError(f"no folder is mounted at {target}")
-            self._carried.remove(found)
+            self._folders.remove(found)
             await self._disconnect(found.folder)
             await self._mount()
             self._report()
-            save_carriers(self._carried, self._around.table)
-            await self._follow()
+            self._save()
+            await self._follow_changes()
 
-    async def _follow(self) -> None:
-        if self._around.inotify:
-            await self._changes.follow(each.folder for each in self._carried if each.transport and not each.problem)
+    async def _follow_changes(self) -> None:
+        if self._settings.relay_changes:
+            await self._relay.follow(each.folder for each in self._folders if each.transport and not each.problem)
 
-    def listing(self) -> list[tuple[str, str, str]]:
-        """Of every folder: itself as text, what carries it, and why it is not there."""
-        return [(str(each.folder), each.transport or "", each.problem) for each in self._carried]
+    # The end
 
     async def end(self) -> None:
-        """With the machine; a virtiofsd that QEMU has not taken along is ended."""
-        for process in self._daemons.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        await self._changes.end()
-        tasks = [*self._sessions.values(), *self._daemons]
-        for task in tasks:
+        """End everything with the machine; also a virtiofsd that QEMU has not taken along."""
+        for task in self._daemons:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_END_S)
+        await self._relay.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S), asyncio.TaskGroup() as ending:
+                for session in self._sessions.values():
+                    ending.create_task(session.close())
+                for child in self._daemons.values():
+                    ending.create_task(child.end())
 
-    # What is known of them
+    # What is known of the folders
 
     @property
     def is_empty(self) -> bool:
-        return not self._carried
+        return not self._folders
 
     @property
-    def problem(self) -> str:
-        """The first of them."""
-        return next((each.problem for each in self._carried if each.problem), "")
+    def folders(self) -> Sequence[MountedFolder]:
+        return tuple(self._folders)
 
-    def _find(self, folder: Folder) -> Carried:
-        return next(each for each in self._carried if each.folder == folder)
+    def _find(self, folder: Folder) -> MountedFolder:
+        return next(each for each in self._folders if each.folder == folder)
 
-    def _replace(self, carried: Carried) -> None:
-        self._carried[self._carried.index(self._find(carried.folder))] = carried
+    def _replace(self, mounted: MountedFolder) -> None:
+        self._folders[self._folders.index(self._find(mounted.folder))] = mounted
 
-    def _set_problem(self, folder: Folder, problem: str) -> None:
+    def _set_problem(self, folder: Folder, problem: str | None) -> None:
         with contextlib.suppress(StopIteration):  # removed meanwhile
             self._replace(replace(self._find(folder), problem=problem))
             self._report()
 
     def _report(self) -> None:
-        self._changed(self.problem)
+        self._on_problem(next((each.problem for each in self._folders if each.problem), None))
+
+    def _save(self) -> None:
+        save_folders(self._folders, self._settings.state_file)
+
+
+def _not_mounted(folder: Folder, reason: Obstacle | str) -> str:
+    return f"the guest does not mount {folder.target}: {reason}"

@@ -1,130 +1,126 @@
-"""What carries the host's folders into a guest, decided once for each start."""
+"""The decision which transport brings the host's folders into a guest: pure, over facts that folders.probe collects."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from machine.errors import MachineError
-from machine.files import write_atomic
-from machine.folders.daemon import virtiofsd_commands
-from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
-from machine.model.config import MachineConfig
-from machine.model.folders import Folder, HostCarriers, Share, choose_transport, read_folder
-from machine.model.host import Host
-from machine.model.record import MachineRecord
+from machine.model.folders import Folder, Share
 from machine.model.transport import Transport, TransportChoice
-from machine.qemu.acceleration import QemuFacts
-from machine.qemu.probe import folder_devices
-from machine.store.paths import MachinePaths
 
-log = logging.getLogger(__name__)
+_NO_GUEST_SUPPORT = "the guest has no support for it"
+_NO_DEVICE = "QEMU has no device for it on this host"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why something cannot be used, in words that can follow a colon; `remedy` is what to do about it, if known."""
+
+    reason: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
-    """A folder, what carries it, and why nothing does; `command` runs its virtiofsd, which listens on `socket`."""
+class TransportFacts:
+    """What this host has for sharing folders."""
+
+    is_root: bool
+    virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle
+    """A command line of virtiofsd for each folder, which has been tried; or why there is none."""
+
+    has_sftp_server: bool
+    missing_devices: frozenset[Transport] = frozenset()
+    """The transports that need a device which QEMU lacks; empty before QEMU has been asked."""
+
+    def with_devices(self, devices: frozenset[Transport]) -> TransportFacts:
+        """The facts when QEMU has told for which transports it has devices."""
+        needed = {transport for transport in Transport if transport.is_device}
+        return replace(self, missing_devices=frozenset(needed - devices))
+
+
+def host_obstacles(choice: TransportChoice, facts: TransportFacts) -> dict[Transport, Obstacle]:
+    """Why this host cannot use transports; the transports that it can use are absent."""
+    found = {transport: _host_obstacle(transport, choice, facts) for transport in Transport}
+    return {transport: obstacle for transport, obstacle in found.items() if obstacle}
+
+
+def _host_obstacle(transport: Transport, choice: TransportChoice, facts: TransportFacts) -> Obstacle | None:
+    match transport:
+        case Transport.VIRTIOFS if isinstance(facts.virtiofsd, Obstacle):
+            return facts.virtiofsd
+        case Transport.SSHFS if not facts.has_sftp_server:
+            return Obstacle("sftp-server is not installed on this host")
+        case _ if transport in facts.missing_devices:
+            return Obstacle(_NO_DEVICE)
+        case Transport.NINEP if facts.is_root and choice is TransportChoice.AUTO:
+            return Obstacle("files of root's that it shares belong to the wrong user in the guest")
+        case _:
+            return None
+
+
+def choose_transport(
+    choice: TransportChoice, facts: TransportFacts, guest: frozenset[Transport] | None = None
+) -> Transport | Obstacle:
+    """The transport to use from a start on: the one that is asked for, or the fastest that works.
+
+    `guest` is what the guest supports; None before it has been asked, and then it counts as able.
+    """
+    obstacles = host_obstacles(choice, facts)
+    if guest is not None:
+        obstacles = {**dict.fromkeys(set(Transport) - guest, Obstacle(_NO_GUEST_SUPPORT)), **obstacles}
+    if choice is not TransportChoice.AUTO:
+        transport = Transport(choice.value)
+        obstacle = obstacles.get(transport)
+        return Obstacle(f"{transport} cannot be used: {obstacle}", obstacle.remedy) if obstacle else transport
+    usable = [transport for transport in Transport if transport not in obstacles]
+    if usable:
+        return usable[0]
+    reasons = "; ".join(f"{transport}: {obstacles[transport]}" for transport in Transport)
+    return Obstacle(f"no transport for folders works here ({reasons})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountedFolder:
+    """A folder of a machine that runs, with its transport; `problem` is why it is not in the guest."""
 
     folder: Folder
     transport: Transport | None
-    problem: str = ""
-    command: Sequence[str] = ()
+    problem: str | None = None
+    virtiofsd: Sequence[str] = ()
+    """The command line of the folder's virtiofsd, which listens on `socket`; empty where it needs none."""
+
     socket: Path = Path()
 
     @property
     def share(self) -> Share | None:
+        """The folder as a device of QEMU's, where its transport is one."""
         if self.transport is None or not self.transport.is_device:
             return None
         return Share(folder=self.folder, transport=self.transport, socket=PurePosixPath(self.socket))
 
 
-def choose_carriers(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[Carried]:
-    """One for each of the machine's folders; a virtiofsd that is chosen has been tried."""
-    config = record.config
-    if not config.folders:
-        return []
-    choice = config.volume_driver
-    carriers, commands = _probe(config, host, qemu, choice)
-    transport, problem = choose_transport(choice, carriers, record.guest.transports)
-    log.info("folders are carried by %s; %s", transport, carriers.obstacles)
-    carried = []
-    for number, folder in enumerate(config.folders):
-        missing = source_problem(folder)
-        command = commands.get(folder, ()) if transport is Transport.VIRTIOFS else ()
-        carried.append(
-            Carried(
+def plan_folders(
+    sources: Mapping[Folder, Obstacle | None],
+    transport: Transport | Obstacle,
+    virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle,
+    sockets: Sequence[Path],
+) -> list[MountedFolder]:
+    """Give each folder its transport; `sources` has for each why its directory cannot be shared, `sockets` its own."""
+    commands = virtiofsd if transport is Transport.VIRTIOFS and not isinstance(virtiofsd, Obstacle) else {}
+    planned = []
+    for (folder, missing), socket in zip(sources.items(), sockets, strict=True):
+        obstacle = missing or (transport if isinstance(transport, Obstacle) else None)
+        planned.append(
+            MountedFolder(
                 folder=folder,
-                transport=None if missing else transport,
-                problem=missing or problem,
-                command=() if missing else command,
-                socket=paths.folder_socket(number),
+                transport=None if isinstance(transport, Obstacle) or missing else transport,
+                problem=obstacle.reason if obstacle else None,
+                virtiofsd=() if missing else commands.get(folder, ()),
+                socket=socket,
             )
         )
-    return carried
-
-
-def source_problem(folder: Folder) -> str:
-    """Why the host has no such folder to share, empty where it has."""
-    if not os.path.lexists(folder.source):
-        return f"the folder {folder.source} does not exist on this host"
-    if not Path(folder.source).is_dir():
-        return f"{folder.source} is not a directory"
-    return "" if os.access(folder.source, os.R_OK | os.X_OK) else f"the folder {folder.source} may not be read"
-
-
-def _probe(
-    config: MachineConfig, host: Host, qemu: QemuFacts, choice: TransportChoice
-) -> tuple[HostCarriers, dict[Folder, Sequence[str]]]:
-    commands: dict[Folder, Sequence[str]] = {}
-    obstacles = dict.fromkeys(Transport, "")
-    identities = probe_identities(config.uid)
-    devices = folder_devices(qemu, config.arch)
-    # Nothing is tried that cannot be chosen.
-    if choice in (TransportChoice.AUTO, TransportChoice.VIRTIOFS):
-        daemon, obstacles[Transport.VIRTIOFS] = find_virtiofsd(host)
-        if Transport.VIRTIOFS not in devices:
-            obstacles[Transport.VIRTIOFS] = f"{qemu.path} has no device for it"
-        if daemon and Transport.VIRTIOFS in devices:
-            for folder in config.folders:
-                if source_problem(folder):
-                    continue
-                command, reason = usable_command(virtiofsd_commands(daemon, identities, folder))
-                if command is None:
-                    obstacles[Transport.VIRTIOFS] = reason
-                    break
-                commands[folder] = command
-    if Transport.NINEP not in devices:
-        obstacles[Transport.NINEP] = f"{qemu.path} has no device for it"
-    elif identities.uid == 0 and choice is TransportChoice.AUTO:
-        obstacles[Transport.NINEP] = "what root shares by it belongs to the wrong user in the guest"
-    if find_sftp_server() is None:
-        obstacles[Transport.SSHFS] = "sftp-server is not installed on this host"
-    return HostCarriers(obstacles=obstacles), commands
-
-
-def save_carriers(carried: Sequence[Carried], path: Path) -> None:
-    """For a supervisor that takes over."""
-    try:
-        write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in carried]))
-    except (MachineError, OSError) as error:
-        log.error("cannot note what carries the folders: %s", error)
-
-
-def load_carriers(path: Path) -> list[Carried]:
-    """What an earlier supervisor has chosen for the QEMU that still runs."""
-    try:
-        return [
-            Carried(
-                folder=read_folder(text),
-                transport=Transport(transport) if transport else None,
-                problem="" if transport else "nothing carries it",
-            )
-            for text, transport in json.loads(path.read_text())
-        ]
-    except (OSError, ValueError, TypeError) as error:
-        log.info("no folders of an earlier supervisor: %s", error)
-        return []
+    return planned

@@ -22,7 +22,7 @@ _MASK = _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _
 _EVENT = struct.Struct("iIII")
 _READ_BYTES = 256 * 1024
 # Of a user's, the kernel grants 8192 at least (max_user_watches), for everything that runs.
-MOST_DIRECTORIES = 8192
+MAX_DIRECTORIES = 8192
 
 
 class Watcher:
@@ -100,7 +100,7 @@ class Watcher:
         """Returns whether there is room for more."""
         full = os.path.join(self._root, path)  # noqa: PTH118
         try:
-            if len(self._directories) >= MOST_DIRECTORIES:
+            if len(self._directories) >= MAX_DIRECTORIES:
                 raise OSError(errno.ENOSPC, "too many directories")
             self._directories[self._checked(self._libc.inotify_add_watch(self.descriptor, full, _MASK))] = path
         except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from machine.errors import BadInputError
-from machine.model.transport import Transport, TransportChoice
+from machine.model.transport import Transport
 
 SYNTAX = "SRC[:DST[:ro]]"
 
@@ -165,35 +165,3 @@ def covers(upper: str, lower: str) -> bool:
 
 def _visible(text: str) -> str:
     return _CONTROLS.sub("?", text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostCarriers:
-    """Why this host cannot carry folders by each transport; empty where it can."""
-
-    obstacles: Mapping[Transport, str]
-
-    def can(self, transport: Transport) -> bool:
-        return not self.obstacles[transport]
-
-
-def choose_transport(
-    choice: TransportChoice, host: HostCarriers, guest: frozenset[Transport] | None
-) -> tuple[Transport | None, str]:
-    """What carries the folders from a start on, and why nothing does, in one sentence.
-
-    `guest` is what the guest has told that it can, None before it has been asked: then it is taken to be able.
-    """
-    if choice is not TransportChoice.AUTO:
-        transport = Transport(choice.value)
-        obstacle = host.obstacles[transport]
-        if not obstacle and guest is not None and transport not in guest:
-            obstacle = "the guest has no support for it"
-        return (None, f"{transport} cannot be used: {obstacle}") if obstacle else (transport, "")
-    for transport in Transport:
-        if host.can(transport) and (guest is None or transport in guest):
-            return transport, ""
-    reasons = [
-        f"{transport}: {host.obstacles[transport] or 'the guest has no support for it'}" for transport in Transport
-    ]
-    return None, f"nothing carries folders here ({'; '.join(reasons)})"

@@ -16,25 +16,19 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
-from machine.folders.daemon import virtiofsd_commands
-from machine.folders.probe import (
-    find_sftp_server,
-    find_virtiofsd,
-    most_open_files,
-    probe_identities,
-    usable_command,
-)
+from machine.folders.probe import max_open_files, probe_transports
+from machine.folders.transports import Obstacle, host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
 from machine.model.check import Check, failure, ok, warning
-from machine.model.folders import Folder, HostCarriers
+from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
-from machine.model.transport import Transport
+from machine.model.transport import Transport, TransportChoice
 from machine.model.units import MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
@@ -140,27 +134,18 @@ def _qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         yield checks.network_check(facts, arch, host)
         yield checks.accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
         yield checks.firmware_check(arch, _firmware(arch, facts.path, context), native=True)
-        yield checks.folders_check(_carriers(facts, arch, context), host, most_open_files())
+        yield checks.folders_check(_folder_obstacles(facts, arch, context), host, max_open_files())
     for foreign in Arch:
         if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
             yield _foreign(foreign, path, context)
 
 
-def _carriers(qemu: QemuFacts, arch: Arch, context: Context) -> HostCarriers:
-    """What could carry a folder, tried as a start would."""
-    daemon, obstacle = find_virtiofsd(context.host)
-    if daemon:
-        folder = Folder(source="/", target="/nowhere")
-        _, obstacle = usable_command(virtiofsd_commands(daemon, probe_identities(guest_uid(context.uid)), folder))
-    devices = folder_devices(qemu, arch)
-    none = f"{qemu.path} has no device for it"
-    return HostCarriers(
-        obstacles={
-            Transport.VIRTIOFS: obstacle or ("" if Transport.VIRTIOFS in devices else none),
-            Transport.NINEP: "" if Transport.NINEP in devices else none,
-            Transport.SSHFS: "" if find_sftp_server() else "sftp-server is not installed on this host",
-        }
-    )
+def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
+    """Why transports cannot be used here, tried as a start tries them."""
+    sample = Folder(source="/", target="/nowhere")
+    uid = guest_uid(context.uid)
+    facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
+    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)))
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:

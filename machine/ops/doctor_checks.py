@@ -9,12 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machine.errors import MachineError
-from machine.folders.probe import virtiofsd_remedy
+from machine.folders.transports import Obstacle
 from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.config import Resources
-from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import MachineState, State, SupervisorState
@@ -134,21 +133,26 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
             return warning(name, found.message, found.hint or "")
 
 
-def folders_check(carriers: HostCarriers, host: Host, most_files: int) -> Check:
-    """What carries this host's folders into a machine; virtiofs is several times faster than the others, and needs an
-    open file, of which a program may have `most_files`, for each one that the guest knows of.
+def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
+    """Which transports bring this host's folders into a machine: without `obstacles`, the best first.
+
+    virtiofs is several times faster than the others. It needs an open file for each one that the guest knows of, and a
+    program may have `max_files`.
     """
-    usable = [transport.value for transport in Transport if carriers.can(transport)]
-    obstacle = carriers.obstacles[Transport.VIRTIOFS]
+    usable = [transport.value for transport in Transport if transport not in obstacles]
+    obstacle = obstacles.get(Transport.VIRTIOFS)
+    remedy = obstacle.remedy if obstacle else None
     if not usable:
-        reasons = "; ".join(carriers.obstacles.values())
-        remedy = virtiofsd_remedy(host) or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
+        reasons = "; ".join(str(obstacles[transport]) for transport in Transport)
+        remedy = remedy or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
         return warning("folders", f"no folder of this host can be in a machine: {reasons}", remedy)
     finding = f"machines can have folders of this host by {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
-        return warning("folders", f"{finding}; not by virtiofs: {obstacle}", virtiofsd_remedy(host))
-    if not obstacle and most_files < _ENOUGH_FILES:
-        few = f"{finding}; by virtiofs a folder of more than {most_files} files may be told to have too many open"
+        return warning(
+            "folders", f"{finding}; not by virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
+        )
+    if not obstacle and max_files < _ENOUGH_FILES:
+        few = f"{finding}; by virtiofs a folder of more than {max_files} files may be told to have too many open"
         return warning("folders", few, "raise the hard limit nofile (limits.conf(5)), or use: --volume-driver 9p")
     return ok("folders", finding)
 

@@ -34,7 +34,7 @@ from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, guest_uid, make_keys, publish
 from machine.ops.shared.defaults import effective, naming_source_of
-from machine.ops.shared.folders import check_driver, check_inotify, chosen_folders
+from machine.ops.shared.folders import check_inotify, check_transport, chosen_folders
 from machine.ops.shared.resources import check_resources, check_usbs
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.qemu.img import QemuImg
@@ -91,7 +91,7 @@ def _choose(name: str, request: InitRequest, context: Context, report: Reporter)
         check_users(first_boot.ignition, username, uid)
     labels = parse_labels(request.labels or ())
     check_host(arch, settings.accel, context, report)
-    check_driver(driver, folders, arch, context.host)
+    check_transport(driver, folders, arch, context.host, guest_uid=uid)
     config = MachineConfig(
         name=name,
         created=datetime.now(UTC),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
-from machine.model.folders import Folder, normal, read_folder
+from machine.model.folders import SYNTAX, Folder, normal, read_folder
 from machine.model.record import MachineRecord
 from machine.model.state import State
 from machine.ops.shared.context import Context
@@ -22,27 +22,32 @@ _ANSWER_S = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ListedFolder:
-    """`driver` is what carries it, empty where the machine is stopped; `problem` is why it is not in the guest."""
+    """A folder as `machine mount ls` shows it."""
 
     source: str
     target: str
     mode: str
-    driver: str
-    problem: str
+    """`ro` or `rw`."""
+
+    driver: str | None
+    """The transport; None where the machine is stopped, or no transport works."""
+
+    problem: str | None
+    """Why the folder is not in the guest of a machine that runs."""
 
 
 def add_mount(name: str, text: str, context: Context) -> None:
-    """Give the machine a folder for good; at once, where it runs.
+    """Give the machine a folder for good; at once where it runs.
 
     Raises:
-        BadInputError: it cannot be meant, or collides with one that the machine has.
+        BadInputError: it is malformed, or overlaps one that the machine has.
         MachineError: the guest does not mount it.
     """
     config = records.load(context.roots, name).config
     if not text:
-        raise BadInputError("there is no folder in an empty text", hint="write SRC[:DST[:ro]]")
+        raise BadInputError("the folder must not be empty", hint=f"write {SYNTAX}")
     (folder,) = read_volumes([text], context)
-    config.with_folder(folder)  # checks it before anything is asked of a supervisor
+    config.with_folder(folder)  # refuses what a supervisor would refuse later
 
     def offline(record: MachineRecord) -> MachineRecord:
         return replace(
@@ -53,7 +58,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
 
 
 def remove_mount(name: str, target: str, context: Context) -> None:
-    """Take a folder away, by its place in the guest.
+    """Take away the folder that the guest has at `target`.
 
     Raises:
         NotFoundError: the machine has none there.
@@ -73,16 +78,18 @@ def remove_mount(name: str, target: str, context: Context) -> None:
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
-    """Raises:
-    NotFoundError: there is no such machine.
+    """The folders of a machine, with their transports where it runs.
+
+    Raises:
+        NotFoundError: there is no such machine.
     """
     config, paths = records.load(context.roots, name).config, context.roots.machine(name)
     if machine_state(paths).state is not State.STOPPED:
         answer = ask_supervisor(name, Command.MOUNT_LIST, "", paths, timeout_s=_ANSWER_S)["folders"]
-        return [_listed(read_folder(text), driver, problem) for text, driver, problem in answer]
+        return [_listed(read_folder(text), driver or None, problem or None) for text, driver, problem in answer]
     return [_listed(folder) for folder in config.folders]
 
 
-def _listed(folder: Folder, driver: str = "", problem: str = "") -> ListedFolder:
+def _listed(folder: Folder, driver: str | None = None, problem: str | None = None) -> ListedFolder:
     mode = "ro" if folder.read_only else "rw"
     return ListedFolder(source=folder.source, target=folder.target, mode=mode, driver=driver, problem=problem)

@@ -15,7 +15,7 @@ from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.folders import check_driver, check_inotify, read_volumes
+from machine.ops.shared.folders import check_inotify, check_transport, read_volumes
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.qemu.img import QemuImg
@@ -61,7 +61,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         config = record.config
         changed = plan_changes(config, request, context.host, folders)
         if changed.volume_driver != config.volume_driver:
-            check_driver(changed.volume_driver, changed.folders, config.arch, context.host)
+            check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
         registration = ClientRegistration(context)
         registration.check_readable()
         # The disk grows before the record says so: a record that is behind can be set again.

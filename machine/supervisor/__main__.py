@@ -14,7 +14,7 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
-from machine.folders import transports
+from machine.folders.state import load_folders
 from machine.hosts import current_host
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
@@ -97,7 +97,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
         plan=None,
         lock=None,
         tcp_driver=load_settings(roots, current_host()).port_driver,
-        carried=transports.load_carriers(paths.folders_table),
+        folders=load_folders(paths.folders_table),
     )
 
 
@@ -112,10 +112,10 @@ def _prepare(roots: Roots, name: str, descriptor: int, starting: ProgressBroadca
     if acceleration.notice:
         starting.notice(acceleration.notice)
     launched = replace(record, config=launch.within_limits(record.config, host, acceleration, starting.notice))
-    carried = transports.choose_carriers(record, host, qemu, paths)
-    shares = [each.share for each in carried if each.share]
+    folders = launch.assign_transports(record, host, qemu, paths)
+    shares = [each.share for each in folders if each.share]
     plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()), shares)
-    return Assignment(record=record, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, carried=carried)
+    return Assignment(record=record, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, folders=folders)
 
 
 def _log_to(paths: MachinePaths) -> None:

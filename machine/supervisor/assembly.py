@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from machine.folders.server import Folders, Surroundings
-from machine.folders.transports import Carried
+from machine.folders.server import FolderServer, FolderSettings, GuestScripts
+from machine.folders.transports import MountedFolder
+from machine.hosts import current_host
+from machine.ignition import assets
 from machine.model import network
 from machine.model.host import Accelerator
 from machine.model.ports import Driver
@@ -48,7 +50,7 @@ class Assignment:
     """The descriptor of the machine's lock, which QEMU inherits; None where a running QEMU holds it."""
 
     tcp_driver: Driver
-    carried: Sequence[Carried] = ()
+    folders: Sequence[MountedFolder] = ()
 
     @property
     def accelerator(self) -> Accelerator:
@@ -93,19 +95,25 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
         assignment.tcp_driver,
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
     )
-    folders = Folders(
-        assignment.carried,
-        Surroundings(
+    folders = FolderServer(
+        assignment.folders,
+        FolderSettings(
             ssh=lambda command: command_argv(target, paths.ssh_control, command),
-            uid=config.uid,
+            scripts=GuestScripts(
+                mount=assets.load("files/folders.sh"),
+                sshfs=assets.load("files/folder-sshfs.sh"),
+                changes=assets.load("files/folder-changes.sh"),
+            ),
+            guest_uid=config.uid,
             choice=config.volume_driver,
-            inotify=config.mount_inotify,
-            table=paths.folders_table,
+            relay_changes=config.mount_inotify,
+            state_file=paths.folders_table,
             log_file=paths.folders_log,
+            host_os=current_host().os,
             time_scale=assignment.accelerator.time_scale,
         ),
-        changed=lambda problem: life.post(FoldersChanged(problem=problem or None)),
-        learned=keeper.note_transports,
+        on_problem=lambda problem: life.post(FoldersChanged(problem=problem)),
+        on_learned=keeper.note_transports,
     )
     api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
     commands = Commands(life=life, record=keeper, ports=ports, folders=folders, stopping=stopping)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from machine.control import Command
 from machine.errors import MachineError
-from machine.folders.server import Folders
+from machine.folders.server import FolderServer
 from machine.model.folders import Folder, read_folder
 from machine.model.ports import Forward, PortState, PortStatus, parse_forward
 from machine.model.state import MachineState
@@ -29,7 +29,7 @@ class Commands:
         life: LifeTracker,
         record: RecordKeeper,
         ports: Forwarding,
-        folders: Folders,
+        folders: FolderServer,
         stopping: ProgressBroadcaster,
     ) -> None:
         self._life = life
@@ -103,4 +103,4 @@ class Commands:
         return PortStatus(state=PortState.WAITING, reason=life.reason or life.state.state)
 
     def _folder_list(self) -> dict[str, object]:
-        return {"folders": self._folders.listing()}
+        return {"folders": [[str(each.folder), each.transport, each.problem] for each in self._folders.folders]}

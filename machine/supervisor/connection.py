@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.folders.server import Folders
+from machine.folders.server import FolderServer
 from machine.model.ports import Driver
 from machine.podman import api
 from machine.ports.forwarding import Forwarding
@@ -45,7 +45,7 @@ class GuestConnection:
         life: LifeTracker,
         record: RecordKeeper,
         ports: Forwarding,
-        folders: Folders,
+        folders: FolderServer,
     ) -> None:
         self._master = master
         self._api_sockets = api_sockets

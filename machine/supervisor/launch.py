@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
+from machine.folders.probe import probe_sources, probe_transports
+from machine.folders.transports import MountedFolder, choose_transport, host_obstacles, plan_folders
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.folders import Share
@@ -21,9 +24,11 @@ from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choos
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
-from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
+from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots
+
+log = logging.getLogger(__name__)
 
 
 def launch_files(paths: MachinePaths) -> LaunchFiles:
@@ -85,6 +90,20 @@ def within_limits(
         return config
     notice(f"macOS before 12.4 gives a guest at most {most} MiB of memory: {config.name} gets these")
     return replace(config, resources=replace(config.resources, memory_mib=most))
+
+
+def assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[MountedFolder]:
+    """Choose the transport of this start for the machine's folders; a virtiofsd that is chosen has been tried."""
+    config = record.config
+    if not config.folders:
+        return []
+    choice = config.volume_driver
+    facts = probe_transports(choice, config.folders, guest_uid=config.uid, host=host)
+    facts = facts.with_devices(folder_devices(qemu, config.arch))
+    transport = choose_transport(choice, facts, record.guest.transports)
+    log.info("transport of folders: %s; obstacles: %s", transport, host_obstacles(choice, facts))
+    sockets = [paths.folder_socket(number) for number in range(len(config.folders))]
+    return plan_folders(probe_sources(config.folders), transport, facts.virtiofsd, sockets)
 
 
 def prepare(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import assert_never
 
 from machine.errors import GuestError, MachineError
-from machine.folders.server import Folders
+from machine.folders.server import FolderServer
 from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.ports.forwarding import Forwarding
@@ -62,7 +62,7 @@ class Supervisor:
     qmp: QmpSessions
     connection: GuestConnection
     ports: Forwarding
-    folders: Folders
+    folders: FolderServer
     commands: Commands
     servers: Servers
 

@@ -79,11 +79,11 @@ BAD_WORDS = {
     ),
     "volume without a source": (
         ["--volume", "/nonexistent:/x"],
-        "the folder /nonexistent does not exist on this host; make it, or share another",
+        "the folder /nonexistent does not exist on this host; create it, or share another one",
     ),
     "volume that is a file": (
         ["--volume", "/etc/passwd"],
-        "/etc/passwd is not a directory; share the directory that holds it",
+        "/etc/passwd is not a directory; share the directory that contains it",
     ),
     "volume in a place of the guest's own": (
         ["--volume", "/home:/home"],

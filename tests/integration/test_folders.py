@@ -1,4 +1,4 @@
-"""What carries folders on this host, for real: virtiofsd and whose files it makes, and the kernel's word of changes."""
+"""The transports of this host, for real: virtiofsd and whose files it makes, and the kernel's word of changes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from machine.folders import idmap, watch
-from machine.folders.changes import Changes
-from machine.folders.daemon import Flavour, Identities, Virtiofsd, sftp_server_command, virtiofsd_commands
+from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command
-from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_identities, usable_command
+from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, usable_command
+from machine.folders.sshfs import sftp_server_command
+from machine.folders.transports import Obstacle
+from machine.folders.virtiofsd import Flavour, OwnerIds, Virtiofsd, virtiofsd_commands
 from machine.folders.watch import Watcher
 from machine.hosts import current_host
 from machine.ignition import assets
@@ -37,8 +39,7 @@ def inside(command: str, *, uids: str, gids: str, read_only: str = "") -> subpro
 
 
 def test_program_in_a_namespace_makes_files_that_are_ours(tmp_path: Path) -> None:
-    identities = Identities(uid=os.getuid(), gid=os.getgid(), guest=4321)
-    uids, gids = (f"4321:{own}:1" for own in (identities.uid, identities.gid))
+    uids, gids = (f"4321:{own}:1" for own in (os.getuid(), os.getgid()))
     done = inside(f"id -u; id -g; touch {tmp_path}/made; stat -c %u {tmp_path}/made", uids=uids, gids=gids)
     assert (done.stdout.split(), done.stderr) == (["4321", "4321", "4321"], "")
     assert (tmp_path / "made").stat().st_uid == os.getuid()
@@ -68,31 +69,30 @@ def test_program_in_a_namespace_cannot_write_what_is_protected(tmp_path: Path) -
 def test_namespace_that_cannot_be_had_is_told_and_nothing_runs(tmp_path: Path) -> None:
     done = inside(f"touch {tmp_path}/made", uids="0:0:1,0:5:1", gids="0:0:1")
     assert done.returncode == 1
-    assert done.stderr.startswith("no identities in a user namespace: ")
+    assert done.stderr.startswith("cannot map owners in a user namespace: ")
     assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_virtiofsd_of_this_host_serves(tmp_path: Path, read_only: bool) -> None:
-    daemon, obstacle = find_virtiofsd(current_host())
-    assert daemon, obstacle
+    daemon = find_virtiofsd(current_host())
+    assert isinstance(daemon, Virtiofsd)
     (tmp_path / "a, b é").mkdir()
     folder = Folder(source=os.fspath(tmp_path / "a, b é"), target="/x", read_only=read_only)
-    command, reason = usable_command(virtiofsd_commands(daemon, probe_identities(1000), folder))
-    assert (bool(command), reason) == (True, "")
+    command = usable_command(virtiofsd_commands(daemon, probe_owners(1000), folder))
+    assert not isinstance(command, Obstacle), command
 
 
 def test_way_that_does_not_work_is_passed_over_and_the_last_reason_told() -> None:
     broken = ["/bin/sh", "-c", "echo not here >&2; exit 3"]
-    assert usable_command([broken]) == (None, "virtiofsd does not run: not here")
-    assert usable_command([["/nonexistent"]]) == (None, "virtiofsd does not run: No such file or directory")
-    assert usable_command([]) == (
-        None,
-        "virtiofsd does not run: it has no identities for the guest's users (see subuid(5))",
-    )
+    assert usable_command([broken]) == Obstacle("virtiofsd does not run: not here")
+    missing = Obstacle("virtiofsd does not run: /nonexistent is not installed on this host")
+    assert usable_command([["/nonexistent"]]) == missing
+    none = Obstacle("virtiofsd does not run: this user has no spare ids for the guest's users (see subuid(5))")
+    assert usable_command([]) == none
     daemon = Virtiofsd(path="/bin/false", flavour=Flavour.RUST, has_readonly=False)
-    ways = virtiofsd_commands(daemon, Identities(uid=1, gid=1, guest=1), Folder(source="/", target="/x"))
-    assert usable_command(ways) == (None, "virtiofsd does not run: it ended with status 1")
+    ways = virtiofsd_commands(daemon, OwnerIds(uid=1, gid=1, guest=1), Folder(source="/", target="/x"))
+    assert usable_command(ways) == Obstacle("virtiofsd does not run: it ended with status 1")
 
 
 def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_watcher_tells_of_every_kind_of_change(tmp_path: Path) -> None:
 
 
 def test_watcher_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MOST_DIRECTORIES", 3)
+    monkeypatch.setattr(watch, "MAX_DIRECTORIES", 3)
     for name in "abcde":
         (tmp_path / name).mkdir()
     watcher = Watcher(os.fspath(tmp_path))
@@ -171,7 +171,7 @@ def test_changes_are_passed_on_to_whoever_watches_the_other_side(tmp_path: Path)
     os.utime(file, (1, 1))
 
     async def follow() -> os.stat_result:
-        changes = Changes(lambda command: ["sh", "-c", command])
+        changes = ChangeRelay(lambda command: ["sh", "-c", command], assets.load("files/folder-changes.sh"))
         await changes.follow([folder])
         before = file.stat()
         with file.open("a"):  # closed after writing nothing: the time of its content stays

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from machine.errors import MachineError
-from machine.folders.daemon import virtiofsd_commands
-from machine.folders.probe import find_virtiofsd, listening, probe_identities, usable_command, with_listener
+from machine.folders.probe import find_virtiofsd, listening, probe_owners, usable_command, with_listener
+from machine.folders.transports import Obstacle
+from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
 from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
@@ -96,14 +97,13 @@ def two_shares(base: Path, transport: Transport) -> list[Share]:
 @contextlib.contextmanager
 def folders_served(shares: Sequence[Share]) -> Iterator[None]:
     """By virtiofsd, for those that want it."""
-    daemon, obstacle = find_virtiofsd(current_host())
-    assert daemon, obstacle
+    daemon = find_virtiofsd(current_host())
+    assert isinstance(daemon, Virtiofsd)
     with contextlib.ExitStack() as daemons:
         for share in shares:
             if share.transport is Transport.VIRTIOFS:
-                ways = virtiofsd_commands(daemon, probe_identities(1000), share.folder)
-                command, reason = usable_command(ways)
-                assert command, reason
+                command = usable_command(virtiofsd_commands(daemon, probe_owners(1000), share.folder))
+                assert not isinstance(command, Obstacle), command
                 listener = daemons.enter_context(listening(str(share.socket)))
                 process = daemons.enter_context(
                     subprocess.Popen(with_listener(command, listener), pass_fds=(listener.fileno(),))

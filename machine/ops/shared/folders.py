@@ -1,4 +1,4 @@
-"""Which folders of this host a machine is to have, checked before anything is made or changed."""
+"""The folders of this host that a machine is to have, checked before anything is made or changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
-from machine.folders.probe import find_sftp_server, find_virtiofsd, virtiofsd_remedy
+from machine.folders.probe import probe_transports, source_problem
+from machine.folders.transports import Obstacle, choose_transport
 from machine.model.arch import Arch
 from machine.model.folders import Folder, check_target, check_targets, parse_volume
 from machine.model.host import Host, HostOS
@@ -19,10 +20,10 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
-    """The folders of a new machine; of those that nobody has asked for, the ones that can be.
+    """The folders of a new machine; of the built-in ones, those that this host and the guest allow.
 
     Raises:
-        BadInputError: one of them cannot be.
+        BadInputError: one that the user asked for cannot be shared.
     """
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
@@ -44,57 +45,44 @@ def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable
 
 
 def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
-    """What a person wrote; empty texts are no folders.
+    """Parse the user's folders and check their sources; empty texts are left out.
 
     Raises:
-        BadInputError: one of them is none, or there is no such directory here.
+        BadInputError: one of them is malformed, or its source cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
     folders = tuple(parse_volume(text, environment=environment, cwd=cwd) for text in texts if text)
     for folder in folders:
-        _check_source(folder)
+        if problem := source_problem(folder.source):
+            raise BadInputError(problem.message(folder.source), hint=problem.hint)
     return folders
 
 
-def _check_source(folder: Folder) -> None:
-    path = Path(folder.source)
-    if not os.path.lexists(path):
-        raise BadInputError(f"the folder {path} does not exist on this host", hint="make it, or share another")
-    if not path.is_dir():
-        raise BadInputError(f"{path} is not a directory", hint="share the directory that holds it")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise BadInputError(f"the folder {path} may not be read")
-
-
-def check_driver(choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host) -> None:
-    """Whether this host has what was asked for to carry folders; what is chosen by itself is chosen at each start.
+def check_transport(
+    choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
+) -> None:
+    """Refuse a transport that this host cannot use; `auto` picks one that works, at each start.
 
     Raises:
-        MachineError: it has not.
+        MachineError: it cannot be used.
     """
     if not folders or choice is TransportChoice.AUTO:
         return
-    obstacle = hint = ""
-    match Transport(choice.value):
-        case Transport.VIRTIOFS:
-            _, obstacle = find_virtiofsd(host)
-            hint = virtiofsd_remedy(host) if obstacle else ""
-        case Transport.SSHFS:
-            obstacle = "" if find_sftp_server() else "sftp-server is not installed on this host"
-        case Transport.NINEP:
-            pass
-    if not obstacle and choice is not TransportChoice.SSHFS:
-        qemu = probe_qemu(find_qemu(arch, host))
-        if Transport(choice.value) not in folder_devices(qemu, arch):
-            obstacle = f"{qemu.path} has no device for it"
-    if obstacle:
-        raise MachineError(f"{choice} cannot be used: {obstacle}", hint=hint or "leave out --volume-driver")
+    facts = probe_transports(choice, folders, guest_uid=guest_uid, host=host)
+    # A host that lacks more than QEMU's device need not have QEMU yet.
+    if Transport(choice.value).is_device and not isinstance(choose_transport(choice, facts), Obstacle):
+        facts = facts.with_devices(folder_devices(probe_qemu(find_qemu(arch, host)), arch))
+    chosen = choose_transport(choice, facts)
+    if isinstance(chosen, Obstacle):
+        raise MachineError(chosen.reason, hint=chosen.remedy or "leave out --volume-driver")
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:
-    """Raises:
-    BadInputError: this host does not tell what happens in its folders.
+    """Refuse `--mount-inotify` where the host's kernel has no inotify.
+
+    Raises:
+        BadInputError: it is wanted on such a host.
     """
     if wanted and host.os is not HostOS.LINUX:
-        raise BadInputError("--mount-inotify needs Linux, whose kernel tells of changes", hint="leave it out")
+        raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave it out")

@@ -1,41 +1,270 @@
-"""What the supervisor makes of folders before it asks the guest."""
+"""The folder server beside a guest that is a shell script here."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import shlex
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
-from machine.errors import BadInputError
-from machine.folders.server import Folders, Surroundings
-from machine.folders.transports import Carried
+from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.folders import server as server_module
+from machine.folders.server import FolderServer, FolderSettings, GuestScripts
+from machine.folders.state import load_folders
+from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
+from machine.model.host import HostOS
 from machine.model.transport import Transport, TransportChoice
 
+T = TypeVar("T")
 
-def test_second_of_two_that_were_asked_for_at_once_finds_its_place_taken() -> None:
-    def nobody(command: str) -> list[str]:
-        raise AssertionError(command)
+A, B = Folder(source="/a", target="/x"), Folder(source="/b", target="/y")
+ALL = "can virtiofs\ncan 9p\ncan sshfs\n"
+PATIENCE_S = 20.0
 
-    around = Surroundings(
-        ssh=nobody,
-        uid=1000,
-        choice=TransportChoice.AUTO,
-        inotify=False,
-        table=Path("/nonexistent/table"),
-        log_file=Path("/nonexistent/log"),
-        time_scale=1,
-    )
-    there = Carried(folder=Folder(source="/a", target="/x"), transport=Transport.SSHFS)
+SSHFS_WORKS = "echo mounted >&2; cat"
+SSHFS_FAILS = "echo cannot fuse >&2"
 
-    async def learn(transports: frozenset[Transport]) -> None:
-        raise AssertionError(transports)
 
-    async def add() -> list[tuple[str, str, str]]:
-        folders = Folders([there], around, changed=print, learned=learn)
-        with pytest.raises(BadInputError, match='"/x" and "/x/y" overlap'):
-            await folders.add(Folder(source="/b", target="/x/y"))
-        return folders.listing()
+class Guest:
+    """Answers folders.sh as it is told to, and runs `sshfs` for the other script."""
 
-    assert asyncio.run(add()) == [("/a:/x", "sshfs", "")]
+    def __init__(self, directory: Path) -> None:
+        self.reports = [f"{ALL}done\n"]
+        self.sshfs = SSHFS_WORKS
+        self.asked: list[list[str]] = []
+        self.problems: list[str | None] = []
+        self.learned: list[frozenset[Transport]] = []
+        self.directory = directory
+
+    def ssh(self, command: str) -> list[str]:
+        words = shlex.split(command)
+        if words[:2] == ["sh", "-c"]:
+            return ["sh", "-c", self.sshfs]
+        self.asked.append(words[3:])
+        report = self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
+        return ["sh", "-c", f"cat >/dev/null; printf %s {shlex.quote(report)}"]
+
+    async def learn(self, transports: frozenset[Transport]) -> None:
+        self.learned.append(transports)
+
+    def settings(self, choice: TransportChoice = TransportChoice.AUTO) -> FolderSettings:
+        return FolderSettings(
+            ssh=self.ssh,
+            scripts=GuestScripts(mount="mount", sshfs="sshfs", changes="changes"),
+            guest_uid=1000,
+            choice=choice,
+            relay_changes=False,
+            state_file=self.directory / "folders.json",
+            log_file=self.directory / "folders.log",
+            host_os=HostOS.MACOS,
+            time_scale=1,
+        )
+
+    @contextlib.asynccontextmanager
+    async def serve(
+        self, *folders: MountedFolder, choice: TransportChoice = TransportChoice.AUTO
+    ) -> AsyncIterator[FolderServer]:
+        server = FolderServer(folders, self.settings(choice), on_problem=self.problems.append, on_learned=self.learn)
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                yield server
+            finally:
+                await server.end()
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    server = tmp_path / "sftp-server"
+    server.write_text("#!/bin/sh\ncat\n")
+    server.chmod(stat.S_IRWXU)
+    monkeypatch.setattr(server_module, "find_sftp_server", lambda: str(server))
+    return Guest(tmp_path)
+
+
+def over(transport: Transport, folder: Folder = A) -> MountedFolder:
+    return MountedFolder(folder=folder, transport=transport)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def test_guest_mounts_what_has_a_transport_and_tells_what_it_can(guest: Guest) -> None:
+    async def mount() -> None:
+        missing = MountedFolder(folder=B, transport=None, problem="it is gone")
+        guest.reports = [f"{ALL}mounted 0\ndone\n"]
+        async with guest.serve(over(Transport.VIRTIOFS), missing) as server:
+            await server.mount()
+            assert [each.problem for each in server.folders] == [None, "it is gone"]
+
+    finish(mount())
+    assert guest.asked == [["virtiofs", A.tag, "rw", "/x"]]
+    assert guest.learned == [frozenset(Transport)]
+    assert guest.problems[-1] == "it is gone"
+
+
+@pytest.mark.parametrize(
+    ("report", "problem"),
+    [
+        ("can virtiofs\nfailed 0 no such device\ndone\n", "the guest does not mount /x: no such device"),
+        ("can virtiofs\n", "the guest does not mount /x: it gives no answer"),
+    ],
+)
+def test_folder_that_the_guest_does_not_mount_is_a_problem(guest: Guest, report: str, problem: str) -> None:
+    async def mount() -> None:
+        guest.reports = [report]
+        async with guest.serve(over(Transport.VIRTIOFS)) as server:
+            await server.mount()
+
+    finish(mount())
+    assert guest.problems[-1] == problem
+
+
+def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None:
+    async def mount() -> None:
+        settings = replace(guest.settings(), ssh=lambda _: ["/nonexistent"])
+        server = FolderServer(
+            [over(Transport.NINEP)], settings, on_problem=guest.problems.append, on_learned=guest.learn
+        )
+        await server.mount()
+
+    finish(mount())
+    assert guest.problems == ["the guest does not mount /x: /nonexistent is not installed on this host"]
+
+
+def test_transport_that_the_guest_lacks_is_replaced_by_ssh_where_the_choice_is_ours(guest: Guest) -> None:
+    async def mount(choice: TransportChoice) -> MountedFolder:
+        guest.reports = ["can sshfs\nfailed 0 no device\ndone\n", "can sshfs\nready 0 /x\ndone\n"]
+        async with guest.serve(over(Transport.NINEP), choice=choice) as server:
+            await server.mount()
+            return server.folders[0]
+
+    assert finish(mount(TransportChoice.AUTO)) == over(Transport.SSHFS)
+    ours = finish(mount(TransportChoice.NINEP))
+    assert (ours.transport, ours.problem) == (Transport.NINEP, "the guest does not mount /x: no device")
+
+
+def test_sshfs_that_fails_gives_its_last_words(guest: Guest) -> None:
+    async def mount() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
+        guest.sshfs = SSHFS_FAILS
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            await server.mount()
+
+    finish(mount())
+    assert guest.problems == ["sshfs of /x has ended: cannot fuse"]
+
+
+def test_end_of_a_session_is_a_problem_and_the_next_master_brings_another(guest: Guest) -> None:
+    async def mount() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
+        guest.sshfs = f"echo mounted >&2; until [ -e {guest.directory}/end ]; do sleep 0.05; done"
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            await server.mount()
+            assert guest.problems == [None]
+            (guest.directory / "end").touch()
+            await until(lambda: len(guest.problems) > 1)
+            (guest.directory / "end").unlink()
+            await server.mount()
+
+    finish(mount())
+    assert guest.problems == [None, "sshfs of /x has ended", None]
+
+
+def test_folder_is_added_and_removed_while_the_machine_runs(guest: Guest) -> None:
+    async def change() -> None:
+        guest.reports = [f"{ALL}done\n", f"{ALL}ready 0 /y\ndone\n", f"{ALL}done\n"]
+        async with guest.serve() as server:
+            await server.add(B)
+            assert load_folders(guest.settings().state_file) == [over(Transport.SSHFS, B)]
+            await server.remove("/y")
+            assert load_folders(guest.settings().state_file) == []
+            assert server.is_empty
+            with pytest.raises(NotFoundError, match="no folder is mounted at /y"):
+                await server.remove("/y")
+
+    finish(change())
+    assert guest.asked == [[], ["sshfs", B.tag, "rw", "/y"], []]
+    assert guest.problems == [None, None]
+
+
+def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None:
+    async def add() -> None:
+        guest.reports = [f"{ALL}done\n", f"{ALL}failed 0 read-only file system\ndone\n"]
+        async with guest.serve() as server:
+            with pytest.raises(MachineError, match=r"^the guest does not mount /x: read-only file system$"):
+                await server.add(A)
+            assert server.is_empty
+
+    finish(add())
+    assert guest.problems[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "report", "line"),
+    [
+        (TransportChoice.NINEP, ALL, "9p takes no more folders while the machine runs; stop the machine and try again"),
+        (TransportChoice.AUTO, "can 9p\n", "the guest has no sshfs, which a running machine needs for another folder"),
+    ],
+)
+def test_running_machine_takes_folders_by_ssh_alone(
+    guest: Guest, choice: TransportChoice, report: str, line: str
+) -> None:
+    async def add() -> None:
+        guest.reports = [f"{report}done\n"]
+        async with guest.serve(choice=choice) as server:
+            await server.add(A)
+
+    with pytest.raises(MachineError) as caught:
+        finish(add())
+    assert caught.value.line.startswith(line)
+
+
+def test_second_of_two_that_were_asked_for_at_once_finds_its_place_taken(guest: Guest) -> None:
+    async def add() -> None:
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            with pytest.raises(BadInputError, match='"/x" and "/x/y" overlap'):
+                await server.add(Folder(source="/b", target="/x/y"))
+            assert server.folders == (over(Transport.SSHFS),)
+
+    finish(add())
+
+
+def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_ended(guest: Guest) -> None:
+    async def start() -> None:
+        shell = ["sh", "-c"]
+        short = MountedFolder(
+            folder=A, transport=Transport.VIRTIOFS, virtiofsd=[*shell, "exit 3"], socket=guest.directory / "0"
+        )
+        long = MountedFolder(
+            folder=B, transport=Transport.VIRTIOFS, virtiofsd=[*shell, "sleep 600"], socket=guest.directory / "1"
+        )
+        async with guest.serve(short, long) as server:
+            await server.start_daemons(None)
+            await until(lambda: bool(guest.problems))
+
+    finish(start())
+    assert guest.problems == ["virtiofsd of /a has ended with status 3"]
+
+
+def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    assert load_folders(tmp_path / "nothing") == []
+    for text in ("", "{}x", '["x"]', json.dumps([["/a:/x", "nfs"]])):
+        (tmp_path / "notes").write_text(text)
+        assert load_folders(tmp_path / "notes") == []
+    (tmp_path / "notes").write_text(json.dumps([["/a:/x", None]]))
+    (folder,) = load_folders(tmp_path / "notes")
+    assert (folder.transport, folder.problem) == (None, "no transport was found for it when the machine started")

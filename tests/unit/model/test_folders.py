@@ -1,4 +1,4 @@
-"""Folders as a person writes them, what is refused, and what carries them."""
+"""Folders as a person writes them, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import BadInputError
-from machine.model.folders import Folder, HostCarriers, check_targets, choose_transport, parse_volume, read_folder
-from machine.model.transport import Transport, TransportChoice
+from machine.model.folders import Folder, check_targets, parse_volume, read_folder
+from machine.model.transport import TransportChoice
 
 ENVIRONMENT = {"HOME": "/home/me", "EMPTY": ""}
-ALL = frozenset(Transport)
 FORM = "write SRC[:DST[:ro]]; a path is UTF-8 and has neither colons nor control characters"
 
 
@@ -123,47 +122,6 @@ def test_what_a_record_keeps_comes_back(source: str, target: str, read_only: boo
 def test_record_that_has_no_folder(text: str) -> None:
     with pytest.raises(ValueError, match=r"no folder|unpack"):
         read_folder(text)
-
-
-def carriers(**obstacles: str) -> HostCarriers:
-    return HostCarriers(obstacles={transport: obstacles.get(transport.name, "") for transport in Transport})
-
-
-@pytest.mark.parametrize(
-    ("choice", "host", "guest", "transport"),
-    [
-        ("auto", carriers(), None, Transport.VIRTIOFS),
-        ("auto", carriers(), ALL, Transport.VIRTIOFS),
-        ("auto", carriers(VIRTIOFS="x"), None, Transport.NINEP),
-        ("auto", carriers(VIRTIOFS="x"), frozenset({Transport.VIRTIOFS, Transport.SSHFS}), Transport.SSHFS),
-        ("auto", carriers(), frozenset({Transport.NINEP}), Transport.NINEP),
-        ("sshfs", carriers(), None, Transport.SSHFS),
-        ("9p", carriers(), ALL, Transport.NINEP),
-    ],
-)
-def test_fastest_that_both_sides_have_carries(
-    choice: str, host: HostCarriers, guest: frozenset[Transport] | None, transport: Transport
-) -> None:
-    assert choose_transport(TransportChoice(choice), host, guest) == (transport, "")
-
-
-@pytest.mark.parametrize(
-    ("choice", "host", "guest", "reason"),
-    [
-        ("9p", carriers(NINEP="QEMU has none"), None, "9p cannot be used: QEMU has none"),
-        ("9p", carriers(), frozenset({Transport.SSHFS}), "9p cannot be used: the guest has no support for it"),
-        (
-            "auto",
-            carriers(VIRTIOFS="none here", SSHFS="no server"),
-            frozenset({Transport.VIRTIOFS}),
-            "nothing carries folders here (virtiofs: none here; 9p: the guest has no support for it; sshfs: no server)",
-        ),
-    ],
-)
-def test_reason_why_nothing_carries(
-    choice: str, host: HostCarriers, guest: frozenset[Transport] | None, reason: str
-) -> None:
-    assert choose_transport(TransportChoice(choice), host, guest) == (None, reason)
 
 
 def test_podmans_old_word_for_9p_is_known() -> None:

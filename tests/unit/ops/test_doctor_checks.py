@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
+from machine.folders.transports import Obstacle, TransportFacts, choose_transport, host_obstacles
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, is_ready
 from machine.model.config import Resources
-from machine.model.folders import HostCarriers
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
-from machine.model.transport import Transport
+from machine.model.transport import Transport, TransportChoice
 from machine.model.units import GIB, MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts
@@ -323,24 +323,43 @@ def test_clock_is_set_by_a_program_of_the_host(host_os: HostOS, golden: Golden) 
     golden.matches(told(checks.clock_check(datetime(1970, 1, 1, tzinfo=UTC), [], host_os)))
 
 
-NO_VIRTIOFSD = {Transport.VIRTIOFS: "virtiofsd is not installed on this host"}
-NOT_ON_A_MAC = {Transport.VIRTIOFS: "virtiofsd needs Linux"}
+NO_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd is not installed on this host", "install it")}
+BROKEN_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd does not run: it ended with status 1")}
+NOT_ON_A_MAC = {Transport.VIRTIOFS: Obstacle("virtiofsd needs Linux")}
 
-FOLDERS: dict[str, tuple[dict[Transport, str], Host, int]] = {
+FOLDERS: dict[str, tuple[dict[Transport, Obstacle], Host, int]] = {
     "all transports": ({}, make_host(), ENOUGH_FILES),
     "no virtiofsd": (NO_VIRTIOFSD, make_host(), ENOUGH_FILES),
+    "broken virtiofsd": (BROKEN_VIRTIOFSD, make_host(), ENOUGH_FILES),
     "Mac": (NOT_ON_A_MAC, make_host(MAC), ENOUGH_FILES),
-    "none": ({Transport.VIRTIOFS: "a", Transport.NINEP: "b", Transport.SSHFS: "c"}, make_host(), ENOUGH_FILES),
-    "none on a Mac": (dict.fromkeys(Transport, "none"), make_host(MAC), ENOUGH_FILES),
+    "none": (
+        {**NO_VIRTIOFSD, Transport.NINEP: Obstacle("b"), Transport.SSHFS: Obstacle("c")},
+        make_host(),
+        ENOUGH_FILES,
+    ),
+    "none on a Mac": (dict.fromkeys(Transport, Obstacle("none")), make_host(MAC), ENOUGH_FILES),
     "few open files": ({}, make_host(), 4096),
     "few open files and no virtiofs": (NOT_ON_A_MAC, make_host(MAC), 256),
 }
 
 
 @pytest.mark.parametrize(("obstacles", "host", "open_files"), FOLDERS.values(), ids=FOLDERS)
-def test_folders(obstacles: dict[Transport, str], host: Host, open_files: int, golden: Golden) -> None:
-    carriers = HostCarriers(obstacles={**dict.fromkeys(Transport, ""), **obstacles})
-    golden.matches(told(checks.folders_check(carriers, host, open_files)))
+def test_folders(obstacles: dict[Transport, Obstacle], host: Host, open_files: int, golden: Golden) -> None:
+    golden.matches(told(checks.folders_check(obstacles, host, open_files)))
+
+
+@pytest.mark.parametrize("is_root", [False, True])
+@pytest.mark.parametrize("has_virtiofsd", [False, True])
+def test_folders_come_first_by_the_transport_that_auto_picks(is_root: bool, has_virtiofsd: bool) -> None:
+    facts = TransportFacts(is_root=is_root, virtiofsd={}, has_sftp_server=True)
+    if not has_virtiofsd:
+        facts = replace(facts, virtiofsd=NO_VIRTIOFSD[Transport.VIRTIOFS])
+    obstacles = host_obstacles(TransportChoice.AUTO, facts)
+    finding = checks.folders_check(obstacles, make_host(), ENOUGH_FILES).finding
+    assert finding.startswith(
+        f"machines can have folders of this host by {choose_transport(TransportChoice.AUTO, facts)}"
+    )
+    assert ("9p" in finding) is not is_root
 
 
 AUTOSTARTS: dict[str, tuple[dict[str, str], set[str], bool]] = {

@@ -16,7 +16,7 @@ from machine.model.transport import TransportChoice
 from machine.ops.init_checks import check_image_arch, guest_arch
 from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import COMMAND_LINE
-from machine.ops.shared.folders import check_driver
+from machine.ops.shared.folders import check_transport
 from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
 from machine.ops.start import hidden_marker
@@ -164,8 +164,9 @@ def test_local_timezone_without_a_name_is_utc(tmp_path: Path) -> None:
 
 def test_mac_is_not_sent_for_virtiofsd() -> None:
     folder = Folder(source="/Users/me", target="/Users/me")
+    mac = make_host(HostOS.MACOS, "arm64")
     with pytest.raises(MachineError) as caught:
-        check_driver(TransportChoice.VIRTIOFS, [folder], Arch.AARCH64, make_host(HostOS.MACOS, "arm64"))
+        check_transport(TransportChoice.VIRTIOFS, [folder], Arch.AARCH64, mac, guest_uid=1000)
     assert caught.value.line == "virtiofs cannot be used: virtiofsd needs Linux; leave out --volume-driver"
 
 

@@ -8,32 +8,30 @@ from dataclasses import replace
 
 import pytest
 
-from machine.folders import confine, idmap
-from machine.folders.daemon import (
+from machine.folders import idmap
+from machine.folders.virtiofsd import (
     Flavour,
-    Identities,
+    OwnerIds,
     Virtiofsd,
     flavour_of,
     parse_spare,
-    sftp_server_command,
     virtiofsd_commands,
 )
 from machine.model.folders import Folder
-from machine.model.host import HostOS
 
-ROOT = Identities(uid=0, gid=0, guest=1000)
-USER = Identities(uid=1000, gid=100, guest=1000, spare_uids=(100000, 65536), spare_gids=(200000, 65536))
+ROOT = OwnerIds(uid=0, gid=0, guest=1000)
+USER = OwnerIds(uid=1000, gid=100, guest=1000, spare_uids=(100000, 65536), spare_gids=(200000, 65536))
 FOLDER = Folder(source="/a, b", target="/x")
 IDMAP = [sys.executable, "-I", "-S", os.fspath(idmap.__file__)]
 ALL = 2**32 - 1
 
 
-def commands(flavour: Flavour, identities: Identities, folder: Folder = FOLDER) -> list[list[str]]:
+def commands(flavour: Flavour, owners: OwnerIds, folder: Folder = FOLDER) -> list[list[str]]:
     daemon = Virtiofsd(path="/v", flavour=flavour, has_readonly=flavour is Flavour.TRANSLATING)
-    return list(virtiofsd_commands(daemon, identities, folder))
+    return list(virtiofsd_commands(daemon, owners, folder))
 
 
-def test_qemus_own_takes_on_every_identity_so_root_and_the_user_change_places() -> None:
+def test_qemus_own_takes_on_every_owner_so_root_and_the_user_change_places() -> None:
     maps = f"0:1000:1,1000:0:1,1:1:999,1001:1001:{ALL - 1001}"
     words = ["/v", "-o", "source=/a\\, b", "-o"]
     assert commands(Flavour.LEGACY, ROOT) == [
@@ -53,12 +51,12 @@ def test_qemus_own_serves_nobody_without_subuid() -> None:
     assert commands(Flavour.LEGACY, replace(USER, spare_uids=None)) == []
 
 
-def test_few_spare_identities_leave_the_rest_out() -> None:
-    uids, _ = replace(USER, spare_uids=(100000, 10)).spans(Flavour.LEGACY) or ([], [])
+def test_few_spare_ids_leave_the_rest_out() -> None:
+    uids, _ = replace(USER, spare_uids=(100000, 10)).maps(Flavour.LEGACY) or ([], [])
     assert uids == [(0, 100000, 10), (1000, 1000, 1)]
 
 
-def test_older_rust_gets_one_identity_and_is_run_plainly_where_there_are_no_namespaces() -> None:
+def test_older_rust_gets_one_owner_and_is_run_plainly_where_there_are_no_namespaces() -> None:
     words = ["/v", "--shared-dir", "/a, b", "--log-level", "warn", "--sandbox", "none"]
     assert commands(Flavour.RUST, USER) == [[*IDMAP, "1000:1000:1", "1000:100:1", "", *words], words]
     assert commands(Flavour.RUST, ROOT) == [[*IDMAP, "1000:0:1", "1000:0:1", "", *words]]
@@ -76,9 +74,9 @@ def test_newer_rust_translates_by_itself() -> None:
 
 
 @pytest.mark.parametrize("flavour", Flavour)
-@pytest.mark.parametrize("identities", [ROOT, USER])
-def test_read_only_is_enforced_here_in_every_way_to_run_it(flavour: Flavour, identities: Identities) -> None:
-    ways = commands(flavour, identities, replace(FOLDER, read_only=True))
+@pytest.mark.parametrize("owners", [ROOT, USER])
+def test_read_only_is_enforced_here_in_every_way_to_run_it(flavour: Flavour, owners: OwnerIds) -> None:
+    ways = commands(flavour, owners, replace(FOLDER, read_only=True))
     assert ways
     for words in ways:
         assert "--readonly" in words or (words[: len(IDMAP)] == IDMAP and words[len(IDMAP) + 2] == FOLDER.source)
@@ -97,14 +95,7 @@ def test_flavour_is_known_by_its_help(text: str, flavour: tuple[Flavour, bool]) 
     assert flavour_of(text) == flavour
 
 
-def test_spare_identities_are_the_largest_range_by_name_or_number() -> None:
+def test_spare_ids_are_the_largest_range_by_name_or_number() -> None:
     text = "you:1:5\nme:100000:10\n1000:200000:65536\nme:x:9\n\n# me\n"
     assert parse_spare(text, "me", 1000) == (200000, 65536)
     assert parse_spare(text, "other", 7) is None
-
-
-def test_sftp_server_writes_nothing_of_what_is_read_only() -> None:
-    assert sftp_server_command("/s", FOLDER, HostOS.MACOS) == ["/s", "-e", "-d", "/a, b"]
-    odd = Folder(source="/%", target="/x", read_only=True)
-    confined = sftp_server_command("/s", odd, HostOS.LINUX)
-    assert confined[3:] == [os.fspath(confine.__file__), "/%", "/s", "-e", "-R", "-d", "/%%"]

@@ -1,7 +1,7 @@
-"""virtiofsd's command lines (pure). There are two of them: QEMU's own, in C, up to 7.2, and the one in Rust.
+"""Command lines of virtiofsd (pure). There are two programs of that name: QEMU's own in C, up to 7.2, and one in Rust.
 
-Whoever makes a file, on either side, it is to belong to the user: to the host's user here, to the guest's there. Newer
-virtiofsd translates identities itself; for all others it is run in a user namespace that does so.
+Files belong to the user whoever makes them, on either side: to the host's user here, to the guest's user there. Newer
+virtiofsd translates owners itself; any other is run in a user namespace that does.
 """
 
 from __future__ import annotations
@@ -12,48 +12,51 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from machine.folders import confine, idmap
+from machine.folders import idmap
 from machine.model.folders import Folder
-from machine.model.host import HostOS
 
 _ALL_IDS = 2**32 - 1
 
 Span = tuple[int, int, int]
-"""Identities inside a namespace, those outside, and how many."""
+"""Of a user namespace's map: the first id inside, the first id outside, and how many."""
 
 
 class Flavour(StrEnum):
     LEGACY = "legacy"
-    """QEMU's own; as root inside its namespace it takes on the identity of whoever makes a file."""
+    """QEMU's own: as root in its namespace it takes on the ids of whoever makes a file."""
 
     RUST = "rust"
-    """It makes a file of the guest's root as itself."""
+    """The one in Rust: as itself it makes files of the guest's root."""
 
     TRANSLATING = "translating"
-    """From 1.13 on."""
+    """The one in Rust from 1.13 on, which translates owners."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Virtiofsd:
+    """A virtiofsd that is installed on this host."""
+
     path: str
     flavour: Flavour
     has_readonly: bool
+    """It can refuse all changes by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identities:
-    """Of the user here and in the guest, whose group has the number of the user; `spare_…` are (first, count) of what
-    /etc/subuid and /etc/subgid grant the user, None where that is nothing.
-    """
+class OwnerIds:
+    """The numbers that own files: the host user's, and the guest user's, whose group has the same number."""
 
     uid: int
     gid: int
     guest: int
     spare_uids: tuple[int, int] | None = None
-    spare_gids: tuple[int, int] | None = None
+    """The first of the ids that /etc/subuid grants the user, and how many; None where it grants none."""
 
-    def spans(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
-        """What a namespace for this flavour maps; None where there are too few identities for it."""
+    spare_gids: tuple[int, int] | None = None
+    """The same of /etc/subgid."""
+
+    def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
+        """The uid and gid maps of a namespace for this flavour; None where the user has too few ids for it."""
         if flavour is not Flavour.LEGACY:
             return [(self.guest, self.uid, 1)], [(self.guest, self.gid, 1)]
         if self.uid == 0:
@@ -64,13 +67,13 @@ class Identities:
 
 
 def _swapped(guest: int) -> list[Span]:
-    """Root's on the inside belongs to the guest's user's number on the outside, and the other way round."""
+    """A map in which root inside is the guest user's number outside, and the other way round."""
     spans = [(0, guest, 1), (guest, 0, 1), (1, 1, guest - 1), (guest + 1, guest + 1, _ALL_IDS - guest - 1)]
     return [span for span in spans if span[2] > 0]
 
 
 def _around(guest: int, own: int, spare: tuple[int, int]) -> list[Span]:
-    """The user in its place, and everybody else from root on out of the spare ones."""
+    """A map in which the guest user is the host user, and everybody else from root on has a spare id."""
     first, count = spare
     below = min(guest, count)
     spans = [(0, first, below), (guest, own, 1), (guest + 1, first + below, count - below)]
@@ -78,7 +81,7 @@ def _around(guest: int, own: int, spare: tuple[int, int]) -> list[Span]:
 
 
 def parse_spare(text: str, name: str, number: int) -> tuple[int, int] | None:
-    """The largest range of the user's in the text of /etc/subuid or /etc/subgid."""
+    """The user's largest range in the text of /etc/subuid or /etc/subgid."""
     found = []
     for line in text.splitlines():
         match line.split(":"):
@@ -89,11 +92,11 @@ def parse_spare(text: str, name: str, number: int) -> tuple[int, int] | None:
     return max(found, key=lambda spare: spare[1], default=None)
 
 
-def virtiofsd_commands(daemon: Virtiofsd, identities: Identities, folder: Folder) -> Iterator[list[str]]:
-    """Ways to run virtiofsd for one folder, the best first; `--fd` is left to be added."""
+def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
+    """Yield the ways to run virtiofsd for one folder, the best first; the listener's `--fd` is added later."""
     protect = folder.read_only and not daemon.has_readonly
     read_only = ["--readonly"] if folder.read_only and daemon.has_readonly else []
-    namespace = _namespace(daemon.flavour, identities, folder.source if protect else "")
+    namespace = _namespace(daemon.flavour, owners, folder.source if protect else "")
     match daemon.flavour:
         case Flavour.LEGACY:
             source = folder.source.replace("\\", "\\\\").replace(",", "\\,")
@@ -104,11 +107,11 @@ def virtiofsd_commands(daemon: Virtiofsd, identities: Identities, folder: Folder
         case Flavour.RUST:
             rust = [daemon.path, *_rust_words(folder), *read_only]
             yield [*namespace, *rust, "--sandbox", "none"]
-            if identities.uid != 0 and not protect:
+            if owners.uid != 0 and not protect:
                 yield [*rust, "--sandbox", "none"]
         case Flavour.TRANSLATING:
-            rust = [daemon.path, *_rust_words(folder), *read_only, *_translations(identities)]
-            for sandbox in ("namespace", "chroot") if identities.uid == 0 else ("none",):
+            rust = [daemon.path, *_rust_words(folder), *read_only, *_translations(owners)]
+            for sandbox in ("namespace", "chroot") if owners.uid == 0 else ("none",):
                 yield [*rust, "--sandbox", sandbox]
 
 
@@ -116,38 +119,30 @@ def _rust_words(folder: Folder) -> list[str]:
     return ["--shared-dir", folder.source, "--log-level", "warn"]
 
 
-def _translations(identities: Identities) -> list[str]:
-    """Everybody in the guest is the user here, and every owner here is the user there."""
+def _translations(owners: OwnerIds) -> list[str]:
+    """Options that make everybody in the guest the user here, and every owner here the user there."""
     return [
         word
-        for kind, own in (("uid", identities.uid), ("gid", identities.gid))
+        for kind, own in (("uid", owners.uid), ("gid", owners.gid))
         for word in (
             f"--translate-{kind}", f"squash-guest:0:{own}:{_ALL_IDS}",
-            f"--translate-{kind}", f"squash-host:0:{identities.guest}:{_ALL_IDS}",
+            f"--translate-{kind}", f"squash-host:0:{owners.guest}:{_ALL_IDS}",
         )
     ]  # fmt: skip
 
 
-def _namespace(flavour: Flavour, identities: Identities, read_only: str) -> list[str]:
-    spans = identities.spans(flavour)
-    if spans is None:
+def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
+    """The beginning of a command line that runs the rest of it in a user namespace; empty where none can be had."""
+    maps = owners.maps(flavour)
+    if maps is None:
         return []
-    maps = [",".join(":".join(map(str, span)) for span in kind) for kind in spans]
-    return [sys.executable, "-I", "-S", os.fspath(idmap.__file__), *maps, read_only]
+    words = [",".join(":".join(map(str, span)) for span in spans) for spans in maps]
+    return [sys.executable, "-I", "-S", os.fspath(idmap.__file__), *words, read_only]
 
 
 def flavour_of(help_text: str) -> tuple[Flavour, bool]:
-    """Which virtiofsd says this of itself, and whether it can be told to change nothing."""
+    """The flavour whose `--help` says this, and whether that virtiofsd has `--readonly`."""
     if "--shared-dir" not in help_text:
         return Flavour.LEGACY, False
     flavour = Flavour.TRANSLATING if "--translate-uid" in help_text else Flavour.RUST
     return flavour, "--readonly" in help_text
-
-
-def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
-    """An SFTP server on its standard input and output; on Linux it reaches nothing else of the user's."""
-    read_only = ["-R"] if folder.read_only else []
-    server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
-    if host_os is not HostOS.LINUX:
-        return server
-    return [sys.executable, "-I", "-S", os.fspath(confine.__file__), folder.source, *server]

@@ -1,0 +1,97 @@
+"""One folder over SSH: an SFTP server of this host, joined to an sshfs in the guest by a session of the SSH master."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from machine import async_runner
+from machine.errors import MachineError
+from machine.folders import confine
+from machine.model.folders import Folder
+from machine.model.host import HostOS
+
+# What folder-sshfs.sh writes to its stderr.
+_MOUNTED = "mounted"
+
+
+def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
+    """The command line of an SFTP server on its stdin and stdout; on Linux it reaches nothing else of the user's."""
+    read_only = ["-R"] if folder.read_only else []
+    server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
+    if host_os is not HostOS.LINUX:
+        return server
+    return [sys.executable, "-I", "-S", os.fspath(confine.__file__), folder.source, *server]
+
+
+class SshfsSession:
+    """A session that serves one folder until the SSH master ends or it is closed.
+
+    `on_end` hears why a session has ended that had mounted the folder and was not closed.
+    """
+
+    def __init__(self, folder: Folder, on_end: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._on_end = on_end
+        self._mounted: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(
+        self, local: Sequence[str], remote: Sequence[str], log_file: Path, *, timeout_s: float
+    ) -> str | None:
+        """Join the SFTP server `local` to the guest's `remote`; returns why the guest has not mounted the folder."""
+        self._task = asyncio.create_task(self._serve(local, remote, log_file))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._mounted
+        except TimeoutError:
+            await self.close()
+            return f"the guest does not mount {self._folder.target}: sshfs gives no answer"
+
+    async def close(self) -> None:
+        """End the session, which `on_end` does not hear of."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _serve(self, local: Sequence[str], remote: Sequence[str], log_file: Path) -> None:
+        try:
+            reason = await self._join(local, remote, log_file)
+        except (MachineError, OSError, ValueError) as error:  # ValueError: a line that is too long
+            reason = f"{self._folder.target} cannot be shared over SSH: {error}"
+        if self._mounted.done():
+            self._on_end(reason)
+        else:
+            self._mounted.set_result(reason)
+
+    async def _join(self, local: Sequence[str], remote: Sequence[str], log_file: Path) -> str:
+        """Run both programs until the guest's has ended; returns why it has."""
+        async with contextlib.AsyncExitStack() as running:
+            ours, theirs = socket.socketpair()
+            with ours, theirs, log_file.open("ab") as output:
+                server = await async_runner.spawn(local, stdin=ours.fileno(), stdout=ours.fileno(), stderr=output)
+                await running.enter_async_context(server)
+                guest = await async_runner.spawn(
+                    remote, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=async_runner.PIPE
+                )
+                await running.enter_async_context(guest)
+            assert guest.stderr is not None
+            last_line = await self._read(guest.stderr)
+            await guest.wait()
+        return f"sshfs of {self._folder.target} has ended" + (f": {last_line}" if last_line else "")
+
+    async def _read(self, stderr: asyncio.StreamReader) -> str:
+        """Note that the folder is mounted when the guest says so; returns the last other line it says."""
+        last_line = ""
+        while line := await stderr.readline():
+            text = line.decode(errors="replace").strip()
+            if text == _MOUNTED and not self._mounted.done():
+                self._mounted.set_result(None)
+            else:
+                last_line = text or last_line
+        return last_line

@@ -1,0 +1,40 @@
+"""The file in which a supervisor notes the transport of each folder, for one that takes over its QEMU."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.files import write_atomic
+from machine.folders.transports import MountedFolder
+from machine.model.folders import read_folder
+from machine.model.transport import Transport
+
+log = logging.getLogger(__name__)
+
+
+def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
+    """Note the folders and their transports; a failure is logged, as nothing else depends on the file."""
+    try:
+        write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
+    except (MachineError, OSError) as error:
+        log.error("cannot write %s: %s", path, error)
+
+
+def load_folders(path: Path) -> list[MountedFolder]:
+    """The folders that an earlier supervisor noted for the QEMU that still runs; none where it noted nothing."""
+    try:
+        return [
+            MountedFolder(
+                folder=read_folder(text),
+                transport=Transport(transport) if transport else None,
+                problem=None if transport else "no transport was found for it when the machine started",
+            )
+            for text, transport in json.loads(path.read_text())
+        ]
+    except (OSError, ValueError, TypeError) as error:
+        log.info("no folders of an earlier supervisor: %s", error)
+        return []
