@@ -1,4 +1,4 @@
-"""Who listens on a Unix socket, by the kernel's word."""
+"""Which process listens on a Unix socket; the kernel tells whoever connects."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 
 def listens(path: Path) -> bool:
-    """Whether a process accepts connections on `path`."""
+    """Return whether a process accepts connections on `path`."""
     return listener_pid(path) is not None
 
 
 def listener_pid(path: Path) -> int | None:
-    """The process that listens on `path`; None where nobody does."""
+    """Return the process that listens on `path`; None where no process does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
         try:
@@ -37,7 +37,7 @@ def listener_pid(path: Path) -> int | None:
 
 
 def kill_listener(path: Path) -> None:
-    """End the process that listens on `path`, if there is one."""
+    """Kill the process that listens on `path`, if there is one."""
     pid = listener_pid(path)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ _FORWARD = "HOST:GUEST"
 
 @click.group("port", cls=Group)
 def command() -> None:
-    """Forward ports of the host to a machine, besides those that its containers publish.
+    """Forward ports of the host to a machine, in addition to those that its containers publish.
 
     \b
     Examples:
@@ -27,11 +27,11 @@ def command() -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar=_FORWARD)
 def add(name: str, forward: str) -> None:
-    """Forward a port or a Unix socket for good, at once where the machine runs.
+    """Forward a port or a Unix socket from now on, at once if the machine runs.
 
-    HOST is [IP:]PORT, or the absolute path of a socket that is to be; without
-    IP, only this host reaches it, and * is every address. GUEST is PORT[/udp] or
-    the path of a socket.
+    HOST is [IP:]PORT, or the absolute path of a socket to create. Without IP,
+    only this host can connect; * stands for every address. GUEST is PORT[/udp],
+    or the absolute path of a socket.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def add(name: str, forward: str) -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar="HOST[:GUEST]")
 def rm(name: str, forward: str) -> None:
-    """Take a forward back.
+    """Remove a forward.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def rm(name: str, forward: str) -> None:
 @click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 @click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
 def ls(name: str, format_: str | None, noheading: bool) -> None:
-    """List everything on the host that leads into a machine.
+    """List the ports and sockets of the host that lead into a machine.
 
     \b
     Examples:

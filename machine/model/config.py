@@ -233,9 +233,9 @@ class MachineConfig:
         rival = next((own for own in self.forwards if own.collides_with(forward)), None)
         if rival is None:
             return replace(self, forwards=(*self.forwards, forward))
-        no_room = "" if rival.endpoint == forward.endpoint else f", which leaves no room for {forward.endpoint}"
+        overlap = "" if rival.endpoint == forward.endpoint else f", which overlaps with {forward.endpoint}"
         raise BadInputError(
-            f"{self.name} forwards {rival.endpoint} already{no_room}", hint=f"see: machine port ls {self.name}"
+            f"{self.name} already forwards {rival.endpoint}{overlap}", hint=f"see: machine port ls {self.name}"
         )
 
     def without_forward(self, endpoint: Endpoint | SocketPath) -> MachineConfig:

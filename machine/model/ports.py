@@ -1,4 +1,4 @@
-"""Ports and sockets of the host that lead into a guest."""
+"""Forwards: ports and sockets of the host that lead into a guest, and how a person writes them (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 MAX_PORT = 65535
 EVERY = "*"
-"""How every address of the host is written."""
+"""Stands for every address of the host in what a person writes and reads."""
 
 _LOOPBACK = "127.0.0.1"
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104  (it was asked for)
@@ -22,13 +22,13 @@ class Protocol(StrEnum):
 
 
 class Driver(StrEnum):
-    """What listens on the host and carries the bytes into the guest."""
+    """What listens on the host and forwards into the guest."""
 
     SLIRP = "slirp"
-    """QEMU's own network stack: TCP and UDP, on IPv4."""
+    """QEMU's own network stack: TCP and UDP, on IPv4 only."""
 
     SSH = "ssh"
-    """The supervised SSH master: TCP, and Unix sockets on either side."""
+    """The SSH master of the supervisor: TCP, and Unix sockets on either side."""
 
 
 class Origin(StrEnum):
@@ -42,7 +42,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class SocketPath:
-    """A Unix socket, of the host or of the guest; `path` is absolute and has no colon."""
+    """A Unix socket of the host or of the guest; `path` is absolute and contains no colon."""
 
     path: str
 
@@ -52,7 +52,7 @@ class SocketPath:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Endpoint:
-    """Where the host listens; an empty `address` is every one that it has, of both kinds."""
+    """Where the host listens; an empty `address` stands for every address, IPv4 and IPv6."""
 
     protocol: Protocol
     address: str
@@ -62,7 +62,7 @@ class Endpoint:
         return f"{self.host_port(EVERY)}/{self.protocol}"
 
     def host_port(self, every: str) -> str:
-        """`ADDRESS:PORT`, IPv6 addresses in brackets; `every` is how every address is called."""
+        """Return `ADDRESS:PORT`, with IPv6 addresses in brackets; `every` stands for every address."""
         address = f"[{self.address}]" if self.is_ipv6 else self.address or every
         return f"{address}:{self.port}"
 
@@ -83,7 +83,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """From an endpoint of the host to a port or a socket of the guest; sockets are for streams, as TCP is."""
+    """A way from an endpoint of the host to a port or a socket of the guest; sockets go with TCP only."""
 
     endpoint: Endpoint | SocketPath
     guest: int | SocketPath
@@ -124,55 +124,58 @@ class PortStatus:
 
 
 def parse_address(text: str) -> str:
-    """An IP address in its usual form, or empty for every address.
+    """Return an IP address in its canonical form; an empty text stands for every address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an address that the host can listen on.
     """
     if not text:
         return ""
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone, which no forward can have")
+        raise ValueError(f'"{text}" has a zone, which is not supported')
     import ipaddress  # not for `machine ls`
 
-    address = ipaddress.ip_address(text)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}" is not an IP address') from error
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if address.is_multicast or str(address) == _BROADCAST:
-        raise ValueError(f"{text!r} is the address of many, where nobody can listen")
+        raise ValueError(f'"{text}" is a multicast or broadcast address, on which nothing can listen')
     return str(address)
 
 
 def parse_port(text: str) -> int:
-    """A port from 1 to 65535.
+    """Read a port number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a number from 1 to 65535.
     """
     if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_PORT)) or not 1 <= int(text) <= MAX_PORT:
-        raise ValueError(f'"{text}" is no port from 1 to {MAX_PORT}')
+        raise ValueError(f'"{text}" is not a port number (1-{MAX_PORT})')
     return int(text)
 
 
 def parse_protocol(value: str) -> Protocol:
-    """A protocol that can be forwarded.
+    """Read the name of a protocol that can be forwarded.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     try:
         return Protocol(value)
     except ValueError as error:
-        raise ValueError(f'protocol "{value}" cannot be forwarded: {" and ".join(Protocol)} can') from error
+        raise ValueError(f'protocol "{value}" is not supported; choose {" or ".join(Protocol)}') from error
 
 
 def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
-    """`[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, IPv6 addresses in brackets.
+    """Read `[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, with IPv6 addresses in brackets.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is something else.
     """
     address, colon, port = text.rpartition(":")
     if not colon:
@@ -181,12 +184,13 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
 
 
 def parse_forward(text: str) -> Forward:
-    """A user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`; without an address, this host alone, `*` for every one.
+    """Read a user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`.
 
-    On either side the absolute path of a Unix socket may stand for a port.
+    Without HOST_IP only this host can connect; `*` stands for every address. On either side the absolute path of a
+    Unix socket may take the place of the port.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is something else.
     """
     host, colon, end = text.rpartition(":")
     if not colon:
@@ -195,13 +199,15 @@ def parse_forward(text: str) -> Forward:
     protocol = parse_protocol(kind.lower() or Protocol.TCP)
     endpoint = _parse_host(host, protocol)
     guest = _parse_socket(port) if port.startswith("/") else parse_port(port)
-    if protocol is Protocol.UDP and (isinstance(guest, SocketPath) or _is_ipv6(endpoint)):
-        raise ValueError("UDP is forwarded to ports, and on IPv4 alone; give an IPv4 address")
+    if protocol is Protocol.UDP and isinstance(guest, SocketPath):
+        raise ValueError("UDP cannot be forwarded to a Unix socket")
+    if protocol is Protocol.UDP and _is_ipv6(endpoint):
+        raise ValueError("UDP is forwarded on IPv4 only; give an IPv4 address")
     return Forward(endpoint=endpoint, guest=guest, origin=Origin.USER)
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """The two sides of a user's forward; the guest's is None where the host's stands alone.
+    """Read both sides of a user's forward, or the host's side only; then the guest's is None.
 
     Raises:
         ValueError: it is neither.
@@ -217,22 +223,22 @@ def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | Non
 def _parse_host(text: str, protocol: Protocol) -> Endpoint | SocketPath:
     if text.startswith("/"):
         if protocol is not Protocol.TCP:
-            raise ValueError(f"a Unix socket cannot carry {protocol}")
+            raise ValueError(f"{protocol.upper()} cannot be forwarded from a Unix socket")
         return _parse_socket(text)
     address, colon, port = text.rpartition(":")
     if not colon:
         address = _LOOPBACK
     elif not address:
-        raise ValueError(f'"{text}" has no address: write {port} for this host alone, *:{port} for every address')
+        raise ValueError(f'"{text}" has no address; write {port} for this host only, or *:{port} for every address')
     address = "" if address == EVERY else parse_address(address)
     return Endpoint(protocol=protocol, address=address, port=parse_port(port))
 
 
 def _parse_socket(text: str) -> SocketPath:
     if ":" in text:
-        raise ValueError(f'"{text}" has a colon, which the path of a forwarded socket cannot have')
+        raise ValueError(f'"{text}" contains a colon, which is not possible in the path of a forwarded socket')
     if "${" in text:
-        raise ValueError(f'"{text}" has a ${{, which OpenSSH takes for a variable')
+        raise ValueError(f'"{text}" contains ${{, which OpenSSH takes for a variable')
     return SocketPath(path=text)
 
 
@@ -241,7 +247,7 @@ def _is_ipv6(endpoint: Endpoint | SocketPath) -> bool:
 
 
 def forward_text(forward: Forward) -> str:
-    """What `parse_forward` reads."""
+    """Return the text that `parse_forward` reads."""
     endpoint = forward.endpoint
     if isinstance(endpoint, SocketPath):
         return f"{endpoint}:{forward.guest}"
@@ -250,24 +256,24 @@ def forward_text(forward: Forward) -> str:
 
 
 def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:
-    """Forwards of every origin, for JSON."""
+    """Return forwards of any origin as JSON has them."""
     return [[forward_text(forward), forward.origin.value] for forward in forwards]
 
 
 def load_forward(text: str, origin: str) -> Forward:
-    """One of any origin.
+    """Read a forward of any origin.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a forward, or not an origin.
     """
     return replace(parse_forward(text), origin=Origin(origin))
 
 
 def load_forwards(document: object) -> list[Forward]:
-    """What `dump_forwards` wrote.
+    """Read what `dump_forwards` returned.
 
     Raises:
-        ValueError: it did not.
+        ValueError: it is something else.
     """
     try:
         return [load_forward(text, origin) for text, origin in document]  # type: ignore[attr-defined]

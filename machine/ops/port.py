@@ -86,7 +86,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
         raise BadInputError(str(error), hint=f"see: machine port ls {name}") from error
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
-        raise NotFoundError(f"{name} has no such forward of your own: {text}", hint=f"see: machine port ls {name}")
+        raise NotFoundError(f'"{text}" is not a forward that was added to {name}', hint=f"see: machine port ls {name}")
     change_machine(
         name,
         context,
@@ -159,7 +159,7 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
     if isinstance(endpoint, Endpoint) and endpoint.protocol is Protocol.TCP:
         for record in records.load_readable(context.roots):
             if record.config.ssh_port == endpoint.port:
-                raise BadInputError(f"port {endpoint.port} is for SSH to {record.name}; choose another host port")
+                raise BadInputError(f"port {endpoint.port} is the SSH port of {record.name}; choose another host port")
 
 
 def _parse(text: str) -> Forward:
@@ -167,9 +167,9 @@ def _parse(text: str) -> Forward:
         forward = parse_forward(text)
         if isinstance(forward.guest, SocketPath) and len(os.fsencode(forward.guest.path)) > _GUEST_SOCKET_BYTES:
             raise ValueError(
-                f'"{forward.guest}" has more than the {_GUEST_SOCKET_BYTES} bytes that a socket\'s path can'
+                f'"{forward.guest}" is longer than {_GUEST_SOCKET_BYTES} bytes, the limit of a socket\'s path'
             )
     except ValueError as error:
-        hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp], or the absolute path of a socket for a port"
+        hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]; the absolute path of a socket can take the place of a port"
         raise BadInputError(str(error), hint=hint) from error
     return forward

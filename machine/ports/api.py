@@ -1,7 +1,7 @@
-"""The port API that Podman in a guest speaks to publish containers' ports: gvproxy's, as far as it is asked (pure).
+"""The port API, by which Podman in a guest publishes containers' ports: the part of gvproxy's that it uses (pure).
 
 Source: containers/gvisor-tap-vsock pkg/services/forwarder/ports.go; its client is libpod/networking_machine.go.
-One request to a connection; errors are a sentence in plain text, which `podman run` shows as it is.
+A connection has one request. An error is a sentence in plain text, which `podman run` shows as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _METHODS = {f"{_BASE}expose": "POST", f"{_BASE}unexpose": "POST", f"{_BASE}all":
 
 
 class RequestError(Exception):
-    """A request that cannot be meant: an HTTP status and a sentence."""
+    """A bad request: the HTTP status and the sentence to answer with."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What stands before a request's body."""
+    """A request's line and the length of its body."""
 
     method: str
     path: str
@@ -58,10 +58,10 @@ Request = Expose | Unexpose | ListAll
 
 
 def parse_head(data: bytes) -> Head:
-    """A request's line and headers.
+    """Read a request's line and headers.
 
     Raises:
-        RequestError: it is no HTTP, or its body is too large or of no known length.
+        RequestError: it is not HTTP, or the body is too large or of unknown length.
     """
     try:
         line, *fields = data.decode("ascii").split("\r\n")
@@ -69,29 +69,29 @@ def parse_head(data: bytes) -> Head:
     except ValueError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, "this is not an HTTP request") from error
     if not version.startswith("HTTP/1."):
-        raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"{version} is not spoken here")
+        raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"{version} is not supported")
     headers = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
     if "transfer-encoding" in headers:
-        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the length of the body must be given")
+        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the request needs a Content-Length")
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
-        raise RequestError(HTTPStatus.BAD_REQUEST, f'"{length}" is no length')
+        raise RequestError(HTTPStatus.BAD_REQUEST, f'"{length}" is not a Content-Length')
     if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
-        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
     return Head(method=method, path=path, length=int(length))
 
 
 def parse_request(head: Head, body: bytes) -> Request:
-    """What a request asks for.
+    """Read what a request asks for.
 
     Raises:
-        RequestError: it is nothing that we know, or something in it cannot be meant.
+        RequestError: there is no such path, or the body is not what it takes.
     """
     method = _METHODS.get(head.path)
     if method is None:
-        raise RequestError(HTTPStatus.NOT_FOUND, f"{head.path} is not known here")
+        raise RequestError(HTTPStatus.NOT_FOUND, f"{head.path} does not exist")
     if head.method != method:
-        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"{head.path} wants {method}")
+        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"{head.path} takes {method} only")
     if head.path.endswith("/all"):
         return ListAll()
     fields = _fields(body)
@@ -124,7 +124,7 @@ def _text(fields: dict[str, Any], key: str) -> str:
 
 
 def _parse_remote(text: str, protocol: Protocol) -> int:
-    """A port of the guest's; nothing else can be reached."""
+    """Read a port of the guest, the only host that can be reached."""
     remote = parse_endpoint(text, protocol)
     if remote.address not in ("", network.GUEST):
         raise ValueError(f"{remote.address} is not the guest's address")
@@ -136,7 +136,7 @@ def _bad(message: str) -> RequestError:
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """A whole answer, after which the connection ends."""
+    """Return a whole response, after which the connection ends."""
     content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
@@ -146,7 +146,7 @@ def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/pla
 
 
 def encode_forwards(forwards: Sequence[Forward]) -> str:
-    """The answer to `all`, which knows ports alone."""
+    """Return the response to `all`, which lists ports and leaves sockets out."""
     return json.dumps(
         [
             {

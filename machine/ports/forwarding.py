@@ -79,7 +79,7 @@ class Forwarding:
             if rival := self._table.rival(forward):
                 other = "path" if isinstance(forward.endpoint, SocketPath) else "host port"
                 raise MachineError(
-                    f"cannot publish {forward.endpoint}: this machine forwards {rival.endpoint} already; "
+                    f"cannot publish {forward.endpoint}: this machine already forwards {rival.endpoint}; "
                     f"choose another {other}"
                 )
             is_new = self._table.get(forward.endpoint) is None

@@ -61,21 +61,21 @@ def _why_no_socket(path: Path) -> str | None:
     except FileNotFoundError:
         reason = _why_no_file_in(path.parent)
     except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
-        reason = None if path.is_socket() else "there is a file of that name; choose another path"
+        reason = None if path.is_socket() else "a file with that name exists; choose another path"
     except (BlockingIOError, TimeoutError):  # its owner accepts no connection
-        reason = "a program listens there; choose another path"
+        reason = "another program listens there; choose another path"
     except OSError as error:
         reason = error.strerror or str(error)
     else:
-        reason = "a program listens there; choose another path"
+        reason = "another program listens there; choose another path"
     return None if reason is None else f"cannot publish {path}: {reason}"
 
 
 def _why_no_file_in(directory: Path) -> str | None:
     if not directory.is_dir():
-        return f"there is no directory {directory}"
+        return f"the directory {directory} does not exist"
     if not os.access(directory, os.W_OK | os.X_OK):
-        return f"the directory {directory} cannot be written"
+        return f"the directory {directory} is not writable"
     return None
 
 
@@ -88,9 +88,9 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             first = _privileged_below()
             allowed = f", or allow it with: sysctl {_SYSCTL}={endpoint.port}" if sys.platform == "linux" else ""
-            return f"ports below {first} are root's on this host; choose one from {first} on{allowed}"
+            return f"only root may listen below port {first} on this host; choose {first} or higher{allowed}"
         case errno.EADDRNOTAVAIL:
-            return "this host does not have that address; choose another, or give none"
+            return "this host does not have that address; choose another, or leave it out"
         case _:
             return error.strerror or str(error)
 

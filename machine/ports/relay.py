@@ -1,6 +1,7 @@
-"""Joins one connection of the guest, standard input and output by QEMU's guestfwd, to the port API's socket.
+"""Relays one connection of the guest to the socket of the port API's server.
 
-QEMU runs this file by itself, once for each connection: it imports nothing of ours and little else.
+QEMU's guestfwd runs this file by itself for each connection, which is its standard input and output. So it imports
+nothing of ours and little else.
 """
 
 import os
@@ -9,7 +10,7 @@ import socket
 import sys
 
 _CHUNK = 65536
-# The supervisor answers in less; a guest that is silent longer has gone.
+# The supervisor answers sooner; a guest that is silent for longer has gone.
 _IDLE_S = 60
 
 
@@ -28,7 +29,7 @@ def main(path: str) -> None:
                 readable.remove(guest_in)
                 server.shutdown(socket.SHUT_WR)
             elif not _sent(server, data):
-                readable.remove(guest_in)  # it has said too much, and is told so
+                readable.remove(guest_in)  # the server has read enough, and still answers
         if server.fileno() in ready:
             data = server.recv(_CHUNK)
             if not data:

@@ -12,11 +12,11 @@ from tests.support.builders import make_config
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ("1:2", "1:2", "box forwards 127.0.0.1:1/tcp already"),
-        ("1:2", "1:3", "box forwards 127.0.0.1:1/tcp already"),
-        ("/a.sock:1", "/a.sock:2", "box forwards /a.sock already"),
-        ("*:1:2", "0.0.0.0:1:2", "box forwards *:1/tcp already, which leaves no room for 0.0.0.0:1/tcp"),
-        ("[::]:1:2", "*:1:2", "box forwards [::]:1/tcp already, which leaves no room for *:1/tcp"),
+        ("1:2", "1:2", "box already forwards 127.0.0.1:1/tcp"),
+        ("1:2", "1:3", "box already forwards 127.0.0.1:1/tcp"),
+        ("/a.sock:1", "/a.sock:2", "box already forwards /a.sock"),
+        ("*:1:2", "0.0.0.0:1:2", "box already forwards *:1/tcp, which overlaps with 0.0.0.0:1/tcp"),
+        ("[::]:1:2", "*:1:2", "box already forwards [::]:1/tcp, which overlaps with *:1/tcp"),
     ],
 )
 def test_forward_needs_a_place_of_its_own(first: str, second: str, message: str) -> None:

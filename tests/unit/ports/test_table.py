@@ -186,7 +186,7 @@ def test_address_that_the_host_does_not_have() -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
     assert (
         why_not_free(endpoint)
-        == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; choose another, or give none"
+        == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; choose another, or leave it out"
     )
 
 
@@ -196,7 +196,7 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "bind", forbidden)
     endpoint = Endpoint(protocol=Protocol.TCP, address="", port=80)
-    sentence = "cannot publish *:80/tcp: ports below 1024 are root's on this host; choose one from 1024 on"
+    sentence = "cannot publish *:80/tcp: only root may listen below port 1024 on this host; choose 1024 or higher"
     monkeypatch.setattr(sys, "platform", "linux")
     assert why_not_free(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -259,7 +259,7 @@ def test_directory_of_a_socket_must_be_writable(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     path = short_path / "x.sock"
     assert why_not_free(SocketPath(path=str(path))) == (
-        f"cannot publish {path}: the directory {short_path} cannot be written"
+        f"cannot publish {path}: the directory {short_path} is not writable"
     )
 
 
@@ -270,12 +270,12 @@ def test_path_of_a_socket_must_be_free(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(str(path))
         taken.listen()
-        assert why_not_free(endpoint) == f"cannot publish {path}: a program listens there; choose another path"
+        assert why_not_free(endpoint) == f"cannot publish {path}: another program listens there; choose another path"
     assert why_not_free(endpoint) is None  # whoever listened there has ended
     path.unlink()
     path.touch()
-    assert why_not_free(endpoint) == f"cannot publish {path}: there is a file of that name; choose another path"
+    assert why_not_free(endpoint) == f"cannot publish {path}: a file with that name exists; choose another path"
     nowhere = path.with_name("no") / "x.sock"
     assert why_not_free(SocketPath(path=str(nowhere))) == (
-        f"cannot publish {nowhere}: there is no directory {nowhere.parent}"
+        f"cannot publish {nowhere}: the directory {nowhere.parent} does not exist"
     )
