@@ -190,10 +190,12 @@ async def fake_machine(directory: Path, *, adopts: bool = False, **fields: Any) 
 
 
 @contextlib.asynccontextmanager
-async def greeting_server() -> AsyncIterator[int]:
-    """A port of the loopback interface where an SSH server greets."""
+async def greeting_server(is_up: asyncio.Event | None = None) -> AsyncIterator[int]:
+    """A port of the loopback interface where an SSH server greets: at once, or when `is_up` is set."""
 
-    def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_up:
+            await is_up.wait()
         writer.write(b"SSH-2.0-guest\r\n")
         writer.close()
 

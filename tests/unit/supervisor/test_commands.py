@@ -1,0 +1,160 @@
+"""What commands can ask of a machine, and what is undone where the record cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from machine.control import Command
+from machine.errors import MachineError
+from machine.folders.server import Folders
+from machine.model.folders import Folder
+from machine.model.ports import Endpoint, Forward, Origin, PortState, PortStatus, SocketPath
+from machine.model.record import GuestFacts
+from machine.model.state import State
+from machine.ports.forwarding import Forwarding
+from machine.store import records
+from machine.store.paths import MachinePaths
+from machine.supervisor.commands import Commands
+from machine.supervisor.events import Phase, StopRequested
+from machine.supervisor.lifecycle import Life
+from machine.supervisor.progress import ProgressBroadcaster
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+from tests.support.builders import make_record, make_roots, save_machine
+
+UP = Life(phase=Phase.UP, was_up=True, start_pending=False)
+BOOTED = GuestFacts(provisioned=True)
+
+
+class HeldForwards(Forwarding):
+    """Grants everything."""
+
+    def __init__(self) -> None:
+        self.held: list[Forward] = []
+
+    async def add(self, forward: Forward) -> bool:
+        is_new = forward not in self.held
+        if is_new:
+            self.held.append(forward)
+        return is_new
+
+    async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
+        self.held = [one for one in self.held if (one.endpoint, one.origin) != (endpoint, origin)]
+
+    def statuses(self) -> list[tuple[Forward, PortStatus]]:
+        return [(forward, PortStatus(state=PortState.OPEN)) for forward in self.held]
+
+
+class HeldFolders(Folders):
+    """Mounts everything."""
+
+    def __init__(self) -> None:
+        self.held: list[Folder] = []
+
+    async def add(self, folder: Folder) -> None:
+        self.held.append(folder)
+
+    async def remove(self, target: str) -> None:
+        self.held = [folder for folder in self.held if folder.target != target]
+
+    def listing(self) -> list[tuple[str, str, str]]:
+        return [(str(folder), "sshfs", "") for folder in self.held]
+
+
+@dataclass
+class World:
+    """Commands of a machine, and all that they touch."""
+
+    paths: MachinePaths
+    commands: Commands
+    life: LifeTracker
+    ports: HeldForwards
+    folders: HeldFolders
+    told: list[object] = field(default_factory=list)
+
+    def carry_out(self, command: Command, value: str = "") -> dict[str, object]:
+        return asyncio.run(self.commands.carry_out(command, value))
+
+    def break_record(self) -> None:
+        self.paths.record.write_text("{")
+
+    def next_event(self) -> object:
+        return asyncio.run(self.life._events.get())
+
+
+def make_world(directory: Path, *, life: Life = UP, guest: GuestFacts = BOOTED) -> World:
+    record = make_record(guest=guest)
+    paths = save_machine(make_roots(directory), record)
+    tracker, ports, folders, stopping = LifeTracker(life), HeldForwards(), HeldFolders(), ProgressBroadcaster()
+    commands = Commands(
+        life=tracker, record=RecordKeeper(paths, record), ports=ports, folders=folders, stopping=stopping
+    )
+    world = World(paths=paths, commands=commands, life=tracker, ports=ports, folders=folders)
+    stopping.add(lambda line: world.told.append(json.loads(line)))
+    return world
+
+
+def test_forward_is_granted_listed_and_in_the_record(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    answer = world.carry_out(Command.PORT_ADD, "8080:80")
+    assert answer == world.carry_out(Command.PORT_LIST)
+    (forward,) = world.ports.held
+    assert records.load_file(world.paths.record).config.forwards == (forward,)
+    world.carry_out(Command.PORT_REMOVE, "8080:80")
+    assert world.ports.held == []
+    assert records.load_file(world.paths.record).config.forwards == ()
+
+
+def test_forward_that_cannot_be_noted_is_taken_back(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.carry_out(Command.PORT_ADD, "8080:80")
+    world.break_record()
+    for value in ("8080:80", "9090:90"):
+        with pytest.raises(MachineError, match="is damaged"):
+            world.carry_out(Command.PORT_ADD, value)
+    assert [str(forward.endpoint) for forward in world.ports.held] == ["127.0.0.1:8080/tcp"]  # that was there before
+
+
+def test_folder_is_mounted_listed_and_in_the_record(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    assert world.carry_out(Command.MOUNT_ADD, "/a:/b") == world.carry_out(Command.MOUNT_LIST)
+    assert records.load_file(world.paths.record).config.folders == (Folder(source="/a", target="/b"),)
+    assert world.carry_out(Command.MOUNT_REMOVE, "/b") == {"folders": []}
+    assert records.load_file(world.paths.record).config.folders == ()
+
+
+def test_folder_that_cannot_be_noted_is_unmounted_again(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.break_record()
+    with pytest.raises(MachineError, match="is damaged"):
+        world.carry_out(Command.MOUNT_ADD, "/a:/b")
+    assert world.folders.held == []
+
+
+def test_state_is_that_of_the_life(tmp_path: Path) -> None:
+    assert make_world(tmp_path).commands.state.state is State.RUNNING
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(
+    ("life", "guest", "is_disposable"),
+    [
+        (UP, BOOTED, False),
+        (Life(), BOOTED, False),
+        (UP, GuestFacts(), False),  # its record could not be written
+        (Life(), GuestFacts(), True),
+    ],
+)
+def test_stop_waits_for_every_guest_but_one_that_is_made_anew(
+    tmp_path: Path, life: Life, guest: GuestFacts, is_disposable: bool, at_once: bool
+) -> None:
+    world = make_world(tmp_path, life=life, guest=guest)
+    world.commands.stop(at_once=at_once)
+    assert world.next_event() == StopRequested(at_once=at_once or is_disposable)
+    notice = {"notice": "The first boot had not completed: the next start begins it afresh"}
+    assert world.told == ([notice] if is_disposable else [])

@@ -1,0 +1,197 @@
+"""What a supervisor makes of QEMU's words and of the guest's, with a QEMU that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.model.ports import Driver
+from machine.ports.forwarding import Forwarding
+from machine.store import records
+from machine.store.paths import MachinePaths
+from machine.supervisor.events import (
+    Event,
+    GuestFailed,
+    GuestReady,
+    GuestReset,
+    PauseCause,
+    Paused,
+    QemuAnswered,
+    QemuSilent,
+    QemuUp,
+    Resumed,
+)
+from machine.supervisor.lifecycle import Life
+from machine.supervisor.qmp import QmpLink, QmpSessions
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.fake_machine import WAIT_S, until
+from tests.support.qmp_server import QmpServer, serving_qmp
+
+
+class NotedLife(LifeTracker):
+    """Keeps every event, and reacts to none."""
+
+    def __init__(self) -> None:
+        super().__init__(Life())
+        self.events: list[Event] = []
+
+    def post(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class NotedForwarding(Forwarding):
+    """Keeps what it hears of QEMU."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def driver_is_up(self, driver: Driver) -> None:
+        self.heard.append(f"{driver} is up")
+
+    async def guest_has_reset(self) -> None:
+        self.heard.append("reset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The sessions at work, and what came of them."""
+
+    paths: MachinePaths
+    link: QmpLink
+    qmp: QmpServer
+    life: NotedLife
+    ports: NotedForwarding
+    status: dict[str, str]
+
+    def count(self, event: Event) -> int:
+        return self.life.events.count(event)
+
+    async def hear(self, *events: Event) -> None:
+        """Wait until all of these have been posted, in whatever order."""
+        await until(lambda: all(event in self.life.events for event in events))
+
+    async def attend(self) -> None:
+        """Wait until a session reads events."""
+        await until(lambda: "query-status" in self.qmp.commands)
+
+
+@contextlib.asynccontextmanager
+async def hearing(directory: Path, *, heartbeat_s: float = 0.01) -> AsyncIterator[Heard]:
+    record = make_record()
+    paths = save_machine(make_roots(directory), record)
+    paths.runtime.mkdir(parents=True)
+    status = {"status": "running"}
+    life, ports, link = NotedLife(), NotedForwarding(), QmpLink()
+    sessions = QmpSessions(
+        link, paths=paths, life=life, record=RecordKeeper(paths, record), ports=ports, heartbeat_s=heartbeat_s
+    )
+    task = asyncio.create_task(sessions.run())
+    try:
+        async with serving_qmp(paths.qmp_socket, lambda command: status if command == "query-status" else {}) as qmp:
+            yield Heard(paths=paths, link=link, qmp=qmp, life=life, ports=ports, status=status)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def run(work: Callable[[Heard], Awaitable[None]], directory: Path, *, heartbeat_s: float = 0.01) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(WAIT_S), hearing(directory, heartbeat_s=heartbeat_s) as heard:
+            await work(heard)
+
+    asyncio.run(bounded())
+
+
+def test_greeting_is_waited_for_and_told(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await until(lambda: heard.ports.heard)
+        assert heard.life.events[:2] == [QemuUp(), QemuAnswered()]
+        assert heard.ports.heard == ["slirp is up"]
+        assert heard.link.client is not None
+
+    run(work, short_path)
+
+
+def test_qemu_that_hangs_up_is_silent_until_it_greets_again(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await heard.attend()
+        heard.qmp.hang_up()
+        await until(lambda: heard.count(QemuUp()) == 2)
+        assert QemuSilent() in heard.life.events
+        await until(lambda: heard.ports.heard == ["slirp is up"] * 2)
+        assert heard.qmp.sessions == 2
+
+    run(work, short_path)
+
+
+def test_commands_without_a_session_fail(short_path: Path) -> None:
+    with pytest.raises(MachineError, match="QEMU's monitor is not open"):
+        asyncio.run(QmpLink().human("info network"))
+
+
+def test_late_heartbeat_is_silence_and_its_answer_ends_it(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await heard.attend()
+        heard.qmp.running.clear()
+        await heard.hear(QemuSilent())
+        heard.life.events.clear()
+        heard.qmp.running.set()
+        await heard.hear(QemuAnswered())
+        assert heard.qmp.sessions == 1
+
+    run(work, short_path)
+
+
+def test_guest_that_a_full_disk_has_stopped_is_continued(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await heard.attend()
+        assert "cont" not in heard.qmp.commands
+        heard.status["status"] = "io-error"
+        await heard.hear(Paused(cause=PauseCause.DISK_FULL))
+        await until(lambda: "cont" in heard.qmp.commands)
+
+    run(work, short_path)
+
+
+def test_events_of_qemu_become_events_of_ours(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await heard.attend()
+        for event in ("STOP", "RESUME", "SHUTDOWN", "NIC_RX_FILTER_CHANGED", "RESET"):
+            heard.qmp.emit(event)
+        await heard.hear(GuestReset())
+        ours = [event for event in heard.life.events if not isinstance(event, QemuUp | QemuAnswered)]
+        assert ours == [Paused(), Resumed(), GuestReset()]
+        assert heard.ports.heard == ["slirp is up", "reset"]  # ports are closed before anybody can act on the event
+
+    run(work, short_path)
+
+
+def test_reports_of_the_guest_become_events(short_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"ready b-1\nfailed no mirror \xff answers\nwhat?\n")
+        writer.close()
+
+    async def work() -> None:
+        async with asyncio.timeout(WAIT_S), hearing(short_path) as heard:
+            async with await asyncio.start_unix_server(report, heard.paths.ready_socket):
+                failed = GuestFailed(cause="no mirror \N{REPLACEMENT CHARACTER} answers")
+                await heard.hear(GuestReady(boot_id="b-1"), failed)
+            await until(lambda: "unknown report on the ready port: 'what?\\n'" in caplog.messages)
+            assert records.load_file(heard.paths.record).guest.provisioned
+
+    asyncio.run(work())
+
+
+def test_guest_without_a_ready_port_is_told_of(short_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(heard: Heard) -> None:
+        await until(lambda: any("cannot report that it is ready" in message for message in caplog.messages))
+
+    run(work, short_path)
