@@ -18,10 +18,11 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
-from machine.folders.transports import Obstacle, TransportFacts
+from machine.folders.transports import TransportFacts
 from machine.folders.virtiofsd import OwnerIds, Virtiofsd, flavour_of, parse_spare, virtiofsd_commands
 from machine.model.folders import Folder
 from machine.model.host import Host, HostOS, Installer
+from machine.model.obstacle import Obstacle
 from machine.model.transport import TransportChoice
 
 # Where distributions keep what is on nobody's PATH.

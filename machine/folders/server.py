@@ -17,9 +17,10 @@ from machine.folders.guest import GuestReport, mount_command, parse_report, sshf
 from machine.folders.probe import find_sftp_server, listening, with_listener
 from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.state import save_folders
-from machine.folders.transports import MountedFolder, Obstacle
+from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
 from machine.model.host import HostOS
+from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
 log = logging.getLogger(__name__)

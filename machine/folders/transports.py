@@ -7,21 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from machine.model.folders import Folder, Share
+from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
 _NO_GUEST_SUPPORT = "the guest has no support for it"
 _NO_DEVICE = "QEMU has no device for it on this host"
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why something cannot be used, in words that can follow a colon; `remedy` is what to do about it, if known."""
-
-    reason: str
-    remedy: str | None = None
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.folders.probe import max_open_files, probe_transports
-from machine.folders.transports import Obstacle, host_obstacles
+from machine.folders.transports import host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.hosts import lingers
 from machine.image.layout import base_image
@@ -27,6 +27,7 @@ from machine.model.check import Check, failure, ok, warning
 from machine.model.folders import Folder
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
+from machine.model.obstacle import Obstacle
 from machine.model.settings import EffectiveSetting, Settings, built_in, settings_of
 from machine.model.transport import Transport, TransportChoice
 from machine.model.units import MIB

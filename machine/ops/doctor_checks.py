@@ -9,12 +9,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machine.errors import MachineError
-from machine.folders.transports import Obstacle
 from machine.image.web import public_url
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.config import Resources
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
+from machine.model.obstacle import Obstacle
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import MachineState, State, SupervisorState
 from machine.model.transport import Transport

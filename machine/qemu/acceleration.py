@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.obstacle import Obstacle
 from machine.qemu.boards import BOARDS
 
 HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
@@ -38,14 +39,6 @@ class QemuFacts:
     def dotted(self) -> str:
         """The version as a text."""
         return ".".join(map(str, self.version))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Obstacle:
-    """Why hardware cannot accelerate a guest, and what may be done about it."""
-
-    reason: str
-    remedy: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

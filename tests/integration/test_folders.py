@@ -20,12 +20,12 @@ from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, usable_command
 from machine.folders.sshfs import sftp_server_command
-from machine.folders.transports import Obstacle
 from machine.folders.virtiofsd import Flavour, OwnerIds, Virtiofsd, virtiofsd_commands
 from machine.folders.watch import Watcher
 from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model.folders import Folder
+from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport
 from tests.support.disk_images import Images
 from tests.support.world import World

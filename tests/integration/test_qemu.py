@@ -15,7 +15,6 @@ import pytest
 
 from machine.errors import MachineError
 from machine.folders.probe import find_virtiofsd, listening, probe_owners, usable_command, with_listener
-from machine.folders.transports import Obstacle
 from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
 from machine.hosts import current_host
 from machine.ignition.provision import provision
@@ -23,6 +22,7 @@ from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, HostOS
+from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
 from machine.model.transport import Transport
 from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator

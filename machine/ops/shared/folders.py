@@ -8,10 +8,11 @@ from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
 from machine.folders.probe import probe_transports, source_problem
-from machine.folders.transports import Obstacle, choose_transport
+from machine.folders.transports import choose_transport
 from machine.model.arch import Arch
 from machine.model.folders import Folder, check_target, check_targets, parse_volume
 from machine.model.host import Host, HostOS
+from machine.model.obstacle import Obstacle
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.transport import Transport, TransportChoice
 from machine.ops.shared.context import Context

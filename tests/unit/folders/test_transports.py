@@ -7,15 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from machine.folders.transports import (
-    MountedFolder,
-    Obstacle,
-    TransportFacts,
-    choose_transport,
-    host_obstacles,
-    plan_folders,
-)
+from machine.folders.transports import MountedFolder, TransportFacts, choose_transport, host_obstacles, plan_folders
 from machine.model.folders import Folder, Share
+from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
 ALL = frozenset(Transport)

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
-from machine.folders.transports import Obstacle, TransportFacts, choose_transport, host_obstacles
+from machine.folders.transports import TransportFacts, choose_transport, host_obstacles
 from machine.model.arch import Arch
 from machine.model.check import Check, Status, is_ready
 from machine.model.config import Resources
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
+from machine.model.obstacle import Obstacle
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
 from machine.model.transport import Transport, TransportChoice
@@ -24,7 +25,7 @@ from machine.model.units import GIB, MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts
 from machine.podman import legacy
-from machine.qemu.acceleration import HardwareSupport, Obstacle
+from machine.qemu.acceleration import HardwareSupport
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from machine.store.filesystem import DirectoryFacts

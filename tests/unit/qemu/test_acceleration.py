@@ -7,10 +7,10 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
+from machine.model.obstacle import Obstacle
 from machine.qemu.acceleration import (
     HardwareSupport,
     MacFacts,
-    Obstacle,
     check_qemu,
     choose_accelerator,
     early_notice,

@@ -10,7 +10,7 @@ import pytest
 from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
-from machine.qemu.acceleration import Obstacle
+from machine.model.obstacle import Obstacle
 from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag, parse_entitlements, parse_listing
 from machine.runner import Completed
 from tests.support.builders import make_host

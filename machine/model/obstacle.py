@@ -1,0 +1,16 @@
+"""Why something cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why something cannot be used, in words that can follow a colon, and what may be done about it."""
+
+    reason: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        return self.reason
