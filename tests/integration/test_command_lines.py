@@ -1,13 +1,7 @@
 """Transcripts of command lines: what is typed, what comes out, and the exit status, whole; no guest boots.
 
-A file in `lines` is a session in a world of its own:
-
-    $ VARIABLE=value machine rm box <<< n     what is typed, with its environment and its standard input
-    > The following files will be deleted:    standard output; `\\` at the end of its last line: no line feed there
-    ! Error: EOF                              standard error
-    = 125                                     the exit status
-
-Lines that do not begin with `machine` are for the shell. Spaces at the ends of lines are left out. Texts are Podman's
+A file in `lines` is a session in a world of its own, in the form that tests/support/transcripts.py describes.
+Lines that do not begin with `machine` are for the shell. Texts are Podman's
 where it has the same error: they were compared with the real podman 4.3.1 when they were written, and with
 shared/reference/podman-machine.md. `--update-golden` writes what comes out now.
 """
@@ -26,19 +20,13 @@ import pytest
 from machine.cli.main import ALIASES, COMMANDS
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
-from tests.support.world import COMMAND_S, Outcome, World, machine_program, make_world
+from tests.support.transcripts import names_in, transcribe
+from tests.support.world import COMMAND_S, Outcome, World, make_world
 
 DIRECTORY = Path(__file__).with_name("lines")
 SCRIPTS = sorted(DIRECTORY.glob("*.txt"))
 
 LEAST = 150
-
-# What differs from host to host, from run to run.
-SCRUBBED = (
-    (r"(number of host CPUs|total system memory) \(\d+( MB)?\)", r"\1 (N\2)"),
-    (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
-    (r"\b[0-9a-f]{64}\b", "DIGEST"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +61,9 @@ def run_shell(line: str, world: World, variables: dict[str, str]) -> Outcome:
     return Outcome(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-def transcribe(outcome: Outcome, variables: dict[str, str]) -> str:
-    stdout = [f"> {line}" for line in outcome.stdout.splitlines()]
-    if stdout and not outcome.stdout.endswith("\n"):
-        stdout[-1] += "\\"
-    text = "\n".join([*stdout, *(f"! {line}" for line in outcome.stderr.splitlines())])
-    for name, value in variables.items():
-        text = text.replace(value, f"${name}")
-    for pattern, instead in SCRUBBED:
-        text = re.sub(pattern, instead, text)
-    return "".join(f"{line.rstrip()}\n" for line in [*text.splitlines(), f"= {outcome.status}"])
-
-
 def names_in_scripts(world: World, images: Images) -> dict[str, str]:
     """The names that scripts have for what is in a world."""
-    return {
-        "IMAGE": str(images.qcow2),
-        "MACHINES": str(world.machines),
-        "ROOT": str(world.root),
-        "PROGRAM": machine_program(),
-    }
+    return {"IMAGE": str(images.qcow2), **names_in(world)}
 
 
 def rerun(script: str, world: World, variables: dict[str, str]) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_verbs import edit_record, succeed
 from tests.support.clients import connections_of
 from tests.support.disk_images import Images, qemu_img
 from tests.support.world import COMMAND_S, World, machine_program
@@ -137,11 +136,11 @@ def test_swap_and_usb_devices_are_in_the_record_and_where_they_work(world: World
     config = json.loads((world.machines / "box" / "config.ign").read_bytes())
     (swap,) = [file for file in config["storage"]["files"] if file["path"] == "/etc/systemd/zram-generator.conf"]
     assert swap["contents"]["source"].endswith("zram-size%3D512%0A")
-    succeed(world.machine("set", "--usb", "bus=3,devnum=4", "box"))
+    world.must("set", "--usb", "bus=3,devnum=4", "box")
     assert [device["Bus"] for device in world.inspect("box")["Resources"]["USBs"]] == ["3"]
-    succeed(world.machine("set", "--cpus", "1", "box"))
+    world.must("set", "--cpus", "1", "box")
     assert len(world.inspect("box")["Resources"]["USBs"]) == 1
-    succeed(world.machine("set", "--usb", "", "box"))
+    world.must("set", "--usb", "", "box")
     assert world.inspect("box")["Resources"]["USBs"] == []
 
 
@@ -181,19 +180,19 @@ def kept(outcome_stderr: str) -> list[Path]:
 def test_kept_files_outlive_the_machine_and_its_base(world: World, images: Images) -> None:
     world.init("box", images.qcow2, "--disk-size", "1")
     ignition = (world.machines / "box" / "config.ign").read_bytes()
-    removed = succeed(world.machine("rm", "--force", "--save-image", "--save-ignition", "box"))
+    removed = world.must("rm", "--force", "--save-image", "--save-ignition", "box")
     saved = world.home / "data" / "saved"
     assert removed.stderr == (
         f'The disk of "box" is kept: {saved}/box.qcow2\nThe Ignition config of "box" is kept: {saved}/box.ign\n'
     )
-    succeed(world.machine("reset", "--force"))
+    world.must("reset", "--force")
     disk = saved / "box.qcow2"
     qemu_img("compare", "-f", "qcow2", "-F", "raw", disk, images.raw)
     assert "backing-filename" not in json.loads(qemu_img("info", "--output=json", disk))
     assert (saved / "box.ign").read_bytes() == ignition
     assert {stat.S_IMODE(path.stat().st_mode) for path in saved.iterdir()} == {0o600}
     world.init("box", disk, "--disk-size", "1")
-    again = succeed(world.machine("rm", "--force", "--save-image", "box"))
+    again = world.must("rm", "--force", "--save-image", "box")
     assert kept(again.stderr) == [saved / "box-1.qcow2"]
     assert sorted(path.name for path in saved.iterdir()) == ["box-1.qcow2", "box.ign", "box.qcow2"]
 
@@ -236,7 +235,7 @@ def test_machine_stays_where_its_files_cannot_be_kept(
     harm: Callable[[World], None], words: list[str], world: World, images: Images
 ) -> None:
     world.init("box", images.qcow2)
-    edit_record(world, guest={"provisioned": True})
+    world.edit_record("box", guest={"provisioned": True})
     harm(world)
     before = world.files()
     outcome = world.machine("rm", "--force", *words, "box")

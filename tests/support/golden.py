@@ -67,6 +67,7 @@ class Golden:
             with _editing(self.texts) as sections:
                 sections[heading] = text
                 _sort(sections, self.order)
+            return
         known = read_sections(self.texts)
         assert heading in known, f"{self.texts.name} has no text for {heading}; {ADVICE}"
         assert text == known[heading], f"{self.texts.name} has another text for {heading}; {ADVICE}"
@@ -77,7 +78,7 @@ class Golden:
         if left and self.update:
             with _editing(self.texts) as sections:
                 for heading in left:
-                    del sections[heading]
+                    sections.pop(heading, None)
             return
         assert not left, f"{self.texts.name} has texts that the test does not compare: {sorted(left)}; {ADVICE}"
 
@@ -150,7 +151,7 @@ def drop_stale(stale: Mapping[Path, list[str]]) -> None:
     for path, headings in stale.items():
         with _editing(path) as sections:
             for heading in headings:
-                del sections[heading]
+                sections.pop(heading, None)
 
 
 def unused_files(config: pytest.Config, root: Path) -> list[Path]:

@@ -174,6 +174,13 @@ class World:
         keys.mkdir(parents=True, exist_ok=True)
         (keys / "test.gpg").write_bytes(key)
 
+    def edit_record(self, name: str, **parts: dict[str, object]) -> None:
+        """Change fields of the record's `config`, `pending` or `guest`."""
+        document = self.record(name)
+        for part, fields in parts.items():
+            document[part] |= fields
+        (self.machines / name / "record.json").write_text(json.dumps(document))
+
     def link_tool(self, *tools: str) -> None:
         """Put these programs of the host's on the user's PATH."""
         for tool in tools:
