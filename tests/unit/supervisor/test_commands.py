@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from machine.control import Command
 from machine.errors import MachineError
-from machine.folders.server import Folders
+from machine.folders.server import FolderServer
+from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 from machine.model.ports import Endpoint, Forward, Origin, PortState, PortStatus, SocketPath
 from machine.model.record import GuestFacts
 from machine.model.state import State
+from machine.model.transport import Transport
 from machine.ports.forwarding import Forwarding
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -50,7 +53,7 @@ class HeldForwards(Forwarding):
         return [(forward, PortStatus(state=PortState.OPEN)) for forward in self.held]
 
 
-class HeldFolders(Folders):
+class HeldFolders(FolderServer):
     """Mounts everything."""
 
     def __init__(self) -> None:
@@ -62,8 +65,9 @@ class HeldFolders(Folders):
     async def remove(self, target: str) -> None:
         self.held = [folder for folder in self.held if folder.target != target]
 
-    def listing(self) -> list[tuple[str, str, str]]:
-        return [(str(folder), "sshfs", "") for folder in self.held]
+    @property
+    def folders(self) -> Sequence[MountedFolder]:
+        return [MountedFolder(folder=folder, transport=Transport.SSHFS) for folder in self.held]
 
 
 @dataclass
