@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.errors import MachineError
-from machine.model.image import ImageOptions
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
         tls_verify: bool,
         **others: object,
     ) -> None:
+        from machine.model.image import ImageOptions  # whoever completes a name does without
+
         options = ImageOptions(
             stream_base_url=stream_base_url or None,
             sha256=image_sha256 or None,
