@@ -1,7 +1,7 @@
 """The catalogue: where other distributions publish their cloud images, and how each is told which machine it is.
 
-A catalogue is a TOML file, `images/catalogue.toml` says of what; the user's own is read over ours. Whether an image is
-what its distribution made tells a file of checksums beside it, in whatever form it has.
+A catalogue is a TOML file, which `images/catalogue.toml` explains; the user's own is read over ours. A file of
+checksums beside an image, in whatever form, says what its distribution made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ARCH_PLACE = "{arch}"
 _KEYS = {"aliases", "arch", "checksums", "packages", "provisioning", "url"}
 DEFAULT_PACKAGES = ("podman",)
 _SCHEMES = ("http", "https", "file")
-# What `--image` takes for streams.
+# Names that mean streams after `--image`.
 _TAKEN = ("fcos", LOCAL_STREAM)
 
 _HEX = r"(?P<hex>[0-9a-fA-F]{64}|[0-9a-fA-F]{128})"
@@ -53,14 +53,14 @@ _E = TypeVar("_E", bound=StrEnum)
 class CatalogueImage:
     """One NAME:TAG; `arches` are the words that stand for architectures in its two URLs.
 
-    `checksums` is empty where the image comes without. `packages` are what its makers' repositories have to add to it.
+    `checksums` is None where the image comes without. `packages` are installed from its makers' repositories.
     """
 
     name: str
     tag: str
     url: str
     arches: Mapping[Arch, str]
-    checksums: str = ""
+    checksums: str | None = None
     aliases: tuple[str, ...] = ()
     provisioning: Provisioning = Provisioning.CLOUD_INIT
     packages: tuple[str, ...] = DEFAULT_PACKAGES
@@ -73,7 +73,7 @@ class CatalogueImage:
         return str(self.reference)
 
     def location(self, arch: Arch) -> str:
-        """The URL of the image for guests of one architecture.
+        """The image's URL for guests of one architecture.
 
         Raises:
             NotFoundError: there is none.
@@ -81,14 +81,14 @@ class CatalogueImage:
         return self.url.replace(_ARCH_PLACE, self._word(arch))
 
     def find_artifact(self, arch: Arch, metadata: MetadataCache) -> Artifact:
-        """The image as it is to be fetched, with what its distribution promises of it.
+        """Find the image and its checksum.
 
         Raises:
-            MachineError: there is none for `arch`, or its checksum cannot be had.
+            MachineError: there is none for `arch`, or its checksum cannot be fetched.
         """
         location = self.location(arch)
-        artifact = Artifact(location=location, stream=self.name, release=self.tag)
-        if not self.checksums:
+        artifact = Artifact(reference=str(self), arch=arch, location=location, stream=self.name, release=self.tag)
+        if self.checksums is None:
             return artifact
         url = self.checksums.replace(_ARCH_PLACE, self._word(arch))
         name = posixpath.basename(unquote(urlsplit(location).path))
@@ -113,7 +113,7 @@ class Catalogue:
     images: Sequence[CatalogueImage] = field(default=())
 
     def find(self, reference: CatalogueReference) -> CatalogueImage:
-        """The image of that name and tag, or alias of a tag.
+        """Find the image of that name and tag, or alias of a tag.
 
         Raises:
             BadInputError: there is none.
@@ -134,7 +134,7 @@ class Catalogue:
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
-    """Our catalogue with the user's over it, which need not be there.
+    """Read our catalogue with the user's over it, which need not be there.
 
     Raises:
         MachineError: one of them cannot be read or is wrong; the message names it.
@@ -165,8 +165,10 @@ def _read(path: Path) -> list[CatalogueImage]:
 
 
 def _image(reference: str, entry: object) -> CatalogueImage:
-    """Raises:
-    ValueError: something in it cannot be.
+    """Read one entry.
+
+    Raises:
+        ValueError: something in it is wrong.
     """
     name, _, tag = reference.partition(":")
     if not CatalogueReference.is_one(reference) or not tag:
@@ -180,7 +182,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
         raise ValueError(f'{where} has the unknown key "{unknown[0]}": there are {", ".join(sorted(_KEYS))}')
     try:
         url, arches = _text(entry, "url"), _arches(entry["arch"])
-        checksums = _text(entry, "checksums") if entry.get("checksums") else ""
+        checksums = _text(entry, "checksums") if entry.get("checksums") else None
         image = CatalogueImage(
             name=name,
             tag=tag,
@@ -203,24 +205,24 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     return image
 
 
-def _link_problem(link: str) -> str:
+def _link_problem(link: str) -> str | None:
     if urlsplit(link).scheme not in _SCHEMES:
         return "is not a URL that can be fetched"
     if re.search("[{}]", link.replace(_ARCH_PLACE, "")):
         return f"has braces, and nothing but {_ARCH_PLACE} is replaced"
-    return ""
+    return None
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
     value = entry[key]
     if not isinstance(value, str):
-        raise TypeError(f"{key} is not a text")
+        raise TypeError(f"{key} is not a string")
     return value
 
 
 def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise TypeError("aliases and packages are lists of texts")
+        raise TypeError("aliases and packages are lists of strings")
     return tuple(values)
 
 
@@ -239,16 +241,16 @@ def _arches(words: object) -> dict[Arch, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """Lower-case hex; what is empty is not known."""
+    """Lower-case hex; None is not known."""
 
-    sha256: str = ""
-    sha512: str = ""
+    sha256: str | None = None
+    sha512: str | None = None
 
 
 def parse_checksums(text: bytes, name: str, url: str) -> Checksums:
-    """Those of the file `name` in a file of checksums.
+    """Find those of the file `name` in a file of checksums.
 
-    It may be a list as coreutils or BSD write them, signed or not, or nothing but the one digest.
+    That may be a list as coreutils or BSD write them, signed or not, or nothing but the one digest.
 
     Raises:
         MachineError: the file is not in it.

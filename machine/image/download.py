@@ -1,30 +1,23 @@
-"""A file on its way from a server, readable while it arrives; what has arrived outlives every kind of end.
+"""A file on its way from a server, readable while it arrives.
 
-The download is a folder. Each `OFFSET.part` in it is one contiguous run of the file's bytes from that offset on, and
-grows only at its end, so that its length alone says what is there, whenever a process was killed. `source.json` says
-which version of the file the runs belong to.
-
-Worker threads fill the gaps between the runs. There is one, on one connection, until measurement shows that more of
-them bring more.
+Worker threads fill the gaps between the runs that are here. There is one, on one connection, until measurement shows
+that more of them bring more.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import logging
-import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from machine.errors import MachineError
-from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.image.pace import MAX_WORKERS, Pace
+from machine.image.runs import Run, Runs, Version
 from machine.image.web import FetchError, Web, WebSettings, back_off_s, body_chunks, public_url
 
 if TYPE_CHECKING:
@@ -34,12 +27,7 @@ log = logging.getLogger(__name__)
 
 # The size of a request where several share a file: small enough to arrive nearly in order, for who reads along.
 PIECE_BYTES = 8 * 1024**2
-MAX_WORKERS = 4
 _MEASURE_S = 1.5
-# One more worker has to bring so much more.
-_GAIN = 1.2
-# So many seconds have to be left at the present rate for another worker to be worth it.
-_WORTHWHILE_S = 3.0
 # Less than this between two errors is no progress.
 _PROGRESS_BYTES = 64 * 1024
 _JOIN_S = 2.0
@@ -50,60 +38,8 @@ class ChangedError(MachineError):
     """The runs belong to another version of the file, or the server cannot go on from their ends: begin again."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """What tells two versions of a file apart, as the server's headers have it."""
-
-    etag: str = ""
-    modified: str = ""
-    size: int | None = None
-
-    @property
-    def condition(self) -> str:
-        """For If-Range, which wants a strong validator; empty where the server gives none."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """Bytes `start` to `end` (exclusive); while a worker is at it, it goes on to `limit`, None being the file's end."""
-
-    start: int
-    end: int
-    descriptor: int
-    busy: bool = False
-    limit: int | None = None
-
-
-class Pace:
-    """How many workers there should be: one more as long as the last one brought enough (pure)."""
-
-    def __init__(self, most: int = MAX_WORKERS) -> None:
-        self.workers = 1
-        self._most = most
-        self._best = 0.0
-        self._settled = False
-
-    def retreat(self) -> bool:
-        """One worker alone from now on; returns whether there were to be more."""
-        had, self.workers, self._settled = self.workers, 1, True
-        return had > 1
-
-    def observe(self, rate: float, left_bytes: int) -> int:
-        """Take in a measurement in bytes/s; returns the number of workers from now on."""
-        if self._settled:
-            return self.workers
-        if self._best and rate < self._best * _GAIN:
-            self.workers -= 1
-            self._settled = True
-        elif self.workers < self._most and left_bytes > rate * _WORTHWHILE_S:
-            self._best = rate
-            self.workers += 1
-        return self.workers
-
-
 class Download:
-    """Use as a context: at its end the workers stop, and what has arrived stays in the folder."""
+    """Fetches one file. Use as a context: at its end the workers stop, and what has arrived stays in the folder."""
 
     def __init__(
         self,
@@ -114,39 +50,37 @@ class Download:
         *,
         check_size: Callable[[int, int], None] = lambda size, missing: None,  # noqa: ARG005
         will_be_verified: bool = True,
-        most_workers: int = MAX_WORKERS,
+        max_workers: int = MAX_WORKERS,
     ) -> None:
         """`authorize` gives the headers of a login, and is asked again when they are refused.
         `check_size` hears the whole size and what is missing of it before anything is written, and may object.
         What will not be verified goes on only from where the server vouches for it being the same file.
         """
         self.url = url
-        self._folder = folder
+        self.resumed = False
         self._settings = settings
         self._authorize = authorize
         self._headers: Mapping[str, str] = {}
-        self._size_is_checked = False
-        self._check_size = check_size
+        self._check_size: Callable[[int, int], None] | None = check_size
         self._will_be_verified = will_be_verified
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._error: MachineError | None = None
-        self._version = Version()
-        self._size: int | None = None
+        self._runs = Runs(folder)
         self._ranges = False
-        self._runs: list[_Run] = []
-        self._pace = Pace(most_workers)
+        self._pace = Pace(max_workers)
         self._measured = (time.monotonic(), 0)
-        self.resumed = False
 
     # For those who use it
 
     def __enter__(self) -> Self:
-        with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        self._load()
-        self.resumed = bool(self._runs)
+        self._runs.open()
+        condition = self._runs.version.condition
+        if not self._will_be_verified and (self._runs.complete or condition is None):
+            self._runs.forget()
+        self._ranges = self._runs.version.condition is not None
+        self.resumed = self.received > 0
         if self._authorize:
             self._headers = self._authorize()
         self._measured = (time.monotonic(), self.received)
@@ -164,99 +98,48 @@ class Download:
         for thread in self._threads:
             thread.join(_JOIN_S)
         with self._changed:
-            for run in self._runs:
-                os.close(run.descriptor)
-            self._runs.clear()
-        if not any(path.stat().st_size for path in self._folder.glob("*.part")):
-            self.discard()  # nothing is left of a server that sent nothing
+            self._runs.close()
 
     def discard(self) -> None:
         """Remove all that has arrived."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._runs.discard()
 
     @property
     def name(self) -> str:
-        """What a person may see of the address."""
+        """The address without a login."""
         return public_url(self.url)
 
     @property
     def size(self) -> int | None:
         """The whole file's bytes, None as long as that is not known."""
-        return self._size
+        return self._runs.size
 
     @property
     def received(self) -> int:
         """Bytes that are here, those of earlier attempts included."""
-        return sum(run.end - run.start for run in self._runs)
-
-    @property
-    def complete(self) -> bool:
-        return self._size is not None and self.received == self._size
+        return self._runs.received
 
     def reader(self) -> io.RawIOBase:
         """The file from its beginning on; its `read` waits for what has not arrived yet."""
         return _Reader(self)
 
     def read_at(self, position: int, count: int) -> bytes:
-        """At most `count` bytes from `position` on, at least one; none at the end of the file.
+        """Wait for at most `count` bytes from `position` on, at least one; none at the end of the file.
 
         Raises:
             MachineError: they will not come.
         """
         with self._changed:
             while True:
-                run = next((run for run in self._runs if run.start <= position < run.end), None)
-                if run is not None:
-                    count = min(count, run.end - position)
-                    return os.pread(run.descriptor, count, position - run.start)
-                if self._size is not None and position >= self._size:
+                if data := self._runs.read_at(position, count):
+                    return data
+                if self.size is not None and position >= self.size:
                     return b""
                 if self._error is not None:
                     raise self._error
                 if self._stop.is_set():
                     raise MachineError(f"the download of {self.name} was stopped")
                 self._changed.wait(1.0)
-
-    # The folder
-
-    @property
-    def _source(self) -> Path:
-        return self._folder / "source.json"
-
-    def _load(self) -> None:
-        try:
-            self._version = Version(**json.loads(self._source.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            self._wipe()
-            return
-        self._size = self._version.size
-        self._ranges = bool(self._version.condition)
-        for path in sorted(self._folder.glob("*.part")):
-            if path.stem.isascii() and path.stem.isdigit():
-                self._runs.append(self._open_run(int(path.stem)))
-        if not self._will_be_verified and (self.complete or not self._version.condition):
-            self._forget()
-        for run, following in zip(self._runs, self._runs[1:], strict=False):
-            if run.end > following.start:
-                os.ftruncate(run.descriptor, following.start - run.start)
-                run.end = following.start
-
-    def _forget(self) -> None:
-        for run in self._runs:
-            os.close(run.descriptor)
-        self._runs.clear()
-        self._version, self._size = Version(), None
-        self._wipe()
-
-    def _wipe(self) -> None:
-        for path in self._folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _open_run(self, start: int) -> _Run:
-        path = self._folder / f"{start:016}.part"
-        with disk_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_PRIVATE)
-        return _Run(start=start, end=start + os.fstat(descriptor).st_size, descriptor=descriptor)
 
     # The workers
 
@@ -309,69 +192,45 @@ class Download:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _claim(self) -> _Run | None:
-        """The first gap that nobody fills, as a run to be continued; None where there is no work for this worker."""
+    def _claim(self) -> Run | None:
+        """A gap to fill; None where there is no work for this worker."""
         with self._changed:
-            busy = sum(run.busy for run in self._runs)
-            if self._stop.is_set() or self._error or busy >= self._pace.workers:
+            if self._stop.is_set() or self._error or len(self._runs.busy) >= self._pace.workers:
                 return None
-            gap = self._first_gap()
-            if gap is None:
-                return None
-            start, end = gap
-            run = next((run for run in self._runs if run.end == start and not run.busy), None)
-            if run is None:
-                run = self._open_run(start)
-                self._runs.append(run)
-                self._runs.sort(key=lambda run: run.start)
-            run.busy = True
-            shared = self._pace.workers > 1 and end is not None
-            run.limit = min(end, start + PIECE_BYTES) if shared and end is not None else end
-            return run
+            return self._runs.claim(PIECE_BYTES if self._pace.workers > 1 else None)
 
-    def _first_gap(self) -> tuple[int, int | None] | None:
-        """Where a gap begins and ends, the end None where it is not known."""
-        position = 0
-        for run in self._runs:
-            if run.start > position:
-                return position, run.start
-            if run.busy and run.limit is None:
-                return None
-            position = max(position, (run.limit or run.end) if run.busy else run.end)
-        if self._size is None:
-            return (position, None)
-        return (position, self._size) if position < self._size else None
-
-    def _release(self, run: _Run) -> None:
+    def _release(self, run: Run) -> None:
         with self._changed:
-            run.busy = False
-            run.limit = None
+            self._runs.release(run)
             self._changed.notify_all()
 
-    def _fill(self, web: Web, run: _Run) -> None:
+    def _fill(self, web: Web, run: Run) -> None:
         """Ask for what is missing of a run and append it."""
-        first, last = run.end, "" if run.limit is None or run.limit == self._size else str(run.limit - 1)
-        headers = dict(self._headers)
-        if first or last:
-            headers["Range"] = f"bytes={first}-{last}"
-            if self._version.condition:
-                headers["If-Range"] = self._version.condition
-        with web.get(self.url, headers) as response:
+        with web.get(self.url, self._request_headers(run)) as response:
             if not self._accept(response, run):
                 return
             for chunk in body_chunks(response):
                 if not self._append(run, chunk):
                     return
         with self._changed:
-            if self._size is None:
-                self._size = run.end
-            elif run.end < (run.limit or self._size) and not self._stop.is_set():
+            if self.size is None:
+                self._runs.size = run.end
+            elif run.end < (run.limit or self.size) and not self._stop.is_set():
                 raise FetchError(
-                    f"cannot fetch {self.name}: the server ended after {run.end} of {self._size} bytes", transient=True
+                    f"cannot fetch {self.name}: the server ended after {run.end} of {self.size} bytes", transient=True
                 )
             self._changed.notify_all()
 
-    def _accept(self, response: Response, run: _Run) -> bool:
+    def _request_headers(self, run: Run) -> dict[str, str]:
+        to_the_end = run.limit is None or run.limit == self.size
+        headers = dict(self._headers)
+        if run.end or not to_the_end:
+            headers["Range"] = f"bytes={run.end}-{'' if to_the_end or run.limit is None else run.limit - 1}"
+            if condition := self._runs.version.condition:
+                headers["If-Range"] = condition
+        return headers
+
+    def _accept(self, response: Response, run: Run) -> bool:
         """Check that an answer continues the run; returns whether it has a body to append.
 
         Raises:
@@ -379,50 +238,35 @@ class Download:
             FetchError: it is none that we understand.
         """
         with self._changed:
-            status = response.status_code
-            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if status == 416:
-                if match and match[2] == str(run.end):
-                    self._size = run.end  # nothing is missing
-                    self._changed.notify_all()
-                    return False
-                raise ChangedError(f"{self.name} has changed")
-            if status == 206:
-                if not match or match[1] != str(run.end):
-                    raise FetchError(f"{self.name} sent another range than it was asked for", transient=False)
-                size = int(match[2]) if match[2] != "*" else None
-                answered = _version(response, size)
-                self._ranges = bool(answered.condition)
-            elif status == 200:
-                length = response.headers.get("Content-Length", "")
-                answered = _version(response, int(length) if length.isascii() and length.isdigit() else None)
-                if run.end:
-                    raise ChangedError(f"{self.name} has changed, or its server cannot go on where it ended")
-                self._ranges = response.headers.get("Accept-Ranges") == "bytes" and bool(answered.condition)
-            else:
-                raise FetchError(f"{self.name} answered {status} {response.reason}", transient=False, status=status)
-            if answered.size is not None and not self._size_is_checked:
-                self._check_size(answered.size, answered.size - self.received)
-                self._size_is_checked = True
-            if answered != self._version:
-                if self.received:
+            if response.status_code == 416:
+                match = _content_range(response)
+                if not match or match[2] != str(run.end):
                     raise ChangedError(f"{self.name} has changed")
-                write_atomic(self._source, json.dumps(asdict(answered)))
-                self._version = answered
-            self._size = answered.size
-            self._changed.notify_all()
+                self._runs.size = run.end  # nothing is missing
+                self._changed.notify_all()
+                return False
+            version = _answered_version(response, run.end, self.name)
+            self._ranges = version.condition is not None and _has_ranges(response)
+            self._take_version(version)
             return True
 
-    def _append(self, run: _Run, chunk: bytes) -> bool:
+    def _take_version(self, version: Version) -> None:
+        if version.size is not None and self._check_size:
+            self._check_size(version.size, version.size - self.received)
+            self._check_size = None
+        if version != self._runs.version:
+            if self.received:
+                raise ChangedError(f"{self.name} has changed")
+            self._runs.become(version)
+        self._runs.size = version.size
+        self._changed.notify_all()
+
+    def _append(self, run: Run, chunk: bytes) -> bool:
         """Returns whether the run goes on."""
         with self._changed:
             if self._stop.is_set() or self._error:
                 return False
-            if run.limit is not None:
-                chunk = chunk[: run.limit - run.end]
-            with disk_errors(self._folder / "part"):
-                _write_all(run.descriptor, chunk)
-            run.end += len(chunk)
+            self._runs.append(run, chunk)
             self._changed.notify_all()
             self._measure()
             return run.limit is None or run.end < run.limit
@@ -430,15 +274,14 @@ class Download:
     def _measure(self) -> None:
         """From time to time, add a worker or let one go."""
         now, (since, before) = time.monotonic(), self._measured
-        if now - since < _MEASURE_S or not self._ranges or self._size is None:
+        if now - since < _MEASURE_S or not self._ranges or self.size is None:
             return
         received = self.received
         self._measured = (now, received)
         had = self._pace.workers
-        wanted = self._pace.observe((received - before) / (now - since), self._size - received)
-        if wanted > had:
-            for run in self._runs:
-                if run.busy and (run.limit or self._size) - run.end > 2 * PIECE_BYTES:
+        if self._pace.observe((received - before) / (now - since), self.size - received) > had:
+            for run in self._runs.busy:
+                if (run.limit or self.size) - run.end > 2 * PIECE_BYTES:
                     run.limit = run.end + PIECE_BYTES  # the rest of a long run is everybody's
             self._start_worker()
 
@@ -460,12 +303,37 @@ class _Reader(io.RawIOBase):
         return len(data)
 
 
-def _version(response: Response, size: int | None) -> Version:
+def _answered_version(response: Response, position: int, name: str) -> Version:
+    """The version of the file that an answer sends from `position` on.
+
+    Raises:
+        ChangedError: it does not go on from there.
+        FetchError: it is no such answer.
+    """
+    match response.status_code:
+        case 206:
+            found = _content_range(response)
+            if not found or found[1] != str(position):
+                raise FetchError(f"{name} sent another range than it was asked for", transient=False)
+            size = found[2]
+        case 200:
+            if position:
+                raise ChangedError(f"{name} has changed, or its server cannot go on where it ended")
+            size = response.headers.get("Content-Length", "")
+        case status:
+            raise FetchError(f"{name} answered {status} {response.reason}", transient=False, status=status)
     headers = response.headers
-    return Version(etag=headers.get("ETag", ""), modified=headers.get("Last-Modified", ""), size=size)
+    return Version(
+        etag=headers.get("ETag") or None,
+        modified=headers.get("Last-Modified") or None,
+        size=int(size) if size.isascii() and size.isdigit() else None,
+    )
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _content_range(response: Response) -> re.Match[str] | None:
+    return _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+
+
+def _has_ranges(response: Response) -> bool:
+    """Whether the server can send a part of the file."""
+    return response.status_code == 206 or response.headers.get("Accept-Ranges") == "bytes"

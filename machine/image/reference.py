@@ -30,11 +30,11 @@ _DOCKER_HUB = "docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """A stream by its name; `local` says that it was built on this host, `release` pins one that is not the newest."""
+    """A stream by its name; `local` means that it was built on this host, `release` pins one instead of the newest."""
 
     stream: str
     local: bool
-    release: str = ""
+    release: str | None = None
 
     def __str__(self) -> str:
         name = self.stream if self.local else f"fcos:{self.stream}"
@@ -74,10 +74,10 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """An image of another distribution; `tag` is empty where none was given. Only the catalogue knows what there is."""
+    """An image of another distribution; `tag` is None where none was given. Only the catalogue knows what there is."""
 
     name: str
-    tag: str
+    tag: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name}:{self.tag}" if self.tag else self.name
@@ -99,10 +99,10 @@ Reference = StreamReference | FileReference | UrlReference | RegistryReference |
 
 
 def parse_reference(text: str) -> Reference:
-    """What `text` refers to; only something that looks like a path is taken for one.
+    """Find what `text` refers to; only something that looks like a path is taken for one.
 
     Raises:
-        BadInputError: it is nothing that we know.
+        BadInputError: it is no kind of reference that we know.
     """
     if text == "/dev/null":
         return EmptyReference()
@@ -114,7 +114,7 @@ def parse_reference(text: str) -> Reference:
     if colon and (kind == "fcos" or rest.startswith("//")):
         return _of_kind(kind, rest, text)
     if match := _CATALOGUE.fullmatch(text):
-        return CatalogueReference(name=match["name"], tag=match["tag"] or "")
+        return CatalogueReference(name=match["name"], tag=match["tag"])
     if "/" in text or "." in text:
         return FileReference(path=Path(text).expanduser())
     raise BadInputError(f'unknown image "{text}"', hint=f"choose one of: {CHOICES}")
@@ -140,13 +140,13 @@ def _stream(text: str) -> StreamReference:
         raise BadInputError(f'unknown stream "{stream}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
     if at and not release:
         raise BadInputError(f'"{text}" names no release after the @', hint="leave out the @ for the newest")
-    return StreamReference(stream=stream, local=False, release=release)
+    return StreamReference(stream=stream, local=False, release=release or None)
 
 
 def _registry(text: str, name: str) -> RegistryReference:
     match = _REPOSITORY.fullmatch(name)
     if not match:
-        raise BadInputError(f'"{text}" is no image in a registry', hint="write docker://REGISTRY/NAME:TAG")
+        raise BadInputError(f'"{text}" does not name an image in a registry', hint="write docker://REGISTRY/NAME:TAG")
     registry, path = match["registry"] or _DOCKER_HUB, match["name"]
     if registry == _DOCKER_HUB and "/" not in path:
         path = f"library/{path}"

@@ -28,7 +28,7 @@ _ACCEPT = (
 _HUB = "docker.io"
 _HUB_SERVER = "registry-1.docker.io"
 _DISK_TYPE = "disktype"
-_WANTED_DISK = "qemu"
+_QEMU_DISK = "qemu"
 _CHALLENGE_FIELD = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -45,8 +45,8 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
     ]
 
 
-def credentials(files: Sequence[Path], registry: str, name: str) -> str:
-    """`user:password`, base64, for a repository or the registry that holds it; empty where there are none."""
+def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
+    """Find `user:password`, base64, for a repository or the registry that holds it; None where there are none."""
     keys = [registry]
     for part in name.split("/"):
         keys.append(f"{keys[-1]}/{part}")
@@ -54,18 +54,18 @@ def credentials(files: Sequence[Path], registry: str, name: str) -> str:
     for path in files:
         try:
             known = json.loads(path.read_bytes())["auths"]
-            found = next((known[key]["auth"] for key in keys if known.get(key, {}).get("auth")), "")
+            found = next((known[key]["auth"] for key in keys if known.get(key, {}).get("auth")), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if found:
             return str(found)
-    return ""
+    return None
 
 
 class Registry:
     """One repository of one registry."""
 
-    def __init__(self, reference: RegistryReference, settings: WebSettings, auth: str) -> None:
+    def __init__(self, reference: RegistryReference, settings: WebSettings, auth: str | None) -> None:
         self._reference = reference
         self._settings = settings
         self._web = Web(settings)
@@ -75,20 +75,20 @@ class Registry:
         self._headers: dict[str, str] = {}
 
     def find_artifact(self, arch: Arch) -> Artifact:
-        """The disk image for QEMU on `arch`.
+        """Find the disk image for QEMU on `arch`.
 
         Raises:
-            MachineError: the registry cannot be asked, or has no such image.
+            MachineError: the registry cannot be reached, or has no such image.
         """
         if not self._settings.verify_tls:
             self._allow_http()
         try:
             return self._artifact(arch)
         except (KeyError, TypeError, AttributeError) as error:
-            raise MachineError(f"{self._reference} has a manifest that is not understood: {error}") from error
+            raise MachineError(f"{self._reference} has an invalid manifest: {error}") from error
 
     def _allow_http(self) -> None:
-        """As podman has it: without verification, plain HTTP will do where nobody speaks TLS."""
+        """Without verification, use plain HTTP where the server does not speak TLS, as podman does."""
         url = f"{self._base.partition('/v2/')[0]}/v2/"
         try:
             with self._web.get(url):
@@ -113,6 +113,8 @@ class Registry:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise MachineError(f"{self._reference}: its layer has no sha256 digest")
         return Artifact(
+            reference=str(self._reference),
+            arch=arch,
             location=f"{self._base}/blobs/{digest}",
             sha256=digest.removeprefix("sha256:"),
             release=self._reference.version,
@@ -136,7 +138,7 @@ class Registry:
             known = sorted({_architecture(entry) for entry in manifests})
             raise NotFoundError(f"{self._reference} has no image for {arch}", hint=f"it has: {', '.join(known)}")
         for entry in of_arch:
-            if (entry.get("annotations") or {}).get(_DISK_TYPE) == _WANTED_DISK:
+            if (entry.get("annotations") or {}).get(_DISK_TYPE) == _QEMU_DISK:
                 return str(entry["digest"])
         raise NotFoundError(f"{self._reference} has no disk image for QEMU on {arch}")
 
@@ -161,7 +163,7 @@ class Registry:
                 challenge = response.headers.get("WWW-Authenticate", "")
             if self._headers:
                 raise FetchError(
-                    f"{self._reference} is not for you: its registry answered 401",
+                    f"access to {self._reference} was denied: its registry answered 401",
                     transient=False,
                     status=401,
                     hint=f"log in with: podman login {self._reference.registry}",
@@ -185,7 +187,7 @@ class Registry:
         parameters = dict(_CHALLENGE_FIELD.findall(fields))
         realm = parameters.pop("realm", "")
         if kind.lower() != "bearer" or not realm:
-            raise MachineError(f"{self._reference}: its registry asks for a login that is not known: {challenge}")
+            raise MachineError(f"{self._reference}: its registry asks for an unknown kind of login: {challenge}")
         url = f"{realm}?{urlencode(parameters)}"
         headers = {"Authorization": f"Basic {self._auth}"} if self._auth else {}
         with web.get(url, headers) as response:
@@ -194,7 +196,7 @@ class Registry:
             answer = json.loads(body)
             return f"Bearer {answer.get('token') or answer['access_token']}"
         except (ValueError, KeyError, AttributeError) as error:
-            raise MachineError(f"{realm} gave no token") from error
+            raise MachineError(f"{realm} returned no token") from error
 
 
 def _architecture(entry: Mapping[str, Any]) -> str:

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
@@ -31,30 +31,38 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image. Hashes are lower-case hex; what is empty is not known. Of `sha256` and `sha512`, which
-    are of the file as it is published, distributions tell one.
+    """One published disk image, as it was found. Digests are lower-case hex, None where nobody tells them."""
 
-    `authorize` gives the headers of a login, as a registry wants them, and renews them when it is called again.
-    """
+    reference: str
+    """What it was found for."""
 
+    arch: Arch
     location: str
-    sha256: str = ""
-    uncompressed_sha256: str = ""
-    signature: str = ""
-    stream: str = ""
-    release: str = ""
+
+    sha256: str | None = None
+    """That of the published file. Distributions tell this or `sha512`."""
+
+    sha512: str | None = None
+    uncompressed_sha256: str | None = None
+
+    signature: str | None = None
+    """The URL of its detached signature."""
+
+    stream: str | None = None
+    release: str | None = None
+
     authorize: Callable[[], Mapping[str, str]] | None = None
-    sha512: str = ""
+    """Gives the headers of a login, as OCI registries want them, and renews them when it is called again."""
 
     @property
     def promised(self) -> bool:
-        """Whether anything tells what the published file must be."""
-        return bool(self.sha256 or self.sha512)
+        """Whether it is known what the published file must be."""
+        return self.sha256 is not None or self.sha512 is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cached:
-    """A document and what tells whether the server has a newer one."""
+    """A document, and the server's headers that identify its version; a header that was not sent is empty."""
 
     url: str
     etag: str
@@ -64,8 +72,8 @@ class _Cached:
 
     @property
     def conditions(self) -> dict[str, str]:
-        wanted = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
-        return {name: value for name, value in wanted.items() if value}
+        headers = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in headers.items() if value}
 
 
 class MetadataCache:
@@ -78,10 +86,10 @@ class MetadataCache:
         self._report = report
 
     def get(self, url: str, parse: Callable[[bytes], _T]) -> _T:
-        """What `parse` makes of the document at `url`, from the cache where it is unchanged or cannot be reached.
+        """Parse the document at `url`, from the cache where it is unchanged or cannot be reached.
 
         Raises:
-            MachineError: it cannot be had, or `parse` does not accept it; then it takes no other's place either.
+            MachineError: it cannot be fetched, or `parse` does not accept it; then it is not cached either.
         """
         if local_path(url) is not None:
             return parse(fetch_bytes(url, self._web, limit=_MAX_BYTES))
@@ -131,22 +139,22 @@ class MetadataCache:
 def find_artifact(
     reference: StreamReference, arch: Arch, metadata: MetadataCache, *, local: Path, base_url: str | None
 ) -> Artifact:
-    """The disk image for QEMU of a stream; `local` is the folder of what was built on this host.
+    """Find a stream's disk image for QEMU; `local` is the folder of streams that were built on this host.
 
     Raises:
-        MachineError: the metadata cannot be had, or has no such image.
+        MachineError: the metadata cannot be fetched, or has no such image.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
-    remedy = f"build one with: machine image build --arch {arch}" if reference.local else ""
+    remedy = f"build one with: machine image build --arch {arch}" if reference.local else None
     if reference.local and base_url is None and not (local / f"{reference.stream}.json").exists():
         raise NotFoundError(f"there is no {reference.stream} image on this host", hint=remedy)
     if not base.startswith(("http://", "https://", "file://")):
         raise BadInputError(f'"{base}" is not a URL of stream metadata', hint=f"Fedora's is {FCOS_BASE_URL}")
-    if not reference.release:
+    if reference.release is None:
         url = f"{base.rstrip('/')}/{reference.stream}.json"
-        return metadata.get(url, lambda text: parse_artifact(text, url, arch, remedy=remedy))
-    url = _release_url(reference, base, metadata)
-    artifact = metadata.get(url, lambda text: parse_release(text, url, arch))
+        return metadata.get(url, lambda text: parse_artifact(text, url, reference, arch, remedy=remedy))
+    url = _release_url(reference, reference.release, base, metadata)
+    artifact = metadata.get(url, lambda text: parse_release(text, url, reference, arch))
     if (artifact.stream, artifact.release) != (reference.stream, reference.release):
         raise MachineError(
             f"{url} is that of release {artifact.release} of {artifact.stream}, not of {reference.release}"
@@ -154,7 +162,7 @@ def find_artifact(
     return artifact
 
 
-def _release_url(reference: StreamReference, base: str, metadata: MetadataCache) -> str:
+def _release_url(reference: StreamReference, release: str, base: str, metadata: MetadataCache) -> str:
     """Where a release's own metadata is, by the stream's index (stream-metadata-go, release/release.go)."""
     index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
 
@@ -165,17 +173,19 @@ def _release_url(reference: StreamReference, base: str, metadata: MetadataCache)
             raise MachineError(f"{index} is not an index of releases") from error
 
     releases = metadata.get(index, parse)
-    if reference.release not in releases:
+    if release not in releases:
         newest = list(releases)[-1:]
         raise NotFoundError(
-            f'stream {reference.stream} has no release "{reference.release}"',
+            f'stream {reference.stream} has no release "{release}"',
             hint=f"its newest is {newest[0]}" if newest else None,
         )
-    return _joined(index, releases[reference.release])
+    return _joined(index, releases[release])
 
 
-def parse_artifact(text: bytes, url: str, arch: Arch, *, remedy: str = "") -> Artifact:
-    """The disk image for QEMU in stream metadata; locations may be relative to the metadata's own URL.
+def parse_artifact(
+    text: bytes, url: str, reference: StreamReference, arch: Arch, *, remedy: str | None = None
+) -> Artifact:
+    """Find the disk image for QEMU in stream metadata; locations may be relative to the metadata's own URL.
 
     `remedy` is what to do where the stream has none of that architecture.
 
@@ -186,14 +196,14 @@ def parse_artifact(text: bytes, url: str, arch: Arch, *, remedy: str = "") -> Ar
     entry = _of_arch(architectures, arch, f"stream {stream}", remedy)
     try:
         platform = entry["artifacts"][_PLATFORM]
-        artifact = _disk(platform["formats"][_FORMAT]["disk"], url)
-        return replace(artifact, stream=stream, release=str(platform["release"]))
+        disk, release = platform["formats"][_FORMAT]["disk"], str(platform["release"])
+        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_promises(disk, url))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
 
 
-def parse_release(text: bytes, url: str, arch: Arch) -> Artifact:
-    """The disk image for QEMU in the metadata of one release, whose schema differs from a stream's.
+def parse_release(text: bytes, url: str, reference: StreamReference, arch: Arch) -> Artifact:
+    """Find the disk image for QEMU in the metadata of one release, whose schema differs from a stream's.
 
     Raises:
         MachineError: it is not such metadata, or has no such image.
@@ -202,10 +212,10 @@ def parse_release(text: bytes, url: str, arch: Arch) -> Artifact:
     release = str(_json(text, url).get("release", ""))
     entry = _of_arch(architectures, arch, f"release {release}")
     try:
-        artifact = _disk(entry["media"][_PLATFORM]["artifacts"][_FORMAT]["disk"], url)
+        disk = entry["media"][_PLATFORM]["artifacts"][_FORMAT]["disk"]
+        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_promises(disk, url))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
-    return replace(artifact, stream=stream, release=release)
 
 
 def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
@@ -216,7 +226,7 @@ def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
         raise MachineError(f"{url} is not {kind}") from error
 
 
-def _of_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str = "") -> dict[str, Any]:
+def _of_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str | None = None) -> dict[str, Any]:
     if arch.value not in architectures:
         known = ", ".join(sorted(architectures)) or "none"
         hint = "; ".join(filter(None, [f"its architectures are: {known}", remedy]))
@@ -225,14 +235,23 @@ def _of_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str 
     return entry
 
 
-def _disk(disk: dict[str, Any], url: str) -> Artifact:
-    signature = disk.get("signature", "")
-    return Artifact(
-        location=_joined(url, disk["location"]),
-        sha256=_sha256(disk["sha256"]),
-        uncompressed_sha256=_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else "",
-        signature=_joined(url, signature) if signature else "",
-    )
+class _Promises(TypedDict):
+    """Where a disk is and what it must be, by the fields of Artifact."""
+
+    location: str
+    sha256: str
+    uncompressed_sha256: str | None
+    signature: str | None
+
+
+def _promises(disk: dict[str, Any], url: str) -> _Promises:
+    signature = disk.get("signature")
+    return {
+        "location": _joined(url, disk["location"]),
+        "sha256": _sha256(disk["sha256"]),
+        "uncompressed_sha256": _sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else None,
+        "signature": _joined(url, signature) if signature else None,
+    }
 
 
 def _joined(base: str, location: str) -> str:
@@ -256,7 +275,7 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
 
 
 def _sha256(text: str) -> str:
-    """The hash itself, in lower case: it becomes the name of a file, and an empty one would check nothing."""
+    """The digest in lower case; it becomes the name of a file, and an empty one would check nothing."""
     if not _SHA256.fullmatch(text.lower()):
         raise ValueError(text)
     return text.lower()

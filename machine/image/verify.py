@@ -8,7 +8,7 @@ import contextlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,7 +30,7 @@ class Signer:
     """Whose signature was good: the primary key's fingerprint, upper-case hex, and what the key calls itself."""
 
     fingerprint: str
-    name: str = ""
+    name: str | None = None
 
     def __str__(self) -> str:
         return self.name or self.fingerprint
@@ -69,7 +69,7 @@ class Gpgv:
             ("REVKEYSIG", "the key of the signature was revoked"),
             ("EXPSIG", "the signature has expired"),
             ("NO_PUBKEY", "it is signed by a key that is not trusted here"),
-            ("NODATA", "what it came with is no signature"),
+            ("NODATA", "the file with the signature contains none"),
         ):
             if keyword in status:
                 key = status[keyword][0] if keyword != "NODATA" else ""
@@ -77,7 +77,7 @@ class Gpgv:
         if returncode != 0 or "GOODSIG" not in status or "VALIDSIG" not in status:
             words = err.strip().splitlines()
             raise MachineError(f"gpgv found no good signature{f': {words[-1]}' if words else ''}")
-        return Signer(fingerprint=status["VALIDSIG"][-1], name=" ".join(status["GOODSIG"][1:]))
+        return Signer(fingerprint=status["VALIDSIG"][-1], name=" ".join(status["GOODSIG"][1:]) or None)
 
 
 class Sqv:
@@ -98,17 +98,17 @@ class Sqv:
 
 
 def find_checker() -> Checker:
-    """The first of the programs that is installed.
+    """Find the first of the programs that is installed.
 
     Raises:
-        MachineError: none is.
+        MachineError: neither of them is.
     """
     if gpgv := shutil.which("gpgv"):
         return Gpgv(gpgv)
     if sqv := shutil.which("sqv"):
         return Sqv(sqv)
     raise MachineError(
-        "nothing on this host can check the image's signature",
+        "no program on this host can check the image's signature",
         hint="install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, or use --no-verify-signature",
     )
 
@@ -121,43 +121,50 @@ def trusted_keys(directory: Path) -> list[bytes]:
 
 
 def unusable_keys(directory: Path) -> list[Path]:
-    """Those of the user's own that hold no public key, or cannot be read."""
+    """The user's own key files that cannot be read or contain no public key."""
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc"))
     return [path for path in own if not _holds_key(path)]
 
 
 def _holds_key(path: Path) -> bool:
     try:
-        return bool(public_key(path.read_bytes()))
+        return public_key(path.read_bytes()) is not None
     except OSError:
         return False
 
 
-def public_key(data: bytes) -> bytes:
-    """An OpenPGP key without its armour, empty for what is no public key."""
+def public_key(data: bytes) -> bytes | None:
+    """An OpenPGP public key without its armour; None for anything else."""
     if armored := _ARMOR.search(data):
         try:
             data = base64.b64decode(armored[1])
         except binascii.Error:
-            return b""
-    return data if data and data[0] in _PUBLIC_KEY_TAGS else b""
+            return None
+    return data if data and data[0] in _PUBLIC_KEY_TAGS else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetachedSignature:
+    """A signature beside a file, and the keys of those who may have made it."""
+
+    data: bytes
+    keys: Sequence[bytes]
 
 
 class SignatureCheck:
-    """One detached signature and a file that is fed piece by piece. Use as a context."""
+    """Checks one signature of a file that is fed piece by piece. Use as a context."""
 
-    def __init__(self, signature: bytes, keys: Iterable[bytes], workspace: Path) -> None:
+    def __init__(self, signature: DetachedSignature, workspace: Path) -> None:
         self._workspace = workspace
         self._checker = find_checker()
         self._signature = signature
-        self._keys = keys
 
     def __enter__(self) -> Self:
         base = self._directory
         base.mkdir(mode=0o700)
         keyring, signature = base / "keyring.gpg", base / "signature"
-        keyring.write_bytes(b"".join(self._keys))
-        signature.write_bytes(self._signature)
+        keyring.write_bytes(b"".join(self._signature.keys))
+        signature.write_bytes(self._signature.data)
         self._process = subprocess.Popen(
             self._checker.argv(keyring, signature),
             stdin=subprocess.PIPE,
@@ -178,14 +185,14 @@ class SignatureCheck:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def feed(self, chunk: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has made up its mind; `finish` tells
+        with contextlib.suppress(BrokenPipeError):  # the program has decided already; `finish` says how
             self._input.write(chunk)
 
     def finish(self) -> Signer:
-        """Whose good signature it is.
+        """Wait for the verdict: whose good signature it is.
 
         Raises:
-            MachineError: why it is not good.
+            MachineError: it is not good; the message says why.
         """
         with contextlib.suppress(BrokenPipeError):
             self._input.close()

@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 
 class FetchError(MachineError):
-    """Something could not be fetched; `transient` says that another attempt may succeed, `status` is HTTP's or 0."""
+    """Something could not be fetched; `transient` says that another attempt may succeed, `status` is HTTP's if any."""
 
-    def __init__(self, message: str, *, transient: bool, status: int = 0, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, transient: bool, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
         self.status = status
@@ -59,14 +59,14 @@ class Web:
 
     @contextlib.contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """The answer, its body not read yet; redirects are followed, and 304, 401 and 416 are answers too.
+        """Ask for a URL; the body is not read yet. Redirects are followed, and 304, 401 and 416 are answers too.
 
         Raises:
             FetchError: for every error of the network or the server, also while the body arrives in the block.
         """
         name = public_url(url)
         if self._settings.offline:
-            raise FetchError(f"{name} is not fetched: --offline forbids it", transient=False)
+            raise FetchError(f"cannot fetch {name}: --offline forbids it", transient=False)
         import requests  # a tenth of a second that only downloads need
         import urllib3
 
@@ -176,16 +176,16 @@ def local_path(url: str) -> Path | None:
 
 
 def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
-    """A small document, whole.
+    """Fetch a small document.
 
     Raises:
-        MachineError: it cannot be had, or is larger than `limit` bytes.
+        MachineError: it cannot be fetched, or is larger than `limit` bytes.
     """
     path = local_path(url)
     if path is not None:
         try:
             if not path.is_file():
-                raise MachineError(f"cannot read {path}: it is no file")
+                raise MachineError(f"cannot read {path}: it is not a file")
             with path.open("rb") as stream:
                 return stream.read(limit)
         except OSError as error:
@@ -199,7 +199,7 @@ def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
 
 
 def read_body(response: Response, url: str, *, limit: int) -> bytes:
-    """The body of an answer.
+    """Read the body of an answer.
 
     Raises:
         MachineError: it is larger than `limit` bytes.
@@ -209,7 +209,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
     for chunk in response.raw.stream(_DOCUMENT_CHUNK_BYTES, decode_content=True):
         received += chunk
         if len(received) > limit:
-            raise MachineError(f"{public_url(url)} is larger than {limit} bytes, which cannot be right")
+            raise MachineError(f"{public_url(url)} is too large: more than {limit} bytes")
         if time.monotonic() > deadline:
             raise FetchError(f"{public_url(url)} did not arrive within {_DOCUMENT_S:.0f} s", transient=True)
     return bytes(received)

@@ -33,13 +33,13 @@ from machine.model.transport import Transport, TransportChoice
 from machine.model.units import MIB
 from machine.ops import doctor_checks as checks
 from machine.ops.doctor_checks import MachineFacts, SessionFacts, failed
-from machine.ops.image import image_cache
 from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.shared import login_service
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import guest_uid
 from machine.ops.shared.defaults import effective, naming_source_of
+from machine.ops.shared.images import image_cache
 from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
 from machine.podman import docker_context, legacy

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from machine.guestimage.build import BuildRequest, BuildResult, build_image
 from machine.ignition.assets import images_directory
-from machine.ops.image import parse_arch
 from machine.ops.shared.context import Context
+from machine.ops.shared.images import parse_arch
 from machine.report import Reporter
 
 RECIPE = "boot2podman"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from machine.image.cache import BaseImage
+from machine.image.base import BaseImage
 from machine.image.catalogue import DEFAULT_PACKAGES, CatalogueImage
 from machine.image.reference import EmptyReference
 from machine.model.config import ImageOrigin, MachineConfig
@@ -16,7 +16,6 @@ from machine.model.record import MachineRecord, Pending
 from machine.model.settings import settings_of
 from machine.model.transport import TransportChoice
 from machine.model.usb import usb_texts
-from machine.ops.image import ImageRequest, image_cache, image_request, obtain
 from machine.ops.init_checks import (
     check_disk_holds,
     check_host,
@@ -35,6 +34,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, guest_uid, make_keys, publish
 from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.folders import check_inotify, check_transport, chosen_folders
+from machine.ops.shared.images import ImageRequest, image_cache, image_request, obtain
 from machine.ops.shared.resources import check_resources, check_usbs
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.qemu.img import QemuImg
@@ -124,12 +124,12 @@ def _origin(wanted: ImageRequest, base: BaseImage) -> ImageOrigin:
     return ImageOrigin(
         reference=wanted.reference,
         digest=base.digest,
-        stream=base.stream or None,
-        release=base.release or None,
+        stream=base.stream,
+        release=base.release,
         location=base.location,
         verified=base.verified,
-        signer=base.signer or None,
-        promised=wanted.options.sha256 or None,
+        signer=base.signer,
+        promised=wanted.options.sha256,
     )
 
 

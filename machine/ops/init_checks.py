@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from machine.errors import BadInputError, MachineError
-from machine.image.cache import BaseImage
+from machine.image.base import BaseImage
 from machine.image.catalogue import CatalogueImage
 from machine.image.reference import LOCAL_STREAM, StreamReference
 from machine.model.arch import Arch
@@ -17,10 +17,10 @@ from machine.model.names import (
     check_provider,
 )
 from machine.model.units import GIB
-from machine.ops.image import ImageRequest, parse_arch
 from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
+from machine.ops.shared.images import ImageRequest, parse_arch
 from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg

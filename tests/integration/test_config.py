@@ -315,7 +315,10 @@ def test_set_makes_the_file(world: World) -> None:
         (["memory", "1", "2"], '"memory" takes one value, a whole number of at least 512'),
         (["accel", "warp"], '"accel" must be one of: auto, kvm, hvf, tcg'),
         (["port_driver", "pasta"], '"port_driver" must be one of: slirp, ssh'),
-        (["image", "docker://x/Y"], '"docker://x/Y" is no image in a registry; write docker://REGISTRY/NAME:TAG'),
+        (
+            ["image", "docker://x/Y"],
+            '"docker://x/Y" does not name an image in a registry; write docker://REGISTRY/NAME:TAG',
+        ),
         (["timezone", "x"], 'invalid timezone "x"; give a name like "Europe/Stockholm", or "local"'),
         (["username", "a b"], 'invalid username "a b": names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument'),
     ],

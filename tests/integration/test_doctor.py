@@ -70,7 +70,7 @@ def test_checks_tell_what_is_really_there(podman_world: World) -> None:
         ("qemu-img", "qemu-img", 1, "qemu-img is not installed on this host"),
         ("ssh", "ssh", 1, "ssh is not installed on this host"),
         ("ssh-keygen", "ssh", 1, "ssh-keygen is not installed on this host"),
-        ("gpgv", "signatures", 1, "nothing on this host can check the image's signature"),
+        ("gpgv", "signatures", 1, "no program on this host can check the image's signature"),
     ],
 )
 def test_program_that_is_missing(tool: str, check: str, status: int, finding: str, world: World) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from machine.ignition.provision import Keys
-from machine.image.cache import BaseImage
+from machine.image.base import BaseImage
 from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition, Verified
 from machine.model.folders import Folder
@@ -136,9 +136,9 @@ def make_base(directory: Path, **fields: Any) -> BaseImage:
     path = directory / "base.qcow2"
     path.touch()
     base = BaseImage(
-        digest=DIGEST, path=path, reference="fcos:stable", arch="x86_64", stream="stable", release="43.1", location="x",
-        sha256=DIGEST, uncompressed_sha256=DIGEST, verified=Verified.SIGNATURE, signer="key", length=0,
-        fetched="2026-01-02T03:04:05Z",
+        digest=DIGEST, path=path, reference="fcos:stable", arch=Arch.X86_64, stream="stable", release="43.1",
+        location="x", sha256=DIGEST, uncompressed_sha256=DIGEST, verified=Verified.SIGNATURE, signer="key",
+        length=0, fetched="2026-01-02T03:04:05Z",
     )  # fmt: skip
     return replace(base, **fields)
 

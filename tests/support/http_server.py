@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import re
 import ssl
@@ -49,7 +50,13 @@ class Served:
 
     @property
     def tag(self) -> str:
-        return f'"{hashlib.sha256(self.content).hexdigest()[:16]}"' if self.etag is None else self.etag
+        return _tag(self.content) if self.etag is None else self.etag
+
+
+@functools.lru_cache(maxsize=8)
+def _tag(content: bytes) -> str:
+    """Each request needs it several times, and hashing a disk image takes a second."""
+    return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
 @dataclass(frozen=True, kw_only=True)

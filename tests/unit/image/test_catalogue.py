@@ -167,7 +167,7 @@ arch = { x86_64 = "" }
 def test_users_catalogue_adds_to_ours_and_replaces_in_it(tmp_path: Path) -> None:
     images = catalogue(tmp_path, USERS)
     debian = images.find(reference("debian:13"))
-    assert (debian.location(Arch.X86_64), debian.checksums) == ("http://mirror/amd64.img", "")
+    assert (debian.location(Arch.X86_64), debian.checksums) == ("http://mirror/amd64.img", None)
     assert debian.packages == ("podman",)
     assert images.find(reference("debian:12")).checksums
     own = images.find(reference("own"))
@@ -187,7 +187,7 @@ GOOD = 'url = "http://h/{arch}"\narch = { x86_64 = "amd64" }\n'
         ('"d:1" = 2', ': d:1 is not a table: write ["d:1"]'),
         ('["d:1"]\narch = { x86_64 = "a" }', ': ["d:1"] has no "url"'),
         ('["d:1"]\nurl = "http://h"', ': ["d:1"] has no "arch"'),
-        ('["d:1"]\nurl = 1\narch = { x86_64 = "a" }', ': ["d:1"]: url is not a text'),
+        ('["d:1"]\nurl = 1\narch = { x86_64 = "a" }', ': ["d:1"]: url is not a string'),
         ('["d:1"]\nurl = "ftp://h"\narch = { x86_64 = "a" }', ': ["d:1"]: "ftp://h" is not a URL that can be fetched'),
         ('["d:1"]\nurl = "http://h/x"\narch = { x86_64 = "a", aarch64 = "b" }',
          ': ["d:1"]: "http://h/x" is the same for every architecture: write {arch} in it'),
@@ -196,9 +196,9 @@ GOOD = 'url = "http://h/{arch}"\narch = { x86_64 = "amd64" }\n'
         ('["d:1"]\nurl = "http://h/x"\narch = "amd64"', ': ["d:1"]: arch is a table such as { x86_64 = "amd64" }'),
         ('["d:1"]\nprovisioning = "kickstart"\n' + GOOD,
          ': ["d:1"]: unknown word "kickstart": choose one of ignition, cloud-init'),
-        ('["d:1"]\naliases = 1\n' + GOOD, ': ["d:1"]: aliases and packages are lists of texts'),
-        ('["d:1"]\npackages = "podman"\n' + GOOD, ': ["d:1"]: aliases and packages are lists of texts'),
-        ('["d:1"]\naliases = [1]\n' + GOOD, ': ["d:1"]: aliases and packages are lists of texts'),
+        ('["d:1"]\naliases = 1\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
+        ('["d:1"]\npackages = "podman"\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
+        ('["d:1"]\naliases = [1]\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
         ('["d:1"]\nurl = "http://h/{ARCH}"\narch = { x86_64 = "a" }',
          ': ["d:1"]: "http://h/{ARCH}" has braces, and nothing but {arch} is replaced'),
         ('["fcos:44"]\n' + GOOD, ': ["fcos:44"]: the name fcos means something else already'),

@@ -20,6 +20,7 @@ from tests.support.builders import DIGEST, make_metadata, make_metadata_text
 
 URL = "https://mirror.example/streams/stable.json"
 LOCAL = StreamReference(stream="boot2podman", local=True)
+STABLE = StreamReference(stream="stable", local=False)
 
 
 def test_every_field_of_the_image_is_read() -> None:
@@ -29,7 +30,9 @@ def test_every_field_of_the_image_is_read() -> None:
         uncompressed_sha256=DIGEST.upper(),
         signature="https://elsewhere.example/box.qcow2.xz.sig",
     )
-    assert parse_artifact(text, URL, Arch.X86_64) == Artifact(
+    assert parse_artifact(text, URL, STABLE, Arch.X86_64) == Artifact(
+        reference="fcos:stable",
+        arch=Arch.X86_64,
         location="https://elsewhere.example/box.qcow2.xz",
         sha256=DIGEST,
         uncompressed_sha256=DIGEST,
@@ -40,7 +43,7 @@ def test_every_field_of_the_image_is_read() -> None:
 
 
 def test_relative_locations_are_beside_the_metadata() -> None:
-    artifact = parse_artifact(make_metadata_text("43/box.qcow2.xz", signature="43/box.sig"), URL, Arch.X86_64)
+    artifact = parse_artifact(make_metadata_text("43/box.qcow2.xz", signature="43/box.sig"), URL, STABLE, Arch.X86_64)
     assert artifact.location == "https://mirror.example/streams/43/box.qcow2.xz"
     assert artifact.signature == "https://mirror.example/streams/43/box.sig"
 
@@ -49,8 +52,8 @@ def test_image_without_an_uncompressed_hash_or_signature_is_accepted() -> None:
     document = make_metadata()
     disk = disk_of(document)
     del disk["uncompressed-sha256"]
-    artifact = parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
-    assert (artifact.uncompressed_sha256, artifact.signature) == ("", "")
+    artifact = parse_artifact(json.dumps(document).encode(), URL, STABLE, Arch.X86_64)
+    assert (artifact.uncompressed_sha256, artifact.signature) == (None, None)
 
 
 def disk_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def disk_of(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("text", [b"[]", b"null", b'{"stream": "stable"}', b'{"architectures": {}}'])
 def test_what_is_no_metadata_is_told_by_its_url(text: bytes) -> None:
     with pytest.raises(MachineError) as caught:
-        parse_artifact(text, URL, Arch.X86_64)
+        parse_artifact(text, URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} is not stream metadata"
 
 
@@ -70,7 +73,7 @@ def test_what_is_no_metadata_is_told_by_its_url(text: bytes) -> None:
 )
 def test_what_is_no_json_is_told_by_its_url(text: bytes, what: str) -> None:
     with pytest.raises(MachineError) as caught:
-        parse_artifact(text, URL, Arch.X86_64)
+        parse_artifact(text, URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} is {what}, where metadata was expected"
 
 
@@ -80,15 +83,15 @@ def test_metadata_of_a_server_names_no_files_of_this_host(field: str, tmp_path: 
     disk_of(document)[field] = "file:///etc/passwd"
     text = json.dumps(document).encode()
     with pytest.raises(MachineError) as caught:
-        parse_artifact(text, URL, Arch.X86_64)
+        parse_artifact(text, URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
-    local = parse_artifact(text, (tmp_path / "stable.json").as_uri(), Arch.X86_64)
+    local = parse_artifact(text, (tmp_path / "stable.json").as_uri(), STABLE, Arch.X86_64)
     assert "file:///etc/passwd" in (local.location, local.signature)
 
 
 def test_missing_architecture_is_told_with_those_that_there_are() -> None:
     with pytest.raises(MachineError) as caught:
-        parse_artifact(make_metadata_text(arch="s390x"), URL, Arch.AARCH64)
+        parse_artifact(make_metadata_text(arch="s390x"), URL, STABLE, Arch.AARCH64)
     assert caught.value.line == "stream stable has no image for aarch64; its architectures are: s390x"
 
 
@@ -96,7 +99,7 @@ def test_stream_without_an_image_for_qemu_is_told() -> None:
     document = make_metadata()
     document["architectures"]["x86_64"]["artifacts"] = {"metal": {}}
     with pytest.raises(MachineError) as caught:
-        parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
+        parse_artifact(json.dumps(document).encode(), URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
 
 
@@ -106,7 +109,7 @@ def test_hash_that_is_none_is_refused_rather_than_not_checked(key: str, sha256: 
     document = make_metadata()
     disk_of(document)[key] = sha256
     with pytest.raises(MachineError) as caught:
-        parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64)
+        parse_artifact(json.dumps(document).encode(), URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
 
 
@@ -126,7 +129,7 @@ def test_metadata_with_anything_at_any_depth_is_read_or_refused(depth: int, fiel
         node = node[key]
     node[path[depth]] = value
     try:
-        told = parse_artifact(json.dumps(document).encode(), URL, Arch.X86_64).location
+        told = parse_artifact(json.dumps(document).encode(), URL, STABLE, Arch.X86_64).location
     except MachineError as error:
         told = error.line
     assert isinstance(told, str)
@@ -150,7 +153,9 @@ def release_document() -> dict[str, Any]:
 
 def test_release_has_a_schema_of_its_own() -> None:
     text = json.dumps(release_document()).encode()
-    assert parse_release(text, URL, Arch.X86_64) == Artifact(
+    assert parse_release(text, URL, STABLE, Arch.X86_64) == Artifact(
+        reference="fcos:stable",
+        arch=Arch.X86_64,
         location="https://h/box.qcow2.xz",
         sha256=DIGEST,
         signature="https://h/box.qcow2.xz.sig",
@@ -161,10 +166,10 @@ def test_release_has_a_schema_of_its_own() -> None:
 
 def test_what_is_no_release_is_told() -> None:
     with pytest.raises(MachineError) as caught:
-        parse_release(make_metadata_text(), URL, Arch.X86_64)
+        parse_release(make_metadata_text(), URL, STABLE, Arch.X86_64)
     assert caught.value.line == f"{URL} describes no qcow2.xz image for QEMU on x86_64"
     with pytest.raises(MachineError, match="is not release metadata"):
-        parse_release(b"{}", URL, Arch.X86_64)
+        parse_release(b"{}", URL, STABLE, Arch.X86_64)
 
 
 def test_local_stream_that_was_never_built_is_told_with_the_way_to_build_it(tmp_path: Path) -> None:

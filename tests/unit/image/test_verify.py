@@ -55,12 +55,12 @@ def test_users_own_keys_are_trusted_too_and_secret_ones_are_none(tmp_path: Path)
         (KEY, KEY),
         (armored(KEY), KEY),
         (armored(KEY).replace(b"\n", b"\r\n"), KEY),
-        (b"", b""),
-        (b"<html>", b""),
-        (armored(KEY, "SIGNATURE"), b""),
+        (b"", None),
+        (b"<html>", None),
+        (armored(KEY, "SIGNATURE"), None),
     ],
 )
-def test_key_without_its_armour(data: bytes, key: bytes) -> None:
+def test_key_without_its_armour(data: bytes, key: bytes | None) -> None:
     assert public_key(data) == key
 
 
@@ -81,7 +81,7 @@ def test_good_signature_is_by_the_primary_key() -> None:
         ("[GNUPG:] REVKEYSIG AB12 Me", "the key of the signature was revoked (AB12)"),
         ("[GNUPG:] EXPSIG AB12 Me", "the signature has expired (AB12)"),
         ("[GNUPG:] ERRSIG AB12 22\n[GNUPG:] NO_PUBKEY AB12", "it is signed by a key that is not trusted here (AB12)"),
-        ("[GNUPG:] NODATA 4", "what it came with is no signature"),
+        ("[GNUPG:] NODATA 4", "the file with the signature contains none"),
         ("", "gpgv found no good signature: gpgv: boo"),
     ],
 )
@@ -96,7 +96,7 @@ def test_host_without_a_program_that_checks_is_told_what_to_install(monkeypatch:
     with pytest.raises(MachineError) as caught:
         verify.find_checker()
     assert caught.value.line == (
-        "nothing on this host can check the image's signature; install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, "
+        "no program on this host can check the image's signature; install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, "
         "or use --no-verify-signature"
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from machine.image.download import MAX_WORKERS, Pace, Version
+from machine.image.pace import MAX_WORKERS, Pace
 
 MUCH = 10**9
 
@@ -33,16 +31,3 @@ def test_download_that_is_nearly_done_stays_as_it_is() -> None:
 def test_limit_of_one_is_kept() -> None:
     pace = Pace(1)
     assert [pace.observe(rate, MUCH) for rate in (1e6, 2e6)] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("version", "condition"),
-    [
-        (Version(etag='"1"', modified="Sun"), '"1"'),
-        (Version(etag='W/"1"', modified="Sun"), "Sun"),
-        (Version(etag='W/"1"'), ""),
-        (Version(size=3), ""),
-    ],
-)
-def test_only_a_strong_validator_may_join_two_halves(version: Version, condition: str) -> None:
-    assert version.condition == condition

@@ -1,0 +1,270 @@
+"""The way of an image into the cache: fetch, verify, unpack, store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from machine.errors import DiskError, MachineError, NotFoundError, ProgramError
+from machine.files import sha256_of
+from machine.image.base import BaseImage
+from machine.image.cache import ImageCache
+from machine.image.download import ChangedError, Download
+from machine.image.pace import MAX_WORKERS
+from machine.image.sources import Digests, DownloadSource, FileSource, Job, Source, digest
+from machine.image.streams import Artifact
+from machine.image.unpack import DiskFormat, Unpacked, unpack
+from machine.image.verify import DetachedSignature, SignatureCheck, Signer
+from machine.image.web import FetchError, Web, WebSettings, fetch_bytes, local_path, public_url
+from machine.model.config import Verified
+from machine.report import Reporter
+
+_READ_ONLY = 0o444
+_SIGNATURE_BYTES = 64 * 1024
+
+
+class DiskTools(Protocol):
+    """The part of qemu-img that is needed here."""
+
+    def check(self, image: Path) -> None: ...
+    def convert_raw(self, source: Path, target: Path) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """An image that was unpacked and kept its promises; `signer` is None where no signature was asked for."""
+
+    unpacked: Unpacked
+    digests: Digests
+    signer: Signer | None
+
+
+class Ingest:
+    """Makes bases in a cache."""
+
+    def __init__(self, cache: ImageCache, tools: DiskTools, web: WebSettings, report: Reporter) -> None:
+        self._cache = cache
+        self._tools = tools
+        self._web = web
+        self._report = report
+
+    def ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
+        """The base of this artifact, fetched and verified unless it is in the cache already.
+
+        `keys` are those that may have signed it, None where no signature is asked for.
+
+        Raises:
+            MachineError: it cannot be fetched, is not what its metadata promises, or is no disk image.
+        """
+        promised = artifact.promised
+        path = local_path(artifact.location)
+        if path is not None:
+            check_readable(path)
+            if not promised:
+                self._report.step(f"Verifying {path.name}")
+                artifact = replace(artifact, sha256=sha256_of(path))
+
+        def tell() -> None:
+            self._report.notice("Another process is fetching the same image: waiting for it")
+
+        with self._cache.making(artifact, on_wait=tell) as waited:
+            base = self._cache.find(artifact, signed=keys is not None)
+            if base is not None:
+                return self._cache.vouched(base) if promised else base
+            if not promised and path is None and (waited or self._web.offline):
+                # Another process has just fetched it, or nobody may now.
+                base = self._cache.find_location(artifact.location)
+                if base is not None:
+                    return base
+            if path is None and self._web.offline:
+                raise NotFoundError(f"{artifact.reference} is not in the cache", hint="leave out --offline to fetch it")
+            # Before the image: where the signature is missing, nothing else needs to be fetched.
+            signature = None if keys is None else self._fetch_signature(artifact, keys)
+            try:
+                return self._make(artifact, signature, promised=promised, max_workers=MAX_WORKERS)
+            except ChangedError as error:
+                self._report.notice(f"{error.line}: beginning again")
+            # Once more, from nothing, on one connection.
+            return self._make(artifact, signature, promised=promised, max_workers=1)
+
+    def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
+        way_out = "use --no-verify-signature if you trust it nevertheless"
+        if artifact.signature is None:
+            raise MachineError(f"{_name(artifact)} has no signature", hint=way_out)
+        try:
+            data = fetch_bytes(artifact.signature, Web(self._web), limit=_SIGNATURE_BYTES)
+        except FetchError as error:
+            hint = way_out if error.status in (403, 404, 410) else None
+            raise MachineError(f"the signature of the image is missing: {error.line}", hint=hint) from error
+        return DetachedSignature(data=data, keys=keys)
+
+    def _make(
+        self, artifact: Artifact, signature: DetachedSignature | None, *, promised: bool, max_workers: int
+    ) -> BaseImage:
+        with self._cache.workspace(artifact) as workspace:
+            image = workspace / "image.qcow2"
+            path = local_path(artifact.location)
+            if path is not None:
+                self._report.step(f"Unpacking {path.name}")
+                checked = self._unpack(artifact, signature, FileSource(path), image)
+            else:
+                self._report.step(f"Fetching {public_url(artifact.location)}")
+                checked = self._download(artifact, signature, image, promised=promised, max_workers=max_workers)
+            if checked.unpacked.format is DiskFormat.RAW:
+                self._convert(image)
+            self._check_structure(image, artifact)
+            image.chmod(_READ_ONLY)
+            base = self._base_of(artifact, checked, image, promised=promised)
+            self._cache.publish(base, workspace)
+        return base
+
+    def _download(
+        self, artifact: Artifact, signature: DetachedSignature | None, image: Path, *, promised: bool, max_workers: int
+    ) -> _Checked:
+        download = Download(
+            artifact.location,
+            self._cache.download_folder(artifact),
+            self._web,
+            artifact.authorize,
+            check_size=self._cache.check_space,
+            will_be_verified=promised,
+            max_workers=max_workers,
+        )
+        try:
+            with download:
+                checked = self._unpack(artifact, signature, DownloadSource(download), image)
+        except (FetchError, DiskError):
+            raise  # what has arrived is good, and the next attempt goes on from there
+        except ChangedError:
+            download.discard()
+            raise
+        except MachineError as error:
+            download.discard()
+            if download.resumed:
+                # What an earlier attempt left may be of another file.
+                raise ChangedError(error.message, hint=error.hint) from error
+            raise
+        download.discard()
+        return checked
+
+    def _unpack(self, artifact: Artifact, signature: DetachedSignature | None, source: Source, image: Path) -> _Checked:
+        """Unpack a source's bytes into `image` while they are hashed and checked.
+
+        Raises:
+            MachineError: they are not what they should be.
+        """
+
+        def tick() -> None:
+            self._report.progress(*source.progress())
+
+        with contextlib.ExitStack() as stack:
+            check = stack.enter_context(SignatureCheck(signature, image.parent)) if signature else None
+            digesting = Job(partial(digest, source.reader(), check, with_sha512=artifact.sha512 is not None))
+            unpacking = Job(partial(unpack, stack.enter_context(source.reader()), image, _name(artifact)))
+
+            def end() -> None:
+                source.stop()
+                for job in (digesting, unpacking):
+                    if job.is_alive():
+                        job.join()
+
+            stack.callback(end)
+            digesting.start()
+            unpacking.start()
+            unpacked = unpacking.result(tick)
+            digests = digesting.result(tick)
+            _check_digests(artifact, digests, unpacked)
+            try:
+                signer = check.finish() if check else None
+            except MachineError as error:
+                raise MachineError(
+                    f"the signature of {_name(artifact)} is not good: {error.line}",
+                    hint="nothing of it was kept; do not use it",
+                ) from error
+            return _Checked(unpacked=unpacked, digests=digests, signer=signer)
+
+    def _convert(self, image: Path) -> None:
+        self._report.step("Converting the image")
+        raw = image.with_name("image.raw")
+        image.rename(raw)
+        self._tools.convert_raw(raw, image)
+        raw.unlink()
+
+    def _check_structure(self, image: Path, artifact: Artifact) -> None:
+        try:
+            self._tools.check(image)
+        except ProgramError as error:
+            raise MachineError(f"{_name(artifact)} is damaged or cut short", details=error.details) from error
+
+    def _base_of(self, artifact: Artifact, checked: _Checked, image: Path, *, promised: bool) -> BaseImage:
+        signer = checked.signer
+        return BaseImage(
+            digest=checked.unpacked.sha256,
+            path=self._cache.path_of(checked.unpacked.sha256),
+            reference=artifact.reference,
+            arch=artifact.arch,
+            stream=artifact.stream,
+            release=artifact.release,
+            location=public_url(artifact.location),
+            sha256=checked.digests.sha256,
+            sha512=checked.digests.sha512,
+            uncompressed_sha256=artifact.uncompressed_sha256,
+            verified=_verified(artifact, signer, promised=promised),
+            signer=" ".join(filter(None, [signer.name, signer.fingerprint])) if signer else None,
+            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+            length=image.stat().st_size,
+        )
+
+
+def _verified(artifact: Artifact, signer: Signer | None, *, promised: bool) -> Verified:
+    if signer:
+        return Verified.SIGNATURE
+    if not promised:
+        return Verified.NOTHING
+    return Verified.SHA256 if artifact.sha256 else Verified.SHA512
+
+
+def _check_digests(artifact: Artifact, digests: Digests, unpacked: Unpacked) -> None:
+    if artifact.sha256 not in (None, digests.sha256):
+        raise _mismatch(artifact, f"sha256 {digests.sha256} instead of {artifact.sha256}")
+    if artifact.sha512 not in (None, digests.sha512):
+        raise _mismatch(artifact, f"sha512 {digests.sha512} instead of {artifact.sha512}")
+    if artifact.uncompressed_sha256 not in (None, unpacked.sha256):
+        raise _mismatch(
+            artifact, f"unpacked, its sha256 is {unpacked.sha256} instead of {artifact.uncompressed_sha256}"
+        )
+
+
+def _mismatch(artifact: Artifact, what: str) -> MachineError:
+    return MachineError(
+        f"{_name(artifact)} is not what was promised: {what}",
+        hint="nothing of it was kept; try again, and if it stays so, do not use it",
+    )
+
+
+def _name(artifact: Artifact) -> str:
+    """What a person calls it: a path or a URL."""
+    return str(local_path(artifact.location) or public_url(artifact.location))
+
+
+def check_readable(path: Path) -> None:
+    """Check that an image on this host can be read.
+
+    Raises:
+        MachineError: it is not there, may not be read, or is neither a file nor a disk.
+    """
+    if path.is_dir():
+        raise MachineError(f"image {path} is a directory")
+    if path.exists() and not path.is_file() and not path.is_block_device():
+        raise MachineError(f"image {path} is neither a file nor a disk")
+    try:
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"stat {path}: no such file or directory") from error
+    except OSError as error:
+        raise MachineError(f"image {path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,183 @@
+"""What has arrived of a file: a folder of runs, which outlives every kind of end.
+
+Each `OFFSET.part` in the folder is one contiguous run of the file's bytes from that offset on, and grows only at its
+end, so that its length alone says what is there, whenever a process was killed. `source.json` says which version of
+the file the runs belong to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What tells two versions of a file apart, as the server's headers have it."""
+
+    etag: str | None = None
+    modified: str | None = None
+    size: int | None = None
+
+    @property
+    def condition(self) -> str | None:
+        """For If-Range, which wants a strong validator; None where the server gives none."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Bytes `start` to `end` (exclusive); while a worker is at it, it goes on to `limit`, None being the file's end."""
+
+    start: int
+    end: int
+    descriptor: int
+    busy: bool = False
+    limit: int | None = None
+
+
+class Runs:
+    """The runs of one file in one folder, and what is known of the file. Whoever shares it between threads locks it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.version = Version()
+        self.size: int | None = None
+        """The whole file's bytes, None as long as that is not known."""
+        self._folder = folder
+        self._runs: list[Run] = []
+
+    @property
+    def received(self) -> int:
+        """Bytes that are here, those of earlier attempts included."""
+        return sum(run.end - run.start for run in self._runs)
+
+    @property
+    def complete(self) -> bool:
+        return self.size is not None and self.received == self.size
+
+    @property
+    def busy(self) -> list[Run]:
+        """Those that a worker is at."""
+        return [run for run in self._runs if run.busy]
+
+    # The folder
+
+    def open(self) -> None:
+        """Take up what an earlier attempt has left in the folder, which is made where there is none."""
+        with disk_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fields = json.loads(self._source.read_bytes())
+            self.version = Version(**{key: None if value == "" else value for key, value in fields.items()})
+        except (OSError, ValueError, TypeError, AttributeError):
+            self._wipe()
+            return
+        self.size = self.version.size
+        for path in sorted(self._folder.glob("*.part")):
+            if path.stem.isascii() and path.stem.isdigit():
+                self._runs.append(self._open_run(int(path.stem)))
+        for run, following in zip(self._runs, self._runs[1:], strict=False):
+            if run.end > following.start:
+                os.ftruncate(run.descriptor, following.start - run.start)
+                run.end = following.start
+
+    def close(self) -> None:
+        """End the use of the folder; one into which nothing has arrived goes."""
+        self._close_runs()
+        if not any(path.stat().st_size for path in self._folder.glob("*.part")):
+            self.discard()
+
+    def forget(self) -> None:
+        """Begin from nothing."""
+        self._close_runs()
+        self.version, self.size = Version(), None
+        self._wipe()
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def become(self, version: Version) -> None:
+        """Note which version of the file arrives from now on; nothing has arrived yet."""
+        write_atomic(self._source, json.dumps(asdict(version)))
+        self.version = version
+
+    @property
+    def _source(self) -> Path:
+        return self._folder / "source.json"
+
+    def _close_runs(self) -> None:
+        for run in self._runs:
+            os.close(run.descriptor)
+        self._runs.clear()
+
+    def _wipe(self) -> None:
+        for path in self._folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _open_run(self, start: int) -> Run:
+        path = self._folder / f"{start:016}.part"
+        with disk_errors(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_PRIVATE)
+        return Run(start=start, end=start + os.fstat(descriptor).st_size, descriptor=descriptor)
+
+    # The bytes
+
+    def read_at(self, position: int, count: int) -> bytes:
+        """At most `count` bytes from `position` on; none where they have not arrived."""
+        run = next((run for run in self._runs if run.start <= position < run.end), None)
+        if run is None:
+            return b""
+        return os.pread(run.descriptor, min(count, run.end - position), position - run.start)
+
+    def append(self, run: Run, chunk: bytes) -> None:
+        """Add what has arrived to a run, up to its limit."""
+        view = memoryview(chunk)
+        if run.limit is not None:
+            view = view[: run.limit - run.end]
+        with disk_errors(self._folder / "part"):
+            while view:
+                written = os.write(run.descriptor, view)
+                view = view[written:]
+                run.end += written
+
+    def claim(self, piece: int | None) -> Run | None:
+        """Take the first gap that nobody fills, as a run to be continued; None where there is none.
+
+        `piece` limits the bytes to fill, None is the whole gap.
+        """
+        gap = self._first_gap()
+        if gap is None:
+            return None
+        start, end = gap
+        run = next((run for run in self._runs if run.end == start and not run.busy), None)
+        if run is None:
+            run = self._open_run(start)
+            self._runs.append(run)
+            self._runs.sort(key=lambda run: run.start)
+        run.busy = True
+        run.limit = min(end, start + piece) if piece is not None and end is not None else end
+        return run
+
+    def release(self, run: Run) -> None:
+        """End a worker's claim."""
+        run.busy = False
+        run.limit = None
+
+    def _first_gap(self) -> tuple[int, int | None] | None:
+        """Where a gap begins and ends, the end None where it is not known."""
+        position = 0
+        for run in self._runs:
+            if run.start > position:
+                return position, run.start
+            if run.busy and run.limit is None:
+                return None
+            position = max(position, (run.limit or run.end) if run.busy else run.end)
+        if self.size is None:
+            return (position, None)
+        return (position, self.size) if position < self.size else None

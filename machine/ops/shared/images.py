@@ -1,0 +1,161 @@
+"""From what a user says of an image to a base in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import assert_never
+
+from machine.errors import BadInputError, MachineError
+from machine.files import sha256_of
+from machine.image.base import BaseImage
+from machine.image.cache import ImageCache
+from machine.image.catalogue import CatalogueImage, ImageSource
+from machine.image.ingest import Ingest, check_readable
+from machine.image.reference import (
+    EmptyReference,
+    FileReference,
+    RegistryReference,
+    StreamReference,
+    UrlReference,
+)
+from machine.image.registry import Registry, auth_files, credentials
+from machine.image.streams import Artifact, MetadataCache, find_artifact
+from machine.image.verify import trusted_keys
+from machine.image.web import Web, WebSettings
+from machine.model.arch import Arch
+from machine.model.config import Verified
+from machine.model.image import ImageOptions
+from machine.ops.shared.catalogue import find_source
+from machine.ops.shared.context import Context
+from machine.qemu.img import QemuImg
+from machine.report import Reporter
+from machine.store.settings import load_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """An image as it was asked for; the sha256 of the options is plain lower-case hex."""
+
+    source: ImageSource
+    arch: Arch
+    options: ImageOptions
+
+    @property
+    def reference(self) -> str:
+        """What the image is called from now on."""
+        return str(self.source)
+
+
+def image_request(image: str, arch: Arch, options: ImageOptions, context: Context) -> ImageRequest:
+    """Check a reference and its options.
+
+    Raises:
+        BadInputError: there is no such image, or the sha256 is not one.
+        NotFoundError: the catalogue has no such image for guests of this architecture.
+    """
+    source = find_source(image, context)
+    if isinstance(source, CatalogueImage):
+        source.location(arch)
+    return ImageRequest(source=source, arch=arch, options=replace(options, sha256=_checked_sha256(options.sha256)))
+
+
+def _checked_sha256(text: str | None) -> str | None:
+    if text is None:
+        return None
+    digest = text.removeprefix("sha256:").lower()
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise BadInputError(f'"{text}" is not a SHA-256', hint="write its 64 hexadecimal digits")
+    return digest
+
+
+def image_cache(context: Context) -> ImageCache:
+    return ImageCache(context.roots.images)
+
+
+def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseImage:
+    """The base image that was asked for: from the cache, or fetched, verified and unpacked.
+
+    Raises:
+        MachineError: it cannot be fetched, or is not what it should be.
+    """
+    source, options = request.source, request.options
+    web = WebSettings(offline=options.offline, verify_tls=options.verify_tls)
+    artifact = _find_artifact(request, web, context, report)
+    if options.sha256:
+        artifact = _with_promise(artifact, options.sha256, source)
+    keys = None
+    if isinstance(source, StreamReference):
+        if options.verify_signature:
+            keys = trusted_keys(context.roots.signing_keys)
+        else:
+            report.notice(f"The signature of {source} is NOT checked, as you asked")
+    base = Ingest(image_cache(context), QemuImg(), web, report).ensure(artifact, keys)
+    if base.verified is Verified.NOTHING and not isinstance(source, FileReference):
+        report.notice(f"{source} could not be verified; pass --image-sha256 to check it")
+    return base
+
+
+def _with_promise(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
+    """The artifact as a person has promised it to be."""
+    if artifact.sha256 not in (None, sha256):
+        raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 asks for {sha256}")
+    if isinstance(source, FileReference):
+        _check_promise(source.path, sha256)
+    return replace(artifact, sha256=sha256)
+
+
+def _check_promise(path: Path, sha256: str) -> None:
+    """The cache is searched by the promised sha256, so that the file itself has to be checked too."""
+    check_readable(path)
+    found = sha256_of(path)
+    if found != sha256:
+        raise MachineError(f"{path} is not what was promised: sha256 {found} instead of {sha256}")
+
+
+def parse_arch(text: str) -> Arch:
+    """Read the name of an architecture.
+
+    Raises:
+        BadInputError: there are no guests of this architecture.
+    """
+    try:
+        return Arch.parse(text)
+    except ValueError as error:
+        raise BadInputError(f'unknown architecture "{text}"', hint=f"choose one of: {', '.join(Arch)}") from error
+
+
+def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, report: Reporter) -> Artifact:
+    options, name = request.options, request.reference
+    metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=options.offline, report=report)
+    match request.source:
+        case StreamReference() as stream:
+            base_url = options.stream_base_url
+            if not stream.local:
+                base_url = base_url or load_settings(context.roots, context.host).stream_base_url or None
+            return find_artifact(stream, request.arch, metadata, local=context.roots.streams, base_url=base_url)
+        case RegistryReference() as reference:
+            if options.offline and (cached := _cached_artifact(reference, request.arch, context)):
+                return cached
+            files = auth_files(context.environment, context.home)
+            auth = credentials(files, reference.registry, reference.name)
+            return Registry(reference, web, auth).find_artifact(request.arch)
+        case FileReference(path=path):
+            return Artifact(reference=name, arch=request.arch, location=path.absolute().as_uri())
+        case EmptyReference():
+            raise BadInputError("/dev/null is an empty disk: there is nothing to fetch")
+        case CatalogueImage() as image:
+            return image.find_artifact(request.arch, metadata)
+        case UrlReference(url=url):
+            return Artifact(reference=name, arch=request.arch, location=url)
+        case _:
+            assert_never(request.source)
+
+
+def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
+    """What was fetched for a reference, whatever its tag means in the registry by now."""
+    name = str(reference)
+    base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
+    if base is None:
+        return None
+    return Artifact(reference=name, arch=arch, location=base.location, sha256=base.sha256, release=base.release)
