@@ -9,7 +9,6 @@ from machine.cli.flags import Group
 from machine.cli.output import flat_listing, print_listing
 
 FIELDS = ("Host", "Guest", "Protocol", "Origin", "State")
-_FORWARD = "HOST:GUEST"
 
 
 @click.group("port", cls=Group)
@@ -25,7 +24,7 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("name", shell_complete=complete_machines)
-@click.argument("forward", metavar=_FORWARD)
+@click.argument("forward", metavar="HOST:GUEST")
 def add(name: str, forward: str) -> None:
     """Forward a port or a Unix socket from now on, at once if the machine runs.
 

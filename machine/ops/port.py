@@ -60,7 +60,7 @@ def add_port(name: str, text: str, context: Context) -> None:
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
-    config.with_forward(forward)  # a supervisor would find out later
+    config.with_forward(forward)  # refuses what collides, before a supervisor is asked to open it
     _check_not_ssh(forward, context)
 
     def edit(record: MachineRecord) -> MachineRecord:

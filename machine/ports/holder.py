@@ -26,7 +26,7 @@ _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 def why_not_free(endpoint: Endpoint | SocketPath) -> str | None:
     """Return why the host cannot listen there, as a sentence that says what to do; None where it can."""
     if isinstance(endpoint, SocketPath):
-        return _why_no_socket(Path(endpoint.path))
+        return _why_path_not_free(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:
@@ -39,7 +39,7 @@ def why_not_free(endpoint: Endpoint | SocketPath) -> str | None:
             if kind == socket.SOCK_STREAM:
                 probe.listen()
     except OSError as error:
-        return f"cannot publish {endpoint}: {_reason(endpoint, error)}"
+        return f"cannot publish {endpoint}: {_explain(endpoint, error)}"
     return None
 
 
@@ -53,13 +53,13 @@ def host_has_ipv6() -> bool:
     return True
 
 
-def _why_no_socket(path: Path) -> str | None:
+def _why_path_not_free(path: Path) -> str | None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_CONNECT_S)
             probe.connect(os.fspath(path))
     except FileNotFoundError:
-        reason = _why_no_file_in(path.parent)
+        reason = _why_directory_unusable(path.parent)
     except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
         reason = None if path.is_socket() else "a file with that name exists; choose another path"
     except (BlockingIOError, TimeoutError):  # its owner accepts no connection
@@ -71,7 +71,7 @@ def _why_no_socket(path: Path) -> str | None:
     return None if reason is None else f"cannot publish {path}: {reason}"
 
 
-def _why_no_file_in(directory: Path) -> str | None:
+def _why_directory_unusable(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"the directory {directory} does not exist"
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -79,7 +79,7 @@ def _why_no_file_in(directory: Path) -> str | None:
     return None
 
 
-def _reason(endpoint: Endpoint, error: OSError) -> str:
+def _explain(endpoint: Endpoint, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             holder = find_holder(endpoint)
@@ -104,7 +104,7 @@ def _privileged_below() -> int:
 
 def find_holder(endpoint: Endpoint) -> str | None:
     """Return who listens there: `machine NAME`, or `PROGRAM (pid N)`; None where that cannot be found out."""
-    import psutil  # what a free port has no need of
+    import psutil  # not for ports that are free
 
     for pid in listening_pids(endpoint):
         with contextlib.suppress(psutil.Error):
