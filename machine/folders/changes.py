@@ -7,12 +7,15 @@ import logging
 import posixpath
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from machine import async_runner
 from machine.async_runner import Child
 from machine.errors import MachineError
-from machine.folders.watch import MAX_DIRECTORIES, Watcher
 from machine.model.folders import Folder
+
+if TYPE_CHECKING:
+    from machine.folders.watch import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ class ChangeRelay:
             self._telling = None
 
     async def _watch(self, folder: Folder) -> None:
+        from machine.folders.watch import MAX_DIRECTORIES, Watcher  # inotify_simple is there on Linux alone
+
         try:
             watcher = Watcher(folder.source)
         except OSError as error:

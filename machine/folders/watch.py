@@ -1,88 +1,80 @@
-"""What changes in a directory of this host, by Linux's inotify(7): the directory itself and all below it."""
+"""Watching a directory of this host and all directories below it, by Linux's inotify(7)."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
-import struct
 from collections.abc import Iterator
+
+from inotify_simple import INotify, flags
 
 log = logging.getLogger(__name__)
 
-_NONBLOCK, _CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
-_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
-_Q_OVERFLOW, _IGNORED, _ISDIR = 0x4000, 0x8000, 0x40000000
-_ONLYDIR, _DONT_FOLLOW, _EXCL_UNLINK = 0x1000000, 0x2000000, 0x4000000
-# Not of changed attributes: it is by these that the guest is told, and they come back.
-_MASK = _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLYDIR | _DONT_FOLLOW | _EXCL_UNLINK
+_REMOVED = flags.DELETE | flags.MOVED_FROM
+_ADDED = flags.CREATE | flags.MOVED_TO
+# Without changes of attributes: the guest is told by such changes, which come back here.
+_EVENTS = flags.MODIFY | flags.CLOSE_WRITE | _ADDED | _REMOVED
+_MASK = _EVENTS | flags.ONLYDIR | flags.DONT_FOLLOW | flags.EXCL_UNLINK
 
-_EVENT = struct.Struct("iIII")
-_READ_BYTES = 256 * 1024
-# Of a user's, the kernel grants 8192 at least (max_user_watches), for everything that runs.
+# The kernel grants a user at least 8192 watches (max_user_watches), for everything that the user runs.
 MAX_DIRECTORIES = 8192
 
 
 class Watcher:
-    """`descriptor` is readable when something has changed. Paths are relative, the directory itself is `.`."""
+    """Tells which paths below a directory have changed; they are relative, and the directory itself is `.`."""
 
     def __init__(self, directory: str) -> None:
-        """Raises:
-        OSError: the kernel gives no more of these.
+        """Watch nothing yet.
+
+        Raises:
+            OSError: the kernel grants no more watchers.
         """
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._root = os.fsencode(directory)
-        self._directories: dict[int, bytes] = {}
+        self._root = directory
+        self._directories: dict[int, str] = {}
         self._full = False
-        self.descriptor = self._checked(self._libc.inotify_init1(_NONBLOCK | _CLOEXEC))
+        self._inotify = INotify(nonblocking=True)
+
+    @property
+    def descriptor(self) -> int:
+        """A descriptor that is readable when something has changed."""
+        return self._inotify.fileno()
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        """Give everything back to the kernel."""
+        self._inotify.close()
 
     @property
     def is_full(self) -> bool:
-        """There are more directories than are watched."""
+        """There are more directories than can be watched."""
         return self._full
 
     def watch_all(self) -> None:
-        """Watch everything that there is now; it takes a while where that is much."""
-        for _ in self._watch_below(b""):
+        """Watch all directories that there are, which takes a while where they are many."""
+        for _ in self._watch_below(""):
             pass
 
     def read(self) -> set[str]:
-        """What has changed since it was asked last: files, and directories that something is gone from."""
-        try:
-            data = os.read(self.descriptor, _READ_BYTES)
-        except BlockingIOError:
-            return set()
-        changed: set[bytes] = set()
-        position = 0
-        while position < len(data):
-            watch, mask, _, length = _EVENT.unpack_from(data, position)
-            position += _EVENT.size
-            name = data[position : position + length].rstrip(b"\0")
-            position += length
-            if mask & _Q_OVERFLOW:
-                changed.add(b"")
-            elif mask & _IGNORED:
+        """The changes since the last call: files, and directories from which something was removed."""
+        changed: set[str] = set()
+        for watch, mask, _, name in self._inotify.read(timeout=0):
+            if mask & flags.Q_OVERFLOW:
+                changed.add("")
+            elif mask & flags.IGNORED:
                 self._directories.pop(watch, None)
             elif watch in self._directories:
                 changed.update(self._changed(self._directories[watch], name, mask))
-        return {os.fsdecode(path) or "." for path in changed}
+        return {path or "." for path in changed}
 
-    def _changed(self, directory: bytes, name: bytes, mask: int) -> Iterator[bytes]:
-        path = os.path.join(directory, name)  # noqa: PTH118  (bytes)
-        if mask & (_DELETE | _MOVED_FROM):
-            yield directory
-        else:
-            yield path
-        if mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
+    def _changed(self, directory: str, name: str, mask: int) -> Iterator[str]:
+        path = os.path.join(directory, name)  # noqa: PTH118
+        yield directory if mask & _REMOVED else path
+        if mask & flags.ISDIR and mask & _ADDED:
             yield from self._watch_below(path)
 
-    def _watch_below(self, directory: bytes) -> Iterator[bytes]:
-        """Watch a directory and those below it, and return the files in them, which nobody has told of."""
+    def _watch_below(self, directory: str) -> Iterator[str]:
+        """Watch a directory and those below it; yield the files in them, whose creation was not seen."""
         waiting = [directory]
         while waiting:
             path = waiting.pop()
@@ -96,23 +88,16 @@ class Watcher:
                     else:
                         yield below
 
-    def _watch(self, path: bytes) -> bool:
-        """Returns whether there is room for more."""
+    def _watch(self, path: str) -> bool:
+        """Watch one directory; returns whether there is room for more."""
         full = os.path.join(self._root, path)  # noqa: PTH118
         try:
             if len(self._directories) >= MAX_DIRECTORIES:
                 raise OSError(errno.ENOSPC, "too many directories")
-            self._directories[self._checked(self._libc.inotify_add_watch(self.descriptor, full, _MASK))] = path
+            self._directories[self._inotify.add_watch(full, _MASK)] = path
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 self._full = True
                 return False
-            log.debug("not watched: %s: %s", os.fsdecode(full), error)  # gone meanwhile, or not ours to read
+            log.debug("not watched: %s: %s", full, error)  # removed meanwhile, or we may not read it
         return True
-
-    @staticmethod
-    def _checked(result: int) -> int:
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return result
