@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from machine.errors import MachineError
+
 
 class Status(StrEnum):
     OK = "ok"
@@ -36,6 +38,11 @@ def warning(name: str, finding: str, remedy: str) -> Check:
 
 def failure(name: str, finding: str, remedy: str) -> Check:
     return Check(name=name, status=Status.FAILURE, finding=finding, remedy=remedy)
+
+
+def failed(name: str, error: MachineError, remedy: str = "") -> Check:
+    """What keeps machines from being made, in the words of the error that would be met."""
+    return failure(name, error.message, error.hint or remedy)
 
 
 def is_ready(checks: Iterable[Check]) -> bool:

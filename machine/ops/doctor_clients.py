@@ -1,0 +1,59 @@
+"""Part of `machine doctor`: checks of the clients that machines are registered with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.host import Host, Installer
+from machine.ops.doctor_directories import check_directory, make_writable, unwritable
+from machine.ops.shared.context import Context
+from machine.podman import docker_context, legacy
+from machine.podman.connections import ConnectionsFile, connections_file
+from machine.store.filesystem import DirectoryFacts
+
+PODMAN = dict.fromkeys(Installer, "podman")
+
+
+def client_checks(context: Context) -> Iterator[Check]:
+    path = connections_file(context.environment, context.home)
+    yield podman_check(legacy.find_client(), context.host, path)
+    name = "podman connections"
+    try:
+        known = len(ConnectionsFile(path).uris())
+    except MachineError as error:
+        yield failed(name, error)
+    else:
+        yield _client_files(name, path.parent, f"{path} has {known}" if known else f"{path} has none yet")
+    contexts = docker_context.docker_config(context.environment, context.home) / "contexts" / "meta"
+    program = shutil.which("docker")
+    reader = f"{program} reads them" if program else "there is no docker on PATH to read them"
+    yield _client_files("docker contexts", contexts, f"{contexts}; {reader}")
+
+
+def _client_files(name: str, directory: Path, finding: str) -> Check:
+    return check_directory(name, directory, {}, partial(client_files_check, finding=finding))
+
+
+def podman_check(client: legacy.Client | None, host: Host, connections: Path) -> Check:
+    if client is None:
+        return warning(
+            "podman",
+            "there is no podman on PATH; machines can be reached by machine ssh and by Docker's clients",
+            host.install_hint(PODMAN, "podman"),
+        )
+    version = ".".join(map(str, client.version)) if client.version else "of unknown version"
+    if client.is_legacy:
+        return ok("podman", f"{client.path} {version}, which keeps connections in containers.conf and is told of ours")
+    return ok("podman", f"{client.path} {version}, which reads {connections}")
+
+
+def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
+    """A directory of a client's, in which `machine init` writes."""
+    if problem := unwritable(facts):
+        return failure(name, problem, make_writable(facts))
+    return ok(name, finding)

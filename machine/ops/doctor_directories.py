@@ -1,0 +1,166 @@
+"""Part of `machine doctor`: checks of the directories that machines, images and sockets are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.hosts import lingers
+from machine.model.check import Check, Status, failure, ok, warning
+from machine.model.host import HostOS
+from machine.model.units import GIB, MIB, bytes_size
+from machine.ops.shared.context import Context
+from machine.store import filesystem
+from machine.store.filesystem import DirectoryFacts, probe_directory
+from machine.store.paths import fallback_directory, longest_socket_path
+
+_TIMEOUT_S = 10
+_NO_ROOM = 256 * MIB
+
+
+_LITTLE_ROOM = 4 * GIB
+
+
+_POOR = frozenset({"exfat", "exfat-fuse", "fuseblk", "msdos", "ntfs", "ntfs3", "vfat"})
+
+
+_REMOTE = frozenset(
+    {"9p", "afpfs", "afs", "ceph", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs", "webdav"}
+)
+
+
+_MEMORY = frozenset({"ramfs", "tmpfs"})
+
+
+def directory_checks(context: Context) -> Iterator[Check]:
+    roots, host_os = context.roots, context.host.os
+    mounts = _mounts(host_os)
+    for name, directory in (("data", roots.data), ("cache", roots.cache)):
+        yield check_directory(f"{name} directory", directory, mounts, partial(directory_check, keeps=True))
+    little = partial(directory_check, keeps=True, little=MIB)
+    yield check_directory("config directory", roots.config, mounts, little)
+    judge = partial(runtime_check, session=_session(context), host_os=host_os)
+    yield check_directory("runtime directory", roots.runtime, mounts, lambda _, facts: judge(facts))
+
+
+def check_directory(
+    name: str, directory: Path, mounts: dict[Path, str], judge: Callable[[str, DirectoryFacts], Check]
+) -> Check:
+    try:
+        facts = probe_directory(directory, mounts)
+    except OSError as error:
+        return failure(name, f"{directory} cannot be looked at: {error.strerror}", "make it readable for this user")
+    return judge(name, facts)
+
+
+def _mounts(host_os: HostOS) -> dict[Path, str]:
+    if host_os is HostOS.LINUX:
+        return filesystem.parse_mountinfo(filesystem.read_mounts())
+    try:
+        return filesystem.parse_mount(runner.run(["mount"], timeout_s=_TIMEOUT_S).stdout)
+    except MachineError:
+        return {}
+
+
+def _session(context: Context) -> SessionFacts:
+    uid = context.uid
+    return SessionFacts(
+        session=context.environment.get(context.host.os.traits.session_variable, ""),
+        login=Path(f"/run/user/{uid}"),
+        fallback=fallback_directory(uid),
+        uid=uid,
+        lingers=lingers(context.user),
+    )
+
+
+def directory_check(  # noqa: PLR0911  (a table)
+    name: str, facts: DirectoryFacts, *, keeps: bool, little: int = _LITTLE_ROOM
+) -> Check:
+    """One of our own; `keeps` says that it has to outlive the host's power, `little` is too little room for comfort."""
+    free, where = bytes_size(facts.free_bytes), f"{facts.path} on {facts.file_system or 'a file system'}"
+    if problem := unwritable(facts):
+        return failure(name, problem, make_writable(facts))
+    if facts.file_system in _POOR:
+        return failure(
+            name, f"{where}, which has neither links nor sockets", "set MACHINE_HOME to a directory on another disk"
+        )
+    if facts.free_bytes < min(_NO_ROOM, little):
+        return failure(name, f"{where} has {free} free", f"free some space on the disk that holds {facts.nearest}")
+    if facts.free_bytes < little:
+        return warning(
+            name, f"{where} has {free} free, which a new image may exceed", "machine image prune, or free some space"
+        )
+    if keeps and facts.file_system in _REMOTE:
+        return warning(
+            name,
+            f"{where}, which is slow for disks and may not keep locks",
+            "set MACHINE_HOME to a directory on a disk of this host",
+        )
+    if keeps and facts.file_system in _MEMORY:
+        return warning(
+            name,
+            f"{where}, which ends with this host's power",
+            "set MACHINE_HOME to a directory on a disk of this host",
+        )
+    return ok(name, f"{where}, {free} free")
+
+
+def unwritable(facts: DirectoryFacts) -> str | None:
+    """Why nothing can be written there, None where it can."""
+    if not facts.is_directory:
+        return f"{facts.nearest} is not a directory"
+    if not facts.writable:
+        beyond = "" if facts.exists else f", so {facts.path} cannot be made"
+        return f"{facts.nearest} may not be written{beyond}"
+    return None
+
+
+def make_writable(facts: DirectoryFacts) -> str:
+    """The remedy for a directory that is unwritable."""
+    if not facts.is_directory:
+        return f"move {facts.nearest} out of the way"
+    return f"make {facts.nearest} writable for this user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFacts:
+    """What the runtime directory depends on; `lingers` says that the user's outlives the last logout.
+
+    `session` is what the session's variable holds, `login` the directory that a login makes.
+    """
+
+    session: str
+    login: Path
+    fallback: Path
+    uid: int
+    lingers: bool
+
+
+def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
+    """Where sockets go."""
+    name = "runtime directory"
+    longest, limit = longest_socket_path(facts.path), host_os.traits.socket_path_limit
+    found = directory_check(name, facts, keeps=False, little=MIB)
+    if found.status is not Status.OK:
+        return found
+    if facts.exists and facts.owner != session.uid:
+        return failure(name, f"{facts.path} belongs to another user", "remove it, or set MACHINE_HOME to another place")
+    if host_os is HostOS.LINUX and facts.path.is_relative_to(session.login) and not session.lingers:
+        return warning(
+            name, f"{facts.path} goes, and machines' sockets with it, when you log out", "loginctl enable-linger"
+        )
+    if facts.path == session.fallback:
+        variable = host_os.traits.session_variable
+        why = f"{variable} is not a directory of yours" if session.session else f"{variable} is not set"
+        return warning(
+            name,
+            f"{facts.path}, which clean-ups of /tmp may empty, as {why}",
+            "log in as this user instead of using su or sudo, or set MACHINE_HOME",
+        )
+    if facts.path.is_relative_to(session.fallback):
+        return ok(name, f"{facts.path}: in the usual place, paths of sockets would be longer than {limit} bytes")
+    return ok(name, f"{facts.path}; paths of sockets have up to {longest} of {limit} bytes")

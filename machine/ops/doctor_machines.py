@@ -1,0 +1,174 @@
+"""Part of `machine doctor`: checks of the settings of new machines, and of the machines that exist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.hosts import lingers
+from machine.image.layout import base_image
+from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.config import Resources
+from machine.model.host import Host
+from machine.model.names import check_username
+from machine.model.settings import BUILT_IN, EffectiveSetting
+from machine.model.state import MachineState, State, SupervisorState
+from machine.ops.list import ListedMachine, Listing, list_machines
+from machine.ops.shared import login_service
+from machine.ops.shared.catalogue import find_source
+from machine.ops.shared.context import Context
+from machine.ops.shared.defaults import effective, naming_source_of
+from machine.ops.shared.resources import check_resources
+from machine.ops.shared.timezone import resolve_timezone
+
+_MEMINFO = Path("/proc/meminfo")
+
+
+def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
+    """What holds for a new machine; nothing where it means nothing."""
+    try:
+        chosen = effective(context)
+        with naming_source_of(chosen["username"]):
+            check_username(str(chosen["username"].value))
+        with naming_source_of(chosen["timezone"]):
+            resolve_timezone(str(chosen["timezone"].value), context.environment)
+        with naming_source_of(chosen["image"]):
+            find_source(str(chosen["image"].value), context)
+    except MachineError as error:
+        return {}, [failed("settings", error, "see them with: machine config edit")]
+    return chosen, [settings_check(chosen)]
+
+
+def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host) -> list[Check]:
+    try:
+        resources = check_resources(chosen, host)
+    except MachineError as error:
+        return [failed("resources", error, "change it with: machine config set")]
+    return [resources_check(resources, host, _available_memory_mib())]
+
+
+def _available_memory_mib() -> int | None:
+    """Linux tells it; macOS gives memory back so freely that its figures mean little."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE):
+            return int(found[1]) // 1024
+    return None
+
+
+def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:
+    sources = sorted({setting.origin for setting in chosen.values()} - {BUILT_IN})
+    return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults: no file says otherwise")
+
+
+def resources_check(resources: Resources, host: Host, available_mib: int | None) -> Check:
+    """`available_mib` is the host's memory that programs can have now, None where it does not tell."""
+    asked = (
+        f"a new machine has {resources.cpus} of {host.cpus} CPUs and {resources.memory_mib} of {host.memory_mib} MiB"
+    )
+    if available_mib is not None and available_mib < resources.memory_mib:
+        return warning(
+            "resources",
+            f"{asked}, of which only {available_mib} are available now",
+            "end other programs, or give new machines less: machine config set memory MIB",
+        )
+    return ok("resources", asked)
+
+
+def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
+    """The machines; none, with the reason, where their directory cannot be read."""
+    try:
+        return list_machines(context), []
+    except OSError as error:
+        problem = f"{error.filename} cannot be read: {error.strerror}"
+        return Listing(machines=[], broken=[]), [failure("machines", problem, "make it readable for this user")]
+
+
+def existing_machines_checks(listing: Listing, context: Context) -> list[Check]:
+    machines = [_machine(listed, context) for listed in listing.machines]
+    return machine_checks(machines, {broken.name: broken.error for broken in listing.broken})
+
+
+def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
+    image = listed.record.config.image
+    base = base_image(context.roots.images, image.digest) if image.digest else None
+    return MachineFacts(
+        name=listed.record.name,
+        state=listed.state,
+        log=listed.paths.supervisor_log,
+        has_disk=listed.record.fresh_disk_base is not None or listed.paths.disk.exists(),
+        base=base if base and not base.exists() else None,
+        refetch=image.pinned,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineFacts:
+    """`base` is the image that its disk needs, None where it needs none or has it; `log` is its supervisor's."""
+
+    name: str
+    state: MachineState
+    log: Path
+    has_disk: bool
+    base: Path | None
+    refetch: str
+
+
+def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
+    """One for each machine with a problem, or one for all."""
+    found = [warning(f"machine {name}", error.message, error.hint or "") for name, error in broken.items()]
+    found += [check for machine in machines if (check := _machine_check(machine))]
+    if found:
+        return found
+    count = {0: "no machine is there yet", 1: "1 machine, and nothing is wrong with it"}
+    return [ok("machines", count.get(len(machines), f"{len(machines)} machines, and nothing is wrong with them"))]
+
+
+def _machine_check(machine: MachineFacts) -> Check | None:
+    name, state = f"machine {machine.name}", machine.state
+    if state.state is State.DEGRADED:
+        remedy = {
+            SupervisorState.WORKING: f"see {machine.log}",
+            SupervisorState.SILENT: f"machine stop {machine.name}",
+            SupervisorState.GONE: f"machine start {machine.name}",
+        }[state.supervisor]
+        return warning(name, f"it is degraded: {state.reason}", remedy)
+    if machine.base is not None:
+        return warning(name, f"its base image {machine.base} is missing", f"machine image pull {machine.refetch}")
+    if not machine.has_disk:
+        return warning(name, "its disk is missing", f"restore it, or: machine rm --force {machine.name}")
+    return None
+
+
+def login_services_check(context: Context) -> Check:
+    try:
+        services = login_service.installed(context)
+    except OSError as error:
+        problem = f"{error.filename} cannot be read: {error.strerror}"
+        return warning("autostart", problem, "make it readable for this user")
+    gone = {program for program in services.values() if not os.access(program, os.X_OK)}
+    return autostart_check(services, gone, lingers=lingers(context.user))
+
+
+def autostart_check(services: Mapping[str, str], gone: Collection[str], *, lingers: bool) -> Check:
+    """`services` are the programs of the services by the names of their machines; `gone` are those not there."""
+    if gone:
+        name = min(name for name, program in services.items() if program in gone)
+        why = f"runs {services[name]}, which is not there" if services[name] else "names no program"
+        finding = f"{name} does not start when you log in: its service {why}"
+        return warning("autostart", finding, f"machine autostart enable {name}")
+    if not services:
+        return ok("autostart", "no machine starts when you log in")
+    when = "when the host boots" if lingers else "when you log in"
+    return ok("autostart", f"{', '.join(sorted(services))} {'starts' if len(services) == 1 else 'start'} {when}")
+
+
+def drafts_check(leftovers: Collection[Path]) -> Check:
+    if leftovers:
+        names = ", ".join(path.name for path in leftovers)
+        return warning("drafts", f"an init or rm that was killed has left {names}", "the next machine init removes it")
+    return ok("drafts", "no half-made machine was left behind")

@@ -1,0 +1,244 @@
+"""Part of `machine doctor`: checks of the programs that machines need: QEMU, its firmware, SSH and signatures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from machine import runner
+from machine.errors import MachineError
+from machine.folders.probe import max_open_files, probe_transports
+from machine.folders.transports import host_obstacles
+from machine.guestimage.publish import SECRET_KEY
+from machine.image.verify import find_checker, trusted_keys, unusable_keys
+from machine.model.arch import Arch
+from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.folders import Folder
+from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
+from machine.model.obstacle import Obstacle
+from machine.model.settings import Settings
+from machine.model.transport import Transport, TransportChoice
+from machine.ops.shared.context import Context
+from machine.ops.shared.creation import guest_uid
+from machine.qemu.acceleration import (
+    HardwareSupport,
+    QemuFacts,
+    check_network,
+    check_qemu,
+    check_version,
+    choose_accelerator,
+    slowness,
+)
+from machine.qemu.boards import BOARDS
+from machine.qemu.firmware import FirmwareFiles, find_firmware
+from machine.qemu.img import QemuImg
+from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
+from machine.ssh.client import Client, find_client
+from machine.store.paths import config_home
+
+_ENOUGH_FILES = 65_536
+
+
+QEMU_IMG = {
+    Installer.APT: "qemu-utils", Installer.DNF: "qemu-img", Installer.PACMAN: "qemu-img",
+    Installer.ZYPPER: "qemu-tools", Installer.BREW: "qemu",
+}  # fmt: skip
+
+
+OPENSSH = {
+    Installer.APT: "openssh-client", Installer.DNF: "openssh-clients", Installer.PACMAN: "openssh",
+    Installer.ZYPPER: "openssh-clients", Installer.BREW: "openssh",
+}  # fmt: skip
+
+
+GPGV = {
+    Installer.APT: "gpgv", Installer.DNF: "gnupg2", Installer.PACMAN: "gnupg", Installer.ZYPPER: "gpg2",
+    Installer.BREW: "gnupg",
+}  # fmt: skip
+
+
+_TIMEOUT_S = 10
+
+
+def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
+    host = context.host
+    try:
+        arch = Arch.parse(host.machine)
+    except ValueError:
+        yield architecture_check(host, None)
+        return
+    yield architecture_check(host, arch)
+    try:
+        facts = probe_qemu(find_qemu(arch, host))
+    except MachineError as error:
+        yield failed("qemu", error, host.install_hint(BOARDS[arch].packages, f"another {BOARDS[arch].binary}"))
+    else:
+        yield qemu_check(facts, arch, host)
+        yield network_check(facts, arch, host)
+        yield accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
+        yield firmware_check(arch, _firmware(arch, facts.path, context), native=True)
+        yield folders_check(_folder_obstacles(facts, arch, context), host, max_open_files())
+    for foreign in Arch:
+        if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
+            yield _foreign(foreign, path, context)
+
+
+def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
+    """Why transports cannot be used here, tried as a start tries them."""
+    sample = Folder(source="/", target="/nowhere")
+    uid = guest_uid(context.uid)
+    facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
+    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)))
+
+
+def _foreign(arch: Arch, binary: str, context: Context) -> Check:
+    """One line on guests that a host need not be able to run."""
+    host, board = context.host, BOARDS[arch]
+    try:
+        check_qemu(probe_qemu(binary), arch, host)
+    except MachineError as error:
+        remedy = error.hint or host.install_hint(board.packages, f"another {board.binary}")
+        return warning(f"qemu {arch}", error.message, remedy)
+    return firmware_check(arch, _firmware(arch, binary, context), native=False)
+
+
+def _firmware(arch: Arch, binary: str, context: Context) -> FirmwareFiles | MachineError | None:
+    try:
+        return find_firmware(
+            arch, context.host, binary=binary, config_home=config_home(context.environment, context.home)
+        )
+    except MachineError as error:
+        return error
+
+
+def qemu_img_check(host: Host) -> Check:
+    return _program("qemu-img", QemuImg.program, host.install_hint(QEMU_IMG, "qemu-img"))
+
+
+def _program(name: str, program: str, remedy: str) -> Check:
+    """One that has to be there and to run, with what it tells of itself."""
+    try:
+        told = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
+    except MachineError as error:
+        return failed(name, error, remedy)
+    first, _, _ = told.strip().partition("\n")
+    return ok(name, f"{shutil.which(program)}, {first}")
+
+
+def installed_ssh_check(host: Host) -> Check:
+    try:
+        client = find_client()
+    except MachineError as error:
+        return failed("ssh", error, host.install_hint(OPENSSH, "OpenSSH's client"))
+    return ssh_check(client, host, has_keygen=shutil.which("ssh-keygen") is not None)
+
+
+def signature_checks(context: Context) -> Iterator[Check]:
+    remedy = context.host.install_hint(GPGV, "gpgv or sqv")
+    try:
+        yield _program("signatures", find_checker().program, remedy)
+    except MachineError as error:
+        yield failed("signatures", error, remedy)
+    directory = context.roots.signing_keys
+    unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
+    yield keys_check(0 if unusable else len(trusted_keys(directory)), unusable, directory)
+
+
+def architecture_check(host: Host, arch: Arch | None) -> Check:
+    if arch is None:
+        return failure(
+            "architecture",
+            f"there are no guests of this host's architecture, {host.machine}",
+            f"use a host with one of: {', '.join(Arch)}",
+        )
+    return ok("architecture", f"{host.os} on {host.machine}, as the guests")
+
+
+def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    try:
+        check_version(facts, arch, host)
+    except MachineError as error:
+        return failed("qemu", error)
+    return ok("qemu", f"{facts.path}, version {facts.dotted}")
+
+
+def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    try:
+        check_network(facts, arch, host)
+    except MachineError as error:
+        return failed("network", error)
+    return ok("network", "QEMU has user networking")
+
+
+def accelerator_check(
+    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
+) -> Check:
+    """Of a machine of the host's own architecture."""
+    try:
+        chosen = choose_accelerator(choice, arch, host, support, facts)
+    except MachineError as error:
+        return failed("accelerator", error)
+    if chosen.accelerator is Accelerator.TCG:
+        finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
+        if not chosen.obstacle:
+            return ok("accelerator", f"{finding}, as it was chosen")
+        return warning("accelerator", f"{finding}: {chosen.obstacle.reason}", chosen.obstacle.remedy or "")
+    return ok("accelerator", f"{chosen.accelerator} works")
+
+
+def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
+    """`found` is None for guests that need none; those of another architecture are not what a host must run."""
+    name = "firmware" if native else f"firmware {arch}"
+    match found:
+        case None:
+            return ok(name, f"{arch} guests need none")
+        case FirmwareFiles():
+            return ok(name, str(found.code))
+        case MachineError() if native:
+            return failed(name, found)
+        case MachineError():
+            return warning(name, found.message, found.hint or "")
+
+
+def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
+    """Which transports bring this host's folders into a machine: without `obstacles`, the best first.
+
+    virtiofs is several times faster than the others. It needs an open file for each one that the guest knows of, and a
+    program may have `max_files`.
+    """
+    usable = [transport.value for transport in Transport if transport not in obstacles]
+    obstacle = obstacles.get(Transport.VIRTIOFS)
+    remedy = obstacle.remedy if obstacle else None
+    if not usable:
+        reasons = "; ".join(str(obstacles[transport]) for transport in Transport)
+        remedy = remedy or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
+        return warning("folders", f"no folder of this host can be in a machine: {reasons}", remedy)
+    finding = f"machines can have folders of this host by {', '.join(usable)}"
+    if obstacle and host.os is HostOS.LINUX:
+        return warning(
+            "folders", f"{finding}; not by virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
+        )
+    if not obstacle and max_files < _ENOUGH_FILES:
+        few = f"{finding}; by virtiofs a folder of more than {max_files} files may be told to have too many open"
+        return warning("folders", few, "raise the hard limit nofile (limits.conf(5)), or use: --volume-driver 9p")
+    return ok("folders", finding)
+
+
+def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
+    remedy = host.install_hint(OPENSSH, "OpenSSH's client")
+    if client.obstacle:
+        return failure("ssh", f"{client.path} ({client.version}) cannot carry sockets: {client.obstacle}", remedy)
+    if not has_keygen:
+        return failure("ssh", "ssh-keygen is not installed on this host", remedy)
+    return ok("ssh", f"{client.path}, {client.version}")
+
+
+def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
+    """`count` are the keys that signatures are checked by; `unusable` those files of the user's that hold none."""
+    if unusable:
+        names = ", ".join(path.name for path in unusable)
+        return warning("keys", f"no OpenPGP public key is in {names}", f"mend or remove it in {directory}")
+    if not count:
+        return failure("keys", "this program came without Fedora's keys", "install boot2podman again")
+    return ok("keys", f"{count} signing keys are trusted")
