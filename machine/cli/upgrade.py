@@ -61,10 +61,11 @@ def os_group() -> None:
 @click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 @click.option("--restart", is_flag=True, help="Restart the machine into the image.")
 def apply(image: str, name: str, restart: bool) -> None:
-    """Switch a running machine to another OS image, which it boots at its next start.
+    """Switch a running machine to another OS image.
 
-    IMAGE is an image in a registry (NAME or docker://NAME), or one in the guest:
-    oci:PATH, oci-archive:PATH or containers-storage:NAME.
+    The machine boots it at its next start. IMAGE is an image in a registry (NAME
+    or docker://NAME), or one in the guest: oci:PATH, oci-archive:PATH or
+    containers-storage:NAME.
 
     \b
     Examples:

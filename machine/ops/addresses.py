@@ -45,7 +45,7 @@ def active(context: Context) -> str:
                 socket_url(config.name, context, rootful=kind): config for config in configs for kind in (False, True)
             }
             if found not in urls:
-                raise NotFoundError(f"{variable} leads to {found}, which is no machine")
+                raise NotFoundError(f"{variable} points to {found}, which is not a machine")
             return urls[found].name
     named = context.environment.get("CONTAINER_CONNECTION")
     default = named or ConnectionsFile(connections_file(context.environment, context.home)).default()
@@ -53,7 +53,7 @@ def active(context: Context) -> str:
         if default in config.connections:
             return config.name
     if named:
-        raise NotFoundError(f"CONTAINER_CONNECTION leads to {named}, which is no machine")
+        raise NotFoundError(f"CONTAINER_CONNECTION names {named}, which is not a machine")
     raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
 
 

@@ -1,4 +1,4 @@
-"""`machine autostart`: start a machine at login, or no longer. Neither starts or stops a machine now."""
+"""`machine autostart`: choose whether a machine starts at login. Nothing is started or stopped now."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def enable(name: str, context: Context, report: Reporter) -> Path:
 
 
 def disable(name: str, context: Context, report: Reporter) -> bool:
-    """Start the machine at login no longer, and return whether it did so far."""
+    """Stop starting the machine at login, and return whether it was started until now."""
     return login_service.remove(name, context, report)

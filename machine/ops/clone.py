@@ -1,7 +1,7 @@
-"""`machine clone`: a second machine of a stopped one, with a disk and an identity of its own.
+"""`machine clone`: a second machine made from a stopped one, with its own disk, keys and name.
 
-The clone's disk is a copy, on the same base image of the cache. A chain on the source's own disk would be quicker to
-make, and would lose both machines with the one file that `rm` of either, or a crash in between, takes away.
+The clone's disk is a copy on the same base image. An overlay on the source's own disk would be quicker to make, but
+then both machines would depend on one file that removing either of them, or a crash, could take away.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _LOCK_S = 1.0
 
 
 def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
-    """Make the machine `name` of the stopped machine `source`, or nothing; `source` stays as it is.
+    """Clone the stopped machine `source`, completely or not at all, and leave it as it is.
 
     Raises:
         NotFoundError: there is no machine `source`.
-        BadInputError: the new name cannot be, or is taken.
-        MachineError: `source` runs, cannot be cloned, or there is no space.
+        BadInputError: the new name is invalid or taken.
+        MachineError: `source` is running or cannot be cloned, or the disk is full.
     """
     finish_rename(source, context, report)
     check_machine_name(name)
@@ -52,7 +52,9 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
     registration.check_free(name)
     with lock.held(origin.lock, timeout_s=_LOCK_S) as free:
         if not free:
-            raise MachineError(f'unable to clone "{source}": it runs', hint=f"stop it first: machine stop {source}")
+            raise MachineError(
+                f'unable to clone "{source}": it is running', hint=f"stop it first: machine stop {source}"
+            )
         original = records.load(roots, source)
         check_clonable(original)
         record = _cloned(original, name)
@@ -66,18 +68,18 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
                 _write_identity(config, keys, origin, paths)
             config = publish(record, paths, registration, context, report)
     if original.config.forwards or original.config.usbs:
-        report.notice(f'Ports that were added by hand and USB devices stay with "{source}": "{name}" has none')
+        report.notice(f'Manually added ports and USB devices stay with "{source}": "{name}" has none')
     return config
 
 
 def _cloned(original: MachineRecord, name: str) -> MachineRecord:
-    """The record of a clone called `name`."""
+    """Return the record of a clone called `name`."""
     config = replace(
         original.config,
         name=name,
         created=datetime.now(UTC),
         mac=fresh_mac(),
-        # The host has each port and device once: they stay with the original.
+        # A port or a device of the host can belong to one machine only: it stays with the original.
         forwards=(),
         usbs=(),
         protected=False,
@@ -91,8 +93,10 @@ def _cloned(original: MachineRecord, name: str) -> MachineRecord:
 
 
 def check_clonable(original: MachineRecord) -> None:
-    """Raises:
-    MachineError: there is no way to give a guest of that kind another identity.
+    """Check that a clone of the machine can be given its own keys and name.
+
+    Raises:
+        MachineError: it cannot.
     """
     name, config, provisioned = original.name, original.config, original.guest.provisioned
     if not provisioned and config.provisioning is not Provisioning.IGNITION:
@@ -102,20 +106,20 @@ def check_clonable(original: MachineRecord) -> None:
         )
     if original.pending.rekey:
         raise MachineError(
-            f'unable to clone "{name}": it is itself a clone that has not been started',
+            f'unable to clone "{name}": it is a clone that has never been started',
             hint=f"start it once: machine start {name}",
         )
     if provisioned and not BOARDS[config.arch].has_smbios:
         able = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
         raise MachineError(
-            f'unable to clone "{name}": a guest of {config.arch} that has booted cannot be given keys of its own',
-            hint=f"only guests of {able} can",
+            f'unable to clone "{name}": guests of {config.arch} cannot be given new keys after their first boot',
+            hint=f"guests of {able} can",
         )
 
 
 def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
     if base := record.fresh_disk_base:
-        # Nobody has used the disk yet, and the next start makes it anew.
+        # The disk has not been used yet, and the next start creates it again.
         QemuImg().create_overlay(paths.disk, base_image(roots.images, base), record.config.resources.disk_gib)
     else:
         QemuImg().copy(origin.disk, paths.disk)

@@ -26,18 +26,20 @@ def all_settings(context: Context) -> list[EffectiveSetting]:
 
 
 def get(key: str, context: Context) -> EffectiveSetting:
-    """Raises:
-    BadInputError: there is no such setting, or a file or a variable means nothing.
+    """Return one setting with its value and where that comes from.
+
+    Raises:
+        BadInputError: there is no such setting, or a file or an environment variable has an invalid value.
     """
     check_key(key)
     return effective(context)[key]
 
 
 def set_value(key: str, words: Sequence[str], context: Context) -> None:
-    """Set a default of config.toml.
+    """Set a default in config.toml.
 
     Raises:
-        BadInputError: there is no such setting, it cannot be this, or the file is broken.
+        BadInputError: there is no such setting, the value is not valid for it, or the file is damaged.
         DiskError: the file cannot be written.
     """
     value = parse_words(key, words)
@@ -46,22 +48,22 @@ def set_value(key: str, words: Sequence[str], context: Context) -> None:
 
 
 def unset(key: str, context: Context) -> None:
-    """Take a default out of config.toml, if it is there.
+    """Remove a default from config.toml, if it is there.
 
     Raises:
-        BadInputError: there is no such setting, or the file is broken.
+        BadInputError: there is no such setting, or the file is damaged.
         DiskError: the file cannot be written.
     """
     settings.change(context.roots, lambda text: settings.without(text, key))
 
 
 def edit(context: Context, again: Callable[[str], bool]) -> bool:
-    """Let a person edit a copy of config.toml, and install it once it means something; returns whether it has changed.
+    """Let the user edit a copy of config.toml, install it once it is valid, and return whether it has changed.
 
-    `again` tells what is wrong and asks whether to go on.
+    `again` is told what is wrong and asks whether to continue editing.
 
     Raises:
-        MachineError: the copy cannot be installed; if anything was typed it is kept, and the error tells where.
+        MachineError: the copy cannot be installed. What was typed is kept, and the error says where.
     """
     path = context.roots.settings
     before = settings.read(path)
@@ -79,16 +81,16 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
             except MachineError as error:
                 if settings.read(draft) in (None, start):
                     raise
-                kept = MachineError(error.line, hint=f"nothing was changed, and what you typed is kept in {draft}")
+                kept = MachineError(error.line, hint=f"nothing was changed; your edits are kept in {draft}")
                 if not again(kept.line):
                     raise kept from error
                 if isinstance(error, settings.ChangedError):
-                    before = settings.read(path)  # told by now, and to be overruled
+                    before = settings.read(path)  # the user knows of the other change now, and may overwrite it
             else:
                 draft.unlink()
                 return True
     finally:
-        # Also after ^C: what was typed stays.
+        # Keep what was typed, also after ^C.
         if settings.read(draft) == start:
             draft.unlink()
 
@@ -100,7 +102,7 @@ def _run_editor(draft: Path, context: Context) -> None:
     try:
         argv = shlex.split(command)
     except ValueError as error:
-        raise BadInputError(f"{chosen}={command} is no command: {error}") from error
+        raise BadInputError(f"{chosen}={command} is not a valid command: {error}") from error
     status = runner.interact([*argv, draft])
     if status != 0:
         raise MachineError(f"{argv[0]} ended with exit status {status}")

@@ -1,4 +1,4 @@
-"""`machine console`: a person, or a script, at the guest's serial console."""
+"""`machine console`: connect a terminal, or a script, to the guest's serial console."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ ESCAPE = b"\x1d"  # ctrl-]
 _STDIN, _STDOUT = 0, 1
 _CHUNK_BYTES = 4096
 _MOST_BYTES = 64 * 1024
-# The guest's output is read from its log: looked at so often, nobody sees that it is not waited for.
+# The guest's output is read from its log; polling this often is not noticeable.
 _LOOK_S = 0.02
 _ALIVE_EVERY_S = 0.5
 _QEMU_S = 10.0
 _QEMU_POLL_S = 0.1
-# Outlasts the probes of others that are refused.
+# Longer than the probes of other commands hold the lock.
 _LOCK_PATIENCE_S = 0.5
-# Of a script's input, a guest that reads its console at all takes some well within this time.
+# A guest that reads its console at all reads some of a script's input well within this time.
 _DELIVERY_S = 10.0
-# What the guest has to answer with after it has read the last of it.
+# How long the guest may answer after it has read the last of the input.
 _ANSWER_S = 0.5
 
 
@@ -50,14 +50,14 @@ class Ending(StrEnum):
 
 
 def attach(name: str, context: Context, report: Reporter) -> Ending:
-    """Join our standard streams to the console until a person leaves it, the input ends, or the machine does.
+    """Connect our standard streams to the console until the user leaves it, the input ends, or the machine stops.
 
-    A terminal is raw meanwhile: every key but ctrl-] is the guest's.
+    A terminal is in raw mode meanwhile: every key except ctrl-] goes to the guest.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it does not run, or somebody else is attached.
-        DeadlineError: the guest does not read what it was sent.
+        MachineError: it is not running, or another command is attached.
+        DeadlineError: the guest does not read its input.
     """
     records.find(context.roots, name)
     paths = context.roots.machine(name)
@@ -76,22 +76,22 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
         log.seek(0, os.SEEK_END)
         person = os.isatty(_STDIN)
         if person:
-            report.notice(f"Attached to the serial console of {name}. To leave it, press ctrl-]")
-            report.notice(f"A login needs a password, and no user has one: for a shell use `machine ssh {name}`")
+            report.notice(f"Attached to the serial console of {name}. Press ctrl-] to leave.")
+            report.notice(f"No user has a password, so you cannot log in here: use `machine ssh {name}` for a shell.")
             stack.enter_context(_raw(_STDIN))
         return _Relay(console, log, paths, escape=ESCAPE if person else None).run()
 
 
 @contextlib.contextmanager
 def _alone(name: str, paths: MachinePaths) -> Iterator[None]:
-    """What two people type at once, no guest can tell apart."""
+    """Hold the console: a guest could not tell apart what two people type."""
     descriptor = lock.acquire(paths.console_lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         holder = lock.holder(paths.console_lock)
         process = f" (process {holder})" if holder else ""
         raise MachineError(
-            f'somebody is attached to the console of "{name}" already{process}',
-            hint=f"to read along, use: machine logs --follow {name}",
+            f'another command is attached to the console of "{name}"{process}',
+            hint=f"to watch its output, use: machine logs --follow {name}",
         )
     try:
         lock.tell_holder(descriptor, os.getpid())
@@ -101,18 +101,18 @@ def _alone(name: str, paths: MachinePaths) -> Iterator[None]:
 
 
 def _open_console(name: str, paths: MachinePaths) -> int:
-    """The input of a machine whose QEMU reads it, or is about to."""
+    """Open the console's input, once QEMU reads it."""
     deadline = Deadline.after(_QEMU_S, "QEMU to open the console")
     while True:
         try:
-            # Without O_NONBLOCK, this would wait for a reader for ever.
+            # Without O_NONBLOCK this would block until somebody reads it.
             return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if deadline.passed or machine_state(paths).state is not State.STARTING:
-                why = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
+                why = "QEMU does not read it" if error.errno == errno.ENXIO else error.strerror
                 raise MachineError(
                     f'the console of "{name}" cannot be opened: {why}',
-                    hint=f"give it another with: machine restart {name}",
+                    hint=f"get a new one with: machine restart {name}",
                 ) from error
         time.sleep(_QEMU_POLL_S)
 
@@ -128,7 +128,7 @@ def _raw(terminal: int) -> Iterator[None]:
 
 
 class _Relay:
-    """Both directions at once; whoever reads slowly stops nobody but himself."""
+    """Copies in both directions at once; a slow reader on one side does not stop the other direction."""
 
     def __init__(self, console: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
         self._console = console
@@ -143,8 +143,10 @@ class _Relay:
         self._delivery = self._new_delivery()
 
     def run(self) -> Ending:
-        """Raises:
-        DeadlineError: the guest does not read a script's input.
+        """Copy until the user leaves, the input ends or the machine stops, and return which it was.
+
+        Raises:
+            DeadlineError: the guest does not read a script's input.
         """
         look_again = 0.0
         while not self._left:
@@ -162,7 +164,7 @@ class _Relay:
         return Ending.LEFT
 
     def _has_delivered(self) -> bool:
-        """Whether a script's input has ended, and the guest has read all of it."""
+        """Return whether a script's input has ended and the guest has read all of it."""
         pending = len(self._to_guest) + _unread_bytes(self._console)
         if not pending or pending != self._pending:
             self._pending = pending
@@ -175,7 +177,7 @@ class _Relay:
         return Deadline.after(_DELIVERY_S, f"the guest of {self._paths.directory.name} to read its console")
 
     def _is_alive(self) -> bool:
-        """Whether this is still the console of a machine that runs, and not that of an earlier start."""
+        """Return whether this is the console of a running machine, not of an earlier start."""
         try:
             there = self._paths.console_input.stat()
         except OSError:
@@ -183,10 +185,10 @@ class _Relay:
         return os.path.samestat(there, os.fstat(self._console)) and lock.is_held(self._paths.lock)
 
     def _turn(self) -> None:
-        """Whatever can be done now, or within a moment."""
+        """Copy what can be copied now or within a moment."""
         if not self._to_person:
             self._to_person = self._log.read(_CHUNK_BYTES)
-        # What a person types is always read: ctrl-] may be in it.
+        # Always read what a user types: it may contain ctrl-].
         takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MOST_BYTES)
         reading = [_STDIN] if takes_input else []
         writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_person else [])]
@@ -194,16 +196,16 @@ class _Relay:
         if _STDIN in readable:
             self._read_person()
         if _STDOUT in writable:
-            # As much as select promises not to block for.
+            # No more than select promises to take without blocking.
             self._to_person = self._to_person[os.write(_STDOUT, self._to_person[: select.PIPE_BUF]) :]
         if self._console in writable or self._left:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the latter is that of a machine that ends
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # BrokenPipeError: the machine is ending
                 del self._to_guest[: os.write(self._console, self._to_guest)]
 
     def _read_person(self) -> None:
         try:
             typed = os.read(_STDIN, _CHUNK_BYTES)
-        except OSError:  # a terminal that has gone
+        except OSError:  # the terminal is gone
             typed = b""
         if not typed:
             self._input_ended = True
@@ -214,7 +216,7 @@ class _Relay:
         self._to_guest += typed
 
     def _show_rest(self) -> None:
-        """What the guest has written until now."""
+        """Show everything that the guest has written so far."""
         end = os.fstat(self._log.fileno()).st_size
         while self._to_person or self._log.tell() < end:
             chunk = self._to_person or self._log.read(_CHUNK_BYTES)
@@ -222,5 +224,5 @@ class _Relay:
 
 
 def _unread_bytes(fifo: int) -> int:
-    """How much nobody has read from it yet."""
+    """Return how many bytes in the FIFO have not been read."""
     return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)

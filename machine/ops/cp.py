@@ -1,4 +1,4 @@
-"""`machine cp`: files and directories from one side to the other, or one file from or to a standard stream."""
+"""`machine cp`: copy files and directories between host and guest, or one file from or to a standard stream."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CLEAN_UP_S = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A file or a directory at `path`; `name` is its path below what is copied, empty for that itself."""
+    """A file or a directory at `path`; `name` is its path relative to what is copied, empty for the top itself."""
 
     path: str
     name: str
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Everything to copy, directories before what is in them; `skipped` tells what is not copied, and why."""
+    """Everything to copy, directories before their content; `skipped` says what is not copied, and why."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ class Survey:
 
 
 def copy(source: str, destination: str, context: Context, report: Reporter) -> None:
-    """Copy, one of the two being NAME:PATH, or `-` the other.
+    """Copy a file or a directory: one side is NAME:PATH, the other a local path or `-`.
 
     Raises:
-        BadInputError: not exactly one side is a machine's, or something is in the way.
+        BadInputError: not exactly one side is in a machine, or a file is in the way.
         NotFoundError: there is no such machine.
-        MachineError: it does not run, or the copy failed.
+        MachineError: it is not running, or the copy failed.
     """
     request = parse_request(source, destination)
     _check_stream(request)
@@ -75,8 +75,8 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
     except NotFoundError as error:
         if not Path(destination if request.to_guest else source).exists():
             raise
-        raise NotFoundError(error.message, hint="write a path of this host that has a colon as ./PATH") from error
-    # In a thread, because ^C may come between two bytes of a packet, and no packet would make sense after it.
+        raise NotFoundError(error.message, hint="write ./PATH for a local path that contains a colon") from error
+    # In a thread, because ^C could interrupt the sending of an SFTP packet, which would garble all that follow.
     interrupt = Interrupt(_CLEAN_UP_S)
     (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
     if isinstance(result.error, MachineError):
@@ -87,7 +87,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
 
 
 def _check_stream(request: CopyRequest) -> None:
-    """A closed one is told at once: its number could be given to something else meanwhile."""
+    """Check now that a standard stream is open: later its descriptor could belong to another file."""
     host_side = request.source if request.to_guest else request.destination
     if host_side == STANDARD_STREAM:
         with _stream_errors(to_guest=request.to_guest):
@@ -95,7 +95,7 @@ def _check_stream(request: CopyRequest) -> None:
 
 
 def _copy(request: CopyRequest, target: SshTarget, report: Reporter, interrupt: Interrupt) -> None:
-    from machine.ssh.session import guest_files  # paramiko: not where the request is already wrong
+    from machine.ssh.session import guest_files  # loads paramiko, which a wrong request need not wait for
 
     host = HostFiles()
     with guest_files(request.machine, target) as guest:
@@ -134,7 +134,7 @@ def _copy_tree(
             there.make_directory(path)
             made.append((path, entry.facts))
             new.add(path)
-    # Last, and the deepest first: every name that is made in a directory changes its time, and needs a mode that lets.
+    # Last and bottom-up: creating an entry changes its directory's time, and needs a directory that is writable.
     for path, facts in reversed(made):
         there.set_facts(path, facts)
 
@@ -143,7 +143,7 @@ def _copy_file(
     chunks: Generator[bytes], there: Files, path: str, facts: Facts, replaced: Facts | None, progress: _Progress
 ) -> None:
     with contextlib.closing(chunks):
-        # A link that is there stays one: what it leads to is replaced.
+        # An existing link stays: its target is replaced.
         there.write(there.real(path) if replaced else path, progress.counted(chunks), facts, replaced)
 
 
@@ -175,7 +175,7 @@ def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt
     report.step(f"Copying {shown} to standard output")
     facts = _existing(guest, source)
     if facts.kind is Kind.DIRECTORY:
-        raise MachineError(f'"{shown}" is a directory: only a file can go to standard output')
+        raise MachineError(f'"{shown}" is a directory: only a file can be copied to standard output')
     with contextlib.closing(guest.read(source, facts.size)) as chunks, _stream_errors(to_guest=False):
         for chunk in _Progress(report, facts.size, interrupt).counted(chunks):
             written = 0
@@ -187,7 +187,7 @@ def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt
 def _stream_errors(*, to_guest: bool) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # who reads has had enough, and a program ends there without a word
+    except BrokenPipeError:  # the reader is done; programs end silently then
         raise
     except OSError as error:
         what = "read standard input" if to_guest else "write to standard output"
@@ -195,11 +195,11 @@ def _stream_errors(*, to_guest: bool) -> Iterator[None]:
 
 
 def take_survey(files: Files, top: str) -> Survey:
-    """Everything below `top`, links followed as scp does, but not back into where they are."""
+    """List everything below `top`. Links are followed, as scp does, except into a directory that contains them."""
     facts = _existing(files, top)
     entries = [Entry(path=top, name="", facts=facts)]
     skipped: list[str] = []
-    # Each with its absolute path without links after those of the directories above it: a second time is a loop.
+    # Each with the real paths of its parents and itself: a real path that occurs twice is a loop.
     folders: list[tuple[Entry, tuple[str, ...]]]
     folders = [(entries[0], (files.real(top),))] if facts.kind is Kind.DIRECTORY else []
     while folders:
@@ -212,11 +212,11 @@ def take_survey(files: Files, top: str) -> Survey:
                 if found and found.kind is Kind.DIRECTORY:
                     real = files.real(path)
             if not found:
-                skipped.append(f"Skipped {files.show(path)}: the link leads nowhere")
+                skipped.append(f"Skipped {files.show(path)}: the target of the link does not exist")
             elif found.kind is Kind.OTHER:
                 skipped.append(f"Skipped {files.show(path)}: it is neither a regular file nor a directory")
             elif found.kind is Kind.DIRECTORY and real in reals:
-                skipped.append(f"Skipped {files.show(path)}: the link leads back to a directory that it is in")
+                skipped.append(f"Skipped {files.show(path)}: the link points to a directory that contains it")
             else:
                 entry = Entry(path=path, name=below(folder.name, name), facts=found)
                 entries.append(entry)
@@ -235,7 +235,7 @@ def _existing(files: Files, path: str) -> Facts:
 
 
 class _Progress:
-    """Counts what passes."""
+    """Reports progress while chunks pass through."""
 
     def __init__(self, report: Reporter, total: int | None, interrupt: Interrupt) -> None:
         self._report = report

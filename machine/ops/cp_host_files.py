@@ -1,4 +1,4 @@
-"""The host's side of `machine cp`."""
+"""The host's files, as one side of `machine cp`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class HostFiles:
-    """model.transfer.Files of this host."""
+    """The files of this host, as model.transfer.Files."""
 
     def show(self, path: str) -> str:
         return printable(path)
@@ -60,7 +60,7 @@ class HostFiles:
                             os.fchown(stream.fileno(), replaced.uid, replaced.gid)
                     os.fchmod(stream.fileno(), facts.kept_mode)
                     os.utime(stream.fileno(), (facts.accessed, facts.modified))
-                    if replaced:  # there is something to lose if the host crashes now
+                    if replaced:  # a crash now must not lose the old content
                         os.fsync(stream.fileno())
                 os.replace(part, path)
             except BaseException:
@@ -92,7 +92,7 @@ def _facts(found: os.stat_result) -> Facts:
 
 @contextlib.contextmanager
 def _told(verb: str, path: str) -> Iterator[None]:
-    """Errors of this side in our words."""
+    """Translate errors of the file system."""
     shown = Path(printable(path))
     try:
         with disk_errors(shown) if verb == "write" else contextlib.nullcontext():

@@ -1,4 +1,4 @@
-"""`machine env`: the variables that lead clients to a machine."""
+"""`machine env`: the environment variables that point clients to a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`machine export`: a machine as a text, of which `machine init -f` makes an equal one."""
+"""`machine export`: write a machine as a file from which `machine init -f` makes an equal one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 
 
 def export(name: str, context: Context) -> str:
-    """What was chosen for the machine, in TOML; what is in its guest since is not in it.
+    """Return in TOML what was chosen for the machine. What has happened in its guest since is not included.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -27,7 +27,7 @@ def export(name: str, context: Context) -> str:
 
 
 def export_text(config: MachineConfig) -> str:
-    """The image is named by its release, where its stream may move on (pure)."""
+    """Return a record as TOML. An image from a stream is named with its release, as the stream may move on (pure)."""
     return "\n".join(_lines(config)) + "\n"
 
 
@@ -51,7 +51,7 @@ def _lines(config: MachineConfig) -> Iterator[str]:
         "timezone": LOCAL if config.timezone_local else config.timezone,
         "hostname": first_boot.hostname or "",
         "import_native_ca": config.native_ca,
-        # Without the key, a machine has those that every new one has.
+        # A file without this key would mean the default folders.
         "volume": [without_variables(str(folder)) for folder in config.folders] or [""],
         "volume_driver": config.volume_driver,
         "mount_inotify": config.mount_inotify,
@@ -91,14 +91,14 @@ def _literal(value: str | int | bool | Sequence[str]) -> str:
         case int():
             return str(value)
         case str():
-            # JSON's escapes are TOML's, which wants one more.
+            # TOML has JSON's escapes and requires one more.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case _:
             return f"[{', '.join(_literal(entry) for entry in value)}]"
 
 
 def _block(text: str) -> str:
-    """A text over several lines, as it is where TOML lets it be so."""
+    """Return a text of several lines, verbatim if TOML permits that."""
     if "'''" in text or text.endswith("'") or _CONTROL.search(text):
         return _literal(text)
     return f"'''\n{text}'''"

@@ -1,4 +1,4 @@
-"""`machine ignition`: the config that a guest gets."""
+"""`machine ignition`: the Ignition config of a machine."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from machine.store import records
 
 
 def ignition(name: str, context: Context) -> str:
-    """The file as it is; its private key is the guest's own.
+    """Return the machine's Ignition config, which contains the guest's private host key.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the guest gets none, or the file is gone or cannot be read.
+        MachineError: the machine has no Ignition config, or it cannot be read.
     """
     found = records.find(context.roots, name)
     if isinstance(found, MachineRecord) and found.config.provisioning is not Provisioning.IGNITION:
         raise MachineError(
-            f"{name} is provisioned by {found.config.provisioning}, which reads no Ignition config",
-            hint=f"what was chosen for it tells: machine export {name}",
+            f"{name} is provisioned by {found.config.provisioning}, which does not use an Ignition config",
+            hint=f"see what it was made with: machine export {name}",
         )
     path = context.roots.machine(name).ignition
     try:

@@ -1,4 +1,4 @@
-"""`machine info`: what this host has for machines."""
+"""`machine info`: QEMU, its accelerator and the directories on this host."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 
 def info(context: Context) -> dict[str, Any]:
-    """Podman's fields under Podman's names; what only we have stands under `Machine`.
+    """Return Podman's fields under Podman's names, and our own below `Machine`.
 
     Raises:
-        BadInputError: a file or a variable of the defaults says something that means nothing.
+        BadInputError: a file or an environment variable has an invalid value.
     """
     roots = context.roots
     settings = effective(context)
@@ -46,7 +46,7 @@ def info(context: Context) -> dict[str, Any]:
 
 
 def host_document(context: Context, listing: Listing) -> dict[str, Any]:
-    """The current machine is one that is up, else one that starts, else the default one."""
+    """Return Podman's `Host`; the current machine is one that is up, else a starting one, else the default."""
     machines = listing.machines
     default = next((listed for listed in machines if listed.default), None)
     preferred = sorted(machines, key=lambda listed: not listed.default)
@@ -69,7 +69,7 @@ def host_document(context: Context, listing: Listing) -> dict[str, Any]:
 
 
 def version_document(host: Host) -> dict[str, Any]:
-    """Podman's fields, empty where they are of Go."""
+    """Return Podman's `Version`; the fields about Go are empty."""
     return {
         "APIVersion": __version__,
         "Version": __version__,
@@ -83,7 +83,7 @@ def version_document(host: Host) -> dict[str, Any]:
 
 
 def go_arch(host: Host) -> str:
-    """The host's architecture by Go's name."""
+    """Return Go's name of the host's architecture."""
     try:
         return Arch.parse(host.machine).go
     except ValueError:
@@ -91,7 +91,7 @@ def go_arch(host: Host) -> str:
 
 
 def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, str]]:
-    """Of new machines, and where each comes from."""
+    """Return the defaults of new machines, and where each comes from."""
     return {
         key: {"Value": value_text(setting.value, separator=" "), "Origin": setting.origin}
         for key, setting in settings.items()
@@ -99,7 +99,7 @@ def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, s
 
 
 def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
-    """That of a new machine of the host's own architecture, and what a start would tell of it."""
+    """Return the accelerator of a new machine with the host's architecture, and the notice that a start would give."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
         chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
@@ -109,7 +109,7 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
 
 
 def _qemu(host: Host) -> dict[str, str]:
-    """That of the host's own architecture, with what is wrong with it; empty with a notice where there is none."""
+    """Return the QEMU for the host's architecture and what is wrong with it; empty fields if there is none."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
     except MachineError as error:
@@ -126,4 +126,4 @@ def _own_arch(host: Host) -> Arch:
     try:
         return Arch.parse(host.machine)
     except ValueError as error:
-        raise MachineError(f"no machine can have this host's architecture, {host.machine}") from error
+        raise MachineError(f"machines cannot have this host's architecture, {host.machine}") from error

@@ -20,8 +20,9 @@ from machine.ops.init_checks import (
     check_disk_holds,
     check_host,
     check_image_arch,
-    check_new_name,
     check_swap,
+    check_unused,
+    checked_name,
     choose_provisioning,
     guest_arch,
 )
@@ -50,9 +51,9 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     """
     if request.file is not None:
         request = request.completed_by(load(request.file))
+    name = checked_name(request, context)
     registration = ClientRegistration(context)
-    name = check_new_name(request, registration, context)
-    config, wanted = _choose(name, request, context, report)
+    config, wanted = _choose(name, request, registration, context, report)
     with image_cache(context).using():
         base = None if isinstance(wanted.source, EmptyReference) else obtain(wanted, context, report)
         if base:
@@ -63,12 +64,15 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         return _make(config, base, packages, registration, context, report)
 
 
-def _choose(name: str, request: InitRequest, context: Context, report: Reporter) -> tuple[MachineConfig, ImageRequest]:
+def _choose(
+    name: str, request: InitRequest, registration: ClientRegistration, context: Context, report: Reporter
+) -> tuple[MachineConfig, ImageRequest]:
     """Return the machine as it is to be, and the image that it is to be made from. Nothing is fetched yet."""
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):
         username = check_username(settings.username)
+    check_unused(name, registration, context)
     uid = guest_uid(context.uid)
     resources = check_resources(chosen, context.host)
     folders = chosen_folders(chosen["volumes"], username, context)

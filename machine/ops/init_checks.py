@@ -29,21 +29,29 @@ from machine.report import Reporter
 from machine.store.paths import config_home
 
 
-def check_new_name(request: InitRequest, registration: ClientRegistration, context: Context) -> str:
-    """Return the new machine's name, once it is checked that it is valid and that nothing else has it.
+def checked_name(request: InitRequest, context: Context) -> str:
+    """Return the new machine's name, once it is checked that it is valid.
 
     Raises:
-        BadInputError: it is not valid, or is taken; or another provider than ours is asked for.
+        BadInputError: it is not valid, or another provider than ours is asked for.
     """
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
         check_provider(provider)
     check_machine_name(name)
+    return name
+
+
+def check_unused(name: str, registration: ClientRegistration, context: Context) -> None:
+    """Check that no machine and no client's connection has the name.
+
+    Raises:
+        BadInputError: one has it.
+    """
     if context.roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')
     registration.check_free(name)
-    return name
 
 
 def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Provisioning:
@@ -80,7 +88,7 @@ def guest_arch(wanted: str | None, host: Host) -> Arch:
         return Arch.parse(host.machine)
     except ValueError as error:
         raise MachineError(
-            f"there are no guests of this host's architecture, {host.machine}",
+            f"guests cannot have this host's architecture, {host.machine}",
             hint=f"choose one with --arch: {', '.join(Arch)}",
         ) from error
 
@@ -115,7 +123,7 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
     """
     if base.stream and base.arch != arch:
         raise BadInputError(
-            f"this is {base.stream} {base.release} for {base.arch}, and the machine is to be {arch}",
+            f"the image is {base.stream} {base.release} for {base.arch}, but the machine is to be {arch}",
             hint=f"use --arch {base.arch}, or an image for {arch}",
         )
 
@@ -130,10 +138,10 @@ def check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> Non
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
     if swap_mib and reference == LOCAL_STREAM:
         raise BadInputError(
-            f"the image {LOCAL_STREAM} has no zram generator, which makes the swap", hint="leave out --swap"
+            f"the image {LOCAL_STREAM} cannot have swap: it has no zram generator", hint="leave out --swap"
         )
     if swap_mib and provisioning is Provisioning.CLOUD_INIT:
-        raise BadInputError("a guest that cloud-init provisions gets no swap", hint="leave out --swap")
+        raise BadInputError("a guest that is provisioned by cloud-init cannot have swap", hint="leave out --swap")
 
 
 def check_disk_holds(base: BaseImage, disk_gib: int) -> None:

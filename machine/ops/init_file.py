@@ -1,4 +1,4 @@
-"""`machine init -f`: a TOML file with everything that init's flags can say, under their names."""
+"""`machine init -f`: a TOML file with the same options as init's flags."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from machine.ops.init_request import InitRequest
 STDIN = "-"
 
 Reader = Callable[[Any, Path], object]
-"""From a value of TOML and the directory that its paths are relative to; a ValueError tells what was expected."""
+"""Takes a TOML value and the directory for its relative paths. Raises ValueError with what was expected."""
 
 
 def load(path: str) -> InitRequest:
     """Read what the file asks for, and what it names; `-` is standard input.
 
     Raises:
-        BadInputError: it cannot be read, or says something that means nothing.
-        MachineError: it names a Butane file, and butane is not there.
+        BadInputError: it cannot be read, or something in it is invalid.
+        MachineError: it names a Butane file, but butane is not installed.
     """
     called = "standard input" if path == STDIN else path
     try:
@@ -47,13 +47,13 @@ def load(path: str) -> InitRequest:
     for written, value in document.items():
         key = written.replace("-", "_")
         if key in seen:
-            raise BadInputError(f'{called}: "{key}" stands twice')
+            raise BadInputError(f'{called}: "{key}" is given twice')
         seen.add(key)
         if key not in _KEYS:
             near = similar(key, list(_KEYS))
             raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
         if _has_zero(value):
-            raise BadInputError(f'{called}: "{written}" has a zero character, which nothing can take')
+            raise BadInputError(f'{called}: "{written}" contains a NUL character')
         part, field, read = _KEYS[key]
         try:
             values[part][field] = read(value, base)
@@ -68,7 +68,7 @@ def load(path: str) -> InitRequest:
     )
 
 
-_HINT = "the keys are init's flags; what they can be: machine init --help"
+_HINT = "the keys are the flags of init; see: machine init --help"
 
 
 class Part(Enum):
@@ -94,11 +94,11 @@ def _has_zero(value: object) -> bool:
     return False
 
 
-# How each value is read
+# Readers of values
 
 
 def _setting(key: str) -> Reader:
-    """One that config.toml has too."""
+    """Return the reader of a setting that config.toml has too."""
     return lambda value, _: check_value(key, value)
 
 
@@ -119,14 +119,14 @@ def _switch(value: Any, _: Path) -> bool:  # noqa: ANN401
 
 
 def _size(value: Any, _: Path) -> int:  # noqa: ANN401
-    # To Python, true is a number.
+    # In Python, true is a number.
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("a whole number")
     return value
 
 
 def _texts(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
-    """One alone needs no list."""
+    """Read a list of strings, or a single string."""
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
         raise ValueError('a list of strings like ["a", "b"]')
@@ -134,7 +134,7 @@ def _texts(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def _table(value: Any, _: Path) -> tuple[str, ...]:  # noqa: ANN401
-    """As the flag has it: `NAME=VALUE`."""
+    """Read a table as the flag's `NAME=VALUE`."""
     if (
         not isinstance(value, dict)
         or not all(isinstance(entry, str) for entry in value.values())
@@ -160,7 +160,7 @@ def _provisioning(value: Any, _: Path) -> Provisioning:  # noqa: ANN401
 
 
 def _volumes(value: Any, base: Path) -> tuple[str, ...]:  # noqa: ANN401
-    """Relative ones are so to the file, as all of its paths; those that begin with a variable are what that says."""
+    """Read volumes; relative ones are relative to the file, except those that begin with a variable."""
     texts = _texts(value, base)
     directory = Path(without_variables(os.fspath(base.absolute())))
     return tuple(os.fspath(directory / text) if text[:1] not in ("", "/", "$", ":") else text for text in texts)
@@ -200,7 +200,7 @@ def _script(value: Any, base: Path) -> Script:  # noqa: ANN401
 
 
 def _whole(value: Any, *, others: tuple[str, ...]) -> tuple[str, str, bool]:  # noqa: ANN401
-    """A file inside this one: its name, its text, and whether it is the user's."""
+    """Read a file that is included as a table: its name, its text, and whether the guest's user runs it."""
     example = ", user = true" if others else ""
     expected = f'the path of a file, or a table like {{name = "a", text = "…"{example}}}'
     if not isinstance(value, dict) or not {"name", "text"} <= value.keys() <= {"name", "text", *others}:

@@ -1,4 +1,4 @@
-"""What a user gives a new guest, from files and words to values; nothing is made of it yet."""
+"""What the user gives a new guest: Ignition config, scripts, keys and so on, read and checked."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from machine.model.config import DEFAULT_USERNAME, FirstBoot, Provisioning, Scri
 from machine.model.first_boot import USER_PREFIX, check_hostname, is_ssh_key, parse_variables
 from machine.ssh.command import ROOT
 
-# Of Debian's Ignition, which the image boot2podman has.
+# The Ignition in our own image, Debian's, supports version 3.3.0.
 _LOCAL_SPECIFICATION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBootRequest:
-    """What a user gives a new guest, as it was asked for; None is nothing.
+    """What was asked for; None means that the option was not given.
 
-    The Ignition config, scripts and the playbook come by their paths or whole, scripts by `[user:]PATH`. Variables are
-    `NAME=VALUE` or `NAME`, keys are themselves or paths of files that have some.
+    The Ignition config, scripts and the playbook are paths (of scripts: `[user:]PATH`) or already read. Variables are
+    `NAME=VALUE` or `NAME`, SSH keys are keys or paths of files that contain some.
     """
 
     ignition: str | UserIgnition | None = None
@@ -42,15 +42,15 @@ def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -
     """Read and check everything; `environment` is this host's, for variables without a value.
 
     Raises:
-        BadInputError: something cannot be read, or is not what it should be.
-        MachineError: the Ignition config is Butane's, and butane is not installed.
+        BadInputError: something cannot be read or is invalid.
+        MachineError: the Ignition config is in Butane's format, but butane is not installed.
     """
     ignition = request.ignition
     replaces = bool(request.ignition_replaces)
     if isinstance(ignition, str):
         ignition = read_ignition(Path(ignition))
     if replaces and ignition is None:
-        raise BadInputError("--ignition-replace needs a config that replaces ours", hint="add --ignition-path FILE")
+        raise BadInputError("--ignition-replace needs an Ignition config", hint="add --ignition-path FILE")
     scripts = request.scripts or ()
     playbook = request.playbook
     return FirstBoot(
@@ -64,51 +64,55 @@ def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -
 
 
 def read_ignition(path: Path) -> UserIgnition:
-    """Raises:
-    BadInputError: it cannot be read, or something in it is wrong.
-    MachineError: it is Butane's, and butane is not there.
+    """Read and check an Ignition config or a Butane file.
+
+    Raises:
+        BadInputError: it cannot be read, or something in it is wrong.
+        MachineError: it is in Butane's format, but butane is not installed.
     """
     return load(path)
 
 
 def read_script(text: str) -> Script:
-    """A script from `PATH` or `user:PATH`; a file whose own name begins with `user:` is `./user:…`.
+    """Read a script from `PATH` or `user:PATH`; a file whose name begins with `user:` is written `./user:…`.
 
     Raises:
-        BadInputError: it cannot be read, or nothing can run it.
+        BadInputError: it cannot be read, or no guest can run it.
     """
     path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
     script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))
     first = script.text.partition("\n")[0]
     if first.startswith("#!") and first.endswith("\r"):
         raise BadInputError(
-            f"{path} has the line ends of Windows, with which no guest finds what runs it",
-            hint=f"mend it with: sed -i 's/\\r$//' {path}",
+            f"{path} has Windows line endings, so no guest can find its interpreter",
+            hint=f"fix it with: sed -i 's/\\r$//' {path}",
         )
     return script
 
 
 def read_playbook(path: Path) -> Script:
-    """Raises:
-    BadInputError: it cannot be read, or is no text.
+    """Read an Ansible playbook.
+
+    Raises:
+        BadInputError: it cannot be read, or is not text.
     """
     return Script(name=_name_of(path), text=read_text(path), as_user=True)
 
 
 def _named(text: str, what: str) -> str:
-    """To a Path, an empty text would be the directory here."""
+    """Refuse an empty path, which Path would take for the current directory."""
     if not text:
-        raise BadInputError(f"there is no {what} in an empty text")
+        raise BadInputError(f"the {what} must not be empty")
     return text
 
 
 def _name_of(path: Path) -> str:
-    """For people and for records, which are UTF-8."""
+    """Return a file's name in UTF-8, for messages and records."""
     return os.fsencode(path.name).decode(errors="replace")
 
 
 def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
-    """Public keys, each as itself or as the path of a file that has some.
+    """Read public keys, each given as the key itself or as the path of a file that contains some.
 
     Raises:
         BadInputError: one is neither.
@@ -121,66 +125,66 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
         lines = [line.strip() for line in read_text(Path(_named(text, "key"))).splitlines()]
         found = [line for line in lines if line and not line.startswith("#")]
         if not found or not all(is_ssh_key(line) for line in found):
-            raise BadInputError(f"{text} has no public key of SSH", hint="give a file like ~/.ssh/id_ed25519.pub")
+            raise BadInputError(f"{text} is not a public SSH key", hint="use a file such as ~/.ssh/id_ed25519.pub")
         keys += found
     return tuple(dict.fromkeys(keys))
 
 
 def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
-    """Whether the users that a machine is reached as stay what it takes them for.
+    """Check that the user's Ignition config leaves alone the users that machines are reached as.
 
     Raises:
-        BadInputError: they do not.
+        BadInputError: it removes or changes one of them, or takes a name or a number of theirs.
     """
     passwd = json.loads(ignition.text).get("passwd") or {}
     for group in passwd.get("groups") or ():
-        # Made before the users: the user would not get its own, and without it not be made at all.
+        # Ignition makes groups first. The user would then not get its own group, and without that not be made at all.
         if group["name"] == username or group.get("gid") == uid:
             raise BadInputError(
-                f"{ignition.name} has the group {group['name']}, in the place of which {username} gets its own",
-                hint="leave it out, or give it another name and gid",
+                f"{ignition.name} defines the group {group['name']}, which {username} needs as its own",
+                hint="remove it, or give it another name and gid",
             )
     for user in passwd.get("users") or ():
         if user["name"] not in (username, ROOT):
             _check_other(user, ignition.name, username, uid)
             continue
         if user.get("shouldExist") is False:
-            raise BadInputError(f"{ignition.name} removes the user {user['name']}, as whom the guest is reached")
+            raise BadInputError(f"{ignition.name} removes the user {user['name']}, which this program logs in as")
         if user["name"] == username and user.get("uid") not in (None, uid):
             raise BadInputError(
-                f"{ignition.name} gives the user {username} the uid {user['uid']}, and this host's user has {uid}",
+                f"{ignition.name} gives the user {username} the uid {user['uid']}, but it must be this host's {uid}",
                 hint="leave it out",
             )
 
 
 def _check_other(user: Mapping[str, Any], called: str, username: str, uid: int) -> None:
-    """With two of a number, and beside a user who is removed, a first boot ends in an emergency shell."""
+    """Check another user: if it shares a uid, or replaces a removed user, the first boot ends in an emergency shell."""
     if user.get("shouldExist") is False:
         return
     if user["name"] == DEFAULT_USERNAME:
         raise BadInputError(
-            f"{called} has the user {DEFAULT_USERNAME}, whose place {username} takes in this machine",
-            hint=f"write {username} there, or leave out --username",
+            f"{called} defines the user {DEFAULT_USERNAME}, which is called {username} in this machine",
+            hint=f"rename it to {username}, or leave out --username",
         )
     if user.get("uid") == uid:
         raise BadInputError(
-            f"{called} gives the user {user['name']} the uid {uid}, which {username} has", hint="give it another"
+            f"{called} gives the user {user['name']} the uid {uid}, which {username} has", hint="use another uid"
         )
 
 
 def check_together(
     first_boot: FirstBoot, swap_mib: int, reference: str, provisioning: Provisioning = Provisioning.IGNITION
 ) -> None:
-    """What the parts cannot be beside each other, and beside such an image.
+    """Check that the options can be used together and with this image.
 
     Raises:
-        BadInputError: one of them would be without effect, or would fail in the guest.
+        BadInputError: one of them would have no effect, or would fail in the guest.
     """
     ignition = first_boot.ignition
     if ignition and provisioning is not Provisioning.IGNITION:
         raise BadInputError(
-            f"{reference} is provisioned by {provisioning}, which reads no Ignition config",
-            hint="leave out --ignition-path, or do the same by --provision",
+            f"{reference} is provisioned by {provisioning}, which does not use an Ignition config",
+            hint="leave out --ignition-path, or use a script with --provision",
         )
     if ignition and ignition.replaces:
         others = {
@@ -194,18 +198,18 @@ def check_together(
         lost = [flag for flag, given in others.items() if given]
         if lost:
             raise BadInputError(
-                f"with --ignition-replace the guest gets {ignition.name} alone, and {lost[0]} would be without effect",
-                hint="leave out one of the two",
+                f"with --ignition-replace the guest gets only {ignition.name}: {lost[0]} would have no effect",
+                hint="leave one of them out",
             )
     is_local = reference == LOCAL_STREAM
     if ignition and is_local and minor_version(ignition.text) > _LOCAL_SPECIFICATION:
         raise BadInputError(
-            f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, and the Ignition of the image "
-            f"{LOCAL_STREAM} knows versions up to 3.{_LOCAL_SPECIFICATION}.0",
-            hint=f"write it for 3.{_LOCAL_SPECIFICATION}.0",
+            f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, but the Ignition in the image "
+            f"{LOCAL_STREAM} supports only versions up to 3.{_LOCAL_SPECIFICATION}.0",
+            hint=f"convert it to 3.{_LOCAL_SPECIFICATION}.0",
         )
     if first_boot.playbook and not first_boot.scripts and (is_local or reference.startswith("fcos:")):
         raise BadInputError(
-            f"the image {reference} has no Ansible, which plays {first_boot.playbook.name}",
-            hint="install it there by a script, with --provision, or take an image that has it",
+            f"the image {reference} has no Ansible to run {first_boot.playbook.name}",
+            hint="install it by a script with --provision, or use an image that has it",
         )

@@ -34,14 +34,14 @@ def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str
 
 
 def tell_of_ignition(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
-    """Tell what the user's own Ignition config replaces of the machine's."""
+    """Tell what the user's own Ignition config replaces in the machine's."""
     theirs = config.first_boot.ignition
     if theirs is None:
         return
     if theirs.replaces:
         report.notice(
-            f"The guest gets {theirs.name} alone: machine start reaches it only if root there accepts {paths.identity}"
-            f".pub and its SSH server has {paths.host_key}; {paths.ignition} can be changed until the first start"
+            f"The guest gets only {theirs.name}: machine start can reach it only if root accepts {paths.identity}"
+            f".pub and its SSH server has {paths.host_key}. You can change {paths.ignition} until the first start."
         )
     elif lost := replaced(provision(config, keys), theirs.text):
-        report.notice(f"{theirs.name} takes the place of what a machine has of its own: {', '.join(lost)}")
+        report.notice(f"{theirs.name} replaces parts of the machine's own config: {', '.join(lost)}")

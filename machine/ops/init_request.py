@@ -1,4 +1,4 @@
-"""What `machine init` is asked for, by flags and by a file."""
+"""What `machine init` is asked to do, by flags and by a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _T = TypeVar("_T", "InitRequest", FirstBootRequest)
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """What was asked for; None where it was not, and the settings decide. Memory and swap in MiB, the disk in GiB.
+    """What was asked for; None means that the option was not given, and the settings decide.
 
-    `file` is one that `ops.init_file` reads, which says what was not asked for otherwise. Labels are `KEY=VALUE`.
-    `provisioning` is what an image that is in no catalogue reads at its first boot.
+    `file` is a file for `ops.init_file`, which supplies what was not given otherwise. Labels are `KEY=VALUE`.
     """
 
     name: str | None = None
@@ -63,9 +62,9 @@ class InitRequest:
         return {key: value for key, value in asked.items() if value is not None}
 
     def completed_by(self, file: InitRequest) -> InitRequest:
-        """This request with what the file says about the rest."""
+        """Return this request, completed by the values of the file for everything that was not given."""
         mine, its = self.image_options, file.image_options
-        # The file's sha256 is that of the file's own image.
+        # The file's sha256 belongs to the file's image.
         sha256 = mine.sha256 or (its.sha256 if self.image is None else None)
         base_url = mine.stream_base_url or its.stream_base_url
         return replace(
@@ -76,6 +75,6 @@ class InitRequest:
 
 
 def _filled(request: _T, other: _T) -> _T:
-    """`request` with the values of `other` for what it leaves open."""
+    """Return `request` with the values of `other` in place of None."""
     missing = [each.name for each in fields(request) if getattr(request, each.name) is None]
     return replace(request, **{name: getattr(other, name) for name in missing})

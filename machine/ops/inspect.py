@@ -1,4 +1,4 @@
-"""`machine inspect`: everything about machines, as one JSON document."""
+"""`machine inspect`: everything that is known about a machine, as a document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from machine.store.paths import MachinePaths
 
 
 def inspect(name: str, context: Context) -> dict[str, Any]:
-    """Podman's fields under Podman's names, times as they are; what only we have stands under `Machine`.
+    """Return Podman's fields under Podman's names, and our own below `Machine`; times are datetimes.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -90,7 +90,7 @@ def document(record: MachineRecord, paths: MachinePaths, state: MachineState) ->
 
 
 def usb_document(text: str) -> dict[str, Any]:
-    """A USB device under Podman's names."""
+    """Return a USB device under Podman's names."""
     from machine.model.usb import parse_usb
 
     device = parse_usb(text)
@@ -103,7 +103,7 @@ def usb_document(text: str) -> dict[str, Any]:
 
 
 def podman_state(state: State) -> str:
-    """The nearest of Podman's four words."""
+    """Return the closest of Podman's four states."""
     match state:
         case State.STOPPED | State.STARTING | State.RUNNING:
             return state.value

@@ -11,11 +11,11 @@ from machine.store import records
 
 
 def kill(name: str, context: Context, report: Reporter) -> None:
-    """Pull the machine's plug; a stopped one is stopped already.
+    """Turn the machine off at once; do nothing if it is stopped.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it survives everything.
+        MachineError: it cannot be ended.
     """
     records.load(context.roots, name)
     end_machine(context.roots.machine(name), report, at_once=True)

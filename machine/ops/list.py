@@ -1,4 +1,4 @@
-"""`machine ls`: every machine with what it is doing."""
+"""`machine ls`: every machine and its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from machine.store.paths import MachinePaths
 from machine.store.records import BrokenRecord
 
 JSON_SCHEMA = 1
-"""Of what `ls` and `inspect` print for programs: bumped when a key goes or means something else."""
+"""The version of the JSON of `ls` and `inspect`, raised when a key is removed or changes its meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class ListedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Machines that run come first, then those that ran last."""
+    """The machines, running ones first, then by their last use; and the records that cannot be read."""
 
     machines: list[ListedMachine]
     broken: list[BrokenRecord]
 
 
 def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
-    """All machines, or those that have each of the labels, `KEY` or `KEY=VALUE`."""
+    """List all machines, or those that have every one of the labels (`KEY` or `KEY=VALUE`)."""
     entries = records.load_all(context.roots)
     default = _default_connection(context) if entries else ""
     machines = [
@@ -58,7 +58,7 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
 def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
     if not labels:
         return True
-    from machine.model.first_boot import has_label  # most listings do without
+    from machine.model.first_boot import has_label  # most listings need no labels
 
     return all(has_label(own, label) for label in labels)
 
@@ -66,5 +66,5 @@ def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
 def _default_connection(context: Context) -> str:
     try:
         return ConnectionsFile(connections_file(context.environment, context.home)).default()
-    except MachineError:  # those who write the file tell of its damage
+    except MachineError:  # commands that change the file report its damage
         return ""

@@ -1,4 +1,4 @@
-"""`machine logs`: what a machine and those who run it have written. None of it asks the guest."""
+"""`machine logs`: what the guest, QEMU and the supervisor have written. The guest is not asked for anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Log(StrEnum):
     IGNITION = "Ignition's journal"
 
     def file(self, paths: MachinePaths) -> Path:
-        """The one that is written to."""
+        """Return the file that is being written."""
         match self:
             case Log.SERIAL:
                 return paths.serial_log
@@ -50,19 +50,21 @@ def read_log(
     tail: int | None = None,
     follow: bool = False,
 ) -> Generator[bytes]:
-    """The content of a log, or its last `tail` lines; with `follow` also what is added, until the machine is removed.
+    """Yield the content of a log, or its last `tail` lines; with `follow` also what is added, until the machine is
+    removed.
 
-    A stop ends nothing: the next start goes on with a log of its own. `previous` is the serial log before this one.
+    When the machine stops, following continues with the log of the next start. `previous` asks for the serial log of
+    the previous start.
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: no log of that kind is kept, or it cannot grow.
+        BadInputError: there is no previous log of that kind, or it cannot be followed.
         MachineError: there is no such log yet, or it cannot be read.
     """
     if previous and log is not Log.SERIAL:
-        raise BadInputError("only the serial log of the previous start is kept", hint="leave out --previous")
+        raise BadInputError("the only log of the previous start is the serial log", hint="leave out --previous")
     if previous and follow:
-        raise BadInputError("the log of a previous start does not grow", hint="leave out --follow or --previous")
+        raise BadInputError("the log of a previous start cannot be followed", hint="leave out --follow or --previous")
     records.find(context.roots, name)
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
@@ -71,7 +73,7 @@ def read_log(
         there = [file for file in (*older, current) if file.is_there()]
         if not there and not follow:
             if previous:
-                raise MachineError(f'"{name}" has no previous {log}: it has not been started twice')
+                raise MachineError(f'"{name}" has no previous {log}: it has been started only once or never')
             raise MachineError(f'"{name}" has no {log} yet: it has not been started')
         content = (chunk for file in there for chunk in file.chunks())
         empty = True
@@ -85,7 +87,7 @@ def read_log(
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
-    """The last lines of a text that comes in pieces; the last of all may lack its end."""
+    """Return the last lines of a text that arrives in chunks; the very last may lack a newline."""
     lines: deque[bytes] = deque(maxlen=count)
     rest = b""
     for chunk in chunks:
@@ -107,7 +109,7 @@ def _additions(file: _File, directory: Path) -> Iterator[bytes]:
 
 
 class _File(contextlib.AbstractContextManager["_File"]):
-    """A log that may begin anew at any time: as another file of that name, or as the same one, emptied."""
+    """A log that may start over at any time: as a new file of the same name, or as the same file, truncated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,7 +120,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
             self._stream.close()
 
     def is_there(self) -> bool:
-        """Whether there is one; opens it.
+        """Open the log, if it exists, and return whether it does.
 
         Raises:
             MachineError: it cannot be read.
@@ -133,9 +135,9 @@ class _File(contextlib.AbstractContextManager["_File"]):
         return True
 
     def chunks(self) -> Iterator[bytes]:
-        """What has been written since the last call."""
+        """Yield what has been written since the last call."""
         while self.is_there() and self._stream:
-            # Asked before the read: what was written into the old file until then comes first.
+            # Check before reading, so that the rest of the old file is read first.
             anew = self._begins_anew(self._stream)
             if chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
                 yield chunk

@@ -64,7 +64,7 @@ def test_clone_has_the_disk_and_nothing_else_of_the_machine(box: World) -> None:
     before = sha256_of(box.machines / "box" / "disk.qcow2")
     done = box.machine("clone", "box", "twin")
     assert done.status == 0, done.stderr
-    assert 'Ports that were added by hand and USB devices stay with "box": "twin" has none\n' in done.stderr
+    assert 'Manually added ports and USB devices stay with "box": "twin" has none\n' in done.stderr
     assert sha256_of(box.machines / "box" / "disk.qcow2") == before
     assert same_content(box.machines / "box" / "disk.qcow2", box.machines / "twin" / "disk.qcow2")
     assert QemuImg().backing_file(box.machines / "twin" / "disk.qcow2") == QemuImg().backing_file(
@@ -112,7 +112,7 @@ def test_clone_that_has_no_identity_yet_is_not_cloned(box: World) -> None:
     has_booted(box, "box")
     clone(box, "box", "twin")
     refused = box.machine("clone", "twin", "third")
-    line = 'unable to clone "twin": it is itself a clone that has not been started; start it once: machine start twin'
+    line = 'unable to clone "twin": it is a clone that has never been started; start it once: machine start twin'
     assert (refused.status, refused.stderr) == (125, f"Error: {line}\n")
 
 

@@ -145,7 +145,8 @@ def test_image_of_ones_own_is_provisioned_as_asked(world: World, images: Images)
     [
         (("--image", "own:2"), 'unknown image "own:2"; of own there are: own:1'),
         (("--image", "own:1", "--arch", "s390x"), "own:1 has no image for s390x; its architectures are: x86_64"),
-        (("--image", "own:1", "--swap", "100"), "a guest that cloud-init provisions gets no swap; leave out --swap"),
+        (("--image", "own:1", "--swap", "100"),
+         "a guest that is provisioned by cloud-init cannot have swap; leave out --swap"),
         (("--image", "own:1", "--provisioning", "ignition"),
          "the image own:1 is provisioned by cloud-init; leave out --provisioning"),
         (("--image", "fcos:stable", "--provisioning", "cloud-init"),
@@ -195,8 +196,8 @@ def test_default_image_may_be_one_of_the_catalogue(world: World) -> None:
 def test_there_is_no_ignition_config_to_show_or_to_keep(world: World, images: Images) -> None:
     world.init("box", images.qcow2, "--provisioning", "cloud-init")
     assert world.machine("ignition", "box").stderr == (
-        "Error: box is provisioned by cloud-init, which reads no Ignition config; "
-        "what was chosen for it tells: machine export box\n"
+        "Error: box is provisioned by cloud-init, which does not use an Ignition config; "
+        "see what it was made with: machine export box\n"
     )
     refused = world.machine("rm", "--force", "--save-ignition", "box")
     assert refused.stderr == 'Error: "box" has no Ignition config; leave out --save-ignition\n'

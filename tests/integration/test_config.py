@@ -424,7 +424,7 @@ def test_edit_does_not_undo_what_another_command_did_meanwhile(world: World) -> 
     [
         ("/nowhere/ed", "/nowhere/ed is not installed on this host"),
         ("/bin/false", "/bin/false ended with exit status 1"),
-        ("ed 'x", "EDITOR=ed 'x is no command: No closing quotation"),
+        ("ed 'x", "EDITOR=ed 'x is not a valid command: No closing quotation"),
     ],
 )
 def test_editor_that_does_not_run_leaves_nothing(chosen: str, line: str, world: World) -> None:

@@ -125,8 +125,8 @@ def test_person_types_to_the_guest_every_key_but_the_one_that_leaves(box: World)
         assert before & RAW == RAW
         greeting = terminal.read_until(b"machine ssh box`\r\n").decode()
         assert greeting.splitlines() == [
-            "Attached to the serial console of box. To leave it, press ctrl-]",
-            "A login needs a password, and no user has one: for a shell use `machine ssh box`",
+            "Attached to the serial console of box. Press ctrl-] to leave.",
+            "No user has a password, so you cannot log in here: use `machine ssh box`",
         ]
         until(lambda: not terminal.modes & RAW)
         terminal.type(b"hello\x03\x1a\x1c\n!")
@@ -169,8 +169,8 @@ def test_second_one_is_told_who_is_attached_and_the_next_one_is_served(box: Worl
         refused = with_input(box, b"x", "console", "box")
         assert (refused.status, refused.stdout) == (125, "")
         assert refused.stderr == (
-            f'Error: somebody is attached to the console of "box" already (process {terminal.process.pid}); '
-            "to read along, use: machine logs --follow box\n"
+            f'Error: another command is attached to the console of "box" already (process {terminal.process.pid}); '
+            "to watch its output, use: machine logs --follow box\n"
         )
         terminal.type(b"still here")
         terminal.read_until(b"still here")
@@ -306,12 +306,12 @@ def test_every_log_can_be_read_and_an_end_of_the_reader_is_no_error(box: World) 
     ("words", "line"),
     [
         ([], '"box" has no serial log yet: it has not been started'),
-        (["--previous"], '"box" has no previous serial log: it has not been started twice'),
+        (["--previous"], '"box" has no previous serial log: it has been started only once or never'),
         (["--qemu"], '"box" has no QEMU\'s log yet: it has not been started'),
-        (["--qemu", "--previous"], "only the serial log of the previous start is kept; leave out --previous"),
+        (["--qemu", "--previous"], "the only log of the previous start is the serial log; leave out --previous"),
         (
             ["--follow", "--previous"],
-            "the log of a previous start does not grow; leave out --follow or --previous",
+            "the log of a previous start cannot be followed; leave out --follow or --previous",
         ),
     ],
 )

@@ -224,9 +224,9 @@ def test_links_are_followed_and_loops_and_special_files_are_told(guest: Guest) -
     assert done.stderr.splitlines() == [
         "Copying box:d to d",
         "Skipped box:d/fi\\nfo: it is neither a regular file nor a directory",
-        "Skipped box:d/loop: the link leads back to a directory that it is in",
-        "Skipped box:d/nowhere: the link leads nowhere",
-        "Skipped box:d/sub/up: the link leads back to a directory that it is in",
+        "Skipped box:d/loop: the link points to a directory that contains it",
+        "Skipped box:d/nowhere: the target of the link does not exist",
+        "Skipped box:d/sub/up: the link points to a directory that contains it",
     ]
     assert names(guest.host / "d") == ["link", "sub"]
     assert (guest.host / "d" / "link").read_text() == "target"
@@ -330,7 +330,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
         ("box:f", "/dev/null"): f'"/dev/null" is neither a regular file nor a directory; {streams}',
         ("-", "box:d"): '"box:d" is a directory, which a file cannot replace',
         ("-", "box:f/"): '"box:f/" exists but is not a directory',
-        ("box:d", "-"): '"box:d" is a directory: only a file can go to standard output',
+        ("box:d", "-"): '"box:d" is a directory: only a file can be copied to standard output',
     }
     found: dict[tuple[str, str], str] = {}
     for words in lines:
@@ -535,7 +535,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist\n"
     (world.root / "a:b").touch()
     assert world.machine("cp", "a:b", "/tmp/x").stderr == (
-        "Error: a: VM does not exist; write a path of this host that has a colon as ./PATH\n"
+        "Error: a: VM does not exist; write ./PATH for a local path that contains a colon\n"
     )
     with guest_that_runs(make_roots(world.home).machine("box")):
         keys.generate(make_roots(world.home).machine("box").identity, comment="x")

@@ -131,7 +131,7 @@ def test_config_that_replaces_ours_is_all_the_guest_gets(world: World, images: I
 def test_what_is_replaced_of_ours_is_told(world: World, images: Images) -> None:
     (world.root / "site.ign").write_text(json.dumps(SITE).replace("/etc/motd", "/etc/hostname"))
     made = world.init("box", images.qcow2, "--ignition-path", "site.ign")
-    assert "site.ign takes the place of what a machine has of its own: /etc/hostname\n" in made.stderr
+    assert "site.ign replaces parts of the machine's own config: /etc/hostname\n" in made.stderr
 
 
 @pytest.mark.parametrize("validator", [True, False])

@@ -22,8 +22,8 @@ def test_guest_whose_firmware_passes_tables_on_can_be_cloned(arch: Arch) -> None
 def test_other_guests_can_be_cloned_before_their_first_boot_alone(arch: Arch) -> None:
     check_clonable(make_record(arch=arch))
     line = (
-        f'unable to clone "box": a guest of {arch} that has booted cannot be given keys of its own; '
-        "only guests of x86_64, aarch64 can"
+        f'unable to clone "box": guests of {arch} cannot be given new keys after their first boot; '
+        "guests of x86_64, aarch64 can"
     )
     with pytest.raises(MachineError) as refused:
         check_clonable(make_record(arch=arch, guest=GuestFacts(provisioned=True)))
@@ -31,5 +31,5 @@ def test_other_guests_can_be_cloned_before_their_first_boot_alone(arch: Arch) ->
 
 
 def test_clone_that_was_not_rekeyed_yet_cannot_be_cloned() -> None:
-    with pytest.raises(MachineError, match=re.escape("it is itself a clone that has not been started")):
+    with pytest.raises(MachineError, match=re.escape("it is a clone that has never been started")):
         check_clonable(make_record(guest=GuestFacts(provisioned=True), pending=Pending(rekey=True)))

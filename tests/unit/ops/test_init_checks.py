@@ -91,7 +91,7 @@ def test_guest_has_the_architecture_of_the_host_or_the_one_that_was_asked_for() 
     [
         (
             None, "armv7l",
-            f"there are no guests of this host's architecture, armv7l; choose one with --arch: {', '.join(Arch)}",
+            f"guests cannot have this host's architecture, armv7l; choose one with --arch: {', '.join(Arch)}",
         ),
         (
             "sparc64", "x86_64",
@@ -110,7 +110,8 @@ def test_image_whose_stream_tells_another_architecture_is_refused(tmp_path: Path
     with pytest.raises(BadInputError) as caught:
         check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.X86_64)
     assert caught.value.line == (
-        "this is stable 43.1 for aarch64, and the machine is to be x86_64; use --arch aarch64, or an image for x86_64"
+        "the image is stable 43.1 for aarch64, but the machine is to be x86_64; "
+        "use --arch aarch64, or an image for x86_64"
     )
     check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.AARCH64)
 

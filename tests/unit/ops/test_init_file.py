@@ -51,15 +51,15 @@ def test_file_that_python_cannot_read_is_not_a_defect_of_ours(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("disk_size = 3\ndisk-size = 4\n", ': "disk_size" stands twice'),
-        ("provision = ''\n", ": there is no script in an empty text"),
-        ("provision = 'user:'\n", ": there is no script in an empty text"),
+        ("disk_size = 3\ndisk-size = 4\n", ': "disk_size" is given twice'),
+        ("provision = ''\n", ": the script must not be empty"),
+        ("provision = 'user:'\n", ": the script must not be empty"),
         (
             'provision = [{name = "a", text = "x\\u0000"}]\n',
-            ': "provision" has a zero character, which nothing can take',
+            ': "provision" contains a NUL character',
         ),
-        ('image = "./a\\u0000"\n', ': "image" has a zero character, which nothing can take'),
-        ('env = {"A\\u0000" = ""}\n', ': "env" has a zero character, which nothing can take'),
+        ('image = "./a\\u0000"\n', ': "image" contains a NUL character'),
+        ('env = {"A\\u0000" = ""}\n', ': "env" contains a NUL character'),
         ('env = {"A=B" = "C"}\n', ': "env" must be a table of strings like {NAME = "value"}'),
     ],
 )

@@ -27,8 +27,8 @@ SCRIPT = Script(name="a.sh", text="")
         (FirstBoot(), 0, "boot2podman", ""),
         (FirstBoot(ignition=THEIRS, scripts=(SCRIPT,), playbook=SCRIPT), 5, "boot2podman", ""),
         (FirstBoot(ignition=ALONE), 0, "boot2podman", ""),
-        (FirstBoot(ignition=ALONE, ssh_keys=("k",)), 0, "fcos:stable", "--ssh-authorized-key would be without effect"),
-        (FirstBoot(ignition=ALONE), 5, "fcos:stable", "--swap would be without effect"),
+        (FirstBoot(ignition=ALONE, ssh_keys=("k",)), 0, "fcos:stable", "--ssh-authorized-key would have no effect"),
+        (FirstBoot(ignition=ALONE), 5, "fcos:stable", "--swap would have no effect"),
         (FirstBoot(ignition=NEWER), 0, "fcos:stable", ""),
         (FirstBoot(ignition=NEWER), 0, "boot2podman", "has version 3.4.0"),
         (FirstBoot(playbook=SCRIPT), 0, "fcos:next", "the image fcos:next has no Ansible"),
@@ -79,7 +79,7 @@ def test_users_whom_a_machine_needs_stay(user: dict[str, Any], problem: str) -> 
 def test_group_of_the_user_is_nobody_elses(group: dict[str, Any], refused: bool) -> None:
     text = json.dumps({"ignition": {"version": "3.2.0"}, "passwd": {"groups": [group]}})
     theirs = UserIgnition(name="site.ign", text=text)
-    with pytest.raises(BadInputError, match="core gets its own") if refused else contextlib.nullcontext():
+    with pytest.raises(BadInputError, match="core needs as its own") if refused else contextlib.nullcontext():
         check_users(theirs, "core", 1000)
 
 
@@ -98,7 +98,7 @@ def test_user_whose_place_is_taken_is_not_given_anything() -> None:
     with pytest.raises(BadInputError) as caught:
         check_users(UserIgnition(name="site.ign", text=text), "me", 1000)
     assert caught.value.line == (
-        "site.ign has the user core, whose place me takes in this machine; write me there, or leave out --username"
+        "site.ign defines the user core, which is called me in this machine; rename it to me, or leave out --username"
     )
 
 
@@ -106,7 +106,7 @@ def test_user_whose_place_is_taken_is_not_given_anything() -> None:
 def test_empty_text_is_no_script(text: str) -> None:
     with pytest.raises(BadInputError) as caught:
         read_script(text)
-    assert caught.value.line == "there is no script in an empty text"
+    assert caught.value.line == "the script must not be empty"
 
 
 def test_script_whose_first_line_no_guest_can_read_is_refused(tmp_path: Path) -> None:
@@ -115,8 +115,7 @@ def test_script_whose_first_line_no_guest_can_read_is_refused(tmp_path: Path) ->
     with pytest.raises(BadInputError) as caught:
         read_script(str(path))
     assert caught.value.line == (
-        f"{path} has the line ends of Windows, with which no guest finds what runs it; "
-        f"mend it with: sed -i 's/\\r$//' {path}"
+        f"{path} has Windows line endings, so no guest can find its interpreter; fix it with: sed -i 's/\\r$//' {path}"
     )
 
 
