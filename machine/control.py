@@ -98,6 +98,6 @@ def query_state(path: Path, *, timeout_s: float = 2) -> MachineState | None:
     """The state that the supervisor tells, or None where none answers."""
     try:
         answer = request(path, Command.STATUS, timeout_s=timeout_s)
-        return MachineState(state=State(answer["state"]), reason=str(answer.get("reason", "")))
+        return MachineState(state=State(answer["state"]), reason=answer.get("reason") or None)
     except (OSError, MachineError, ValueError, KeyError):
         return None

@@ -34,7 +34,7 @@ def fsync_file(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content, lower-case hex."""
+    """Return the SHA-256 of a file's content, in lower-case hex."""
     import hashlib  # not for `machine ls`
 
     with path.open("rb") as stream:
@@ -43,7 +43,7 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Translate the errors of a full or read-only disk into ours; `path` is what was being written."""
+    """Turn errors of a full or read-only disk into DiskError; `path` is the file that was being written."""
     try:
         yield
     except OSError as error:
@@ -58,7 +58,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path, *, mode: int = FILE_PRIVATE) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` only when the block ends without an error."""
+    """Open a binary file that takes the name `path` only when the block ends without an error."""
     # Not the module tempfile: it costs `machine ls` more than all the rest of this module.
     name = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     with disk_errors(path):

@@ -1,7 +1,7 @@
 """File locks that vanish with the processes that hold them: flock, whose descriptor QEMU inherits.
 
-A lock that a process holds for long tells that process's id in the file. It is true while the lock is held, and
-the way to a process whose sockets are gone.
+A process that holds a lock for long writes its process ID into the lock's file: the ID is valid while the lock is
+held, and reaches a process whose sockets are gone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _MAX_PAUSE_S = 0.25
 
 
 def is_held(path: Path) -> bool:
-    """One probe that does not block; a lock file that does not exist is held by nobody."""
+    """Return whether a process holds the lock exclusively, without blocking; a missing file is held by nobody."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        # A shared probe: two `ls` at once do not see each other.
+        # Shared, so that two probes at the same time do not see each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -44,8 +44,7 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
     """Take the lock and return its descriptor, or None when another holds it for all of `timeout_s`.
 
     Any number of processes may hold a `shared` lock at the same time, none of them beside an exclusive one.
-    A little patience outlasts the probes of `is_held`. Whoever closes the last copy of the descriptor
-    gives the lock back.
+    A short `timeout_s` outlasts the probes of `is_held`. Closing the last copy of the descriptor releases the lock.
     """
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
@@ -70,13 +69,13 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
 
 
 def tell_holder(descriptor: int, pid: int) -> None:
-    """Write into the lock's file who is going to hold it."""
+    """Write the ID of the process that is going to hold the lock into its file."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(pid).encode(), 0)
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the lock; None where none does, or not for long."""
+    """Return the ID of the process that holds the lock; None where none does, or only for a moment."""
     if not is_held(path):
         return None
     try:

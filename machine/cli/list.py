@@ -123,7 +123,7 @@ def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
         "IdentityPath": str(listed.paths.identity),
         "UserModeNetworking": True,
         "State": state.state,
-        "Reason": state.reason,
+        "Reason": state.reason or "",
         "Arch": config.arch,
         "Accelerator": config.accelerator,
         "Image": config.image.reference,

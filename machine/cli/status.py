@@ -42,13 +42,13 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
             tell_failure(name, error)
             failed = True
     if form == "json":
-        rows = [{"Name": name, "State": state.state, "Reason": state.reason} for name, state in found.items()]
+        rows = [{"Name": name, "State": state.state, "Reason": state.reason or ""} for name, state in found.items()]
         click.echo(json.dumps(rows, indent=2))
     elif len(wanted) == 1 and not everything:
         for state in found.values():
             click.echo(state.state)
     else:
-        cells = [(name, state.state, state.reason) for name, state in found.items()]
+        cells = [(name, state.state, state.reason or "") for name, state in found.items()]
         click.echo(table([("NAME", "STATE", "REASON"), *cells]), nl=False)
     if failed:
         raise click.exceptions.Exit(EXIT_ERROR)

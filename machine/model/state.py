@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class State(StrEnum):
+    """What a machine is doing, in one word."""
+
     STOPPED = "stopped"
     STARTING = "starting"
     RUNNING = "running"
@@ -34,10 +36,12 @@ class SupervisorState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineState:
-    """What a machine is doing; `reason` tells people, in a few words, why a state is not a good one."""
+    """What a machine is doing."""
 
     state: State
-    reason: str = ""
+    reason: str | None = None
+    """Why the state is not a good one, in a few words for people."""
+
     supervisor: SupervisorState = SupervisorState.WORKING
 
     @property

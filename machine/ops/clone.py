@@ -132,4 +132,4 @@ def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths,
 def _write_identity(config: MachineConfig, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
     old_key = origin.identity.with_name(f"{origin.identity.name}.pub").read_text()
     identity = Identity(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
-    write_atomic(paths.new_identity, credentials_table(credentials(identity)))
+    write_atomic(paths.rekey_table, credentials_table(credentials(identity)))

@@ -48,7 +48,7 @@ def changes(
                 name=name,
                 before=old.state if old else None,
                 after=new.state if new else None,
-                reason=new.reason if new else "",
+                reason=(new.reason or "") if new else "",
             )
 
 

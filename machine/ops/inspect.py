@@ -55,7 +55,7 @@ def document(record: MachineRecord, paths: MachinePaths, state: MachineState) ->
         "Machine": {
             "Schema": JSON_SCHEMA,
             "State": state.state,
-            "Reason": state.reason,
+            "Reason": state.reason or "",
             "Arch": config.arch,
             "Accelerator": config.accelerator,
             "Uptime": uptime_s(guest.last_up, state.state, datetime.now(UTC)),

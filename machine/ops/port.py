@@ -140,7 +140,7 @@ def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
                 f"the supervisor of {config.name} is of another version: {error}",
                 hint=f"restart the machine with: machine restart {config.name}",
             ) from error
-    unknown = PortStatus(state=PortState.UNKNOWN, reason=current.reason or None)
+    unknown = PortStatus(state=PortState.UNKNOWN, reason=current.reason)
     with contextlib.suppress(OSError, ValueError):  # QEMU's own forwards still work
         return _all_are(unknown, Table.load(paths.ports_table.read_text(), ipv6=True))
     return _all_are(unknown, config.forwards)

@@ -36,7 +36,7 @@ class LaunchFiles:
 
     disk: Path
     ignition: Path
-    identity: Path
+    rekey_table: Path
     """The SMBIOS table with which a clone's guest is rekeyed."""
 
     seed: Path
@@ -105,7 +105,7 @@ def plan_launch(
         *_ports(board, files),
         *_monitors(files),
         *_usb(config),
-        *(["-smbios", option(file=files.identity)] if record.pending.rekey else []),
+        *(["-smbios", option(file=files.rekey_table)] if record.pending.rekey else []),
         *_folders(board, shares),
         # Last, so that no other device moves on the bus when this one goes.
         *(_provisioning(config, board, files) if not record.guest.provisioned else []),

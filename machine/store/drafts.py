@@ -1,4 +1,4 @@
-"""Machines in the making: a hidden directory that becomes a machine by one rename, or vanishes."""
+"""New machines: each is made in a hidden directory, which one rename turns into the machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAMES_LOCK_S = 60.0
 
 @contextlib.contextmanager
 def names_lock(roots: Roots) -> Iterator[None]:
-    """One command at a time reserves ports, and changes what clients know of machines.
+    """Hold the names lock for the block: one command at a time takes names and ports and registers clients.
 
     Raises:
-        DeadlineError: another does so for a minute.
+        DeadlineError: another command holds the lock for a minute.
     """
     with lock.exclusively(roots.names_lock, timeout_s=_NAMES_LOCK_S):
         yield
@@ -31,9 +31,9 @@ def names_lock(roots: Roots) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
-    """A private directory for the files of a new machine, gone after the block unless it was published."""
+    """Make a private directory for a new machine's files, which goes after the block unless it was published."""
     make_private(roots.machines)
-    # No `sweep` between the two steps: the directory is nobody's until its lock is held.
+    # A `sweep` must not run between these two steps: until its lock is held, the directory looks abandoned.
     with disk_errors(roots.machines), names_lock(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
@@ -48,10 +48,10 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
 
 
 def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
-    """Make a draft the machine `name`.
+    """Turn a draft into the machine `name`.
 
     Raises:
-        BadInputError: there is one of that name by now.
+        BadInputError: there is a machine of that name by now.
     """
     for entry in paths.directory.iterdir():
         if entry == paths.runtime_link:
@@ -67,27 +67,30 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 
 def withdraw(roots: Roots, name: str) -> None:
-    """Remove the machine `name`: first its name, so that no half of it is ever seen, then its files."""
+    """Remove the machine `name`: hide it first, so that nobody sees a part of it, then delete its files."""
     paths = roots.machine(name)
     directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
     directory.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
     shutil.rmtree(paths.runtime, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other machines' are there
+    with contextlib.suppress(OSError):  # other machines have theirs there
         paths.runtime.parent.rmdir()
 
 
 def leftovers(roots: Roots) -> list[Path]:
-    """What killed processes have left half-made or half-removed: nobody holds the locks of these."""
+    """Return the directories that killed processes left half-made or half-removed: nobody holds their locks."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]
 
 
 def sweep(roots: Roots) -> None:
-    """Remove what killed processes have left half-made or half-removed."""
+    """Remove what killed processes left half-made or half-removed."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError), lock.held(directory / "lock") as free:  # or it is gone by now
+        with (
+            contextlib.suppress(FileNotFoundError),
+            lock.held(directory / "lock") as free,
+        ):  # another process has removed it
             if free:
                 shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What can be said of a directory, also of one that is not there yet, without touching it."""
+"""Facts about a directory, also one that does not exist yet, without touching it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _MACOS_MOUNT = re.compile(r".+? on (?P<where>/.*) \((?P<kind>[^,)]+)[^)]*\)")
 
 @dataclass(frozen=True, kw_only=True)
 class DirectoryFacts:
-    """`nearest` is the directory itself, or what is there of the path to it; the other facts are of that.
-
-    `owner` is a user's id, `file_system` is empty where the host does not tell.
-    """
+    """What the host says of a directory or, where it does not exist, of the nearest one above it."""
 
     path: Path
     nearest: Path
+    """The directory itself, or the nearest existing path above it: all the other facts are about this one."""
+
     is_directory: bool
     writable: bool
     owner: int
+    """The user ID of its owner."""
+
     free_bytes: int
-    file_system: str
+    file_system: str | None
+    """The kind of file system; None where the host does not say."""
 
     @property
     def exists(self) -> bool:
@@ -33,8 +35,10 @@ class DirectoryFacts:
 
 
 def probe_directory(path: Path, mounts: dict[Path, str]) -> DirectoryFacts:
-    """Raises:
-    OSError: the host does not tell.
+    """Ask the host about a directory; `mounts` are its mounted file systems.
+
+    Raises:
+        OSError: the host does not answer.
     """
     nearest = next(candidate for candidate in (path, *path.parents) if _is_there(candidate))
     facts, volume = nearest.stat(), os.statvfs(nearest)
@@ -56,13 +60,13 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def file_system_of(path: Path, mounts: dict[Path, str]) -> str:
-    """The kind of the file system that holds an absolute path without links; empty where no mount does (pure)."""
-    return next((mounts[place] for place in (path, *path.parents) if place in mounts), "")
+def file_system_of(path: Path, mounts: dict[Path, str]) -> str | None:
+    """Return the kind of file system that holds an absolute path without links; None where no mount does (pure)."""
+    return next((mounts[place] for place in (path, *path.parents) if place in mounts), None)
 
 
 def read_mounts() -> str:
-    """Linux's list of mounts; empty where there is none."""
+    """Return Linux's table of mounts; on other hosts, an empty one."""
     try:
         return _MOUNTINFO.read_text(errors="surrogateescape")
     except OSError:
@@ -70,7 +74,7 @@ def read_mounts() -> str:
 
 
 def parse_mountinfo(text: str) -> dict[Path, str]:
-    """The kind of each file system by the place where it is mounted; of several at one place the last is seen (pure).
+    """Return the kind of each file system by its mount point; at one mount point the last one counts (pure).
 
     The lines are those of proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
     """
@@ -84,6 +88,6 @@ def parse_mountinfo(text: str) -> dict[Path, str]:
 
 
 def parse_mount(text: str) -> dict[Path, str]:
-    """The same of what `mount` prints on macOS: `/dev/disk3s5 on /System/Volumes/Data (apfs, local)` (pure)."""
+    """Return the same from what macOS's `mount` prints: `/dev/disk3s5 on /System/Volumes/Data (apfs, local)` (pure)."""
     found = (_MACOS_MOUNT.fullmatch(line) for line in text.splitlines())
     return {Path(match["where"]): match["kind"] for match in found if match}

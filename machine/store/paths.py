@@ -1,4 +1,4 @@
-"""Every directory and file name of the program."""
+"""The name of every file and directory of the program."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class MachinePaths:
     """The disk that cloud-init reads, where the guest is not made by Ignition."""
 
     identity = _Kept("id_ed25519")
-    new_identity = _Kept("identity.smbios")
-    """What a clone's guest is told until it has been up: its own keys, private ones too."""
+    rekey_table = _Kept("identity.smbios")
+    """What rekeys a clone's guest at its first start: its own keys, private ones too."""
 
     host_key = _Kept("ssh_host_ed25519_key")
     """The guest's own SSH host key, made on this side so that every connection can be checked."""
@@ -71,14 +71,14 @@ class MachinePaths:
     ignition_journal = _Kept("ignition-journal.log")
     qemu_log = _Kept("qemu.log")
     folders_log = _Kept("folders.log")
-    """What virtiofsd and others that carry folders say."""
+    """What virtiofsd and other programs that share folders print."""
 
     supervisor_log = _Kept("supervisor.log")
     older_supervisor_log = _Kept("supervisor.log.1")
     """What was in `supervisor_log` until it was full."""
 
     service_log = _Kept("autostart.log")
-    """What a service that starts the machine says, where the host keeps no log of services."""
+    """What a login service that starts the machine prints, where the host keeps no log of services."""
 
     lock = _Kept("lock")
     """Held by the supervisor and by QEMU: the machine runs while it is held."""
@@ -107,10 +107,10 @@ class MachinePaths:
     """The forwards that were granted, for a supervisor that takes over."""
 
     folders_table = _Volatile("folders.json")
-    """What carries which of the host's folders, for a supervisor that takes over."""
+    """Which transport each folder has, for a supervisor that takes over."""
 
     console = _Volatile("console")
-    """What QEMU knows the serial console by: it adds `.in` and `.out`."""
+    """The serial console's path as QEMU is given it: QEMU adds `.in` and `.out`."""
 
     console_input = _Volatile("console.in")
     """A FIFO, which QEMU reads."""
@@ -152,7 +152,7 @@ class Roots:
 
     @property
     def streams(self) -> Path:
-        """The local stream: the base folder of the metadata of images that were built on this host."""
+        """The local stream: metadata of the images that were built on this host."""
         return self.data / "streams"
 
     @property
@@ -162,7 +162,7 @@ class Roots:
 
     @property
     def stream_metadata(self) -> Path:
-        """What servers have told of streams."""
+        """Stream metadata as servers have sent it."""
         return self.cache / "streams"
 
     @property
@@ -197,13 +197,13 @@ class Roots:
 
 
 def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roots:
-    """The program's directories; none is made. `MACHINE_HOME` moves all of them."""
+    """Find the program's directories without making any; `MACHINE_HOME` moves all of them."""
     home = environment.get(HOME_VARIABLE)
     if home:
         base = Path(home).absolute()
         runtime = short_runtime_directory(base / "run", host_os, uid)
         return Roots(data=base / "data", runtime=runtime, cache=base / "cache", config=base / "config")
-    from platformdirs import PlatformDirs  # its import takes a part of the time of `machine ls`
+    from platformdirs import PlatformDirs  # slow to import, and not needed where MACHINE_HOME is set
 
     directories = PlatformDirs(APPLICATION, appauthor=False)
     return Roots(
@@ -215,13 +215,16 @@ def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roo
 
 
 def config_home(environment: Mapping[str, str], home: Path) -> Path:
-    """Where every program keeps what its user has configured: $XDG_CONFIG_HOME or its default."""
+    """Return the directory of all programs' configuration files: $XDG_CONFIG_HOME or its default."""
     wanted = Path(environment.get("XDG_CONFIG_HOME", ""))
     return wanted if wanted.is_absolute() else home / ".config"
 
 
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
-    """Where sockets go: platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS."""
+    """Return where sockets go.
+
+    platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS.
+    """
     session = environment.get(host_os.traits.session_variable, "")
     for candidate in (Path(session), Path(f"/run/user/{uid}")):
         # `su` keeps the variable of the user before; XDG wants relative ones ignored.
@@ -238,17 +241,17 @@ def _is_owned(directory: Path, uid: int) -> bool:
 
 
 def fallback_directory(uid: int) -> Path:
-    """Where sockets go for want of a better place."""
+    """Return where sockets go on a host without a runtime directory for its users."""
     return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks whose it is)
 
 
 def longest_socket_path(runtime: Path) -> int:
-    """Bytes of the longest path that a socket below this runtime directory can have."""
+    """Return the length in bytes of the longest socket path below a runtime directory."""
     return len(os.fsencode(runtime)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
-    """`wanted`, or a short directory named after its hash where socket paths below it would be too long."""
+    """Return `wanted` or, where socket paths below it would be too long, a short path made from its hash."""
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
         return wanted
     import hashlib
@@ -258,10 +261,10 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
 
 
 def make_private(path: Path) -> Path:
-    """Make a directory that is this user's alone, and check that it is.
+    """Make a directory that only this user may enter, and check that it is so.
 
     Raises:
-        MachineError: somebody else owns it, it is a link, or it cannot be made.
+        MachineError: it belongs to another user, is a link, or cannot be made.
     """
     with disk_errors(path):
         for missing in reversed([path, *path.parents]):

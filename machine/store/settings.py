@@ -1,4 +1,4 @@
-"""The user's own defaults: `config.toml` in the configuration directory. No file is as good as an empty one."""
+"""The user's own defaults: `config.toml` in the configuration directory. A missing file counts as an empty one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK_S = 10.0
 _MEND = "mend it with: machine config edit"
 
 Edit = Callable[[str], str]
-"""From the file's old text to its new one."""
+"""Makes the file's new text of its old one."""
 
 
 class ChangedError(BadInputError):
@@ -30,19 +30,19 @@ class ChangedError(BadInputError):
 
 
 def load_settings(roots: Roots, host: Host) -> Settings:
-    """What the file says, and the built-in defaults for the rest.
+    """Return the settings of the file, with built-in defaults for the rest.
 
     Raises:
-        BadInputError: the file cannot be read, or says something that means nothing.
+        BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
     """
     return settings_of(merge(built_in(host), [load_layer(roots)]))
 
 
 def load_layer(roots: Roots) -> Layer:
-    """What the file says.
+    """Return the settings of the file alone.
 
     Raises:
-        BadInputError: it cannot be read, or says something that means nothing.
+        BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
     """
     path = roots.settings
     content = read(path) or b""
@@ -54,7 +54,7 @@ def load_layer(roots: Roots) -> Layer:
 
 
 def read(path: Path) -> bytes | None:
-    """The file's content; None where there is none.
+    """Return the file's content; None where there is no file.
 
     Raises:
         BadInputError: it cannot be read.
@@ -68,10 +68,10 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path) -> dict[str, Value]:
-    """The values of a file's content; `path` is how errors call it.
+    """Return the values in a file's content; errors name the file by `path`.
 
     Raises:
-        BadInputError: the content means nothing.
+        BadInputError: the content is not TOML, or a setting in it is unknown or invalid.
     """
     try:
         return {key: check_value(key, value) for key, value in _document(content, path).items()}
@@ -83,7 +83,7 @@ def parse(content: bytes, path: Path) -> dict[str, Value]:
 def _document(content: bytes, path: Path) -> dict[str, Any]:
     if not content:
         return {}
-    import tomllib  # takes a part of the time of commands that find no file
+    import tomllib  # commands that find no file do without
 
     try:
         return tomllib.loads(content.decode())
@@ -95,7 +95,7 @@ def _document(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def with_value(text: str, key: str, value: object) -> str:
-    """The file's text with one setting changed or added; comments and order stay."""
+    """Return the file's text with one setting changed or added; comments and order stay."""
     import tomlkit
 
     document = tomlkit.parse(text)
@@ -104,10 +104,10 @@ def with_value(text: str, key: str, value: object) -> str:
 
 
 def without(text: str, key: str) -> str:
-    """The file's text without one setting, whether it has that or not.
+    """Return the file's text without one setting, whether it has that setting or not.
 
     Raises:
-        BadInputError: it has not, and there is no such setting.
+        BadInputError: there is no setting of that name, neither in the file nor in this program.
     """
     import tomlkit
 
@@ -120,7 +120,7 @@ def without(text: str, key: str) -> str:
 
 
 def sample(defaults: Settings) -> str:
-    """A file that chooses nothing, and tells everything that can be chosen."""
+    """Return a file that sets nothing and lists, in comments, all that can be set."""
     import tomlkit
 
     lines = ["# Defaults of `machine init`; flags overrule them. What holds: machine config get"]
@@ -132,10 +132,10 @@ def sample(defaults: Settings) -> str:
 
 
 def change(roots: Roots, edit: Edit) -> None:
-    """Change the file's text.
+    """Replace the file's text by what `edit` makes of it.
 
     Raises:
-        BadInputError: the file is not TOML before, or means nothing after.
+        BadInputError: the file is not TOML, or a setting in the new text is unknown or invalid.
         DiskError: it cannot be written.
     """
     path = roots.settings
@@ -152,10 +152,10 @@ def change(roots: Roots, edit: Edit) -> None:
 
 
 def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
-    """Replace the whole file, which must still be what it was.
+    """Replace the whole file, whose content must still be `before`.
 
     Raises:
-        ChangedError: another command has changed it since.
+        ChangedError: another command has changed the file since.
         DiskError: it cannot be written.
     """
     with _editing(roots):
@@ -165,7 +165,7 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
 
 
 def make_draft(roots: Roots, content: bytes) -> Path:
-    """A copy for an editor, beside the file."""
+    """Make a copy of the content beside the file, for an editor."""
     with disk_errors(roots.settings):
         roots.config.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
@@ -183,7 +183,7 @@ def _editing(roots: Roots) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # People keep their settings elsewhere and link to them.
+    # The file may be a link to where its user keeps such files.
     target = path.resolve()
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else FILE_PRIVATE
     write_atomic(target, content, mode=mode)

@@ -35,7 +35,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
     return LaunchFiles(
         disk=paths.disk,
         ignition=paths.ignition,
-        identity=paths.new_identity,
+        rekey_table=paths.rekey_table,
         seed=paths.seed,
         efi_vars=paths.efi_vars,
         console=paths.console,

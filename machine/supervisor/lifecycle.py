@@ -115,7 +115,7 @@ class Life:
         if self.stopping:
             return MachineState(state=State.STOPPING)
         if self.pause is not None:
-            return MachineState(state=State.PAUSED, reason=self.pause.reason or "")
+            return MachineState(state=State.PAUSED, reason=self.pause.reason)
         if not self.was_up:
             return MachineState(state=State.STARTING)
         if self.trouble:

@@ -68,7 +68,7 @@ class RecordKeeper:
             )
         )
         if rekeyed and not self._current.pending.rekey:
-            self._paths.new_identity.unlink(missing_ok=True)
+            self._paths.rekey_table.unlink(missing_ok=True)
 
     async def note_end(self) -> None:
         await self.note(lambda record: replace(record, guest=replace(record.guest, last_up=datetime.now(UTC))))

@@ -29,7 +29,7 @@ GOOD = DirectoryFacts(
 DIRECTORIES: dict[str, dict[str, object]] = {
     "good": {},
     "not there yet": {"nearest": Path("/home/me")},
-    "unknown file system": {"file_system": ""},
+    "unknown file system": {"file_system": None},
     "cannot be made": {"nearest": Path("/home"), "writable": False},
     "not writable": {"writable": False},
     "below a file": {"nearest": Path("/home/me"), "is_directory": False},

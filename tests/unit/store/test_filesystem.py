@@ -54,8 +54,8 @@ def test_mount_of_macos_tells_the_file_system(path: str, kind: str) -> None:
 
 
 def test_no_list_of_mounts_tells_nothing() -> None:
-    assert file_system_of(Path("/x"), parse_mountinfo("")) == ""
-    assert file_system_of(Path("/x"), parse_mount("")) == ""
+    assert file_system_of(Path("/x"), parse_mountinfo("")) is None
+    assert file_system_of(Path("/x"), parse_mount("")) is None
 
 
 def test_this_host_tells_of_its_own_root() -> None:

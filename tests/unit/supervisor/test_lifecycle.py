@@ -280,7 +280,7 @@ def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None
     life, actions = step(UP, ForwardsChanged(problem="port 1 is taken"))
     assert (life.state, actions) == (MachineState(state=State.DEGRADED, reason="port 1 is taken"), ())
     lost, _ = step(life, EOF_)
-    assert "SSH connection lost" in lost.state.reason  # the greater trouble is told first
+    assert "SSH connection lost" in (lost.state.reason or "")  # the greater trouble is told first
     assert step(life, ForwardsChanged(problem=None))[0].state.state is State.RUNNING
 
 
@@ -334,7 +334,7 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (replace(UP, pause=PauseCause.REQUESTED), MachineState(state=State.PAUSED)),
         (
             replace(UP, pause=PauseCause.DISK_FULL),
-            MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason or ""),
+            MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason),
         ),
         (replace(UP, silent=True), MachineState(state=State.DEGRADED, reason="QEMU does not answer")),
         (replace(BOOT, silent=True), MachineState(state=State.STARTING)),

@@ -44,7 +44,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
 
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.steps)
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": ""}}]
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": None}}]
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.told)
         assert machine.told == [
@@ -57,7 +57,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         assert machine.record.guest.provisioned
         assert machine.record.guest.last_up is not None
         assert machine.supervisor.record.current == machine.record
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": ""}}]
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": None}}]
         assert await machine.ask(Command.STOP) == [
             {"step": "Waiting for VM to exit..."},
             {"ok": {"ending": "powered down"}},
@@ -210,11 +210,11 @@ def test_clone_that_has_not_been_rekeyed_hints_at_its_systemd(ssh: FakeSsh, shor
 
 def test_clone_that_answers_has_been_rekeyed(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
-        machine.paths.new_identity.write_text("keys")
+        machine.paths.rekey_table.write_text("keys")
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.told)
         assert not machine.record.pending.rekey
-        assert not machine.paths.new_identity.exists()
+        assert not machine.paths.rekey_table.exists()
 
     play(story, short_path, guest=BOOTED, pending=Pending(rekey=True))
 
@@ -252,7 +252,7 @@ def test_full_disk_pauses_the_guest_until_there_is_space(ssh: FakeSsh, short_pat
         machine.qemu.status = "io-error"
         machine.qmp.emit("STOP")
         await until(lambda: machine.state.reason)
-        assert machine.state == MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason or "")
+        assert machine.state == MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason)
         await until(lambda: "cont" in machine.qmp.commands)
         machine.qemu.status = "running"
         machine.qmp.emit("RESUME")
@@ -268,7 +268,7 @@ def test_pause_that_somebody_wants_has_no_reason(ssh: FakeSsh, short_path: Path)
         await machine.boot()
         machine.qmp.emit("STOP")
         await machine.reach(State.PAUSED)
-        assert machine.state.reason == ""
+        assert machine.state.reason is None
         assert "cont" not in machine.qmp.commands
 
     play(story, short_path)

@@ -80,10 +80,10 @@ def test_edits_at_once_all_arrive(tmp_path: Path) -> None:
 
 def test_machine_that_is_up_has_been_rekeyed(tmp_path: Path) -> None:
     keeper, paths = make_keeper(tmp_path, make_record(pending=Pending(rekey=True), guest=GuestFacts(provisioned=True)))
-    paths.new_identity.write_text("keys")
+    paths.rekey_table.write_text("keys")
     asyncio.run(keeper.note_up())
     assert not keeper.current.pending.rekey
-    assert not paths.new_identity.exists()
+    assert not paths.rekey_table.exists()
 
 
 def test_transports_that_are_known_are_not_written_again(tmp_path: Path) -> None:
