@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
+from machine import runner
 from machine.errors import MachineError
 
 _TIMEOUT_S = 120.0
@@ -163,26 +164,26 @@ class SignatureCheck:
         base = self._directory
         base.mkdir(mode=0o700)
         keyring, signature = base / "keyring.gpg", base / "signature"
-        keyring.write_bytes(b"".join(self._signature.keys))
-        signature.write_bytes(self._signature.data)
-        self._process = subprocess.Popen(
-            self._checker.argv(keyring, signature),
-            stdin=subprocess.PIPE,
-            stdout=(base / "out").open("wb"),
-            stderr=(base / "err").open("wb"),
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, base, ignore_errors=True)
+            keyring.write_bytes(b"".join(self._signature.keys))
+            signature.write_bytes(self._signature.data)
+            self._process = stack.enter_context(
+                runner.running(
+                    self._checker.argv(keyring, signature),
+                    stdin=subprocess.PIPE,
+                    output=stack.enter_context((base / "out").open("wb")),
+                    errors=stack.enter_context((base / "err").open("wb")),
+                    environment={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+                )
+            )
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            self._input.close()
-        self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._stack.close()
 
     def feed(self, chunk: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # the program has decided already; `finish` says how
