@@ -66,7 +66,7 @@ def for_each(
                 value = operation(names[0], report)
         tell(value)
         return
-    from machine.ops.shared.many import MOST_AT_ONCE, each
+    from machine.ops.shared.many import MAX_AT_ONCE, each
 
     failed = False
     with contextlib.closing(
@@ -74,7 +74,7 @@ def for_each(
             names,
             lambda name: operation(name, SilentReporter() if quiet else NamedReporter(name, steps=steps)),
             interrupt,
-            1 if in_turn else MOST_AT_ONCE,
+            1 if in_turn else MAX_AT_ONCE,
         )
     ) as results:
         for result in results:

@@ -9,7 +9,7 @@ from machine.store import records
 
 
 def protect(name: str, context: Context, *, protected: bool) -> None:
-    """Note it in the record, also while the machine runs.
+    """Protect the machine, or end its protection, whether it is running or not.
 
     Raises:
         NotFoundError: there is no such machine.

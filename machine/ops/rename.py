@@ -25,8 +25,8 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
 
     Raises:
         NotFoundError: there is no machine of the old name.
-        BadInputError: the new name cannot be, or is taken.
-        MachineError: the machine runs.
+        BadInputError: the new name is invalid or taken.
+        MachineError: the machine is running.
     """
     finish_rename(old, context, report)
     check_machine_name(new)
@@ -34,7 +34,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     paths, target = roots.machine(old), roots.machine(new)
     with lock.held(paths.lock, timeout_s=LOCK_S) as free, drafts.names_lock(roots):
         if not free:
-            raise MachineError(f'unable to rename "{old}": it runs', hint=f"stop it first: machine stop {old}")
+            raise MachineError(f'unable to rename "{old}": it is running', hint=f"stop it first: machine stop {old}")
         if target.directory.exists():
             raise BadInputError(f'machine "{new}" already exists')
         ClientRegistration(context).check_free(new)

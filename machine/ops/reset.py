@@ -1,4 +1,4 @@
-"""`machine reset`: no machines, and no images that were fetched for them."""
+"""`machine reset`: remove all machines, and the images that were fetched for them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ def machines(context: Context) -> list[str]:
 
 
 def check_resettable(names: Iterable[str], context: Context) -> None:
-    """Raises:
-    MachineError: one of the machines is protected.
+    """Check that none of the machines is protected.
+
+    Raises:
+        MachineError: one is.
     """
     for name in names:
         check_unprotected(name, context)
 
 
 def forget_images(context: Context) -> None:
-    """Empty the cache, streams' metadata included.
+    """Empty the image cache and remove the metadata of streams.
 
     Raises:
-        DeadlineError: an image is being fetched, or a machine made.
+        DeadlineError: an image is being fetched, or a machine is being made.
     """
     prune_images(0, context)
     shutil.rmtree(context.roots.stream_metadata, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`machine restart`: a stop and a start."""
+"""`machine restart`: stop a machine and start it again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter
 
-# After the guest's end, a supervisor that has adopted it notices within a second and tidies up.
+# A supervisor that has adopted its guest notices its end within a second, and then cleans up.
 _SUPERVISOR_S = 30.0
 
 
 def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
-    """Stop the machine and start it again; a stopped one is started.
+    """Stop the machine and start it again; a stopped one is just started.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it survives everything, or does not come up again.
+        MachineError: it cannot be ended, or does not come up again.
     """
     ending = stop(name, context, report)
     if ending.notice:

@@ -1,4 +1,4 @@
-"""`machine rm`: the machine's files, sockets, connections and processes."""
+"""`machine rm`: remove a machine's files, sockets, connections and processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from machine.store.names import check_exists
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What of a machine outlives it."""
+    """What is kept of a machine that is removed."""
 
     disk: bool = False
     ignition: bool = False
@@ -36,7 +36,7 @@ NOTHING = Kept()
 
 
 def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
-    """What `remove` would delete.
+    """List the files that `remove` would delete.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -48,8 +48,11 @@ def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
 
 
 def check_removable(name: str, context: Context) -> None:
-    """Raises:
-    MachineError: the machine does not exist, is protected or runs.
+    """Check that the machine can be removed without force.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it is protected or running.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)
@@ -58,11 +61,13 @@ def check_removable(name: str, context: Context) -> None:
 
 
 def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
-    """Remove the machine, with `force` also one that runs or has a damaged record; what is `kept` is safe before.
+    """Remove the machine; with `force`, also a running one or one whose record is damaged.
+
+    What is to be `kept` is saved before anything is deleted.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is protected, runs, or cannot be ended.
+        MachineError: it is protected, is running, or cannot be ended.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)
@@ -71,11 +76,11 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         end_machine(paths, report, at_once=True)
     else:
         check_removable(name, context)
-    with contextlib.suppress(MachineError):  # a record that is damaged tells no other name
+    with contextlib.suppress(MachineError):  # a damaged record has no other name
         finish_rename(name, context, report)
     with lock.held(paths.lock, timeout_s=1) as free:
         if not free:
-            raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has been started meanwhile")
+            raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has just been started")
         if kept.disk:
             report.notice(f'The disk of "{name}" is kept: {save_disk(name, paths, context.roots)}')
         if kept.ignition:

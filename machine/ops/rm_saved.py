@@ -1,4 +1,4 @@
-"""What `machine rm` keeps of a machine: files beside all machines, under names that were free."""
+"""Keeping files of a machine that is removed, in a directory of their own, under names that are free."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from machine.store.paths import MachinePaths, Roots, make_private
 
 
 def save_disk(name: str, paths: MachinePaths, roots: Roots) -> Path:
-    """Keep a machine's disk, and return where: whole, as the base below it may be removed from the cache.
+    """Save a machine's disk as a complete image, independent of its base image, and return its path.
 
     Raises:
-        MachineError: the disk is missing or damaged, or there is no space.
+        MachineError: the disk is missing or damaged, or the file system is full.
     """
     with _new_file(roots, name, ".qcow2") as (draft, target):
         QemuImg().flatten(paths.disk, draft)
@@ -26,10 +26,10 @@ def save_disk(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 
 def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
-    """Keep a machine's Ignition config, which has the guest's private host key in it, and return where.
+    """Save a machine's Ignition config, which contains the guest's private host key, and return its path.
 
     Raises:
-        MachineError: it has none, it cannot be read, or there is no space.
+        MachineError: it has none, it cannot be read, or the file system is full.
     """
     if not paths.ignition.exists():
         raise MachineError(f'"{name}" has no Ignition config', hint="leave out --save-ignition")
@@ -40,7 +40,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 @contextlib.contextmanager
 def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """A draft to be written, and the free name that it takes when the block has ended without an error."""
+    """Yield a draft to write, and the unused path that it is renamed to when the block ends without an error."""
     directory = make_private(roots.saved)
     names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
     target = next(path for path in names if not path.exists())

@@ -1,4 +1,4 @@
-"""`machine set`: what a stopped machine has of its host, and whose containers it prefers."""
+"""`machine set`: change the settings of a stopped machine."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """What is to change; None where it is not.
-
-    Memory in MiB, the disk in GiB; no USB devices, or folders, are `("",)`.
-    """
+    """What is to change; None leaves a setting as it is. `("",)` removes all USB devices or folders."""
 
     cpus: int | None = None
     memory_mib: int | None = None
@@ -43,12 +40,12 @@ class SetRequest:
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
-    """Change all that was asked for, or nothing.
+    """Change everything that was asked for, or nothing.
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: something of it cannot be.
-        MachineError: the machine runs, or its disk cannot grow.
+        BadInputError: one of the changes is not possible.
+        MachineError: the machine is running, or its disk cannot be grown.
     """
     finish_rename(name, context, report)
     check_inotify(wanted=bool(request.mount_inotify), host=context.host)
@@ -64,9 +61,9 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
         registration = ClientRegistration(context)
         registration.check_readable()
-        # The disk grows before the record says so: a record that is behind can be set again.
+        # Grow the disk before the record says so: if we are interrupted, the command can be repeated.
         if changed.resources.disk_gib != config.resources.disk_gib and _grow(record, changed.resources.disk_gib, paths):
-            report.notice(f"The root file system of {name} grows into the larger disk at the next start")
+            report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
             registration.prefer(changed)
@@ -75,7 +72,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
 def change_record(
     record: MachineRecord, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineRecord:
-    """The machine's record with the changes that were asked for, and whether the guest has to be told of them.
+    """Return the record with the changes that were asked for, and with what the guest is to be told of them.
 
     Raises:
         BadInputError: one of the changes is not possible.
@@ -125,20 +122,22 @@ def plan_changes(
 
 
 def check_larger(wanted_gib: int, disk_gib: int) -> None:
-    """Raises:
-    BadInputError: the disk would not grow.
+    """Check that the disk would become larger.
+
+    Raises:
+        BadInputError: it would not.
     """
     if wanted_gib <= disk_gib:
         raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
 
 
 def _grow(record: MachineRecord, wanted: int, paths: MachinePaths) -> bool:
-    """Grow the machine's disk to `wanted` GiB; returns False where the next start makes the disk anyway."""
+    """Grow the machine's disk to `wanted` GiB, and return False if the next start creates the disk anyway."""
     if record.fresh_disk_base:
         return False
     image = QemuImg()
     held = image.virtual_size(paths.disk)
-    # It may have grown in a command that ended before the record was written.
+    # An interrupted command may have grown it already.
     check_larger(wanted, -(-held // GIB) - 1)
     if held < wanted * GIB:
         image.grow(paths.disk, wanted)

@@ -1,4 +1,4 @@
-"""`machine start`: spawn the supervisor and hear from it until the machine is up."""
+"""`machine start`: spawn the supervisor and pass on its reports until the machine is up."""
 
 from __future__ import annotations
 
@@ -40,46 +40,48 @@ _ABORT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """`api_socket` is the one that Docker clients should use: rootless or rootful, as the machine is."""
+    """A machine that has started; `api_socket` is the one that Docker clients should use."""
 
     config: MachineConfig
     api_socket: Path
 
 
 def check_startable(name: str, context: Context) -> None:
-    """Raises:
-    NotFoundError: there is no such machine.
-    MachineError: it runs already, or its record is damaged.
+    """Check that the machine is stopped, or runs without a supervisor.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: it is already running, or its record is damaged.
     """
     records.load(context.roots, name)
     _is_orphaned(name, context.roots.machine(name))
 
 
 def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
-    """Start the machine, or take over one whose supervisor has ended.
+    """Start the machine, or adopt one whose supervisor has ended.
 
-    ^C ends what has begun: in the main thread as the exception that it is, in any other by way of `interrupt`.
+    ^C aborts the start: in the main thread as KeyboardInterrupt, in any other thread through `interrupt`.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it runs already, or did not come up; then no process of it is left.
+        MachineError: it is already running, or did not come up; then none of its processes is left.
     """
     started, process = begin(name, context, report, interrupt)
-    process.returncode = 0  # it goes on without us: Popen would warn about a child that still runs
+    process.returncode = 0  # it outlives us: keep Popen from warning about that
     return started
 
 
 def begin(
     name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
 ) -> tuple[Started, subprocess.Popen[bytes]]:
-    """`start`, for who wants to wait for the supervisor too."""
+    """Do what `start` does, and also return the supervisor's process, for callers that wait for it."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:
-        report.notice(f'The supervisor of "{name}" had ended: taking the running guest over')
+        report.notice(f'The supervisor of "{name}" had ended: adopting the running guest')
     if notice := hidden_marker(config.folders):
         report.notice(notice)
     with drafts.names_lock(context.roots):
@@ -101,8 +103,8 @@ def hidden_marker(folders: Iterable[Folder]) -> str:
         marker = Path(folder.source, name)
         if folder.target == directory and not marker.exists():
             return (
-                f"{folder.source} lies over the guest's {directory}: before Podman 6 no port of a container comes to "
-                f"this host without a file {name} there; make it with: echo qemu >{marker}"
+                f"{folder.source} hides the guest's {directory}: Podman up to 5 does not publish ports on this "
+                f"host without a file {name} there. Make it with: echo qemu >{marker}"
             )
     return ""
 
@@ -137,7 +139,7 @@ def _run_supervisor(
             process = _spawn(argv, writing, paths)
             result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
-            if not adopt:  # a refused take-over keeps its supervisor
+            if not adopt:  # if it may not adopt the guest, the old supervisor remains
                 _await_end(lines)
             raise
         except KeyboardInterrupt:
@@ -150,9 +152,9 @@ def _run_supervisor(
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
-    """Start the supervisor, which from now on alone holds the report's writing end: its end is the report's."""
+    """Start the supervisor, which then holds the only writing end of the report: the report ends when it does."""
     try:
-        # Its own words go to its log; what the interpreter says before there is one goes there too.
+        # It logs into this file itself; so goes what the interpreter prints before that.
         with paths.supervisor_log.open("ab") as output:
             return subprocess.Popen(
                 argv,
@@ -167,7 +169,7 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
 
 
 def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
-    """Who interrupts a start wants no machine: ask for its end until its supervisor listens and has ended."""
+    """End the machine of an interrupted start: ask until its supervisor listens and has ended."""
     deadline = Deadline.after(_ABORT_S, "the supervisor to end")
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
@@ -180,6 +182,6 @@ def _await_end(lines: BinaryIO) -> None:
 
 
 def _has_ended(lines: BinaryIO) -> bool:
-    """Whether the supervisor has let go of the report; a tenth of a second's patience."""
+    """Return whether the supervisor has closed the report, after at most a tenth of a second."""
     readable, _, _ = select.select([lines], [], [], 0.1)
     return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

@@ -1,4 +1,4 @@
-"""`machine start --foreground`: for whoever runs services, a process that lives as long as the machine."""
+"""`machine start --foreground`: a process that lives as long as the machine, for service managers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from machine.report import Reporter
 def run(
     name: str, context: Context, report: Reporter, on_started: Callable[[Started], None], *, later: Reporter
 ) -> None:
-    """Start the machine, and return when it has stopped; an interrupt after its start stops it as `machine stop` does.
+    """Start the machine and return when it has stopped. An interrupt after the start stops it like `machine stop`.
 
-    `report` hears of the start, up to `on_started`, and `later` of the rest.
+    `report` is told of the start, until `on_started` is called, and `later` of the rest.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it did not come up, or survives everything.
-        KeyboardInterrupt: it was interrupted before it was up; then no process of it is left.
+        MachineError: it did not come up, or cannot be ended.
+        KeyboardInterrupt: the start was interrupted; then none of the machine's processes is left.
     """
     paths = context.roots.machine(name)
 
@@ -49,7 +49,7 @@ def attend(
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
-    """Wait for the supervisor's end; one whose guest goes on is replaced, and an interrupt calls `end`."""
+    """Wait until the supervisor ends; replace it if its guest runs on. An interrupt calls `end`."""
     try:
         on_started()
         supervisor.wait()

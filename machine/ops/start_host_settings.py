@@ -1,6 +1,6 @@
-"""What a guest has of its host's own settings, gathered at each start: proxies, registries, certificates.
+"""The host's settings that a guest follows, gathered at each start: proxies, registries, certificates.
 
-The nameservers need nothing: QEMU's network asks those that the host has at that moment.
+Name servers need no care: QEMU's network asks the host's current ones.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from machine.ops.shared.context import Context
 from machine.podman.connections import containers_directory
 from machine.report import Reporter
 
-# Before the user's own, 60-machine: what was said of one machine holds.
+# Sorts before 60-machine, the machine's own variables, which take precedence.
 _PROXIES = "50-host-proxy"
 
-# After what images ship, and our own 999-podman-machine.conf.
+# Sorts after the files of images and our own 999-podman-machine.conf.
 _REGISTRIES = "etc/containers/registries.conf.d/9999-host"
 
 CERTIFICATES = "var/lib/boot2podman/host-ca-certs.pem"
-"""In the guest, for its own tools to make known there."""
+"""The path in the guest, whose own tools install the certificates from there."""
 
-# Go's, crypto/x509/root_linux.go, and macOS's for who has no keychain.
+# From Go's crypto/x509/root_linux.go, and macOS's for programs that do not use a keychain.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -51,7 +51,7 @@ _PROGRAM_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFile:
-    """A file of root's in the guest, with its path below `/`; `private` ones can be read by the guest's user alone."""
+    """A file that root owns in the guest; `path` is relative to /, only the guest's user can read `private` ones."""
 
     path: str
     content: bytes
@@ -59,7 +59,7 @@ class GuestFile:
 
 
 def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[GuestFile, ...]:
-    """Everything that the guest is to have of this host; what cannot be read is told and left out."""
+    """Collect everything that the guest is to have from this host; what cannot be read is reported and left out."""
     proxies = environment_files(guest_proxies(context.environment), _PROXIES)
     files = [GuestFile(path=file.path.removeprefix("/"), content=file.contents.encode()) for file in proxies]
     files += _containers_files(containers_directory(context.environment, context.home), report)
@@ -67,7 +67,7 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
         try:
             files.append(GuestFile(path=CERTIFICATES, content=native_certificates(context).encode()))
         except MachineError as error:
-            report.notice(f"The guest does not get this host's certificates: {error.line}")
+            report.notice(f"The host's certificates are not passed to the guest: {error.line}")
     return tuple(files)
 
 
@@ -79,7 +79,7 @@ def digest(files: tuple[GuestFile, ...]) -> str | None:
 
 
 def packed(files: tuple[GuestFile, ...], username: str) -> str:
-    """The files as a compressed tar in base64, for the script that puts them in their places."""
+    """Return the files as a compressed tar in base64, for the script that installs them."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for file in files:
@@ -91,21 +91,21 @@ def packed(files: tuple[GuestFile, ...], username: str) -> str:
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-# Registries: mirrors, short names, certificates of theirs
+# Registries: mirrors, short names and their certificates
 
 
 def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
-    """What the host's user has told Podman of registries; containers.conf and the rest name this host's own things."""
+    """Yield the user's registry settings for Podman. containers.conf and the rest are about this host only."""
     for number, path in enumerate(_registries(directory)):
         try:
             content = path.read_bytes()
             document = tomllib.loads(content.decode())
         except (OSError, ValueError) as error:
-            report.notice(f"The guest does not get {path}: {error}")
+            report.notice(f"{path} is not passed to the guest: {error}")
             continue
         if "registries" in document:
             report.notice(
-                f"The guest does not get {path}: it has version 1 of the format, which Podman no longer reads"
+                f"{path} is not passed to the guest: it is in version 1 of the format, which Podman no longer reads"
             )
             continue
         yield GuestFile(path=f"{_REGISTRIES}-{number:02}-{path.stem}.conf", content=content)
@@ -114,14 +114,14 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
         try:
             content = path.read_bytes()
         except OSError as error:
-            report.notice(f"The guest does not get {path}: {error.strerror}")
+            report.notice(f"{path} is not passed to the guest: {error.strerror}")
             continue
         below = path.relative_to(certificates)
         yield GuestFile(path=f"etc/containers/certs.d/{below}", content=content, private=path.suffix == ".key")
 
 
 def _registries(directory: Path) -> list[Path]:
-    """The main file, then its drop-ins in the order in which they hold."""
+    """Return the main file, then its drop-ins in order of increasing precedence."""
     main = directory / "registries.conf"
     return [path for path in (main, *sorted((directory / "registries.conf.d").glob("*.conf"))) if path.is_file()]
 
@@ -130,14 +130,14 @@ def _registries(directory: Path) -> list[Path]:
 
 
 def native_certificates(context: Context) -> str:
-    """The certificates that programs on this host trust, in PEM.
+    """Return the certificates that programs on this host trust, in PEM.
 
     Raises:
         MachineError: there are none, or they cannot be read.
     """
     found = _CERTIFICATE.findall(_bundle(context))
     if not found:
-        raise MachineError("there are none where they are looked for", hint="name a file of them with SSL_CERT_FILE")
+        raise MachineError("none were found", hint="set SSL_CERT_FILE to a file that has them")
     return "\n".join(dict.fromkeys(found)) + "\n"
 
 
@@ -151,7 +151,7 @@ def _bundle(context: Context) -> str:
 
 
 def _named(environment: Mapping[str, str]) -> list[Path]:
-    """Those that the variables of OpenSSL and Go name."""
+    """Return the files that the variables of OpenSSL and Go name."""
     files = [Path(environment["SSL_CERT_FILE"])] if environment.get("SSL_CERT_FILE") else []
     directories = [Path(entry) for entry in environment.get("SSL_CERT_DIR", "").split(os.pathsep) if entry]
     return files + [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]

@@ -1,4 +1,4 @@
-"""The user's own scripts in a guest that has come up for the first time."""
+"""Running the user's scripts in a guest that has come up for the first time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Packages that they install come over slow lines, into emulated guests.
+# They may install packages over slow lines into emulated guests.
 _SCRIPTS_S = 4 * 3600.0
 
-# The unit's own status tells no more than the report.
+# The unit's exit status says no more than the report.
 _SCRIPT = f"""
 systemctl start {PROVISION_UNIT} >&2 || true
 {PROVISION_RUNNER} report
@@ -30,7 +30,7 @@ _LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`status` is the exit status of the script of that number, counted from 1; or `began`, or `waiting`."""
+    """What became of one script: `status` is its exit status, `began` or `waiting`; `number` counts from 1."""
 
     number: int
     status: str
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Have the guest run them, and wait for their end. The machine stays up whatever they do: notices tell of it."""
+    """Have the guest run the scripts and wait for their end. If some fail, notices say so and the machine stays up."""
     first_boot = config.first_boot
     names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]
     report.step(f"Running {', '.join(names)}")
@@ -51,8 +51,8 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
         )
     except MachineError as error:
         report.notice(
-            f"What came of {', '.join(names)} is not known: {error.message}; the next start asks again, and this too "
-            f"tells: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
+            f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start asks again; to ask "
+            f"now, use: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
         )
         return
     for notice in notices(parse_report(said.stdout), names):
@@ -60,7 +60,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
 
 
 def parse_report(said: str) -> list[Outcome]:
-    """What `boot2podman-provision report` prints."""
+    """Parse what `boot2podman-provision report` prints."""
     outcomes: list[Outcome] = []
     for line in said.splitlines():
         if found := _LINE.fullmatch(line):
@@ -72,11 +72,11 @@ def parse_report(said: str) -> list[Outcome]:
 
 
 def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
-    """What a person should know: which script failed, how, with its last lines, and which ones did not run for that."""
+    """Return notices on each script that failed, with its last lines, and on those that therefore did not run."""
     told = []
     waiting = []
     if len(outcomes) != len(names):
-        told.append(f"The guest tells of {len(outcomes)} of {len(names)} scripts")
+        told.append(f"The guest reports on {len(outcomes)} of {len(names)} scripts")
     for outcome in outcomes:
         name = names[outcome.number - 1] if outcome.number <= len(names) else str(outcome.number)
         match outcome.status:
@@ -86,7 +86,7 @@ def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
                 waiting.append(name)
                 continue
             case "began":
-                how = f"{name} was interrupted, and is not run again"
+                how = f"{name} was interrupted and will not be run again"
             case status:
                 how = f"{name} failed with exit status {status}"
         told.append("\n".join([f"{how}{'; its last lines:' if outcome.last_lines else ''}", *outcome.last_lines]))

@@ -1,4 +1,4 @@
-"""What has changed on the host's side since the guest was told last, told to it over SSH once it runs."""
+"""Telling a running guest, over SSH, what has changed on the host since it was last told."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Growing a partition and a file system is quick, an emulated guest is not.
+# Growing a partition and a file system is quick, but an emulated guest is slow.
 _SCRIPT_S = 300.0
 
-# Of a disk, boot partitions and the file system's own tables take less than the rest.
+# Boot partitions and the file system's tables take less than the rest of a disk.
 _LEAST_SHARE = 0.8
 
 
@@ -45,9 +45,9 @@ class News:
 
 
 def tell_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
-    """Tell the guest what it does not know, if there is anything.
+    """Tell the guest what it does not know yet, if there is anything.
 
-    It is up and stays so: where it cannot be told, a notice says why, and the next start tries again.
+    If that fails, a notice says why, the guest stays up, and the next start tries again.
     """
     config = record.config
     news = find_news(record, context, report)
@@ -66,7 +66,7 @@ def tell_guest(record: MachineRecord, context: Context, report: Reporter) -> Non
 
 
 def find_news(record: MachineRecord, context: Context, report: Reporter) -> News:
-    """What differs now from what the guest was told last."""
+    """Return what differs from what the guest was last told."""
     config = record.config
     timezone = config.timezone
     if config.timezone_local:
@@ -83,7 +83,7 @@ def find_news(record: MachineRecord, context: Context, report: Reporter) -> News
 
 
 def as_told(record: MachineRecord, news: News) -> MachineRecord:
-    """The record of a machine whose guest knows it all."""
+    """Return the record of a machine whose guest has been told everything."""
     config, guest = record.config, record.guest
     if news.timezone is not None:
         config = replace(config, timezone=news.timezone)
@@ -93,8 +93,8 @@ def as_told(record: MachineRecord, news: News) -> MachineRecord:
 
 
 def guest_script(config: MachineConfig, news: News) -> str:
-    """What root's shell in the guest is to read. The size of its root is the last that it says."""
-    # The rest of the script is on standard input: who reads it there without being asked to finds none of it.
+    """Return a script for root's shell in the guest. Its last line of output is the size of the root file system."""
+    # The shell reads the script from standard input, so no command may read from there.
     calls = []
     if news.files is not None:
         calls.append(f"follow_host {' '.join(_followed_names())} <<'END'\n{packed(news.files, config.username)}END")
@@ -103,7 +103,7 @@ def guest_script(config: MachineConfig, news: News) -> str:
         conf = docker_socket_conf(config).removesuffix("\n")
         calls += [f"set_docker_socket {shlex.quote(conf)} </dev/null", "grow_root </dev/null"]
     if news.timezone is not None:
-        # Last, as a guest may not know it, and says nothing where it does.
+        # Last, as it fails in a guest that does not know the time zone, and prints nothing.
         calls.append(f"set_timezone {shlex.quote(news.timezone)} </dev/null")
     return "\n".join([assets.load("files/tell-guest.sh"), *calls, ""])
 
@@ -117,7 +117,7 @@ def size_notice(said: str, disk_gib: int) -> str:
     last = said.split()[-1:]
     size = int(last[0]) if last and last[0].isdigit() else None
     if size is None:
-        return "The guest does not tell how large its root file system is"
+        return "The guest does not say how large its root file system is"
     if size < disk_gib * GIB * _LEAST_SHARE:
-        return f"The guest's root file system has {bytes_size(size)} of a disk of {disk_gib} GiB: it has not grown"
+        return f"The guest's root file system has not grown: it has {bytes_size(size)} of a disk of {disk_gib} GiB"
     return ""

@@ -12,11 +12,11 @@ from machine.store import records
 
 
 def stop(name: str, context: Context, report: Reporter) -> Ending:
-    """Stop the machine and say how that went; a stopped one is stopped already.
+    """Stop the machine, if it is running, and return how it ended.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it survives everything.
+        MachineError: it cannot be ended.
     """
     records.load(context.roots, name)
     ending = end_machine(context.roots.machine(name), report, at_once=False)

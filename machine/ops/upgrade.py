@@ -1,4 +1,4 @@
-"""`machine upgrade` and `machine os`: the OS inside a guest that runs, by scripts that its own shell reads."""
+"""`machine upgrade` and `machine os`: upgrade the OS in a running guest, by scripts that its shell reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
 
 _ASK_S = 120.0
-# A whole image over a slow line, or every package in an emulated guest.
+# Time for a whole image over a slow line, or for every package in an emulated guest.
 _UPGRADE_S = 4 * 3600.0
 _SSH_FAILED = 255
 _RESTART = "restart"
@@ -32,7 +32,7 @@ _RESTART = "restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """`waits` says that the machine has still to be restarted for it."""
+    """The result of an upgrade; `waits` means that it takes effect at the next start."""
 
     waits: bool
     restarted: bool
@@ -46,38 +46,38 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS, whichever it is, and with `restart` restart the machine where that is needed.
+    """Upgrade the guest's OS, whichever it is. With `restart`, restart the machine if that is needed.
 
     Raises:
         NotFoundError: there is no such machine.
         ProgramError: the upgrade failed in the guest.
-        MachineError: it does not run, cannot be reached, or has an OS that nobody here can upgrade.
+        MachineError: it is not running, cannot be reached, or has an OS that we cannot upgrade.
     """
     guest = _find_guest(name, context)
     if guest.os.family is Family.OTHER:
         raise MachineError(
-            f'"{name}" runs {guest.os.name}, which this program does not know how to upgrade',
-            hint=f"do it by hand: machine ssh --username root {name}",
+            f'"{name}" runs {guest.os.name}, which this program cannot upgrade',
+            hint=f"upgrade it yourself: machine ssh --username root {name}",
         )
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
 
 
 def upgrade_image(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """`upgrade`, of a guest that boots images alone."""
+    """Do what `upgrade` does, for image-based guests only."""
     guest = _find_image_guest(name, context)
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
 
 
 def apply_image(image: str, name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Have the guest boot another image of an OS.
+    """Switch the guest to another OS image.
 
     Raises:
-        BadInputError: `image` is none.
+        BadInputError: `image` is not an image reference.
         NotFoundError: there is no such machine.
         ProgramError: it failed in the guest.
-        MachineError: it does not run, cannot be reached, or does not boot images.
+        MachineError: it is not running, cannot be reached, or is not image-based.
     """
     wanted = parse_os_image(image)
     guest = _find_image_guest(name, context)
@@ -86,18 +86,18 @@ def apply_image(image: str, name: str, context: Context, report: Reporter, *, re
 
 
 def check_upgrade(name: str, context: Context) -> UpgradeCheck:
-    """Whether the guest's image has a newer one; nothing is changed.
+    """Check whether there is a newer version of the guest's image, without changing anything.
 
     Raises:
         NotFoundError: there is no such machine.
         ProgramError: the guest cannot find out.
-        MachineError: it does not run, cannot be reached, or does not boot images.
+        MachineError: it is not running, cannot be reached, or is not image-based.
     """
     return parse_check(_run_script(_find_image_guest(name, context), ["check"]))
 
 
 def check_document(check: UpgradeCheck) -> dict[str, Any]:
-    """As Podman has it; `version` is that of this program, and that of the guest's OS."""
+    """Return the result of a check as Podman's JSON; `version` is this program's, and then the guest OS's."""
     return {
         "host": {"version": __version__},
         "machine": {
@@ -114,7 +114,7 @@ def _find_guest(name: str, context: Context) -> _Guest:
     try:
         said = runner.run(session_argv(target, [ASK_FAMILY]), timeout_s=_ASK_S).stdout
     except MachineError as error:
-        raise GuestError(f'the guest of "{name}" cannot be asked for its OS: {error.message}') from error
+        raise GuestError(f'cannot find out which OS "{name}" runs: {error.message}') from error
     return _Guest(name=name, target=target, os=parse_guest_os(said))
 
 
@@ -132,7 +132,7 @@ def _carry_out(guest: _Guest, words: list[str], context: Context, report: Report
     try:
         said = _run_script(guest, words)
     except KeyboardInterrupt:
-        report.notice(f'What has begun in "{guest.name}" goes on there')
+        report.notice(f'What was started in "{guest.name}" continues there')
         raise
     waits = said.split()[-1:] == [_RESTART]
     if waits and restart:
@@ -141,7 +141,7 @@ def _carry_out(guest: _Guest, words: list[str], context: Context, report: Report
 
 
 def _run_script(guest: _Guest, words: list[str]) -> str:
-    """Run the script for this OS in the guest, and return what it prints; a person sees the rest meanwhile."""
+    """Run the script for this OS in the guest and return its output; its errors go to our stderr meanwhile."""
     script = assets.load(f"files/upgrade-{guest.os.family}.sh")
     done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)
     if done.returncode == _SSH_FAILED:
@@ -150,6 +150,6 @@ def _run_script(guest: _Guest, words: list[str]) -> str:
         raise ProgramError(
             f'the guest of "{guest.name}" failed to {words[0]} its OS, with exit status {done.returncode}',
             returncode=done.returncode,
-            hint="what it says is above",
+            hint="its messages are above",
         )
     return done.stdout

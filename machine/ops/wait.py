@@ -32,7 +32,7 @@ class Condition(StrEnum):
 
     @property
     def waits_for(self) -> str:
-        """The condition as the error of a wait that was too long names it."""
+        """The condition as the error of a wait that timed out names it."""
         return "answer on its API socket" if self is Condition.API else f"be {self.state}"
 
 

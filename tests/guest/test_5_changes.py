@@ -40,7 +40,7 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, ordina
     """Also: the second boot after QEMU was killed, and with another port driver, at the same time: it costs a boot."""
     port = world.inspect("box")["SSHConfig"]["Port"]
     changed = world.machine("set", "--disk-size", "16", "--cpus", "1", "--rootful", "box")
-    assert "The root file system of box grows into the larger disk at the next start" in changed.stderr
+    assert "The root file system of box will grow into the larger disk at the next start" in changed.stderr
     world.machine("rename", "box", "crate")
     ordinary_world.machine("config", "set", "port_driver", "ssh")
     with socket.socket() as holder:
@@ -137,7 +137,7 @@ def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: Wor
     failed = world.machine("upgrade", "crate", check=False)
     assert (failed.returncode, failed.stdout) == (100, "")
     assert failed.stderr.splitlines()[-1] == (
-        'Error: the guest of "crate" failed to upgrade its OS, with exit status 100; what it says is above'
+        'Error: the guest of "crate" failed to upgrade its OS, with exit status 100; its messages are above'
     )
 
 

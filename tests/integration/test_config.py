@@ -319,7 +319,7 @@ def test_set_makes_the_file(world: World) -> None:
             ["image", "docker://x/Y"],
             '"docker://x/Y" does not name an image in a registry; write docker://REGISTRY/NAME:TAG',
         ),
-        (["timezone", "x"], 'invalid timezone "x"; give a name like "Europe/Stockholm", or "local"'),
+        (["timezone", "x"], 'invalid timezone "x"; use a name like "Europe/Stockholm", or "local"'),
         (["username", "a b"], 'invalid username "a b": names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument'),
     ],
 )

@@ -230,7 +230,7 @@ def test_rm_tells_of_a_clients_file_that_it_cannot_change(world: World, images: 
     removed = world.machine("rm", "--force", "box")
     assert removed.status == 0
     assert removed.stderr.startswith(
-        f'A client may still know "box": cannot read Podman\'s connections in {connections}'
+        f'"box" could not be removed from every client: cannot read Podman\'s connections in {connections}'
     )
     assert not (world.machines / "box").exists()
     assert connections.read_text() == "{"
@@ -241,7 +241,7 @@ def test_docker_context_of_the_users_own_is_kept_with_a_notice(world: World, ima
     meta.parent.mkdir(parents=True)
     meta.write_text(own := '{"Name":"box","Endpoints":{"docker":{"Host":"tcp://198.51.100.1"}}}')
     outcome = world.init("box", images.qcow2)
-    assert 'The Docker context "box" is kept: it existed before and leads elsewhere\n' in outcome.stderr
+    assert 'The Docker context "box" is kept: it already existed and points elsewhere\n' in outcome.stderr
     world.machine("rm", "--force", "box")
     assert meta.read_text() == own
 

@@ -1,4 +1,4 @@
-"""Making a machine known to Podman and Docker clients, and unknown again."""
+"""Registering machines with Podman and Docker clients, and unregistering them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from machine.store.paths import MachinePaths
 
 
 class ClientRegistration:
-    """Every place where clients look: Podman's two kinds of files and Docker's contexts."""
+    """All the places where clients look: Podman's connections, in two kinds of files, and Docker's contexts."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,8 +30,10 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Raises:
-        BadInputError: a connection of one of the machine's two names exists.
+        """Check that no connection has one of the machine's two names.
+
+        Raises:
+            BadInputError: one has.
         """
         taken = {**self._file.uris(), **(self._legacy.known if self._legacy else {})}
         for wanted in (name, f"{name}-root"):
@@ -42,14 +44,14 @@ class ClientRegistration:
                 )
 
     def register(self, config: MachineConfig, report: Reporter) -> None:
-        """Make the machine known wherever it is not.
+        """Register the machine with every client that does not know it yet.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
         """
         paths = self._paths(config.name)
         connections = connections_of(config.name, paths, rootful=config.rootful)
-        # One of the same name that leads elsewhere is the user's own by now.
+        # A connection of this name that points elsewhere is the user's own.
         known = self._file.uris()
         if missing := tuple(connection for connection in connections if connection.name not in known):
             self._file.add(missing)
@@ -57,16 +59,18 @@ class ClientRegistration:
             self._legacy.add(connections)
         socket = paths.api_socket(rootful=config.rootful)
         if config.name == docker_context.RESERVED:
-            report.notice(f'"{config.name}" is the name of Docker\'s own context: set DOCKER_HOST by machine env')
+            report.notice(
+                f'"{config.name}" is the name of Docker\'s built-in context: set DOCKER_HOST with machine env'
+            )
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.leads_to(self._docker, config.name, socket):
-            report.notice(f'The Docker context "{config.name}" is kept: it existed before and leads elsewhere')
+            report.notice(f'The Docker context "{config.name}" is kept: it already existed and points elsewhere')
 
     def unregister(self, name: str, report: Reporter) -> None:
-        """Remove what points to the machine's sockets, and nothing else.
+        """Remove everything that points to the machine's sockets, and nothing else.
 
-        A client's file that cannot be changed keeps nobody from removing a machine: a notice tells of it.
+        If a client's file cannot be changed, a notice says so; that must not prevent the removal of a machine.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -79,16 +83,18 @@ class ClientRegistration:
             try:
                 step()
             except MachineError as error:
-                report.notice(f'A client may still know "{name}": {error.line}')
+                report.notice(f'"{name}" could not be removed from every client: {error.line}')
 
     def check_readable(self) -> None:
-        """Raises:
-        MachineError: Podman's connections cannot be read, and so not be changed.
+        """Check that Podman's connections can be read.
+
+        Raises:
+            MachineError: they cannot.
         """
         self._file.default()
 
     def prefer(self, config: MachineConfig) -> None:
-        """Lead clients to the preferred one of the machine's two sockets, as far as they are led to the machine.
+        """Point the clients that use the machine to the preferred one of its two sockets.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -101,7 +107,7 @@ class ClientRegistration:
             docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
-        """Whether every client without options is led to the preferred one of the machine's two sockets.
+        """Return whether every client uses the preferred one of the machine's two sockets by default.
 
         Raises:
             MachineError: Podman's connections cannot be read.
@@ -109,7 +115,7 @@ class ClientRegistration:
         return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
 
     def make_default(self, config: MachineConfig) -> None:
-        """Lead clients without options to the preferred one of the machine's two sockets.
+        """Make the preferred one of the machine's two sockets the default of every client.
 
         Raises:
             MachineError: a file of Podman's cannot be read or written.
@@ -119,7 +125,7 @@ class ClientRegistration:
                 client.make_default(config.connections[0])
 
     def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
-        """Lead the clients that know the machine by its old name and sockets to those that it has now.
+        """Give the clients that know the machine by its old name and sockets the new ones.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -137,7 +143,10 @@ class ClientRegistration:
 
 
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
-    """Unix sockets, not ssh: no handshake for each command, host keys that are checked, and compose works."""
+    """Return the machine's connections, the preferred one first.
+
+    They are Unix sockets, not ssh:// URLs: no handshake for every command, checked host keys, and compose works.
+    """
     pair = (
         Connection(name=name, uri=connection_uri(paths.podman_socket)),
         Connection(name=f"{name}-root", uri=connection_uri(paths.podman_root_socket)),

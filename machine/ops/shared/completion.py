@@ -1,4 +1,4 @@
-"""The names of this host's machines and of images, for the shell's completion."""
+"""The names of machines and images, for shell completion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def all_names(context: Context) -> list[str]:
 
 
 def image_names() -> list[str]:
-    """The images that have a name of their own."""
-    from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # whoever completes a machine's name does without
+    """Return the images that have names."""
+    from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # completing a machine's name does not need it
 
     return [*(f"fcos:{stream}" for stream in FCOS_STREAMS), LOCAL_STREAM]

@@ -1,4 +1,4 @@
-"""What every use case needs to know of the world, gathered once and passed on."""
+"""What every verb needs to know about its surroundings, gathered once and passed on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Context:
 
     @property
     def user(self) -> str:
-        """The name of `uid`; its number where it has none."""
+        """The name of the user, or the uid if it has no name."""
         import pwd
 
         try:

@@ -1,4 +1,4 @@
-"""What every new machine needs, whatever its disk is made of: keys, an address, a port and clients that know it."""
+"""What every new machine needs, made by init or clone: keys, a MAC address, an SSH port, registered clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from machine.ssh.command import known_hosts_line
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths
 
-# IEEE 802's locally administered range that QEMU and libvirt use for guests.
+# The locally administered range of IEEE 802 that QEMU and libvirt use for guests.
 _MAC_PREFIX = "52:54:00"
 
 _GUEST_UID_OF_ROOT = 1000
@@ -35,7 +35,7 @@ def fresh_mac() -> str:
 
 
 def make_keys(name: str, paths: MachinePaths) -> Keys:
-    """The key that opens the machine, and the one by which its guest is known; both stay in its directory.
+    """Make the key that logs in to the machine and the guest's host key, and keep both in its directory.
 
     Raises:
         MachineError: ssh-keygen is missing or failed.
@@ -49,14 +49,14 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 def publish(
     record: MachineRecord, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
-    """Make a draft a machine, with an SSH port that nobody else has, and tell clients of it.
+    """Turn a draft into a machine: choose an unused SSH port, and register it with clients.
 
     Raises:
-        BadInputError: there is one of that name by now.
+        BadInputError: another command has made a machine of that name meanwhile.
         MachineError: a file of the machine's or of a client's cannot be written; then there is no machine.
     """
     roots = context.roots
-    # One at a time from here: ports are reserved, and old Podman clients do not lock their files.
+    # One command at a time: it reserves a port, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
         drafts.sweep(roots)
         config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
@@ -65,7 +65,7 @@ def publish(
         try:
             registration.register(config, report)
         except BaseException:
-            # What has failed first is what a person should hear of.
+            # The user should hear of the first failure.
             registration.unregister(config.name, SilentReporter())
             drafts.withdraw(roots, config.name)
             raise

@@ -1,4 +1,4 @@
-"""Which machine Podman's clients reach without options."""
+"""The machine that Podman clients use by default."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from machine.store import drafts, records
 
 
 def is_default(name: str, context: Context) -> bool:
-    """Raises:
-    NotFoundError: there is no such machine.
-    MachineError: Podman's connections cannot be read.
+    """Return whether clients use the machine by default.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: Podman's connections cannot be read.
     """
     return ClientRegistration(context).is_default(records.load(context.roots, name).config)
 
 
 def make_default(name: str, context: Context) -> None:
-    """Lead clients to the machine, to root's containers or the user's as it prefers.
+    """Make clients use the machine by default, with the socket that it prefers.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""Telling whoever listens to podman's machine events what has happened to a machine."""
+"""Sending podman's machine events to the programs that listen for them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def send_event(event: Event, name: str, context: Context) -> None:
 
 
 def events_directory(context: Context) -> Path:
-    """Podman's own directory for sockets, whatever directory ours has."""
+    """Return Podman's directory for sockets, wherever ours is."""
     session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
     return Path(session) / "podman"

@@ -46,8 +46,8 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
         case HostOS.LINUX:
             if shutil.which("systemctl") is None:
                 raise MachineError(
-                    "this host has no systemd, which would start the machine",
-                    hint=f"have something else run at login: machine start --foreground {name}",
+                    "this host has no systemd to start the machine",
+                    hint=f"make something else run this at login: machine start --foreground {name}",
                 )
             _write(path, systemd_unit(service))
             link = _wants(path)
@@ -57,10 +57,10 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
                 link.symlink_to(path)
             _reload(report)
             if not lingers(context.user):
-                report.notice("It starts when you log in; already when the host boots after: loginctl enable-linger")
+                report.notice("It starts when you log in. To start it when the host boots: loginctl enable-linger")
         case HostOS.MACOS:
             _write(path, launch_agent(service))
-            # A service that was once disabled by hand stays so until this.
+            # launchd remembers a service that was disabled by hand.
             runner.run(["launchctl", "enable", f"gui/{context.uid}/{service.label}"], timeout_s=_PROGRAM_S, check=False)
     return path
 
@@ -139,7 +139,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
 def _write(path: Path, content: str | bytes) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, content, mode=FILE_PRIVATE)  # proxies may be named with a password
+    write_atomic(path, content, mode=FILE_PRIVATE)  # proxy variables may contain passwords
 
 
 def _reload(report: Reporter) -> None:
@@ -148,4 +148,4 @@ def _reload(report: Reporter) -> None:
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
         if done.returncode == 0:
             return
-    report.notice("No systemd of yours runs now: the next one that does will know")
+    report.notice("No user systemd is running; the service takes effect at your next login")

@@ -1,4 +1,4 @@
-"""One operation on several machines at once: operations block, so each has a thread of its own."""
+"""Running an operation on several machines at once, each in a thread, as operations block."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.store.names import machine_names
 
-# Guests that boot at the same time slow each other down, and their deadlines do not wait.
-MOST_AT_ONCE = 8
+# Guests that boot at the same time slow each other down, and could miss their deadlines.
+MAX_AT_ONCE = 8
 
 _INTERRUPTED_S = 60.0
 
@@ -26,9 +26,9 @@ _T = TypeVar("_T")
 
 
 class Interrupt:
-    """What ^C is to a thread: only the main one gets the exception.
+    """Brings ^C to threads, as Python raises KeyboardInterrupt only in the main one.
 
-    `patience_s` is how long whoever honours it may take to end.
+    `patience_s` is how long an operation may take to end after it.
     """
 
     def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
@@ -42,26 +42,28 @@ class Interrupt:
             os.close(self._writing)
 
     def check(self) -> None:
-        """Raises:
-        KeyboardInterrupt: somebody wants no more of this.
+        """Check that there was no ^C.
+
+        Raises:
+            KeyboardInterrupt: there was.
         """
         if self._tripped:
             raise KeyboardInterrupt
 
     def await_input(self, descriptor: int) -> None:
-        """Return when there is something to read, or the end.
+        """Return when the descriptor is readable or at its end.
 
         Raises:
-            KeyboardInterrupt: somebody wants no more of it.
+            KeyboardInterrupt: there was a ^C.
         """
         select.select([descriptor, self._reading], [], [])
         self.check()
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """The whole lines of a pipe to its end.
+        """Yield the complete lines of a pipe until its end.
 
         Raises:
-            KeyboardInterrupt: somebody wants no more of them.
+            KeyboardInterrupt: there was a ^C.
         """
         rest = b""
         while True:
@@ -75,7 +77,7 @@ class Interrupt:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Generic[_T]):
-    """Of one machine: either what the operation returned, or why it failed."""
+    """The result for one machine: what the operation returned, or why it failed."""
 
     name: str
     value: _T | None = None
@@ -86,11 +88,12 @@ def each(
     names: Sequence[str],
     operation: Callable[[str], _T],
     interrupt: Interrupt | None = None,
-    at_once: int = MOST_AT_ONCE,
+    at_once: int = MAX_AT_ONCE,
 ) -> Generator[Result[_T], None, None]:
-    """Do it to every machine, to `at_once` of them at a time, and yield the results in the order in which they come in.
+    """Run the operation on every machine, `at_once` at a time, and yield the results as they come in.
 
-    With an `interrupt`, which the operation honours, ^C ends what has begun; without one it is let go of.
+    With an `interrupt`, which the operation has to check, ^C ends the operations that have begun; without one they
+    are abandoned.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result[_T]] = queue.SimpleQueue()
@@ -102,7 +105,7 @@ def each(
             while True:
                 results.put(_outcome(waiting.get_nowait(), operation))
 
-    # Daemons: what nobody waits for any more keeps the process no longer.
+    # Daemon threads: an abandoned operation must not keep the process alive.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(names), at_once))]
     try:
         for thread in threads:
@@ -126,12 +129,12 @@ def _await_end(threads: Sequence[threading.Thread], patience_s: float) -> None:
 def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
     try:
         return Result(name=name, value=operation(name))
-    except Exception as error:  # noqa: BLE001  (whoever reads the result tells of it, or raises it)
+    except Exception as error:  # noqa: BLE001  (the caller reports or raises it)
         return Result(name=name, error=error)
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Those that `--all` means: every machine to which the verb would do something."""
+    """Return the machines that `--all` means: those to which the verb would do something."""
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names
@@ -139,7 +142,7 @@ def machines_for(verb: str, context: Context) -> list[str]:
 
 
 def concerns(verb: str, state: MachineState) -> bool:
-    """Whether the verb would do something to a machine in this state."""
+    """Return whether the verb would do something to a machine in this state."""
     if verb == "start":
         return state.state is State.STOPPED or state.is_orphaned
     return state.state is not State.STOPPED

@@ -17,4 +17,4 @@ def check_unprotected(name: str, context: Context) -> None:
     """
     entry = records.find(context.roots, name)
     if not isinstance(entry, BrokenRecord) and entry.config.protected:
-        raise MachineError(f'machine "{name}" is protected', hint=f"allow it with: machine unprotect {name}")
+        raise MachineError(f'machine "{name}" is protected', hint=f"to remove it, first run: machine unprotect {name}")

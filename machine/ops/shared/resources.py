@@ -75,4 +75,4 @@ def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
         BadInputError: they cannot.
     """
     if usbs and not BOARDS[arch].has_usb:
-        raise BadInputError(f"guests of {arch} have no USB", hint="leave out --usb")
+        raise BadInputError(f"guests of {arch} cannot have USB devices", hint="leave out --usb")

@@ -1,4 +1,4 @@
-"""What a machine is doing, from its locks and sockets."""
+"""Finding out what a machine is doing, from its locks and sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking the supervisor of a machine for what it alone can do."""
+"""Asking a machine's supervisor for what only it can do."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError
 from machine.store.paths import MachinePaths
 
-# It probes the host before it listens, and listens anew where its directory was removed.
+# It probes the host before it listens, and listens again if its directory was removed.
 _LISTENS_S = 15.0
 
 
 def await_supervisor(paths: MachinePaths, *, timeout_s: float) -> None:
-    """A supervisor that has just taken its lock listens a moment later; one that never does is passed over."""
+    """Wait until a supervisor that has just taken its lock listens, or the time is up."""
     deadline = Deadline.after(timeout_s, "the supervisor to listen")
     with contextlib.suppress(DeadlineError):
         deadline.wait_until(lambda: not lock.is_held(paths.supervisor_lock) or sockets.listens(paths.control_socket))
 
 
 def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths, *, timeout_s: float) -> dict[str, Any]:
-    """The answer of the machine's supervisor, which may have just begun.
+    """Return the answer of the machine's supervisor, which may have just started.
 
     Raises:
         MachineError: there is none, it does not answer, or it refuses.
@@ -35,7 +35,7 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
         if lock.is_held(paths.supervisor_lock):
             hint = f"try again, or end it with: machine stop {name}"
         elif lock.holder(paths.lock):
-            hint = f"take it over with: machine start {name}"
+            hint = f"restart the supervisor with: machine start {name}"
         else:  # a command that changes the machine holds its lock, or the machine has just stopped
-            raise MachineError(f"another command is at work on {name}", hint="try again when it has ended") from error
+            raise MachineError(f"another command is changing {name}", hint="try again when it has ended") from error
         raise MachineError(f"the supervisor of {name} does not answer: {error.strerror}", hint=hint) from error

@@ -1,4 +1,4 @@
-"""Times as Go's encoding/json writes them, which is what Podman prints."""
+"""Formatting times as Go's encoding/json does, and with it Podman."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def rfc3339(moment: datetime | None) -> str:
-    """With no more digits of a second than it has; None is never."""
+    """Format a time without trailing zeros in its fraction; None means never."""
     date, dot, rest = (moment or NEVER).isoformat().replace("+00:00", "Z").partition(".")
     return f"{date}{dot}{rest[:6]}".rstrip("0") + rest[6:] if dot else date
 
 
 def uptime_s(last_up: datetime | None, state: State, now: datetime) -> int:
-    """Whole seconds since the machine's start has ended; 0 of one that does not run."""
+    """Return how many whole seconds a machine has been up; 0 if it is not."""
     return max(0, int((now - last_up).total_seconds())) if last_up and state.is_up else 0

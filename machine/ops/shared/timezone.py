@@ -1,4 +1,4 @@
-"""The time zone of a guest."""
+"""The time zones of guests."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from machine.errors import BadInputError
 
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-# macOS leads to zoneinfo.default (thlib/go-timezone-local#13), some databases to their part for POSIX.
+# On macOS the link points to zoneinfo.default (thlib/go-timezone-local#13), elsewhere sometimes into posix/.
 _DATABASE = re.compile(r".*/zoneinfo(?:\.default)?/(?:posix/)?")
 
 LOCAL = "local"
-"""The host's own, whichever that is at a start."""
+"""Means the host's time zone, whichever it is at a start."""
 
 
 def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """A name of the time zone database; `local` is the host's own, UTC where it has no name.
+    """Return a name of the time zone database; `local` becomes the host's own, or UTC if that has no name.
 
     Raises:
-        BadInputError: it cannot be such a name.
+        BadInputError: it is not such a name.
     """
     if wanted == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
@@ -30,11 +30,11 @@ def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Pat
             candidate = _DATABASE.sub("", os.path.realpath(candidate or localtime), count=1)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
     if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
-        raise BadInputError(f'invalid timezone "{wanted}"', hint='give a name like "Europe/Stockholm", or "local"')
+        raise BadInputError(f'invalid timezone "{wanted}"', hint='use a name like "Europe/Stockholm", or "local"')
     return wanted
 
 
 def _is_known_zone(name: str) -> bool:
-    """By this host's database; a host without one knows no better."""
+    """Return whether this host's database has the zone; without a database, any name counts as known."""
     databases = [Path(directory) for directory in zoneinfo.TZPATH if Path(directory).is_dir()]
     return not databases or any((directory / name).is_file() for directory in databases)

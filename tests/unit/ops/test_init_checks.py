@@ -134,7 +134,7 @@ def test_named_timezone_is_taken(name: str) -> None:
 def test_what_is_no_timezone_is_refused(name: str) -> None:
     with pytest.raises(BadInputError) as caught:
         resolve_timezone(name, {})
-    assert caught.value.line == f'invalid timezone "{name}"; give a name like "Europe/Stockholm", or "local"'
+    assert caught.value.line == f'invalid timezone "{name}"; use a name like "Europe/Stockholm", or "local"'
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,9 @@ def test_digest_tells_files_apart() -> None:
     ("said", "notice"),
     [
         (f"growing\n {19 * GIB}\n", ""),
-        (f"{8 * GIB}\n", "The guest's root file system has 8GiB of a disk of 20 GiB: it has not grown"),
-        ("", "The guest does not tell how large its root file system is"),
-        ("df: no such file\n", "The guest does not tell how large its root file system is"),
+        (f"{8 * GIB}\n", "The guest's root file system has not grown: it has 8GiB of a disk of 20 GiB"),
+        ("", "The guest does not say how large its root file system is"),
+        ("df: no such file\n", "The guest does not say how large its root file system is"),
     ],
 )
 def test_root_that_did_not_grow_is_told(said: str, notice: str) -> None:
