@@ -37,7 +37,7 @@ class Form(StrEnum):
     TEMPLATE = "template"
 
 
-def form_of(text: str | None, *, default: str = "", json_of_all: bool = True) -> Form:
+def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that a `--format` asks for; `default` is the word for the default output.
 
     With `json_of_all`, a template that consists of `json` alone means the whole document, as in some of Podman's

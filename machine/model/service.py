@@ -100,10 +100,10 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def unit_program(unit: str) -> str:
-    """Return the program that a unit of ours runs; empty if it cannot be read."""
+def unit_program(unit: str) -> str | None:
+    """Return the program that a unit of ours runs, or None if it names none."""
     found = re.search(r'^ExecStart="([^"]+)"', unit, re.MULTILINE)
-    return found[1].replace("%%", "%") if found else ""
+    return found[1].replace("%%", "%") if found else None
 
 
 def launch_agent(service: Service) -> bytes:
@@ -130,12 +130,12 @@ def launch_agent(service: Service) -> bytes:
     )
 
 
-def agent_program(agent: bytes) -> str:
-    """Return the program that a property list of ours runs; empty if it cannot be read."""
+def agent_program(agent: bytes) -> str | None:
+    """Return the program that a property list of ours runs, or None if it names none."""
     import plistlib
     from xml.parsers.expat import ExpatError
 
     try:
         return str(plistlib.loads(agent)["ProgramArguments"][0])
     except (ExpatError, ValueError, LookupError, TypeError):
-        return ""
+        return None

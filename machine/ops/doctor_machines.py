@@ -150,11 +150,11 @@ def login_services_check(context: Context) -> Check:
     except OSError as error:
         problem = f"{error.filename} cannot be read: {error.strerror}"
         return warning("autostart", problem, "make it readable for this user")
-    gone = {program for program in services.values() if not os.access(program, os.X_OK)}
+    gone = {program for program in services.values() if program is None or not os.access(program, os.X_OK)}
     return autostart_check(services, gone, lingers=lingers(context.user))
 
 
-def autostart_check(services: Mapping[str, str], gone: Collection[str], *, lingers: bool) -> Check:
+def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
     """`services` are the programs of the services by the names of their machines; `gone` are those not there."""
     if gone:
         name = min(name for name, program in services.items() if program in gone)

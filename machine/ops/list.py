@@ -39,7 +39,7 @@ class Listing:
 def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     """List all machines, or those that have every one of the labels (`KEY` or `KEY=VALUE`)."""
     entries = records.load_all(context.roots)
-    default = _default_connection(context) if entries else ""
+    default = _default_connection(context) if entries else None
     machines = [
         ListedMachine(
             record=entry,
@@ -63,8 +63,8 @@ def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
     return all(has_label(own, label) for label in labels)
 
 
-def _default_connection(context: Context) -> str:
+def _default_connection(context: Context) -> str | None:
     try:
         return ConnectionsFile(connections_file(context.environment, context.home)).default()
     except MachineError:  # commands that change the file report its damage
-        return ""
+        return None

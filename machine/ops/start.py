@@ -96,8 +96,8 @@ def begin(
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 
 
-def hidden_marker(folders: Iterable[Folder]) -> str:
-    """A notice where a folder hides by what a Podman up to 5 knows that it is in a machine; empty where none does."""
+def hidden_marker(folders: Iterable[Folder]) -> str | None:
+    """Return a notice if a folder hides the file by which Podman up to 5 knows that it runs in a machine."""
     directory, name = os.path.split(MARKER_UP_TO_5)
     for folder in folders:
         marker = Path(folder.source, name)
@@ -106,7 +106,7 @@ def hidden_marker(folders: Iterable[Folder]) -> str:
                 f"{folder.source} hides the guest's {directory}: Podman up to 5 does not publish ports on this "
                 f"host without a file {name} there. Make it with: echo qemu >{marker}"
             )
-    return ""
+    return None
 
 
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:

@@ -112,12 +112,12 @@ def _followed_names() -> list[str]:
     return [spelled for name in NAMES for spelled in (name, name.upper())]
 
 
-def size_notice(said: str, disk_gib: int) -> str:
-    """What a person should know of the root file system's size, the last line of the script; empty when it is large."""
-    last = said.split()[-1:]
+def size_notice(output: str, disk_gib: int) -> str | None:
+    """Return a notice if the root file system, whose size is the script's last line, has not grown."""
+    last = output.split()[-1:]
     size = int(last[0]) if last and last[0].isdigit() else None
     if size is None:
         return "The guest does not say how large its root file system is"
     if size < disk_gib * GIB * _LEAST_SHARE:
         return f"The guest's root file system has not grown: it has {bytes_size(size)} of a disk of {disk_gib} GiB"
-    return ""
+    return None

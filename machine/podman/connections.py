@@ -54,9 +54,9 @@ class ConnectionsFile:
         """The URI of every connection by its name."""
         return {name: str(entry.get("URI", "")) for name, entry in _entries(self._read()).items()}
 
-    def default(self) -> str:
-        """The name of the default connection, empty where there is none."""
-        return str(self._read()["Connection"].get("Default", ""))
+    def default(self) -> str | None:
+        """Return the name of the default connection, if there is one."""
+        return str(self._read()["Connection"].get("Default") or "") or None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
         """Add or replace; the first becomes the default where there was no connection before.

@@ -63,11 +63,11 @@ class LegacyClient:
         # The default's name ends with `*` in old clients.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
-    def default(self) -> str:
-        """The name of the default connection, empty where there is none."""
+    def default(self) -> str | None:
+        """Return the name of the default connection, if there is one."""
         starred = [name for name, _ in self._list("URI") if name.endswith("*")]
         names = starred or [name for name, default in self._list("Default") if default == "true"]
-        return names[0].rstrip("*") if names else ""
+        return names[0].rstrip("*") if names else None
 
     def _list(self, field: str) -> list[tuple[str, str]]:
         """Every connection's name and one more of its fields."""

@@ -15,11 +15,11 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """`version` is what it calls itself; `obstacle` is why it cannot carry a machine's sockets, empty where it can."""
+    """The OpenSSH client; `obstacle` is why it cannot forward a machine's sockets, if it cannot."""
 
     path: str
     version: str
-    obstacle: str
+    obstacle: str | None
 
 
 def find_client() -> Client:
@@ -36,13 +36,13 @@ def find_client() -> Client:
     return Client(path=path, version=words[0].partition(",")[0] if words else "", obstacle=_obstacle(path))
 
 
-def _obstacle(path: str) -> str:
+def _obstacle(path: str) -> str | None:
     """`-G` reads a command line and its options, tells of them, and connects to nobody."""
     nowhere = Path("/nowhere")
     target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
     _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})
     answer = runner.run([path, "-G", *words], timeout_s=_TIMEOUT_S, check=False)
     if answer.returncode == 0:
-        return ""
+        return None
     lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
     return lines[0] if lines else f"it ended with exit status {answer.returncode}"

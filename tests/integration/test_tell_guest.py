@@ -78,7 +78,7 @@ def test_script_does_what_a_guest_needs_and_can_do_it_again(guest: Guest) -> Non
     assert guest.asked == ["hostnamectl set-hostname a-b"] * 2
     *first, docker, localtime, size = said.split()
     assert (docker, localtime) == ("/run/podman/podman.sock", "../usr/share/zoneinfo/Asia/Tokyo")
-    assert size_notice(" ".join(first), int(size) // GIB) == ""
+    assert size_notice(" ".join(first), int(size) // GIB) is None
 
 
 def files_of(config: MachineConfig, *files: GuestFile) -> str:

@@ -88,13 +88,13 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
         remove(old, context, report)
 
 
-def installed(context: Context) -> dict[str, str]:
-    """Return the machines that start at login, each with the program of its service ("" where we cannot tell).
+def installed(context: Context) -> dict[str, str | None]:
+    """Return the machines that start at login, each with the program of its service, if that names one.
 
     Raises:
         OSError: a service's file cannot be read.
     """
-    found = {}
+    found: dict[str, str | None] = {}
     pattern = service_file("*", context)
     before, after = pattern.name.split("*")
     for path in sorted(pattern.parent.glob(pattern.name)):

@@ -68,9 +68,9 @@ def test_program_of_a_service_is_read_back(program: str) -> None:
 
 
 def test_service_that_somebody_else_has_written_tells_no_program() -> None:
-    assert unit_program("[Service]\nExecStart=/bin/true\n") == ""
+    assert unit_program("[Service]\nExecStart=/bin/true\n") is None
     for text in (b"", b"<plist", b"<plist><dict/></plist>", b"<plist><array/></plist>"):
-        assert agent_program(text) == ""
+        assert agent_program(text) is None
 
 
 HERE = PurePosixPath("/here")

@@ -66,15 +66,15 @@ def test_drafts(golden: Golden) -> None:
     golden.matches(told(checks.drafts_check([Path("/m/.box.x.tmp")])), "one")
 
 
-AUTOSTARTS: dict[str, tuple[dict[str, str], set[str], bool]] = {
+AUTOSTARTS: dict[str, tuple[dict[str, str | None], set[str | None], bool]] = {
     "none": ({}, set(), False),
     "at login": ({"box": "/m"}, set(), False),
     "at boot": ({"b": "/m", "a": "/m"}, set(), True),
     "program is gone": ({"a": "/m", "box": "/old/machine"}, {"/old/machine"}, True),
-    "no program": ({"box": ""}, {""}, False),
+    "no program": ({"box": None}, {None}, False),
 }
 
 
 @pytest.mark.parametrize(("services", "gone", "lingers"), AUTOSTARTS.values(), ids=AUTOSTARTS)
-def test_autostart(services: dict[str, str], gone: set[str], lingers: bool, golden: Golden) -> None:
+def test_autostart(services: dict[str, str | None], gone: set[str | None], lingers: bool, golden: Golden) -> None:
     golden.matches(told(checks.autostart_check(services, gone, lingers=lingers)))

@@ -36,7 +36,7 @@ NO_KVM = HardwareSupport(
 )
 
 
-SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle="")
+SSH = Client(path="/usr/bin/ssh", version="OpenSSH_9.2p1", obstacle=None)
 
 
 ENOUGH_FILES = 524_288

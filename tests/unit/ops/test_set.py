@@ -90,7 +90,7 @@ def test_guests_without_usb_get_no_devices() -> None:
     config = make_config(arch=Arch.S390X)
     with pytest.raises(BadInputError) as caught:
         plan_changes(config, SetRequest(usbs=("bus=1,devnum=2",)), HOST)
-    assert caught.value.line == "guests of s390x have no USB; leave out --usb"
+    assert caught.value.line == "guests of s390x cannot have USB devices; leave out --usb"
     assert plan_changes(config, SetRequest(usbs=("",)), HOST) == config
     changed = plan_changes(make_config(arch=Arch.AARCH64), SetRequest(usbs=("bus=1,devnum=2",)), HOST)
     assert changed.usbs == ("bus=1,devnum=2",)

@@ -65,7 +65,7 @@ def test_first_connections_make_the_file_and_the_default(path: Path, connections
 
 def test_file_that_is_not_there_has_no_connection(connections: ConnectionsFile, path: Path) -> None:
     assert connections.uris() == {}
-    assert connections.default() == ""
+    assert connections.default() is None
     connections.remove(BOX)
     assert not path.exists()
 
@@ -89,7 +89,7 @@ def test_nobody_becomes_the_default_where_there_are_connections_without_one(
 ) -> None:
     write(path, {"Connection": {"Connections": {"far": FOREIGN}}})
     connections.add(BOX)
-    assert connections.default() == ""
+    assert connections.default() is None
 
 
 def test_keys_that_we_do_not_know_are_kept(path: Path, connections: ConnectionsFile) -> None:
@@ -116,7 +116,7 @@ def test_default_that_goes_is_handed_on(path: Path, connections: ConnectionsFile
 def test_last_connection_leaves_no_default(connections: ConnectionsFile) -> None:
     connections.add(BOX)
     connections.remove(BOX)
-    assert (connections.default(), connections.uris()) == ("", {})
+    assert (connections.default(), connections.uris()) == (None, {})
 
 
 @pytest.mark.parametrize(
