@@ -1,4 +1,4 @@
-"""How commands and the supervisor of a machine speak: JSON, one object a line, on a Unix socket or a pipe.
+"""How commands talk to a machine's supervisor: one JSON object per line, over a Unix socket or a pipe.
 
 A client sends one `{"command": …, "value": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
 and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
@@ -24,19 +24,19 @@ class Command(StrEnum):
     STATUS = "status"
     STOP = "stop"
     QUIT = "quit"
-    """End the guest at once, as pulling the plug does."""
+    """Turn the guest off at once, like pulling the plug."""
 
     PORT_ADD = "port-add"
-    """With a forward in `value`, as model.ports writes it; kept in the record too."""
+    """`value` is a forward in the form of model.ports; it is also added to the record."""
 
     PORT_REMOVE = "port-remove"
     PORT_LIST = "port-list"
 
     MOUNT_ADD = "mount-add"
-    """With a folder in `value`, as model.folders writes it; kept in the record too."""
+    """`value` is a folder in the form of model.folders; it is also added to the record."""
 
     MOUNT_REMOVE = "mount-remove"
-    """With the path in the guest in `value`."""
+    """`value` is the path in the guest."""
 
     MOUNT_LIST = "mount-list"
 
@@ -50,10 +50,10 @@ def encode_error(error: MachineError) -> bytes:
 
 
 def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
-    """Pass steps and notices on and return what the last line says, or None where there is no last line.
+    """Pass steps and notices on to `report`, and return the result, or None if the lines end without one.
 
     Raises:
-        GuestError: the supervisor's error.
+        GuestError: the supervisor reports an error.
     """
     for line in lines:
         match json.loads(line):
@@ -78,7 +78,7 @@ def request(
     Raises:
         OSError: nobody listens there.
         DeadlineError: the supervisor does not answer.
-        GuestError: it answers with an error, or ends before it has answered.
+        GuestError: it answers with an error, or ends without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
@@ -90,12 +90,12 @@ def request(
         except TimeoutError as error:
             raise DeadlineError(f"the supervisor did not answer {command} within {timeout_s:.0f} s") from error
     if result is None:
-        raise GuestError("the supervisor ended before it had answered")
+        raise GuestError("the supervisor ended without an answer")
     return result
 
 
 def query_state(path: Path, *, timeout_s: float = 2) -> MachineState | None:
-    """The state that the supervisor tells, or None where none answers."""
+    """Return the state that the supervisor reports, or None if no supervisor answers."""
     try:
         answer = request(path, Command.STATUS, timeout_s=timeout_s)
         return MachineState(state=State(answer["state"]), reason=answer.get("reason") or None)

@@ -1,4 +1,4 @@
-"""One shape for every wait: a deadline on the monotonic clock that is passed down."""
+"""Deadlines on the monotonic clock, which callers pass down to every wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.errors import DeadlineError
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A point on `time.monotonic()`; `what` is what is being waited for, for the message."""
+    """A point in time; error messages name `what` is being waited for."""
 
     what: str
     at: float
@@ -23,7 +23,7 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left, never negative."""
+        """The remaining seconds, never negative."""
         return max(0.0, self.at - time.monotonic())
 
     @property

@@ -1,12 +1,12 @@
-"""The errors that a person reads. This module imports nothing of ours.
+"""The errors that users see. This module imports nothing of ours.
 
 ::
 
     MachineError             anything that ends a command with one line and exit status 125
     ├── NotFoundError        a machine, image or stream of that name does not exist
-    ├── BadInputError        what was typed cannot be meant
-    ├── DiskError            a disk is full, or may not be written
-    ├── DeadlineError        a wait ended before what it waited for
+    ├── BadInputError        invalid input
+    ├── DiskError            a disk is full or cannot be written
+    ├── DeadlineError        something did not happen in time
     ├── ProgramError         a program that we ran failed
     └── GuestError           the guest failed to boot, to provision itself or to answer
 """
@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130
 
 
 class MachineError(Exception):
-    """What failed (`message`), what to type next (`hint`), and the evidence (`details`, one line each)."""
+    """An error for users: what failed (`message`), what to do (`hint`), and evidence (`details`, one line each)."""
 
     def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,15 +40,15 @@ class NotFoundError(MachineError):
 
 
 class BadInputError(MachineError):
-    """What was typed cannot be meant."""
+    """Invalid input: an option, an argument, a variable or a file."""
 
 
 class DiskError(MachineError):
-    """A disk is full, or may not be written."""
+    """A disk is full or cannot be written."""
 
 
 class DeadlineError(MachineError):
-    """A wait ended before what it waited for."""
+    """Something did not happen in time."""
 
 
 class GuestError(MachineError):

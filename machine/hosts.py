@@ -1,4 +1,4 @@
-"""The host that this process runs on, as a value."""
+"""Finding out about the host that this process runs on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _LINGERING = Path("/var/lib/systemd/linger")
 
 
 def current_os() -> HostOS:
-    """Raises:
-    MachineError: this program does not know the operating system.
+    """Return the operating system of this host.
+
+    Raises:
+        MachineError: this program does not support it.
     """
     try:
         return HostOS(sys.platform)
@@ -38,7 +40,7 @@ def current_host() -> Host:
 
 
 def lingers(user: str) -> bool:
-    """Whether systemd keeps a user's services and runtime directory without a login (loginctl enable-linger)."""
+    """Return whether systemd runs a user's services without a login (loginctl enable-linger)."""
     try:
         return (_LINGERING / user).exists()
     except OSError:

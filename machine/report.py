@@ -1,4 +1,4 @@
-"""How `ops` and the rooms below talk to the person who waits: a protocol that `cli` implements."""
+"""How `ops` and the rooms below it report progress to the user: a protocol that `cli` implements."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Every text goes to stderr in the end; results are returned, not reported."""
+    """Receives progress and notices, which end up on stderr; results are returned, not reported."""
 
     def step(self, text: str) -> None:
-        """A new phase has begun."""
+        """Report that a new step has begun."""
 
     def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
-        """The current phase has done so much; `total` is None when unknown."""
+        """Report how much of the current step is done; `total` is None if it is not known."""
 
     def notice(self, text: str) -> None:
-        """Something that the person should know and need not act on."""
+        """Tell the user something that requires no action."""
 
 
 class SilentReporter:
-    """Says nothing; for `--quiet` and for code that runs without a person."""
+    """Reports nothing; for `--quiet` and for code that runs without a user."""
 
     def step(self, text: str) -> None: ...
 

@@ -18,7 +18,7 @@ from machine.errors import DeadlineError, MachineError, ProgramError
 
 log = logging.getLogger(__name__)
 
-# Podman's: the first place where it looks for the programs that it runs.
+# Podman's variable: the first directory in which it looks for helper programs.
 HELPERS_VARIABLE = "CONTAINERS_HELPER_BINARY_DIR"
 
 Argument = str | os.PathLike[str]
@@ -37,7 +37,7 @@ def words_of(argv: Sequence[Argument]) -> list[str]:
 
 
 def find_program(name: str) -> str | None:
-    """The path of an installed program, None where there is none of that name."""
+    """Return the path of an installed program, or None if there is none of that name."""
     helpers = os.environ.get(HELPERS_VARIABLE)
     return (shutil.which(name, path=helpers) if helpers else None) or shutil.which(name)
 
@@ -86,14 +86,14 @@ def run(
 
 
 def interact(argv: Sequence[Argument]) -> int:
-    """Give a program the terminal until it ends, and return its exit status; ^C is that program's matter.
+    """Let a program use the terminal until it ends, and return its exit status; ^C is left to the program.
 
     Raises:
         MachineError: it is not installed or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
-    # A handler, as the program would inherit that the signal is ignored.
+    # Not SIG_IGN, which the program would inherit.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         with machine_errors(words):
@@ -103,7 +103,7 @@ def interact(argv: Sequence[Argument]) -> int:
 
 
 def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Completed:
-    """Run a program that tells a person on our own stderr what it does, and return its status and what else it says.
+    """Run a program whose stderr is ours, for the user to see, and return its status and output.
 
     Raises:
         DeadlineError: it ran longer than `timeout_s`.
@@ -156,14 +156,14 @@ def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[No
         if cwd is not None and not cwd.is_dir():
             raise
         raise MachineError(f"{words[0]} is not installed on this host") from error
-    except OSError as error:  # it may not, or is made for another CPU
+    except OSError as error:  # it is not permitted, or made for another CPU
         raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
 
 
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
-    """The same shape of message for every failed program: its name, its status, its last words."""
+    """Return the error for a failed program: its name, its exit status, and the last line of its output."""
     lines = [line for line in (completed.stderr or completed.stdout).splitlines() if line.strip()]
     last_words = f": {lines[-1].strip()}" if lines else ""
     code = completed.returncode

@@ -1,4 +1,4 @@
-"""The files that go into a guest, from the wheel's data or from the checkout."""
+"""The files that go into a guest, from the installed package's data or from the checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def images_directory() -> Path:
-    """The folder `images` of the checkout, or its copy inside an installed package.
+    """Return the directory `images` of the checkout, or its copy in the installed package.
 
     Raises:
         MachineError: the installation is incomplete.
@@ -18,11 +18,11 @@ def images_directory() -> Path:
     for candidate in (_PACKAGE / "_data", _PACKAGE.parent / "images"):
         if (candidate / "ignition").is_dir():
             return candidate
-    raise MachineError(f"the data files of this program are missing below {_PACKAGE}", hint="install it again")
+    raise MachineError(f"data files of this program are missing in {_PACKAGE}", hint="reinstall the program")
 
 
 def load(name: str, **values: str) -> str:
-    """The text of `images/ignition/NAME` with each `@KEY@` replaced by its value."""
+    """Return the text of `images/ignition/NAME` with every `@KEY@` replaced by its value."""
     text = (images_directory() / "ignition" / name).read_text(encoding="utf-8")
     for key, value in values.items():
         text = text.replace(f"@{key.upper()}@", value)

@@ -1,7 +1,7 @@
-"""The same description of a guest for cloud-init: what its data source NoCloud reads from a seed disk (pure).
+"""Translating the description of a guest for cloud-init, which reads it from a seed disk (data source NoCloud; pure).
 
-Files are written when cloud-init has made the users and installed the packages. What cloud-config has no words for,
-links and units, the commands at its end do.
+cloud-init writes the files after it has made the users and installed the packages. Links and units, which cloud-config
+cannot express, are made by commands at the end.
 
 Source: cloud-init's documentation, reference/modules and reference/datasources/nocloud.
 """
@@ -31,10 +31,10 @@ _MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """The files that are on the seed disk.
+    """The files on the seed disk.
 
-    There is no `network-config`: without one cloud-init asks DHCP on the one interface that there is, under the name
-    that it has at every boot. A name of ours would hold for the first boot alone where systemd-networkd is in charge.
+    There is no `network-config`: without it cloud-init uses DHCP on the only interface, under the name that it has at
+    every boot. With systemd-networkd, a name that we chose would be valid for the first boot only.
     """
 
     user_data: str
@@ -45,7 +45,7 @@ class Seed:
 
 
 def render(document: Document, config: MachineConfig, packages: Sequence[str]) -> Seed:
-    """What makes a cloud image the machine that `document` describes, with these packages of the image's own makers."""
+    """Return the seed that turns a cloud image into the machine that `document` describes, with these packages."""
     created = int(config.created.timestamp())
     return Seed(
         user_data=f"#cloud-config\n{_json(_cloud_config(document, config, packages))}",
@@ -54,7 +54,7 @@ def render(document: Document, config: MachineConfig, packages: Sequence[str]) -
 
 
 def _json(document: dict[str, Any]) -> str:
-    """YAML of its strictest kind. Non-ASCII letters stand for themselves: YAML knows no pairs of surrogates."""
+    """Return JSON, which is valid YAML as long as non-ASCII characters are not escaped as surrogate pairs."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -63,15 +63,15 @@ def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[
     users = [_user(user) for user in document.users if user.should_exist]
     groups = sorted({group for user in users for group in user.get("groups", ())})
     return {
-        # Those that the image lacks cloud-init would make as ordinary ones, with the number that the user's own wants.
+        # cloud-init would make missing groups as ordinary ones, and give one of them the gid that the user's own needs.
         "bootcmd": [["sh", "-c", _MAKE_GROUPS, "sh", *groups]],
         "users": users,
-        # Root has a key too, and nobody a password.
+        # Root has a key too, and no user has a password.
         "disable_root": False,
         "ssh_pwauth": False,
-        # As files they would go when cloud-init removes those that an image was made with.
+        # cloud-init removes the host keys that came with the image, and would remove these if they were files.
         "ssh_keys": {"ed25519_private": host_keys[HOST_KEY], "ed25519_public": host_keys[f"{HOST_KEY}.pub"].strip()},
-        # Images of Debian's have it made anew from a template, without what is appended here.
+        # Debian's images recreate it from a template at every boot, without what is appended here.
         "manage_etc_hosts": "localhost",
         **({"package_update": True, "packages": list(packages)} if packages else {}),
         "write_files": [
@@ -98,7 +98,7 @@ def _user(user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         **({"uid": user.uid} if user.uid is not None else {}),
-        # Fedora CoreOS has its user already, who may do everything; here there is nobody yet.
+        # Fedora CoreOS comes with a user who may use sudo; a cloud image does not.
         "groups": list(user.groups or ADMIN_GROUPS),
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "shell": "/bin/bash",
@@ -131,7 +131,7 @@ def _make_link(link: Link) -> Iterator[list[str]]:
 
 
 def _unit_words(units: Sequence[Unit]) -> Iterator[str]:
-    """VERB:UNIT for the script, the unit that tells the host of it all last."""
+    """Return VERB:UNIT for the script; the unit that reports to the host comes last."""
     for unit in sorted(units, key=lambda unit: unit.name == _READY):
         if unit.mask:
             yield f"mask:{unit.name}"

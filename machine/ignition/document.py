@@ -1,4 +1,4 @@
-"""A builder of Ignition configs, specification 3.2.0: what podman machine emits, and every guest reads.
+"""A builder of Ignition configs of specification 3.2.0, which podman machine uses and every guest supports.
 
 Source: coreos/ignition, docs/configuration-v3_2.md.
 """
@@ -15,18 +15,18 @@ SPECIFICATION = "3.2.0"
 
 
 def data_url(text: str) -> str:
-    """A `data:` URL by RFC 2397; Ignition's parser takes every percent-encoded byte."""
+    """Return text as a percent-encoded `data:` URL (RFC 2397)."""
     return f"data:,{quote(text, safe='')}"
 
 
 def base64_url(text: str) -> str:
-    """The same for a long text, which stays shorter so."""
+    """Return text as a base64 `data:` URL, which is shorter for long texts."""
     return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file with these contents; `overwrite` is needed wherever an image may have one of that path."""
+    """A file; `overwrite` is needed if an image may have a file at that path."""
 
     path: str
     contents: str
@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """Text at the end of a file of the image, or a new file where the image has none."""
+    """Text that is appended to a file of the image, or makes a new file if the image has none."""
 
     path: str
     contents: str
@@ -78,7 +78,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """Fields that are None are left to the image."""
+    """A user; None leaves a field to the image."""
 
     name: str
     ssh_keys: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A unit with a text of ours, or one of the image that is enabled, disabled or masked."""
+    """A systemd unit of ours, or one of the image's that is enabled, disabled or masked."""
 
     name: str
     enabled: bool | None = None
@@ -121,7 +121,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A whole config; the order of its lists is kept. What is in `merged`, whole configs too, wins over the rest."""
+    """A complete config. The order of its lists is kept. The configs in `merged` take precedence over the rest."""
 
     users: tuple[User, ...] = ()
     directories: tuple[Directory, ...] = ()
@@ -150,14 +150,14 @@ def _owned_by(user: str | None) -> dict[str, Any]:
 
 
 def replaced(ours: Document, theirs: str) -> list[str]:
-    """The files and units of a config that another one, merged over it, puts its own in the place of, for people."""
+    """Return, for messages, the files and units of a config that another one replaces when it is merged over it."""
     document = json.loads(theirs)
     storage = document.get("storage") or {}
     entries = [
         entry
         for kind in ("files", "directories", "links")
         for entry in storage.get(kind) or ()
-        if "contents" in entry or kind != "files"  # what is appended replaces nothing
+        if "contents" in entry or kind != "files"  # appending does not replace a file
     ]
     paths = {entry["path"] for entry in entries}
     units = {unit["name"] for unit in (document.get("systemd") or {}).get("units") or ()}

@@ -1,4 +1,4 @@
-"""Variables of everything in a guest: where podman machine puts its proxies, in the words of each reader (pure)."""
+"""Environment variables for everything in a guest, in the files that podman machine uses for proxies (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Variables = Sequence[tuple[str, str]]
 
 
 def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
-    """Files that begin with `stem` for the system's services, the users' services and login shells."""
+    """Return files, named after `stem`, for system services, user services and login shells."""
     if not variables:
         return ()
     services = "[Manager]\n" + "".join(f"DefaultEnvironment={_manager_word(*pair)}\n" for pair in variables)
@@ -26,12 +26,12 @@ def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
 
 
 def _manager_word(name: str, value: str) -> str:
-    """systemd-system.conf(5) expands specifiers, and unquotes C-style."""
+    """Quote for systemd-system.conf(5), which expands specifiers and C escapes."""
     return _quoted(f"{name}={value}".replace("%", "%%"))
 
 
 def _session_word(value: str) -> str:
-    """environment.d(5) expands variables after it has unquoted: a dollar sign stands twice."""
+    """Quote for environment.d(5), which expands variables after unquoting: a dollar sign is doubled."""
     return _quoted(value.replace("$", "$$"), "`")
 
 

@@ -1,6 +1,6 @@
-"""What is wrong with an Ignition config, each with its line and column (pure).
+"""Finding mistakes in an Ignition config, each with its line and column (pure).
 
-Ignition itself passes over keys that it does not know: a typing error would show by what is missing in the guest.
+Ignition ignores keys that it does not know, so a misspelt one would only show as something missing in the guest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNIT_TYPES = (
 )  # fmt: skip
 _NODES = ("files", "directories", "links")
 
-# From here on a mode may have the bits beyond rwxrwxrwx.
+# Since this version a mode may include setuid, setgid and the sticky bit.
 _SPECIAL_MODES_SINCE = 4
 
 _KIND_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
@@ -36,7 +36,7 @@ class Problem:
 
 
 def lint(text: str) -> list[Problem]:
-    """Everything that is wrong with a config, from its beginning to its end; an empty list for a good one."""
+    """Return all mistakes in a config, in order; an empty list for a valid one."""
     try:
         root = parse(text)
         found = list(_config(root))
@@ -50,7 +50,7 @@ def lint(text: str) -> list[Problem]:
 
 
 def minor_version(text: str) -> int:
-    """Of a config without a problem: the N of its specification 3.N.0."""
+    """Return the N of a valid config's version 3.N.0."""
     found = _VERSION.fullmatch(str(_member(parse(text), "ignition", "version")))
     assert found
     return int(found[1])
@@ -64,7 +64,7 @@ def _config(root: Located) -> Iterator[tuple[int, str]]:
             assert isinstance(root.value, dict)
             ignition = root.value["ignition"].value
             assert isinstance(ignition, dict)
-            yield ignition["version"].offset, f'version "{version}" is none of 3.0.0 to 3.{NEWEST}.0'
+            yield ignition["version"].offset, f'version "{version}" is not supported (3.0.0 to 3.{NEWEST}.0)'
             return
         minor = int(found[1])
     else:
@@ -84,7 +84,7 @@ def _member(value: Located, *names: str) -> object:
 def _check(value: Located, kind: Kind, where: str, minor: int) -> Iterator[tuple[int, str]]:
     match kind:
         case type():
-            # To Python, true is a number.
+            # In Python, true is a number.
             if type(value.value) is not kind:
                 yield value.offset, f"{where} must be {_KIND_NAMES[kind]}"
         case Many():
@@ -107,7 +107,7 @@ def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tup
         return
     place = f" in {where}" if where else ""
     for name, offset in value.repeated:
-        yield offset, f'the key "{name}" stands twice{place}'
+        yield offset, f'the key "{name}" is given twice{place}'
     for name, member in value.value.items():
         key = table.get(name)
         below = f"{where}.{name}" if where else name
@@ -117,9 +117,9 @@ def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tup
         elif key.since > minor:
             yield (
                 value.keys[name],
-                f"{below} is known from version 3.{key.since}.0 on, and this config has 3.{minor}.0",
+                f"{below} requires version 3.{key.since}.0, but this config has version 3.{minor}.0",
             )
-        elif member.value is not None:  # Ignition takes null for what is left out
+        elif member.value is not None:  # to Ignition, null means absent
             yield from _check(member, key.kind, below, minor)
             yield from _meaning(name, member, below, minor)
     yield from _missing(value, value.value, table, where)
@@ -132,14 +132,14 @@ def _missing(value: Located, members: dict[str, Located], table: Table, where: s
 
 
 def _meaning(name: str, member: Located, where: str, minor: int) -> Iterator[tuple[int, str]]:
-    """What a value may be besides its kind."""
+    """Check a value beyond its type."""
     value = member.value
     if name == "path" and isinstance(value, str) and value and not value.startswith("/"):
-        yield member.offset, f'{where} must be absolute, and not "{value}"'
+        yield member.offset, f'{where} must be an absolute path, not "{value}"'
     elif name == "source" and isinstance(value, str):
         scheme = value.partition(":")[0].lower()
         if scheme not in _SCHEMES or (scheme == "data" and "," not in value):
-            yield member.offset, f"{where} must be a URL of {', '.join(_SCHEMES)}"
+            yield member.offset, f"{where} must be a URL with one of the schemes {', '.join(_SCHEMES)}"
     elif name == "mode" and isinstance(value, int):
         most = 0o7777 if minor >= _SPECIAL_MODES_SINCE else 0o777
         if not 0 <= value <= most:
@@ -152,8 +152,8 @@ def _meaning(name: str, member: Located, where: str, minor: int) -> Iterator[tup
 
 def _about_mode(where: str, value: int) -> str:
     text = str(value)
-    octal = f"; for {text} as chmod has it, write {int(text, 8)}" if re.fullmatch(r"[0-7]{3,4}", text) else ""
-    return f"{where} is no mode of a file: JSON has decimal numbers{octal}"
+    octal = f"; for the octal {text}, write {int(text, 8)}" if re.fullmatch(r"[0-7]{3,4}", text) else ""
+    return f"{where} is not a file mode, which JSON has as a decimal number{octal}"
 
 
 def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:
@@ -161,13 +161,13 @@ def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[t
     for entry in entries:
         name = _member(entry, identity)
         if isinstance(name, str) and name in seen:
-            yield entry.offset, f'"{name}" stands twice in {where}'
+            yield entry.offset, f'"{name}" is given twice in {where}'
         elif isinstance(name, str):
             seen.add(name)
 
 
 def _nodes(root: Located) -> Iterator[tuple[int, str]]:
-    """A path can be one thing alone, a file, a directory or a link."""
+    """Check that no path is given twice, as a file, a directory or a link."""
     lists = [_member(root, "storage", name) for name in _NODES]
     entries = [entry for entries in lists if isinstance(entries, list) for entry in entries]
     yield from _duplicates(entries, "path", "storage")

@@ -1,4 +1,4 @@
-"""JSON that knows where each of its values stands (pure)."""
+"""Parsing JSON with the position of every value (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scalar = str | int | float | bool | None
 
 
 class SyntaxProblemError(ValueError):
-    """The text is no JSON; `offset` is where that shows."""
+    """The text is not JSON; `offset` is where parsing failed."""
 
     def __init__(self, text: str, offset: int) -> None:
         super().__init__(text)
@@ -23,7 +23,7 @@ class SyntaxProblemError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A value and where it begins; `keys` are an object's with where they begin, `repeated` where one stands again."""
+    """A value and its offset; for objects also the offsets of the `keys`, and of those that are `repeated`."""
 
     offset: int
     value: Scalar | list[Located] | dict[str, Located]
@@ -32,8 +32,10 @@ class Located:
 
 
 def parse(text: str) -> Located:
-    """Raises:
-    SyntaxProblemError: it is no JSON.
+    """Parse a text.
+
+    Raises:
+        SyntaxProblemError: it is not JSON.
     """
     try:
         json.loads(text)
@@ -41,11 +43,11 @@ def parse(text: str) -> Located:
     except json.JSONDecodeError as error:
         raise SyntaxProblemError(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", error.pos) from error
     except RecursionError as error:
-        raise SyntaxProblemError("not JSON that anybody has written: it is nested too deeply", 0) from error
+        raise SyntaxProblemError("nested too deeply", 0) from error
 
 
 def _value(tokens: Iterator[re.Match[str]]) -> Located:
-    """The next value of what is known to be JSON."""
+    """Parse the next value of a text that is known to be JSON."""
     token = next(tokens)
     return _value_at(token, tokens)
 
@@ -89,5 +91,5 @@ def _array(offset: int, tokens: Iterator[re.Match[str]]) -> Located:
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
-    """Of an offset in a text, both counted from 1."""
+    """Return the line and the column of an offset, both counted from 1."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)

@@ -1,8 +1,8 @@
-"""From a machine's config to the description of its guest (pure but for reading our own assets).
+"""Describing the guest of a machine, for Ignition and cloud-init (pure, except that it reads our own assets).
 
-Everything that podman machine writes, and what its own image carries and a stock Fedora CoreOS lacks
-(shared/reference/podman-machine.md, 2). With the marker file `podman-machine`, Podman in the guest asks
-the host to publish each port.
+It has everything that podman machine writes, and what podman's own image has and a stock Fedora CoreOS lacks
+(shared/reference/podman-machine.md, 2). The marker file `podman-machine` makes Podman in the guest ask the host to
+publish each port.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from machine.ignition.environment import environment_files
 from machine.model import network
 from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 
-# Groups of Fedora CoreOS's own user, for the one who takes that user's place.
+# The groups of Fedora CoreOS's own user, for a user of another name.
 ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -24,11 +24,11 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 PROVISION_UNIT = "boot2podman-provision.service"
 PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 
-# What the names of files with the user's own variables begin with: after those that follow the host's.
+# Names the files with the machine's own variables; sorts after those that follow the host's.
 _ENVIRONMENT = "60-machine"
 
 MARKER_UP_TO_5 = "/etc/containers/podman-machine"
-"""By which Podman up to 5 knows that it is in a machine, and tells of the ports that its containers publish."""
+"""The file by which Podman up to 5 knows that it runs in a machine, and has to ask the host to publish ports."""
 
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
@@ -36,7 +36,7 @@ _SUBORDINATE_COUNT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Public keys as one line of text each, and the private host key as its file has it."""
+    """The keys for a guest: public keys as one line each, the private host key as the content of its file."""
 
     authorized: str
     host_private: str
@@ -44,13 +44,13 @@ class Keys:
 
 
 def ignition_text(config: MachineConfig, keys: Keys) -> str:
-    """The config that the guest gets."""
+    """Return the Ignition config that the guest gets."""
     theirs = config.first_boot.ignition
     return theirs.text if theirs and theirs.replaces else provision(config, keys).to_json()
 
 
 def provision(config: MachineConfig, keys: Keys) -> Document:
-    """The document that makes a fresh Fedora CoreOS, or one like it, this machine."""
+    """Return the document that turns a stock Fedora CoreOS, or an image like it, into this machine."""
     theirs = config.first_boot.ignition
     return Document(
         merged=(theirs.text,) if theirs else (),
@@ -64,7 +64,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
             *_first_boot_files(config),
         ),
         links=(
-            # Ignition cannot enable a user's unit: this link enables the API socket for every user.
+            # Ignition cannot enable user units, so this link enables the API socket for every user.
             Link(
                 path="/etc/systemd/user/sockets.target.wants/podman.socket",
                 target="/usr/lib/systemd/user/podman.socket",
@@ -79,9 +79,9 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 enabled=True,
                 contents=assets.load("units/boot2podman-ready.service"),
             ),
-            # It would reboot the machine whenever Fedora has an update.
+            # It would reboot the machine after every update of Fedora's.
             Unit(name="zincati.service", enabled=False),
-            # /run/docker.sock is Podman's.
+            # /run/docker.sock belongs to Podman.
             Unit(name="docker.service", mask=True),
             Unit(name="docker.socket", mask=True),
             *_first_boot_units(config),
@@ -99,7 +99,7 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
 
 
 def _user_directories(username: str) -> tuple[Directory, ...]:
-    """Every level by name: Ignition makes missing parents as root."""
+    """Return every level by itself, as Ignition makes missing parents as root."""
     home = f"/home/{username}"
     names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
     return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)
@@ -146,7 +146,7 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
             contents=assets.load("files/registries.conf"),
         ),
-        # Podman up to 5 looks for the first, from 6 on for the second.
+        # Podman looks for the first up to version 5, and for the second since version 6.
         File(path=MARKER_UP_TO_5, contents="qemu\n"),
         File(path="/etc/podman-machine", contents="qemu\n"),
         Appended(path="/etc/hosts", contents=network.HOSTS),
@@ -158,16 +158,16 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
 
 
 def _swap_files(config: MachineConfig) -> tuple[File, ...]:
-    """Compressed memory as swap; Fedora's zram generator makes the device at every boot."""
+    """Return the config of Fedora's zram generator, which makes a swap device in compressed memory at every boot."""
     if not config.swap_mib:
         return ()
     return (File(path="/etc/systemd/zram-generator.conf", contents=f"[zram0]\nzram-size={config.swap_mib}\n"),)
 
 
 def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
-    """The user's scripts, and what runs them when `machine start` asks for it.
+    """Return the user's scripts, and the unit that runs them when `machine start` asks for it.
 
-    The playbook lies where podman machine puts it, and one more script plays it.
+    The playbook is where podman machine puts it, and one more script runs it.
     """
     scripts = config.first_boot.scripts
     playbook = config.first_boot.playbook
@@ -179,7 +179,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
         scripts = (*scripts, Script(name=playbook.name, text=played, as_user=True))
     return (
         *([File(path=path, contents=playbook.text, owner=config.username)] if playbook else []),
-        # From there SELinux lets services run programs.
+        # SELinux lets services run programs from there.
         File(
             path=PROVISION_RUNNER,
             contents=assets.load("files/provision.sh", username=config.username),
@@ -190,7 +190,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _script_file(number: int, script: Script) -> File:
-    """The number gives the order, and the report says by it which it was. Root's may have secrets from the user."""
+    """Return a script as a file. Its number gives the order and identifies it in the report; root's are private."""
     name = re.sub("[^A-Za-z0-9._-]", "_", script.name)
     return File(
         path=f"/var/lib/boot2podman/provision/scripts/{number:03}-{'user' if script.as_user else 'root'}-{name}",
@@ -207,17 +207,17 @@ def _first_boot_units(config: MachineConfig) -> tuple[Unit, ...]:
 
 
 def docker_socket_conf(config: MachineConfig) -> str:
-    """tmpfiles.d's line that makes /run/docker.sock the machine's preferred socket."""
+    """Return the tmpfiles.d line that makes /run/docker.sock the machine's preferred socket."""
     return assets.load("files/podman-docker.conf", api_socket=config.api_socket)
 
 
 def hostname(config: MachineConfig) -> str:
-    """What was asked for, else the machine's name: without underscores, and with a letter or digit at either end."""
+    """Return the host name that was asked for, else one made from the machine's name, without invalid characters."""
     return config.first_boot.hostname or config.name.replace("_", "-").strip("-.")
 
 
 def subordinate_ids(username: str, uid: int) -> str:
-    """The user's line in /etc/subuid and /etc/subgid: the range must not hold the user itself."""
+    """Return the user's line for /etc/subuid and /etc/subgid, whose range must not contain the user's own uid."""
     start = _SUBORDINATE_START
     if start <= uid < start + _SUBORDINATE_COUNT:
         start = uid + 1

@@ -1,4 +1,4 @@
-"""What may stand in an Ignition config, specifications 3.0.0 to 3.5.0: keys, their kinds, and since when.
+"""The schema of Ignition configs, versions 3.0.0 to 3.5.0: keys, their types, and their first versions.
 
 Source: coreos/ignition, config/v3_0/schema/ignition.json and config/v3_5/types/schema.go.
 """
@@ -22,7 +22,7 @@ NEWEST = 5
 
 @dataclass(frozen=True)
 class Many:
-    """A list of things of one kind; no two may have the same `identity`, the name of one of their keys."""
+    """A list of items of one type; no two may have the same value of the key that `identity` names."""
 
     kind: Kind
     identity: str = ""
@@ -30,7 +30,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Key:
-    """`since` is the minor number of the first specification that has it."""
+    """A key; `since` is the minor number of the first version that has it."""
 
     kind: Kind
     required: bool = False

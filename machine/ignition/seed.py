@@ -1,7 +1,7 @@
-"""A file system with a few small files in its root, as the seed disk of cloud-init is one (pure).
+"""Making a file system with a few small files in its root: cloud-init's seed disk (pure).
 
-FAT16 with long names, by Microsoft's specification of FAT (fatgen103): every kernel of a cloud image mounts it, for the
-sake of EFI system partitions, and it takes neither root nor a program that a host might lack.
+It is FAT16 with long names, by Microsoft's specification of FAT (fatgen103). Every kernel of a cloud image can mount
+it, because EFI system partitions are FAT, and making it needs neither root nor a program that a host might lack.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from machine.errors import MachineError
 
 _SECTOR = 512
-# With fewer clusters than 4085 it would be a FAT12.
+# With fewer than 4085 clusters it would be FAT12.
 _CLUSTERS = 16_384
 _RESERVED_SECTORS = 1
 _FATS = 2
@@ -26,15 +26,15 @@ _HARD_DISK = 0xF8
 _VOLUME_ID = 0x08
 _LONG_NAME = 0x0F
 _LAST_PART = 0x40
-# Characters of a name in one entry, and where they are in it.
+# The characters of a name that fit in one entry, and where they go.
 _PART = 13
 _PART_PLACES = ((1, 10), (14, 12), (28, 4))
-# 1 January 2026: the same files make the same disk.
+# 1 January 2026, so that the same files make the same disk.
 _DATE = (2026 - 1980) << 9 | 1 << 5 | 1
 
 
 def fat_image(label: str, files: Mapping[str, str]) -> bytes:
-    """The disk, up to its last byte in use, which `fat_size` goes beyond; `label` has at most 11 letters.
+    """Return the disk up to its last used byte; pad it to `fat_size`. `label` has at most 11 letters.
 
     Raises:
         MachineError: the files are larger than the disk.
@@ -46,9 +46,7 @@ def fat_image(label: str, files: Mapping[str, str]) -> bytes:
         content = text.encode()
         first, count = len(table), -(-len(content) // _SECTOR)
         if first + count > _CLUSTERS + 2:
-            raise MachineError(
-                f"what the guest is to be told at its first boot is larger than {_CLUSTERS * _SECTOR >> 20} MiB"
-            )
+            raise MachineError(f"the files for the guest's first boot are larger than {_CLUSTERS * _SECTOR >> 20} MiB")
         table += [*range(first + 1, first + count), *([_END_OF_CHAIN] if count else [])]
         data += content.ljust(count * _SECTOR, b"\0")
         short = f"FILE{number:04}".ljust(11).encode("ascii")
@@ -60,7 +58,7 @@ def fat_image(label: str, files: Mapping[str, str]) -> bytes:
 
 
 def fat_size() -> int:
-    """Bytes of the whole disk; what follows the image is zeros."""
+    """Return the size of the whole disk in bytes; what follows the image is zeros."""
     return _SECTORS * _SECTOR
 
 
@@ -79,7 +77,7 @@ def _entry(name: bytes, attributes: int, *, first: int = 0, size: int = 0) -> by
 
 
 def _long_name(name: str, short: bytes) -> Iterator[bytes]:
-    """The entries that stand before a file's own, the last part of its name first."""
+    """Return the entries that precede a file's own, with the last part of its long name first."""
     checksum = 0
     for byte in short:
         checksum = ((checksum & 1) << 7 | checksum >> 1) + byte & 0xFF

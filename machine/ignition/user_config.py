@@ -1,4 +1,4 @@
-"""The user's own Ignition config: read, translated where it is Butane's, and found good before a machine is made."""
+"""Reading the user's own Ignition config: translated, if it is in Butane's format, and checked."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _BUTANE = "butane"
 _VALIDATOR = "ignition-validate"
 _PROGRAM_S = 60.0
 
-# It is kept in the machine's record, which every listing reads, and goes into the guest's memory.
+# It becomes a part of the record, which every listing reads, and is loaded into the guest's memory.
 _MOST_MIB = 16
 
-# Of a validator that is older than the config; the version itself was found good by then.
+# The complaint of a validator that is older than the config; we have checked the version ourselves.
 _UNKNOWN_VERSION = "unsupported config version"
 
 
 def load(path: Path) -> UserIgnition:
-    """The config in a file.
+    """Read and check the config in a file.
 
     Raises:
         BadInputError: it cannot be read, or something in it is wrong.
-        MachineError: it is Butane's, and butane is not there to make JSON of it.
+        MachineError: it is in Butane's format, but butane is not installed.
     """
     if path.suffix.lower() in _BUTANE_SUFFIXES:
         text = _from_butane(path)
-        check(text, f"{path}, as butane has made it,")
+        check(text, f"butane's output for {path}")
     else:
         text = read_text(path)
         check(text, str(path))
@@ -41,8 +41,10 @@ def load(path: Path) -> UserIgnition:
 
 
 def read_text(path: Path) -> str:
-    """Raises:
-    BadInputError: the file cannot be read, is too large, or is no text.
+    """Read a text file.
+
+    Raises:
+        BadInputError: it cannot be read, is too large, or is not text.
     """
     try:
         with path.open("rb") as stream:
@@ -53,15 +55,17 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BadInputError(f"{path} is no text in UTF-8") from error
+        raise BadInputError(f"{path} is not UTF-8 text") from error
     if "\0" in text:
-        raise BadInputError(f"{path} is no text")
+        raise BadInputError(f"{path} is not a text file")
     return text
 
 
 def check(text: str, called: str) -> None:
-    """Raises:
-    BadInputError: the config has a mistake; the first is the message, the others its details.
+    """Check a config; `called` is its name in messages.
+
+    Raises:
+        BadInputError: the config has mistakes; the first is the message, the others are its details.
     """
     problems = lint(text)
     if problems:
@@ -75,7 +79,7 @@ def _line(problem: Problem, called: str) -> str:
 
 
 def _validate(text: str, called: str) -> None:
-    """Ignition's own opinion, where it is installed; of a warning too, as nobody would see it at a first boot."""
+    """Run Ignition's validator, if it is installed. Warnings are errors, as a first boot shows them to nobody."""
     validator = runner.find_program(_VALIDATOR)
     if validator is None:
         return
@@ -92,14 +96,14 @@ def _from_butane(path: Path) -> str:
     butane = runner.find_program(_BUTANE)
     if butane is None:
         raise MachineError(
-            f"butane is not installed on this host, and {path.name} needs it to become an Ignition config",
-            hint="install it, or give the JSON that it makes elsewhere: butane --strict FILE.bu >FILE.ign",
+            f"{path.name} is a Butane file, but butane is not installed on this host",
+            hint="install it, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign",
         )
     argv = [butane, "--strict", "--files-dir", os.fspath(path.parent), os.fspath(path)]
     done = runner.run(argv, timeout_s=_PROGRAM_S, check=False)
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        # Its last line says how many there were; those with a place say what is wrong.
+        # The last line is a summary; the lines with a position say what is wrong.
         placed = [line for line in said if re.search(r"line [0-9]+", line)]
         first, *others = placed or said or [f"butane ended with exit status {done.returncode}"]
         raise BadInputError(f"{path}: {first}", details=others)

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from machine import lock
 from machine.errors import BadInputError, MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
-from machine.ignition.identity import Identity, credentials
 from machine.ignition.provision import Keys, hostname, ignition_text
+from machine.ignition.rekey import Rekey, credentials
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
@@ -65,7 +65,7 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             report.step(f'Copying the disk of "{source}"')
             _copy_disk(record, origin, paths, roots)
             if record.pending.rekey:
-                _write_identity(config, keys, origin, paths)
+                _write_rekey(config, keys, origin, paths)
             config = publish(record, paths, registration, context, report)
     if original.config.forwards or original.config.usbs:
         report.notice(f'Manually added ports and USB devices stay with "{source}": "{name}" has none')
@@ -129,7 +129,7 @@ def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths,
             paths.efi_vars.chmod(FILE_PRIVATE)
 
 
-def _write_identity(config: MachineConfig, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
+def _write_rekey(config: MachineConfig, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
     old_key = origin.identity.with_name(f"{origin.identity.name}.pub").read_text()
-    identity = Identity(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
-    write_atomic(paths.rekey_table, credentials_table(credentials(identity)))
+    rekey = Rekey(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
+    write_atomic(paths.rekey_table, credentials_table(credentials(rekey)))

@@ -1,4 +1,4 @@
-"""The few requests of ours to the Podman API on a forwarded socket."""
+"""The few requests that we send to the Podman API, over a forwarded socket."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from machine.model.ports import MAX_PORT
 
 
 async def ping(socket: Path, *, timeout_s: float) -> None:
-    """Ask `/_ping`; the first request starts the service in the guest, which takes a while.
+    """Check that Podman answers `/_ping`; the first request starts the service in the guest, which takes a while.
 
     Raises:
-        MachineError: there is no such socket, or what answers is not Podman's API.
+        MachineError: the socket cannot be reached, or does not belong to Podman's API.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -22,7 +22,7 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
     except TimeoutError as error:
         raise MachineError(f"no answer on {socket} within {timeout_s:.0f} s") from error
     except ValueError as error:
-        raise MachineError(f"what answers on {socket} is not Podman's API") from error
+        raise MachineError(f"the server on {socket} is not Podman's API") from error
     except OSError as error:
         raise MachineError(f"cannot reach {socket}: {error.strerror or error}") from error
     if " 200 " not in f"{status} ":
@@ -30,10 +30,10 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
 
 
 async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, str]]:
-    """The ports of this host, each with `tcp` or `udp`, that containers publish which run.
+    """Return the host ports that running containers publish, each with `tcp` or `udp`.
 
     Raises:
-        MachineError: the API does not tell.
+        MachineError: the API cannot be asked, or its answer makes no sense.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -46,11 +46,11 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
             for more in range(min(port["range"], MAX_PORT))
         }
     except (OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MachineError(f"{socket} does not tell of containers: {error!r}") from error
+        raise MachineError(f"cannot list the containers on {socket}: {error!r}") from error
 
 
 async def _body(socket: Path, path: str) -> bytes:
-    """As HTTP/1.0 has it: all that comes until the end."""
+    """Return the body of an HTTP/1.0 response, which extends to the end of the stream."""
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: d\r\n\r\n".encode())

@@ -1,6 +1,6 @@
-"""Podman's remote destinations, as Podman 5 and later keep them: in podman-connections.json.
+"""Podman's connections, as Podman 5 and later store them: in podman-connections.json.
 
-We edit it as they do (go.podman.io/common/pkg/config): under their lock, whole, unknown keys kept.
+We edit the file as Podman does (go.podman.io/common/pkg/config): under its lock, as a whole, with unknown keys kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_S = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """One destination: `uri` is `unix:///…` for all of ours."""
+    """A connection; the `uri` of ours is `unix:///…`."""
 
     name: str
     uri: str
@@ -39,19 +39,19 @@ def connections_file(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def containers_directory(environment: Mapping[str, str], home: Path) -> Path:
-    """Where the user's own files of every container engine are."""
+    """Return the directory of the user's settings for container tools."""
     config = environment.get("XDG_CONFIG_HOME")
     return (Path(config) if config else home / ".config") / "containers"
 
 
 class ConnectionsFile:
-    """podman-connections.json."""
+    """podman-connections.json and the changes that we make to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def uris(self) -> dict[str, str]:
-        """The URI of every connection by its name."""
+        """Return the URI of every connection, by name."""
         return {name: str(entry.get("URI", "")) for name, entry in _entries(self._read()).items()}
 
     def default(self) -> str | None:
@@ -59,7 +59,7 @@ class ConnectionsFile:
         return str(self._read()["Connection"].get("Default") or "") or None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Add or replace; the first becomes the default where there was no connection before.
+        """Add or replace connections; the first one becomes the default if there were none before.
 
         Raises:
             MachineError: the file is damaged or cannot be written.
@@ -72,7 +72,7 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...]) -> None:
-        """Remove those that still have our URI; a default among them passes on as Podman would have it."""
+        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does."""
         if not self._path.exists():
             return
         with self._editing() as document:
@@ -85,14 +85,14 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = next_default(list(entries))
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
-        """Make `to` the default where one of `names` is it."""
+        """Make `to` the default if one of `names` is the default."""
         if self.default() in names and self.default() != to:
             with self._editing() as document:
                 if document["Connection"].get("Default") in names and to in _entries(document):
                     document["Connection"]["Default"] = to
 
     def make_default(self, name: str) -> None:
-        """Make a connection that exists the default.
+        """Make an existing connection the default.
 
         Raises:
             MachineError: the file is damaged or cannot be written.
@@ -102,7 +102,7 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Put the second of each pair in the place of the first, as far as that one still has our URI; all at once."""
+        """Replace the first connection of each pair by the second, if it still has our URI; all at once."""
         with self._editing() as document:
             entries = _entries(document)
             for old, new in pairs:
@@ -122,7 +122,7 @@ class ConnectionsFile:
             _await_lock(lock, self._path)
             document = self._read()
             yield document
-            # People keep their settings elsewhere and link to them.
+            # The file may be a symbolic link to the user's dotfiles.
             write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
 
     def _read(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class ConnectionsFile:
 
 
 def _await_lock(lock: IO[str], path: Path) -> None:
-    """containers/storage takes a POSIX record lock over the whole file, so this one meets it."""
+    """Take the POSIX record lock over the whole file that containers/storage takes."""
 
     def is_ours() -> bool:
         try:
@@ -171,7 +171,7 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def next_default(names: list[str]) -> str:
-    """Whom Podman makes the default when the default goes: its default machine, else any."""
+    """Return Podman's choice when the default is removed: the machine of the default name, else any."""
     return DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
 
 

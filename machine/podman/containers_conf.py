@@ -1,6 +1,6 @@
-"""containers.conf, which Podman and others own; `[machine]` and the time zone of `[containers]` are for new machines.
+"""Podman's containers.conf: `[machine]` and the time zone in `[containers]` are defaults of new machines.
 
-Found and read as Podman 5 does it (containers/common, pkg/config/new.go). Whatever we do not know is theirs.
+The files are found and read as by Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VENDOR = Path("/usr/share/containers") / _NAME
 ADMINISTRATOR = Path("/etc/containers") / _NAME
 
 _NUMBERS = ("cpus", "memory", "disk_size")
-# Table, their key, ours.
+# The table, their key, our key.
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 def find_files(
     environment: Mapping[str, str], home: Path, *, vendor: Path = VENDOR, administrator: Path = ADMINISTRATOR
 ) -> list[Path]:
-    """The files that hold, the strongest last.
+    """Return the files to read, in order of increasing precedence.
 
     Raises:
         BadInputError: a variable names a file that does not exist, or a directory cannot be read.
@@ -63,10 +63,10 @@ def _drop_ins(main: Path) -> list[Path]:
 
 
 def load_layers(files: list[Path], host: Host) -> list[Layer]:
-    """What each file says of new machines.
+    """Return the defaults of new machines that each file sets.
 
     Raises:
-        BadInputError: one cannot be read, or has a value that Podman would not take either.
+        BadInputError: a file cannot be read, or has a value that Podman would refuse too.
     """
     return read_layers([(path, _load(path)) for path in files], host)
 
@@ -81,10 +81,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:
-    """What the files say, by our keys (pure); `documents` are the files' contents, the strongest last.
+    """Return what the files set, by our keys (pure); `documents` are in order of increasing precedence.
 
     Raises:
-        BadInputError: a value is of a kind that Podman would not take either.
+        BadInputError: a value is of a type that Podman would refuse too.
     """
     layers = []
     volumes: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
                 values[key] = _typed(machine[key], int, "a whole number", f"{path}: [machine] {key}")
         for table, theirs, ours in _TEXTS:
             found = (machine if table == "machine" else containers).get(theirs, "")
-            # Distributions' files have empty texts for "as it is built in".
+            # In the files of distributions, an empty string means the built-in default.
             if text := _typed(found, str, "a string in quotes", f"{path}: [{table}] {theirs}"):
                 values[ours] = _expanded(text, host) if ours == "image" else text
         if "import_native_ca" in machine:
@@ -105,7 +105,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
             values["import_native_ca"] = _typed(said_ca, bool, "true or false", f"{path}: [machine] import_native_ca")
         if "volumes" in machine:
             said, attribute = _volumes(machine["volumes"], path)
-            # Once given, the attribute holds for the files that follow.
+            # The attribute also applies to the files that follow.
             appends = appends if attribute is None else attribute
             values["volumes"] = volumes = (*volumes, *said) if appends else said
         layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
@@ -123,7 +123,7 @@ def _typed(value: object, kind: type[T], expected: str, what: str) -> T:
 
 
 def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
-    """Volumes and the attribute among them: `["/a:/b", {append=true}]`."""
+    """Return the volumes, and the attribute among them if there is one: `["/a:/b", {append=true}]`."""
     what, expected = f"{path}: [machine] volumes", 'a list of strings like ["/a:/a"]'
     entries = _typed(value, list, expected, what)
     attributes = [entry for entry in entries if isinstance(entry, dict)]
@@ -133,10 +133,10 @@ def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
 
 
 def _expanded(image: str, host: Host) -> str:
-    """The names that Go has for this host in place of $OS and $ARCH."""
+    """Replace $OS and $ARCH by Go's names for this host."""
     try:
         arch = Arch.parse(host.machine).go
-    except ValueError:  # there are no guests of it
+    except ValueError:  # guests cannot have it
         arch = host.machine
     names = {"$ARCH": arch, "$arch": arch, "$OS": host.os.value, "$os": host.os.value}
     for variable, name in names.items():

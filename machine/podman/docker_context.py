@@ -1,4 +1,4 @@
-"""Docker contexts, written as the docker client writes them; it need not be installed.
+"""Docker contexts, written as the docker client does, which need not be installed.
 
 Source: docker/cli, cli/context/store.
 """
@@ -26,7 +26,7 @@ def _directory(config: Path, name: str) -> Path:
 
 
 def _host(config: Path, name: str) -> str | None:
-    """The endpoint of the context, or None where there is none that can be read."""
+    """Return the endpoint of the context, or None if it cannot be read."""
     try:
         document = json.loads((_directory(config, name) / "meta.json").read_bytes())
         return str(document["Endpoints"]["docker"]["Host"])
@@ -35,11 +35,11 @@ def _host(config: Path, name: str) -> str | None:
 
 
 RESERVED = "default"
-"""Docker's own, which is wherever there is no context."""
+"""Docker's built-in context."""
 
 
 def exists(config: Path, name: str) -> bool:
-    """As Docker sees it: a directory that an interrupted `create` has left is none."""
+    """Return whether Docker sees the context, which it does not after an interrupted `create`."""
     return (_directory(config, name) / "meta.json").exists()
 
 
@@ -48,7 +48,7 @@ def leads_to(config: Path, name: str, socket: Path) -> bool:
 
 
 def create(config: Path, name: str, socket: Path) -> None:
-    """Write the context `name` that reaches `socket`; one of that name is replaced.
+    """Write, or replace, the context `name` that points to `socket`.
 
     Raises:
         MachineError: the directory cannot be written.
@@ -65,7 +65,7 @@ def create(config: Path, name: str, socket: Path) -> None:
 
 
 def remove(config: Path, name: str, socket: Path) -> None:
-    """Remove the context `name` if it is the one that reaches `socket`, and end its being the current one."""
+    """Remove the context `name` if it points to `socket`; it is then no longer the current one either."""
     if not leads_to(config, name, socket):
         return
     directory = _directory(config, name)
@@ -75,7 +75,7 @@ def remove(config: Path, name: str, socket: Path) -> None:
 
 
 def rename(config: Path, old: str, name: str, socket: Path) -> None:
-    """Put the context `name`, which reaches `socket`, in the place of `old`, also as the current one."""
+    """Replace the context `old` by `name`, which points to `socket`, also as the current one."""
     if not exists(config, name):
         create(config, name, socket)
     _move_current(config, old, name)
@@ -85,7 +85,7 @@ def rename(config: Path, old: str, name: str, socket: Path) -> None:
 
 
 def _move_current(config: Path, name: str, to: str | None) -> None:
-    """Make another context the current one, or none, where `name` is it."""
+    """If `name` is the current context, make `to` the current one, or none."""
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())

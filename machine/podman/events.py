@@ -1,4 +1,4 @@
-"""What `podman machine` tells of its machines: a JSON object on every Unix socket that somebody has put up for it."""
+"""podman machine's events: a JSON object that is sent to every Unix socket which a listener provides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 SOCKET_VARIABLE = "PODMAN_MACHINE_EVENTS_SOCK"
 
 _PATTERN = "*machine_events*.sock*"
-# Nobody who does not listen keeps a command waiting.
+# A listener that does not react must not delay a command.
 _TIMEOUT_S = 1.0
 
 
@@ -28,7 +28,7 @@ class Event(StrEnum):
 
 
 def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]:
-    """Where to tell: the one that the variable names, else those below `directory`."""
+    """Return the sockets of listeners: the one that the variable names, else those below `directory`."""
     named = environment.get(SOCKET_VARIABLE)
     if named is not None:
         return [Path(named)]
@@ -36,18 +36,18 @@ def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]
 
 
 def event_message(event: Event, name: str, moment: datetime) -> bytes:
-    """An event of libpod's, as its JSON has it."""
+    """Return an event in the form of libpod's JSON."""
     time = moment.isoformat().replace("+00:00", "Z")
     document = {"Name": name, "Status": event, "Time": time, "Type": "machine", "Attributes": None}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def tell(path: Path, message: bytes) -> None:
-    """Say it to one listener; one that is gone or does not listen keeps nobody from anything."""
+    """Send an event to a listener; log, and otherwise ignore, that it does not listen."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_TIMEOUT_S)
             client.connect(str(path))
             client.sendall(message)
     except OSError as error:
-        log.warning("cannot tell %s what has happened: %s", path, error)
+        log.warning("cannot send an event to %s: %s", path, error)

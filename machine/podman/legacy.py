@@ -1,6 +1,6 @@
-"""Podman's remote destinations up to 4.9: in a containers.conf whose place depends on who asks.
+"""Podman's connections up to version 4.9, which stores them in a containers.conf of its own choosing.
 
-So the client itself is told to add and remove them.
+Therefore the client itself is asked to add and remove them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _CLIENT_TIMEOUT_S = 30
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
-    """The version in the output of `podman --version`."""
+    """Return the version in the output of `podman --version`."""
     match = re.search(r"version (\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A podman on PATH; `version` is None where it tells none that we can read."""
+    """A podman on PATH; `version` is None if we cannot read it."""
 
     program: str
     path: str
@@ -33,34 +33,34 @@ class Client:
 
     @property
     def is_legacy(self) -> bool:
-        """Whether it does not read podman-connections.json."""
+        """Whether it is too old to read podman-connections.json."""
         return self.version is not None and self.version < (5, 0)
 
 
 def find_client() -> Client | None:
-    """The podman that a person of this host would use, if there is one that runs."""
+    """Return the podman that users of this host run, if there is one that works."""
     for program in ("podman", "podman-remote"):
         path = shutil.which(program)
         if path is None:
             continue
         try:
             told = runner.run([path, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout
-        except MachineError:  # broken in a way that is not our matter
+        except MachineError:  # it is broken
             continue
         return Client(program=program, path=path, version=parse_version(told))
     return None
 
 
 class LegacyClient:
-    """The podman on PATH where it is 4.9 or older: its connections are in a containers.conf of its choosing."""
+    """A podman of version 4.9 or older, which manages its connections for us."""
 
     def __init__(self, program: str) -> None:
         self._program = program
 
     @cached_property
     def known(self) -> dict[str, str]:
-        """The URI of every connection by its name, asked for once: each question takes a tenth of a second."""
-        # The default's name ends with `*` in old clients.
+        """The URI of every connection, by name; asked for only once, as that takes a tenth of a second."""
+        # Old clients mark the default by a `*` after its name.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
     def default(self) -> str | None:
@@ -70,19 +70,19 @@ class LegacyClient:
         return names[0].rstrip("*") if names else None
 
     def _list(self, field: str) -> list[tuple[str, str]]:
-        """Every connection's name and one more of its fields."""
+        """Return every connection's name and another one of its fields."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
         rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
         return [(name, value) for name, _, value in rows if name != "Name"]
 
     @classmethod
     def find(cls) -> LegacyClient | None:
-        """The client, if there is one and it does not read podman-connections.json."""
+        """Return the client, if there is one and it is too old to read podman-connections.json."""
         client = find_client()
         return cls(client.program) if client and client.is_legacy else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Register the connections whose names it does not know yet.
+        """Add the connections whose names the client does not know yet.
 
         Raises:
             MachineError: the client failed.
@@ -98,17 +98,17 @@ class LegacyClient:
                 self._run(["system", "connection", "remove", connection.name])
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
-        """Make `to` the default where one of `names` is it."""
+        """Make `to` the default if one of `names` is the default."""
         if to in self.known and self.default() in {*names} - {to}:
             self._run(["system", "connection", "default", to])
 
     def make_default(self, name: str) -> None:
-        """Make a connection that exists the default."""
+        """Make an existing connection the default."""
         if name in self.known:
             self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Put the second of each pair in the place of the first, as far as that one still has our URI."""
+        """Replace the first connection of each pair by the second, if it still has our URI."""
         ours = [(old, new) for old, new in pairs if self.known.get(old.name) == old.uri]
         for old, new in ours:
             self.add((new,))
@@ -116,7 +116,7 @@ class LegacyClient:
             self.remove((old,))
 
     def _run(self, words: list[str]) -> str:
-        # A CONTAINER_HOST of the user's would make the client talk to that service instead.
+        # With the user's CONTAINER_HOST, the client would talk to that service instead.
         clean = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
         argv = [self._program, *words]
         return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=clean).stdout

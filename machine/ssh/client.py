@@ -1,4 +1,4 @@
-"""The OpenSSH client on this host, asked whether it understands what we will ask of it."""
+"""The OpenSSH client on this host, and whether it supports the options that we use."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Client:
 
 
 def find_client() -> Client:
-    """The client on PATH.
+    """Return the client on PATH.
 
     Raises:
-        MachineError: there is none, or it does not run.
+        MachineError: there is none, or it cannot be run.
     """
     path = shutil.which("ssh")
     if path is None:
@@ -37,7 +37,7 @@ def find_client() -> Client:
 
 
 def _obstacle(path: str) -> str | None:
-    """`-G` reads a command line and its options, tells of them, and connects to nobody."""
+    """Return why the client refuses our options, if it does; `-G` only evaluates them, without connecting."""
     nowhere = Path("/nowhere")
     target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
     _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})

@@ -1,4 +1,4 @@
-"""Command lines of the OpenSSH client (pure). Nothing in the user's own configuration takes part in them."""
+"""Command lines of the OpenSSH client (pure). They ignore the user's own SSH configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = "root"
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """How to reach one guest; `alias` is its name in `known_hosts`, whatever its port is today."""
+    """How to reach a guest; `alias` is its name in `known_hosts`, which does not depend on its port."""
 
     alias: str
     port: int
@@ -23,7 +23,7 @@ class SshTarget:
 
 
 End = str | PurePath
-"""Of a forward: `ADDRESS:PORT`, or the path of a Unix socket."""
+"""One end of a forward: `ADDRESS:PORT`, or the path of a Unix socket."""
 
 
 def host_key_alias(name: str) -> str:
@@ -31,13 +31,13 @@ def host_key_alias(name: str) -> str:
 
 
 def known_hosts_line(name: str, public_key: str) -> str:
-    """The one line of a machine's known_hosts; `public_key` is the content of the .pub file."""
+    """Return the line of a machine's known_hosts; `public_key` is the content of the .pub file."""
     kind, key, *_ = public_key.split()
     return f"{host_key_alias(name)} {kind} {key}\n"
 
 
 def _identity_options(target: SshTarget) -> dict[str, str]:
-    """This key alone, this host key alone, no agent."""
+    """Return the options that permit only this key, only this host key and no agent."""
     return {
         "CheckHostIP": "no",
         "HostKeyAlias": target.alias,
@@ -50,7 +50,7 @@ def _identity_options(target: SshTarget) -> dict[str, str]:
 
 
 def config_block(target: SshTarget) -> str:
-    """A `Host` block for ~/.ssh/config; the host is called by its alias."""
+    """Return a `Host` block for ~/.ssh/config, named by the target's alias."""
     options = {
         "HostName": "127.0.0.1",
         "Port": str(target.port),
@@ -61,7 +61,7 @@ def config_block(target: SshTarget) -> str:
 
 
 def base_options(target: SshTarget) -> list[str]:
-    """What every connection of ours has in common; nothing of the user's configuration."""
+    """Return the options that all our connections share."""
     options = {
         **_identity_options(target),
         "BatchMode": "yes",
@@ -81,12 +81,12 @@ def base_options(target: SshTarget) -> list[str]:
 
 
 def quoted(path: Path) -> str:
-    """A path as a value in ssh_config's syntax: `%` starts a token, white space ends an argument."""
+    """Quote a path for ssh_config, where `%` starts a token and white space ends an argument."""
     return '"' + os.fspath(path).replace("%", "%%").replace('"', '\\"') + '"'
 
 
 def local_forward(host: End, guest: End) -> str:
-    """The argument of -L; in a path, a colon would part the ends, and `%` start a token."""
+    """Return the argument of -L; colons, which separate the ends, and `%` are escaped in paths."""
     ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
     return ":".join(ends)
 
@@ -96,14 +96,14 @@ def _escaped(path: PurePath) -> str:
 
 
 def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
-    """An interactive session, or `command` joined by spaces and evaluated by the guest's shell."""
+    """Return the argv of an interactive session, or of `command`, which the guest's shell evaluates."""
     destination = f"{target.username}@127.0.0.1"
     terminal = [] if command else ["-t"]
     return ["ssh", *base_options(target), *terminal, destination, *(["--", *command] if command else [])]
 
 
 def script_argv(target: SshTarget, words: Sequence[str]) -> list[str]:
-    """A shell of the guest's that reads a script, and gets each of `words` as it is; it ends when the guest is gone."""
+    """Return the argv of a guest shell that reads a script from stdin, with `words` as the script's arguments."""
     return [
         "ssh", *base_options(target),
         "-o", "ConnectTimeout=30",
@@ -114,13 +114,13 @@ def script_argv(target: SshTarget, words: Sequence[str]) -> list[str]:
 
 
 def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: End) -> list[str]:
-    """`ssh -O VERB` to the master at `control` about one forward."""
+    """Return the argv of `ssh -O VERB` for a forward of the master at `control`."""
     master = ["-o", f"ControlPath={quoted(control)}", "-O", verb]
     return ["ssh", *base_options(target), *master, "-L", local_forward(host, guest), target.alias]
 
 
 def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
-    """A command for the guest's shell over the master at `control`, and over no connection of its own."""
+    """Return the argv of a command in the guest over the master at `control`, never over a connection of its own."""
     return [
         "ssh", *base_options(target),
         "-o", f"ControlPath={quoted(control)}",
@@ -130,10 +130,10 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
 
 
 def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> list[str]:
-    """The master that carries every forward; it ends when the guest no longer answers.
+    """Return the argv of the SSH master, which carries all forwards and ends when the guest no longer answers.
 
-    `forwards` are the guest's sockets by the host's. It logs in as root, who reaches the rootless and the rootful
-    one alike.
+    `forwards` are the guest's sockets by the host's. The master logs in as root, who can reach the rootless and the
+    rootful socket.
     """
     return [
         "ssh",

@@ -1,4 +1,4 @@
-"""Key pairs, by OpenSSH's own ssh-keygen: it is there wherever the client is."""
+"""Making key pairs with ssh-keygen, which comes with the OpenSSH client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from machine.errors import MachineError, ProgramError
 
 
 def generate(path: Path, comment: str) -> str:
-    """Make an ed25519 pair PATH (mode 0600) and PATH.pub, and return the public key's line.
+    """Make an Ed25519 key pair, PATH (mode 0600) and PATH.pub, and return the line of the public key.
 
     Raises:
         MachineError: ssh-keygen is missing or failed.

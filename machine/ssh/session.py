@@ -1,6 +1,6 @@
-"""A session of paramiko's with a guest: its files, by SFTP. Nothing in the user's own configuration takes part in it.
+"""A guest's files over SFTP, by paramiko. The user's own SSH configuration is ignored.
 
-paramiko takes a tenth of a second to load: whoever needs this module imports it where it is used.
+paramiko takes a tenth of a second to load, so import this module only where it is needed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _ERRORS = (OSError, EOFError, paramiko.SSHException)
 
 @contextlib.contextmanager
 def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
-    """The files of a guest, by its own key and checked against its own host key.
+    """Connect to a guest with its own key, check its host key, and yield its files.
 
     Raises:
-        GuestError: it does not answer, is another one than it should be, or refuses the key.
+        GuestError: it does not answer, has another host key, or refuses the key.
     """
-    # Without a handler, logging would put paramiko's own account of each error on stderr.
+    # Without a handler, paramiko's own messages about errors would appear on stderr.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(paramiko.SSHClient()))
@@ -89,7 +89,9 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
     try:
         yield
     except paramiko.BadHostKeyException as error:
-        raise GuestError(f"what answers on {where} has another host key than {name}: nothing was sent to it") from error
+        raise GuestError(
+            f"the server on {where} does not have the host key of {name}: nothing was sent to it"
+        ) from error
     except paramiko.AuthenticationException as error:
         raise GuestError(f'{name} refuses its own key for the user "{target.username}"') from error
     except (paramiko.SSHException, EOFError) as error:
@@ -103,18 +105,17 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
 
 
 class _Message(paramiko.Message):
-    """Names are bytes that need not be UTF-8."""
+    """A message whose file names need not be UTF-8."""
 
     def get_text(self) -> str:
         return os.fsdecode(self.get_string())
 
 
 class _Sftp(paramiko.SFTPClient):
-    """paramiko's client with requests in flight that this thread alone sends and whose every answer it reads.
+    """paramiko's client, with several requests in flight that are sent and answered in a single thread.
 
-    paramiko's own way of reading ahead has a thread, which shows a traceback where a connection ends; its own way of
-    writing ahead forgets the last answers, and with them the news of a full disk. An SFTP server of OpenSSH answers in
-    the order of the requests.
+    paramiko's own read-ahead uses a thread that prints a traceback when a connection ends. Its own write-ahead ignores
+    the last answers, and with them a full disk. OpenSSH's SFTP server answers requests in order.
     """
 
     def _adjust_cwd(self, path: str) -> bytes:
@@ -124,15 +125,17 @@ class _Sftp(paramiko.SFTPClient):
         return self.answer(self.send_request(kind, *words))
 
     def send_request(self, kind: int, *words: object) -> int:
-        """Returns the request's number; an answer that nobody asks for is dropped."""
+        """Send a request and return its number. An answer that is not asked for is dropped."""
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
 
     def answer(self, number: int) -> tuple[int, paramiko.Message]:
-        """Raises:
-        EOFError: a file or a directory has no more.
-        OSError: the guest says so.
-        SSHException: the connection is lost.
+        """Return the answer to a request.
+
+        Raises:
+            EOFError: the file or the directory has ended.
+            OSError: the guest reports an error.
+            SSHException: the connection is lost.
         """
         kind, message = self._read_response(number)  # type: ignore[attr-defined]
         return kind, _Message(message.get_remainder())
@@ -144,7 +147,7 @@ class _Sftp(paramiko.SFTPClient):
         return self._request(CMD_OPEN, os.fsencode(path), flags, attributes)[1].get_string()
 
     def chunks(self, handle: bytes, size: int) -> Iterator[bytes]:
-        """All of a file of which `size` is known; one that has grown is read on, one request at a time."""
+        """Yield the content of a file of this size; if the file has grown, read the rest with one request at a time."""
         under_way: deque[int] = deque()
         asked = done = 0
         while True:
@@ -189,7 +192,7 @@ class _Sftp(paramiko.SFTPClient):
         self._request(CMD_CLOSE, handle)
 
     def file_system(self, path: str) -> tuple[int, bool]:
-        """The bytes that are left on it, and whether it is read-only."""
+        """Return the free space of a file system in bytes, and whether it is read-only."""
         message = self._request(CMD_EXTENDED, b"statvfs@openssh.com", os.fsencode(path))[1]
         _, fragment, _, _, available, _, _, _, _, flags, _ = (message.get_int64() for _ in range(11))
         return fragment * available, bool(flags & _READ_ONLY)
@@ -197,7 +200,7 @@ class _Sftp(paramiko.SFTPClient):
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFiles:
-    """model.transfer.Files of a guest."""
+    """The files of a guest, as model.transfer.Files."""
 
     name: str
     sftp: _Sftp
@@ -220,8 +223,8 @@ class GuestFiles:
         with self._told("read", path):
             found = [(entry.filename, _facts(entry)) for entry in self.sftp.listdir_attr(path)]
         for name, _ in found:
-            if not name or "/" in name:  # it would lead out of the directory that is written here
-                raise GuestError(f'{self.show(path)} has an entry that cannot be: "{printable(name)}"')
+            if not name or "/" in name:  # it would escape the directory that we write to
+                raise GuestError(f'{self.show(path)} has an invalid entry: "{printable(name)}"')
         return sorted(found, key=lambda pair: pair[0])
 
     def read(self, path: str, size: int) -> Generator[bytes]:
@@ -243,12 +246,12 @@ class GuestFiles:
                     with contextlib.suppress(PermissionError):
                         self.sftp.set_owner(handle, replaced)
                 self.sftp.set_attributes(handle, facts)
-                if replaced:  # there is something to lose if the guest crashes now
+                if replaced:  # a crash now must not lose the old content
                     self.sftp.sync(handle)
                 self.sftp.close_handle(handle)
                 self.sftp.posix_rename(part, path)
             except _ERRORS as error:
-                told = self._translated("write", path, error)  # while the part still fills the disk
+                told = self._translated("write", path, error)  # before the part is removed, which may free the disk
                 self._remove(part)
                 raise told from error
             except BaseException:
@@ -278,7 +281,7 @@ class GuestFiles:
             raise self._translated(verb, path, error) from error
 
     def _translated(self, verb: str, path: str, error: Exception) -> MachineError:
-        """An error of the guest's side in our words."""
+        """Translate an error of the guest's side."""
         what = f"cannot {verb} {self.show(path)}"
         if isinstance(error, TimeoutError):
             return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")
@@ -286,7 +289,7 @@ class GuestFiles:
             return GuestError(f"{what}: the connection to {self.name} is lost")
         if error.errno is not None:
             return MachineError(f"{what}: {os.strerror(error.errno)}")
-        # SFTP has one word for every other cause.
+        # SFTP reports every other cause as a mere failure.
         with contextlib.suppress(*_ERRORS):
             left, read_only = self.sftp.file_system(posixpath.dirname(path) or ".")
             if read_only:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from machine.files import sha256_of
-from machine.ignition.identity import Identity, credentials
+from machine.ignition.rekey import Rekey, credentials
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
 from tests.support.builders import KEYS
@@ -108,7 +108,7 @@ def test_clone_of_a_machine_that_has_never_run_is_a_new_machine(box: World) -> N
     assert public in (box.machines / "twin" / "config.ign").read_text()
 
 
-def test_clone_that_has_no_identity_yet_is_not_cloned(box: World) -> None:
+def test_clone_that_is_not_rekeyed_yet_is_not_cloned(box: World) -> None:
     has_booted(box, "box")
     clone(box, "box", "twin")
     refused = box.machine("clone", "twin", "third")
@@ -144,7 +144,7 @@ def test_clone_that_is_killed_at_any_moment_is_whole_or_not_there(box: World) ->
 
 
 def make_guest(root: Path) -> None:
-    """As much of a guest's root file system as its identity is in."""
+    """The part of a guest's root file system that rekeying changes."""
     for name, content in {
         "etc/machine-id": "0" * 32,
         "etc/hostname": "old",
@@ -164,11 +164,11 @@ def make_guest(root: Path) -> None:
 
 
 def script() -> str:
-    identity = Identity(hostname="a-b", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
-    return credentials(identity)["boot2podman.identity"]
+    rekey = Rekey(hostname="a-b", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
+    return credentials(rekey)["boot2podman.identity"]
 
 
-def test_guest_is_given_its_identity_in_place_once_and_again(tmp_path: Path) -> None:
+def test_guest_is_rekeyed_in_place_once_and_again(tmp_path: Path) -> None:
     root = tmp_path / "it's sysroot"
     make_guest(root)
     inodes = {path: path.stat().st_ino for path in root.rglob("*") if path.is_file()}
@@ -219,8 +219,8 @@ def test_guest_restarts_where_its_initramfs_could_not_help(early: bool, tmp_path
 
 def test_qemu_takes_the_table(tmp_path: Path) -> None:
     table = tmp_path / "a,b.smbios"
-    identity = Identity(hostname="twin", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
-    table.write_bytes(credentials_table(credentials(identity)))
+    rekey = Rekey(hostname="twin", machine_id="1" * 32, keys=KEYS, old_key=OLD_KEY)
+    table.write_bytes(credentials_table(credentials(rekey)))
     done = subprocess.run(
         ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-display", "none", "-nodefaults", "-S",
          "-smbios", f"file={str(table).replace(',', ',,')}", "-qmp", "stdio"],

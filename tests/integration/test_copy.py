@@ -483,7 +483,7 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     known = known_hosts.read_text()
     known_hosts.write_text(known_hosts_line("box", keys.generate(directory / "other", comment="x")))
     assert guest.refused("f", "box:f") == (
-        f"Error: copy failed: what answers on 127.0.0.1:{port} has another host key than box: nothing was sent to it"
+        f"Error: copy failed: the server on 127.0.0.1:{port} does not have the host key of box: nothing was sent to it"
     )
     known_hosts.write_text("")
     assert guest.refused("f", "box:f") == (

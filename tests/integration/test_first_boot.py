@@ -158,8 +158,8 @@ def test_butane_is_translated_where_it_is_installed(world: World, images: Images
     before = world.files()
     words = ("init", "--image", images.qcow2, "--ignition-path", "site.bu", "box")
     assert refused(world.machine(*words), world, before) == (
-        "butane is not installed on this host, and site.bu needs it to become an Ignition config; "
-        "install it, or give the JSON that it makes elsewhere: butane --strict FILE.bu >FILE.ign"
+        "site.bu is a Butane file, but butane is not installed on this host; "
+        "install it, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign"
     )
     (world.bin / "butane").write_text(BUTANE)
     (world.bin / "butane").chmod(0o755)

@@ -51,12 +51,15 @@ def test_good_configs_have_no_problem() -> None:
         ("{}", '1:1: the config needs the key "ignition"'),
         ('{"ignition": {}}', '1:14: ignition needs the key "version"'),
         ('{"ignition": {"version": 3}}', "1:26: ignition.version must be a text"),
-        ('{"ignition": {"version": "2.3.0"}}', '1:26: version "2.3.0" is none of 3.0.0 to 3.5.0'),
-        ('{"ignition": {"version": "3.6.0"}}', '1:26: version "3.6.0" is none of 3.0.0 to 3.5.0'),
+        ('{"ignition": {"version": "2.3.0"}}', '1:26: version "2.3.0" is not supported (3.0.0 to 3.5.0)'),
+        ('{"ignition": {"version": "3.6.0"}}', '1:26: version "3.6.0" is not supported (3.0.0 to 3.5.0)'),
         (config('"storagee": {}'), '2:1: unused key "storagee"; did you mean "storage"?'),
         (config('"storage": {"files": [{"path": "/a", "foo": 1}]}'), '2:38: unused key "foo" in storage.files[0]'),
         (config('"storage": {"files": {}}'), "2:22: storage.files must be a list"),
-        (config('"storage": {"files": [{"path": "a"}]}'), '2:32: storage.files[0].path must be absolute, and not "a"'),
+        (
+            config('"storage": {"files": [{"path": "a"}]}'),
+            '2:32: storage.files[0].path must be an absolute path, not "a"',
+        ),
         (config('"storage": {"files": [{}]}'), '2:23: storage.files[0] needs the key "path"'),
         (
             config('"storage": {"files": [{"path": "/a", "mode": "0644"}]}'),
@@ -64,7 +67,7 @@ def test_good_configs_have_no_problem() -> None:
         ),
         (
             config('"storage": {"files": [{"path": "/a", "mode": 644}]}'),
-            "2:46: storage.files[0].mode is no mode of a file: JSON has decimal numbers; for 644 as chmod has it",
+            "2:46: storage.files[0].mode is not a file mode, which JSON has as a decimal number; for the octal 644",
         ),
         (
             config('"storage": {"files": [{"path": "/a", "overwrite": 1}]}'),
@@ -72,11 +75,11 @@ def test_good_configs_have_no_problem() -> None:
         ),
         (
             config('"storage": {"files": [{"path": "/a", "contents": {"source": "data:nothing"}}]}'),
-            "2:61: storage.files[0].contents.source must be a URL of data, http, https, tftp, s3, gs, arn",
+            "2:61: storage.files[0].contents.source must be a URL with one of the schemes data, http,",
         ),
         (
             config('"storage": {"files": [{"path": "/a"}],\n "links": [{"path": "/a", "target": "b"}]}'),
-            '3:12: "/a" stands twice in storage',
+            '3:12: "/a" is given twice in storage',
         ),
         (config('"systemd": {"units": [{"name": "a"}]}'), "2:32: systemd.units[0].name must end in .service or"),
         (
@@ -85,14 +88,14 @@ def test_good_configs_have_no_problem() -> None:
         ),
         (
             config('"passwd": {"users": [{"name": "eve"},\n {"name": "eve"}]}'),
-            '3:2: "eve" stands twice in passwd.users',
+            '3:2: "eve" is given twice in passwd.users',
         ),
         (
             config('"kernelArguments": {}'),
-            "2:1: kernelArguments is known from version 3.3.0 on, and this config has 3.2.0",
+            "2:1: kernelArguments requires version 3.3.0, but this config has version 3.2.0",
         ),
-        (config('"passwd": {}, "passwd": {}'), '2:15: the key "passwd" stands twice'),
-        ("[" * 100_000, "1:1: not JSON that anybody has written: it is nested too deeply"),
+        (config('"passwd": {}, "passwd": {}'), '2:15: the key "passwd" is given twice'),
+        ("[" * 100_000, "1:1: nested too deeply"),
     ],
 )
 def test_mistake_is_told_with_its_place(text: str, problem: str) -> None:

@@ -18,4 +18,4 @@ def test_disk_is_as_full_as_it_can_be_and_not_fuller() -> None:
     assert len(fat_image("CIDATA", {"a": "x" * (whole - 512), "b": "x"})) == fat_size()
     with pytest.raises(MachineError) as caught:
         fat_image("CIDATA", {"a": "x" * whole, "b": "x"})
-    assert caught.value.line == "what the guest is to be told at its first boot is larger than 8 MiB"
+    assert caught.value.line == "the files for the guest's first boot are larger than 8 MiB"

@@ -89,7 +89,7 @@ def test_script_is_roots_unless_its_path_is_called_the_users(tmp_path: Path) -> 
     assert read_script(str(path)) == Script(name="user:a.sh", text="true\n")
     assert read_script(f"user:{path}") == Script(name="user:a.sh", text="true\n", as_user=True)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadInputError, match="is no text"):
+    with pytest.raises(BadInputError, match="is not UTF-8 text"):
         read_script(str(path))
 
 

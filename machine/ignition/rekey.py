@@ -1,0 +1,49 @@
+"""Rekeying a clone's guest: systemd credentials that give it its own keys, machine ID and name.
+
+systemd accepts units from credentials since version 256. Ignition cannot do this, because it provisions a guest only
+once, at its first boot. (Pure, except that it reads our own assets.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from machine.ignition import assets
+from machine.ignition.provision import Keys
+
+_SCRIPT = "boot2podman.identity"
+
+# The units, and the target that wants each of them.
+_UNITS = {"boot2podman-identity-initrd.service": "initrd.target", "boot2podman-identity.service": "sysinit.target"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rekey:
+    """What a clone is given in place of what it has from its original."""
+
+    hostname: str
+    machine_id: str
+    keys: Keys
+    old_key: str
+    """The line of the public key that logs in to the original."""
+
+
+def credentials(rekey: Rekey) -> dict[str, str]:
+    """Return the systemd credentials, by name."""
+    script = assets.load(
+        "files/identity.sh",
+        machine_id=rekey.machine_id,
+        hostname=rekey.hostname,
+        host_private=rekey.keys.host_private.rstrip("\n"),
+        host_public=rekey.keys.host_public,
+        old_key=_material(rekey.old_key),
+        new_key=rekey.keys.authorized.split(maxsplit=1)[1],
+    )
+    units = {f"systemd.extra-unit.{unit}": assets.load(f"units/{unit}") for unit in _UNITS}
+    wants = {f"systemd.unit-dropin.{target}~boot2podman": f"[Unit]\nWants={unit}\n" for unit, target in _UNITS.items()}
+    return {_SCRIPT: script, **units, **wants}
+
+
+def _material(public_key: str) -> str:
+    """Return the key itself, without its type and its comment."""
+    return public_key.split()[1]
