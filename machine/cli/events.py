@@ -48,6 +48,6 @@ def _as_json(change: Change) -> str:
             "Name": change.name,
             "From": change.before,
             "To": change.after,
-            "Reason": change.reason,
+            "Reason": change.reason or "",
         }
     )

@@ -23,7 +23,7 @@ class Change:
     name: str
     before: State | None
     after: State | None
-    reason: str
+    reason: str | None
 
 
 def follow(context: Context) -> Iterator[Change]:
@@ -48,7 +48,7 @@ def changes(
                 name=name,
                 before=old.state if old else None,
                 after=new.state if new else None,
-                reason=(new.reason or "") if new else "",
+                reason=new.reason if new else None,
             )
 
 

@@ -9,7 +9,6 @@ import logging.handlers
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from machine import lock
@@ -17,7 +16,7 @@ from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.folders.state import load_folders
 from machine.hosts import current_host
 from machine.store import records
-from machine.store.paths import MachinePaths, Roots, config_home, find_roots, make_private
+from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
@@ -54,7 +53,7 @@ def main() -> int:
         return EXIT_ERROR
     except BaseException:
         log.exception("the supervisor has a defect")
-        starting.error(MachineError(f"the supervisor has a defect: see {paths.supervisor_log}"))
+        starting.error(MachineError("the supervisor has a defect", hint=f"see {paths.supervisor_log}"))
         raise
     return EXIT_ERROR if error else EXIT_OK
 
@@ -75,9 +74,19 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster
     if adopt:
         return _adopt(roots, name)
     descriptor = _acquire(paths.lock, name)
+    host = current_host()
+    tcp_driver = load_settings(roots, host).port_driver
     for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
         leftover.unlink(missing_ok=True)
-    return _prepare(roots, name, descriptor, starting)
+    launched = launch.prepare(roots, name, host, environment=os.environ, notice=starting.notice)
+    return Assignment(
+        record=launched.record,
+        paths=paths,
+        plan=launched.plan,
+        lock=descriptor,
+        tcp_driver=tcp_driver,
+        folders=launched.folders,
+    )
 
 
 def _acquire(path: Path, name: str) -> int:
@@ -90,6 +99,7 @@ def _acquire(path: Path, name: str) -> int:
 
 
 def _adopt(roots: Roots, name: str) -> Assignment:
+    """Take over what an earlier supervisor has left."""
     paths = roots.machine(name)
     return Assignment(
         record=records.load(roots, name),
@@ -101,25 +111,8 @@ def _adopt(roots: Roots, name: str) -> Assignment:
     )
 
 
-def _prepare(roots: Roots, name: str, descriptor: int, starting: ProgressBroadcaster) -> Assignment:
-    """Decide how to run the machine, and make the files that QEMU expects."""
-    paths = roots.machine(name)
-    host = current_host()
-    tcp_driver = load_settings(roots, host).port_driver
-    record = launch.with_free_port(records.load(roots, name), roots, starting.notice)
-    qemu = launch.usable_qemu(record.config, host)
-    acceleration = launch.accelerate(record.config, host, qemu, os.environ)
-    if acceleration.notice:
-        starting.notice(acceleration.notice)
-    launched = replace(record, config=launch.within_limits(record.config, host, acceleration, starting.notice))
-    folders = launch.assign_transports(record, host, qemu, paths)
-    shares = [each.share for each in folders if each.share]
-    plan = launch.prepare(launched, roots, host, qemu, acceleration, config_home(os.environ, Path.home()), shares)
-    return Assignment(record=record, paths=paths, plan=plan, lock=descriptor, tcp_driver=tcp_driver, folders=folders)
-
-
 def _log_to(paths: MachinePaths) -> None:
-    """The per-machine log has everything, in at most two files."""
+    """Log everything into the machine's own log, which fills at most two files."""
     handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

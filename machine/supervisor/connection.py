@@ -119,7 +119,7 @@ class GuestConnection:
         if await self._master.set_guest_clock(in_doubt=tests_master):
             self._life.post(GuestClockSet())
         elif tests_master and self._master_task is task and self._life.current.pause is None:
-            self._life.post(MasterLost(reason="it has not outlived a pause"))
+            self._life.post(MasterLost(reason="it did not survive a pause"))
 
     async def close_unused_forwards(self) -> None:
         """Take back what containers published that have ended while there was no supervisor to hear of it."""

@@ -82,7 +82,7 @@ class ControlServer:
         match command:
             case Command.STATUS:
                 state = self._handler.state
-                writer.write(control.encode({"ok": {"state": state.state, "reason": state.reason}}))
+                writer.write(control.encode({"ok": {"state": state.state, "reason": state.reason or ""}}))
                 return True
             case Command.STOP | Command.QUIT:
                 self._stopping.add(writer.write)

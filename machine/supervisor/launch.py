@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -16,7 +16,6 @@ from machine.folders.probe import probe_sources, probe_transports
 from machine.folders.transports import MountedFolder, choose_transport, host_obstacles, plan_folders
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
-from machine.model.folders import Share
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
 from machine.ports import relay
@@ -26,12 +25,59 @@ from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.store import drafts, records, ssh_ports
-from machine.store.paths import MachinePaths, Roots
+from machine.store.paths import MachinePaths, Roots, config_home
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """All that a start has decided."""
+
+    record: MachineRecord
+    """With the SSH port of this start."""
+
+    plan: LaunchPlan
+    folders: Sequence[MountedFolder]
+
+
+def prepare(
+    roots: Roots, name: str, host: Host, *, environment: Mapping[str, str], notice: Callable[[str], None]
+) -> Launch:
+    """Decide how to run the machine, and make the files that QEMU expects; the caller holds the machine's lock.
+
+    Raises:
+        MachineError: the machine cannot run on this host, or something that it needs is missing.
+    """
+    record = with_free_port(records.load(roots, name), roots, notice)
+    config, paths = record.config, roots.machine(name)
+    qemu = _usable_qemu(config, host)
+    acceleration = _accelerate(config, host, qemu, environment)
+    if acceleration.notice:
+        notice(acceleration.notice)
+    folders = _assign_transports(record, host, qemu, paths)
+    if shutil.which("ssh") is None:
+        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
+    firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
+    _check_disk(record, paths, roots)
+    if firmware:
+        ensure_variables(firmware, paths.efi_vars)
+    _make_private_file(paths.ignition_journal)
+    make_console(paths)
+    plan = plan_launch(
+        replace(record, config=_within_limits(config, host, acceleration, notice)),
+        binary=qemu.path,
+        acceleration=acceleration,
+        firmware=firmware,
+        relay=(sys.executable, "-I", "-S", relay.__file__),
+        files=launch_files(paths),
+        shares=[folder.share for folder in folders if folder.share],
+    )
+    return Launch(record=record, plan=plan, folders=folders)
+
+
 def launch_files(paths: MachinePaths) -> LaunchFiles:
+    """The files and sockets that QEMU's command line names."""
     return LaunchFiles(
         disk=paths.disk,
         ignition=paths.ignition,
@@ -48,7 +94,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """The machine with the SSH port that it has, or another where that is taken; the caller holds its lock."""
+    """Give the machine another SSH port where its own is taken; the caller holds the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
@@ -60,39 +106,39 @@ def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], 
         )
 
 
-def usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
-    """The QEMU of this start.
+def _usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
+    """Find the QEMU of this start.
 
     Raises:
-        MachineError: it is missing, or cannot do what machines need.
+        MachineError: it is not installed, or lacks something that machines need.
     """
     qemu = probe_qemu(find_qemu(config.arch, host))
     check_qemu(qemu, config.arch, host)
     return qemu
 
 
-def accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment: Mapping[str, str]) -> Acceleration:
-    """The accelerator for this start.
+def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment: Mapping[str, str]) -> Acceleration:
+    """Choose the accelerator of this start.
 
     Raises:
-        MachineError: the one that was asked for cannot be used.
+        MachineError: the user asked for one that cannot be used.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
     return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
 
 
-def within_limits(
+def _within_limits(
     config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
 ) -> MachineConfig:
-    """The machine with as much of its memory as this host can give it."""
-    most = max_memory_mib(host, acceleration.accelerator)
-    if most is None or config.resources.memory_mib <= most:
+    """Reduce the machine's memory to what this host can give a guest."""
+    max_mib = max_memory_mib(host, acceleration.accelerator)
+    if max_mib is None or config.resources.memory_mib <= max_mib:
         return config
-    notice(f"macOS before 12.4 gives a guest at most {most} MiB of memory: {config.name} gets these")
-    return replace(config, resources=replace(config.resources, memory_mib=most))
+    notice(f"macOS before 12.4 gives a guest at most {max_mib} MiB of memory: {config.name} gets that much")
+    return replace(config, resources=replace(config.resources, memory_mib=max_mib))
 
 
-def assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[MountedFolder]:
+def _assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[MountedFolder]:
     """Choose the transport of this start for the machine's folders; a virtiofsd that is chosen has been tried."""
     config = record.config
     if not config.folders:
@@ -106,42 +152,8 @@ def assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths:
     return plan_folders(probe_sources(config.folders), transport, facts.virtiofsd, sockets)
 
 
-def prepare(
-    record: MachineRecord,
-    roots: Roots,
-    host: Host,
-    qemu: QemuFacts,
-    acceleration: Acceleration,
-    config_home: Path,
-    shares: Sequence[Share],
-) -> LaunchPlan:
-    """Make a machine's files ready for QEMU; the caller holds its lock.
-
-    Raises:
-        MachineError: firmware, the disk or its base image is missing.
-    """
-    config = record.config
-    paths = roots.machine(config.name)
-    if shutil.which("ssh") is None:
-        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
-    firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home)
-    _check_disk(record, paths, roots)
-    if firmware:
-        ensure_variables(firmware, paths.efi_vars)
-    _make_private_file(paths.ignition_journal)
-    make_console(paths)
-    return plan_launch(
-        record,
-        binary=qemu.path,
-        acceleration=acceleration,
-        firmware=firmware,
-        relay=(sys.executable, "-I", "-S", relay.__file__),
-        files=launch_files(paths),
-        shares=shares,
-    )
-
-
 def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
+    """Check that the disk is there, and make it anew where no first boot has completed."""
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
     if base and not base.exists():
@@ -158,7 +170,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
 
 
 def make_console(paths: MachinePaths) -> None:
-    """The serial console's two ends: a FIFO for what is typed, and for what the guest writes a log of its own."""
+    """Make the serial console's two ends: a FIFO that takes what is typed, and a new log of what the guest writes."""
     if paths.serial_log.exists():
         paths.serial_log.replace(paths.previous_serial_log)
     _make_private_file(paths.serial_log)

@@ -20,9 +20,9 @@ def test_changes_are_told_by_name() -> None:
     assert [
         (change.name, change.before, change.after, change.reason) for change in changes(before, after, CREATED)
     ] == [
-        ("gone", State.STOPPED, None, ""),
-        ("new", None, State.STOPPED, ""),
-        ("up", State.STOPPED, State.RUNNING, ""),
+        ("gone", State.STOPPED, None, None),
+        ("new", None, State.STOPPED, None),
+        ("up", State.STOPPED, State.RUNNING, None),
         ("worse", State.RUNNING, State.DEGRADED, "why"),
     ]
 

@@ -44,7 +44,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
 
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.steps)
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": None}}]
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": ""}}]
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.told)
         assert machine.told == [
@@ -57,7 +57,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         assert machine.record.guest.provisioned
         assert machine.record.guest.last_up is not None
         assert machine.supervisor.record.current == machine.record
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": None}}]
+        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": ""}}]
         assert await machine.ask(Command.STOP) == [
             {"step": "Waiting for VM to exit..."},
             {"ok": {"ending": "powered down"}},
