@@ -109,18 +109,29 @@ class Supervisor:
     async def _begin(self) -> list[asyncio.Task[None]]:
         """Start QEMU or take the running one over; returns the tasks that last as long as it does."""
         self._set_deadline()
-        work = [self.qmp.run(), self.servers.keep_open(), self.ports.keep_trying(), self._watch_qemu()]
-        if isinstance(self.qemu, ChildQemu):
-            self.ports.preload(self.record.current.config.forwards)
-            await self.folders.start_daemons(self.qemu.lock_descriptor)
-            self.starting.step(f"Booting the guest{_first_time(self.record.current)}")
-            await self.qemu.start()
-            work.append(self._watch_evidence())
-        else:
-            self.ports.take_over()
-            self.ports.preload(self.record.current.config.forwards)
-            self.connection.connect(after_s=0)
-        return [self.tasks.create_task(coroutine) for coroutine in work]
+        work = [self.qmp.run, self.servers.keep_open, self.ports.keep_trying, self._watch_qemu]
+        try:
+            if isinstance(self.qemu, ChildQemu):
+                await self._start(self.qemu)
+                work.append(self._watch_evidence)
+            else:
+                self._take_over()
+        except MachineError as error:
+            self._error = error
+            self._finished = True
+            return []
+        return [self.tasks.create_task(watch()) for watch in work]
+
+    async def _start(self, qemu: ChildQemu) -> None:
+        self.ports.preload(self.record.current.config.forwards)
+        await self.folders.start_daemons(qemu.lock_descriptor)
+        self.starting.step(f"Booting the guest{_first_time(self.record.current)}")
+        await qemu.start()
+
+    def _take_over(self) -> None:
+        self.ports.take_over()
+        self.ports.preload(self.record.current.config.forwards)
+        self.connection.connect(after_s=0)
 
     async def _watch_qemu(self) -> None:
         self.life.post(QemuExited(cause=await self.qemu.wait()))

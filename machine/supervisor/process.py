@@ -79,7 +79,8 @@ class ChildQemu(QemuProcess):
             self._child.kill()
 
     async def _wait(self) -> str | None:
-        assert self._child is not None
+        if self._child is None:
+            return None
         return _last_message(await self._child.wait(), self._output)
 
 

@@ -44,12 +44,12 @@ async def until(condition: Callable[[], object]) -> None:
 class FakeQemu:
     """A process in QEMU's place that ends when the test wants, and the lock of one that an earlier supervisor ran."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: str) -> None:
         fifo = directory / "end"
         os.mkfifo(fifo)
         self._fifo = os.open(fifo, os.O_RDWR)
         script = f"read status text <{shlex.quote(os.fspath(fifo))}; echo $text >&2; exit $status"
-        self.argv = ("sh", "-c", script)
+        self.argv = (binary, "-c", script)
         self.status = "running"
         """What QMP's query-status tells."""
 
@@ -160,8 +160,10 @@ class FakeMachine:
 
 
 @contextlib.asynccontextmanager
-async def fake_machine(directory: Path, *, adopts: bool = False, **fields: Any) -> AsyncIterator[FakeMachine]:
-    """A supervisor that starts the machine `box`, or adopts it; `fields` are make_record's."""
+async def fake_machine(
+    directory: Path, *, adopts: bool = False, binary: str = "sh", **fields: Any
+) -> AsyncIterator[FakeMachine]:
+    """A supervisor that starts the machine `box`, or adopts it; `fields` are make_record's, `binary` is QEMU's."""
     told: list[Line] = []
     starting = ProgressBroadcaster()
     starting.add(lambda line: told.append(json.loads(line)))
@@ -169,7 +171,7 @@ async def fake_machine(directory: Path, *, adopts: bool = False, **fields: Any) 
         record = make_record(ssh_port=port, **fields)
         paths = save_machine(make_roots(directory), record)
         paths.runtime.mkdir(parents=True)
-        qemu = FakeQemu(directory)
+        qemu = FakeQemu(directory, binary)
         if adopts:
             qemu.adopted_lock = lock.acquire(paths.lock)
         assignment = Assignment(

@@ -181,6 +181,16 @@ def test_start_fails_with_qemus_last_words(ssh: FakeSsh, short_path: Path) -> No
     play(story, short_path)
 
 
+def test_start_fails_where_qemu_cannot_be_run(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        error = await machine.end()
+        assert error is not None
+        assert error.message == "/nonexistent/qemu is not installed on this host"
+        assert machine.told[-1]["error"]["message"] == error.message
+
+    play(story, short_path, binary="/nonexistent/qemu")
+
+
 def test_start_fails_where_cloud_init_says_so(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
         await machine.say("failed no mirror answers")
