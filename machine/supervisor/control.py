@@ -90,7 +90,7 @@ class ControlServer:
                 self._handler.stop(at_once=command is Command.QUIT)
                 return False
             case _:
-                log.info("control: %s %s", command, value)
+                log.info("control: %s", f"{command} {value}".rstrip())
                 writer.write(control.encode({"ok": await self._handler.carry_out(command, value)}))
                 return True
 

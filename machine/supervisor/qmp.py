@@ -161,7 +161,7 @@ class QmpSessions:
 
     async def _read_events(self, listener: EventListener) -> None:
         async for event in listener:
-            log.debug("QMP event: %s", event)
+            log.debug("QMP event: %s %s", event["event"], event.get("data"))
             match event["event"]:
                 case "RESET":
                     await self._ports.guest_has_reset()
