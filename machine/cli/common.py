@@ -57,6 +57,16 @@ def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parame
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
+def format_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the option `--format` of a listing."""
+    return click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+
+
+def noheading_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the option `--noheading` of a listing."""
+    return click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
+
+
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the optional NAME that commands of podman machine take."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import context, format_option
 from machine.cli.flags import Command
 from machine.cli.output import Form, Listing, form_of, print_listing
 from machine.model.check import Check, Status, is_ready
@@ -16,7 +16,7 @@ _NOT_READY = 1
 
 
 @click.command("doctor", cls=Command)
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@format_option()
 def command(format_: str | None) -> None:
     """Check what this host has and lacks for machines; nothing is changed, and no server is asked.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli import common
-from machine.cli.common import complete_from, complete_images, context
+from machine.cli.common import complete_from, complete_images, context, format_option, noheading_option
 from machine.cli.flags import Group
 from machine.cli.output import Documents, Listing, print_documents, print_listing
 from machine.cli.render import human_size
@@ -92,9 +92,9 @@ def pull(image: str | None, arch: str | None, image_options: ImageOptions, quiet
 
 
 @command.command("ls")
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@format_option()
 @click.option("-q", "--quiet", is_flag=True, help="Print digests alone.")
-@click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
+@noheading_option()
 def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
     """List the images in the cache, the newest first.
 
@@ -139,8 +139,8 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 
 
 @command.command("catalogue")
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
-@click.option("-n", "--noheading", is_flag=True, help="Leave the heading out.")
+@format_option()
+@noheading_option()
 def catalogue(format_: str | None, noheading: bool) -> None:
     """List the images of other distributions that `machine init --image` takes beside Fedora CoreOS.
 

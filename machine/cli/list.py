@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import context, format_option, noheading_option
 from machine.cli.flags import Command
 from machine.cli.output import Listing, print_listing
 from machine.model.state import State
@@ -28,9 +28,9 @@ _VM_TYPE = "qemu"
 
 
 @click.command("list", cls=Command)
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@format_option()
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="List only machines with this label.")
-@click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
+@noheading_option()
 @click.option("-q", "--quiet", is_flag=True, help="Print only the names.")
 @click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had it; we have one provider
 def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.common import complete_machines, context, format_option, name_argument, noheading_option
 from machine.cli.flags import Group
 from machine.cli.output import flat_listing, print_listing
 
@@ -60,8 +60,8 @@ def rm(name: str, forward: str) -> None:
 
 @command.command("ls")
 @name_argument()
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
-@click.option("-n", "--noheading", is_flag=True, help="Leave out the heading.")
+@format_option()
+@noheading_option()
 def ls(name: str, format_: str | None, noheading: bool) -> None:
     """List the ports and sockets of the host that lead into a machine.
 

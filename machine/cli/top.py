@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, context, format_option
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.cli.output import Form, Listing, form_of, listing_text
 from machine.errors import BadInputError
@@ -35,7 +35,7 @@ _INTERVAL_S = 5
 @click.command("top", cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines)
 @click.option("-a", "--all", "everything", is_flag=True, help="Show machines that are stopped, too.")
-@click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
+@format_option()
 @click.option(
     "-i",
     "--interval",
