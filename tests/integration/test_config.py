@@ -182,7 +182,7 @@ def test_configured_image_is_the_one_that_is_pulled(world: World, images: Images
         ("config.toml", "garbage[", "{} is not TOML: Expected '=' after a key in a key/value pair"),
         ("config.toml", 'image = "rawhide"\n', '{}: unknown image "rawhide"; choose one of: fcos:stable, '),
         ("config.toml", 'image = "./x"\n', '{}: "image" must not depend on the current directory; write /'),
-        ("config.toml", 'timezone = "Nowhere"\n', '{}: invalid timezone "Nowhere"; give a name like'),
+        ("config.toml", 'timezone = "Nowhere"\n', '{}: invalid timezone "Nowhere"; use a name like'),
     ],
 )
 def test_bad_value_is_told_with_its_file(where: str, text: str, line: str, world: World) -> None:
@@ -400,7 +400,7 @@ def test_edit_keeps_what_cannot_be_installed(world: World) -> None:
     (draft,) = drafts(world)
     assert outcome.status == 125
     assert outcome.stderr == (
-        f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed, and what you typed is '
+        f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed; your edits are '
         f"kept in {draft}\n"
     )
     assert draft.read_text() == "memory = 70\n"
@@ -412,9 +412,7 @@ def test_edit_does_not_undo_what_another_command_did_meanwhile(world: World) -> 
     script = f'{machine_program()} config set cpus 1; echo "memory = 800" >"$1"'
     outcome = world.machine("config", "edit", EDITOR=editor(world, script))
     (draft,) = drafts(world)
-    assert outcome.stderr.startswith(
-        f"Error: {path} was changed by another command meanwhile; nothing was changed, and"
-    )
+    assert outcome.stderr.startswith(f"Error: {path} was changed by another command meanwhile; nothing was changed;")
     assert draft.read_text() == "memory = 800\n"
     assert path.read_text() == "memory = 700\ncpus = 1\n"
 
@@ -470,9 +468,7 @@ def test_person_at_a_terminal_may_edit_again(world: World) -> None:
     os.close(terminal)
     assert process.returncode == 0
     assert stdout == "Edit it again? [y/N] "
-    assert stderr.startswith(
-        f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed, and'
-    )
+    assert stderr.startswith(f'Error: {path}: "memory" must be a whole number of at least 512; nothing was changed;')
     assert stderr.count("\n") == 1
     assert path.read_text() == "memory = 800\n"
     assert drafts(world) == []

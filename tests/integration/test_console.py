@@ -123,10 +123,10 @@ def test_person_types_to_the_guest_every_key_but_the_one_that_leaves(box: World)
     with Terminal(box, "console", "box") as terminal:
         before = terminal.modes
         assert before & RAW == RAW
-        greeting = terminal.read_until(b"machine ssh box`\r\n").decode()
+        greeting = terminal.read_until(b"for a shell.\r\n").decode()
         assert greeting.splitlines() == [
             "Attached to the serial console of box. Press ctrl-] to leave.",
-            "No user has a password, so you cannot log in here: use `machine ssh box`",
+            "No user has a password, so you cannot log in here: use `machine ssh box` for a shell.",
         ]
         until(lambda: not terminal.modes & RAW)
         terminal.type(b"hello\x03\x1a\x1c\n!")
@@ -169,7 +169,7 @@ def test_second_one_is_told_who_is_attached_and_the_next_one_is_served(box: Worl
         refused = with_input(box, b"x", "console", "box")
         assert (refused.status, refused.stdout) == (125, "")
         assert refused.stderr == (
-            f'Error: another command is attached to the console of "box" already (process {terminal.process.pid}); '
+            f'Error: another command is attached to the console of "box" (process {terminal.process.pid}); '
             "to watch its output, use: machine logs --follow box\n"
         )
         terminal.type(b"still here")

@@ -124,7 +124,7 @@ def test_listing_can_be_of_those_with_a_label(world: World, images: Images) -> N
 def test_config_that_replaces_ours_is_all_the_guest_gets(world: World, images: Images) -> None:
     (world.root / "site.ign").write_text(USER_IGNITION)
     made = world.init("box", images.qcow2, "--ignition-path", "site.ign", "--ignition-replace")
-    assert "The guest gets site.ign alone" in made.stderr
+    assert "The guest gets only site.ign" in made.stderr
     assert world.machine("ignition", "box").stdout == USER_IGNITION
 
 
