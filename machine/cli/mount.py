@@ -13,7 +13,7 @@ FIELDS = ("Source", "Target", "Mode", "Driver", "Problem")
 
 @click.group("mount", cls=Group)
 def command() -> None:
-    """Share folders of the host with a machine, also while it runs.
+    """Share folders of the host with a machine, even while it runs.
 
     \b
     Examples:
@@ -26,10 +26,10 @@ def command() -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("folder", metavar="SRC[:DST[:ro]]")
 def add(name: str, folder: str) -> None:
-    """Share a folder for good, at once where the machine runs.
+    """Share a folder from now on, at once if the machine is running.
 
-    A running machine has it over SSH until its next start, which may find a
-    faster way.
+    A running machine gets the folder over SSH; its next start may choose a
+    faster transport.
 
     \b
     Examples:
@@ -45,7 +45,7 @@ def add(name: str, folder: str) -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("target", metavar="DST")
 def rm(name: str, target: str) -> None:
-    """Take a folder away, by its path in the guest.
+    """Stop sharing the folder that is at DST in the guest.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def rm(name: str, target: str) -> None:
 @format_option()
 @noheading_option()
 def ls(name: str, format_: str | None, noheading: bool) -> None:
-    """List the folders of the host that a machine has.
+    """List the folders that the host shares with a machine.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What the guest is told of folders, and what it answers (pure); the scripts are in images/ignition/files."""
+"""Commands that run the folder scripts in the guest, and their answers (pure); see images/ignition/files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReport:
-    """By the numbers of folders: those that are `mounted`, the paths of those that are `ready` for sshfs, and why the
-    others have `failed`. `can` is what the guest can mount.
-    """
+    """The answer of folders.sh; folders have the numbers that they had on its command line."""
 
-    can: frozenset[Transport]
+    supported: frozenset[Transport]
+    """What the guest can mount."""
+
     mounted: frozenset[int]
     ready: Mapping[int, str]
+    """Where the guest waits for an sshfs of the folder: its target without symbolic links."""
+
     failed: Mapping[int, str]
+    """Why a folder is not mounted."""
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
-    """The command that runs folders.sh, which comes on standard input."""
+    """The command that runs folders.sh, which it reads from its stdin."""
     words = [
         word
         for folder, transport in folders
@@ -33,7 +36,7 @@ def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
 
 
 def sshfs_command(script: str, folder: Folder, *, uid: int, where: str) -> str:
-    """The command that runs folder-sshfs.sh; `where` is the target as the guest calls it."""
+    """The command that runs folder-sshfs.sh; `where` is what the guest was `ready` to mount on."""
     return shlex.join(["sh", "-c", script, "sshfs", _mode(folder), str(uid), where, folder.source])
 
 
@@ -42,16 +45,16 @@ def _mode(folder: Folder) -> str:
 
 
 def parse_report(text: str, count: int) -> GuestReport | None:
-    """What folders.sh has said of so many folders; None where it has not come to its end."""
-    can, mounted = set(), set()
+    """Parse what folders.sh printed for `count` folders; None where it did not reach its end."""
+    supported, mounted = set(), set()
     ready, failed = {}, {}
-    # Unicode knows more ends of lines, which paths may have.
+    # Not splitlines: paths may contain what Unicode counts as the end of a line.
     lines = text.removesuffix("\n").split("\n")
     numbers = {str(number): number for number in range(count)}
     for line in lines:
         match line.split(" ", 2):
             case ["can", transport] if transport in set(Transport):
-                can.add(Transport(transport))
+                supported.add(Transport(transport))
             case ["mounted", number] if number in numbers:
                 mounted.add(numbers[number])
             case ["ready", number, where] if number in numbers:
@@ -62,4 +65,4 @@ def parse_report(text: str, count: int) -> GuestReport | None:
                 pass
     if lines[-1:] != ["done"]:
         return None
-    return GuestReport(can=frozenset(can), mounted=frozenset(mounted), ready=ready, failed=failed)
+    return GuestReport(supported=frozenset(supported), mounted=frozenset(mounted), ready=ready, failed=failed)

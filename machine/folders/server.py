@@ -140,9 +140,9 @@ class FolderServer:
             for folder, _ in usable:
                 self._set_problem(folder, _not_mounted(folder, report))
             return
-        if report.can != self._supported:
-            self._supported = report.can
-            await self._on_learned(report.can)
+        if report.supported != self._supported:
+            self._supported = report.supported
+            await self._on_learned(report.supported)
         folders = [folder for folder, _ in usable]
         for number in report.mounted:
             self._set_problem(folders[number], None)

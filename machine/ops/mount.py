@@ -1,4 +1,4 @@
-"""`machine mount`: the folders of this host that a machine has."""
+"""`machine mount`: the folders that this host shares with a machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from machine.ops.shared.state import machine_state
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 
-# An emulated guest takes its time.
+# An emulated guest is slow to mount.
 _ANSWER_S = 600.0
 
 
@@ -37,7 +37,7 @@ class ListedFolder:
 
 
 def add_mount(name: str, text: str, context: Context) -> None:
-    """Give the machine a folder for good; at once where it runs.
+    """Share a folder with the machine from now on, at once where it runs.
 
     Raises:
         BadInputError: it is malformed, or overlaps one that the machine has.
@@ -58,7 +58,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
 
 
 def remove_mount(name: str, target: str, context: Context) -> None:
-    """Take away the folder that the guest has at `target`.
+    """Stop sharing the folder that the guest has at `target`.
 
     Raises:
         NotFoundError: the machine has none there.

@@ -1,4 +1,4 @@
-"""What the guest is told of folders, and what is made of its answer."""
+"""Commands for the guest's folder scripts, and their answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_word_reaches_the_guests_shell_as_it_is() -> None:
 def test_report_tells_of_each_folder() -> None:
     text = "can virtiofs\ncan sshfs\ncan nfs\nmounted 0\nready 1 /var/mnt/a b\nfailed 2 mount: no such device\ndone\n"
     assert parse_report(text, 3) == GuestReport(
-        can=frozenset({Transport.VIRTIOFS, Transport.SSHFS}),
+        supported=frozenset({Transport.VIRTIOFS, Transport.SSHFS}),
         mounted=frozenset({0}),
         ready={1: "/var/mnt/a b"},
         failed={2: "mount: no such device"},
@@ -46,4 +46,4 @@ def test_report_that_ends_early_is_none() -> None:
 
 def test_report_of_what_was_not_asked_for_counts_for_nothing() -> None:
     report = parse_report("mounted 7\nready x /a\nmounted\nfailed 1\nhello\ndone\n", 2)
-    assert report == GuestReport(can=frozenset(), mounted=frozenset(), ready={}, failed={})
+    assert report == GuestReport(supported=frozenset(), mounted=frozenset(), ready={}, failed={})
