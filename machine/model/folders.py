@@ -1,6 +1,6 @@
-"""Folders of the host that a guest sees: how a person writes them, and which there can be (pure).
+"""Folders of the host that are shared with a guest: their syntax, and where the guest can have them (pure).
 
-Texts as podman has them where it has any: scripts match them.
+Error messages are podman's where podman has one, as scripts match them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from machine.model.transport import Transport
 
 SYNTAX = "SRC[:DST[:ro]]"
 
-# Podman's list, and / itself.
+# Targets that podman refuses, and / itself.
 _TAKEN = frozenset(
     {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108
 )  # fmt: skip
-# Nothing below these is on a disk.
+# File systems of the kernel's, below which nothing can be mounted.
 _KERNELS = ("/dev", "/proc", "/sys")
-# Without what is there no guest boots again to be told that the folder is gone, or knows what it has been told.
+# A folder that hides one of these keeps the guest from booting, or from hearing that the folder is gone.
 _SYSTEM = (
     "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
     "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/boot2podman", "/var/lib/systemd",
 )  # fmt: skip
-# Surrogates are what Python makes of bytes that are no UTF-8.
+# Python decodes bytes that are not UTF-8 to surrogates.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+)|(?P<dollar>\$))")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """Both paths are absolute and normal, and have no colons."""
+    """A directory of the host and where the guest has it; both paths are absolute and normal, without colons."""
 
     source: str
     target: str
@@ -45,7 +45,7 @@ class Folder:
 
     @property
     def tag(self) -> str:
-        """What the guest knows its device by: at most 31 bytes, which is what 9p allows."""
+        """The name of its device in the guest: at most 31 bytes, the limit of 9p."""
         import hashlib  # not for `machine inspect`
 
         return f"folder-{hashlib.sha256(self.target.encode()).hexdigest()[:16]}"
@@ -53,7 +53,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A folder as a device of the guest's; `socket` is where virtiofsd listens, unused by 9p."""
+    """A folder as a device of QEMU's; virtiofsd listens on `socket`, which 9p does not use."""
 
     folder: Folder
     transport: Transport
@@ -61,18 +61,22 @@ class Share:
 
 
 def read_folder(text: str) -> Folder:
-    """A folder as a record has it; ValueError for anything else."""
+    """Parse a folder as records have it.
+
+    Raises:
+        ValueError: the text is something else.
+    """
     source, target, *mode = text.split(":")
     if mode not in ([], ["ro"]) or not source.startswith("/") or not target.startswith("/"):
-        raise ValueError(f"{text!r} is no folder")
+        raise ValueError(f"{text!r} is not a folder")
     return Folder(source=source, target=target, read_only=bool(mode))
 
 
 def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Folder:
-    """What a person wrote; variables are expanded, `$$` is a dollar sign, and a relative source is below `cwd`.
+    """Parse a folder as users write it: variables are expanded, `$$` is a dollar sign, sources are relative to `cwd`.
 
     Raises:
-        BadInputError: it is no folder.
+        BadInputError: it is malformed.
     """
 
     def expand(found: re.Match[str]) -> str:
@@ -81,21 +85,23 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     expanded = _VARIABLE.sub(expand, text)
     source, *rest = expanded.split(":")
     if not source or len(rest) > 2 or _CONTROLS.search(expanded):
-        hint = f"write {SYNTAX}; a path is UTF-8 and has neither colons nor control characters"
+        hint = f"write {SYNTAX}; paths must be UTF-8 without colons or control characters"
         raise BadInputError(f'invalid volume "{_visible(text)}"', hint=hint)
     source = normal(posixpath.join(cwd, source))
     target = rest[0] if rest else source
     if not target.startswith("/"):
         raise BadInputError(f'invalid volume "{text}": the path in the guest must be absolute', hint=f"write {SYNTAX}")
     target = normal(target)
-    # A line of a unit that ends so goes on in the next one.
+    # In a systemd unit such an ending would be stripped, or continue on the next line.
     if target != target.rstrip() or target.endswith("\\"):
-        raise BadInputError(f'invalid volume "{text}": the path in the guest ends with white space or a backslash')
+        raise BadInputError(
+            f'invalid volume "{text}": the path in the guest must not end with white space or a backslash'
+        )
     return Folder(source=source, target=target, read_only=_is_read_only(rest[1:], text))
 
 
 def without_variables(path: str) -> str:
-    """What `parse_volume` takes for this path, whatever dollar signs it has."""
+    """Escape dollar signs, so that `parse_volume` returns this path."""
     return path.replace("$", "$$")
 
 
@@ -106,22 +112,22 @@ def _is_read_only(options: Sequence[str], text: str) -> bool:
             case ("ro" | "rw", "", ""):
                 read_only = option == "ro"
             case ("security_model", "=", _) | ("", "", ""):
-                pass  # podman's, of its days with 9p
+                pass  # an option of podman's from the time when it used 9p
             case _:
                 raise BadInputError(f'unknown option "{option}" of volume "{text}"', hint="choose one of: ro, rw")
     return read_only
 
 
 def normal(path: str) -> str:
-    """An absolute path without dots, repeated slashes and one at its end; POSIX lets two at its beginning stand."""
+    """Normalise an absolute path; also two slashes at its beginning, which posixpath keeps."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def check_targets(folders: Sequence[Folder], username: str) -> None:
-    """Whether the guest can have them all.
+    """Check that the guest can have all of these folders.
 
     Raises:
-        BadInputError: one is where the guest has something of its own, or two are in one place.
+        BadInputError: one is where the guest has something of its own, or two overlap.
     """
     for folder in folders:
         check_target(folder.target, username)
@@ -129,8 +135,10 @@ def check_targets(folders: Sequence[Folder], username: str) -> None:
 
 
 def check_apart(folders: Sequence[Folder]) -> None:
-    """Raises:
-    BadInputError: two are in one place.
+    """Check that no folder's target is inside another's.
+
+    Raises:
+        BadInputError: two overlap.
     """
     for number, folder in enumerate(folders):
         for other in folders[:number]:
@@ -142,8 +150,10 @@ def check_apart(folders: Sequence[Folder]) -> None:
 
 
 def check_target(target: str, username: str) -> None:
-    """Raises:
-    BadInputError: the guest has something of its own there.
+    """Check that the guest has nothing of its own at a target.
+
+    Raises:
+        BadInputError: it has.
     """
     homes = [f"{home}/{username}" for home in ("/home", "/var/home")]
     own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_SYSTEM]

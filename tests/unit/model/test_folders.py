@@ -11,7 +11,7 @@ from machine.model.folders import Folder, check_targets, parse_volume, read_fold
 from machine.model.transport import TransportChoice
 
 ENVIRONMENT = {"HOME": "/home/me", "EMPTY": ""}
-FORM = "write SRC[:DST[:ro]]; a path is UTF-8 and has neither colons nor control characters"
+FORM = "write SRC[:DST[:ro]]; paths must be UTF-8 without colons or control characters"
 
 
 def parse(text: str) -> Folder:
@@ -50,8 +50,8 @@ def test_volume_is_read_as_podman_reads_it(text: str, folder: Folder) -> None:
         ("/a:/\udcff", f'invalid volume "/a:/?"; {FORM}'),
         ("/a:b", 'invalid volume "/a:b": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
         ("/a:", 'invalid volume "/a:": the path in the guest must be absolute; write SRC[:DST[:ro]]'),
-        ("/a:/b ", 'invalid volume "/a:/b ": the path in the guest ends with white space or a backslash'),
-        ("/a:/b\\", 'invalid volume "/a:/b\\": the path in the guest ends with white space or a backslash'),
+        ("/a:/b ", 'invalid volume "/a:/b ": the path in the guest must not end with white space or a backslash'),
+        ("/a:/b\\", 'invalid volume "/a:/b\\": the path in the guest must not end with white space or a backslash'),
         ("/a:/b:z", 'unknown option "z" of volume "/a:/b:z"; choose one of: ro, rw'),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_a_record_keeps_comes_back(source: str, target: str, read_only: boo
 
 @pytest.mark.parametrize("text", ["", "/a", "/a:b", "a:/b", "/a:/b:rw", "/a:/b:ro:x"])
 def test_record_that_has_no_folder(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no folder|unpack"):
+    with pytest.raises(ValueError, match=r"not a folder|unpack"):
         read_folder(text)
 
 
