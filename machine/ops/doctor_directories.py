@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from machine import runner
-from machine.errors import MachineError
 from machine.hosts import lingers
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.host import HostOS
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.shared.context import Context
-from machine.store import filesystem
-from machine.store.filesystem import DirectoryFacts, probe_directory
+from machine.store.filesystem import DirectoryFacts, file_systems, probe_directory
 from machine.store.paths import fallback_directory, longest_socket_path
 
-_TIMEOUT_S = 10
 _NO_ROOM = 256 * MIB
 
 
@@ -38,7 +34,7 @@ _MEMORY = frozenset({"ramfs", "tmpfs"})
 
 def directory_checks(context: Context) -> Iterator[Check]:
     roots, host_os = context.roots, context.host.os
-    mounts = _mounts(host_os)
+    mounts = file_systems()
     for name, directory in (("data", roots.data), ("cache", roots.cache)):
         yield check_directory(f"{name} directory", directory, mounts, partial(directory_check, keeps=True))
     little = partial(directory_check, keeps=True, little=MIB)
@@ -55,15 +51,6 @@ def check_directory(
     except OSError as error:
         return failure(name, f"{directory} cannot be looked at: {error.strerror}", "make it readable for this user")
     return judge(name, facts)
-
-
-def _mounts(host_os: HostOS) -> dict[Path, str]:
-    if host_os is HostOS.LINUX:
-        return filesystem.parse_mountinfo(filesystem.read_mounts())
-    try:
-        return filesystem.parse_mount(runner.run(["mount"], timeout_s=_TIMEOUT_S).stdout)
-    except MachineError:
-        return {}
 
 
 def _session(context: Context) -> SessionFacts:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from machine.errors import MachineError
 from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.model.check import Check, failed, failure, ok, warning
 from machine.model.config import Resources
-from machine.model.host import Host
+from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import BUILT_IN, EffectiveSetting
 from machine.model.state import MachineState, State, SupervisorState
+from machine.model.units import MIB
 from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.shared import login_service
 from machine.ops.shared.catalogue import find_source
@@ -25,8 +26,6 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
-
-_MEMINFO = Path("/proc/meminfo")
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
@@ -49,15 +48,12 @@ def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host
         resources = check_resources(chosen, host)
     except MachineError as error:
         return [failed("resources", error, "change it with: machine config set")]
-    return [resources_check(resources, host, _available_memory_mib())]
+    return [resources_check(resources, host, _available_memory_mib(host))]
 
 
-def _available_memory_mib() -> int | None:
-    """Linux tells it; macOS gives memory back so freely that its figures mean little."""
-    with contextlib.suppress(OSError):
-        if found := re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE):
-            return int(found[1]) // 1024
-    return None
+def _available_memory_mib(host: Host) -> int | None:
+    """The memory that programs can have now, None on macOS, where the figure says little: it frees memory on demand."""
+    return psutil.virtual_memory().available // MIB if host.os is HostOS.LINUX else None
 
 
 def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:

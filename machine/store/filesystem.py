@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-
-_MOUNTINFO = Path("/proc/self/mountinfo")
-_OCTAL = re.compile(r"\\([0-7]{3})")
-_MACOS_MOUNT = re.compile(r".+? on (?P<where>/.*) \((?P<kind>[^,)]+)[^)]*\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +60,8 @@ def file_system_of(path: Path, mounts: dict[Path, str]) -> str | None:
     return next((mounts[place] for place in (path, *path.parents) if place in mounts), None)
 
 
-def read_mounts() -> str:
-    """Return Linux's table of mounts; on other hosts, an empty one."""
-    try:
-        return _MOUNTINFO.read_text(errors="surrogateescape")
-    except OSError:
-        return ""
+def file_systems() -> dict[Path, str]:
+    """Return the kind of each file system by its mount point; at one mount point the last one counts."""
+    import psutil
 
-
-def parse_mountinfo(text: str) -> dict[Path, str]:
-    """Return the kind of each file system by its mount point; at one mount point the last one counts (pure).
-
-    The lines are those of proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
-    """
-    mounts = {}
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        words, kind = before.split(), after.split()
-        if len(words) > 4 and kind:
-            mounts[Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), words[4]))] = kind[0]
-    return mounts
-
-
-def parse_mount(text: str) -> dict[Path, str]:
-    """Return the same from what macOS's `mount` prints: `/dev/disk3s5 on /System/Volumes/Data (apfs, local)` (pure)."""
-    found = (_MACOS_MOUNT.fullmatch(line) for line in text.splitlines())
-    return {Path(match["where"]): match["kind"] for match in found if match}
+    return {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
