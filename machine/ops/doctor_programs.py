@@ -149,7 +149,7 @@ def architecture_check(host: Host, arch: Arch | None) -> Check:
     if arch is None:
         return failure(
             "architecture",
-            f"there are no guests of this host's architecture, {host.machine}",
+            f"guests cannot have this host's architecture, {host.machine}",
             f"use a host with one of: {', '.join(Arch)}",
         )
     return ok("architecture", f"{host.os} on {host.machine}, as the guests")
