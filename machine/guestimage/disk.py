@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from machine.errors import MachineError
 from machine.guestimage.recipe import EPOCH, BootLoader, CoreKind, ImagePlan
 
 SECTOR = 512
@@ -160,13 +161,14 @@ def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> byt
 
 
 def check_core_fits(core: bytes, room: int) -> None:
-    """Raises:
-    ValueError: GRUB's core does not fit into `room` sectors.
+    """Check that GRUB's core fits into `room` sectors.
+
+    Raises:
+        MachineError: it does not.
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:
-        message = f"GRUB's core image of {sectors} sectors does not fit into {room}"
-        raise ValueError(message)
+        raise MachineError(f"GRUB's core image of {sectors} sectors does not fit into {room}")
 
 
 def core_image(core: bytes, core_sector: int) -> bytes:

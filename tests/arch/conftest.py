@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.guestimage.build import recipe_key
 from machine.guestimage.publish import find_build
+from machine.guestimage.recipe import recipe_key
 from machine.hosts import current_host
 from machine.model.arch import Arch
 from machine.qemu.acceleration import is_native

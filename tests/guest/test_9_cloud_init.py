@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from machine.guestimage.build import build_lock, building, make_disk, make_root
+from machine.guestimage.build import build_lock, make_disk
 from machine.guestimage.recipe import load_plan, recipe_key
+from machine.guestimage.root import make_root
+from machine.guestimage.steps import building
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 from tests.guest.conftest import CACHE, World, served

@@ -9,21 +9,12 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
-from machine.guestimage.build import (
-    BuildRequest,
-    Steps,
-    build_image,
-    build_lock,
-    forget_machine_id,
-    mmdebstrap_argv,
-    native_programs_argv,
-    recipe_key,
-    telling_line,
-    work_folder,
-)
+from machine.guestimage.build import BuildRequest, build_image, build_lock
 from machine.guestimage.host import HostFacts
 from machine.guestimage.publish import PUBLIC_KEY, RECORD, Build, BuiltFile, build_record, publish
-from machine.guestimage.recipe import load_plan
+from machine.guestimage.recipe import load_plan, recipe_key
+from machine.guestimage.root import forget_machine_id, mmdebstrap_argv, native_programs_argv
+from machine.guestimage.steps import Steps, telling_line, work_folder
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 

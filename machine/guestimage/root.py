@@ -1,0 +1,116 @@
+"""The root file system of the guest image: packages by mmdebstrap, the overlay, and the customize script."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from machine.guestimage.recipe import BootLoader, ImagePlan, overlay_tar
+from machine.guestimage.steps import Steps
+from machine.model.arch import Arch
+
+# Under emulation of a foreign architecture the packages alone may take half an hour.
+PACKAGES_TIMEOUT_S = 7200.0
+NATIVE_TAR = "native.tar"
+
+
+def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
+    """Make the guest's root file system, a folder whose files have their owners in the guest."""
+    helper = steps.helper(plan)
+    environment = {"TMPDIR": os.fspath(steps.scratch)}
+    if helper:
+        steps.begin(f"fetching programs of {helper} for the build of {plan.arch}")
+        steps.run(native_programs_argv(plan, helper), environment=environment)
+
+    steps.begin(f"installing {len(plan.packages)} packages of Debian {plan.suite} (takes minutes)")
+    (steps.work / "overlay.tar").write_bytes(overlay_tar(recipe / "overlay"))
+    archive = steps.work / "root.tar"
+    # The kernel's package makes no initramfs, since customize makes the right one later.
+    environment["INITRD"] = "No"
+    argv = mmdebstrap_argv(plan, recipe, archive, is_foreign=helper is not None)
+    steps.run(argv, timeout_s=PACKAGES_TIMEOUT_S, environment=environment)
+
+    steps.begin("unpacking the root file system")
+    root = steps.work / "root"
+    root.mkdir(mode=0o755)
+    # The kernel fills /dev, and an ordinary user may not make device nodes.
+    steps.run_mapped(
+        ["tar", "--extract", "--file", archive, "--directory", root, "--numeric-owner", "--same-permissions",
+         "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
+    )  # fmt: skip
+    archive.unlink()
+    forget_machine_id(root)
+    return root
+
+
+def forget_machine_id(root: Path) -> None:
+    """Make the next boot the first one, with presets and all.
+
+    It takes this word. With the empty file that mmdebstrap leaves, systemd does not take the boot for the first one and
+    enables none of the units that Ignition wants enabled.
+    """
+    path = root / "etc/machine-id"
+    path.unlink(missing_ok=True)
+    path.write_text("uninitialized\n")
+    path.chmod(0o444)
+
+
+def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
+    """Installs the packages, adds the overlay and runs customize; the tars lie in the working directory."""
+    customize = shlex.quote(os.fspath(recipe / "customize"))
+    return [
+        "mmdebstrap",
+        "--mode", "auto",
+        "--variant", "minbase",
+        "--format", "tar",
+        f"--architectures={plan.arch.debian}",
+        f"--components={','.join(plan.components)}",
+        f"--include={','.join(plan.packages)}",
+        f"--dpkgopt={recipe / 'dpkg.cfg'}",
+        *(native_hooks(recipe) if is_foreign else []),
+        "--customize-hook", "tar-in overlay.tar /",
+        "--customize-hook", f"upload {customize} /tmp/customize",
+        "--customize-hook", 'chroot "$1" sh /tmp/customize',
+        *[word for loader in plan.fetched_loaders(is_foreign=is_foreign) for word in fetch_grub_hooks(loader)],
+        plan.suite,
+        output,
+    ]  # fmt: skip
+
+
+def fetch_grub_hooks(loader: BootLoader) -> list[str]:
+    """Take GRUB's files out of their package, which is not installed: it would bring the rest of GRUB along."""
+    folder = "/tmp/grub"  # noqa: S108 - in the new root file system
+    apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
+    return [
+        "--customize-hook", f'mkdir "$1{folder}" && cd "$1{folder}" && {apt} download {shlex.quote(loader.package)}',
+        "--customize-hook", f'cd "$1{folder}" && dpkg-deb --extract ./*.deb .',
+        "--customize-hook", f"copy-out {folder}/usr/lib/grub/{shlex.quote(loader.platform)} .",
+        "--customize-hook", f'rm -r "$1{folder}"',
+    ]  # fmt: skip
+
+
+def native_hooks(recipe: Path) -> list[str]:
+    """Put native programs in the places of emulated ones, once there are any; remove them after the last package."""
+    script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
+    return [
+        "--essential-hook", 'mkdir "$1/native"',
+        "--essential-hook", f"tar-in {NATIVE_TAR} /native",
+        "--essential-hook", f"upload {shlex.quote(os.fspath(recipe / 'native-programs'))} {script}",
+        "--essential-hook", f'chroot "$1" sh {script} begin',
+        "--customize-hook", f'chroot "$1" sh {script} end',
+        "--customize-hook", f'rm "$1{script}"',
+    ]  # fmt: skip
+
+
+def native_programs_argv(plan: ImagePlan, native: Arch) -> list[str]:
+    return [
+        "mmdebstrap",
+        "--mode", "auto",
+        "--variant", "extract",
+        "--format", "tar",
+        f"--architectures={native.debian}",
+        f"--include={','.join(plan.native_packages)}",
+        plan.suite,
+        NATIVE_TAR,
+    ]  # fmt: skip
