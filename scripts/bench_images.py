@@ -1,8 +1,13 @@
-"""Measures `machine init` from a server of a given speed against curl, xz and qemu-img by hand, on the same image."""
+"""Measures how images are fetched and unpacked, from a server of a given speed on this host.
+
+`machine init` is compared with curl, xz and qemu-img by hand, and several connections with one: from a server that
+limits each of them, as distant mirrors do, and on a line that all of them share.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -16,10 +21,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from machine.image.download import Download
+from machine.image.pace import MAX_WORKERS
+from machine.image.unpack import unpack
+from machine.image.web import WebSettings
 from scripts.bench import MACHINE, Bench, show
 from tests.support.http_server import serving
 
 MBITS = (50, 200, 1000)
+CONNECTION_MBITS = (20, 50)
+SHARED_MBITS = 50
 MEMORY_MB = 120
 
 
@@ -32,22 +43,30 @@ class Taken:
     written: int
 
 
-def serve(rate: float, files: dict[str, Path], told: Connection, end: threading.Event) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Of a server, in Mbit/s: of each connection or of all of them; None has no limit."""
+
+    each: float | None = None
+    together: float | None = None
+
+
+def serve(speed: Speed, files: dict[str, Path], told: Connection, end: threading.Event) -> None:
     with serving() as server:
         for path, file in files.items():
-            server.add(path, file.read_bytes())
-        server.rate = rate
+            server.add(path, file.read_bytes(), rate=(speed.each or 0) * 1e6 / 8)
+        server.rate = (speed.together or 0) * 1e6 / 8
         told.send(server.url)
         end.wait()
 
 
 @contextlib.contextmanager
-def mirror(mbits: float, files: dict[str, Path]) -> Iterator[str]:
-    """A server of so many Mbit/s, in a process of its own: a large parent's memory would count as its children's."""
+def mirror(speed: Speed, files: dict[str, Path]) -> Iterator[str]:
+    """A server in a process of its own: a large parent's memory would count as its children's."""
     context = multiprocessing.get_context("fork")
     end = context.Event()
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(mbits * 1e6 / 8, files, there, end))
+    process = context.Process(target=serve, args=(speed, files, there, end))
     process.start()
     try:
         yield here.recv()
@@ -82,16 +101,43 @@ def by_hand(url: str, directory: Path) -> float:
     return taken
 
 
-def bench_images(bench: Bench) -> None:
+def published(bench: Bench) -> tuple[Path, dict[str, str]]:
+    """The local stream's folder, and its image as the metadata describe it."""
     streams = bench.home / "data" / "streams"
     document = json.loads((streams / "boot2podman.json").read_text())
-    disk = document["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    disk: dict[str, str] = document["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    return streams, disk
+
+
+def fetched(url: str, directory: Path, max_workers: int) -> float:
+    """Seconds to fetch and unpack a file on so many connections at most."""
+    began = time.monotonic()
+    with Download(url, directory / "download", WebSettings(), max_workers=max_workers) as download:
+        unpack(io.BufferedReader(download.reader()), directory / "image", url)
+    taken = time.monotonic() - began
+    shutil.rmtree(directory)
+    return taken
+
+
+def bench_connections(bench: Bench) -> None:
+    """Whether several connections pay; the second target is what they may cost where they bring nothing."""
+    streams, disk = published(bench)
+    cases = [(f"at {mbits} Mbit/s each", Speed(each=mbits), 0.7) for mbits in CONNECTION_MBITS]
+    cases.append((f"at {SHARED_MBITS} Mbit/s together", Speed(together=SHARED_MBITS), 1.15))
+    for name, speed, target in cases:
+        with mirror(speed, {"/image": streams / disk["location"]}) as url:
+            one, several = (fetched(f"{url}/image", bench.root / "fetched", count) for count in (1, MAX_WORKERS))
+        show(f"connections {name}", several / one, target, f"up to {MAX_WORKERS}: {several:.1f} s / one: {one:.1f} s")
+
+
+def bench_init(bench: Bench) -> None:
+    streams, disk = published(bench)
     files = {"/stable.json": streams / "boot2podman.json"}
     for name in (disk["location"], disk["signature"]):
         files[f"/{name}"] = streams / name
     packed = (streams / disk["location"]).stat().st_size
     for mbits in MBITS:
-        with mirror(mbits, files) as url:
+        with mirror(Speed(together=mbits), files) as url:
             hand = by_hand(f"{url}/{disk['location']}", bench.root / "hand")
             shutil.rmtree(bench.home / "cache", ignore_errors=True)
             words = ["init", "--stream-base-url", url, "--disk-size", "12", "--memory", "1024"]
@@ -111,7 +157,9 @@ def bench_images(bench: Bench) -> None:
 def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir=os.environ.get("TMPDIR", "/tmp")))
     try:
-        bench_images(Bench(root))
+        bench = Bench(root)
+        bench_init(bench)
+        bench_connections(bench)
     finally:
         shutil.rmtree(root)
 

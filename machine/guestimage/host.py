@@ -1,4 +1,4 @@
-"""What this host offers to a build: probed into a value, judged by a pure function."""
+"""Checks that this host can build an image: facts are probed into a value, which a pure function judges."""
 
 from __future__ import annotations
 

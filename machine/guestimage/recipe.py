@@ -23,7 +23,7 @@ EPOCH = 1767225600
 
 
 class CoreKind(StrEnum):
-    """Who loads GRUB's core from a partition of its own."""
+    """The firmware that loads GRUB's core from a partition of its own."""
 
     BIOS = "bios"
     PREP = "prep"
@@ -65,12 +65,12 @@ class ImagePlan:
     esp_size: int
 
     def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
-        """Those whose files come from the suite; a host of the image's own architecture has the others."""
+        """The loaders whose files come from the suite; a host of the image's own architecture has the others."""
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
 def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
-    """What to build for `arch` and `suite`.
+    """Read what to build for `arch` and `suite`.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.

@@ -176,7 +176,7 @@ class ImageCache:
 
 
 def _is_of(base: BaseImage, artifact: Artifact) -> bool:
-    """Whether the digests that are known of an artifact are those of a base."""
+    """Compare the known digests of an artifact with those of a base."""
     same_file = artifact.sha256 in (None, base.sha256) and artifact.sha512 in (None, base.sha512)
     if artifact.promised and same_file:
         return True

@@ -103,7 +103,7 @@ class CatalogueImage:
 
 
 ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
-"""What a reference means once the catalogue has been asked; its text is the reference in full."""
+"""A reference after the catalogue has been asked; its text is the whole reference."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,9 +52,11 @@ class Download:
         will_be_verified: bool = True,
         max_workers: int = MAX_WORKERS,
     ) -> None:
-        """`authorize` gives the headers of a login, and is asked again when they are refused.
-        `check_size` hears the whole size and what is missing of it before anything is written, and may object.
-        What will not be verified goes on only from where the server vouches for it being the same file.
+        """Prepare a download; nothing is asked for before the block.
+
+        `authorize` gives the headers of a login, and is called again when they are refused. `check_size` gets the whole
+        size and what is missing of it before anything is written, and may raise. What `will_be_verified` goes on from
+        what has arrived earlier; anything else only where the server confirms that the file is the same.
         """
         self.url = url
         self.resumed = False
@@ -181,7 +183,7 @@ class Download:
             return self._pace.retreat()
 
     def _may_help(self, error: FetchError) -> bool:
-        """Whether another attempt may: after a pause, or with a new login."""
+        """Decide whether another attempt may succeed, after a pause or with a new login, which is fetched here."""
         if error.status == 401 and self._authorize:
             self._headers = self._authorize()
             return True
@@ -193,7 +195,7 @@ class Download:
             self._changed.notify_all()
 
     def _claim(self) -> Run | None:
-        """A gap to fill; None where there is no work for this worker."""
+        """Take a gap to fill; None where there is no work for this worker."""
         with self._changed:
             if self._stop.is_set() or self._error or len(self._runs.busy) >= self._pace.workers:
                 return None
@@ -235,7 +237,7 @@ class Download:
 
         Raises:
             ChangedError: it does not.
-            FetchError: it is none that we understand.
+            FetchError: it is neither the file nor the part that was asked for.
         """
         with self._changed:
             if response.status_code == 416:
@@ -262,7 +264,7 @@ class Download:
         self._changed.notify_all()
 
     def _append(self, run: Run, chunk: bytes) -> bool:
-        """Returns whether the run goes on."""
+        """Add what has arrived to a run; returns whether the run goes on."""
         with self._changed:
             if self._stop.is_set() or self._error:
                 return False
@@ -272,7 +274,7 @@ class Download:
             return run.limit is None or run.end < run.limit
 
     def _measure(self) -> None:
-        """From time to time, add a worker or let one go."""
+        """Measure the rate from time to time, and add a worker or let one go."""
         now, (since, before) = time.monotonic(), self._measured
         if now - since < _MEASURE_S or not self._ranges or self.size is None:
             return
@@ -308,7 +310,7 @@ def _answered_version(response: Response, position: int, name: str) -> Version:
 
     Raises:
         ChangedError: it does not go on from there.
-        FetchError: it is no such answer.
+        FetchError: it is neither the file nor the part that was asked for.
     """
     match response.status_code:
         case 206:

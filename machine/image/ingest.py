@@ -59,7 +59,7 @@ class Ingest:
         `keys` are those that may have signed it, None where no signature is asked for.
 
         Raises:
-            MachineError: it cannot be fetched, is not what its metadata promises, or is no disk image.
+            MachineError: it cannot be fetched, is not what its metadata promises, or is not a disk image.
         """
         promised = artifact.promised
         path = local_path(artifact.location)
@@ -248,7 +248,7 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
 
 
 def _name(artifact: Artifact) -> str:
-    """What a person calls it: a path or a URL."""
+    """The path or the URL, for a message."""
     return str(local_path(artifact.location) or public_url(artifact.location))
 
 

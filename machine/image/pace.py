@@ -10,7 +10,7 @@ _WORTHWHILE_S = 3.0
 
 
 class Pace:
-    """How many workers there should be: one more as long as the last one brought enough."""
+    """Decides how many workers there should be: one more as long as the last one brought enough."""
 
     def __init__(self, max_workers: int = MAX_WORKERS) -> None:
         self.workers = 1

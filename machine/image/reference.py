@@ -1,4 +1,4 @@
-"""What a person can type after `--image` (pure)."""
+"""The references that `--image` takes (pure)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def parse_reference(text: str) -> Reference:
     """Find what `text` refers to; only something that looks like a path is taken for one.
 
     Raises:
-        BadInputError: it is no kind of reference that we know.
+        BadInputError: it is not a reference.
     """
     if text == "/dev/null":
         return EmptyReference()

@@ -1,4 +1,4 @@
-"""What has arrived of a file: a folder of runs, which outlives every kind of end.
+"""The part of a file that has arrived: a folder of runs, which survives when a process ends in any way.
 
 Each `OFFSET.part` in the folder is one contiguous run of the file's bytes from that offset on, and grows only at its
 end, so that its length alone says what is there, whenever a process was killed. `source.json` says which version of
@@ -18,7 +18,7 @@ from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """What tells two versions of a file apart, as the server's headers have it."""
+    """The server's headers that tell two versions of a file apart."""
 
     etag: str | None = None
     modified: str | None = None
@@ -32,7 +32,7 @@ class Version:
 
 @dataclass(kw_only=True)
 class Run:
-    """Bytes `start` to `end` (exclusive); while a worker is at it, it goes on to `limit`, None being the file's end."""
+    """Bytes `start` to `end` (exclusive); while a worker fills it, it goes on to `limit`, None being the file's end."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ class Run:
 
 
 class Runs:
-    """The runs of one file in one folder, and what is known of the file. Whoever shares it between threads locks it."""
+    """The runs of one file in one folder, and what is known of the file. Threads that share it need a lock."""
 
     def __init__(self, folder: Path) -> None:
         self.version = Version()
@@ -62,7 +62,7 @@ class Runs:
 
     @property
     def busy(self) -> list[Run]:
-        """Those that a worker is at."""
+        """The runs that a worker is filling."""
         return [run for run in self._runs if run.busy]
 
     # The folder
@@ -87,7 +87,7 @@ class Runs:
                 run.end = following.start
 
     def close(self) -> None:
-        """End the use of the folder; one into which nothing has arrived goes."""
+        """Close the files, and remove a folder in which nothing has arrived."""
         self._close_runs()
         if not any(path.stat().st_size for path in self._folder.glob("*.part")):
             self.discard()
@@ -103,7 +103,7 @@ class Runs:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def become(self, version: Version) -> None:
-        """Note which version of the file arrives from now on; nothing has arrived yet."""
+        """Write down which version of the file arrives from now on, before anything of it does."""
         write_atomic(self._source, json.dumps(asdict(version)))
         self.version = version
 
@@ -129,7 +129,7 @@ class Runs:
     # The bytes
 
     def read_at(self, position: int, count: int) -> bytes:
-        """At most `count` bytes from `position` on; none where they have not arrived."""
+        """Read at most `count` bytes from `position` on; none where they have not arrived."""
         run = next((run for run in self._runs if run.start <= position < run.end), None)
         if run is None:
             return b""

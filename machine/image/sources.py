@@ -47,10 +47,10 @@ class FileSource:
         return self._position, self._size
 
     def passed(self, position: int) -> None:
-        """A reader has come so far.
+        """Note that a reader has come so far.
 
         Raises:
-            MachineError: nobody wants it any more.
+            MachineError: the source was stopped.
         """
         if self._stopped:
             raise MachineError(f"reading {self._path} was stopped")
@@ -88,7 +88,7 @@ class DownloadSource:
         self._download.stop()
 
     def progress(self) -> tuple[int, int | None]:
-        """What has arrived: unpacking follows it closely."""
+        """Count what has arrived: unpacking follows it closely."""
         return self._download.received, self._download.size
 
 
@@ -122,7 +122,7 @@ class Job(threading.Thread, Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Digests:
-    """Those of a file as it was published; `sha512` is None where nobody wants to know."""
+    """The digests of a file as it was published; `sha512` is None where it was not asked for."""
 
     sha256: str
     sha512: str | None

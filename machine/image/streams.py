@@ -34,7 +34,7 @@ class Artifact:
     """One published disk image, as it was found. Digests are lower-case hex, None where nobody tells them."""
 
     reference: str
-    """What it was found for."""
+    """The reference that it was found for."""
 
     arch: Arch
     location: str

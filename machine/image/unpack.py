@@ -1,4 +1,4 @@
-"""What an image file is, by its first bytes and never by its name; and its content without compression."""
+"""Unpacks an image, whose format is told by its first bytes and never by its name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Unpacked:
 
 
 class _Decoder(Protocol):
-    """What bz2, lzma and zstd have in common."""
+    """The interface that bz2, lzma and zstd have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -103,7 +103,7 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
     """Write the content of `source` to `target`, with holes for its zeros; `name` is what errors call the source.
 
     Raises:
-        MachineError: `source` is cut short or damaged, or its content is no disk image that can stand alone.
+        MachineError: `source` is cut short or damaged, or its content is not a disk image that can stand alone.
     """
     head = _read_at_least(iter(lambda: source.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     magic = next((magic for magic in _DECODERS if head.startswith(magic)), None)
@@ -119,7 +119,7 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
             if magic and writer.written > _BOMB_BYTES + _BOMB_RATIO * packed.count:
                 raise MachineError(
                     f"{name} unpacks to more than {writer.written // 1024**2} MiB from {packed.count} bytes,"
-                    " which no disk image does"
+                    " which cannot be a disk image"
                 )
             chunk = next(content, None)
     return Unpacked(sha256=writer.sha256, format=disk_format)
@@ -251,7 +251,7 @@ def identify(head: bytes, name: str) -> DiskFormat:
     """The format of the disk image that begins with `head`.
 
     Raises:
-        MachineError: it is no disk image, or one whose content lies in other files.
+        MachineError: it is not a disk image, or parts of its content are in other files.
     """
     if not head:
         raise MachineError(f"{name} is empty")

@@ -1,4 +1,4 @@
-"""From what a user says of an image to a base in the cache."""
+"""Finds the image that a user asks for, and makes sure that it is in the cache."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImageRequest:
 
     @property
     def reference(self) -> str:
-        """What the image is called from now on."""
+        """The name of the image in records and messages."""
         return str(self.source)
 
 
@@ -153,7 +153,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """What was fetched for a reference, whatever its tag means in the registry by now."""
+    """Find what was fetched for a reference, whatever its tag means in the registry by now."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:
