@@ -130,7 +130,7 @@ class Catalogue:
             if tag in image.aliases:
                 return image
         known = ", ".join(str(image.reference) for image in named)
-        raise BadInputError(f'unknown image "{reference}"', hint=f"of {reference.name} there are: {known}")
+        raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {known}")
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
@@ -174,7 +174,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     if not CatalogueReference.is_one(reference) or not tag:
         raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
     if name in _TAKEN:
-        raise ValueError(f'["{reference}"]: the name {name} means something else already')
+        raise ValueError(f'["{reference}"]: the name {name} is reserved')
     where = f'["{reference}"]'
     if not isinstance(entry, dict):
         raise ValueError(f"{reference} is not a table: write {where}")
@@ -209,7 +209,7 @@ def _link_problem(link: str) -> str | None:
     if urlsplit(link).scheme not in _SCHEMES:
         return "is not a URL that can be fetched"
     if re.search("[{}]", link.replace(_ARCH_PLACE, "")):
-        return f"has braces, and nothing but {_ARCH_PLACE} is replaced"
+        return f"contains braces, but only {_ARCH_PLACE} is replaced"
     return None
 
 
@@ -230,7 +230,7 @@ def _member(kind: type[_E], word: object) -> _E:
     try:
         return kind(str(word))
     except ValueError as error:
-        raise ValueError(f'unknown word "{word}": choose one of {", ".join(kind)}') from error
+        raise ValueError(f'unknown value "{word}": choose one of {", ".join(kind)}') from error
 
 
 def _arches(words: object) -> dict[Arch, str]:

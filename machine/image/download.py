@@ -219,7 +219,7 @@ class Download:
                 self._runs.size = run.end
             elif run.end < (run.limit or self.size) and not self._stop.is_set():
                 raise FetchError(
-                    f"cannot fetch {self.name}: the server ended after {run.end} of {self.size} bytes", transient=True
+                    f"cannot fetch {self.name}: the server sent only {run.end} of {self.size} bytes", transient=True
                 )
             self._changed.notify_all()
 
@@ -316,11 +316,11 @@ def _answered_version(response: Response, position: int, name: str) -> Version:
         case 206:
             found = _content_range(response)
             if not found or found[1] != str(position):
-                raise FetchError(f"{name} sent another range than it was asked for", transient=False)
+                raise FetchError(f"{name} sent a different range than requested", transient=False)
             size = found[2]
         case 200:
             if position:
-                raise ChangedError(f"{name} has changed, or its server cannot go on where it ended")
+                raise ChangedError(f"{name} has changed, or its server cannot resume downloads")
             size = response.headers.get("Content-Length", "")
         case status:
             raise FetchError(f"{name} answered {status} {response.reason}", transient=False, status=status)

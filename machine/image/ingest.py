@@ -88,12 +88,12 @@ class Ingest:
             try:
                 return self._make(artifact, signature, promised=promised, max_workers=MAX_WORKERS)
             except ChangedError as error:
-                self._report.notice(f"{error.line}: beginning again")
+                self._report.notice(f"{error.line}: starting over")
             # Once more, from nothing, on one connection.
             return self._make(artifact, signature, promised=promised, max_workers=1)
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
-        way_out = "use --no-verify-signature if you trust it nevertheless"
+        way_out = "use --no-verify-signature if you trust it anyway"
         if artifact.signature is None:
             raise MachineError(f"{_name(artifact)} has no signature", hint=way_out)
         try:
@@ -183,8 +183,8 @@ class Ingest:
                 signer = check.finish() if check else None
             except MachineError as error:
                 raise MachineError(
-                    f"the signature of {_name(artifact)} is not good: {error.line}",
-                    hint="nothing of it was kept; do not use it",
+                    f"the signature of {_name(artifact)} is invalid: {error.line}",
+                    hint="nothing was stored; do not use it",
                 ) from error
             return _Checked(unpacked=unpacked, digests=digests, signer=signer)
 
@@ -242,8 +242,8 @@ def _check_digests(artifact: Artifact, digests: Digests, unpacked: Unpacked) -> 
 
 def _mismatch(artifact: Artifact, what: str) -> MachineError:
     return MachineError(
-        f"{_name(artifact)} is not what was promised: {what}",
-        hint="nothing of it was kept; try again, and if it stays so, do not use it",
+        f"{_name(artifact)} is not the expected file: {what}",
+        hint="nothing was stored; try again, and if it happens again, do not use it",
     )
 
 

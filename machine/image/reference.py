@@ -139,7 +139,7 @@ def _stream(text: str) -> StreamReference:
     if stream not in FCOS_STREAMS:
         raise BadInputError(f'unknown stream "{stream}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
     if at and not release:
-        raise BadInputError(f'"{text}" names no release after the @', hint="leave out the @ for the newest")
+        raise BadInputError(f'"{text}" has no release after the @', hint="leave out the @ for the newest")
     return StreamReference(stream=stream, local=False, release=release or None)
 
 

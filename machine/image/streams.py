@@ -96,14 +96,14 @@ class MetadataCache:
         known = self._read(url)
         if self._offline:
             if known is None:
-                raise NotFoundError(f"{url} was never fetched to this host", hint="run once without --offline")
+                raise NotFoundError(f"{url} was never fetched on this host", hint="run once without --offline")
             return parse(known.body.encode())
         try:
             return retried(lambda: self._ask(url, known, parse))
         except FetchError as error:
             if known is None or not error.transient:
                 raise
-            self._report.notice(f"{error.line}: using what it said on {known.fetched[:10]}")
+            self._report.notice(f"{error.line}: using the copy of {known.fetched[:10]}")
             return parse(known.body.encode())
 
     def _ask(self, url: str, known: _Cached | None, parse: Callable[[bytes], _T]) -> _T:

@@ -168,9 +168,9 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         if not data:
             return
         if not data.startswith(magic):
-            raise MachineError(f"{name} has something else after its end: {len(data)} bytes or more")
+            raise MachineError(f"{name} has at least {len(data)} bytes of other data after its end")
         decoder = new_decoder()
-    raise MachineError(f"{name} is cut short: its compressed data has no end")
+    raise MachineError(f"{name} is cut short: its compressed data is incomplete")
 
 
 class _SparseWriter:
@@ -262,12 +262,12 @@ def identify(head: bytes, name: str) -> DiskFormat:
         features = head[_QCOW2_FEATURES_AT : _QCOW2_FEATURES_AT + 8] if version >= 3 else b""
         if backing:
             raise MachineError(
-                f"{name} has a backing file", hint="make it whole with: qemu-img convert -O qcow2 IMAGE WHOLE"
+                f"{name} has a backing file", hint="convert it to a single file: qemu-img convert -O qcow2 IMAGE NEW"
             )
         if int.from_bytes(features, "big") & _QCOW2_EXTERNAL_DATA:
             raise MachineError(
                 f"{name} has an external data file",
-                hint="make it whole with: qemu-img convert -O qcow2 IMAGE WHOLE",
+                hint="convert it to a single file: qemu-img convert -O qcow2 IMAGE NEW",
             )
         return DiskFormat.QCOW2
     if head[_SECTOR - 2 : _SECTOR] == b"\x55\xaa" or head[_SECTOR : _SECTOR + 8] == b"EFI PART":

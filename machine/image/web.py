@@ -222,7 +222,7 @@ def _cause(error: BaseException) -> str:
         cause = inner
     name = type(cause).__name__
     if name == "IncompleteRead":
-        return "the connection ended before the whole had arrived"
+        return "the connection ended too early"
     if "timed out" in str(cause).lower():
         return "timed out"
     if isinstance(cause, OSError) and cause.strerror:

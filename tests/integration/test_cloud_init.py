@@ -100,8 +100,8 @@ def test_image_that_is_not_what_its_makers_promise_is_refused(
     digest = hashlib.sha512(images.qcow2.read_bytes()).hexdigest()
     assert refused.status == 125
     assert refused.stderr.splitlines()[-1] == (
-        f"Error: {server.url}{IMAGE} is not what was promised: sha512 {digest} instead of {'0' * 128}; nothing of it"
-        " was kept; try again, and if it stays so, do not use it"
+        f"Error: {server.url}{IMAGE} is not the expected file: sha512 {digest} instead of {'0' * 128}; "
+        "nothing was stored; try again, and if it happens again, do not use it"
     )
     assert not list(world.cache.glob("sha256-*"))
     assert not seed_of(world, "box").parent.exists()
@@ -119,7 +119,7 @@ def test_checksums_without_the_image_are_refused_before_anything_is_fetched(
 def test_promise_of_a_persons_own_is_kept_too(world: World, images: Images, server: ImageServer) -> None:
     publish(world, server, images)
     refused = world.machine("image", "pull", "own:1", "--image-sha256", "1" * 64)
-    assert "is not what was promised: sha256 " in refused.stderr
+    assert "is not the expected file: sha256 " in refused.stderr
     good = hashlib.sha256(images.qcow2.read_bytes()).hexdigest()
     assert world.machine("image", "pull", "own:1", "--image-sha256", good).status == 0
 
@@ -143,7 +143,7 @@ def test_image_of_ones_own_is_provisioned_as_asked(world: World, images: Images)
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--image", "own:2"), 'unknown image "own:2"; of own there are: own:1'),
+        (("--image", "own:2"), 'unknown image "own:2"; choose one of: own:1'),
         (("--image", "own:1", "--arch", "s390x"), "own:1 has no image for s390x; its architectures are: x86_64"),
         (("--image", "own:1", "--swap", "100"),
          "a guest that is provisioned by cloud-init cannot have swap; leave out --swap"),

@@ -108,7 +108,7 @@ def test_promise_of_an_image_is_in_the_text_and_is_kept_for_that_image_alone(wor
     assert config(world, "other")["image"]["promised"] is None
     (world.root / "box.toml").write_text(exported.replace(promise, "0" * 64))
     before = world.files()
-    assert "is not what was promised: sha256 " in refused(world.machine("init", "-f", "box.toml", "bad"), world, before)
+    assert "is not the expected file: sha256 " in refused(world.machine("init", "-f", "box.toml", "bad"), world, before)
 
 
 def test_listing_can_be_of_those_with_a_label(world: World, images: Images) -> None:

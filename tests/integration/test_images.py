@@ -24,7 +24,7 @@ from tests.support.http_server import Fault, ImageServer, serving
 from tests.support.streams import PACKED, SIGNATURE, download_of, part_of, stream
 from tests.support.world import Outcome, World
 
-NOT_KEPT = "nothing of it was kept; try again, and if it stays so, do not use it"
+NOT_KEPT = "nothing was stored; try again, and if it happens again, do not use it"
 
 
 def arrived(world: World, images: Images, server: ImageServer, content: bytes) -> None:
@@ -179,7 +179,7 @@ def test_server_that_sends_everything_again_is_understood(world: World, images: 
     server.documents[PACKED].ranges = False
     arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
     outcome = pulled(world, images, base)
-    assert "or its server cannot go on where it ended: beginning again\n" in outcome.stderr
+    assert "or its server cannot resume downloads: starting over\n" in outcome.stderr
 
 
 def test_whole_download_is_not_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
@@ -308,7 +308,7 @@ def always(fault: Fault) -> list[Fault]:
 SERVER_FAULTS: dict[str, tuple[Fault, str]] = {
     "500": (Fault(status=500), "{} answered 500 Internal Server Error"),
     "403": (Fault(status=403), "{} answered 403 Forbidden"),
-    "cut at once": (Fault(cut_after=0), "cannot fetch {}: the connection ended before the whole had arrived"),
+    "cut at once": (Fault(cut_after=0), "cannot fetch {}: the connection ended too early"),
 }
 
 
@@ -361,7 +361,7 @@ def test_host_that_is_offline_uses_what_it_knows(world: World, images: Images, s
     server.documents["/streams/stable.json"] = metadata
     outcome = world.init("three", "stable", "--stream-base-url", base)
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    assert f"{base}stable.json answered 503 Service Unavailable: using what it said on {today}\n" in outcome.stderr
+    assert f"{base}stable.json answered 503 Service Unavailable: using the copy of {today}\n" in outcome.stderr
 
 
 def test_image_that_is_not_here_is_not_fetched_offline(world: World, images: Images, server: ImageServer) -> None:
@@ -378,7 +378,7 @@ def test_wrong_hash_of_a_download_keeps_nothing(world: World, images: Images, se
     base = stream(world, server, images, sha256="0" * 64)
     refuse_pull(
         world,
-        f"{server.url}{PACKED} is not what was promised: sha256 {sha256(images.xz)} instead of {'0' * 64}; {NOT_KEPT}",
+        f"{server.url}{PACKED} is not the expected file: sha256 {sha256(images.xz)} instead of {'0' * 64}; {NOT_KEPT}",
         base,
     )
     assert not list(world.cache.glob("downloads/*/*"))
@@ -388,7 +388,7 @@ def test_wrong_hash_of_a_download_keeps_nothing(world: World, images: Images, se
 def test_wrong_hash_of_the_content_keeps_nothing(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images, uncompressed_sha256="0" * 64)
     promise = f"unpacked, its sha256 is {sha256(images.qcow2)} instead of {'0' * 64}"
-    refuse_pull(world, f"{base}43/disk.qcow2.xz is not what was promised: {promise}; {NOT_KEPT}", base)
+    refuse_pull(world, f"{base}43/disk.qcow2.xz is not the expected file: {promise}; {NOT_KEPT}", base)
 
 
 def test_sha256_of_the_users_own_is_checked(world: World, images: Images, server: ImageServer) -> None:
@@ -396,7 +396,7 @@ def test_sha256_of_the_users_own_is_checked(world: World, images: Images, server
     promise = f"sha256 {sha256(images.gz)} instead of {'0' * 64}"
     refuse(
         world,
-        f"{url} is not what was promised: {promise}; {NOT_KEPT}",
+        f"{url} is not the expected file: {promise}; {NOT_KEPT}",
         "image",
         "pull",
         url,
@@ -421,14 +421,14 @@ def test_trailing_garbage(ending: bytes, world: World, images: Images, server: I
     outcome = world.machine("image", "pull", url)
     assert outcome.status == 125
     assert outcome.stderr.splitlines()[-1].startswith(
-        (f"Error: {url} has something else after its end", f"Error: {url} is damaged: ", f"Error: {url} is cut short")
+        (f"Error: {url} has at least ", f"Error: {url} is damaged: ", f"Error: {url} is cut short")
     )
     assert not list(world.cache.glob("sha256-*"))
 
 
 def test_download_that_is_cut_short_by_its_publisher(world: World, images: Images, server: ImageServer) -> None:
     url = server.add("/disk.qcow2.xz", images.xz.read_bytes()[:-100])
-    refuse(world, f"{url} is cut short: its compressed data has no end", "image", "pull", url)
+    refuse(world, f"{url} is cut short: its compressed data is incomplete", "image", "pull", url)
 
 
 def test_disk_without_room_is_told_before_anything_is_written(
@@ -473,7 +473,7 @@ def test_signature_is_checked_by_what_there_is(checker: str, world: World, image
     world.machine("image", "rm", "stable")
     refused = pull(world, base)
     assert refused.status == 125
-    assert f"the signature of {base}43/disk.qcow2.xz is not good: " in refused.stderr
+    assert f"the signature of {base}43/disk.qcow2.xz is invalid: " in refused.stderr
 
 
 def other_signature(images: Images, directory: Path) -> bytes:
@@ -506,8 +506,8 @@ def expired_signature(images: Images, directory: Path) -> tuple[bytes, bytes]:
 def test_signatures_that_are_not_good(world: World, images: Images, server: ImageServer, tmp_path: Path) -> None:
     base = stream(world, server, images)
     url = f"{base}43/disk.qcow2.xz"
-    bad = f"the signature of {url} is not good: "
-    end = "; nothing of it was kept; do not use it"
+    bad = f"the signature of {url} is invalid: "
+    end = "; nothing was stored; do not use it"
     (tmp_path / "another").mkdir()
     shutil.copy(images.gz, tmp_path / "another" / "x")
     shutil.copytree(images.xz.parent / "keys", tmp_path / "keys")
@@ -535,7 +535,7 @@ def test_missing_signature_is_told_before_the_image_is_fetched(
 ) -> None:
     base = stream(world, server, images)
     del server.documents[SIGNATURE]
-    way_out = "use --no-verify-signature if you trust it nevertheless"
+    way_out = "use --no-verify-signature if you trust it anyway"
     refuse_pull(
         world,
         f"the signature of the image is missing: {server.url}{SIGNATURE} answered 404 Not Found; {way_out}",
@@ -605,7 +605,7 @@ def test_promise_for_a_local_file_is_checked(world: World, images: Images) -> No
     world.init("one", images.xz)
     refused = world.machine("image", "pull", images.gz, "--image-sha256", sha256(images.xz))
     promise = f"sha256 {sha256(images.gz)} instead of {sha256(images.xz)}"
-    assert refused.stderr == f"Error: {images.gz} is not what was promised: {promise}\n"
+    assert refused.stderr == f"Error: {images.gz} is not the expected file: {promise}\n"
 
 
 def test_image_that_is_neither_file_nor_disk(world: World) -> None:

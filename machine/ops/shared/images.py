@@ -110,7 +110,7 @@ def _check_promise(path: Path, sha256: str) -> None:
     check_readable(path)
     found = sha256_of(path)
     if found != sha256:
-        raise MachineError(f"{path} is not what was promised: sha256 {found} instead of {sha256}")
+        raise MachineError(f"{path} is not the expected file: sha256 {found} instead of {sha256}")
 
 
 def parse_arch(text: str) -> Arch:

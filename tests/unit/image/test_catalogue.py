@@ -143,7 +143,7 @@ def test_unknown_name_and_unknown_tag_are_told_with_what_there_is(tmp_path: Path
     assert "debian:12, debian:13" in str(name.value.hint)
     with pytest.raises(BadInputError) as tag:
         images.find(reference("debian:99"))
-    assert tag.value.line == 'unknown image "debian:99"; of debian there are: debian:12, debian:13'
+    assert tag.value.line == 'unknown image "debian:99"; choose one of: debian:12, debian:13'
 
 
 USERS = """
@@ -192,16 +192,16 @@ GOOD = 'url = "http://h/{arch}"\narch = { x86_64 = "amd64" }\n'
         ('["d:1"]\nurl = "http://h/x"\narch = { x86_64 = "a", aarch64 = "b" }',
          ': ["d:1"]: "http://h/x" is the same for every architecture: write {arch} in it'),
         ('["d:1"]\nurl = "http://h/x"\narch = { amd64 = "a" }',
-         ': ["d:1"]: unknown word "amd64": choose one of x86_64, aarch64, '),
+         ': ["d:1"]: unknown value "amd64": choose one of x86_64, aarch64, '),
         ('["d:1"]\nurl = "http://h/x"\narch = "amd64"', ': ["d:1"]: arch is a table such as { x86_64 = "amd64" }'),
         ('["d:1"]\nprovisioning = "kickstart"\n' + GOOD,
-         ': ["d:1"]: unknown word "kickstart": choose one of ignition, cloud-init'),
+         ': ["d:1"]: unknown value "kickstart": choose one of ignition, cloud-init'),
         ('["d:1"]\naliases = 1\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
         ('["d:1"]\npackages = "podman"\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
         ('["d:1"]\naliases = [1]\n' + GOOD, ': ["d:1"]: aliases and packages are lists of strings'),
         ('["d:1"]\nurl = "http://h/{ARCH}"\narch = { x86_64 = "a" }',
-         ': ["d:1"]: "http://h/{ARCH}" has braces, and nothing but {arch} is replaced'),
-        ('["fcos:44"]\n' + GOOD, ': ["fcos:44"]: the name fcos means something else already'),
+         ': ["d:1"]: "http://h/{ARCH}" contains braces, but only {arch} is replaced'),
+        ('["fcos:44"]\n' + GOOD, ': ["fcos:44"]: the name fcos is reserved'),
         ('["d:1"]\nchecksum = "x"\n' + GOOD,
          ': ["d:1"] has the unknown key "checksum": there are aliases, arch, checksums, packages, provisioning, url'),
     ],
