@@ -28,10 +28,10 @@ def context() -> Context:
 def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from click.shell_completion import CompletionItem
 
-    return [CompletionItem(name) for name in machines_that_begin(incomplete)]
+    return [CompletionItem(name) for name in machines_beginning_with(incomplete)]
 
 
-def machines_that_begin(incomplete: str) -> list[str]:
+def machines_beginning_with(incomplete: str) -> list[str]:
     """Return the machines whose names begin like this, for shell completion; after an error, none."""
     from machine.ops.shared.completion import all_names
 
@@ -167,7 +167,7 @@ def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def tell_networking(report: Reporter, *, wanted: bool | None) -> None:
+def warn_about_networking(report: Reporter, *, wanted: bool | None) -> None:
     """Tell that podman's --user-mode-networking, which exists for Windows, changes nothing here."""
     if wanted is False:
         report.notice("Machines always use user-mode networking: --user-mode-networking=false has no effect")

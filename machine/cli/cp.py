@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context, machines_that_begin
+from machine.cli.common import context, machines_beginning_with
 from machine.cli.flags import Command
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
     """Complete machines, and files of this host."""
     from click.shell_completion import CompletionItem
 
-    machines = [CompletionItem(f"{name}:") for name in machines_that_begin(incomplete)]
+    machines = [CompletionItem(f"{name}:") for name in machines_beginning_with(incomplete)]
     # Files first: in bash, this item discards the ones before it.
     return [CompletionItem(incomplete, type="file"), *machines]
 

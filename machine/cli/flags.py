@@ -27,7 +27,7 @@ _LOG_LEVELS = {
 }  # fmt: skip
 
 
-def log_at(level: str) -> None:
+def log_to_stderr(level: str) -> None:
     """Log to stderr from this level on, which is one of logging's."""
     import logging
 
@@ -40,7 +40,7 @@ def _take_log_level(ctx: click.Context, param: click.Parameter, value: str | Non
         return
     if value.lower() not in _LOG_LEVELS:
         raise click.ClickException(f'Log Level "{value}" is not supported, choose from: {", ".join(_LOG_LEVELS)}')
-    log_at(_LOG_LEVELS[value.lower()])
+    log_to_stderr(_LOG_LEVELS[value.lower()])
 
 
 # Podman accepts it with every command, and people use it whenever they report a problem.

@@ -14,10 +14,10 @@ from machine.cli.common import (
     complete_images,
     context,
     native_ca_option,
-    tell_networking,
     update_connection_option,
     usb_option,
     volume_options,
+    warn_about_networking,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.model.arch import Arch
@@ -243,7 +243,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
     with reporter(quiet=quiet) as report:
         name = init(request, here, report).name
-        tell_networking(report, wanted=user_mode_networking)
+        warn_about_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:
         from machine.ops.start import start

@@ -51,9 +51,9 @@ def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool
 
 
 def _show(chunks: Iterable[bytes]) -> None:
-    from machine.model.console import Harmless
+    from machine.model.console import SafeOutput
 
-    console = Harmless()
+    console = SafeOutput()
     try:
         for chunk in chunks:
             click.echo(console.feed(chunk), nl=False)

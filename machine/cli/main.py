@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from machine import __version__
-from machine.cli.flags import Group, log_at
+from machine.cli.flags import Group, log_to_stderr
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def cli(verbose: int, **_: object) -> None:
       machine doctor
     """
     if verbose:
-        log_at("DEBUG" if verbose > 1 else "INFO")
+        log_to_stderr("DEBUG" if verbose > 1 else "INFO")
 
 
 def main() -> NoReturn:

@@ -79,7 +79,7 @@ def for_each(
     ) as results:
         for result in results:
             if result.error is not None:
-                tell_failure(result.name, result.error)
+                print_failure(result.name, result.error)
                 failed = True
             else:
                 tell(result.value)  # type: ignore[arg-type]  # there is a value where there is no error
@@ -87,7 +87,7 @@ def for_each(
         raise click.exceptions.Exit(EXIT_ERROR)
 
 
-def tell_failure(name: str, error: Exception) -> None:
+def print_failure(name: str, error: Exception) -> None:
     """Print the error of one machine of several, with its name unless the text has it; raise an unexpected error."""
     if isinstance(error, MachineError):
         text, details = error.line, error.details

@@ -6,7 +6,7 @@ import click
 
 from machine.cli.common import SURE, confirm, context
 from machine.cli.flags import Command
-from machine.cli.many import chosen, for_each, names_argument, tell_failure
+from machine.cli.many import chosen, for_each, names_argument, print_failure
 from machine.errors import EXIT_ERROR, MachineError
 
 
@@ -36,7 +36,7 @@ def command(names: tuple[str, ...], everything: bool, force: bool, save_image: b
             except MachineError as error:
                 if len(wanted) == 1:
                     raise
-                tell_failure(name, error)
+                print_failure(name, error)
                 good.remove(name)
         if good:
             click.echo("The following files will be deleted:\n")

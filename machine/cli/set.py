@@ -8,9 +8,9 @@ from machine.cli.common import (
     context,
     name_argument,
     native_ca_option,
-    tell_networking,
     usb_option,
     volume_options,
+    warn_about_networking,
 )
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.errors import BadInputError
@@ -74,4 +74,4 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         context(),
         report,
     )
-    tell_networking(report, wanted=user_mode_networking)
+    warn_about_networking(report, wanted=user_mode_networking)

@@ -8,7 +8,7 @@ import click
 
 from machine.cli.common import context
 from machine.cli.flags import Command
-from machine.cli.many import chosen, names_argument, tell_failure
+from machine.cli.many import chosen, names_argument, print_failure
 from machine.cli.render import table
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
@@ -39,7 +39,7 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
         try:
             found[name] = status(name, here)
         except MachineError as error:
-            tell_failure(name, error)
+            print_failure(name, error)
             failed = True
     if form == "json":
         rows = [{"Name": name, "State": state.state, "Reason": state.reason or ""} for name, state in found.items()]

@@ -25,7 +25,7 @@ def without_escapes(text: str) -> str:
     return _ESCAPES.sub("", _lines(text))
 
 
-class Harmless:
+class SafeOutput:
     """Filters console output as it arrives: colours stay, everything else that a terminal would obey goes."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from machine.ops.init_checks import (
 )
 from machine.ops.init_file import load
 from machine.ops.init_first_boot import check_together, check_users, read_first_boot
-from machine.ops.init_provisioning import tell_of_ignition, write_provisioning
+from machine.ops.init_provisioning import report_replaced_parts, write_provisioning
 from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
@@ -154,5 +154,5 @@ def _make(
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
         pending = Pending(provision=bool(config.first_boot.scripts or config.first_boot.playbook))
         config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
-    tell_of_ignition(config, keys, context.roots.machine(config.name), report)
+    report_replaced_parts(config, keys, context.roots.machine(config.name), report)
     return config

@@ -33,7 +33,7 @@ def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str
             assert_never(config.provisioning)
 
 
-def tell_of_ignition(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
+def report_replaced_parts(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
     """Tell what the user's own Ignition config replaces in the machine's."""
     theirs = config.first_boot.ignition
     if theirs is None:

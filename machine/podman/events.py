@@ -42,7 +42,7 @@ def event_message(event: Event, name: str, moment: datetime) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def tell(path: Path, message: bytes) -> None:
+def send(path: Path, message: bytes) -> None:
     """Send an event to a listener; log, and otherwise ignore, that it does not listen."""
     try:
         with socket.socket(socket.AF_UNIX) as client:

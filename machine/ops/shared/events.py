@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from machine.ops.shared.context import Context
-from machine.podman.events import Event, event_message, event_sockets, tell
+from machine.podman.events import Event, event_message, event_sockets, send
 
 
 def send_event(event: Event, name: str, context: Context) -> None:
+    """Send an event of the machine to every listener."""
     message = event_message(event, name, datetime.now(UTC))
     for path in event_sockets(context.environment, events_directory(context)):
-        tell(path, message)
+        send(path, message)
 
 
 def events_directory(context: Context) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.model.console import Harmless, without_escapes
+from machine.model.console import SafeOutput, without_escapes
 
 CASES = [
     (b"[\x1b[0;32m  OK  \x1b[0m] Started\r\n", "[\x1b[0;32m  OK  \x1b[0m] Started\n\x1b[0m"),
@@ -24,19 +24,19 @@ CASES = [
 
 @pytest.mark.parametrize(("raw", "shown"), CASES)
 def test_colours_are_all_that_a_terminal_obeys(raw: bytes, shown: str) -> None:
-    console = Harmless()
+    console = SafeOutput()
     assert console.feed(raw) + console.end() == shown
 
 
 @pytest.mark.parametrize(("raw", "shown"), CASES)
 def test_pieces_of_any_size_show_the_same(raw: bytes, shown: str) -> None:
-    console = Harmless()
+    console = SafeOutput()
     assert "".join(console.feed(raw[i : i + 1]) for i in range(len(raw))) + console.end() == shown
 
 
 @given(st.lists(st.binary()))
 def test_no_other_control_character_comes_through(pieces: list[bytes]) -> None:
-    console = Harmless()
+    console = SafeOutput()
     shown = "".join(map(console.feed, pieces)) + console.end()
     text = shown.replace("\x1b[0m", "")
     while "\x1b[" in text:
@@ -49,7 +49,7 @@ def test_no_other_control_character_comes_through(pieces: list[bytes]) -> None:
 
 
 def test_what_is_ready_does_not_wait_and_no_sequence_makes_it_wait_for_long() -> None:
-    console = Harmless()
+    console = SafeOutput()
     assert console.feed(b"login: ") == "login: "
     assert console.feed(b"\x1b]" + b"x" * 5000) == "x" * 5000
 
