@@ -1,6 +1,6 @@
 """Measures what carries a guest's TCP ports to this host: our own drivers beside gvproxy and passt, on one guest.
 
-The rounds go over all carriers in turn, for what else this computer does is noise; the figures are medians. All load
+The rounds go over all drivers in turn, for what else this computer does is noise; the figures are medians. All load
 is bounded, and goes to 127.0.0.1.
 """
 
@@ -23,7 +23,7 @@ from statistics import median, quantiles
 from machine.deadline import Deadline
 from machine.store.ssh_ports import choose
 from scripts.bench import Bench, import_busybox, memory_mb, seconds, show
-from scripts.bench_carriers import NAME, Carrier, Guest, fetch_tools
+from scripts.bench_port_drivers import NAME, Driver, Guest, fetch_tools
 
 ROUNDS, BYTES, REQUESTS = 5, 24_000_000, 80
 SHORT, AT_ONCE = 2000, 20
@@ -45,18 +45,18 @@ NO_OFFLOADS = dict.fromkeys(("csum", "guest_csum", "gso", "host_tso4", "guest_ts
 
 @dataclass(kw_only=True)
 class Figures:
-    """Of one carrier, of all rounds: MB/s from the guest and into it, seconds of a request."""
+    """Of one driver, of all rounds: MB/s from the guest and into it, seconds of a request."""
 
-    carrier: Carrier
+    driver: Driver
     cpus: int = 2
     outward: list[float] = field(default_factory=list)
     inward: list[float] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)
 
     def add_round(self) -> None:
-        self.outward.append(BYTES / 1e6 / seconds(lambda: get(self.carrier.port)))
-        self.inward.append(BYTES / 1e6 / seconds(lambda: put(self.carrier.port)))
-        self.requests += [seconds(lambda: request(self.carrier.port)) for _ in range(REQUESTS)]
+        self.outward.append(BYTES / 1e6 / seconds(lambda: get(self.driver.port)))
+        self.inward.append(BYTES / 1e6 / seconds(lambda: put(self.driver.port)))
+        self.requests += [seconds(lambda: request(self.driver.port)) for _ in range(REQUESTS)]
 
     @property
     def row(self) -> tuple[float, ...]:
@@ -103,11 +103,11 @@ def wait_for(port: int, interval_s: float = 0.2) -> None:
     )
 
 
-def burst(carrier: Carrier, count: int) -> tuple[int, float]:
+def burst(driver: Driver, count: int) -> tuple[int, float]:
     """How many short connections are served, and how many of them in a second."""
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        served = sum(pool.map(is_served, [carrier.port] * count))
+        served = sum(pool.map(is_served, [driver.port] * count))
     return served, served / (time.monotonic() - began)
 
 
@@ -124,7 +124,7 @@ def idle_percent(pids: set[int]) -> dict[int, float]:
 
 def rounds(guest: Guest, all_figures: Sequence[Figures], count: int) -> None:
     for figures in all_figures:
-        wait_for(figures.carrier.port)
+        wait_for(figures.driver.port)
     for _ in range(count):
         for figures in all_figures:
             if figures.cpus == 1:
@@ -136,7 +136,7 @@ def rounds(guest: Guest, all_figures: Sequence[Figures], count: int) -> None:
 
 def show_figures(all_figures: Sequence[Figures], reference: Figures) -> None:
     """Medians, and ratios to `reference` of the same rounds: above 1 is better, of latency below 1."""
-    print(f"{'carrier':36} {'out MB/s':>8} {'in MB/s':>8} {'p50 ms':>7} {'p99 ms':>7}   x {reference.carrier.name}")
+    print(f"{'driver':36} {'out MB/s':>8} {'in MB/s':>8} {'p50 ms':>7} {'p99 ms':>7}   x {reference.driver.name}")
     for figures in all_figures:
         out = median(own / other for own, other in zip(figures.outward, reference.outward, strict=True))
         into = median(own / other for own, other in zip(figures.inward, reference.inward, strict=True))
@@ -145,26 +145,26 @@ def show_figures(all_figures: Sequence[Figures], reference: Figures) -> None:
             f"out {out:.2f}  in {into:.2f}  p50 {row[2] / reference.row[2]:.2f}  p99 {row[3] / reference.row[3]:.2f}"
         )
         print(
-            f"{figures.carrier.name:36} {row[0]:8.1f} {row[1]:8.1f} {row[2]:7.1f} {row[3]:7.1f}   {ratios}", flush=True
+            f"{figures.driver.name:36} {row[0]:8.1f} {row[1]:8.1f} {row[2]:7.1f} {row[3]:7.1f}   {ratios}", flush=True
         )
 
 
 def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
     slirp = guest.slirp("slirp")
-    carriers = [slirp, guest.master_forward(), guest.plain_ssh("ssh -L"), guest.gvproxy(), guest.passt()]
-    all_figures = [Figures(carrier=carrier) for carrier in carriers]
+    drivers = [slirp, guest.master_forward(), guest.plain_ssh("ssh -L"), guest.gvproxy(), guest.passt()]
+    all_figures = [Figures(driver=driver) for driver in drivers]
     rounds(guest, all_figures, count)
     show_figures(all_figures, all_figures[3])
     print(f"\n{SHORT // count * count} short connections, {AT_ONCE} at once; memory and idle CPU of what serves them")
-    bursts = [[burst(carrier, SHORT // count) for carrier in carriers] for _ in range(count)]
-    idle = idle_percent({carrier.pid for carrier in carriers})
-    for number, carrier in enumerate(carriers):
+    bursts = [[burst(driver, SHORT // count) for driver in drivers] for _ in range(count)]
+    idle = idle_percent({driver.pid for driver in drivers})
+    for number, driver in enumerate(drivers):
         served = sum(each[number][0] for each in bursts)
         speed = median(each[number][1] for each in bursts)
         ratio = median(each[number][1] / each[3][1] for each in bursts)
-        inside = " (all of QEMU, in which slirp is)" if carrier is slirp else ""
-        process = f"{memory_mb(str(carrier.pid), 'Rss'):.0f} MB, {idle[carrier.pid]:.1f} % of a CPU{inside}"
-        print(f"{carrier.name:36} {served} served, {speed:.0f}/s ({ratio:.2f} x gvproxy); {process}")
+        inside = " (all of QEMU, in which slirp is)" if driver is slirp else ""
+        process = f"{memory_mb(str(driver.pid), 'Rss'):.0f} MB, {idle[driver.pid]:.1f} % of a CPU{inside}"
+        print(f"{driver.name:36} {served} served, {speed:.0f}/s ({ratio:.2f} x gvproxy); {process}")
     print()
     bench_published(bench, count)
 
@@ -196,7 +196,7 @@ def bench_trials(guest: Guest, count: int) -> None:
         "ip netns exec windows sysctl -qw net.ipv4.tcp_rmem='4096 4194304 16777216' "
         "net.ipv4.tcp_wmem='4096 4194304 16777216'"
     )
-    carriers = [
+    drivers = [
         base,
         guest.another_slirp("slirp, csum, gso, tso off", "plain", 1, **NO_OFFLOADS),
         guest.another_slirp("slirp, mrg_rxbuf off", "unmerged", 2, mrg_rxbuf=False),
@@ -208,10 +208,10 @@ def bench_trials(guest: Guest, count: int) -> None:
         guest.plain_ssh("ssh, chacha20-poly1305", "-c", "chacha20-poly1305@openssh.com"),
         guest.plain_ssh("ssh, aes128-gcm, segments of 16 KB", "-c", "aes128-gcm@openssh.com", ssh_port=large_ssh),
     ]
-    all_figures = [Figures(carrier=carrier) for carrier in carriers]
-    for carrier in (base, aes):
-        one = Carrier(name=f"{carrier.name}, one vCPU", port=carrier.port, pid=carrier.pid)
-        all_figures.append(Figures(carrier=one, cpus=1))
+    all_figures = [Figures(driver=driver) for driver in drivers]
+    for driver in (base, aes):
+        one = Driver(name=f"{driver.name}, one vCPU", port=driver.port, pid=driver.pid)
+        all_figures.append(Figures(driver=one, cpus=1))
     rounds(guest, all_figures, count)
     show_figures(all_figures, all_figures[0])
 

@@ -74,7 +74,7 @@ class Machine:
         return False
 
     def publish(self) -> list[str]:
-        """A container that serves on two addresses of the host's, one by either carrier of forwards."""
+        """A container that serves on two addresses of the host's, one by either driver of forwards."""
         # Not of one port: in the guest Podman listens on every address.
         four, six = choose(set()), choose(set())
         with tempfile.TemporaryDirectory() as scratch:

@@ -116,12 +116,12 @@ def report(directory: Path) -> str:
             attribute_counts.append(Shape(name=name, size=attributes(node)))
     ordered = sorted(shape.size for shape in lengths)
     complex_ones = [shape for shape in branching if shape.size > MAX_COMPLEXITY]
+    median = statistics.median(ordered)
     p95 = statistics.quantiles(ordered, n=20)[-1]
     rows = [
         f"lines: {sum(shape.size for shape in sizes)} in {len(files)} modules",
         f"modules over {LONG_FILE} lines: {sum(shape.size > LONG_FILE for shape in sizes)}; longest:{largest(sizes)}",
-        f"functions: {len(ordered)}, lines each: median {statistics.median(ordered):.0f}, p95 {p95:.0f}; "
-        f"longest:{largest(lengths)}",
+        f"functions: {len(ordered)}; their lines: median {median:.0f}, p95 {p95:.0f}; longest:{largest(lengths)}",
         f"functions of a complexity over {MAX_COMPLEXITY}: {len(complex_ones)}; highest:{largest(complex_ones)}",
         f"methods of a class, most:{largest(method_counts)}",
         f"attributes of a class, most:{largest(attribute_counts)}",

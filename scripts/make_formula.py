@@ -20,7 +20,7 @@ LOCKS = REPOSITORY / "requirements"
 # Homebrew has these, or its Python has no need of them.
 BREWED = {"cffi", "cryptography", "pycparser", "backports-zstd"}
 # These have parts in C: their sources are taken along, of everything else the wheels of plain Python.
-COMPILED = {"bcrypt", "pynacl"}
+COMPILED = {"bcrypt", "psutil", "pynacl"}
 BUILD_TOOLS = {"hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"}
 
 

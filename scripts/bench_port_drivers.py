@@ -59,7 +59,7 @@ def fetch_tools() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier:
+class Driver:
     """A port of 127.0.0.1 that leads to the server, and the process that serves it."""
 
     name: str
@@ -108,20 +108,20 @@ class Guest:
 
         return asyncio.run(run())
 
-    def slirp(self, name: str, *, net: str = NETDEV, address: str = GUEST, guest_port: int = 7000) -> Carrier:
-        carrier = Carrier(name=name, port=choose(set()), pid=self.qemu)
-        rule = f"hostfwd_add {net} tcp:127.0.0.1:{carrier.port}-{address}:{guest_port}"
+    def slirp(self, name: str, *, net: str = NETDEV, address: str = GUEST, guest_port: int = 7000) -> Driver:
+        driver = Driver(name=name, port=choose(set()), pid=self.qemu)
+        rule = f"hostfwd_add {net} tcp:127.0.0.1:{driver.port}-{address}:{guest_port}"
         if said := self.qmp("human-monitor-command", **{"command-line": rule}):
             raise OSError(f"{rule}: {said}")
-        return carrier
+        return driver
 
-    def master_forward(self) -> Carrier:
+    def master_forward(self) -> Driver:
         """The user's own forwards are the SSH master's: `ssh -O forward`."""
-        carrier = Carrier(name="ssh -O forward", port=choose(set()), pid=self.master)
-        self._bench.machine("port", "add", NAME, f"{carrier.port}:7000")
-        return carrier
+        driver = Driver(name="ssh -O forward", port=choose(set()), pid=self.master)
+        self._bench.machine("port", "add", NAME, f"{driver.port}:7000")
+        return driver
 
-    def plain_ssh(self, name: str, *options: str, ssh_port: int | None = None) -> Carrier:
+    def plain_ssh(self, name: str, *options: str, ssh_port: int | None = None) -> Driver:
         directory, port = self._bench.directory(NAME), choose(set())
         target = SshTarget(
             alias=host_key_alias(NAME),
@@ -131,9 +131,9 @@ class Guest:
             known_hosts=directory / "known_hosts",
         )
         words = (*base_options(target), *options, "-nNT", "-L", f"127.0.0.1:{port}:127.0.0.1:7000", "root@127.0.0.1")
-        return Carrier(name=name, port=port, pid=self._spawn("ssh", *words))
+        return Driver(name=name, port=port, pid=self._spawn("ssh", *words))
 
-    def gvproxy(self) -> Carrier:
+    def gvproxy(self) -> Driver:
         port, api, net = choose(set()), self._bench.root / "gvproxy.api", self._bench.root / "gvproxy.net"
         words = ("-listen", f"unix://{api}", "-listen-qemu", f"unix://{net}", "-ssh-port", str(choose(set())))
         pid = self._spawn(TOOLS / "usr" / "bin" / "gvproxy", *words)
@@ -141,9 +141,9 @@ class Guest:
         forward = json.dumps({"local": f"127.0.0.1:{port}", "remote": f"{GUEST}:7000"})
         url = "http://gvproxy/services/forwarder/expose"
         self._bench.run(["curl", "--silent", "--fail", "--unix-socket", str(api), "--data", forward, url])
-        return Carrier(name="gvproxy", port=port, pid=pid)
+        return Driver(name="gvproxy", port=port, pid=pid)
 
-    def passt(self) -> Carrier:
+    def passt(self) -> Driver:
         port, net, libraries = choose(set()), self._bench.root / "passt.net", TOOLS / "usr" / "lib" / "x86_64-linux-gnu"
         pid = self._spawn(
             libraries / "ld-linux-x86-64.so.2", "--library-path", libraries, TOOLS / "usr" / "bin" / "passt",
@@ -152,14 +152,14 @@ class Guest:
             "--tcp-ports", f"127.0.0.1/{port}:7000",
         )  # fmt: skip
         self._plug_stream("passt", net, "10.9.0.2", "10.9.0.1", 65520)
-        return Carrier(name="passt", port=port, pid=pid)
+        return Driver(name="passt", port=port, pid=pid)
 
     def _plug_stream(self, name: str, path: Path, address: str, peer: str, mtu: int) -> None:
         Deadline.after(20, name).wait_until(path.exists)
         net = {"type": "stream", "server": False, "addr": {"type": "unix", "path": str(path)}}
         self._plug(name, address, peer, mtu, net)
 
-    def another_slirp(self, name: str, net: str, number: int, mtu: int = 1500, **nic: object) -> Carrier:
+    def another_slirp(self, name: str, net: str, number: int, mtu: int = 1500, **nic: object) -> Driver:
         """A user network of its own, which differs from the machine's by what is said of its NIC."""
         subnet = f"10.9.{number}"
         self._plug(net, f"{subnet}.15", f"{subnet}.2", mtu, {"type": "user", "net": f"{subnet}.0/24"}, **nic)
@@ -167,7 +167,7 @@ class Guest:
 
     def _spawn(self, *argv: str | Path) -> int:
         """Start what carries a port; it ends with the bench."""
-        with (self._bench.root / "carriers.log").open("a") as log:
+        with (self._bench.root / "drivers.log").open("a") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._processes.callback(process.wait)
         self._processes.callback(process.kill)
