@@ -41,7 +41,7 @@ def failure(name: str, finding: str, remedy: str) -> Check:
 
 
 def failed(name: str, error: MachineError, remedy: str = "") -> Check:
-    """What keeps machines from being made, in the words of the error that would be met."""
+    """Return a failure in the words of the error that a command would end with; `remedy` is for one without a hint."""
     return failure(name, error.message, error.hint or remedy)
 
 

@@ -20,6 +20,7 @@ PODMAN = dict.fromkeys(Installer, "podman")
 
 
 def client_checks(context: Context) -> Iterator[Check]:
+    """Check the clients, and the files in which machines are registered with them."""
     path = connections_file(context.environment, context.home)
     yield podman_check(legacy.find_client(), context.host, path)
     name = "podman connections"
@@ -31,7 +32,7 @@ def client_checks(context: Context) -> Iterator[Check]:
         yield _client_files(name, path.parent, f"{path} has {known}" if known else f"{path} has none yet")
     contexts = docker_context.docker_config(context.environment, context.home) / "contexts" / "meta"
     program = shutil.which("docker")
-    reader = f"{program} reads them" if program else "there is no docker on PATH to read them"
+    reader = f"{program} reads them" if program else "docker, which reads them, is not on PATH"
     yield _client_files("docker contexts", contexts, f"{contexts}; {reader}")
 
 
@@ -40,20 +41,21 @@ def _client_files(name: str, directory: Path, finding: str) -> Check:
 
 
 def podman_check(client: legacy.Client | None, host: Host, connections: Path) -> Check:
+    """Judge Podman's client, None where it is not installed."""
     if client is None:
         return warning(
             "podman",
-            "there is no podman on PATH; machines can be reached by machine ssh and by Docker's clients",
+            "podman is not on PATH; use machines through machine ssh or Docker's clients",
             host.install_hint(PODMAN, "podman"),
         )
     version = ".".join(map(str, client.version)) if client.version else "of unknown version"
     if client.is_legacy:
-        return ok("podman", f"{client.path} {version}, which keeps connections in containers.conf and is told of ours")
+        return ok("podman", f"{client.path} {version}, which keeps connections in containers.conf")
     return ok("podman", f"{client.path} {version}, which reads {connections}")
 
 
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
-    """A directory of a client's, in which `machine init` writes."""
+    """Judge a directory of a client, in which `machine init` writes."""
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     return ok(name, finding)

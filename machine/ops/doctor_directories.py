@@ -15,24 +15,20 @@ from machine.ops.shared.context import Context
 from machine.store.filesystem import DirectoryFacts, file_systems, probe_directory
 from machine.store.paths import fallback_directory, longest_socket_path
 
+# With less, nothing can be started; an image of Fedora CoreOS needs about as much as the second, packed and unpacked.
 _NO_ROOM = 256 * MIB
-
-
 _LITTLE_ROOM = 4 * GIB
 
-
+# File systems without links, modes or Unix sockets; those of other hosts; those that a shutdown empties.
 _POOR = frozenset({"exfat", "exfat-fuse", "fuseblk", "msdos", "ntfs", "ntfs3", "vfat"})
-
-
 _REMOTE = frozenset(
     {"9p", "afpfs", "afs", "ceph", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs", "webdav"}
 )
-
-
 _MEMORY = frozenset({"ramfs", "tmpfs"})
 
 
 def directory_checks(context: Context) -> Iterator[Check]:
+    """Check the directories of this program."""
     roots, host_os = context.roots, context.host.os
     mounts = file_systems()
     for name, directory in (("data", roots.data), ("cache", roots.cache)):
@@ -46,10 +42,11 @@ def directory_checks(context: Context) -> Iterator[Check]:
 def check_directory(
     name: str, directory: Path, mounts: dict[Path, str], judge: Callable[[str, DirectoryFacts], Check]
 ) -> Check:
+    """Look at a directory and judge it."""
     try:
         facts = probe_directory(directory, mounts)
     except OSError as error:
-        return failure(name, f"{directory} cannot be looked at: {error.strerror}", "make it readable for this user")
+        return failure(name, f"{directory} cannot be examined: {error.strerror}", "make it readable for this user")
     return judge(name, facts)
 
 
@@ -67,47 +64,52 @@ def _session(context: Context) -> SessionFacts:
 def directory_check(  # noqa: PLR0911  (a table)
     name: str, facts: DirectoryFacts, *, keeps: bool, little: int = _LITTLE_ROOM
 ) -> Check:
-    """One of our own; `keeps` says that it has to outlive the host's power, `little` is too little room for comfort."""
+    """Judge a directory of this program; `keeps` says that it has to survive a shutdown.
+
+    Less free space than `little` brings a warning.
+    """
     free, where = bytes_size(facts.free_bytes), f"{facts.path} on {facts.file_system or 'a file system'}"
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     if facts.file_system in _POOR:
         return failure(
-            name, f"{where}, which has neither links nor sockets", "set MACHINE_HOME to a directory on another disk"
+            name,
+            f"{where}, which supports neither links nor sockets",
+            "set MACHINE_HOME to a directory on another disk",
         )
     if facts.free_bytes < min(_NO_ROOM, little):
-        return failure(name, f"{where} has {free} free", f"free some space on the disk that holds {facts.nearest}")
+        return failure(name, f"{where} has only {free} free", f"free some space on the disk that holds {facts.nearest}")
     if facts.free_bytes < little:
         return warning(
-            name, f"{where} has {free} free, which a new image may exceed", "machine image prune, or free some space"
+            name, f"{where} has only {free} free; a new image may need more", "machine image prune, or free some space"
         )
     if keeps and facts.file_system in _REMOTE:
         return warning(
             name,
-            f"{where}, which is slow for disks and may not keep locks",
+            f"{where}, which is slow for disks and may not support locks",
             "set MACHINE_HOME to a directory on a disk of this host",
         )
     if keeps and facts.file_system in _MEMORY:
         return warning(
             name,
-            f"{where}, which ends with this host's power",
+            f"{where}, whose content is lost when this host shuts down",
             "set MACHINE_HOME to a directory on a disk of this host",
         )
     return ok(name, f"{where}, {free} free")
 
 
 def unwritable(facts: DirectoryFacts) -> str | None:
-    """Why nothing can be written there, None where it can."""
+    """Return why nothing can be written there, None where it can."""
     if not facts.is_directory:
         return f"{facts.nearest} is not a directory"
     if not facts.writable:
-        beyond = "" if facts.exists else f", so {facts.path} cannot be made"
-        return f"{facts.nearest} may not be written{beyond}"
+        beyond = "" if facts.exists else f", so {facts.path} cannot be created"
+        return f"{facts.nearest} is not writable{beyond}"
     return None
 
 
 def make_writable(facts: DirectoryFacts) -> str:
-    """The remedy for a directory that is unwritable."""
+    """Return the remedy for a directory that is not writable."""
     if not facts.is_directory:
         return f"move {facts.nearest} out of the way"
     return f"make {facts.nearest} writable for this user"
@@ -115,39 +117,43 @@ def make_writable(facts: DirectoryFacts) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFacts:
-    """What the runtime directory depends on; `lingers` says that the user's outlives the last logout.
-
-    `session` is what the session's variable holds, `login` the directory that a login makes.
-    """
+    """What the choice of the runtime directory depends on."""
 
     session: str
+    """The value of the variable in which a session names its directory."""
+
     login: Path
+    """The directory that a login creates."""
+
     fallback: Path
     uid: int
     lingers: bool
+    """Whether the directory of the login outlives the last logout."""
 
 
 def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
-    """Where sockets go."""
+    """Judge the directory of the sockets."""
     name = "runtime directory"
     longest, limit = longest_socket_path(facts.path), host_os.traits.socket_path_limit
     found = directory_check(name, facts, keeps=False, little=MIB)
     if found.status is not Status.OK:
         return found
     if facts.exists and facts.owner != session.uid:
-        return failure(name, f"{facts.path} belongs to another user", "remove it, or set MACHINE_HOME to another place")
+        return failure(
+            name, f"{facts.path} belongs to another user", "remove it, or set MACHINE_HOME to another directory"
+        )
     if host_os is HostOS.LINUX and facts.path.is_relative_to(session.login) and not session.lingers:
         return warning(
-            name, f"{facts.path} goes, and machines' sockets with it, when you log out", "loginctl enable-linger"
+            name, f"{facts.path} is removed when you log out, with the sockets of machines", "loginctl enable-linger"
         )
     if facts.path == session.fallback:
         variable = host_os.traits.session_variable
-        why = f"{variable} is not a directory of yours" if session.session else f"{variable} is not set"
+        why = f"{variable} is not a directory of this user" if session.session else f"{variable} is not set"
         return warning(
             name,
-            f"{facts.path}, which clean-ups of /tmp may empty, as {why}",
+            f"{facts.path}, which may be cleaned up with /tmp; it is used because {why}",
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):
-        return ok(name, f"{facts.path}: in the usual place, paths of sockets would be longer than {limit} bytes")
-    return ok(name, f"{facts.path}; paths of sockets have up to {longest} of {limit} bytes")
+        return ok(name, f"{facts.path}, as socket paths in the usual directory would be longer than {limit} bytes")
+    return ok(name, f"{facts.path}; socket paths have at most {longest} of {limit} bytes")

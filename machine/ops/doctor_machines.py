@@ -29,7 +29,7 @@ from machine.ops.shared.timezone import resolve_timezone
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
-    """What holds for a new machine; nothing where it means nothing."""
+    """Return the settings of new machines, none where they are invalid, and the check of them."""
     try:
         chosen = effective(context)
         with naming_source_of(chosen["username"]):
@@ -39,11 +39,12 @@ def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list
         with naming_source_of(chosen["image"]):
             find_source(str(chosen["image"].value), context)
     except MachineError as error:
-        return {}, [failed("settings", error, "see them with: machine config edit")]
+        return {}, [failed("settings", error, "correct them with: machine config edit")]
     return chosen, [settings_check(chosen)]
 
 
 def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host) -> list[Check]:
+    """Check whether this host has the CPUs and memory of a new machine."""
     try:
         resources = check_resources(chosen, host)
     except MachineError as error:
@@ -57,26 +58,27 @@ def _available_memory_mib(host: Host) -> int | None:
 
 
 def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:
+    """Tell where the settings come from."""
     sources = sorted({setting.origin for setting in chosen.values()} - {BUILT_IN})
-    return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults: no file says otherwise")
+    return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults; no file changes them")
 
 
 def resources_check(resources: Resources, host: Host, available_mib: int | None) -> Check:
-    """`available_mib` is the host's memory that programs can have now, None where it does not tell."""
+    """Judge the resources of a new machine; `available_mib` is the memory that is available now, None if unknown."""
     asked = (
         f"a new machine has {resources.cpus} of {host.cpus} CPUs and {resources.memory_mib} of {host.memory_mib} MiB"
     )
     if available_mib is not None and available_mib < resources.memory_mib:
         return warning(
             "resources",
-            f"{asked}, of which only {available_mib} are available now",
-            "end other programs, or give new machines less: machine config set memory MIB",
+            f"{asked}, of which only {available_mib} MiB are available now",
+            "close other programs, or give new machines less: machine config set memory MIB",
         )
     return ok("resources", asked)
 
 
 def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
-    """The machines; none, with the reason, where their directory cannot be read."""
+    """Return the machines; none, and a failed check, where their directory cannot be read."""
     try:
         return list_machines(context), []
     except OSError as error:
@@ -85,6 +87,7 @@ def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
 
 
 def existing_machines_checks(listing: Listing, context: Context) -> list[Check]:
+    """Check the machines that exist."""
     machines = [_machine(listed, context) for listed in listing.machines]
     return machine_checks(machines, {broken.name: broken.error for broken in listing.broken})
 
@@ -104,24 +107,29 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """`base` is the image that its disk needs, None where it needs none or has it; `log` is its supervisor's."""
+    """What a machine needs in order to start."""
 
     name: str
     state: MachineState
     log: Path
+    """Its supervisor's."""
+
     has_disk: bool
     base: Path | None
+    """The base image of its disk, if it is missing."""
+
     refetch: str
+    """The reference by which the image can be fetched again."""
 
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
-    """One for each machine with a problem, or one for all."""
+    """Return a check for each machine with a problem, or one for all of them."""
     found = [warning(f"machine {name}", error.message, error.hint or "") for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:
         return found
-    count = {0: "no machine is there yet", 1: "1 machine, and nothing is wrong with it"}
-    return [ok("machines", count.get(len(machines), f"{len(machines)} machines, and nothing is wrong with them"))]
+    count = {0: "there are no machines yet", 1: "1 machine, without problems"}
+    return [ok("machines", count.get(len(machines), f"{len(machines)} machines, without problems"))]
 
 
 def _machine_check(machine: MachineFacts) -> Check | None:
@@ -141,6 +149,7 @@ def _machine_check(machine: MachineFacts) -> Check | None:
 
 
 def login_services_check(context: Context) -> Check:
+    """Check the services that start machines at login."""
     try:
         services = login_service.installed(context)
     except OSError as error:
@@ -151,11 +160,11 @@ def login_services_check(context: Context) -> Check:
 
 
 def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
-    """`services` are the programs of the services by the names of their machines; `gone` are those not there."""
+    """Judge the services: their programs by the names of their machines, and which programs are `gone`."""
     if gone:
         name = min(name for name, program in services.items() if program in gone)
-        why = f"runs {services[name]}, which is not there" if services[name] else "names no program"
-        finding = f"{name} does not start when you log in: its service {why}"
+        why = f"runs {services[name]}, which does not exist" if services[name] else "does not name a program"
+        finding = f"{name} will not start when you log in: its service {why}"
         return warning("autostart", finding, f"machine autostart enable {name}")
     if not services:
         return ok("autostart", "no machine starts when you log in")
@@ -164,7 +173,8 @@ def autostart_check(services: Mapping[str, str | None], gone: Collection[str | N
 
 
 def drafts_check(leftovers: Collection[Path]) -> Check:
+    """Judge what commands that were killed have left behind."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
-        return warning("drafts", f"an init or rm that was killed has left {names}", "the next machine init removes it")
-    return ok("drafts", "no half-made machine was left behind")
+        return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init removes it")
+    return ok("drafts", "no incomplete machines")

@@ -37,31 +37,27 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_
 from machine.ssh.client import Client, find_client
 from machine.store.paths import config_home
 
-_ENOUGH_FILES = 65_536
+_TIMEOUT_S = 10
 
+# As many files as a source tree with its dependencies has; systemd's default for everybody is 524,288.
+_ENOUGH_FILES = 65_536
 
 QEMU_IMG = {
     Installer.APT: "qemu-utils", Installer.DNF: "qemu-img", Installer.PACMAN: "qemu-img",
     Installer.ZYPPER: "qemu-tools", Installer.BREW: "qemu",
 }  # fmt: skip
-
-
 OPENSSH = {
     Installer.APT: "openssh-client", Installer.DNF: "openssh-clients", Installer.PACMAN: "openssh",
     Installer.ZYPPER: "openssh-clients", Installer.BREW: "openssh",
 }  # fmt: skip
-
-
 GPGV = {
     Installer.APT: "gpgv", Installer.DNF: "gnupg2", Installer.PACMAN: "gnupg", Installer.ZYPPER: "gpg2",
     Installer.BREW: "gnupg",
 }  # fmt: skip
 
 
-_TIMEOUT_S = 10
-
-
 def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
+    """Check the QEMU of this host's own architecture, and those of others that are installed."""
     host = context.host
     try:
         arch = Arch.parse(host.machine)
@@ -85,7 +81,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
 
 
 def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
-    """Why transports cannot be used here, tried as a start tries them."""
+    """Return why transports cannot be used here, after trying them as a start would."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
@@ -93,7 +89,7 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
-    """One line on guests that a host need not be able to run."""
+    """Check the QEMU of another architecture, whose guests a host need not be able to run."""
     host, board = context.host, BOARDS[arch]
     try:
         check_qemu(probe_qemu(binary), arch, host)
@@ -113,20 +109,22 @@ def _firmware(arch: Arch, binary: str, context: Context) -> FirmwareFiles | Mach
 
 
 def qemu_img_check(host: Host) -> Check:
+    """Check qemu-img, which makes disks."""
     return _program("qemu-img", QemuImg.program, host.install_hint(QEMU_IMG, "qemu-img"))
 
 
 def _program(name: str, program: str, remedy: str) -> Check:
-    """One that has to be there and to run, with what it tells of itself."""
+    """Check a required program: it is installed and prints its version."""
     try:
-        told = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
+        output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
         return failed(name, error, remedy)
-    first, _, _ = told.strip().partition("\n")
+    first, _, _ = output.strip().partition("\n")
     return ok(name, f"{shutil.which(program)}, {first}")
 
 
 def installed_ssh_check(host: Host) -> Check:
+    """Check OpenSSH's client."""
     try:
         client = find_client()
     except MachineError as error:
@@ -135,27 +133,31 @@ def installed_ssh_check(host: Host) -> Check:
 
 
 def signature_checks(context: Context) -> Iterator[Check]:
+    """Check what verifies the signatures of images: a program, and the keys that are trusted."""
     remedy = context.host.install_hint(GPGV, "gpgv or sqv")
     try:
         yield _program("signatures", find_checker().program, remedy)
     except MachineError as error:
         yield failed("signatures", error, remedy)
     directory = context.roots.signing_keys
+    # The key that signs images built here lies beside the trusted ones.
     unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
     yield keys_check(0 if unusable else len(trusted_keys(directory)), unusable, directory)
 
 
 def architecture_check(host: Host, arch: Arch | None) -> Check:
+    """Judge the host's architecture; `arch` is that of its guests, None where they cannot have it."""
     if arch is None:
         return failure(
             "architecture",
             f"guests cannot have this host's architecture, {host.machine}",
             f"use a host with one of: {', '.join(Arch)}",
         )
-    return ok("architecture", f"{host.os} on {host.machine}, as the guests")
+    return ok("architecture", f"{host.os} on {host.machine}; guests have the same")
 
 
 def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    """Judge QEMU's version."""
     try:
         check_version(facts, arch, host)
     except MachineError as error:
@@ -164,6 +166,7 @@ def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 
 
 def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
+    """Judge QEMU's support for the network of machines."""
     try:
         check_network(facts, arch, host)
     except MachineError as error:
@@ -174,7 +177,7 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 def accelerator_check(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
 ) -> Check:
-    """Of a machine of the host's own architecture."""
+    """Judge the accelerator of a machine of the host's own architecture."""
     try:
         chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:
@@ -182,17 +185,17 @@ def accelerator_check(
     if chosen.accelerator is Accelerator.TCG:
         finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
         if not chosen.obstacle:
-            return ok("accelerator", f"{finding}, as it was chosen")
+            return ok("accelerator", f"{finding}, as configured")
         return warning("accelerator", f"{finding}: {chosen.obstacle.reason}", chosen.obstacle.remedy or "")
     return ok("accelerator", f"{chosen.accelerator} works")
 
 
 def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
-    """`found` is None for guests that need none; those of another architecture are not what a host must run."""
+    """Judge the firmware that was found, None where guests need none; only a `native` one can be a failure."""
     name = "firmware" if native else f"firmware {arch}"
     match found:
         case None:
-            return ok(name, f"{arch} guests need none")
+            return ok(name, f"{arch} guests need no UEFI firmware")
         case FirmwareFiles():
             return ok(name, str(found.code))
         case MachineError() if native:
@@ -202,7 +205,7 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 
 
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
-    """Which transports bring this host's folders into a machine: without `obstacles`, the best first.
+    """Judge which transports can share this host's folders with a machine: those without an obstacle.
 
     virtiofs is several times faster than the others. It needs an open file for each one that the guest knows of, and a
     program may have `max_files`.
@@ -213,32 +216,35 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
     if not usable:
         reasons = "; ".join(str(obstacles[transport]) for transport in Transport)
         remedy = remedy or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
-        return warning("folders", f"no folder of this host can be in a machine: {reasons}", remedy)
-    finding = f"machines can have folders of this host by {', '.join(usable)}"
+        return warning("folders", f"machines cannot share folders of this host: {reasons}", remedy)
+    finding = f"machines can share folders of this host by {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
         return warning(
             "folders", f"{finding}; not by virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
         )
     if not obstacle and max_files < _ENOUGH_FILES:
-        few = f"{finding}; by virtiofs a folder of more than {max_files} files may be told to have too many open"
+        few = f"{finding}; virtiofs may run out of open files in folders of more than {max_files} files"
         return warning("folders", few, "raise the hard limit nofile (limits.conf(5)), or use: --volume-driver 9p")
     return ok("folders", finding)
 
 
 def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
+    """Judge OpenSSH's client, which has to forward Unix sockets."""
     remedy = host.install_hint(OPENSSH, "OpenSSH's client")
     if client.obstacle:
-        return failure("ssh", f"{client.path} ({client.version}) cannot carry sockets: {client.obstacle}", remedy)
+        return failure(
+            "ssh", f"{client.path} ({client.version}) cannot forward Unix sockets: {client.obstacle}", remedy
+        )
     if not has_keygen:
         return failure("ssh", "ssh-keygen is not installed on this host", remedy)
     return ok("ssh", f"{client.path}, {client.version}")
 
 
 def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
-    """`count` are the keys that signatures are checked by; `unusable` those files of the user's that hold none."""
+    """Judge the trusted keys: `count` of them, and the user's own files that are `unusable` as keys."""
     if unusable:
         names = ", ".join(path.name for path in unusable)
-        return warning("keys", f"no OpenPGP public key is in {names}", f"mend or remove it in {directory}")
+        return warning("keys", f"there is no OpenPGP public key in {names}", f"repair or remove it in {directory}")
     if not count:
-        return failure("keys", "this program came without Fedora's keys", "install boot2podman again")
+        return failure("keys", "Fedora's keys are missing from this program", "reinstall boot2podman")
     return ok("keys", f"{count} signing keys are trusted")

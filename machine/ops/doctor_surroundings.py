@@ -17,26 +17,22 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.images import image_cache
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-
-
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-
+# A clock that shows less is wrong: this program is younger.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-
-
 _SET_CLOCK = {HostOS.LINUX: "timedatectl set-ntp true", HostOS.MACOS: "sntp -sS time.apple.com"}
-
-
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 def used_certificates_check(context: Context) -> Check:
+    """Check the certificates with which downloads are verified."""
     variable = certificates_variable(context.environment)
     return certificates_check(variable, readable=variable is not None and os.access(variable[1], os.R_OK))
 
 
 def known_moments(listing: Listing, context: Context) -> list[datetime]:
+    """Return times that are certainly past: when machines were made and images were fetched."""
     moments = [listed.record.config.created for listed in listing.machines]
     for base in image_cache(context).bases():
         with contextlib.suppress(ValueError):
@@ -46,25 +42,28 @@ def known_moments(listing: Listing, context: Context) -> list[datetime]:
 
 
 def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
+    """Judge the variables that name proxies."""
     used = {}
     for name in _PROXIES:
         small, large = environment.get(name, ""), environment.get(name.upper(), "")
         if small and large and small != large:
             return warning(
-                "proxies", f"{name} and {name.upper()} differ, and the first holds", f"unset one of them: unset {name}"
+                "proxies",
+                f"{name} and {name.upper()} differ; the first one is used",
+                f"unset one of them: unset {name}",
             )
         if value := small or large:
             used[name if small else name.upper()] = value
     for name, value in used.items():
         if not _is_proxy(value):
             return failure(
-                "proxies", f"{name}={public_url(value)} names no proxy", f"unset {name}, or set http://HOST:PORT"
+                "proxies", f"{name}={public_url(value)} is not a valid proxy", f"unset {name}, or set http://HOST:PORT"
             )
     if not used and host_os is HostOS.MACOS:
-        # requests asks macOS where no variable tells; guests are told of variables alone.
-        return ok("proxies", "no variable names one: downloads go as System Settings say, and guests have none")
+        # Without variables requests asks macOS; guests get the proxies of variables only.
+        return ok("proxies", "no variable is set: downloads use those of System Settings, and guests none")
     if not used:
-        return ok("proxies", "none; downloads go directly to their servers")
+        return ok("proxies", "none; downloads connect directly")
     return ok("proxies", ", ".join(f"{name}={public_url(value)}" for name, value in used.items()))
 
 
@@ -77,27 +76,28 @@ def _is_proxy(value: str) -> bool:
 
 
 def certificates_variable(environment: Mapping[str, str]) -> tuple[str, Path] | None:
-    """The variable that decides on the certificates of downloads, and the file that it names."""
+    """Return the variable that decides on the certificates of downloads, and the file that it names."""
     return next(((name, Path(environment[name])) for name in _CERTIFICATES if environment.get(name)), None)
 
 
 def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> Check:
+    """Judge the file of certificates that a variable names, if one does."""
     if variable is None:
         return ok("certificates", "those that come with this program")
     name, path = variable
     if not readable:
         return failure("certificates", f"{name} names {path}, which cannot be read", f"unset {name}")
-    return ok("certificates", f"{path}, as {name} says")
+    return ok("certificates", f"{path}, from {name}")
 
 
 def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
-    """`known` are moments that have been: machines that were made, images that were fetched."""
+    """Judge the clock by times that are `known` to be past."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
         return warning(
             "clock",
-            f"this host's clock shows {now:%Y-%m-%d %H:%M} UTC, and it has been {latest:%Y-%m-%d %H:%M} before: "
+            f"this host's clock shows {now:%Y-%m-%d %H:%M} UTC, but {latest:%Y-%m-%d %H:%M} is past already: "
             "certificates and signatures may be refused",
             f"set the clock: sudo {_SET_CLOCK[host_os]}",
         )
-    return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC, later than everything that was made here")
+    return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC, later than all machines and images")

@@ -60,7 +60,7 @@ def test_checks_tell_what_is_really_there(podman_world: World) -> None:
     assert "gpgv" in checks["signatures"]["Finding"]
     assert checks["keys"]["Finding"] == "3 signing keys are trusted"
     assert "which keeps connections in containers.conf" in checks["podman"]["Finding"]
-    assert told(checks, "machines") == ("ok", "no machine is there yet", "")
+    assert told(checks, "machines") == ("ok", "there are no machines yet", "")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_firmware_of_guests_that_another_qemu_runs(world: World) -> None:
     world.link_tool("qemu-system-ppc64")
     checks = examine(world)
     assert told(checks, "firmware aarch64") == ("ok", "/usr/share/AAVMF/AAVMF_CODE.fd", "")
-    assert told(checks, "firmware ppc64le") == ("ok", "ppc64le guests need none", "")
+    assert told(checks, "firmware ppc64le") == ("ok", "ppc64le guests need no UEFI firmware", "")
 
 
 def test_ssh_that_does_not_know_our_options(world: World) -> None:
@@ -133,7 +133,7 @@ def test_ssh_that_does_not_know_our_options(world: World) -> None:
     replace_tool(world, "ssh", f'[ "$1" = -V ] || set -- -o NoSuchOption=1 "$@"; exec {real} "$@"')
     status, finding, _ = told(examine(world, 1), "ssh")
     assert status == "failure"
-    assert "cannot carry sockets: command-line: line 0: Bad configuration option: nosuchoption" in finding
+    assert "cannot forward Unix sockets: command-line: line 0: Bad configuration option: nosuchoption" in finding
 
 
 def test_qemu_that_does_not_run(world: World) -> None:
@@ -204,7 +204,7 @@ def test_connections_that_cannot_be_read(world: World) -> None:
 
 def test_key_that_is_none(world: World) -> None:
     world.trust(b"no key")
-    assert told(examine(world), "keys")[:2] == ("warning", "no OpenPGP public key is in test.gpg")
+    assert told(examine(world), "keys")[:2] == ("warning", "there is no OpenPGP public key in test.gpg")
 
 
 def test_secret_key_that_signs_local_images_is_no_problem(world: World) -> None:
@@ -228,7 +228,7 @@ def test_machines_that_cannot_be_started(world: World) -> None:
     assert "machine good" not in checks
     assert told(checks, "machine baseless")[2] == "machine image pull fcos:stable@43.1"
     assert told(checks, "machine bad")[0] == "warning"
-    assert told(checks, "drafts")[:2] == ("warning", "an init or rm that was killed has left .box.x.tmp")
+    assert told(checks, "drafts")[:2] == ("warning", "an interrupted init or rm left .box.x.tmp behind")
     assert entries(world) == before
 
 
