@@ -125,7 +125,7 @@ def test_man_finds_and_shows_a_page_by_the_path_of_the_program(prefix: Path) -> 
 # Completion
 
 WORDS = [
-    ("st", {"start", "status", "stop"}),
+    ("st", {"start", "stats", "status", "stop"}),
     ("unpro", {"unprotect"}),
     ("start b", {"bay", "box"}),
     ("port ls bo", {"box"}),
@@ -134,7 +134,7 @@ WORDS = [
     ("wait --for a", {"api"}),
     ("init --arch a", {"aarch64"}),
     ("init --provider ", {"qemu"}),
-    ("nosuch st", {"start", "status", "stop"}),  # and no error at the prompt
+    ("nosuch st", {"start", "stats", "status", "stop"}),  # and no error at the prompt
 ]
 
 
