@@ -15,7 +15,8 @@ from machine.errors import BadInputError
 from machine.model.units import bytes_size, human_duration
 
 if TYPE_CHECKING:
-    from machine.ops.top import Traffic, Usage
+    from machine.ops.top import Usage
+    from machine.ops.top_network import Traffic
 
 FIELDS = (
     "Name", "State", "CPUPerc", "MemUsage", "MemLimit", "MemPerc", "DiskUsage", "DiskSize", "NetIO", "NetInput",

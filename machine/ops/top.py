@@ -8,37 +8,30 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 
 from machine.model.state import State
-from machine.ops.list import list_machines
+from machine.ops.list import ListedMachine, list_machines
 from machine.ops.shared.context import Context
-from machine.ops.top_probe import GuestNetworks, Sample, probe
+from machine.ops.top_network import GuestNetworks, Traffic
+from machine.ops.top_probe import Sample, probe
 from machine.store import records
 
-# The share of a CPU follows from two samples: the first table comes after this time, and not after a whole interval.
+# CPU figures need two samples; the first ones come after this time instead of a whole interval.
 _FIRST_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """Bytes that came in and went out, None where that cannot be known."""
-
-    received: int | None = None
-    sent: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one machine uses; None is what cannot be known, or not of a machine that is stopped.
-
-    `cpu_percent` is of one CPU, so 200 are two whole ones. `memory_bytes` may exceed the guest's `memory_limit_bytes`,
-    as QEMU and its helpers need some for themselves.
-    """
+    """What one machine uses; a value is None where it cannot be known, or where the machine is stopped."""
 
     name: str
     state: State
     processes: int
     uptime_s: float | None
     cpu_percent: float | None
+    """Of one CPU of the host: 200 are two whole ones."""
+
     memory_bytes: int | None
+    """May exceed the limit, which is the guest's: QEMU and its helpers need some memory for themselves."""
+
     memory_limit_bytes: int
     disk_bytes: int | None
     disk_size_bytes: int
@@ -50,8 +43,8 @@ class Usage:
         return None if self.memory_bytes is None else 100 * self.memory_bytes / self.memory_limit_bytes
 
 
-def usage(before: Sample | None, after: Sample) -> Usage:
-    """What two samples of a machine tell together (pure)."""
+def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
+    """Return what two samples of a machine tell together, and what its guest says of its network (pure)."""
     running = bool(after.processes)
     started = min((process.started for process in after.processes), default=0.0)
     return Usage(
@@ -64,7 +57,7 @@ def usage(before: Sample | None, after: Sample) -> Usage:
         memory_limit_bytes=after.memory_limit_bytes,
         disk_bytes=after.disk_bytes,
         disk_size_bytes=after.disk_size_bytes,
-        network=Traffic(received=after.network[0], sent=after.network[1]) if after.network and running else Traffic(),
+        network=network if running else Traffic(),
         block=_block_traffic(after),
     )
 
@@ -89,7 +82,7 @@ def _block_traffic(sample: Sample) -> Traffic:
 def follow(
     names: Sequence[str], context: Context, interval_s: float, *, everything: bool = False
 ) -> Iterator[list[Usage]]:
-    """Sample the machines named, or else those that run, or `everything`, for ever; a list for each interval.
+    """Sample the machines named, or else those that run, or `everything`, for ever; yield a list for each interval.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -98,21 +91,25 @@ def follow(
     for name in names:
         records.load(context.roots, name)
     with GuestNetworks(context) as networks:
-        before = _samples(names, context, networks, everything=everything)
+        before = _samples(_wanted(names, context, everything=everything))
         for pause_s in chain([min(_FIRST_INTERVAL_S, interval_s)], repeat(interval_s)):
             time.sleep(pause_s)
-            after = _samples(names, context, networks, everything=everything)
-            yield [usage(before.get(name), sample) for name, sample in after.items()]
+            machines = _wanted(names, context, everything=everything)
+            after = _samples(machines)
+            # Last, so that the first figures are without the CPU time that an emulated guest needs to answer.
+            traffic = networks.ask(machines)
+            yield [usage(before.get(name), sample, traffic.get(name, Traffic())) for name, sample in after.items()]
             before = after
 
 
-def _samples(names: Sequence[str], context: Context, networks: GuestNetworks, *, everything: bool) -> dict[str, Sample]:
-    """A sample of each machine that is wanted, by name."""
-    found = {listed.record.name: listed for listed in list_machines(context).machines}
-    wanted = (
-        [found[name] for name in dict.fromkeys(names) if name in found]
-        if names
-        else [listed for listed in found.values() if everything or listed.state.state is not State.STOPPED]
-    )
-    counters = networks.ask(wanted)
-    return {listed.record.name: probe(listed, counters.get(listed.record.name)) for listed in wanted}
+def _wanted(names: Sequence[str], context: Context, *, everything: bool) -> list[ListedMachine]:
+    """Return the machines to show; those that were named, as far as they still exist."""
+    listed = list_machines(context).machines
+    if names:
+        found = {machine.record.name: machine for machine in listed}
+        return [found[name] for name in dict.fromkeys(names) if name in found]
+    return [machine for machine in listed if everything or machine.state.state is not State.STOPPED]
+
+
+def _samples(machines: Sequence[ListedMachine]) -> dict[str, Sample]:
+    return {machine.record.name: probe(machine) for machine in machines}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from machine.cli.top import FIELDS, as_json, item, row
 from machine.model.state import State
 from machine.model.units import GIB, MIB
-from machine.ops.top import Traffic, Usage
+from machine.ops.top import Usage
+from machine.ops.top_network import Traffic
 from tests.support.command_line import Machine
 
 RUNNING = Usage(

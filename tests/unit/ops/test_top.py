@@ -8,8 +8,10 @@ import pytest
 
 from machine.model.state import State
 from machine.model.units import GIB, MIB
-from machine.ops.top import Traffic, Usage, usage
-from machine.ops.top_probe import ProcessSample, Sample, parse_counters
+from machine.ops import top
+from machine.ops.top import Usage
+from machine.ops.top_network import Traffic, parse_counters
+from machine.ops.top_probe import ProcessSample, Sample
 
 QEMU = ProcessSample(pid=10, started=1000.0, cpu_s=20.0, memory_bytes=600 * MIB, storage=(4096, 8192))
 HELPER = ProcessSample(pid=11, started=1001.0, cpu_s=1.0, memory_bytes=24 * MIB, storage=None)
@@ -22,8 +24,12 @@ BEFORE = Sample(
     memory_limit_bytes=2 * GIB,
     disk_bytes=3 * GIB,
     disk_size_bytes=100 * GIB,
-    network=None,
 )
+NETWORK = Traffic(received=7, sent=9)
+
+
+def usage(before: Sample | None, after: Sample) -> Usage:
+    return top.usage(before, after, NETWORK)
 
 
 def later(*processes: ProcessSample, **fields: object) -> Sample:
@@ -36,7 +42,7 @@ def spent(process: ProcessSample, cpu_s: float) -> ProcessSample:
 
 
 def test_usage_sums_up_qemu_and_its_helpers() -> None:
-    after = later(spent(QEMU, 2.5), spent(HELPER, 0.5), network=(7, 9))
+    after = later(spent(QEMU, 2.5), spent(HELPER, 0.5))
     assert usage(BEFORE, after) == Usage(
         name="box",
         state=State.RUNNING,
@@ -47,7 +53,7 @@ def test_usage_sums_up_qemu_and_its_helpers() -> None:
         memory_limit_bytes=2 * GIB,
         disk_bytes=3 * GIB,
         disk_size_bytes=100 * GIB,
-        network=Traffic(received=7, sent=9),
+        network=NETWORK,
         block=Traffic(received=4096, sent=8192),
     )
     assert usage(BEFORE, after).memory_percent == pytest.approx(30.46875)
@@ -69,7 +75,7 @@ def test_cpu_is_unknown_without_an_earlier_sample_and_without_time_in_between() 
 
 
 def test_stopped_machine_has_its_disk_alone() -> None:
-    found = usage(BEFORE, later(state=State.STOPPED, network=(7, 9)))
+    found = usage(BEFORE, later(state=State.STOPPED))
     assert (found.processes, found.disk_bytes) == (0, 3 * GIB)
     assert (found.cpu_percent, found.memory_bytes, found.memory_percent, found.uptime_s) == (None,) * 4
     assert (found.network, found.block) == (Traffic(), Traffic())
@@ -85,10 +91,10 @@ def test_clock_of_the_host_that_was_set_back_gives_no_negative_uptime() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "counters"), [("123\n\n45\n", (123, 45)), ("1\n2\n\n3\n4\n", (3, 7)), ("\n\n", (0, 0))]
+    ("answer", "received", "sent"), [("123\n\n45\n", 123, 45), ("1\n2\n\n3\n4\n", 3, 7), ("\n\n", 0, 0)]
 )
-def test_counters_of_all_network_cards_are_added(answer: str, counters: tuple[int, int]) -> None:
-    assert parse_counters(answer) == counters
+def test_counters_of_all_network_cards_are_added(answer: str, received: int, sent: int) -> None:
+    assert parse_counters(answer) == Traffic(received=received, sent=sent)
 
 
 def test_answer_that_has_no_numbers_is_refused() -> None:

@@ -1,0 +1,87 @@
+"""Part of `machine top`: ask guests for their network traffic."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from machine import runner
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.model.state import State
+from machine.ops.list import ListedMachine
+from machine.ops.shared.context import Context
+from machine.ops.shared.target import find_target
+from machine.ssh.command import ROOT, command_argv
+
+# QEMU's user network has no counters, so the guest is asked for those of its network cards; bridges have no device.
+_COUNTERS = "; echo; ".join(f"cat /sys/class/net/*/device/net/*/statistics/{kind}_bytes" for kind in ("rx", "tx"))
+_ANSWER_S = 5.0
+_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Bytes that came in and went out, None where that cannot be known."""
+
+    received: int | None = None
+    sent: int | None = None
+
+
+class GuestNetworks:
+    """Asks guests for the counters of their network cards, all of them at the same time, over their SSH masters.
+
+    A guest that is slow to answer does not hold up the others: its last answer counts until the next one.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._known: dict[str, Traffic] = {}
+        self._questions: dict[str, threading.Thread] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave no process behind."""
+        self._await(_ANSWER_S)
+
+    def ask(self, machines: Iterable[ListedMachine]) -> dict[str, Traffic]:
+        """Return the traffic of the machines, by name, as far as it is known within a second."""
+        for listed in machines:
+            name = listed.record.name
+            if listed.state.state in (State.RUNNING, State.DEGRADED) and name not in self._questions:
+                self._questions[name] = threading.Thread(target=self._ask, args=(name,), daemon=True)
+                self._questions[name].start()
+        self._await(_PATIENCE_S)
+        return dict(self._known)
+
+    def _await(self, seconds: float) -> None:
+        deadline = Deadline.after(seconds, "the counters of guests' networks")
+        for name, question in list(self._questions.items()):
+            question.join(deadline.left_s)
+            if not question.is_alive():
+                del self._questions[name]
+
+    def _ask(self, name: str) -> None:
+        paths = self._context.roots.machine(name)
+        try:
+            argv = command_argv(find_target(name, ROOT, self._context), paths.ssh_control, _COUNTERS)
+            self._known[name] = parse_counters(runner.run(argv, timeout_s=_ANSWER_S).stdout)
+        except (MachineError, ValueError):
+            self._known.pop(name, None)
+
+
+def parse_counters(answer: str) -> Traffic:
+    """Add up what all network cards have received and sent, from a list of numbers for each (pure).
+
+    Raises:
+        ValueError: the guest answered something else.
+    """
+    received, _, sent = answer.partition("\n\n")
+    return Traffic(received=sum(map(int, received.split())), sent=sum(map(int, sent.split())))
