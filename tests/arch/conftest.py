@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,15 +19,14 @@ from machine.hosts import current_host
 from machine.model.arch import Arch
 from machine.qemu.acceleration import is_native
 from scripts.busybox import SUITE, static_busybox
-from tests.guest.conftest import CACHE, World, busybox_archive, make_world, take_down
-from tests.support.world import machine_program
+from tests.support.foreign_guests import NAME, Guest
+from tests.support.guests import CACHE, busybox_archive, make_guest_world, publish, take_down
 
 RECIPE = Path(__file__).parents[2] / "images" / "boot2podman"
 # aarch64 boots by UEFI, and ppc64le takes its Ignition config from a disk.
 ARCHES = (Arch.AARCH64, Arch.PPC64LE)
 BUILD_S = 2 * 3600
 BOOT_S = 1800
-NAME = "arm"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not isinstance(item, pytest.Function) or Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker(pytest.mark.timeout(BUILD_S + BOOT_S))
-        arch = Arch(str(item.callspec.params["guest"]))
+        arch = Arch(str(item.callspec.params["first_boot"]))
         if why_not(arch, config):
             if arch in left_out:
                 unheard.append(item)
@@ -58,66 +55,48 @@ def why_not(arch: Arch, config: pytest.Config) -> str:
     return ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guest:
-    """A machine that was made and started by one command, which wrote `said` to stderr."""
-
-    world: World
-    arch: Arch
-    said: str
-
-
 def is_cached(arch: Arch) -> bool:
     data = CACHE / "data"
     return find_build(data / "streams", data / "keys", arch, recipe_key(RECIPE, arch, SUITE)) is not None
 
 
-def published(arch: Arch) -> Path:
-    """The stream with the image of `arch`, which is built when it is not there."""
-    environment = {**os.environ, "MACHINE_HOME": str(CACHE)}
-    command = [machine_program(), "image", "build", "--arch", arch.value]
-    subprocess.run(command, env=environment, check=True, timeout=BUILD_S)
-    return CACHE / "data" / "streams"
-
-
 @pytest.fixture(scope="session", params=ARCHES, ids=str)
-def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+def first_boot(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """`machine init --arch … --now`, once for all tests of an architecture."""
     arch: Arch = request.param
     if reason := why_not(arch, request.config):
         pytest.skip(reason)
-    world = make_world(published(arch), os.getuid())
+    streams = publish("--arch", arch.value, timeout_s=BUILD_S)
+    world = make_guest_world(streams, os.getuid(), timeout_s=BOOT_S)
+    size = ("--memory", "2048", "--cpus", "2")
     try:
-        init = (
-            "init",
-            "--arch",
-            arch.value,
-            "--image",
-            "boot2podman",
-            "--memory",
-            "2048",
-            "--cpus",
-            "2",
-            "--now",
-            NAME,
-        )
-        made = world.machine(*init, timeout_s=BOOT_S)
+        made = world.must("init", "--arch", arch.value, "--image", "boot2podman", *size, "--now", NAME)
         yield Guest(world=world, arch=arch, said=made.stderr)
     finally:
         take_down(world)
+
+
+@pytest.fixture
+def guest(first_boot: Guest) -> Guest:
+    """The machine, which runs."""
+    if first_boot.world.state(NAME)[0] != "running":
+        first_boot.world.must("start", NAME)
+    return first_boot
 
 
 @pytest.fixture(scope="session")
 def own_image() -> Path:
     """The disk image for the host's own architecture, as a file."""
     own = Arch.parse(current_host().machine)
-    base = published(own)
+    base = publish("--arch", own.value, timeout_s=BUILD_S)
     metadata = json.loads((base / "boot2podman.json").read_text())
     disk = metadata["architectures"][own]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]["location"]
     return base / str(disk)
 
 
 @pytest.fixture(scope="session")
-def busybox(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def busybox(first_boot: Guest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A container image of the guest's architecture, from Debian's busybox for it."""
-    return busybox_archive(static_busybox(guest.arch, CACHE), tmp_path_factory.mktemp(f"busybox-{guest.arch}"))
+    return busybox_archive(
+        static_busybox(first_boot.arch, CACHE), tmp_path_factory.mktemp(f"busybox-{first_boot.arch}")
+    )

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.guest.conftest import World
+from tests.support.guest_machines import FIRST_PROXY, SecondMachine
+from tests.support.world import World
 
-pytestmark = pytest.mark.usefixtures("two_machines")
+pytestmark = pytest.mark.usefixtures("box2")
 
 GREETING = 'he said "100 %" $HOME'
 
 
 def guest(world: World, script: str) -> list[str]:
-    return world.machine("ssh", "box2", script).stdout.splitlines()
+    return world.must("ssh", "box2", script).stdout.splitlines()
 
 
 def test_users_config_is_there_with_ours_intact(ordinary_world: World) -> None:
@@ -37,17 +38,20 @@ def test_scripts_have_run_in_their_order_with_what_follows_the_host(ordinary_wor
     ]  # fmt: skip
 
 
-def test_start_tells_which_script_failed_and_its_last_lines(two_machines: list[str], ordinary_world: World) -> None:
-    assert (
-        "fails.sh failed with exit status 3; its last lines:\nwhat is wrong\nnever.sh did not run\n" in two_machines[1]
+def test_start_tells_which_script_failed_and_its_last_lines(
+    second_machine: SecondMachine, ordinary_world: World
+) -> None:
+    assert "fails.sh failed with exit status 3; its last lines:\nwhat is wrong\nnever.sh did not run\n" in (
+        second_machine.said
     )
     report = guest(ordinary_world, "boot2podman-provision report")
     assert [line.split()[0] for line in report if not line.startswith("|")] == ["0", "0", "3", "waiting"]
 
 
-def test_variables_are_everywhere_in_the_guest(ordinary_world: World) -> None:
+def test_variables_are_everywhere_in_the_guest(second_machine: SecondMachine, ordinary_world: World) -> None:
     inner = """'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
     service = f"systemd-run --quiet --wait --pipe --expand-environment=no sh -c {inner}"
+    second_machine.run(FIRST_PROXY)
     expected = [GREETING, "http://host.containers.internal:3128 a,b"]
     assert guest(ordinary_world, inner.strip("'")) == expected
     assert guest(ordinary_world, f"bash -lc {inner}") == expected
@@ -65,12 +69,12 @@ def test_containers_of_other_architectures_can_run(ordinary_world: World) -> Non
 
 
 def test_exported_machine_is_made_again_from_the_text_alone(ordinary_world: World) -> None:
-    text = ordinary_world.machine("export", "box2").stdout
+    text = ordinary_world.must("export", "box2").stdout
     path = ordinary_world.root / "exported" / "box2.toml"
     path.parent.mkdir(mode=0o755)
     path.write_text(text)
     path.parent.chmod(0o755)
-    ordinary_world.machine("init", "-f", str(path), "twin")
+    ordinary_world.must("init", "-f", str(path), "twin")
 
     def record(name: str) -> dict[str, Any]:
         document = json.loads((ordinary_world.machines / name / "record.json").read_bytes())
@@ -79,4 +83,4 @@ def test_exported_machine_is_made_again_from_the_text_alone(ordinary_world: Worl
         return {key: value for key, value in config.items() if key not in own}
 
     assert record("twin") == record("box2")
-    ordinary_world.machine("rm", "--force", "twin")
+    ordinary_world.must("rm", "--force", "twin")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,13 @@ import pytest
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import why_not_free
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import World, served, wait_until
-from tests.support.guest_network import SERVE, api_socket, echoed, fetch, reachable, web_addresses
+from tests.support.guest_machines import MainMachine, taken
+from tests.support.guest_network import SERVE, api_socket, echoed, fetch, reachable
+from tests.support.guests import served
+from tests.support.waiting import wait_until
+from tests.support.world import World
 
-pytestmark = pytest.mark.usefixtures("two_machines")
+pytestmark = pytest.mark.usefixtures("box", "box2")
 
 RESTARTS = 10  # scripts/bench recovery has the hundred
 
@@ -28,43 +30,35 @@ while ($s->recv(my $data, 1500)) { $s->send($data); }
 """
 
 
-def test_published_ports_answer_on_the_host_as_asked(world: World) -> None:
+def test_published_ports_answer_on_the_host_as_asked(main_machine: MainMachine) -> None:
     """Every form of `-p` that has a counterpart on the host."""
-    every, one, six, udp, first = (choose(set()) for _ in range(5))
-    low = free_range(10)
-    world.podman(
-        "box", "run", "--detach", "--name", "web", "--restart", "always",
-        "-p", f"{every}:80", "-p", f"127.0.0.1:{one}:80", "-p", f"[::1]:{six}:80",
-        "-p", f"127.0.0.1:{low}-{low + 9}:80-89",
-        "busybox", "sh", "-c", SERVE,
-    )  # fmt: skip
-    for address in (
-        f"127.0.0.1:{every}",
-        f"127.0.0.2:{every}",
-        f"[::1]:{every}",
-        f"127.0.0.1:{one}",
-        f"[::1]:{six}",
-        f"127.0.0.1:{low}",
-    ):
+    web = main_machine.publish_web()
+    for address in web.addresses:
         assert fetch(address) == "hello\n", address
-    assert not reachable("127.0.0.2", one)
-    assert all(reachable("127.0.0.1", port) for port in range(low, low + 10))
+    assert not reachable("127.0.0.2", web.one)
+    assert all(reachable("127.0.0.1", port) for port in range(web.low, web.low + 10))
+
+
+def test_datagrams_are_published_too(world: World, main_machine: MainMachine) -> None:
+    main_machine.import_busybox()
+    udp = choose(set())
     echo = ("chroot", "/guest", "perl", "-e", ECHO)
-    world.podman(
+    world.remote(
         "box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", "-v", "/:/guest:ro", "busybox", *echo
     )
     assert echoed(udp) == b"ping"
-    world.podman("box", "rm", "--force", "--time", "1", "echo")
+    world.remote("box", "rm", "--force", "--time", "1", "echo")
     assert not why_not_free(Endpoint(protocol=Protocol.UDP, address="", port=udp))
-    conflict = world.podman("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
-    assert conflict.returncode == 0, conflict.stderr
+
+
+def test_port_that_is_taken_is_told_by_podman_run(world: World, main_machine: MainMachine) -> None:
+    main_machine.import_busybox()
+    first = choose(set())
+    world.remote("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo")
     wait_until(lambda: not reachable("127.0.0.1", first), timeout_s=60, what="the port of a container that ended")
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections to the container linger
-        taken.bind(("127.0.0.1", first))
-        taken.listen()
-        conflict = world.podman("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
-    assert conflict.returncode != 0
+    with taken(first):
+        conflict = world.remote("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
+    assert conflict.status != 0
     assert f"cannot publish 127.0.0.1:{first}/tcp: the port is taken by " in conflict.stderr
 
 
@@ -74,7 +68,7 @@ def test_privileged_port_is_refused_with_the_way_out(ordinary_world: World) -> N
         pytest.skip("every port is this user's")
     body = json.dumps({"local": f"127.0.0.1:{low}", "remote": ":80", "protocol": "tcp"})
     expose = f"curl --silent -d '{body}' http://gateway.containers.internal/services/forwarder/expose"
-    assert ordinary_world.machine("ssh", "box2", expose).stdout == (
+    assert ordinary_world.must("ssh", "box2", expose).stdout == (
         f"cannot publish 127.0.0.1:{low}/tcp: only root may listen below port {low + 1} on this host; choose "
         f"{low + 1} or higher, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={low}"
     )
@@ -85,7 +79,7 @@ def test_gateway_leads_to_the_port_api_alone(ordinary_world: World, tmp_path: Pa
     with served(tmp_path) as url:
         ask = f"curl --silent --max-time 20 {url.replace('127.0.0.1', '{}')}/"
         hosts, gateways = (
-            ordinary_world.machine("ssh", "box2", ask.format(f"{name}.containers.internal"), check=False).stdout
+            ordinary_world.machine("ssh", "box2", ask.format(f"{name}.containers.internal")).stdout
             for name in ("host", "gateway")
         )
     assert hosts == "of the host\n"
@@ -93,16 +87,9 @@ def test_gateway_leads_to_the_port_api_alone(ordinary_world: World, tmp_path: Pa
     assert "of the host" not in gateways
 
 
-def free_range(count: int) -> int:
-    """The first of as many free ports in a row."""
-    while True:
-        low = choose(set())
-        if not any(why_not_free(Endpoint(protocol=Protocol.TCP, address="", port=low + more)) for more in range(count)):
-            return low
-
-
 @pytest.fixture
-def docker_client(world: World) -> Iterator[docker.DockerClient]:
+def docker_client(world: World, main_machine: MainMachine) -> Iterator[docker.DockerClient]:
+    main_machine.import_busybox()
     client = docker.DockerClient(base_url=f"unix://{api_socket(world, 'box')}", timeout=300)
     yield client
     client.close()
@@ -123,38 +110,37 @@ def test_container_that_starts_again_and_again_is_published_each_time(docker_cli
     assert not reachable("127.0.0.1", port)
 
 
-def test_users_own_forwards_reach_the_guest(world: World) -> None:
-    host, published = choose(set()), int(web_addresses(world)[0].rpartition(":")[2])
-    world.machine("port", "add", "box", f"{host}:{published}")
+def test_users_own_forwards_reach_the_guest(world: World, main_machine: MainMachine) -> None:
+    host, published = choose(set()), main_machine.publish_web().every
+    world.must("port", "add", "box", f"{host}:{published}")
     assert fetch(f"127.0.0.1:{host}") == "hello\n"
-    listed = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
+    listed = json.loads(world.must("port", "ls", "--format", "json", "box").stdout)
     own = {"host": f"127.0.0.1:{host}", "guest": str(published), "protocol": "tcp", "origin": "user", "state": "open"}
     assert own in listed
     assert {port["state"] for port in listed} == {"open"}
     assert {port["origin"] for port in listed} == {"user", "published", "api", "ssh"}
-    world.machine("port", "rm", "box", f"{host}:{published}")
+    world.must("port", "rm", "box", f"{host}:{published}")
     assert not reachable("127.0.0.1", host)
 
 
-def test_sockets_are_forwarded_on_either_side(world: World) -> None:
-    port, path = choose(set()), world.root / "guest.sock"
+def test_sockets_are_forwarded_on_either_side(world: World, main_machine: MainMachine) -> None:
+    port, path = choose(set()), main_machine.forward_socket()
     guest = "/run/podman/podman.sock"
-    for forward in (f"{port}:{guest}", f"{path}:{guest}"):
-        world.machine("port", "add", "box", forward)
+    world.must("port", "add", "box", f"{port}:{guest}")
     ping = ("curl", "--silent", "--fail")
     assert world.run(*ping, f"http://127.0.0.1:{port}/_ping").stdout == "OK"
     assert world.run(*ping, "--unix-socket", str(path), "http://d/_ping").stdout == "OK"
     assert path.stat().st_mode & 0o077 == 0
-    world.machine("port", "rm", "box", f"{port}:{guest}")
+    world.must("port", "rm", "box", f"{port}:{guest}")
     assert not reachable("127.0.0.1", port)
-    # The other one stays, for the tests that end what carries it.
 
 
-def test_names_of_the_host_lead_to_it(world: World) -> None:
+def test_names_of_the_host_lead_to_it(world: World, main_machine: MainMachine) -> None:
+    main_machine.import_busybox()
     with served(world.root / "docker") as served_url:
         url = f"{served_url.replace('127.0.0.1', 'host.containers.internal')}/config.json"
         docker_url = url.replace("containers", "docker")
         script = f"wget -q -O - {url} && wget -q -O - {docker_url}"
-        inside = world.podman("box", "run", "--rm", "busybox", "sh", "-c", script)
-        guest = world.machine("ssh", "box", "curl", "-s", docker_url)
+        inside = world.remote("box", "run", "--rm", "busybox", "sh", "-c", script)
+        guest = world.must("ssh", "box", "curl", "-s", docker_url)
     assert (inside.stdout, guest.stdout) == ("{}{}", "{}")

@@ -10,11 +10,10 @@ import podman
 import pytest
 
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import World
 from tests.support.guest_network import SERVE, api_socket, fetch, reachable
-from tests.support.world import machine_program
+from tests.support.world import World, machine_program
 
-pytestmark = pytest.mark.usefixtures("two_machines")
+pytestmark = pytest.mark.usefixtures("sleeper")
 
 Clients = Callable[[str], list[str]]
 

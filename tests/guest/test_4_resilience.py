@@ -11,54 +11,62 @@ import time
 import pytest
 
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import BOOT_S, World, processes_of, qemu_pid, supervisor_pid, wait_until
-from tests.support.guest_network import SERVE, answers, fetch, monitor, reachable, web_addresses
+from tests.support.guest_machines import MainMachine
+from tests.support.guest_network import SERVE, answers, fetch, monitor, reachable
+from tests.support.guests import BOOT_S
+from tests.support.processes import processes_of, qemu_pid, supervisor_pid
+from tests.support.waiting import wait_until
+from tests.support.world import World, machine_program
 
-pytestmark = pytest.mark.usefixtures("two_machines")
+pytestmark = pytest.mark.usefixtures("box", "box2")
 
 BACK_S = 120
 
 
-def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World) -> None:
+def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main_machine: MainMachine) -> None:
+    main_machine.run_sleeper()
+    web = main_machine.publish_web()
     freed = choose(set())
-    world.podman("box", "run", "--detach", "--name", "brief", "-p", f"127.0.0.1:{freed}:80", "busybox", "sleep", "1000")
+    world.remote("box", "run", "--detach", "--name", "brief", "-p", f"127.0.0.1:{freed}:80", "busybox", "sleep", "1000")
     assert reachable("127.0.0.1", freed)
-    os.kill(supervisor_pid(world, "box"), signal.SIGKILL)
-    world.machine("ssh", "box", "podman", "rm", "--force", "--time", "0", "brief")  # nobody hears of its end
+    os.kill(supervisor_pid(world.runtime("box")), signal.SIGKILL)
+    world.must("ssh", "box", "podman", "rm", "--force", "--time", "0", "brief")  # nobody hears of its end
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
     assert world.state("box")[1] == "its supervisor has ended"
-    started = world.machine("start", "box")
+    started = world.must("start", "box")
     assert "taking the running guest over" in started.stderr
     assert world.state("box") == ("running", "")
     # The same guest, not another boot of it: what ran goes on running.
-    assert "sleeper" in world.podman("box", "ps", "--format", "{{.Names}}").stdout
-    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+    assert "sleeper" in world.remote("box", "ps", "--format", "{{.Names}}").stdout
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
     wait_until(lambda: not reachable("127.0.0.1", freed), timeout_s=BACK_S, what="the port of a container that ended")
 
 
-def test_the_sockets_come_back_when_the_ssh_master_is_killed(world: World) -> None:
-    masters = [pid for pid, words in processes_of(world.root / "m" / "run" / "box").items() if words.startswith("ssh ")]
+def test_the_sockets_come_back_when_the_ssh_master_is_killed(world: World, main_machine: MainMachine) -> None:
+    web, forwarded = main_machine.publish_web(), main_machine.forward_socket()
+    masters = [pid for pid, words in processes_of(world.runtime("box")).items() if words.startswith("ssh ")]
     assert len(masters) == 1
     os.kill(masters[0], signal.SIGKILL)
     wait_until(lambda: world.state("box")[0] == "running" and answers(world, "box"), timeout_s=60, what="the sockets")
     # Also those that the master carried.
-    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
-    ping = ("curl", "--silent", "--fail", "--unix-socket", str(world.root / "guest.sock"), "http://d/_ping")
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
+    ping = ("curl", "--silent", "--fail", "--unix-socket", str(forwarded), "http://d/_ping")
     assert world.run(*ping).stdout == "OK"
 
 
 def test_the_sockets_outlive_a_restart_of_the_ssh_server(world: World) -> None:
-    world.machine("ssh", "--username", "root", "box", "systemctl", "restart", "ssh")
+    world.must("ssh", "--username", "root", "box", "systemctl", "restart", "ssh")
     assert answers(world, "box")
-    assert world.machine("ssh", "box", "true").returncode == 0
+    world.must("ssh", "box", "true")
 
 
 def is_back(world: World) -> bool:
     return world.state("box") == ("running", "") and answers(world, "box")
 
 
-def test_machine_is_back_when_its_qemu_has_stood_still(world: World) -> None:
-    qemu = qemu_pid(world, "box")
+def test_machine_is_back_when_its_qemu_has_stood_still(world: World, main_machine: MainMachine) -> None:
+    web = main_machine.publish_web()
+    qemu = qemu_pid(world.runtime("box"))
     os.kill(qemu, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -67,16 +75,17 @@ def test_machine_is_back_when_its_qemu_has_stood_still(world: World) -> None:
     finally:
         os.kill(qemu, signal.SIGCONT)
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
 
 
-def test_machine_is_back_when_its_network_has_been_gone(world: World) -> None:
+def test_machine_is_back_when_its_network_has_been_gone(world: World, main_machine: MainMachine) -> None:
+    web = main_machine.publish_web()
     monitor(world, "box", "set_link net0 off")
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=60, what="ls to notice")
     assert "the guest no longer answers" in world.state("box")[1]
     monitor(world, "box", "set_link net0 on")
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    assert all(fetch(address) == "hello\n" for address in web_addresses(world))
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
 
 
 def test_guest_that_goes_back_in_time_has_its_clock_set(world: World) -> None:
@@ -90,7 +99,7 @@ def test_guest_that_goes_back_in_time_has_its_clock_set(world: World) -> None:
 
 
 def guests_clock(world: World) -> float:
-    said = world.machine("ssh", "box", "date", "+%s", check=False).stdout
+    said = world.machine("ssh", "box", "date", "+%s").stdout
     return float(said) if said.strip() else 0.0
 
 
@@ -100,59 +109,62 @@ def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -
     hole = world.machines / "hole"
     with hole.open("wb") as stream:
         os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(world.machines).free - 40 * 1024**2)
-    from tests.support.world import machine_program
-
     script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
-    writing = world.popen([machine_program(), "ssh", "box", script])
+    writing = world.spawn(machine_program(), "ssh", "box", script)
     full = ("paused", "the host's disk is full: the guest goes on when there is space")
     wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
-    assert supervisor_pid(world, "box")
+    assert supervisor_pid(world.runtime("box"))
     hole.unlink()
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the guest to go on")
     out, _ = writing.communicate(timeout=BACK_S)
     if out:  # its own connection may not have outlived the stop
         assert re.fullmatch(r"([0-9a-f]{64})  -\n\1  -\n", out)
-    world.machine("ssh", "box", "rm big; sudo fstrim /")
+    world.must("ssh", "box", "rm big; sudo fstrim /")
 
 
-def test_the_sockets_work_again_after_a_reboot_from_inside(world: World) -> None:
-    before = world.machine("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout
-    addresses = web_addresses(world)
+def test_the_sockets_work_again_after_a_reboot_from_inside(world: World, main_machine: MainMachine) -> None:
+    before = world.must("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout
+    web = main_machine.publish_web()
     freed = choose(set())
-    world.podman(
+    world.remote(
         "box", "run", "--detach", "--name", "once", "-p", f"127.0.0.1:{freed}:80", "busybox", "sh", "-c", SERVE
     )
     assert fetch(f"127.0.0.1:{freed}") == "hello\n"
-    world.machine("ssh", "box", "systemctl", "--user", "enable", "podman-restart.service")
-    world.machine("ssh", "box", "sudo", "systemctl", "--no-block", "reboot", check=False)
+    world.must("ssh", "box", "systemctl", "--user", "enable", "podman-restart.service")
+    world.machine("ssh", "box", "sudo", "systemctl", "--no-block", "reboot")
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=120, what="ls to notice the reboot")
     wait_until(lambda: world.state("box")[0] == "running", timeout_s=BOOT_S, what="the machine to be up again")
     assert answers(world, "box")
-    assert world.machine("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
+    assert world.must("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
     # The reboot has ended the containers and freed their ports; those that start with the guest have them again.
     assert not reachable("127.0.0.1", freed)
-    ports = [int(address.rpartition(":")[2]) for address in addresses]
     wait_until(
-        lambda: all(reachable("127.0.0.1", port) or reachable("::1", port) for port in ports),
+        lambda: all(reachable(*split(address)) for address in web.addresses),
+        "the container that starts with the guest",
         timeout_s=BACK_S,
-        what="the container that starts with the guest",
     )
-    assert all(fetch(address) == "hello\n" for address in addresses)
-    world.podman("box", "rm", "--force", "--time", "1", "web", "once")
-    assert not any(reachable("127.0.0.1", port) for port in ports)
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
+    main_machine.unpublish_web()
+    world.remote("box", "rm", "--force", "--time", "1", "once")
+    assert not any(reachable(*split(address)) for address in web.addresses)
+
+
+def split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def test_a_machine_without_qemu_is_stopped_and_starts_again(ordinary_world: World) -> None:
-    os.kill(qemu_pid(ordinary_world, "box2"), signal.SIGKILL)
+    os.kill(qemu_pid(ordinary_world.runtime("box2")), signal.SIGKILL)
     wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=10, what="ls to notice")
-    wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
+    wait_until(lambda: not processes_of(ordinary_world.runtime("box2")), timeout_s=10, what="its processes to end")
 
 
 def test_stop_ends_a_machine_whose_supervisor_was_killed(world: World) -> None:
-    os.kill(supervisor_pid(world, "box"), signal.SIGKILL)
-    stopped = world.machine("stop", "box")
+    os.kill(supervisor_pid(world.runtime("box")), signal.SIGKILL)
+    stopped = world.must("stop", "box")
     assert stopped.stdout == 'Machine "box" stopped successfully\n'
     # Powered down, neither told to quit nor killed.
     assert stopped.stderr == "Waiting for VM to exit...\n"
     assert world.state("box") == ("stopped", "")
-    assert not processes_of(world.root)
+    assert not processes_of(world.runtime("box"))

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -20,54 +17,45 @@ from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
-from tests.guest.conftest import BOOT_S, SECOND_PROXY, World, processes_of, served, wait_until
+from tests.support.guest_machines import Change, SecondMachine, copy_where_its_owner_may_go
 from tests.support.guest_network import SERVE, api_socket, fetch
-from tests.support.world import machine_program
-
-pytestmark = pytest.mark.usefixtures("two_machines")
-
-
-def test_stopping_a_stopped_machine_is_success(world: World) -> None:
-    assert world.machine("stop", "box").stdout == 'Machine "box" stopped successfully\n'
+from tests.support.guests import BOOT_S, served
+from tests.support.processes import processes_of
+from tests.support.waiting import wait_until
+from tests.support.world import World, machine_program
 
 
-def test_ssh_into_a_stopped_machine_is_refused(world: World) -> None:
-    refused = world.machine("ssh", "box", "true", check=False)
-    assert (refused.returncode, refused.stderr) == (125, 'Error: vm "box" is not running\n')
+def test_stopping_a_stopped_machine_is_success(world: World, stopped_box: str) -> None:
+    assert world.must("stop", "box").stdout == 'Machine "box" stopped successfully\n'
 
 
-def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, ordinary_world: World) -> None:
-    """Also: the second boot after QEMU was killed, and with another port driver, at the same time: it costs a boot."""
-    port = world.inspect("box")["SSHConfig"]["Port"]
-    changed = world.machine("set", "--disk-size", "16", "--cpus", "1", "--rootful", "box")
-    assert "The root file system of box will grow into the larger disk at the next start" in changed.stderr
-    world.machine("rename", "box", "crate")
-    ordinary_world.machine("config", "set", "port_driver", "ssh")
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot linger
-        holder.bind(("127.0.0.1", port))
-        holder.listen()
-        other = ordinary_world.popen([machine_program(), "start", "--quiet", "box2"], SECOND_PROXY)
-        started = world.machine("start", "crate")
-    assert f"detected port conflict on machine ssh port [{port}], reassigning" in started.stderr
-    assert world.inspect("crate")["SSHConfig"]["Port"] != port
-    out, err = other.communicate(timeout=BOOT_S)
-    assert (out, other.returncode) == ('Machine "box2" started successfully\n', 0), err
-    assert proxies(ordinary_world) == ["http://proxy.example:8080 "] * 2
+def test_ssh_into_a_stopped_machine_is_refused(world: World, stopped_box: str) -> None:
+    refused = world.machine("ssh", "box", "true")
+    assert (refused.status, refused.stderr) == (125, 'Error: vm "box" is not running\n')
+
+
+def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate: Change) -> None:
+    assert "The root file system of box will grow into the larger disk at the next start" in crate.changed.stderr
+    assert f"detected port conflict on machine ssh port [{crate.port}], reassigning" in crate.started.stderr
+    assert world.inspect("crate")["SSHConfig"]["Port"] != crate.port
     script = "id -un; hostname; nproc; readlink /run/docker.sock; df --output=size -B1 / | tail -1"
-    user, hostname, cpus, docker_socket, size = world.machine("ssh", "crate", script).stdout.split()
+    user, hostname, cpus, docker_socket, size = world.must("ssh", "crate", script).stdout.split()
     assert (user, hostname, cpus, docker_socket) == ("root", "crate", "1", "/run/podman/podman.sock")
     assert int(size) > 15 * 1024**3
     assert api_socket(world, "crate").endswith("/crate/podman-root.sock")
-    connections = world.run("podman", "system", "connection", "list", "--format", "{{.Name}} {{.Default}}").stdout
+    connections = world.podman("system", "connection", "list", "--format", "{{.Name}} {{.Default}}")
     assert set(connections.splitlines()) == {"crate false", "crate-root true"}
-    assert "sleeper" in world.podman("crate", "ps", "--all", "--format", "{{.Names}}").stdout
+    assert "sleeper" in world.remote("crate", "ps", "--all", "--format", "{{.Names}}").stdout
+
+
+def test_machine_follows_the_variables_of_its_host_at_each_start(ordinary_world: World, box2_anew: str) -> None:
+    assert proxies(ordinary_world) == ["http://proxy.example:8080 "] * 2
 
 
 def proxies(world: World) -> list[str]:
     """What a login shell and a service see of those that the host had at this start."""
     show = """'echo "$ftp_proxy $NO_PROXY"'"""
-    return world.machine(
+    return world.must(
         "ssh", "box2", f"bash -lc {show}; systemd-run --quiet --wait --pipe --expand-environment=no sh -c {show}"
     ).stdout.splitlines()
 
@@ -79,13 +67,12 @@ def listens(process: psutil.Process, port: int) -> bool:
     return False
 
 
-def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World, busybox: Path) -> None:
+def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World, busybox: Path, box2_anew: str) -> None:
     port = choose(set())
-    archive = ordinary_world.root / "busybox.tar"  # where its owner may go
-    shutil.copy(busybox, archive)
-    ordinary_world.podman("box2-root", "import", "--quiet", str(archive), "busybox")
+    archive = copy_where_its_owner_may_go(busybox, ordinary_world)
+    ordinary_world.remote("box2-root", "import", "--quiet", str(archive), "busybox")
     publish = ("--publish", f"127.0.0.1:{port}:80")
-    ordinary_world.podman("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
+    ordinary_world.remote("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
     endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)
     assert find_holder(endpoint) == "machine box2"
@@ -93,17 +80,17 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
 
 
 @pytest.mark.long
-def test_machines_are_restarted(ordinary_world: World) -> None:
-    before = ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout
-    ordinary_world.machine("restart", "box2")
+def test_machines_are_restarted(ordinary_world: World, second_machine: SecondMachine, box2_anew: str) -> None:
+    before = ordinary_world.must("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout
+    second_machine.restart({})
     assert proxies(ordinary_world) == [" "] * 2
     # A machine's own variables are not its host's.
-    assert ordinary_world.machine("ssh", "box2", "bash -lc 'echo ${#GREETING}'").stdout == "21\n"
-    assert ordinary_world.machine("status", "box2").stdout == "running\n"
-    assert ordinary_world.machine("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
+    assert ordinary_world.must("ssh", "box2", "bash -lc 'echo ${#GREETING}'").stdout == "21\n"
+    assert ordinary_world.must("status", "box2").stdout == "running\n"
+    assert ordinary_world.must("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout != before
 
 
-def test_console_is_that_of_the_guest_in_both_directions(world: World) -> None:
+def test_console_is_that_of_the_guest_in_both_directions(world: World, crate: Change) -> None:
     """A login prompt answers to what is typed."""
     typed = subprocess.run(
         [machine_program(), "console", "crate"], env=world.environment, input="\nnobody-here\n", capture_output=True,
@@ -114,7 +101,9 @@ def test_console_is_that_of_the_guest_in_both_directions(world: World) -> None:
     assert "nobody-here" in typed.stdout
 
 
-def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: World, tmp_path: Path) -> None:
+def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(
+    world: World, crate: Change, tmp_path: Path
+) -> None:
     """Of a repository on this host, in place of Debian's; the newer package asks for a restart."""
     repository = tmp_path / "repository"
     make_package(repository, "1.0")
@@ -124,63 +113,63 @@ def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(world: Wor
             "cd /etc/apt; rm -rf sources.list sources.list.d/*;"
             f"echo {shlex.quote(sources)} >sources.list; apt-get -q update && apt-get -q -y install {PACKAGE}"
         )
-        world.machine("ssh", "--username", "root", "crate", script)
+        world.must("ssh", "--username", "root", "crate", script)
         make_package(repository, "2.0", "touch /run/reboot-required")
-        upgraded = world.machine("upgrade", "crate")
+        upgraded = world.must("upgrade", "crate")
     assert upgraded.stdout.splitlines() == [
         'Machine "crate" upgraded successfully',
         "Restart the machine to use the upgrade: machine restart crate",
     ]
     assert f"Unpacking {PACKAGE} (2.0) over (1.0)" in upgraded.stderr
-    assert world.machine("ssh", "crate", f"cat /usr/share/{PACKAGE}").stdout == "2.0\n"
+    assert world.must("ssh", "crate", f"cat /usr/share/{PACKAGE}").stdout == "2.0\n"
     # The server is gone: what cannot be had is an error, with the status of the guest's own tool.
-    failed = world.machine("upgrade", "crate", check=False)
-    assert (failed.returncode, failed.stdout) == (100, "")
+    failed = world.machine("upgrade", "crate")
+    assert (failed.status, failed.stdout) == (100, "")
     assert failed.stderr.splitlines()[-1] == (
         'Error: the guest of "crate" failed to upgrade its OS, with exit status 100; its messages are above'
     )
 
 
 @pytest.mark.parametrize("words", [["upgrade"], ["upgrade", "--dry-run"], ["apply", "quay.io/fedora/fedora-coreos"]])
-def test_image_of_a_guest_that_boots_none_is_not_changed(words: list[str], world: World) -> None:
-    refused = world.machine("os", *words, "crate", check=False)
-    assert (refused.returncode, refused.stdout) == (125, "")
+def test_image_of_a_guest_that_boots_none_is_not_changed(words: list[str], world: World, crate: Change) -> None:
+    refused = world.machine("os", *words, "crate")
+    assert (refused.status, refused.stdout) == (125, "")
     assert refused.stderr.splitlines()[-1] == (
         'Error: unsupported OS: "crate" runs Debian GNU/Linux 13 (trixie), which is not an image-based OS; '
         "upgrade its packages with: machine upgrade crate"
     )
 
 
-def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World) -> None:
-    world.podman("crate", "start", "sleeper")
-    began = time.monotonic()
-    stopped = world.machine("stop", "crate")
-    assert stopped.stderr == "Waiting for VM to exit...\n"
-    # Not a measurement: systemd's own default would be 90 s.
-    assert time.monotonic() - began < 80
+def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World, crate: Change) -> None:
+    """As the console shows a stop: systemd's own patience would be 90 s, and then QEMU would be told to quit."""
+    world.remote("crate", "start", "sleeper")
+    assert world.must("stop", "crate").stderr == "Waiting for VM to exit...\n"
+    console = (world.machines / "crate" / "serial.log").read_text(errors="replace")
+    assert "reboot: Power down" in console
+    assert "1min 30s" not in console
 
 
-def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World) -> None:
+def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World, box2: str) -> None:
     assert ordinary_world.state("box2") == ("running", "")
-    ordinary_world.machine("ssh", "box2", "systemctl", "--no-block", "poweroff", check=False)
+    ordinary_world.machine("ssh", "box2", "systemctl", "--no-block", "poweroff")
     wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=180, what="the guest to power off")
-    wait_until(lambda: not processes_of(ordinary_world.root), timeout_s=10, what="its processes to end")
+    wait_until(lambda: not processes_of(ordinary_world.runtime("box2")), timeout_s=10, what="its processes to end")
 
 
 @pytest.mark.long
-def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) -> None:
+def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World, stopped_crate: str) -> None:
     """What systemd and launchd do with it: SIGTERM stops the machine, and the exit status says that all went well.
 
     Meanwhile its clone boots: what is to be seen of them is to be seen while both run.
     """
-    world.machine("clone", "crate", "twin")
-    clone = world.popen([machine_program(), "start", "--quiet", "twin"])
-    process = world.popen([machine_program(), "start", "--foreground", "--no-info", "crate"])
+    world.must("clone", "crate", "twin")
+    clone = world.spawn(machine_program(), "start", "--quiet", "twin")
+    process = world.spawn(machine_program(), "start", "--foreground", "--no-info", "crate")
     wait_until(lambda: world.state("crate")[0] == "running", timeout_s=BOOT_S, what="the machine to be up")
     out, err = clone.communicate(timeout=BOOT_S)
     assert (out, clone.returncode) == ('Machine "twin" started successfully\n', 0), err
     check_clone(world, "crate", "twin")
-    world.machine("rm", "--force", "twin")
+    world.must("rm", "--force", "twin")
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=300)
@@ -188,30 +177,30 @@ def test_a_start_in_the_foreground_lasts_as_long_as_its_machine(world: World) ->
     assert world.state("crate") == ("stopped", "")
 
 
-def test_rm_leaves_nothing(world: World) -> None:
-    world.machine("rm", "--force", "crate")
+def test_rm_leaves_nothing(world: World, stopped_crate: str) -> None:
+    world.must("rm", "--force", "crate")
     assert not (world.machines / "crate").exists()
-    assert not (world.root / "m" / "run" / "crate").exists()
+    assert not world.runtime("crate").exists()
     assert "crate" not in (world.root / "podman-connections.json").read_text()
-    assert "crate" not in world.run("podman", "system", "connection", "list").stdout
+    assert "crate" not in world.podman("system", "connection", "list")
     assert not list((world.root / "docker" / "contexts" / "meta").iterdir())
-    assert not processes_of(world.root)
+    assert not processes_of(world.runtime("crate"))
 
 
 def check_clone(world: World, original: str, clone: str) -> None:
     """Two machines that run, with the same things in them and nothing else in common."""
     assert world.state(original) == world.state(clone) == ("running", "")
     script = "hostname; cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub; cat /proc/sys/kernel/random/boot_id"
-    one, two = (world.machine("ssh", name, script).stdout.splitlines() for name in (original, clone))
+    one, two = (world.must("ssh", name, script).stdout.splitlines() for name in (original, clone))
     assert (one[0], two[0]) == (original, clone)
     assert len(one) == len(two)
     assert not set(one) & set(two)
     inside = ("images", "--quiet", "--no-trunc"), ("ps", "--all", "--format", "{{.ID}} {{.Names}}")
     for words in inside:
-        assert world.podman(clone, *words).stdout == world.podman(original, *words).stdout != ""
+        assert world.remote(clone, *words).stdout == world.remote(original, *words).stdout != ""
     # This boot has begun under its own identity.
     journal = f"journalctl --directory=/var/log/journal/{two[1]} --boot | grep -o 'Linux version'"
-    assert world.machine("ssh", "--username", "root", clone, journal).stdout == "Linux version\n"
+    assert world.must("ssh", "--username", "root", clone, journal).stdout == "Linux version\n"
     for user in ("core", "root"):
         for key_of, guest in ((original, clone), (clone, original), (clone, clone)):
             opened = opens(world, world.machines / key_of / "id_ed25519", guest, user)
@@ -229,8 +218,8 @@ def opens(world: World, key: Path, name: str, user: str) -> bool:
     done = world.run(
         "ssh", "-F", "/dev/null", *words, "-i", str(key), "-p", str(port), f"{user}@127.0.0.1", "true", check=False
     )
-    assert done.returncode == 0 or "Permission denied" in done.stderr, done.stderr
-    return done.returncode == 0
+    assert done.status == 0 or "Permission denied" in done.stderr, done.stderr
+    return done.status == 0
 
 
 PACKAGE = "boot2podman-probe"

@@ -10,33 +10,36 @@ from pathlib import Path
 
 from machine.image.layout import base_image
 from machine.qemu.firmware import FirmwareFiles
-from tests.guest.conftest import BOOT_S, World, processes_of, wait_until
-from tests.support.world import machine_program
+from tests.support.guests import BOOT_S
+from tests.support.processes import processes_of
+from tests.support.waiting import wait_until
+from tests.support.world import World, machine_program
 
 
 def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world: World) -> None:
-    world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "broken")
+    world.must("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "broken")
     config = world.machines / "broken" / "config.ign"
     document = json.loads(config.read_text())
     # It passes validation; at run time the content is not what its hash says.
     bad = {"source": "data:,hello", "verification": {"hash": "sha256-" + "0" * 64}}
     document["storage"]["files"].append({"path": "/etc/broken", "contents": bad})
     config.write_text(json.dumps(document))
-    failed = world.machine("start", "broken", check=False)
-    assert failed.returncode == 125
+    failed = world.machine("start", "broken")
+    assert failed.status == 125
     first, *details = failed.stderr[failed.stderr.index("Error: ") :].splitlines()
     assert first.startswith('Error: unable to start "broken": in phase boot: Ignition failed')
     assert "hash" in first
     assert any("serial.log" in line for line in details)
     assert world.state("broken") == ("stopped", "")
-    assert not processes_of(world.root)
-    world.machine("rm", "--force", "broken")
+    assert not processes_of(world.runtime("broken"))
+    world.must("rm", "--force", "broken")
 
 
 def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: Path) -> None:
     """x86_64 machines start with SeaBIOS; who takes the image elsewhere may not."""
     published = json.loads((streams / "boot2podman.json").read_text())
     disk = published["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
+    world.must("image", "pull", "boot2podman")
     base = base_image(world.root / "m" / "cache" / "images", disk["uncompressed-sha256"])
     firmware = FirmwareFiles(
         code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -62,12 +65,8 @@ def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: P
 
 
 def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(world: World) -> None:
-    world.machine("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "halted")
-    # Whoever started the tests in the background has made their children deaf to ^C.
-    process = world.popen(
-        [machine_program(), "start", "halted"],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    world.must("init", "--image", "boot2podman", "--disk-size", "12", "--memory", "1024", "halted")
+    process = world.spawn(machine_program(), "start", "halted")
     wait_until(lambda: world.state("halted")[0] == "starting", timeout_s=30, what="the start to begin")
     serial = world.machines / "halted" / "serial.log"
     wait_until(lambda: serial.exists() and serial.stat().st_size > 2000, timeout_s=BOOT_S, what="the kernel to speak")
@@ -75,5 +74,5 @@ def test_an_interrupted_start_leaves_no_process_and_the_next_one_boots_afresh(wo
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert world.state("halted") == ("stopped", "")
-    assert not processes_of(world.root)
-    world.machine("rm", "--force", "halted")
+    assert not processes_of(world.runtime("halted"))
+    world.must("rm", "--force", "halted")

@@ -16,8 +16,9 @@ from machine.guestimage.root import make_root
 from machine.guestimage.steps import building
 from machine.model.arch import Arch
 from machine.report import SilentReporter
-from tests.guest.conftest import CACHE, World, served
 from tests.support.guest_network import SERVE, answers, fetch
+from tests.support.guests import CACHE, served
+from tests.support.world import World
 
 pytestmark = pytest.mark.long
 
@@ -66,10 +67,10 @@ def deb(world: World, published: Path) -> Iterator[str]:
             """
         )
         image = ("--image", "debian:trixie", "--timezone", "Asia/Tokyo")
-        world.machine("init", *image, "--disk-size", "12", "--memory", "1024", "deb")
-    world.machine("start", "deb")
+        world.must("init", *image, "--disk-size", "12", "--memory", "1024", "deb")
+    world.must("start", "deb")
     yield "deb"
-    world.machine("rm", "--force", "deb")
+    world.must("rm", "--force", "deb")
 
 
 def test_machine_is_made_from_the_catalogue(world: World, deb: str) -> None:
@@ -80,14 +81,14 @@ def test_machine_is_made_from_the_catalogue(world: World, deb: str) -> None:
 
 
 def test_cloud_init_has_nothing_to_complain_of(world: World, deb: str) -> None:
-    result = json.loads(world.machine("ssh", deb, "cat", "/var/lib/cloud/data/result.json").stdout)["v1"]
+    result = json.loads(world.must("ssh", deb, "cat", "/var/lib/cloud/data/result.json").stdout)["v1"]
     assert result["datasource"].startswith("DataSourceNoCloud [seed=/dev/vd")
     assert result["errors"] == []
-    schema = world.machine(
+    schema = world.must(
         "ssh", deb, "sudo", "cloud-init", "schema", "--config-file", "/var/lib/cloud/instance/user-data.txt"
     )
     assert "Valid schema" in schema.stdout
-    assert world.machine("ssh", deb, "systemctl", "--failed", "--no-legend", "--plain").stdout == ""
+    assert world.must("ssh", deb, "systemctl", "--failed", "--no-legend", "--plain").stdout == ""
 
 
 def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None:
@@ -99,7 +100,7 @@ def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None
         "cat /proc/sys/fs/inotify/max_user_instances; systemctl is-enabled docker.socket"
     )
     uid = 1000 if world.uid == 0 else world.uid
-    assert world.machine("ssh", deb, script, check=False).stdout.split() == [
+    assert world.machine("ssh", deb, script).stdout.split() == [
         "core", str(uid), str(uid), "root", "deb", "JST", "core:100000:1000000", "enabled",
         "1", "qemu", f"/run/user/{uid}/podman/podman.sock",
         "core:644", "core:755", "core:755",
@@ -107,23 +108,23 @@ def test_guest_is_as_ignition_would_have_made_it(world: World, deb: str) -> None
         "524288", "masked",
     ]  # fmt: skip
     expected = (world.machines / deb / "ssh_host_ed25519_key.pub").read_text().split()[1]
-    assert world.machine("ssh", deb, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1] == expected
-    size = int(world.machine("ssh", deb, "df --output=size -B1 / | tail -1").stdout)
+    assert world.must("ssh", deb, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1] == expected
+    size = int(world.must("ssh", deb, "df --output=size -B1 / | tail -1").stdout)
     assert size > 11 * 1024**3
 
 
 def test_podman_of_the_host_has_it_by_both_connections(world: World, deb: str, busybox: Path) -> None:
     assert answers(world, "deb")
     assert answers(world, "deb-root")
-    world.podman("deb", "import", "--quiet", str(busybox), "busybox")
-    assert world.podman("deb", "run", "--rm", "busybox", "echo", "hello").stdout == "hello\n"
-    world.podman("deb", "run", "--detach", "--name", "cloud", "-p", "127.0.0.1::80", "busybox", "sh", "-c", SERVE)
-    (address,) = world.podman("deb", "port", "cloud", "80").stdout.split()
+    world.remote("deb", "import", "--quiet", str(busybox), "busybox")
+    assert world.remote("deb", "run", "--rm", "busybox", "echo", "hello").stdout == "hello\n"
+    world.remote("deb", "run", "--detach", "--name", "cloud", "-p", "127.0.0.1::80", "busybox", "sh", "-c", SERVE)
+    (address,) = world.remote("deb", "port", "cloud", "80").stdout.split()
     assert fetch(address) == "hello\n"
 
 
 def test_next_boot_needs_neither_its_seed_nor_cloud_init(world: World, deb: str) -> None:
-    world.machine("restart", deb)
+    world.must("restart", deb)
     assert answers(world, "deb")
     script = "hostname; cloud-init status; lsblk -dno NAME | grep -c vd"
-    assert world.machine("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]
+    assert world.must("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]

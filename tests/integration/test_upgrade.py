@@ -447,7 +447,7 @@ def test_lost_connection_is_told(apt: Apt, make_guest: MakeGuest, tmp_path: Path
     with guest.world.popen("upgrade", "box") as process:
         wait_until(lambda: slow.exists() or process.poll() is not None, "the upgrade to begin")
         for session in children(guest.sshd.pid):
-            os.kill(session, signal.SIGKILL)
+            session.kill()
         _, stderr = process.communicate(timeout=COMMAND_S)
     assert process.returncode == 125
     assert stderr.endswith('Error: the connection to "box" is lost; see: machine logs box\n')

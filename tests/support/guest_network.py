@@ -9,7 +9,7 @@ import time
 import urllib.request
 from typing import Any
 
-from tests.guest.conftest import World
+from tests.support.world import World
 
 SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
 """For a shell in a container of busybox."""
@@ -48,13 +48,13 @@ def echoed(port: int) -> bytes:
 
 def web_addresses(world: World) -> list[str]:
     """Where the container `web` answers on the host."""
-    mappings = world.podman("box", "port", "web", "80").stdout.split()
+    mappings = world.remote("box", "port", "web", "80").stdout.split()
     assert len(mappings) >= 3
     return [mapping.replace("0.0.0.0", "127.0.0.1") for mapping in mappings]
 
 
 def answers(world: World, connection: str) -> bool:
-    return world.podman(connection, "info", "--format", "{{.Host.Arch}}", check=False).stdout == "amd64\n"
+    return world.remote(connection, "info", "--format", "{{.Host.Arch}}", check=False).stdout == "amd64\n"
 
 
 def api_socket(world: World, name: str) -> str:
@@ -65,7 +65,7 @@ def monitor(world: World, name: str, line: str) -> None:
     """A line for QEMU's human monitor, on the socket that is there for it."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(120)
-        connection.connect(str(world.root / "m" / "run" / name / "qmp-tools.sock"))
+        connection.connect(str(world.runtime(name) / "qmp-tools.sock"))
         with connection.makefile("rwb") as stream:
             stream.readline()
             _execute(stream, "qmp_capabilities")

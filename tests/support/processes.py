@@ -35,8 +35,8 @@ def machine_processes(home: Path) -> list[str]:
     return found
 
 
-def children(pid: int) -> list[int]:
-    return [child.pid for child in psutil.Process(pid).children()]
+def children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children()
 
 
 def descendants(pid: int) -> list[int]:

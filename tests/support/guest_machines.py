@@ -1,0 +1,367 @@
+"""The machines of the guest tier: each method brings one into the state that a test asks for.
+
+A boot is slow, so machines go from test to test. A test that finds its machine as it needs it waits for nothing; one
+that runs alone, or after another that has left the machine otherwise, waits for a boot.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from machine.store.ssh_ports import choose
+from tests.support.guest_network import SERVE
+from tests.support.guests import BOOT_S
+from tests.support.world import Outcome, World, machine_program, successful
+
+SHARED = "shared"
+SPACES = "my folder, é"
+
+# What an ordinary user gives box2: files beside each other, by their names.
+_GIVEN = {
+    "site.ign": json.dumps(
+        {
+            "ignition": {"version": "3.3.0"},
+            "passwd": {"users": [{"name": "eve", "uid": 4242}, {"name": "core", "groups": ["adm"]}]},
+            "storage": {"files": [{"path": "/etc/own", "contents": {"source": "data:,own"}, "mode": 0o600}]},
+            "systemd": {
+                "units": [
+                    {
+                        "name": "own.service",
+                        "enabled": True,
+                        "contents": "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+                        "ExecStart=/bin/sh -c 'id -un eve >/run/own'\n"
+                        "[Install]\nWantedBy=multi-user.target\n",
+                    }
+                ]
+            },
+        }
+    ),
+    "root.sh": '#!/bin/bash\necho "$(id -un) $PWD $GREETING $ftp_proxy" >/etc/provisioned\n',
+    "own.sh": 'echo "$(id -un) $PWD $GREETING $(podman info --format {{.Host.Security.Rootless}})" >provisioned\n',
+    "fails.sh": "echo what is wrong >&2\nexit 3\n",
+    "never.sh": "touch /etc/never\n",
+    "box2.toml": (
+        'name = "box2"\nimage = "boot2podman"\nrootful = true\ncpus = 1\nhostname = "own.example.org"\n'
+        'timezone = "Asia/Tokyo"\nignition_path = "site.ign"\n'
+        'provision = ["root.sh", "user:own.sh", "fails.sh", "never.sh"]\n'
+        'env = {GREETING = "he said \\"100 %\\" $HOME"}\nlabel = {made = "by the tests"}\n'
+    ),
+}
+
+# Nobody in the tests speaks FTP: what follows the host is in nobody's way.
+FIRST_PROXY = {"ftp_proxy": "http://localhost:3128", "NO_PROXY": "a,b"}
+SECOND_PROXY = {"ftp_proxy": "http://proxy.example:8080"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """Host ports of the container `web`: of every address, of one IPv4 or IPv6 address, and the first of ten."""
+
+    every: int
+    one: int
+    six: int
+    low: int
+
+    @property
+    def addresses(self) -> list[str]:
+        return [
+            f"127.0.0.1:{self.every}", f"127.0.0.2:{self.every}", f"[::1]:{self.every}", f"127.0.0.1:{self.one}",
+            f"[::1]:{self.six}", f"127.0.0.1:{self.low}",
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What the change of `box` to `crate` has said, and the SSH port that `box` had."""
+
+    changed: Outcome
+    started: Outcome
+    port: int
+
+
+@dataclass(kw_only=True)
+class MainMachine:
+    """`box`, which belongs to the user who runs the tests and comes from a mirror; `crate` when it has been changed."""
+
+    world: World
+    mirror: str
+    busybox: Path
+    change: Change | None = None
+    web: Web | None = None
+    _sleeper: bool = False
+    _imported: bool = False
+
+    def init_words(self) -> tuple[str, ...]:
+        # No folder: what a device of the guest carries cannot be saved with it, and a test does that.
+        size = ("--disk-size", "12", "--memory", "1536", "--cpus", "2")
+        return ("init", *size, "--now", "--stream-base-url", self.mirror, "--volume", "", "box")
+
+    def exists(self, name: str = "box") -> bool:
+        return (self.world.machines / name).exists()
+
+    def run(self) -> str:
+        """`box` runs."""
+        if self.exists("crate"):
+            self._change_back()
+        if not self.exists():
+            self._forget()
+            self.world.must(*self.init_words())
+        elif self.world.state("box")[0] != "running":
+            self.world.must("start", "box")
+        return "box"
+
+    def stop(self) -> str:
+        """`box` is stopped."""
+        if not self.exists():
+            self.run()
+        if self.world.state("box")[0] != "stopped":
+            self.world.must("stop", "box")
+        return "box"
+
+    def import_busybox(self) -> None:
+        self.run()
+        if not self._imported:
+            self.world.remote("box", "import", "--quiet", str(self.busybox), "busybox")
+            self._imported = True
+
+    def run_sleeper(self) -> None:
+        """The container `sleeper` runs in `box`."""
+        self.import_busybox()
+        if not self._sleeper:
+            self.world.remote("box", "run", "--detach", "--name", "sleeper", "busybox", "sleep", "100000")
+            self._sleeper = True
+        elif "sleeper" not in self.world.remote("box", "ps", "--format", "{{.Names}}").stdout.split():
+            self.world.remote("box", "start", "sleeper")
+
+    def publish_web(self) -> Web:
+        """The container `web` runs in `box`, and is published in every form of `-p` that has a counterpart here."""
+        self.import_busybox()
+        if self.web is None:
+            web = Web(every=choose(set()), one=choose(set()), six=choose(set()), low=_free_range(10))
+            self.world.remote(
+                "box", "run", "--detach", "--name", "web", "--restart", "always",
+                "-p", f"{web.every}:80", "-p", f"127.0.0.1:{web.one}:80", "-p", f"[::1]:{web.six}:80",
+                "-p", f"127.0.0.1:{web.low}-{web.low + 9}:80-89",
+                "busybox", "sh", "-c", SERVE,
+            )  # fmt: skip
+            self.web = web
+        elif "web" not in self.world.remote("box", "ps", "--format", "{{.Names}}").stdout.split():
+            self.world.remote("box", "start", "web")
+        return self.web
+
+    def unpublish_web(self) -> None:
+        self.world.remote("box", "rm", "--force", "--time", "1", "web")
+        self.web = None
+
+    def forward_socket(self) -> Path:
+        """A socket of the host's leads to the guest's Podman, by a forward of the user's own."""
+        self.run()
+        path, guest = self.world.root / "guest.sock", "/run/podman/podman.sock"
+        if str(path) not in self.world.must("port", "ls", "--format", "json", "box").stdout:
+            self.world.must("port", "add", "box", f"{path}:{guest}")
+        return path
+
+    def run_changed(self) -> Change:
+        """`crate` runs, which is `box` with another name, size and Podman; its old SSH port was taken at its start."""
+        if self.change is None or not self.exists("crate"):
+            if not self._sleeper:
+                self.run_sleeper()
+            self.change = self._change()
+        elif self.world.state("crate")[0] != "running":
+            self.world.must("start", "--quiet", "crate")
+        return self.change
+
+    def stop_changed(self) -> str:
+        """`crate` is stopped."""
+        if self.change is None or not self.exists("crate"):
+            self.run_changed()
+        if self.world.state("crate")[0] != "stopped":
+            self.world.must("stop", "crate")
+        return "crate"
+
+    def _change(self) -> Change:
+        name = self.stop()
+        port = self.world.inspect(name)["SSHConfig"]["Port"]
+        changed = self.world.must("set", "--disk-size", "16", "--cpus", "1", "--rootful", name)
+        self.world.must("rename", name, "crate")
+        with taken(port):
+            started = self.world.must("start", "crate")
+        return Change(changed=changed, started=started, port=port)
+
+    def _change_back(self) -> None:
+        if self.world.state("crate")[0] != "stopped":
+            self.world.must("stop", "crate")
+        self.world.must("rename", "crate", "box")
+        self.world.must("set", "--rootful=false", "--cpus", "2", "box")
+        self.change = None
+
+    def _forget(self) -> None:
+        self.web, self.change, self._sleeper, self._imported = None, None, False, False
+
+
+@dataclass(kw_only=True)
+class SecondMachine:
+    """`box2`, which belongs to an ordinary user where that is possible, and to which is given all that can be."""
+
+    world: World
+    said: str = ""
+    """What `machine init --now` has written to stderr."""
+
+    _started_with: Mapping[str, str] = field(default_factory=dict)
+    _port_driver: str = ""
+
+    def init_words(self) -> tuple[str, ...]:
+        for name, text in _GIVEN.items():
+            (self.world.root / name).write_text(text)
+        return ("init", "--disk-size", "12", "--memory", "1536", "--now", "-f", "box2.toml")
+
+    def initialised(self, stderr: str) -> None:
+        self.said, self._started_with = stderr, FIRST_PROXY
+
+    def run(self, variables: Mapping[str, str] | None = None) -> str:
+        """`box2` runs; where the variables of the host's at its start matter, with these."""
+        runs = self.world.state("box2")[0] == "running"
+        wanted = self._started_with if variables is None else variables
+        if runs and wanted != self._started_with:
+            self.restart(wanted)
+        elif not runs:
+            self.world.must("start", "--quiet", "box2", **wanted)
+            self._started_with = wanted
+        return "box2"
+
+    def restart(self, variables: Mapping[str, str]) -> None:
+        self.world.must("restart", "--quiet", "box2", **variables)
+        self._started_with = variables
+
+    def stop(self) -> str:
+        if self.world.state("box2")[0] != "stopped":
+            self.world.must("stop", "box2")
+        return "box2"
+
+    @contextmanager
+    def starting_anew(self) -> Iterator[None]:
+        """Meanwhile `box2` boots, with other variables and the other port driver; in the end it runs."""
+        if self.runs_anew():
+            yield
+            return
+        self.stop()
+        self.world.must("config", "set", "port_driver", "ssh")
+        start = self.world.spawn(machine_program(), "start", "--quiet", "box2", **SECOND_PROXY)
+        yield
+        out, err = start.communicate(timeout=BOOT_S)
+        successful(Outcome(status=start.returncode, stdout=out, stderr=err), "start", "box2")
+        self._started_with, self._port_driver = SECOND_PROXY, "ssh"
+
+    def runs_anew(self) -> bool:
+        return (self._started_with, self._port_driver) == (SECOND_PROXY, "ssh") and (
+            self.world.state("box2")[0] == "running"
+        )
+
+    def run_anew(self) -> str:
+        with self.starting_anew():
+            return "box2"
+
+
+@dataclass(kw_only=True)
+class SharedMachine:
+    """`shared`, which has two of three folders of the host's."""
+
+    world: World
+    folders: Path
+
+    def __post_init__(self) -> None:
+        for name in (SPACES, "ro", "live"):
+            (self.folders / name).mkdir(parents=True)
+            (self.folders / name / "hosts").write_text(f"{name}\n")
+
+    def init(self) -> str:
+        """`shared` is there, and as new."""
+        if (self.world.machines / SHARED).exists():
+            self.world.must("rm", "--force", SHARED)
+        volumes = ("--volume", f"{self.folders}/{SPACES}:/mnt/{SPACES}", "--volume", f"{self.folders}/ro:/mnt/ro:ro")
+        size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2", "--mount-inotify")
+        self.world.must("init", "--image", "boot2podman", *size, *volumes, SHARED)
+        return SHARED
+
+    def run(self) -> str:
+        """`shared` runs, whatever folders it has."""
+        if not (self.world.machines / SHARED).exists():
+            self.init()
+        if self.world.state(SHARED) != ("running", ""):
+            self.world.must("stop", SHARED)
+            self.world.must("start", "--quiet", SHARED)
+        return SHARED
+
+    def run_with_folders(self) -> Path:
+        """`shared` runs and has the two that it was made with; returns where all three are on the host."""
+        self.run()
+        if not {f"/mnt/{SPACES}", "/mnt/ro"} <= set(self.mounts()):
+            self.init()
+            self.run()
+        return self.folders
+
+    def run_with_live_folder(self) -> Path:
+        """Also the third one, which was added while the machine ran."""
+        self.run_with_folders()
+        if "/mnt/live" not in self.mounts():
+            self.world.must("mount", "add", SHARED, f"{self.folders}/live:/mnt/live")
+        return self.folders
+
+    def mounts(self) -> dict[str, tuple[str, str]]:
+        """What carries each folder and what keeps it from being there, by its place."""
+        listed = json.loads(self.world.must("mount", "ls", SHARED, "--format", "json").stdout)
+        return {entry["target"]: (entry["driver"], entry["problem"]) for entry in listed}
+
+
+def first_boots(main: MainMachine, second: SecondMachine) -> None:
+    """Both machines boot for the first time, at once."""
+    boots = [
+        (main.world, main.world.spawn(machine_program(), *main.init_words())),
+        (second.world, second.world.spawn(machine_program(), *second.init_words(), **FIRST_PROXY)),
+    ]
+    ends = [process.communicate(timeout=2 * BOOT_S) for _, process in boots]
+    for (owner, process), (out, err) in zip(boots, ends, strict=True):
+        if process.returncode != 0:
+            pytest.fail(f"{owner}: {out}\n{err}")
+    second.initialised(ends[1][1])
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Another program listens on a port."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot linger
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        yield
+
+
+def _free_range(count: int) -> int:
+    """The first of as many free ports in a row."""
+    while True:
+        low = choose(set())
+        if all(_is_free(low + more) for more in range(count)):
+            return low
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def copy_where_its_owner_may_go(archive: Path, world: World) -> Path:
+    copy = world.root / archive.name
+    shutil.copy(archive, copy)
+    return copy
