@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,12 @@ def entries(world: World) -> dict[Path, tuple[int, bytes]]:
 
 def test_host_that_has_everything(podman_world: World) -> None:
     before = entries(podman_world)
-    began = time.monotonic()
     outcome = podman_world.machine("doctor")
-    took = time.monotonic() - began
     assert outcome.status == 0, outcome.stdout
     assert outcome.stderr == ""
     assert "failure" not in outcome.stdout
     assert outcome.stdout.splitlines()[-1].startswith("Machines can be made and started on this host: ")
     assert entries(podman_world) == before
-    assert took < 10  # a second on an idle host; this one may be busy
 
 
 def test_checks_tell_what_is_really_there(podman_world: World) -> None:

@@ -20,8 +20,8 @@ from tests.support.world import Outcome, World, machine_program
 
 _SCRUBBED = (
     (r"(number of host CPUs|total system memory) \(\d+( MB)?\)", r"\1 (N\2)"),
-    (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
-    (r"\b[0-9a-f]{64}\b", "DIGEST"),
+    (r"\b(?!0{64})[0-9a-f]{64}\b", "DIGEST"),
+    (r"/config\.\w{8}\.toml\b", "/config.RANDOM.toml"),
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?images\d+", "$IMAGES"),
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?[^/\s]+", "$TMP"),
     (r"http(s?)://127\.0\.0\.1:\d+", r"http\1://SERVER"),
@@ -55,7 +55,7 @@ def scrub(text: str, names: Mapping[str, str]) -> str:
 def transcript(world: World, outcome: Outcome, *words: str | Path, typed: str = "", **environment: str) -> str:
     """What was typed, and what came out."""
     names = names_in(world)
-    variables = [f"{name}={value}" for name, value in environment.items()]
+    variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     line = " ".join([*variables, "machine", *(shlex.quote(str(word)) for word in words)])
     answer = f" <<< {shlex.quote(typed.removesuffix(chr(10)))}" if typed else ""
     return f"$ {scrub(line, names)}{answer}\n{transcribe(outcome, names)}"
