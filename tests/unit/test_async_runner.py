@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,9 +93,7 @@ def test_program_is_killed_and_reaped_when_its_caller_is_cancelled(tmp_path: Pat
 def test_wait_is_over_when_the_program_has_ended_whoever_holds_its_pipes() -> None:
     """As the SSH master does for as long as a session lasts."""
     script = f"sleep {FOR_EVER_S} & echo $!"
-    before = time.monotonic()
-    completed = finish(run(["sh", "-c", script], timeout_s=PATIENCE_S, stdin=""))
-    assert time.monotonic() - before < PATIENCE_S
+    completed = finish(run(["sh", "-c", script], timeout_s=PATIENCE_S, stdin=""))  # past which it fails
     os.kill(int(completed.stdout), signal.SIGKILL)
 
 
