@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
@@ -73,68 +74,30 @@ class Pace:
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace = Pace()) -> Supervisor:
     """The supervisor of a machine; `starting` hears of the start."""
     config, paths = assignment.record.config, assignment.paths
-    target = SshTarget(
-        alias=host_key_alias(config.name),
-        port=config.ssh_port,
-        username=ROOT,
-        identity=paths.identity,
-        known_hosts=paths.known_hosts,
-    )
-    life = LifeTracker(Life() if assignment.plan else ADOPTED)
-    keeper = RecordKeeper(paths, assignment.record)
+    target = _ssh_target(assignment)
     tasks = asyncio.TaskGroup()
-    link = QmpLink()
+    life = LifeTracker(Life() if assignment.plan else ADOPTED)
+    record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
-    ports = Forwarding(
-        Drivers(
-            monitor=link.human,
-            netdev=network.NETDEV,
-            ssh=lambda verb, *ends: control_argv(target, paths.ssh_control, verb, *ends),
-        ),
-        paths.ports_table,
-        assignment.tcp_driver,
-        on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
-    )
-    folders = FolderServer(
-        assignment.folders,
-        FolderSettings(
-            ssh=lambda command: command_argv(target, paths.ssh_control, command),
-            scripts=GuestScripts(
-                mount=assets.load("files/folders.sh"),
-                sshfs=assets.load("files/folder-sshfs.sh"),
-                changes=assets.load("files/folder-changes.sh"),
-            ),
-            guest_uid=config.uid,
-            choice=config.volume_driver,
-            relay_changes=config.mount_inotify,
-            state_file=paths.folders_table,
-            log_file=paths.folders_log,
-            host_os=current_host().os,
-            time_scale=assignment.accelerator.time_scale,
-        ),
-        on_problem=lambda problem: life.post(FoldersChanged(problem=problem)),
-        on_learned=keeper.note_transports,
-    )
+    link = QmpLink()
+    ports = _make_forwarding(assignment, target, link, life)
+    folders = _make_folder_server(assignment, target, life, record)
+    commands = Commands(life=life, record=record, ports=ports, folders=folders, stopping=stopping)
     api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
-    commands = Commands(life=life, record=keeper, ports=ports, folders=folders, stopping=stopping)
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
         life=life,
-        record=keeper,
-        qemu=(
-            ChildQemu(assignment.plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
-            if assignment.plan
-            else AdoptedQemu(paths.lock, poll_s=pace.lock_s)
-        ),
+        record=record,
+        qemu=_make_qemu(assignment, pace),
         link=link,
-        qmp=QmpSessions(link, paths=paths, life=life, record=keeper, ports=ports, heartbeat_s=pace.heartbeat_s),
+        qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=pace.heartbeat_s),
         connection=GuestConnection(
             Master(target, paths.ssh_control, api_sockets),
             tasks=tasks,
             api_sockets=api_sockets.keys(),
             life=life,
-            record=keeper,
+            record=record,
             ports=ports,
             folders=folders,
         ),
@@ -158,4 +121,64 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
             patience_s=pace.evidence_patience_s,
         ),
         tasks=tasks,
+    )
+
+
+def _ssh_target(assignment: Assignment) -> SshTarget:
+    config, paths = assignment.record.config, assignment.paths
+    return SshTarget(
+        alias=host_key_alias(config.name),
+        port=config.ssh_port,
+        username=ROOT,
+        identity=paths.identity,
+        known_hosts=paths.known_hosts,
+    )
+
+
+def _make_qemu(assignment: Assignment, pace: Pace) -> ChildQemu | AdoptedQemu:
+    paths, plan = assignment.paths, assignment.plan
+    if plan is None:
+        return AdoptedQemu(paths.lock, poll_s=pace.lock_s)
+    return ChildQemu(plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
+
+
+def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker) -> Forwarding:
+    paths = assignment.paths
+    drivers = Drivers(
+        monitor=link.human,
+        netdev=network.NETDEV,
+        ssh=partial(control_argv, target, paths.ssh_control),
+    )
+    return Forwarding(
+        drivers,
+        paths.ports_table,
+        assignment.tcp_driver,
+        on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
+    )
+
+
+def _make_folder_server(
+    assignment: Assignment, target: SshTarget, life: LifeTracker, record: RecordKeeper
+) -> FolderServer:
+    config, paths = assignment.record.config, assignment.paths
+    settings = FolderSettings(
+        ssh=partial(command_argv, target, paths.ssh_control),
+        scripts=GuestScripts(
+            mount=assets.load("files/folders.sh"),
+            sshfs=assets.load("files/folder-sshfs.sh"),
+            changes=assets.load("files/folder-changes.sh"),
+        ),
+        guest_uid=config.uid,
+        choice=config.volume_driver,
+        relay_changes=config.mount_inotify,
+        state_file=paths.folders_table,
+        log_file=paths.folders_log,
+        host_os=current_host().os,
+        time_scale=assignment.accelerator.time_scale,
+    )
+    return FolderServer(
+        assignment.folders,
+        settings,
+        on_problem=lambda problem: life.post(FoldersChanged(problem=problem)),
+        on_learned=record.note_transports,
     )
