@@ -53,20 +53,14 @@ def for_each(
     """Run an operation on every machine and print each result; if one fails, the others go on and we exit with 125.
 
     Quick operations run `in_turn`, so that the lines are in the order of the names. `quiet` prints only results and
-    errors; without `steps`, notices are printed too.
+    errors; without `steps` there are also notices, but no steps.
     """
-    from machine.cli.terminal import NamedReporter, reporter
-    from machine.report import SilentReporter
-
     if len(names) == 1:
-        if quiet:
-            value = operation(names[0], SilentReporter())
-        else:
-            with reporter(quiet=not steps) as report:
-                value = operation(names[0], report)
-        tell(value)
+        tell(_run_one(names[0], operation, quiet=quiet, steps=steps))
         return
+    from machine.cli.terminal import NamedReporter
     from machine.ops.shared.many import MAX_AT_ONCE, each
+    from machine.report import SilentReporter
 
     failed = False
     with contextlib.closing(
@@ -85,6 +79,16 @@ def for_each(
                 tell(result.value)  # type: ignore[arg-type]  # there is a value where there is no error
     if failed:
         raise click.exceptions.Exit(EXIT_ERROR)
+
+
+def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool, steps: bool) -> _T:
+    from machine.cli.terminal import reporter
+    from machine.report import SilentReporter
+
+    if quiet:
+        return operation(name, SilentReporter())
+    with reporter(quiet=not steps) as report:
+        return operation(name, report)
 
 
 def print_failure(name: str, error: Exception) -> None:

@@ -18,7 +18,7 @@ _VALIDATOR = "ignition-validate"
 _PROGRAM_S = 60.0
 
 # It becomes a part of the record, which every listing reads, and is loaded into the guest's memory.
-_MOST_MIB = 16
+_MAX_MIB = 16
 
 # The complaint of a validator that is older than the config; we have checked the version ourselves.
 _UNKNOWN_VERSION = "unsupported config version"
@@ -48,9 +48,9 @@ def read_text(path: Path) -> str:
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(_MOST_MIB * MIB + 1)
-        if len(content) > _MOST_MIB * MIB:
-            raise BadInputError(f"{path} is larger than {_MOST_MIB} MiB")
+            content = stream.read(_MAX_MIB * MIB + 1)
+        if len(content) > _MAX_MIB * MIB:
+            raise BadInputError(f"{path} is larger than {_MAX_MIB} MiB")
         text = content.decode()
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error

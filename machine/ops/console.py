@@ -29,7 +29,7 @@ ESCAPE = b"\x1d"  # ctrl-]
 
 _STDIN, _STDOUT = 0, 1
 _CHUNK_BYTES = 4096
-_MOST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 # The guest's output is read from its log; polling this often is not noticeable.
 _LOOK_S = 0.02
 _ALIVE_EVERY_S = 0.5
@@ -189,7 +189,7 @@ class _Relay:
         if not self._to_person:
             self._to_person = self._log.read(_CHUNK_BYTES)
         # Always read what a user types: it may contain ctrl-].
-        takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MOST_BYTES)
+        takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MAX_BYTES)
         reading = [_STDIN] if takes_input else []
         writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_person else [])]
         readable, writable, _ = select.select(reading, writing, [], _LOOK_S)

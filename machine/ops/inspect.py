@@ -52,40 +52,45 @@ def document(record: MachineRecord, paths: MachinePaths, state: MachineState) ->
         "UserModeNetworking": True,
         "Rootful": config.rootful,
         "Rosetta": False,
-        "Machine": {
-            "Schema": JSON_SCHEMA,
-            "State": state.state,
-            "Reason": state.reason or "",
-            "Arch": config.arch,
-            "Accelerator": config.accelerator,
-            "Uptime": uptime_s(guest.last_up, state.state, datetime.now(UTC)),
-            "Console": BOARDS[config.arch].console,
-            "Image": {
-                "Reference": config.image.reference,
-                "Stream": config.image.stream or "",
-                "Release": config.image.release or "",
-                "Location": config.image.location or "",
-                "Digest": f"sha256:{config.image.digest}" if config.image.digest else "",
-                "Verified": config.image.verified,
-                "Signer": config.image.signer or "",
-            },
-            "Sockets": {"Rootless": str(paths.podman_socket), "Rootful": str(paths.podman_root_socket)},
-            "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
-            "Mounts": [
-                {"Source": folder.source, "Target": folder.target, "ReadOnly": folder.read_only}
-                for folder in config.folders
-            ],
-            "VolumeDriver": config.volume_driver,
-            "MountInotify": config.mount_inotify,
-            "Uid": config.uid,
-            "Timezone": config.timezone,
-            "Provisioning": config.provisioning,
-            "Provisioned": guest.provisioned,
-            "Protected": config.protected,
-            "Hostname": config.first_boot.hostname or "",
-            "ImportNativeCA": config.native_ca,
-            "Labels": dict(config.labels),
+        "Machine": _own_fields(record, paths, state),
+    }
+
+
+def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState) -> dict[str, Any]:
+    config, guest = record.config, record.guest
+    return {
+        "Schema": JSON_SCHEMA,
+        "State": state.state,
+        "Reason": state.reason or "",
+        "Arch": config.arch,
+        "Accelerator": config.accelerator,
+        "Uptime": uptime_s(guest.last_up, state.state, datetime.now(UTC)),
+        "Console": BOARDS[config.arch].console,
+        "Image": {
+            "Reference": config.image.reference,
+            "Stream": config.image.stream or "",
+            "Release": config.image.release or "",
+            "Location": config.image.location or "",
+            "Digest": f"sha256:{config.image.digest}" if config.image.digest else "",
+            "Verified": config.image.verified,
+            "Signer": config.image.signer or "",
         },
+        "Sockets": {"Rootless": str(paths.podman_socket), "Rootful": str(paths.podman_root_socket)},
+        "Logs": {"Serial": str(paths.serial_log), "Supervisor": str(paths.supervisor_log)},
+        "Mounts": [
+            {"Source": folder.source, "Target": folder.target, "ReadOnly": folder.read_only}
+            for folder in config.folders
+        ],
+        "VolumeDriver": config.volume_driver,
+        "MountInotify": config.mount_inotify,
+        "Uid": config.uid,
+        "Timezone": config.timezone,
+        "Provisioning": config.provisioning,
+        "Provisioned": guest.provisioned,
+        "Protected": config.protected,
+        "Hostname": config.first_boot.hostname or "",
+        "ImportNativeCA": config.native_ca,
+        "Labels": dict(config.labels),
     }
 
 

@@ -25,7 +25,7 @@ from machine.store import records
 _SCRIPT_S = 300.0
 
 # Boot partitions and the file system's tables take less than the rest of a disk.
-_LEAST_SHARE = 0.8
+_MIN_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,6 @@ def size_notice(output: str, disk_gib: int) -> str | None:
     size = int(last[0]) if last and last[0].isdigit() else None
     if size is None:
         return "The guest does not say how large its root file system is"
-    if size < disk_gib * GIB * _LEAST_SHARE:
+    if size < disk_gib * GIB * _MIN_SHARE:
         return f"The guest's root file system has not grown: it has {bytes_size(size)} of a disk of {disk_gib} GiB"
     return None
