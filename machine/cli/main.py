@@ -1,4 +1,4 @@
-"""The command line: commands are imported when they are called, and errors end here alone."""
+"""The command line: imports each command when it is called, and turns errors into a line and an exit status."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# By section and name: the module below machine.cli (and the command in it, where it is not `command`), and one line for
-# the help, which imports none of the modules.
+# By section and name: the module in machine.cli, the name of the command in it unless that is `command`, and a line
+# for the help, which imports none of the modules.
 SECTIONS = {
     "Life cycle": {
         "init": ("init", "Initialize a virtual machine"),
@@ -79,7 +79,7 @@ ALIASES = {"ls": "list", "stats": "top"}
 
 
 class LazyGroup(Group):
-    """A group that knows its commands by a table."""
+    """A group whose commands are in a table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(COMMANDS)
@@ -97,7 +97,7 @@ class LazyGroup(Group):
         return [*self.list_commands(ctx), *ALIASES]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """By the table: click's own way imports every command for its help."""
+        """Complete from the table: click would import every command for its help."""
         from click.shell_completion import CompletionItem
 
         commands = [
@@ -118,14 +118,14 @@ def _with_alias(name: str) -> str:
     return ", ".join([name, *(alias for alias, target in ALIASES.items() if target == name)])
 
 
-# With a width of its own, click does not load shutil, and with it every compression, to ask for the terminal's.
+# Without a width, click loads shutil, and with it every compression, to ask for the terminal's.
 _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 
 
 @click.command(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="machine")
-@click.option("-v", "--verbose", count=True, help="Say what is being done; twice for every program that is run.")
-# Podman's own, which say where its service is: a machine's commands have no need of one.
+@click.option("-v", "--verbose", count=True, help="Say what is being done; twice: log every program that is run.")
+# Podman's global options, which say where its service is; they have no effect on machines.
 @click.option("-r", "--remote", is_flag=True, hidden=True)
 @click.option("-c", "--connection", hidden=True)
 @click.option("--url", hidden=True)
@@ -144,20 +144,20 @@ def cli(verbose: int, **_: object) -> None:
 
 
 def main() -> NoReturn:
-    """Every error of ours is one line on stderr and exit status 125, as podman has it."""
-    # So that clean-ups run: by default either ends the interpreter where it stands.
+    """Run the program and exit; an error is one line on stderr and exit status 125, as podman has it."""
+    # Raise exceptions, so that clean-ups run: by default these signals end the interpreter at once.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
     status = _run()
-    # There is nothing left to clean up, and the interpreter's own end would tell of ^C at length.
+    # Nothing is left to clean up, and during the interpreter's exit ^C would print a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     sys.exit(status)
 
 
-def _run() -> int:  # noqa: PLR0911  (one for each kind of end)
+def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -179,30 +179,34 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of end)
         return EXIT_INTERRUPTED
     except OSError as error:
         _forget_output()
-        # What no room has put into better words, a person still reads in one line.
+        # Also what nothing has turned into an error of ours is told in one line.
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
-        return _unforeseen(error)
+        return _unexpected(error)
     return status if isinstance(status, int) else 0
 
 
-def _unforeseen(error: Exception) -> int:
+def _unexpected(error: Exception) -> int:
     if _was_interrupted(error):
         return EXIT_INTERRUPTED
     import logging
 
-    logging.getLogger(__name__).debug("the defect", exc_info=error)
-    return _fail(f"this program has a defect: {type(error).__name__}: {error}; the whole of it: machine -vv …")
+    logging.getLogger(__name__).debug("unexpected error", exc_info=error)
+    return _fail(
+        f"this program has a bug: {type(error).__name__}: {error}; for a traceback, repeat it with machine -vv"
+    )
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Python 3.11 makes a RuntimeError even of ^C while it makes a class: `Error calling __set_name__`."""
+    """Return whether ^C is the cause: Python 3.11 turns one that comes in `__set_name__` into a RuntimeError."""
     return isinstance(error, KeyboardInterrupt) or (error.__cause__ is not None and _was_interrupted(error.__cause__))
 
 
 def _forget_output() -> None:
-    """Where stdout's disk is full, what waits for it would fail once more at the interpreter's end, with a status of
-    its own. How it is let go of: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """Drop buffered output that cannot be written, such as to a full disk.
+
+    The interpreter would try again when it exits, and fail with a status of its own. This is how Python's manual does
+    it: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     try:
         if sys.stdout:  # None where it was closed
