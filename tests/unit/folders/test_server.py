@@ -29,7 +29,7 @@ A, B = Folder(source="/a", target="/x"), Folder(source="/b", target="/y")
 ALL = "can virtiofs\ncan 9p\ncan sshfs\n"
 PATIENCE_S = 20.0
 
-SSHFS_WORKS = "echo mounted >&2; cat"
+SSHFS_WORKS = "echo mounted >&2; exec cat"
 SSHFS_FAILS = "echo cannot fuse >&2"
 
 
@@ -250,7 +250,7 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
             folder=A, transport=Transport.VIRTIOFS, virtiofsd=[*shell, "exit 3"], socket=guest.directory / "0"
         )
         long = MountedFolder(
-            folder=B, transport=Transport.VIRTIOFS, virtiofsd=[*shell, "sleep 600"], socket=guest.directory / "1"
+            folder=B, transport=Transport.VIRTIOFS, virtiofsd=[*shell, "exec sleep 600"], socket=guest.directory / "1"
         )
         async with guest.serve(short, long) as server:
             await server.start_daemons(None)
