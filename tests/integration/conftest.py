@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.disk_images import Images, make_images
 from tests.support.http_server import ImageServer, serving
+from tests.support.processes import machine_processes
 from tests.support.warm import warm_program
 from tests.support.world import World, machine_program, make_world
 
@@ -48,6 +49,17 @@ def podman_world(world: World) -> World:
     """One with an old podman on PATH, which keeps its connections in containers.conf."""
     world.link_tool("podman")
     return world
+
+
+@pytest.fixture
+def box(world: World, images: Images) -> Iterator[World]:
+    """A world with the machine `box`, of which nothing runs in the end."""
+    world.init("box", images.qcow2, "--disk-size", "7")
+    yield world
+    for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):
+        world.machine("unprotect", name)
+        world.machine("rm", "--force", name)
+    assert machine_processes(world.home) == []
 
 
 @pytest.fixture

@@ -28,13 +28,6 @@ def box(world: World, images: Images) -> World:
     return world
 
 
-def edit(world: World, name: str, part: str, **fields: object) -> None:
-    """Change fields of one part of the machine's record."""
-    path = world.machines / name / "record.json"
-    document = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**document, part: {**document[part], **fields}}))
-
-
 def has_booted(world: World, name: str) -> None:
     """As a first boot leaves it: something on the disk, and the Ignition config used up."""
     subprocess.run(
@@ -42,7 +35,7 @@ def has_booted(world: World, name: str) -> None:
          world.machines / name / "disk.qcow2"],
         check=True, capture_output=True,
     )  # fmt: skip
-    edit(world, name, "guest", provisioned=True)
+    world.edit_record(name, guest={"provisioned": True})
 
 
 def clone(world: World, *words: str) -> None:
@@ -60,7 +53,7 @@ def same_content(first: Path, second: Path) -> bool:
 def test_clone_has_the_disk_and_nothing_else_of_the_machine(box: World) -> None:
     has_booted(box, "box")
     given = {"forwards": ["127.0.0.1:8080:80/tcp"], "usbs": ["bus=1,devnum=2"], "protected": True, "rootful": True}
-    edit(box, "box", "config", **given)
+    box.edit_record("box", config=given)
     before = sha256_of(box.machines / "box" / "disk.qcow2")
     done = box.machine("clone", "box", "twin")
     assert done.status == 0, done.stderr

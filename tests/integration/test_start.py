@@ -7,27 +7,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from machine import lock
 from machine.sockets import listens
-from tests.support.disk_images import Images
 from tests.support.processes import machine_processes
 from tests.support.start import control_socket, starting
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World
-
-
-@pytest.fixture
-def box(world: World, images: Images) -> Iterator[World]:
-    """A world with the machine `box`, of which nothing runs in the end."""
-    world.init("box", images.qcow2)
-    yield world
-    if (world.machines / "box").exists():
-        world.machine("rm", "--force", "box")
-    assert not machine_processes(world.home)
 
 
 def state(world: World) -> str:

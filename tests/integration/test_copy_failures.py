@@ -1,0 +1,287 @@
+"""Copies that fail, end early or go to whom they should not."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machine.errors import DeadlineError, GuestError, MachineError
+from machine.ops.cp import copy
+from machine.report import SilentReporter
+from machine.ssh import keys, session
+from machine.ssh.command import known_hosts_line
+from machine.ssh.session import GuestFiles, guest_files
+from tests.support.builders import make_context, make_record, make_roots, save_machine
+from tests.support.copying import Guest, names, parts, running_guest
+from tests.support.loaded_modules import HEAVY, run_and_list_modules
+from tests.support.start import guest_that_runs
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, make_world
+
+MEBIBYTE = 1024**2
+
+
+@pytest.fixture
+def guest(short_path: Path) -> Iterator[Guest]:
+    with running_guest(short_path) as running:
+        yield running
+
+
+@pytest.fixture
+def files(guest: Guest) -> Iterator[GuestFiles]:
+    """The guest's files, in this process."""
+    with guest_files("box", guest.sshd.target) as opened:
+        yield opened
+
+
+def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(guest.host)
+    (guest.host / "f").write_text("f")
+    (guest.host / "d" / "x").mkdir(parents=True)
+    (guest.home / "f").write_text("f")
+    (guest.home / "d" / "f").mkdir(parents=True)
+    (guest.home / "d" / "d").write_text("a file")
+    os.mkfifo(guest.home / "fifo")
+    before = sorted(guest.home.rglob("*"))
+    streams = "use - for standard input and output"
+    lines = {
+        ("no", "box:x"): "cannot read no: No such file or directory",
+        ("box:no", "x"): "cannot read box:no: No such file or directory",
+        ("f", "box:no/such"): "cannot write box:no/such: No such file or directory",
+        ("d", "box:no/such"): "cannot make box:no/such: No such file or directory",
+        ("box:f", "no/such"): "cannot write no/such: No such file or directory",
+        ("box:d", "no/such"): "cannot make no/such: No such file or directory",
+        ("f", "box:no/"): "box:no/ does not exist: a file can only be copied into an existing directory",
+        ("d", "box:f"): '"box:f" exists but is not a directory',
+        ("box:d", "f"): '"f" exists but is not a directory',
+        ("f", "box:d"): '"box:d/f" is a directory, which a file cannot replace',
+        ("d", "box:d"): '"box:d/d" exists but is not a directory',
+        ("f", "box:fifo"): f'"box:fifo" is neither a regular file nor a directory; {streams}',
+        ("box:fifo", "x"): f'"box:fifo" is neither a regular file nor a directory; {streams}',
+        ("box:f", "/dev/null"): f'"/dev/null" is neither a regular file nor a directory; {streams}',
+        ("-", "box:d"): '"box:d" is a directory, which a file cannot replace',
+        ("-", "box:f/"): '"box:f/" exists but is not a directory',
+        ("box:d", "-"): '"box:d" is a directory: only a file can be copied to standard output',
+    }
+    found: dict[tuple[str, str], str] = {}
+    for words in lines:
+        with pytest.raises(MachineError) as caught:
+            copy(*words, make_context(guest.world.home), SilentReporter())
+        found[words] = caught.value.line
+    assert found == {words: f"copy failed: {line}" for words, line in lines.items()}
+    assert sorted(guest.home.rglob("*")) == before
+    assert names(guest.host) == ["d", "f"]
+
+
+def test_guest_that_lets_nothing_be_written(short_path: Path) -> None:
+    with running_guest(short_path, options="-R") as guest:
+        (guest.host / "f").write_text("f")
+        (guest.host / "d").mkdir()
+        assert guest.refused("f", "box:f") == "Error: copy failed: cannot write box:f: Permission denied"
+        assert guest.refused("d", "box:d") == "Error: copy failed: cannot make box:d: Permission denied"
+
+
+def test_host_directory_that_lets_nothing_be_written(guest: Guest) -> None:
+    (guest.home / "f").write_text("f")
+    assert guest.refused("box:f", "/sys/kernel/f") in (
+        "Error: copy failed: cannot write /sys/kernel/f: Permission denied",
+        "Error: copy failed: cannot write /sys/kernel/f: Read-only file system",
+    )
+
+
+@pytest.fixture
+def small_disk(short_path: Path) -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    disk = short_path / "small"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", disk], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk needs root's rights to mount: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_full_disk_on_either_side_is_told_and_leaves_the_old_content(guest: Guest, small_disk: Path) -> None:
+    (guest.host / "big").write_bytes(os.urandom(2 * MEBIBYTE))
+    (small_disk / "big").write_text("old")
+    lines: dict[tuple[str | Path, ...], str] = {
+        ("big", f"box:{small_disk}"): f"cannot write box:{small_disk}/big: no space left on that disk of box",
+        (f"box:{guest.host}/big", small_disk): (
+            f"no space left on the disk that holds {small_disk}; free some space and try again"
+        ),
+    }
+    for words, line in lines.items():
+        assert guest.refused(*words) == f"Error: copy failed: {line}"
+        assert names(small_disk) == ["big"]
+        assert (small_disk / "big").read_text() == "old"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_copy_leaves_nothing(number: signal.Signals, guest: Guest) -> None:
+    with guest.copying("-", "box:f") as process:
+        assert process.stdin
+        process.stdin.write(bytes(MEBIBYTE))
+        process.stdin.flush()
+        wait_until(lambda: bool(parts(guest.home)), "part in the guest")
+        assert stat.S_IMODE(parts(guest.home)[0].stat().st_mode) == 0o600
+        process.send_signal(number)
+        assert process.wait(COMMAND_S) == 130
+        assert process.stderr
+        assert process.stderr.read() == b"\n"
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    assert names(guest.home) == []
+    with (guest.home / "huge").open("wb") as huge:
+        huge.truncate(1024**4)
+    (guest.host / "huge").write_text("old")
+    with guest.copying("box:huge", "huge") as process:
+        wait_until(lambda: bool(parts(guest.host)), "part on the host")
+        process.send_signal(number)
+        assert process.communicate(timeout=COMMAND_S) == (b"", b"\n")
+        assert process.returncode == 130
+    assert names(guest.host) == ["huge"]
+    assert (guest.host / "huge").read_text() == "old"
+
+
+def test_connection_that_is_cut_leaves_nothing_under_the_name(guest: Guest) -> None:
+    (guest.home / "f").write_text("old")
+    with guest.copying("-", "box:f") as process:
+        assert process.stdin
+        process.stdin.write(bytes(MEBIBYTE))
+        process.stdin.flush()
+        wait_until(lambda: bool(parts(guest.home)), "part in the guest")
+        guest.sshd.signal_sessions(signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            for _ in range(64):
+                process.stdin.write(bytes(MEBIBYTE))
+            process.stdin.close()
+        assert process.wait(COMMAND_S) == 125
+        assert process.stderr
+        assert process.stderr.read().decode() == (
+            f"Error: copy failed: cannot write box:{guest.home}/f: the connection to box is lost\n"
+        )
+    assert (guest.home / "f").read_text() == "old"
+    with (guest.home / "huge").open("wb") as huge:
+        huge.truncate(1024**4)
+    with guest.copying("box:huge", "huge") as process:
+        wait_until(lambda: bool(parts(guest.host)), "part on the host")
+        guest.sshd.signal_sessions(signal.SIGKILL)
+        assert process.communicate(timeout=COMMAND_S)[1] == (
+            b"Error: copy failed: cannot read box:huge: the connection to box is lost\n"
+        )
+        assert process.returncode == 125
+    assert names(guest.host) == []
+
+
+def test_guest_that_falls_silent_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "IDLE_S", 1.0)
+    (guest.home / "f").write_bytes(bytes(1000))
+    with guest_files("box", guest.sshd.target) as files:
+        guest.sshd.signal_sessions(signal.SIGSTOP)
+        try:
+            with pytest.raises(DeadlineError, match="cannot read box:f: box has not answered for 1 s"):
+                b"".join(files.read("f", 1000))
+        finally:
+            guest.sshd.signal_sessions(signal.SIGCONT)
+
+
+def test_listener_that_never_says_a_word_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_ANSWER_S", 0.5)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with (
+            pytest.raises(GuestError, match=f"no SSH session with box on 127.0.0.1:{port}: "),
+            guest_files("box", replace(guest.sshd.target, port=port)),
+        ):
+            pass
+
+
+def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
+    (guest.host / "f").write_text("f")
+    directory = guest.sshd.directory
+    port = guest.sshd.target.port
+    known_hosts = directory / "known_hosts"
+    known = known_hosts.read_text()
+    known_hosts.write_text(known_hosts_line("box", keys.generate(directory / "other", comment="x")))
+    assert guest.refused("f", "box:f") == (
+        f"Error: copy failed: the server on 127.0.0.1:{port} does not have the host key of box: nothing was sent to it"
+    )
+    known_hosts.write_text("")
+    assert guest.refused("f", "box:f") == (
+        f"Error: copy failed: no SSH session with box on 127.0.0.1:{port}: "
+        "Server 'machine-box' not found in known_hosts"
+    )
+    assert known_hosts.read_text() == ""
+    known_hosts.unlink()
+    assert guest.refused("f", "box:f") == (f"Error: copy failed: cannot read {known_hosts}: No such file or directory")
+    known_hosts.write_text(known)
+    (directory / "id_ed25519").rename(directory / "right")
+    keys.generate(directory / "stranger", comment="x")
+    (directory / "stranger").rename(directory / "id_ed25519")
+    assert guest.refused("f", "box:f") == (
+        f'Error: copy failed: box refuses its own key for the user "{getpass.getuser()}"'
+    )
+    assert names(guest.home) == []
+
+
+def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None:
+    """The right key is the user's own and the agent's, and the machine's is another."""
+    own = Path(guest.world.environment["HOME"]) / ".ssh"
+    own.mkdir(parents=True, mode=0o700)
+    directory = guest.sshd.directory
+    (directory / "id_ed25519").rename(own / "id_ed25519")
+    (directory / "id_ed25519.pub").unlink()
+    keys.generate(directory / "id_ed25519", comment="x")
+    (directory / "known_hosts").rename(own / "known_hosts")
+    (guest.host / "f").write_text("f")
+    socket_path = guest.host / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL) as agent:
+        try:
+            wait_until(socket_path.exists, "agent")
+            environment = {**os.environ, "SSH_AUTH_SOCK": str(socket_path)}
+            subprocess.run(["ssh-add", "-q", own / "id_ed25519"], env=environment, check=True)
+            guest.world.extra["SSH_AUTH_SOCK"] = str(socket_path)
+            (directory / "known_hosts").touch()
+            assert "not found in known_hosts" in guest.refused("f", "box:f")
+            (own / "known_hosts").rename(directory / "known_hosts")
+            assert "refuses its own key" in guest.refused("f", "box:f")
+        finally:
+            agent.terminate()
+
+
+def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
+    world = make_world(short_path / "w")
+    save_machine(make_roots(world.home), make_record("box"))
+    assert world.machine("cp", "/etc/passwd", "box:x").stderr == 'Error: vm "box" is not running\n'
+    assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist\n"
+    (world.root / "a:b").touch()
+    assert world.machine("cp", "a:b", "/tmp/x").stderr == (
+        "Error: a: VM does not exist; write ./PATH for a local path that contains a colon\n"
+    )
+    with guest_that_runs(make_roots(world.home).machine("box")):
+        keys.generate(make_roots(world.home).machine("box").identity, comment="x")
+        make_roots(world.home).machine("box").known_hosts.touch()
+        outcome = world.machine("cp", "/etc/passwd", "box:x")
+    assert (outcome.status, outcome.stdout) == (125, "")
+    assert outcome.stderr == "Error: copy failed: box does not answer on 127.0.0.1:40022: Connection refused\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["a", "b"], ["a", "box:b"]])
+def test_paramiko_is_loaded_by_a_copy_alone(words: list[str], short_path: Path) -> None:
+    world = make_world(short_path / "w")
+    save_machine(make_roots(world.home), make_record("box"))
+    outcome, modules = run_and_list_modules(world, "cp", "-q", *words)
+    assert outcome.status == (0 if words == ["--help"] else 125)
+    assert HEAVY.isdisjoint(modules), HEAVY.intersection(modules)

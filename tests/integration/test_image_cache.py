@@ -1,0 +1,149 @@
+"""What is in the cache of images, and how it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.support.disk_images import Images, sha256
+from tests.support.http_server import Fault, ImageServer
+from tests.support.streams import PACKED, pulled, stream
+from tests.support.world import World
+
+# The cache
+
+
+def test_base_that_is_damaged_is_made_anew(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    pulled(world, images, base)
+    (image,) = world.cache.glob("sha256-*/image.qcow2")
+    whole = image.read_bytes()
+    description = image.parent / "artifact.json"
+    for spoil in (image.unlink, lambda: os.truncate(image, 1000), lambda: description.write_text("{")):
+        image.parent.chmod(0o700)
+        if image.exists():
+            image.chmod(0o600)
+        spoil()
+        assert world.machine("image", "ls", "-q").stdout == ""
+        pulled(world, images, base)
+        assert image.read_bytes() == whole
+    image.chmod(0o600)
+    image.unlink()
+    assert world.machine("image", "prune").status == 0
+    assert not list(world.cache.glob("sha256-*"))
+
+
+def test_promise_made_later_is_remembered(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.xz", images.xz.read_bytes())
+    for words in ((), ("--image-sha256", sha256(images.xz)), ("--image-sha256", sha256(images.xz)), ("--offline",)):
+        assert world.machine("image", "pull", url, *words).status == 0
+    assert server.ranges_of("/disk.xz") == [None]
+    (listed,) = json.loads(world.machine("image", "ls", "--format", "json").stdout)
+    assert listed["Verified"] == "sha256"
+
+
+def test_promise_for_a_local_file_is_checked(world: World, images: Images) -> None:
+    world.init("one", images.xz)
+    refused = world.machine("image", "pull", images.gz, "--image-sha256", sha256(images.xz))
+    promise = f"sha256 {sha256(images.gz)} instead of {sha256(images.xz)}"
+    assert refused.stderr == f"Error: {images.gz} is not the expected file: {promise}\n"
+
+
+def test_image_that_is_neither_file_nor_disk(world: World) -> None:
+    fifo = world.root / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/zero")):
+        refused = world.machine("image", "pull", path)
+        assert refused.stderr == f"Error: image {path} is neither a file nor a disk\n"
+
+
+def test_login_in_a_url_is_used_and_not_written_down(world: World, images: Images, server: ImageServer) -> None:
+    url = server.add("/disk.xz", images.xz.read_bytes(), login="me:secret")
+    assert "answered 401" in world.machine("image", "pull", url).stderr
+    world.init("box", url.replace("http://", "http://me:secret@"))
+    everything = "".join(path.read_text(errors="replace") for path in world.home.rglob("*.json"))
+    assert "secret" not in everything + world.machine("image", "ls").stdout + world.machine("inspect", "box").stdout
+
+
+def test_removing_nothing_removes_nothing(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    world.machine("rm", "--force", "box")
+    assert world.machine("image", "rm", "").stderr == 'Error: no image "" in the cache; see: machine image ls\n'
+    assert len(list(world.cache.glob("sha256-*"))) == 1
+
+
+def test_machine_without_record_and_disk_blocks_removal_alone(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    (world.machines / "box" / "record.json").write_text("{")
+    (world.machines / "box" / "disk.qcow2").unlink()
+    assert len(world.machine("image", "ls", "-q").stdout.splitlines()) == 1
+    refused = world.machine("image", "prune").stderr
+    assert refused.startswith("Error: cannot find out which image box uses: ")
+    assert refused.endswith("; remove it with: machine rm --force box\n")
+
+
+def test_verbs_of_the_cache(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    world.init("box", "stable", "--stream-base-url", base)
+    url = server.add("/other.raw.gz", images.gz.read_bytes())
+    other = world.machine("image", "pull", "--quiet", url).stdout.strip().removeprefix("sha256:")
+    heading, first, second = world.machine("image", "ls").stdout.splitlines()
+    assert heading.split() == ["REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED", "BY", "DIGEST"]
+    rows = {row.split()[0]: row.split() for row in (first, second)}
+    assert rows["fcos:stable"][1:3] == ["43.20260101.3.0", "x86_64"]
+    assert rows["fcos:stable"][-3:] == ["signature", "box", sha256(images.qcow2)[:12]]
+    assert rows[url][-3:] == ["nothing", "-", other[:12]]
+    (described,) = json.loads(world.machine("image", "inspect", other[:12]).stdout)
+    assert (described["Reference"], described["UsedBy"]) == (url, [])
+    refused = world.machine("image", "rm", other[:12], "stable")
+    digest = sha256(images.qcow2)[:12]
+    assert refused.stderr == f"Error: fcos:stable ({digest}) is the base of: box; remove these machines first\n"
+    assert len(world.machine("image", "ls", "-q").stdout.splitlines()) == 2
+    assert world.machine("image", "rm", url).stdout == f"sha256:{other}\n"
+    assert world.machine("image", "rm", url).stderr == f'Error: no image "{url}" in the cache; see: machine image ls\n'
+    world.machine("rm", "--force", "box")
+    assert world.machine("image", "prune", "--keep", "1").stdout == ""
+    pruned = world.machine("image", "prune")
+    assert pruned.stdout == f"sha256:{sha256(images.qcow2)}\n"
+    assert pruned.stderr.startswith("Freed ")
+    assert not [path for path in world.cache.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_base_of_a_machine_with_a_damaged_record_is_in_use(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    (world.machines / "box" / "record.json").write_text("{")
+    assert world.machine("image", "prune").stdout == ""
+    assert len(list(world.cache.glob("sha256-*/image.qcow2"))) == 1
+
+
+def test_prune_does_not_disturb_who_fetches(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    server.documents[PACKED].faults.append(Fault(stall_after=1_000_000))
+    with world.popen("image", "pull", "--stream-base-url", base) as process:
+        assert server.stalled.wait(20)
+        refused = world.machine("image", "prune")
+        process.kill()
+        process.communicate()
+    assert refused.stderr == "Error: an image is being fetched or a machine made; try again when it is done\n"
+    assert world.machine("image", "prune").status == 0
+    assert not list(world.cache.glob("downloads/*"))
+
+
+def test_empty_disk(world: World) -> None:
+    world.init("box", "/dev/null", "--disk-size", "3")
+    info = subprocess.run(
+        ["qemu-img", "info", "--output=json", world.machines / "box" / "disk.qcow2"], check=True, capture_output=True
+    )
+    facts = json.loads(info.stdout)
+    assert (facts["virtual-size"], facts.get("backing-filename")) == (3 * 1024**3, None)
+
+
+def test_image_that_was_cached_from_a_file_is_known_as_the_streams(
+    world: World, images: Images, server: ImageServer
+) -> None:
+    base = stream(world, server, images)
+    world.init("one", images.xz)
+    world.init("two", "stable", "--stream-base-url", base, "--no-verify-signature")
+    assert server.ranges_of(PACKED) == []

@@ -1,0 +1,351 @@
+"""Images on their way into the cache: from a real server, which fails in every way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from machine.image.download import PIECE_BYTES, Download
+from machine.image.web import WebSettings
+from tests.support.disk_images import Images, sha256
+from tests.support.golden import Golden
+from tests.support.http_server import Fault, ImageServer, serving
+from tests.support.streams import (
+    PACKED,
+    SIGNATURE,
+    arrived,
+    download_of,
+    pull,
+    pulled,
+    refuse_image,
+    refuse_pull,
+    stream,
+)
+from tests.support.world import World
+
+# The main way
+
+
+def test_stream_is_fetched_once_and_cached(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    outcome = world.init("one", "fcos:stable", "--stream-base-url", base)
+    assert outcome.stderr == f"Fetching {base}43/disk.qcow2.xz\n"
+    assert world.init("two", "stable", "--stream-base-url", base).stderr == ""
+    assert server.ranges_of(PACKED) == [None]
+    image = world.inspect("two")["Machine"]["Image"]
+    assert (image["Stream"], image["Release"]) == ("stable", "43.20260101.3.0")
+    assert image["Digest"] == f"sha256:{sha256(images.qcow2)}"
+    assert image["Verified"] == "signature"
+    assert "boot2podman local images" in image["Signer"]
+    assert server.statuses_of("/streams/stable.json") == [200, 304]
+
+
+def test_base_url_may_be_a_setting(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    config = world.home / "config" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'stream_base_url = "{base}"\n')
+    world.init("box", "stable")
+    assert server.ranges_of(PACKED) == [None]
+
+
+def test_release_that_is_pinned_comes_by_its_own_metadata(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    index = {"releases": [{"version": "42.1", "metadata": "builds/42.1/release.json"}]}
+    server.add("/prod/streams/stable/releases.json", json.dumps(index).encode())
+    # The index may say what it likes: a release is what its own metadata says.
+    index["releases"].append({"version": "42.2", "metadata": "builds/42.1/release.json"})
+    server.add("/prod/streams/stable/releases.json", json.dumps(index).encode())
+    disk = {"location": f"{server.url}{PACKED}", "signature": f"{server.url}{SIGNATURE}", "sha256": sha256(images.xz)}
+    media = {"qemu": {"artifacts": {"qcow2.xz": {"disk": disk}}}}
+    release = {"release": "42.1", "stream": "stable", "architectures": {"x86_64": {"media": media}}}
+    server.add("/prod/streams/stable/builds/42.1/release.json", json.dumps(release).encode())
+    world.init("box", "fcos:stable@42.1", "--stream-base-url", base)
+    image = world.inspect("box")["Machine"]["Image"]
+    assert (image["Reference"], image["Release"]) == ("fcos:stable@42.1", "42.1")
+    unknown = pull(world, base, "stable@41.9")
+    assert unknown.stderr == 'Error: stream stable has no release "41.9"; its newest is 42.2\n'
+    wrong = pull(world, base, "stable@42.2")
+    assert wrong.stderr.endswith("release.json is that of release 42.1 of stable, not of 42.2\n")
+
+
+def test_server_with_a_certificate_is_checked(
+    world: World, images: Images, certificate: Path, server: ImageServer
+) -> None:
+    with serving(certificate) as secure:
+        base = stream(world, secure, images)
+        url = f"{base}stable.json"
+        refused = pull(world, base)
+        assert refused.stderr.startswith(f"Error: cannot fetch {url}: ")
+        assert "certificate" in refused.stderr
+        world.extra["SSL_CERT_FILE"] = str(certificate)
+        pulled(world, images, base)
+
+
+def test_redirect_is_followed(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    elsewhere = server.add("/elsewhere", images.xz.read_bytes())
+    server.documents[PACKED].redirect = elsewhere
+    server.documents["/elsewhere"].faults.append(Fault(cut_after=1_000_000))
+    pulled(world, images, base)
+    assert server.ranges_of("/elsewhere")[0] is None
+    assert len(server.ranges_of("/elsewhere")) == 2
+
+
+def test_two_processes_fetch_the_same_image_once(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    server.rate = 4_000_000
+    with (
+        world.popen("image", "pull", "--stream-base-url", base) as one,
+        world.popen("image", "pull", "--stream-base-url", base) as two,
+    ):
+        said = [process.communicate(timeout=60) for process in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0]
+    assert len(server.ranges_of(PACKED)) == 1
+    assert sum("Another process is fetching the same image: waiting for it\n" in stderr for _, stderr in said) == 1
+
+
+def test_proxy_of_the_environment_is_used(world: World, images: Images, server: ImageServer) -> None:
+    stream(world, server, images)
+    # A proxy is asked for the whole URL; this one knows some.
+    base = "http://mirror.invalid/streams/"
+    for path in list(server.documents):
+        server.documents[f"http://mirror.invalid{path}"] = server.documents[path]
+    world.extra["http_proxy"] = server.url
+    pulled(world, images, base)
+
+
+# Going on where it ended
+
+
+def test_interrupted_download_goes_on_where_it_ended(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
+    pulled(world, images, base)
+    assert server.ranges_of(PACKED) == ["bytes=1000000-"]
+
+
+def test_holes_of_an_earlier_download_are_filled(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    content = images.xz.read_bytes()
+    arrived(world, images, server, content[:500_000])
+    (download_of(world, images) / f"{1_000_000:016}.part").write_bytes(content[1_000_000:1_200_000])
+    pulled(world, images, base)
+    assert server.ranges_of(PACKED) == ["bytes=500000-999999", "bytes=1200000-"]
+
+
+def test_server_that_sends_everything_again_is_understood(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    server.documents[PACKED].ranges = False
+    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
+    outcome = pulled(world, images, base)
+    assert "or its server cannot resume downloads: starting over\n" in outcome.stderr
+
+
+def test_whole_download_is_not_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    arrived(world, images, server, images.xz.read_bytes())
+    pulled(world, images, base)
+    assert server.ranges_of(PACKED) == []
+
+
+def test_download_of_something_else_is_thrown_away(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    arrived(world, images, server, bytes(1_000_000))
+    pulled(world, images, base)
+    assert server.ranges_of(PACKED)[-1] is None
+
+
+def test_file_that_changes_while_it_is_away_is_fetched_anew(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
+    server.documents[PACKED].etag = '"another"'
+    outcome = pulled(world, images, base)
+    assert "has changed" in outcome.stderr
+    assert server.statuses_of(PACKED) == [200, 200]
+
+
+def test_pulling_the_plug_again_and_again_costs_little(world: World, server: ImageServer) -> None:
+    """kill -9 at twenty random moments: the next one goes on, and little is fetched twice."""
+    content = bytes(510) + b"\x55\xaa" + random.Random(1).randbytes(32 * 1024**2 - 512)
+    digest = hashlib.sha256(content).hexdigest()
+    url = server.add("/disk.raw", content)
+    server.rate = len(content) / 10
+    moments = random.Random(20)
+    words = ("image", "pull", "--image-sha256", digest, url)
+    for _ in range(20):
+        asked = len(server.requests)
+        with world.popen(*words) as process:
+            until = time.monotonic() + 20
+            while len(server.requests) == asked:
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.25))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    server.rate = 0
+    outcome = world.machine(*words)
+    assert outcome.stdout == f"sha256:{digest}\n", outcome.stderr
+    assert len(server.ranges_of("/disk.raw")) >= 21
+    assert server.sent["/disk.raw"] <= 1.1 * len(content), server.sent["/disk.raw"] / len(content)
+
+
+# Several connections
+
+
+def test_more_connections_come_where_each_is_slow(server: ImageServer, tmp_path: Path) -> None:
+    content = os.urandom(6 * PIECE_BYTES)
+    url = server.add("/large", content, rate=6e6)
+    with Download(url, tmp_path / "d", WebSettings()) as download:
+        assert fetched(download) == content
+    assert len(server.ranges_of("/large")) > 3
+    assert server.sent["/large"] <= 1.1 * len(content)
+
+
+def test_one_connection_is_enough_where_the_line_is_the_limit(server: ImageServer, tmp_path: Path) -> None:
+    content = os.urandom(4 * PIECE_BYTES)
+    url = server.add("/large", content)
+    server.rate = 6e6
+    with Download(url, tmp_path / "d", WebSettings()) as download:
+        assert fetched(download) == content
+    assert download._pace.workers <= 2  # a second one is tried, and let go as soon as it brings nothing
+    assert server.sent["/large"] <= 1.1 * len(content)
+
+
+def test_server_without_ranges_has_one_connection(server: ImageServer, tmp_path: Path) -> None:
+    content = os.urandom(3 * PIECE_BYTES)
+    url = server.add("/large", content, rate=8e6, ranges=False)
+    with Download(url, tmp_path / "d", WebSettings()) as download:
+        assert fetched(download) == content
+    assert server.ranges_of("/large") == [None]
+
+
+def fetched(download: Download) -> bytes:
+    with download.reader() as reader:
+        return b"".join(iter(lambda: reader.read(1024**2) or b"", b""))
+
+
+def test_server_that_allows_one_connection_is_content_with_one(server: ImageServer, tmp_path: Path) -> None:
+    content = os.urandom(4 * PIECE_BYTES)
+    url = server.add("/large", content, rate=6e6, most_connections=1)
+    with Download(url, tmp_path / "d", WebSettings()) as download:
+        assert fetched(download) == content
+    assert 503 in server.statuses_of("/large")
+
+
+# Servers that fail
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(status=500)],
+        [Fault(status=503), Fault(cut_after=0)],
+        [Fault(cut_after=700_000), Fault(cut_after=700_000), Fault(cut_after=700_000), Fault(cut_after=700_000)],
+        [Fault(wrong_length=1000)],
+    ],
+    ids=["500 then fine", "503, silence, then fine", "cut four times", "a length that is too long once"],
+)
+def test_server_that_recovers_is_forgiven(
+    faults: list[Fault], world: World, images: Images, server: ImageServer
+) -> None:
+    base = stream(world, server, images)
+    server.documents[PACKED].faults.extend(faults)
+    pulled(world, images, base)
+
+
+def test_metadata_that_fails_once_is_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    server.documents["/streams/stable.json"].faults.append(Fault(status=502))
+    pulled(world, images, base)
+
+
+def always(fault: Fault) -> list[Fault]:
+    return [fault] * 20
+
+
+SERVER_FAULTS = {"500": Fault(status=500), "403": Fault(status=403), "cut at once": Fault(cut_after=0)}
+
+
+@pytest.mark.parametrize("what", SERVER_FAULTS)
+def test_server_that_does_not_recover_is_told(
+    what: str, world: World, images: Images, server: ImageServer, golden: Golden
+) -> None:
+    base = stream(world, server, images)
+    server.documents[PACKED].faults.extend(always(SERVER_FAULTS[what]))
+    refuse_pull(golden, world, base)
+    asked = len(server.ranges_of(PACKED))
+    assert asked == 1 if what == "403" else asked > 2
+    server.documents[PACKED].faults.clear()
+    pulled(world, images, base)
+
+
+def test_unreachable_url(world: World, server: ImageServer, golden: Golden) -> None:
+    url = "http://127.0.0.1:1/disk.qcow2"
+    refuse_image(golden, world, "image", "pull", url)
+
+
+def test_stream_without_metadata(world: World, server: ImageServer, golden: Golden) -> None:
+    refuse_pull(golden, world, server.url, "testing")
+
+
+@pytest.mark.parametrize("path", ["/streams/stable.json", PACKED], ids=["metadata", "image"])
+def test_web_page_in_place_of_what_was_asked_for(
+    path: str, world: World, images: Images, server: ImageServer, golden: Golden
+) -> None:
+    base = stream(world, server, images)
+    server.documents[path].content = b"<html>Please log in to the hotel's network</html>"
+    refuse_pull(golden, world, base)
+    server.documents.clear()
+    pulled(world, images, stream(world, server, images))
+
+
+# Offline
+
+
+def test_host_that_is_offline_uses_what_it_knows(world: World, images: Images, server: ImageServer) -> None:
+    base = stream(world, server, images)
+    world.init("one", "stable", "--stream-base-url", base)
+    asked = len(server.requests)
+    world.init("two", "stable", "--stream-base-url", base, "--offline")
+    assert len(server.requests) == asked
+    metadata = server.documents.pop("/streams/stable.json")
+    metadata.faults.extend(always(Fault(status=503)))
+    server.documents["/streams/stable.json"] = metadata
+    outcome = world.init("three", "stable", "--stream-base-url", base)
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert f"{base}stable.json answered 503 Service Unavailable: using the copy of {today}\n" in outcome.stderr
+
+
+def test_image_that_is_not_here_is_not_fetched_offline(
+    world: World, images: Images, server: ImageServer, golden: Golden
+) -> None:
+    base = stream(world, server, images)
+    pulled(world, images, base)
+    shutil.rmtree(next(world.cache.glob("sha256-*")))
+    refuse_pull(golden, world, base, "--offline")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and its self-signed certificate for 127.0.0.1, in one file."""
+    key, public, both = (tmp_path / name for name in ("key.pem", "cert.pem", "both.pem"))
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", public,
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    both.write_bytes(key.read_bytes() + public.read_bytes())
+    return both

@@ -1,0 +1,110 @@
+"""A guest for `machine cp`: a real sshd on loopback, to which the record's SSH port leads."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.sshd import Sshd, serving_sshd
+from tests.support.start import guest_that_runs
+from tests.support.warm import warm_program
+from tests.support.world import COMMAND_S, World, machine_program, make_world
+
+
+@dataclass(kw_only=True)
+class Guest:
+    """A machine `box` that runs, as far as `machine cp` can see; `home` is where its relative paths begin."""
+
+    world: World
+    sshd: Sshd
+    home: Path
+    host: Path
+
+    def cp(self, *words: str | Path, stdin: bytes | None = None, stdout: int | None = None) -> Done:
+        """Run `machine cp` to its end, in the directory `host`; where it has to do with pipes, by itself."""
+        if stdin is None and stdout is None and "-" not in words:
+            status, said, errors = warm_program(machine_program()).run(
+                ["cp", *(os.fspath(word) for word in words)], self.world.environment, self.host, timeout_s=COMMAND_S
+            )
+            return Done(status=status, stdout=said.encode(), stderr=errors)
+        stdout = subprocess.PIPE if stdout is None else stdout
+        done = subprocess.run(
+            [machine_program(), "cp", *(os.fsencode(word) for word in words)],
+            env=self.world.environment,
+            cwd=self.host,
+            input=stdin or b"",
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        return Done(status=done.returncode, stdout=done.stdout or b"", stderr=done.stderr.decode())
+
+    def copied(self, *words: str | Path) -> Done:
+        """One that has to succeed."""
+        done = self.cp(*words)
+        assert (done.status, done.stdout) == (0, b"Copy successful\n"), done.stderr
+        return done
+
+    def refused(self, *words: str | Path, stdin: bytes | None = None) -> str:
+        """The one line of a copy that has to fail."""
+        done = self.cp("-q", *words, stdin=stdin)
+        assert (done.status, done.stdout) == (125, b""), done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr.removesuffix("\n")
+
+    @contextlib.contextmanager
+    def copying(self, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """One that is under way; a test that fails does not wait for it."""
+        with subprocess.Popen(
+            ["/usr/bin/env", "--default-signal=INT", machine_program(), "cp", "-q", *words],
+            env=self.world.environment,
+            cwd=self.host,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+@contextlib.contextmanager
+def running_guest(base: Path, *, options: str = "") -> Iterator[Guest]:
+    world = make_world(base / "w")
+    home, host, settings = base / "guest", base / "host", base / "etc"
+    for directory in (home, host, settings):
+        directory.mkdir()
+    paths = make_roots(world.home).machine("box")
+    paths.directory.mkdir(parents=True)
+    subsystem = f"Subsystem sftp internal-sftp -d {home} {options}"
+    with serving_sshd(paths.directory, settings, subsystem) as sshd:
+        record = save_machine(
+            make_roots(base / "aside"), make_record(ssh_port=sshd.target.port, username=getpass.getuser())
+        ).record
+        record.rename(paths.record)
+        with guest_that_runs(paths):
+            yield Guest(world=world, sshd=sshd, home=home, host=host)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def parts(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if ".part-" in path.name and path.stat().st_size]
