@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from machine.model.config import MachineConfig, Script, UserIgnition
-from machine.model.folders import without_variables
+from machine.ops.init_request import KEYS
 from machine.ops.shared.context import Context
-from machine.ops.shared.timezone import LOCAL
 from machine.store import records
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -27,53 +26,24 @@ def export(name: str, context: Context) -> str:
 
 
 def export_text(config: MachineConfig) -> str:
-    """Return a record as TOML. An image from a stream is named with its release, as the stream may move on (pure)."""
-    return "\n".join(_lines(config)) + "\n"
-
-
-def _lines(config: MachineConfig) -> Iterator[str]:
-    resources = config.resources
-    first_boot = config.first_boot
-    yield f"# {config.name}: machine init -f FILE makes an equal one"
-    plain: dict[str, str | int | bool | Sequence[str]] = {
-        "name": config.name,
-        "image": config.image.pinned,
-        "image_sha256": config.image.promised or "",
-        "provisioning": config.provisioning,
-        "arch": config.arch,
-        "accel": config.accelerator,
-        "cpus": resources.cpus,
-        "memory": resources.memory_mib,
-        "disk_size": resources.disk_gib,
-        "swap": config.swap_mib,
-        "username": config.username,
-        "rootful": config.rootful,
-        "timezone": LOCAL if config.timezone_local else config.timezone,
-        "hostname": first_boot.hostname or "",
-        "import_native_ca": config.native_ca,
-        # A file without this key would mean the default folders.
-        "volume": [without_variables(str(folder)) for folder in config.folders] or [""],
-        "volume_driver": config.volume_driver,
-        "mount_inotify": config.mount_inotify,
-        "usb": config.usbs,
-        "ssh_authorized_key": first_boot.ssh_keys,
-    }
-    always = ("rootful",)
-    yield from (f"{key} = {_literal(value)}" for key, value in plain.items() if value or key in always)
-    if first_boot.ignition and first_boot.ignition.replaces:
-        yield "ignition_replace = true"
-    for key, pairs in (("env", first_boot.environment), ("label", config.labels)):
-        if pairs:
-            yield from ("", f"[{key}]")
-            yield from (f"{_key(name)} = {_literal(value)}" for name, value in pairs)
-    if first_boot.ignition:
-        yield from ("", "[ignition_path]", *_file(first_boot.ignition))
-    if first_boot.playbook:
-        yield from ("", "[playbook]", *_file(first_boot.playbook))
-    for script in first_boot.scripts:
-        yield from ("", "[[provision]]", *_file(script))
-        if script.as_user:
-            yield "user = true"
+    """Return the file from which `machine init -f` makes an equal machine (pure)."""
+    plain = [f"# {config.name}: machine init -f FILE makes an equal one"]
+    # In TOML, whatever follows a table's heading belongs to that table.
+    tables: list[str] = []
+    for name, key in KEYS.items():
+        match key.write(config):
+            case None:
+                pass
+            case Mapping() as table:
+                tables += ["", f"[{name}]", *(f"{_key(entry)} = {_literal(value)}" for entry, value in table.items())]
+            case Script() | UserIgnition() as file:
+                tables += ["", f"[{name}]", *_file(file)]
+            case list() as scripts:
+                for script in scripts:
+                    tables += ["", f"[[{name}]]", *_file(script), *(["user = true"] if script.as_user else [])]
+            case value:
+                plain.append(f"{name} = {_literal(value)}")
+    return "\n".join([*plain, *tables]) + "\n"
 
 
 def _file(file: Script | UserIgnition) -> tuple[str, str]:

@@ -1,15 +1,20 @@
-"""What `machine init` is asked to do, by flags and by a file."""
+"""What `machine init` is asked to do, by flags and by a file, and what such a file is made of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum, auto
 from typing import TypeVar
 
-from machine.model.config import Provisioning
+from machine.model.config import MachineConfig, Provisioning, Script, UserIgnition
+from machine.model.folders import without_variables
 from machine.model.host import AcceleratorChoice
 from machine.model.image import ImageOptions
 from machine.model.settings import Value
+from machine.ops import init_file_values as values
 from machine.ops.init_first_boot import FirstBootRequest
+from machine.ops.shared.timezone import LOCAL
 
 _T = TypeVar("_T", "InitRequest", FirstBootRequest)
 
@@ -78,3 +83,88 @@ def _filled(request: _T, other: _T) -> _T:
     """Return `request` with the values of `other` in place of None."""
     missing = [each.name for each in fields(request) if getattr(request, each.name) is None]
     return replace(request, **{name: getattr(other, name) for name in missing})
+
+
+# The file of `machine init -f`, which `machine export` writes
+
+
+class Part(Enum):
+    """Which value of a request a key of the file belongs to."""
+
+    MACHINE = auto()
+    IMAGE = auto()
+    FIRST_BOOT = auto()
+
+
+Written = bool | int | str | tuple[str, ...] | Mapping[str, str] | UserIgnition | Script | list[Script]
+"""What a key of the file can hold."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key of the file means."""
+
+    part: Part
+    field: str
+    """The field of that part."""
+
+    read: values.Reader
+    write: Callable[[MachineConfig], Written | None]
+    """Returns the value from which `init` makes an equal machine; None leaves the key out."""
+
+
+def _volumes(config: MachineConfig) -> tuple[str, ...]:
+    # A file without this key would mean the default folders.
+    return tuple(without_variables(str(folder)) for folder in config.folders) or ("",)
+
+
+def _ignition_replaces(config: MachineConfig) -> bool | None:
+    ignition = config.first_boot.ignition
+    return (ignition is not None and ignition.replaces) or None
+
+
+KEYS: Mapping[str, Key] = {
+    "name": Key(Part.MACHINE, "name", values.string, lambda config: config.name),
+    # An image of a stream is named with its release, as the stream may move on.
+    "image": Key(Part.MACHINE, "image", values.image, lambda config: config.image.pinned),
+    "image_sha256": Key(Part.IMAGE, "sha256", values.string_or_none, lambda config: config.image.promised),
+    # The record does not say where a stream was described.
+    "stream_base_url": Key(Part.IMAGE, "stream_base_url", values.string_or_none, lambda _: None),
+    "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, lambda config: config.provisioning),
+    "arch": Key(Part.MACHINE, "arch", values.string, lambda config: config.arch),
+    "accel": Key(Part.MACHINE, "accelerator", values.setting("accel"), lambda config: config.accelerator),
+    "cpus": Key(Part.MACHINE, "cpus", values.setting("cpus"), lambda config: config.resources.cpus),
+    "memory": Key(Part.MACHINE, "memory_mib", values.setting("memory"), lambda config: config.resources.memory_mib),
+    "disk_size": Key(Part.MACHINE, "disk_gib", values.setting("disk_size"), lambda config: config.resources.disk_gib),
+    "swap": Key(Part.MACHINE, "swap_mib", values.whole_number, lambda config: config.swap_mib or None),
+    "username": Key(Part.MACHINE, "username", values.setting("username"), lambda config: config.username),
+    "rootful": Key(Part.MACHINE, "rootful", values.setting("rootful"), lambda config: config.rootful),
+    "timezone": Key(
+        Part.MACHINE,
+        "timezone",
+        values.setting("timezone"),
+        lambda config: LOCAL if config.timezone_local else config.timezone,
+    ),
+    "hostname": Key(Part.FIRST_BOOT, "hostname", values.string, lambda config: config.first_boot.hostname),
+    "import_native_ca": Key(
+        Part.MACHINE, "native_ca", values.setting("import_native_ca"), lambda config: config.native_ca or None
+    ),
+    "volume": Key(Part.MACHINE, "volumes", values.volumes, _volumes),
+    "volume_driver": Key(Part.MACHINE, "volume_driver", values.string, lambda config: config.volume_driver),
+    "mount_inotify": Key(Part.MACHINE, "mount_inotify", values.switch, lambda config: config.mount_inotify or None),
+    "usb": Key(Part.MACHINE, "usbs", values.strings, lambda config: config.usbs or None),
+    "ssh_authorized_key": Key(
+        Part.FIRST_BOOT, "ssh_keys", values.ssh_keys, lambda config: config.first_boot.ssh_keys or None
+    ),
+    "ignition_replace": Key(Part.FIRST_BOOT, "ignition_replaces", values.switch, _ignition_replaces),
+    "env": Key(
+        Part.FIRST_BOOT, "environment", values.table, lambda config: dict(config.first_boot.environment) or None
+    ),
+    "label": Key(Part.MACHINE, "labels", values.table, lambda config: dict(config.labels) or None),
+    "ignition_path": Key(Part.FIRST_BOOT, "ignition", values.ignition, lambda config: config.first_boot.ignition),
+    "playbook": Key(Part.FIRST_BOOT, "playbook", values.playbook, lambda config: config.first_boot.playbook),
+    "provision": Key(
+        Part.FIRST_BOOT, "scripts", values.scripts, lambda config: list(config.first_boot.scripts) or None
+    ),
+}
+"""What each key of the file means; the keys are init's flags. `export` writes them in this order."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,11 +20,19 @@ from machine.model.image import ImageOptions
 from machine.ops.export import export_text
 from machine.ops.init_file import load
 from machine.ops.init_first_boot import FirstBootRequest
-from machine.ops.init_request import InitRequest
+from machine.ops.init_request import KEYS, InitRequest, Key, Part
 from tests.support.builders import PUBLIC_KEY, USER_IGNITION, make_config, make_full_config
 from tests.support.golden import Golden
 
 FULL = make_full_config()
+EVERYTHING = replace(
+    FULL,
+    image=replace(FULL.image, promised="cd" * 32),
+    first_boot=replace(FULL.first_boot, ignition=UserIgnition(name="site.ign", text=USER_IGNITION, replaces=True)),
+)
+"""A config for which every key is written."""
+
+NOT_RECORDED = {"stream_base_url"}
 
 
 @pytest.mark.parametrize(("name", "config"), [("plain", make_config()), ("full", FULL)])
@@ -61,6 +72,30 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
             environment=("A=1", "B=ü $x"),
         ),
     )
+
+
+@pytest.mark.parametrize("name", [name for name in KEYS if name not in NOT_RECORDED])
+def test_every_key_of_the_file_is_written_and_read_again(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "box.toml"
+    path.write_text(export_text(EVERYTHING), newline="")
+    whole = load(str(path))
+    document = tomlkit.parse(path.read_text())
+    del document[name]
+    path.write_text(tomlkit.dumps(document), newline="")
+    expected = without(whole, KEYS[name])
+    assert load(str(path)) == expected != whole
+
+
+def without(request: InitRequest, key: Key) -> InitRequest:
+    """The request as if this key had not been in the file."""
+    none: dict[str, Any] = {key.field: None}
+    match key.part:
+        case Part.MACHINE:
+            return replace(request, **none)
+        case Part.IMAGE:
+            return replace(request, image_options=replace(request.image_options, **none))
+        case Part.FIRST_BOOT:
+            return replace(request, first_boot=replace(request.first_boot, **none))
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("'\"\\\n\r\t\0\x7f")))
