@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from machine.hosts import current_host
 from machine.model.arch import Arch
 from machine.sockets import listener_pid
+from machine.this_host import current_host
 from scripts.bench import MACHINE, Bench
 from scripts.busybox import static_busybox
 

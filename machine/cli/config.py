@@ -10,7 +10,7 @@ import click
 
 from machine.cli.common import confirm, context
 from machine.cli.flags import Group
-from machine.cli.render import table
+from machine.cli.tables import table
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

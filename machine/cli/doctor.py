@@ -8,7 +8,7 @@ import click
 
 from machine.cli.common import context, format_option
 from machine.cli.flags import Command
-from machine.cli.output import Form, Listing, form_of, print_listing
+from machine.cli.formats import Form, Listing, form_of, print_listing
 from machine.model.check import Check, Status, is_ready
 
 FIELDS = ("Name", "Status", "Finding", "Remedy")

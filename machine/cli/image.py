@@ -11,8 +11,8 @@ import click
 from machine.cli import common
 from machine.cli.common import complete_from, complete_images, context, format_option, noheading_option
 from machine.cli.flags import Group
-from machine.cli.output import Documents, Listing, print_documents, print_listing
-from machine.cli.render import human_size
+from machine.cli.formats import Documents, Listing, print_documents, print_listing
+from machine.cli.tables import human_size
 from machine.model.arch import Arch
 from machine.model.image import ImageOptions
 

@@ -6,7 +6,7 @@ import click
 
 from machine.cli.common import context
 from machine.cli.flags import Command
-from machine.cli.output import Form, form_of, json_text, parse_template, render
+from machine.cli.formats import Form, form_of, json_text, parse_template, render
 
 # Podman's type names, for error messages.
 _TYPES = {"Host": "*entities.MachineHostInfo", "Version": "define.Version"}

@@ -6,7 +6,7 @@ import click
 
 from machine.cli.common import complete_machines, context
 from machine.cli.flags import Command
-from machine.cli.output import Documents, print_documents
+from machine.cli.formats import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 

@@ -9,7 +9,7 @@ import click
 
 from machine.cli.common import context, format_option, noheading_option
 from machine.cli.flags import Command
-from machine.cli.output import Listing, print_listing
+from machine.cli.formats import Listing, print_listing
 from machine.model.state import State
 from machine.model.units import GIB, MIB, ago, bytes_size
 from machine.ops.list import JSON_SCHEMA

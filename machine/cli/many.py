@@ -13,7 +13,7 @@ from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
-    from machine.ops.shared.many import Interrupt
+    from machine.ops.shared.interrupt import Interrupt
     from machine.report import Reporter
 
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
     if everything:
         if names:
             raise click.UsageError("use either names or --all, not both")
-        from machine.ops.shared.many import machines_for
+        from machine.ops.shared.parallel import machines_for
 
         return machines_for(verb, context())
     return list(dict.fromkeys(names or (DEFAULT_MACHINE,)))
@@ -59,7 +59,7 @@ def for_each(
         tell(_run_one(names[0], operation, quiet=quiet, steps=steps))
         return
     from machine.cli.terminal import NamedReporter
-    from machine.ops.shared.many import MAX_AT_ONCE, each
+    from machine.ops.shared.parallel import MAX_AT_ONCE, each
     from machine.report import SilentReporter
 
     failed = False

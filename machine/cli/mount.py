@@ -6,7 +6,7 @@ import click
 
 from machine.cli.common import complete_machines, context, format_option, name_argument, noheading_option
 from machine.cli.flags import Group
-from machine.cli.output import flat_listing, print_listing
+from machine.cli.formats import flat_listing, print_listing
 
 FIELDS = ("Source", "Target", "Mode", "Driver", "Problem")
 

@@ -27,7 +27,7 @@ def command(force: bool) -> None:
     Example:
       machine reset --force
     """
-    from machine.cli.render import table
+    from machine.cli.tables import table
     from machine.ops.reset import check_resettable, forget_images, machines
     from machine.ops.rm import remove
 

@@ -20,7 +20,7 @@ def command(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
       machine restart box
     """
     from machine.ops.restart import restart
-    from machine.ops.shared.many import Interrupt
+    from machine.ops.shared.interrupt import Interrupt
 
     here = context()
     several = chosen(names, "restart", everything=everything)

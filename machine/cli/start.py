@@ -61,7 +61,7 @@ def command(
       machine start --foreground box
       MACHINE_ACCEL=tcg machine start box
     """
-    from machine.ops.shared.many import Interrupt
+    from machine.ops.shared.interrupt import Interrupt
     from machine.ops.start import check_startable, start
 
     here = context()

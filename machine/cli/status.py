@@ -9,7 +9,7 @@ import click
 from machine.cli.common import context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, names_argument, print_failure
-from machine.cli.render import table
+from machine.cli.tables import table
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
 

@@ -10,7 +10,7 @@ import click
 
 from machine.cli.common import complete_machines, context, format_option
 from machine.cli.flags import WHOLE_NUMBER, Command
-from machine.cli.output import Form, Listing, form_of, listing_text
+from machine.cli.formats import Form, Listing, form_of, listing_text
 from machine.errors import BadInputError
 from machine.model.units import bytes_size, human_duration
 

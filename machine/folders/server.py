@@ -14,9 +14,9 @@ from machine.async_runner import Child
 from machine.errors import DeadlineError, MachineError, NotFoundError
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
+from machine.folders.handover import save_folders
 from machine.folders.probe import find_sftp_server, listening, with_listener
 from machine.folders.sshfs import SshfsSession, sftp_server_command
-from machine.folders.state import save_folders
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
 from machine.model.host import HostOS

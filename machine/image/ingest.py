@@ -16,7 +16,7 @@ from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
 from machine.image.download import ChangedError, Download
 from machine.image.pace import MAX_WORKERS
-from machine.image.sources import Digests, DownloadSource, FileSource, Job, Source, digest
+from machine.image.readers import Digests, DownloadSource, FileSource, Job, Source, digest
 from machine.image.streams import Artifact
 from machine.image.unpack import DiskFormat, Unpacked, unpack
 from machine.image.verify import DetachedSignature, SignatureCheck, Signer

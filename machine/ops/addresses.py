@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from machine.errors import NotFoundError
+from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
-from machine.ops.shared.endpoints import socket_url
 from machine.ops.shared.target import find_target
 from machine.podman.connections import ConnectionsFile, connections_file
 from machine.ssh.command import config_block

@@ -28,7 +28,8 @@ from machine.model.transfer import (
 from machine.ops.cp_host_files import HostFiles
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
-from machine.ops.shared.many import Interrupt, each
+from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.parallel import each
 from machine.ops.shared.target import running_target
 from machine.podman.events import Event
 from machine.report import Reporter
@@ -95,7 +96,7 @@ def _check_stream(request: CopyRequest) -> None:
 
 
 def _copy(request: CopyRequest, target: SshTarget, report: Reporter, interrupt: Interrupt) -> None:
-    from machine.ssh.session import guest_files  # loads paramiko, which a wrong request need not wait for
+    from machine.ssh.sftp import guest_files  # loads paramiko, which a wrong request need not wait for
 
     host = HostFiles()
     with guest_files(request.machine, target) as guest:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from machine.hosts import lingers
 from machine.model.check import Check, Status, failure, ok, warning
 from machine.model.host import HostOS
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.shared.context import Context
 from machine.store.filesystem import DirectoryFacts, file_systems, probe_directory
 from machine.store.paths import fallback_directory, longest_socket_path
+from machine.this_host import lingers
 
 # With less, nothing can be started; an image of Fedora CoreOS needs about as much as the second, packed and unpacked.
 _NO_ROOM = 256 * MIB

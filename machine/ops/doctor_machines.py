@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 
 from machine.errors import MachineError
-from machine.hosts import lingers
 from machine.image.layout import base_image
 from machine.model.check import Check, failed, failure, ok, warning
 from machine.model.config import Resources
@@ -26,6 +25,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective, naming_source_of
 from machine.ops.shared.resources import check_resources
 from machine.ops.shared.timezone import resolve_timezone
+from machine.this_host import lingers
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
-from machine.ops.shared.endpoints import socket_url
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from machine import lock
 from machine.deadline import Deadline
 from machine.ops.shared.context import Context
-from machine.ops.shared.many import Interrupt
+from machine.ops.shared.interrupt import Interrupt
 from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter

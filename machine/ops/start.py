@@ -22,7 +22,7 @@ from machine.model.state import State
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.events import send_event
-from machine.ops.shared.many import Interrupt
+from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.state import machine_state
 from machine.ops.start_provision import run_scripts

@@ -9,8 +9,8 @@ from enum import StrEnum
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.state import State
+from machine.ops.shared.api_sockets import api_socket
 from machine.ops.shared.context import Context
-from machine.ops.shared.endpoints import api_socket
 from machine.ops.status import status
 from machine.podman import api
 

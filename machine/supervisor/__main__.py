@@ -13,14 +13,14 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
-from machine.folders.state import load_folders
-from machine.hosts import current_host
+from machine.folders.handover import load_folders
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
 from machine.supervisor.progress import ProgressBroadcaster, pipe_sink
+from machine.this_host import current_host
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from functools import partial
 
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
-from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model import network
 from machine.model.host import Accelerator
@@ -22,10 +21,10 @@ from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
-from machine.supervisor.connection import GuestConnection
-from machine.supervisor.control import ControlServer
+from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
+from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.lifecycle import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master
@@ -35,6 +34,7 @@ from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
 from machine.supervisor.tracker import LifeTracker
+from machine.this_host import current_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
         qemu=_make_qemu(assignment, pace),
         link=link,
         qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=pace.heartbeat_s),
-        connection=GuestConnection(
+        connection=GuestSsh(
             Master(target, paths.ssh_control, api_sockets),
             tasks=tasks,
             api_sockets=api_sockets.keys(),

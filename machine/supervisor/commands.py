@@ -12,7 +12,8 @@ from machine.model.ports import Forward, PortState, PortStatus, parse_forward
 from machine.model.state import MachineState
 from machine.ports import listing
 from machine.ports.forwarding import Forwarding
-from machine.supervisor.events import Phase, StopRequested
+from machine.supervisor.events import StopRequested
+from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tracker import LifeTracker

@@ -1,45 +1,11 @@
-"""What can happen to a machine (events), and what its supervisor can do about it (actions): values, no behaviour."""
+"""What can happen to a machine: the events that its supervisor reacts to. Values, no behaviour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class Phase(StrEnum):
-    """How far a boot has come; each phase is named after what it waits for."""
-
-    LAUNCH = "launch"
-    BOOT = "boot"
-    SSH = "ssh"
-    FOLDERS = "folders"
-    API = "api"
-    UP = "up"
-
-    @property
-    def waits_for(self) -> str:
-        return {
-            Phase.LAUNCH: "QEMU to answer",
-            Phase.BOOT: "the guest to boot",
-            Phase.SSH: "the guest's SSH server",
-            Phase.FOLDERS: "the guest to mount the host's folders",
-            Phase.API: "the Podman API",
-            Phase.UP: "nothing",
-        }[self]
-
-    def deadline_s(self, time_scale: int, *, fetches_s: float = 0.0) -> float:
-        """Seconds that the phase may take in a start.
-
-        Neither QEMU's own start nor the mirrors from which the guest fetches packages depend on the accelerator.
-        """
-        return {
-            Phase.LAUNCH: 30.0,
-            Phase.BOOT: 120.0 * time_scale + fetches_s,
-            Phase.SSH: 30.0 * time_scale,
-            Phase.FOLDERS: 30.0 * time_scale,
-            Phase.API: 60.0 * time_scale,
-            Phase.UP: float("inf"),
-        }[self]
+from machine.supervisor.phases import Phase
 
 
 class PauseCause(StrEnum):
@@ -55,9 +21,6 @@ class PauseCause(StrEnum):
             PauseCause.REQUESTED: None,
             PauseCause.DISK_FULL: "the host's disk is full: the guest resumes when there is space",
         }[self]
-
-
-# Events
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,83 +176,4 @@ Event = (
     | SocketsLost
     | StopRequested
     | CleanedUp
-)
-
-
-# Actions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connect:
-    """Start an SSH master after `after_s` seconds, in place of the one that there may be."""
-
-    after_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disconnect:
-    """End the SSH master."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MountFolders:
-    """Have the guest mount the host's folders, over the SSH master."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeApi:
-    """Ask both Podman sockets for an answer, after `after_s` seconds."""
-
-    after_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetGuestClock:
-    """Set the guest's clock over the SSH master; with `tests_master`, a failure means that the master is lost."""
-
-    tests_master: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportUp:
-    """Tell whoever waits for the start that the machine is up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PowerDown:
-    """End the guest: as its power button does, or `at_once`."""
-
-    at_once: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailStart:
-    """End the machine, and tell whoever waits for the start why."""
-
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefuseAdoption:
-    """Tell whoever waits for the start that the guest cannot be reached; it keeps running, as it was up before."""
-
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finish:
-    """End the supervisor: nothing is left to supervise."""
-
-
-Action = (
-    Connect
-    | Disconnect
-    | MountFolders
-    | ProbeApi
-    | SetGuestClock
-    | ReportUp
-    | PowerDown
-    | FailStart
-    | RefuseAdoption
-    | Finish
 )

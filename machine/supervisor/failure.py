@@ -6,7 +6,7 @@ from machine.errors import GuestError
 from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence
-from machine.supervisor.events import Phase
+from machine.supervisor.phases import Phase
 
 
 def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:

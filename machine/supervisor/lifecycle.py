@@ -16,17 +16,25 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from machine.model.state import MachineState, State
-from machine.supervisor.events import (
+from machine.supervisor.actions import (
     Action,
+    Connect,
+    Disconnect,
+    FailStart,
+    Finish,
+    MountFolders,
+    PowerDown,
+    ProbeApi,
+    RefuseAdoption,
+    ReportUp,
+    SetGuestClock,
+)
+from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
     CleanedUp,
-    Connect,
     DeadlinePassed,
-    Disconnect,
     Event,
-    FailStart,
-    Finish,
     FoldersChanged,
     ForwardsChanged,
     GuestClockSet,
@@ -37,23 +45,17 @@ from machine.supervisor.events import (
     MasterLost,
     MasterUp,
     MountAttempted,
-    MountFolders,
     PauseCause,
     Paused,
-    Phase,
-    PowerDown,
-    ProbeApi,
     QemuAnswered,
     QemuExited,
     QemuSilent,
     QemuUp,
-    RefuseAdoption,
-    ReportUp,
     Resumed,
-    SetGuestClock,
     SocketsLost,
     StopRequested,
 )
+from machine.supervisor.phases import Phase
 
 # Together with ssh's own timeouts, this bounds how soon a guest that can be reached again is reached.
 _RETRY_S = (0.5, 1.0, 2.0)

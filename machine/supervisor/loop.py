@@ -17,28 +17,25 @@ from machine.ports.forwarding import Forwarding
 from machine.qemu import shutdown
 from machine.qemu.shutdown import Ending
 from machine.store.paths import MachinePaths
-from machine.supervisor.commands import Commands
-from machine.supervisor.connection import GuestConnection
-from machine.supervisor.events import (
+from machine.supervisor.actions import (
     Action,
-    CleanedUp,
     Connect,
-    DeadlinePassed,
     Disconnect,
     FailStart,
     Finish,
-    GuestFailed,
     MountFolders,
-    Phase,
     PowerDown,
     ProbeApi,
-    QemuExited,
     RefuseAdoption,
     ReportUp,
     SetGuestClock,
 )
+from machine.supervisor.commands import Commands
+from machine.supervisor.events import CleanedUp, DeadlinePassed, GuestFailed, QemuExited
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.failure import start_error
+from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
@@ -60,7 +57,7 @@ class Supervisor:
     qemu: ChildQemu | AdoptedQemu
     link: QmpLink
     qmp: QmpSessions
-    connection: GuestConnection
+    connection: GuestSsh
     ports: Forwarding
     folders: FolderServer
     commands: Commands

@@ -11,8 +11,9 @@ from machine.errors import MachineError
 from machine.ports.forwarding import Forwarding
 from machine.ports.server import PortServer
 from machine.store.paths import MachinePaths, make_private
-from machine.supervisor.control import ControlServer
-from machine.supervisor.events import Phase, SocketsLost
+from machine.supervisor.control_server import ControlServer
+from machine.supervisor.events import SocketsLost
+from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
 
 log = logging.getLogger(__name__)

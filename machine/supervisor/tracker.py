@@ -6,7 +6,8 @@ import asyncio
 import logging
 from dataclasses import fields
 
-from machine.supervisor.events import Action, Event
+from machine.supervisor.actions import Action
+from machine.supervisor.events import Event
 from machine.supervisor.lifecycle import Life, step
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from machine.hosts import current_host
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
 from machine.qemu.acceleration import early_notice
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
+from machine.this_host import current_host
 from tests.support.disk_images import Images, qemu_img
 from tests.support.golden import Golden
 from tests.support.transcripts import refuse, transcript, without_steps

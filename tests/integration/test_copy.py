@@ -13,7 +13,7 @@ import pytest
 
 from machine.ops.cp import copy
 from machine.report import SilentReporter
-from machine.ssh.session import GuestFiles, guest_files
+from machine.ssh.sftp import GuestFiles, guest_files
 from tests.support.builders import make_context
 from tests.support.copying import Guest, names, running_guest
 from tests.support.world import COMMAND_S, machine_program

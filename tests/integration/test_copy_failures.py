@@ -18,9 +18,9 @@ import pytest
 from machine.errors import DeadlineError, GuestError, MachineError
 from machine.ops.cp import copy
 from machine.report import SilentReporter
-from machine.ssh import keys, session
+from machine.ssh import keys
 from machine.ssh.command import known_hosts_line
-from machine.ssh.session import GuestFiles, guest_files
+from machine.ssh.sftp import GuestFiles, guest_files
 from tests.support.builders import make_context, make_record, make_roots, save_machine
 from tests.support.copying import Guest, names, parts, running_guest
 from tests.support.loaded_modules import HEAVY, run_and_list_modules

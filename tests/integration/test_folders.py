@@ -22,11 +22,11 @@ from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners
 from machine.folders.sshfs import sftp_server_command
 from machine.folders.virtiofsd import Flavour, OwnerIds, Virtiofsd, virtiofsd_commands
 from machine.folders.watch import Watcher
-from machine.hosts import current_host
 from machine.ignition import assets
 from machine.model.folders import Folder
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport
+from machine.this_host import current_host
 from tests.support.disk_images import Images
 from tests.support.world import World
 

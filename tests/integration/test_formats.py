@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from machine import __version__
-from machine.cli.output import Documents, Listing, parse_template, print_documents, print_listing, render
+from machine.cli.formats import Documents, Listing, parse_template, print_documents, print_listing, render
 from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.gotemplate import structure

@@ -16,7 +16,6 @@ import pytest
 from machine.errors import MachineError
 from machine.folders.probe import find_virtiofsd, listening, probe_owners, usable_command, with_listener
 from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
-from machine.hosts import current_host
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
@@ -32,6 +31,7 @@ from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
 from machine.supervisor.launch import make_console
+from machine.this_host import current_host
 from tests.support.builders import KEYS, RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
 from tests.support.disk_images import Images, qemu_img
 

@@ -15,12 +15,12 @@ from machine import async_runner
 from machine.errors import DeadlineError
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
-from machine.hosts import current_host
 from machine.model.folders import Folder
 from machine.model.transport import Transport, TransportChoice
 from machine.sockets import listener_pid
 from machine.ssh.command import command_argv
 from machine.supervisor.master import Master
+from machine.this_host import current_host
 from tests.support.sshd import Sshd, serving_sshd
 
 WAIT_S = 20

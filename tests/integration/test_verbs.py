@@ -18,7 +18,7 @@ import pytest
 from machine import lock
 from machine.control import Command
 from machine.model.state import MachineState, State
-from machine.supervisor.control import ControlServer
+from machine.supervisor.control_server import ControlServer
 from machine.supervisor.progress import ProgressBroadcaster
 from tests.support.disk_images import Images
 from tests.support.golden import Golden

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine.hosts import current_host
 from machine.model.host import Host
 from machine.store.paths import Roots, find_roots
+from machine.this_host import current_host
 
 
 @dataclass(frozen=True, kw_only=True)

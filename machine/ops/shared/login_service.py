@@ -11,7 +11,6 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
-from machine.hosts import lingers
 from machine.model.host import HostOS
 from machine.model.service import (
     Service,
@@ -25,6 +24,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.shutdown import STOP_S
 from machine.report import Reporter
 from machine.store.paths import config_home
+from machine.this_host import lingers
 
 _PROGRAM_S = 20.0
 

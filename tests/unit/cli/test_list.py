@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from machine.cli.list import as_json, last_up, row
-from machine.cli.render import table
+from machine.cli.tables import table
 from machine.model.record import GuestFacts
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.list import ListedMachine

@@ -16,8 +16,8 @@ import pytest
 
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.folders import server as server_module
+from machine.folders.handover import load_folders
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
-from machine.folders.state import load_folders
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 from machine.model.host import HostOS

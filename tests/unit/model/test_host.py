@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from machine.hosts import current_host
 from machine.model.host import Installer, installer_of, mac_machine
+from machine.this_host import current_host
 from tests.support.builders import make_host
 
 

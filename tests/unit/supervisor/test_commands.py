@@ -23,8 +23,9 @@ from machine.ports.forwarding import Forwarding
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
-from machine.supervisor.events import Phase, StopRequested
+from machine.supervisor.events import StopRequested
 from machine.supervisor.lifecycle import Life
+from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tracker import LifeTracker

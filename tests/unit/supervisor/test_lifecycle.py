@@ -10,17 +10,25 @@ import pytest
 
 from machine.model.config import Provisioning
 from machine.model.state import MachineState, State
-from machine.supervisor.events import (
+from machine.supervisor.actions import (
     Action,
+    Connect,
+    Disconnect,
+    FailStart,
+    Finish,
+    MountFolders,
+    PowerDown,
+    ProbeApi,
+    RefuseAdoption,
+    ReportUp,
+    SetGuestClock,
+)
+from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
     CleanedUp,
-    Connect,
     DeadlinePassed,
-    Disconnect,
     Event,
-    FailStart,
-    Finish,
     FoldersChanged,
     ForwardsChanged,
     GuestClockSet,
@@ -31,24 +39,18 @@ from machine.supervisor.events import (
     MasterLost,
     MasterUp,
     MountAttempted,
-    MountFolders,
     PauseCause,
     Paused,
-    Phase,
-    PowerDown,
-    ProbeApi,
     QemuAnswered,
     QemuExited,
     QemuSilent,
     QemuUp,
-    RefuseAdoption,
-    ReportUp,
     Resumed,
-    SetGuestClock,
     SocketsLost,
     StopRequested,
 )
 from machine.supervisor.lifecycle import ADOPTED, Life, step
+from machine.supervisor.phases import Phase
 
 LAUNCH = Life()
 BOOT = Life(phase=Phase.BOOT)

@@ -16,7 +16,8 @@ from machine.control import Command
 from machine.model.config import Provisioning
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
-from machine.supervisor.events import DeadlinePassed, PauseCause, Phase
+from machine.supervisor.events import DeadlinePassed, PauseCause
+from machine.supervisor.phases import Phase
 from tests.support.fake_machine import FakeMachine, fake_machine, until
 from tests.support.fake_ssh import FakeSsh
 

@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
-from machine.supervisor.events import ApiFailed, Event, GuestReady, MasterLost, Phase, QemuAnswered, QemuSilent
+from machine.supervisor.events import ApiFailed, Event, GuestReady, MasterLost, QemuAnswered, QemuSilent
 from machine.supervisor.lifecycle import Life
+from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
 
 UP = Life(phase=Phase.UP, was_up=True, start_pending=False)

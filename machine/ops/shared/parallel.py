@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import select
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from machine.deadline import Deadline
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
+from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.state import machine_state
 from machine.store.names import machine_names
 
 # Guests that boot at the same time slow each other down, and could miss their deadlines.
 MAX_AT_ONCE = 8
 
-_INTERRUPTED_S = 60.0
-
 _T = TypeVar("_T")
-
-
-class Interrupt:
-    """Brings ^C to threads, as Python raises KeyboardInterrupt only in the main one.
-
-    `patience_s` is how long an operation may take to end after it.
-    """
-
-    def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
-        self.patience_s = patience_s
-        self._reading, self._writing = os.pipe()
-        self._tripped = False
-
-    def trip(self) -> None:
-        if not self._tripped:
-            self._tripped = True
-            os.close(self._writing)
-
-    def check(self) -> None:
-        """Check that there was no ^C.
-
-        Raises:
-            KeyboardInterrupt: there was.
-        """
-        if self._tripped:
-            raise KeyboardInterrupt
-
-    def await_input(self, descriptor: int) -> None:
-        """Return when the descriptor is readable or at its end.
-
-        Raises:
-            KeyboardInterrupt: there was a ^C.
-        """
-        select.select([descriptor, self._reading], [], [])
-        self.check()
-
-    def lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Yield the complete lines of a pipe until its end.
-
-        Raises:
-            KeyboardInterrupt: there was a ^C.
-        """
-        rest = b""
-        while True:
-            self.await_input(stream.fileno())
-            chunk = os.read(stream.fileno(), 65536)
-            if not chunk:
-                return
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from whole
 
 
 @dataclass(frozen=True, kw_only=True)

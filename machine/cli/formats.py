@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.render import align, table
+from machine.cli.tables import align, table
 from machine.errors import BadInputError
 from machine.ops.shared.times import rfc3339
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _PING_S = 60.0
 
 
-class GuestConnection:
+class GuestSsh:
     """Connects, mounts folders, probes the Podman API and sets the clock; reports each outcome as an event.
 
     There is at most one SSH master and one probe: the next takes the place of the one before.

@@ -9,7 +9,8 @@ import pytest
 
 from machine.errors import MachineError
 from machine.model.state import ORPHANED, STOPPED, MachineState, State
-from machine.ops.shared.many import Interrupt, concerns, each
+from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.parallel import concerns, each
 
 
 def test_one_that_fails_stops_no_other() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from machine.cli import image, port
 from machine.cli import list as list_command
-from machine.cli.output import Form, Listing, form_of, heading_of, print_listing
-from machine.cli.render import align
+from machine.cli.formats import Form, Listing, form_of, heading_of, print_listing
+from machine.cli.tables import align
 from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.model.host import HostOS

@@ -1,0 +1,60 @@
+"""Bringing ^C to operations that run in threads or wait for a pipe."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_INTERRUPTED_S = 60.0
+
+
+class Interrupt:
+    """Brings ^C to threads, as Python raises KeyboardInterrupt only in the main one.
+
+    `patience_s` is how long an operation may take to end after it.
+    """
+
+    def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
+        self.patience_s = patience_s
+        self._reading, self._writing = os.pipe()
+        self._tripped = False
+
+    def trip(self) -> None:
+        if not self._tripped:
+            self._tripped = True
+            os.close(self._writing)
+
+    def check(self) -> None:
+        """Check that there was no ^C.
+
+        Raises:
+            KeyboardInterrupt: there was.
+        """
+        if self._tripped:
+            raise KeyboardInterrupt
+
+    def await_input(self, descriptor: int) -> None:
+        """Return when the descriptor is readable or at its end.
+
+        Raises:
+            KeyboardInterrupt: there was a ^C.
+        """
+        select.select([descriptor, self._reading], [], [])
+        self.check()
+
+    def lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Yield the complete lines of a pipe until its end.
+
+        Raises:
+            KeyboardInterrupt: there was a ^C.
+        """
+        rest = b""
+        while True:
+            self.await_input(stream.fileno())
+            chunk = os.read(stream.fileno(), 65536)
+            if not chunk:
+                return
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole

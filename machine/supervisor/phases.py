@@ -1,0 +1,41 @@
+"""The phases of a boot, what each waits for, and how long it may take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """How far a boot has come; each phase is named after what it waits for."""
+
+    LAUNCH = "launch"
+    BOOT = "boot"
+    SSH = "ssh"
+    FOLDERS = "folders"
+    API = "api"
+    UP = "up"
+
+    @property
+    def waits_for(self) -> str:
+        return {
+            Phase.LAUNCH: "QEMU to answer",
+            Phase.BOOT: "the guest to boot",
+            Phase.SSH: "the guest's SSH server",
+            Phase.FOLDERS: "the guest to mount the host's folders",
+            Phase.API: "the Podman API",
+            Phase.UP: "nothing",
+        }[self]
+
+    def deadline_s(self, time_scale: int, *, fetches_s: float = 0.0) -> float:
+        """Seconds that the phase may take in a start.
+
+        Neither QEMU's own start nor the mirrors from which the guest fetches packages depend on the accelerator.
+        """
+        return {
+            Phase.LAUNCH: 30.0,
+            Phase.BOOT: 120.0 * time_scale + fetches_s,
+            Phase.SSH: 30.0 * time_scale,
+            Phase.FOLDERS: 30.0 * time_scale,
+            Phase.API: 60.0 * time_scale,
+            Phase.UP: float("inf"),
+        }[self]
