@@ -184,7 +184,7 @@ def test_connection_that_is_cut_leaves_nothing_under_the_name(guest: Guest) -> N
 
 
 def test_guest_that_falls_silent_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "IDLE_S", 1.0)
+    monkeypatch.setattr(sftp, "IDLE_S", 1.0)
     (guest.home / "f").write_bytes(bytes(1000))
     with guest_files("box", guest.sshd.target) as files:
         guest.sshd.signal_sessions(signal.SIGSTOP)
@@ -196,7 +196,7 @@ def test_guest_that_falls_silent_is_not_waited_for(guest: Guest, monkeypatch: py
 
 
 def test_listener_that_never_says_a_word_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(sftp, "_ANSWER_S", 0.5)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
