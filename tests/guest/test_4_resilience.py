@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +37,7 @@ def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
     assert world.state("box")[1] == "its supervisor has ended"
     started = world.must("start", "box")
-    assert "taking the running guest over" in started.stderr
+    assert "adopting the running guest" in started.stderr
     assert world.state("box") == ("running", "")
     # The same guest, not another boot of it: what ran goes on running.
     assert "sleeper" in world.remote("box", "ps", "--format", "{{.Names}}").stdout
@@ -103,18 +106,27 @@ def guests_clock(world: World) -> float:
     return float(said) if said.strip() else 0.0
 
 
+@contextlib.contextmanager
+def filled(directory: Path, *, but: int) -> Iterator[None]:
+    """Meanwhile the disk that holds a directory has only `but` bytes left."""
+    hole = directory / "hole"
+    with hole.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(directory).free - but)
+    try:
+        yield
+    finally:
+        hole.unlink()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="a disk that may be filled has to be mounted")
 def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -> None:
     """Also under the supervisor's log, its record and the console's."""
-    hole = world.machines / "hole"
-    with hole.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(world.machines).free - 40 * 1024**2)
     script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
-    writing = world.spawn(machine_program(), "ssh", "box", script)
-    full = ("paused", "the host's disk is full: the guest goes on when there is space")
-    wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
-    assert supervisor_pid(world.runtime("box"))
-    hole.unlink()
+    full = ("paused", "the host's disk is full: the guest resumes when there is space")
+    with filled(world.machines, but=40 * 1024**2):
+        writing = world.spawn(machine_program(), "ssh", "box", script)
+        wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
+        assert supervisor_pid(world.runtime("box"))
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the guest to go on")
     out, _ = writing.communicate(timeout=BACK_S)
     if out:  # its own connection may not have outlived the stop
