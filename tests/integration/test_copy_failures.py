@@ -18,7 +18,7 @@ import pytest
 from machine.errors import DeadlineError, GuestError, MachineError
 from machine.ops.cp import copy
 from machine.report import SilentReporter
-from machine.ssh import keys
+from machine.ssh import keys, sftp
 from machine.ssh.command import known_hosts_line
 from machine.ssh.sftp import GuestFiles, guest_files
 from tests.support.builders import make_context, make_record, make_roots, save_machine
