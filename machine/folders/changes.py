@@ -15,7 +15,7 @@ from machine.errors import MachineError
 from machine.model.folders import Folder
 
 if TYPE_CHECKING:
-    from machine.folders.watch import Watcher
+    from machine.folders.inotify import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class ChangeRelay:
             self._telling = None
 
     async def _watch(self, folder: Folder) -> None:
-        from machine.folders.watch import MAX_DIRECTORIES, Watcher  # inotify_simple is there on Linux alone
+        from machine.folders.inotify import MAX_DIRECTORIES, Watcher  # inotify_simple is there on Linux alone
 
         try:
             watcher = Watcher(folder.source)

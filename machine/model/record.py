@@ -19,7 +19,7 @@ class Pending:
     rekey: bool = False
     """The guest is a clone's: its next start gives it host keys, a machine ID and a host name of its own."""
 
-    provision: bool = False
+    scripts: bool = False
     """The user's scripts and playbook have not run in the guest yet."""
 
     guest_outdated: bool = False

@@ -27,11 +27,11 @@ from machine.model.transfer import (
 )
 from machine.ops.cp_host_files import HostFiles
 from machine.ops.shared.context import Context
-from machine.ops.shared.events import send_event
 from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.parallel import each
 from machine.ops.shared.target import running_target
-from machine.podman.events import Event
+from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.ssh.command import SshTarget
 

@@ -152,7 +152,7 @@ def _make(
             QemuImg().create_overlay(paths.disk, base.path, config.resources.disk_gib)
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
-        pending = Pending(provision=bool(config.first_boot.scripts or config.first_boot.playbook))
+        pending = Pending(scripts=bool(config.first_boot.scripts or config.first_boot.playbook))
         config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
     report_replaced_parts(config, keys, context.roots.machine(config.name), report)
     return config

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from machine.ops.shared.context import Context
-from machine.ops.shared.events import send_event
+from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.shutdown import end_machine
-from machine.podman.events import Event
+from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import records
 

@@ -13,12 +13,12 @@ from machine.ops.rm_saved import save_disk, save_ignition
 from machine.ops.shared import login_service
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.events import send_event
+from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.protection import check_unprotected
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
-from machine.podman.events import Event
+from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts
 from machine.store.names import check_exists

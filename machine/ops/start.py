@@ -21,13 +21,13 @@ from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.events import send_event
 from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.state import machine_state
-from machine.ops.start_provision import run_scripts
+from machine.ops.start_scripts import run_scripts
 from machine.ops.start_tell_guest import tell_guest
-from machine.podman.events import Event
+from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
 from machine.store.paths import MachinePaths
@@ -90,7 +90,7 @@ def begin(
     record = records.load(context.roots, name)  # the supervisor may have changed the port
     config = record.config
     tell_guest(record, context, report)
-    if record.pending.provision:
+    if record.pending.scripts:
         run_scripts(config, context, report)
     send_event(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process

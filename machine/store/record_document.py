@@ -253,7 +253,7 @@ def _dump_pending(pending: Pending) -> Document:
     return {
         "renamed_from": pending.renamed_from,
         "rekey": pending.rekey,
-        "provision": pending.provision,
+        "scripts": pending.scripts,
         "guest_outdated": pending.guest_outdated,
     }
 
@@ -262,7 +262,7 @@ def _pending(fields: Fields) -> Pending:
     return Pending(
         renamed_from=fields.optional_text("renamed_from"),
         rekey=fields.flag("rekey"),
-        provision=fields.flag("provision"),
+        scripts=fields.flag("scripts"),
         guest_outdated=fields.flag("guest_outdated"),
     )
 

@@ -35,7 +35,7 @@ _OPTIONAL_OF_IMAGE = ("digest", "stream", "release", "location", "signer", "prom
 _PENDING: Mapping[str, tuple[str, object]] = {
     "renamed_from": ("renamed_from", None),
     "rekey": ("identity_pending", False),
-    "provision": ("provision_pending", False),
+    "scripts": ("provision_pending", False),
     "guest_outdated": ("guest_outdated", False),
 }
 _GUEST: Mapping[str, tuple[str, object]] = {

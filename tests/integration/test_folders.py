@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from machine.folders import idmap, watch
+from machine.folders import idmap, inotify
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command
+from machine.folders.inotify import Watcher
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, usable_command
 from machine.folders.sshfs import sftp_server_command
 from machine.folders.virtiofsd import Flavour, OwnerIds, Virtiofsd, virtiofsd_commands
-from machine.folders.watch import Watcher
 from machine.ignition import assets
 from machine.model.folders import Folder
 from machine.model.obstacle import Obstacle

@@ -11,8 +11,8 @@ from machine.model.config import MachineConfig
 from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.events import send_event
-from machine.podman.events import Event
+from machine.ops.shared.machine_events import send_event
+from machine.podman.machine_events import Event
 from machine.report import Reporter, SilentReporter
 from machine.ssh import keys as ssh_keys
 from machine.ssh.command import known_hosts_line

@@ -73,7 +73,7 @@ FULL = make_record(
         ssh_keys=(PUBLIC_KEY,),
         hostname="box.example.org",
     ),
-    pending=Pending(renamed_from="old", rekey=True, provision=True, guest_outdated=True),
+    pending=Pending(renamed_from="old", rekey=True, scripts=True, guest_outdated=True),
     guest=GuestFacts(
         provisioned=True,
         last_up=CREATED + timedelta(hours=5),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from machine.ops.shared.context import Context
-from machine.podman.events import Event, event_message, event_sockets, send
+from machine.podman.machine_events import Event, event_message, event_sockets, send
 
 
 def send_event(event: Event, name: str, context: Context) -> None:

@@ -47,7 +47,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
         said = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT)
         records.edit(
             context.roots.machine(config.name),
-            lambda record: replace(record, pending=replace(record.pending, provision=False)),
+            lambda record: replace(record, pending=replace(record.pending, scripts=False)),
         )
     except MachineError as error:
         report.notice(

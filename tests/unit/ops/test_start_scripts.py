@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine.ops.start_provision import Outcome, notices, parse_report
+from machine.ops.start_scripts import Outcome, notices, parse_report
 
 NAMES = ["a b.sh", "two.sh", "three.sh"]
 
