@@ -153,7 +153,7 @@ def test_watcher_tells_of_every_kind_of_change(tmp_path: Path) -> None:
 
 
 def test_watcher_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MAX_DIRECTORIES", 3)
+    monkeypatch.setattr(inotify, "MAX_DIRECTORIES", 3)
     for name in "abcde":
         (tmp_path / name).mkdir()
     watcher = Watcher(os.fspath(tmp_path))
