@@ -1,8 +1,8 @@
-"""The one way to run a program from asyncio: `run` one to its end, or `spawn` one that runs beside us.
+"""Run programs from asyncio: `run` waits for a program's end, `spawn` starts one in the background.
 
-machine.runner is its blocking counterpart and shares its messages. Pipes are made here, not by asyncio: asyncio's wait
-for a process lasts until every copy of their other ends is closed, and the SSH master keeps copies of what a client of
-its own was given for as long as that client's session lasts.
+machine.runner is the blocking counterpart, with the same error messages. We make the pipes ourselves: asyncio waits for
+a process until every copy of its pipes is closed, and the SSH master keeps copies of a client's pipes for as long as
+the client's session lasts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 DEVNULL: Final = subprocess.DEVNULL
 PIPE: Final = subprocess.PIPE
-"""Of `spawn`: the child's `stdin`, `stdout` or `stderr` is a stream of ours."""
+"""An argument of `spawn`: make a pipe, whose other end is the `stdin`, `stdout` or `stderr` of the Child."""
 
 Stream = int | IO[bytes]
 """DEVNULL, PIPE, a descriptor or an open file."""
 
 _CHUNK_BYTES = 64 * 1024
-# What a program has written before it ended is there at once; somebody else may hold its pipes for ever.
+# What a program wrote before it ended can be read at once; another process may hold its pipes open for ever.
 _DRAIN_S = 1.0
 
 
@@ -43,14 +43,14 @@ async def run(
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Completed:
-    """Run a program to its end and capture its output; it is killed after `timeout_s` and when we are cancelled.
+    """Run a program to its end and capture its output; it is killed after `timeout_s`, or when the caller is cancelled.
 
-    `environment` is added to ours, and messages come in English.
+    `environment` is added to our own, in which LC_ALL=C makes messages English.
 
     Raises:
-        ProgramError: the program exited with another status than 0, and `check` is set.
-        DeadlineError: it ran longer than `timeout_s`.
-        MachineError: it is not installed, or cannot be run.
+        ProgramError: the exit status is not 0, and `check` is set.
+        DeadlineError: the program ran longer than `timeout_s`.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = runner.words_of(argv)
     source = DEVNULL if stdin is None else PIPE
@@ -69,9 +69,9 @@ async def run(
 
 
 class Child:
-    """A program that runs beside us, until it ends by itself, its context is left, or `end` is called.
+    """A program that runs in the background until it ends by itself, its context is left, or `end` is called.
 
-    `stdin`, `stdout` and `stderr` are streams where `spawn` was given PIPE, else None.
+    `stdin`, `stdout` and `stderr` are streams if `spawn` was given PIPE for them, else None.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, pipes: _Pipes, patience_s: float) -> None:
@@ -92,16 +92,16 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Return the exit status as soon as the program has ended, whoever still holds its pipes."""
+        """Return the exit status as soon as the program has ended, even if other processes still hold its pipes."""
         return await self._process.wait()
 
     def kill(self) -> None:
-        """Kill the program without waiting for its end; one that has ended is left in peace."""
+        """Kill the program if it still runs, without waiting for its end."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def end(self) -> int:
-        """Have the program terminate, kill it when `spawn`'s patience is over, and return its exit status."""
+        """Terminate the program, kill it if it still runs after `patience_s`, and return its exit status."""
         try:
             if self.returncode is None and self._patience_s:
                 with contextlib.suppress(ProcessLookupError):
@@ -136,12 +136,12 @@ async def spawn(
     environment: Mapping[str, str] | None = None,
     patience_s: float = 0.0,
 ) -> Child:
-    """Start a program that runs beside us until it ends, or is ended: `async with await spawn(…) as child`.
+    """Start a program in the background: `async with await spawn(…) as child`.
 
-    It is asked to terminate and has `patience_s` for that before it is killed; without patience it is killed at once.
+    `Child.end` sends SIGTERM, and SIGKILL after `patience_s` seconds; with 0, it sends SIGKILL at once.
 
     Raises:
-        MachineError: it is not installed, or cannot be run.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = runner.words_of(argv)
     log.debug("run: %s", shlex.join(words))
@@ -165,63 +165,63 @@ async def spawn(
 
 
 class _Pipes:
-    """The pipes to one child: our ends as streams, and the child's until it has them."""
+    """The pipes to one child: our ends as streams, and the child's ends until the child has inherited them."""
 
     def __init__(self) -> None:
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
-        self._ours = contextlib.ExitStack()
-        self._childs = contextlib.ExitStack()
+        self._our_ends = contextlib.ExitStack()
+        self._child_ends = contextlib.ExitStack()
 
     async def make_stdin(self) -> int:
-        """Set `stdin`, and return what the child reads."""
+        """Set `stdin`, and return the descriptor that the child reads from."""
         read, write = os.pipe()
-        self._childs.callback(os.close, read)
+        self._child_ends.callback(os.close, read)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(write, "wb", buffering=0))
-        transport.set_write_buffer_limits(0)  # drained means that the pipe has everything
-        self._ours.callback(_abort, transport)
+        transport.set_write_buffer_limits(0)  # drain() returns when all is in the pipe
+        self._our_ends.callback(_abort, transport)
         self.stdin = asyncio.StreamWriter(transport, protocol, reader, loop)
         return read
 
     async def make_stdout(self) -> int:
-        """Set `stdout`, and return what the child writes to."""
+        """Set `stdout`, and return the descriptor that the child writes to."""
         self.stdout, write = await self._make_output()
         return write
 
     async def make_stderr(self) -> int:
-        """Set `stderr`, and return what the child writes to."""
+        """Set `stderr`, and return the descriptor that the child writes to."""
         self.stderr, write = await self._make_output()
         return write
 
     async def _make_output(self) -> tuple[asyncio.StreamReader, int]:
         read, write = os.pipe()
-        self._childs.callback(os.close, write)
+        self._child_ends.callback(os.close, write)
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
         )
-        self._ours.callback(transport.close)
+        self._our_ends.callback(transport.close)
         return reader, write
 
     def close_child_ends(self) -> None:
-        self._childs.close()
+        self._child_ends.close()
 
     def close(self) -> None:
-        self._ours.close()
+        self._our_ends.close()
 
 
 def _abort(transport: asyncio.WriteTransport) -> None:
-    """What a program that has ended did not read is not kept for anybody."""
+    """Close a pipe at once, discarding what the program has not read."""
     if not transport.is_closing():
         transport.abort()
 
 
 async def _communicate(child: Child, stdin: bytes) -> Completed:
-    """Feed a child that `run` has spawned, and collect what it writes until it ends."""
+    """Write `stdin` to a child of `run`, and collect its output until it ends."""
     out, err = bytearray(), bytearray()
     assert child.stdout is not None
     assert child.stderr is not None
@@ -244,7 +244,7 @@ async def _collect(stream: asyncio.StreamReader, into: bytearray) -> None:
 
 
 async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read all
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the program need not read everything
         stream.write(data)
         await stream.drain()
     stream.close()

@@ -1,4 +1,4 @@
-"""How commands talk to a machine's supervisor: one JSON object per line, over a Unix socket or a pipe.
+"""The protocol of a machine's supervisor and its clients: one JSON object per line, over a Unix socket or a pipe.
 
 A client sends one `{"command": …, "value": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
 and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
@@ -27,13 +27,13 @@ class Command(StrEnum):
     """Turn the guest off at once, like pulling the plug."""
 
     PORT_ADD = "port-add"
-    """`value` is a forward in the form of model.ports; it is also added to the record."""
+    """`value` is a forward as model.ports.parse_forward reads it; it is also added to the record."""
 
     PORT_REMOVE = "port-remove"
     PORT_LIST = "port-list"
 
     MOUNT_ADD = "mount-add"
-    """`value` is a folder in the form of model.folders; it is also added to the record."""
+    """`value` is a folder as model.folders.read_folder reads it; it is also added to the record."""
 
     MOUNT_REMOVE = "mount-remove"
     """`value` is the path in the guest."""
@@ -76,9 +76,9 @@ def request(
     """Send one command; `timeout_s` bounds each wait for the next line of the answer.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no supervisor listens on `path`.
         DeadlineError: the supervisor does not answer.
-        GuestError: it answers with an error, or ends without an answer.
+        GuestError: the supervisor answers with an error, or ends without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)

@@ -31,7 +31,7 @@ class MachineError(Exception):
 
     @property
     def line(self) -> str:
-        """The whole message in one line."""
+        """The message and the hint in one line."""
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 

@@ -16,7 +16,7 @@ DIRECTORY_PRIVATE = 0o700
 
 
 def fsync_directory(path: Path) -> None:
-    """Make the names in `path` durable."""
+    """Flush the file names in a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -25,7 +25,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Make the content of `path` durable."""
+    """Flush the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -59,7 +59,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_writer(path: Path, *, mode: int = FILE_PRIVATE) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the name `path` only when the block ends without an error."""
-    # Not the module tempfile: it costs `machine ls` more than all the rest of this module.
+    # Not tempfile: importing it takes `machine ls` longer than the rest of this module.
     name = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     with disk_errors(path):
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
@@ -78,7 +78,7 @@ def atomic_writer(path: Path, *, mode: int = FILE_PRIVATE) -> Iterator[IO[bytes]
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = FILE_PRIVATE) -> None:
-    """Replace the content of `path` by `data`.
+    """Replace the content of `path` with `data`.
 
     Raises:
         DiskError: the disk is full or `path` cannot be written.

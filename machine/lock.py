@@ -1,7 +1,7 @@
-"""File locks that vanish with the processes that hold them: flock, whose descriptor QEMU inherits.
+"""File locks by flock(2), which the kernel releases when the last process with the descriptor ends.
 
-A process that holds a lock for long writes its process ID into the lock's file: the ID is valid while the lock is
-held, and reaches a process whose sockets are gone.
+A process that holds a lock for long writes its process ID into the lock file, so that it can be signalled even when its
+sockets are gone. The ID is valid while the lock is held.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_PAUSE_S = 0.25
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock exclusively, without blocking; a missing file is held by nobody."""
+    """Return whether a process holds the lock exclusively, without waiting for it; False if there is no such file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -41,10 +41,10 @@ def is_held(path: Path) -> bool:
 
 
 def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int | None:
-    """Take the lock and return its descriptor, or None when another holds it for all of `timeout_s`.
+    """Take the lock and return its descriptor, or None if another process holds it for all of `timeout_s`.
 
-    Any number of processes may hold a `shared` lock at the same time, none of them beside an exclusive one.
-    A short `timeout_s` outlasts the probes of `is_held`. Closing the last copy of the descriptor releases the lock.
+    Several processes can hold a `shared` lock at the same time, but not while one holds it exclusively. `is_held` takes
+    the lock for a moment, which a short `timeout_s` outlasts. Closing the last copy of the descriptor releases it.
     """
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
@@ -68,14 +68,14 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
             return descriptor
 
 
-def tell_holder(descriptor: int, pid: int) -> None:
-    """Write the ID of the process that is going to hold the lock into its file."""
+def write_holder(descriptor: int, pid: int) -> None:
+    """Write the ID of the process that will hold the lock into the lock file."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(pid).encode(), 0)
 
 
-def holder(path: Path) -> int | None:
-    """Return the ID of the process that holds the lock; None where none does, or only for a moment."""
+def holder_pid(path: Path) -> int | None:
+    """Return the ID in the lock file if a process holds the lock, or None if none does or the file has no ID."""
     if not is_held(path):
         return None
     try:
@@ -85,8 +85,8 @@ def holder(path: Path) -> int | None:
 
 
 def signal_holder(path: Path, number: signal.Signals) -> bool:
-    """Send a signal to the process that holds the lock; returns whether there was one."""
-    pid = holder(path)
+    """Send a signal to the process that holds the lock, and return whether there is one."""
+    pid = holder_pid(path)
     if pid is None:
         return False
     try:
@@ -100,9 +100,9 @@ def signal_holder(path: Path, number: signal.Signals) -> bool:
 def exclusively(
     path: Path, *, timeout_s: float, waits_for: str | None = None, on_wait: Callable[[], None] = lambda: None
 ) -> Iterator[bool]:
-    """Hold the lock for the block; yields whether another process had to let go of it first.
+    """Hold the lock for the block; yield whether another process had to release it first.
 
-    `on_wait` is called when the lock is not free at once. `waits_for` completes "timed out waiting for …".
+    `on_wait` is called if the lock is not free at once. `waits_for` completes the error "timed out waiting for …".
 
     Raises:
         DeadlineError: another process holds the lock for all of `timeout_s`.
@@ -120,7 +120,7 @@ def exclusively(
 
 @contextlib.contextmanager
 def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Iterator[None]:
-    """Hold the lock for the block, beside others that share it.
+    """Hold the lock for the block, shared with other processes.
 
     Raises:
         DeadlineError: another process holds the lock exclusively for all of `timeout_s`.
@@ -133,7 +133,7 @@ def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Ite
 
 @contextlib.contextmanager
 def held(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
-    """Hold the lock for the block; yields whether it was free."""
+    """Try to hold the lock for the block; yield whether that succeeded within `timeout_s`."""
     descriptor = acquire(path, timeout_s=timeout_s, shared=shared)
     try:
         yield descriptor is not None
@@ -144,5 +144,5 @@ def held(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> Iterato
 
 def _timed_out(path: Path, timeout_s: float, waits_for: str | None) -> DeadlineError:
     return DeadlineError(
-        f"timed out after {timeout_s:.0f} s waiting for {waits_for or f'another command to let go of {path}'}"
+        f"timed out after {timeout_s:.0f} s waiting for {waits_for or f'another command to release {path}'}"
     )

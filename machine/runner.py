@@ -1,4 +1,4 @@
-"""The one way to run a program and wait for it. machine.async_runner does so from asyncio."""
+"""Run programs and wait for their end. machine.async_runner is the counterpart for asyncio."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Completed:
 
 
 def words_of(argv: Sequence[Argument]) -> list[str]:
-    """A command line as texts, paths included."""
+    """Return a command line with its paths converted to strings."""
     return [os.fspath(word) for word in argv]
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of an installed program, or None if there is none of that name."""
+    """Return the path of an installed program, or None if it is not installed."""
     helpers = os.environ.get(HELPERS_VARIABLE)
     return (shutil.which(name, path=helpers) if helpers else None) or shutil.which(name)
 
@@ -52,14 +52,14 @@ def run(
     cwd: Path | None = None,
     output: Path | None = None,
 ) -> Completed:
-    """Run a program and wait for its end; `environment` is added to ours, and messages come in English.
+    """Run a program to its end and capture its output; with `output`, it is appended to that file instead.
 
-    With `output`, stdout and stderr are appended to that file instead of being captured.
+    `environment` is added to our own, in which LC_ALL=C makes messages English.
 
     Raises:
-        ProgramError: the program exited with another status than 0, and `check` is set.
-        DeadlineError: it ran longer than `timeout_s`.
-        MachineError: it is not installed, or cannot be run.
+        ProgramError: the exit status is not 0, and `check` is set.
+        DeadlineError: the program ran longer than `timeout_s`.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
@@ -86,10 +86,10 @@ def run(
 
 
 def interact(argv: Sequence[Argument]) -> int:
-    """Let a program use the terminal until it ends, and return its exit status; ^C is left to the program.
+    """Run a program on our terminal and return its exit status; the program handles ^C.
 
     Raises:
-        MachineError: it is not installed or cannot be run.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
@@ -103,11 +103,11 @@ def interact(argv: Sequence[Argument]) -> int:
 
 
 def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Completed:
-    """Run a program whose stderr is ours, for the user to see, and return its status and output.
+    """Run a program whose stderr the user sees, and return its exit status and stdout.
 
     Raises:
-        DeadlineError: it ran longer than `timeout_s`.
-        MachineError: it is not installed, or cannot be run.
+        DeadlineError: the program ran longer than `timeout_s`.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
@@ -126,12 +126,12 @@ def running(
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program within a context, at whose end it is killed if it has not ended by itself.
+    """Run a program during the block, and kill it at the end if it still runs.
 
-    Its environment is ours where `environment` is None, else nothing but that.
+    `environment` replaces our own unless it is None.
 
     Raises:
-        MachineError: it is not installed, or cannot be run.
+        MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
@@ -149,14 +149,14 @@ def running(
 
 @contextlib.contextmanager
 def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
-    """Turn what keeps a program from running to its end into a MachineError."""
+    """Raise a MachineError if the program cannot be started or does not end in time."""
     try:
         yield
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
         raise MachineError(f"{words[0]} is not installed on this host") from error
-    except OSError as error:  # it is not permitted, or made for another CPU
+    except OSError as error:  # not executable, or built for another CPU
         raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
@@ -165,9 +165,9 @@ def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[No
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
     """Return the error for a failed program: its name, its exit status, and the last line of its output."""
     lines = [line for line in (completed.stderr or completed.stdout).splitlines() if line.strip()]
-    last_words = f": {lines[-1].strip()}" if lines else ""
+    last_line = f": {lines[-1].strip()}" if lines else ""
     code = completed.returncode
-    ending = f"was ended by signal {-code}" if code < 0 else f"failed with exit status {code}"
+    ending = f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
     return ProgramError(
-        f"{Path(argv[0]).name} {ending}{last_words}", returncode=code, details=lines[-20:] if len(lines) > 1 else ()
+        f"{Path(argv[0]).name} {ending}{last_line}", returncode=code, details=lines[-20:] if len(lines) > 1 else ()
     )

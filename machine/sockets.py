@@ -1,4 +1,4 @@
-"""Which process listens on a Unix socket; the kernel tells whoever connects."""
+"""Find the process that listens on a Unix socket: the kernel names it to a client that connects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def listens(path: Path) -> bool:
 
 
 def listener_pid(path: Path) -> int | None:
-    """Return the process that listens on `path`; None where no process does."""
+    """Return the ID of the process that listens on `path`, or None if none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
         try:

@@ -1,4 +1,4 @@
-"""Finding out about the host that this process runs on."""
+"""What host this process runs on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def current_os() -> HostOS:
     """Return the operating system of this host.
 
     Raises:
-        MachineError: this program does not support it.
+        MachineError: this program does not support that system.
     """
     try:
         return HostOS(sys.platform)

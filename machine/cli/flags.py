@@ -76,9 +76,9 @@ class Group(click.Group):
         if command is None and ctx.resilient_parsing:  # shell completion must not fail
             return super().resolve_command(ctx, args)
         if command is None:
-            from machine.model.names import similar
+            from machine.model.names import did_you_mean
 
-            near = similar(args[0], self.known_words(ctx))
+            near = did_you_mean(args[0], self.known_words(ctx))
             raise click.UsageError(f"unrecognized command `{ctx.command_path} {args[0]}`{near}", ctx)
         return command.name, command, args[1:]
 
@@ -155,10 +155,10 @@ class _Line:
         if len(name) == 2 or name.startswith("---"):
             raise click.UsageError(f"bad flag syntax: {word}", self._ctx)
         if name not in self._known:
-            from machine.model.names import similar
+            from machine.model.names import did_you_mean
 
             known = [word for word, (param, _) in self._known.items() if word.startswith("--") and not param.hidden]
-            raise click.UsageError(f"unknown flag: {name}{similar(name, known)}", self._ctx)
+            raise click.UsageError(f"unknown flag: {name}{did_you_mean(name, known)}", self._ctx)
         if equals or not self._needs_value(name):
             self._take(name, value if equals else None)
         elif words:

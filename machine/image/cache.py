@@ -63,7 +63,7 @@ class ImageCache:
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
         """Keep others from removing bases for the block, in which a machine is being made."""
-        waits_for = "another command to let go of the cache of images"
+        waits_for = "another command to release the image cache"
         with lock.shared(self._lock_file(".lock"), timeout_s=_REMOVERS_S, waits_for=waits_for):
             yield
 

@@ -19,13 +19,13 @@ class Arch(StrEnum):
         """Return the architecture of this name, which may be uname's, Go's or Debian's.
 
         Raises:
-            ValueError: guests cannot have an architecture of that name.
+            ValueError: there is no guest architecture of that name.
         """
         return cls(_ALIASES.get(name.lower(), name.lower()))
 
     @property
     def go(self) -> str:
-        """The name that Go, and with it OCI registries and Podman, uses."""
+        """Go's name, which OCI registries and Podman use too."""
         return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}.get(self, self.value)
 
     @property

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found out about one thing; `remedy` is a command or a sentence, empty if there is nothing to do."""
+    """The result of one check; `remedy` is a command or a sentence, and empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -40,8 +40,8 @@ def failure(name: str, finding: str, remedy: str) -> Check:
     return Check(name=name, status=Status.FAILURE, finding=finding, remedy=remedy)
 
 
-def failed(name: str, error: MachineError, remedy: str = "") -> Check:
-    """Return a failure in the words of the error that a command would end with; `remedy` is for one without a hint."""
+def failure_from(name: str, error: MachineError, remedy: str = "") -> Check:
+    """Return a failure with an error's message and hint; `remedy` stands in for a missing hint."""
     return failure(name, error.message, error.hint or remedy)
 
 

@@ -1,4 +1,4 @@
-"""A machine's configuration: what its user wants, and what was chosen for it when it was made."""
+"""A machine's configuration: what the user wants, and what was chosen when the machine was made."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Provisioning(StrEnum):
 
     IGNITION = "ignition"
     CLOUD_INIT = "cloud-init"
-    """cloud-init, by a seed disk for its data source NoCloud."""
+    """cloud-init, which reads a seed disk (its data source NoCloud)."""
 
     @property
-    def fetches_s(self) -> float:
-        """How long a first boot may spend on downloading packages; a faster host does not shorten it."""
+    def download_s(self) -> float:
+        """Seconds that a first boot may spend on downloading packages, whatever the accelerator."""
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 class Verified(StrEnum):
-    """What an image was verified by, the strongest first; a signature covers a digest too."""
+    """How an image was verified, the strongest way first; a signature covers the digest too."""
 
     SIGNATURE = "signature"
     SHA256 = "sha256"
@@ -75,24 +75,24 @@ class ImageOrigin:
     """The URL or path that the image was read from; None for a disk without a base image."""
 
     verified: Verified = Verified.NOTHING
-    """What the image was verified by when it was fetched."""
+    """How the image was verified when it was fetched."""
 
     signer: str | None = None
     """The key that signed the image; None where no signature was verified."""
 
     promised: str | None = None
-    """The SHA-256 of the image's file as the user gave it; None where they gave none."""
+    """The SHA-256 that the user gave for the image's file; None if they gave none."""
 
     @property
     def pinned(self) -> str:
-        """The reference that names this very image, also after its stream has moved on."""
+        """The reference that always names this image, even after its stream has published a newer one."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
         return f"{self.reference}@{self.release}" if moving else self.reference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """A script or playbook of the user's that the guest runs once."""
+    """A user's script or playbook, which the guest runs once."""
 
     name: str
     """The name of the file that it was read from."""
@@ -113,7 +113,7 @@ class UserIgnition:
     """The config, in JSON."""
 
     replaces: bool = False
-    """Use it instead of the machine's own config; otherwise it is merged over that."""
+    """Use it instead of the machine's own config, rather than merge it over that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +128,18 @@ class FirstBoot:
     """An Ansible playbook, run after the scripts."""
 
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables of everything in the guest, as pairs of name and value."""
+    """Environment variables for all programs in the guest, as pairs of name and value."""
 
     ssh_keys: tuple[str, ...] = ()
     """Public keys that may log in, besides the machine's own."""
 
     hostname: str | None = None
-    """The guest's host name; None for one made of the machine's name."""
+    """The guest's host name; None for one derived from the machine's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """What the user wants of a machine, and what was chosen for it when it was made."""
+    """What the user wants of a machine, and what was chosen when it was made."""
 
     name: str
     created: datetime
@@ -159,7 +159,7 @@ class MachineConfig:
     """The time zone that the guest was given, by its name in the IANA database."""
 
     ssh_port: int
-    """The port on 127.0.0.1 that leads to the guest's SSH server; `start` chooses another where it is taken."""
+    """The port on 127.0.0.1 that leads to the guest's SSH server; `start` chooses another if it is taken."""
 
     mac: str
     """The guest's MAC address, different for each machine."""
@@ -184,7 +184,7 @@ class MachineConfig:
     """How the folders reach the guest."""
 
     mount_inotify: bool = False
-    """The guest is told of changes that the host makes in the folders."""
+    """Changes that the host makes in the folders raise inotify events in the guest."""
 
     timezone_local: bool = False
     """The guest's time zone follows the host's."""
@@ -228,7 +228,7 @@ class MachineConfig:
         """Return this config with one more forward of the user's own.
 
         Raises:
-            BadInputError: the machine has a forward there already.
+            BadInputError: another forward of the machine's listens there.
         """
         rival = next((own for own in self.forwards if own.collides_with(forward)), None)
         if rival is None:
@@ -246,7 +246,7 @@ class MachineConfig:
         """Return this config with one more folder.
 
         Raises:
-            BadInputError: the guest needs its target for something else.
+            BadInputError: the target is one of the guest's own directories, or overlaps with another folder's.
         """
         from machine.model.folders import check_targets  # not for `machine ls`
 

@@ -6,15 +6,15 @@ import codecs
 import re
 
 # The control sequences and strings of ECMA-48, which firmware, boot loaders and systemd use; a string that does not end
-# on its line is text. Then every control character except tab and line feed, including C1, which terminals obey in
-# UTF-8 too.
+# on its line counts as text. Then every control character except tab and line feed, including C1, which terminals obey
+# in UTF-8 too.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
-# A possible beginning of a sequence or of a line end.
+# What may be the beginning of a sequence or of a line end.
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)?|\r+)\Z")
-_LONGEST = 4096
+_MAX_UNFINISHED = 4096
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _PLAIN = "\x1b[0m"
@@ -22,11 +22,11 @@ _PLAIN = "\x1b[0m"
 
 def without_escapes(text: str) -> str:
     """Remove the control sequences from a console's text; a lone carriage return ends a line."""
-    return _ESCAPES.sub("", _lines(text))
+    return _ESCAPES.sub("", _end_lines(text))
 
 
 class SafeOutput:
-    """Filters console output as it arrives: colours stay, everything else that a terminal would obey goes."""
+    """Filters console output as it arrives: keeps colours, and removes all other control sequences."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
@@ -34,25 +34,25 @@ class SafeOutput:
         self._coloured = False
 
     def feed(self, data: bytes) -> str:
-        """Return what can be shown; an unfinished sequence is kept until the rest arrives."""
+        """Return the part that can be shown; an unfinished sequence is kept until the rest arrives."""
         text = self._rest + self._decode(data)
         unfinished = _UNFINISHED.search(text)
-        whole = text[: unfinished.start()] if unfinished and len(unfinished[0]) < _LONGEST else text
+        whole = text[: unfinished.start()] if unfinished and len(unfinished[0]) < _MAX_UNFINISHED else text
         self._rest = text[len(whole) :]
-        return _ESCAPES.sub(self._kept, _lines(whole))
+        return _ESCAPES.sub(self._keep_colour, _end_lines(whole))
 
     def end(self) -> str:
-        """Return what is left when no more output comes, and reset the terminal's colours."""
-        text = _ESCAPES.sub(self._kept, _lines(self._rest))
+        """Return the rest of the output, and reset the terminal's colours."""
+        text = _ESCAPES.sub(self._keep_colour, _end_lines(self._rest))
         self._rest = ""
         return text + (_PLAIN if self._coloured else "")
 
-    def _kept(self, found: re.Match[str]) -> str:
+    def _keep_colour(self, found: re.Match[str]) -> str:
         if not _COLOUR.fullmatch(found[0]):
             return ""
         self._coloured = True
         return found[0]
 
 
-def _lines(text: str) -> str:
+def _end_lines(text: str) -> str:
     return re.sub(r"\r+\n?", "\n", text)

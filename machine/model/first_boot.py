@@ -1,4 +1,4 @@
-"""What a user can give a new guest: variables, SSH keys, a host name, labels (pure)."""
+"""What a user can add to a new guest: variables, SSH keys, a host name, labels (pure)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from machine.errors import BadInputError
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
 _SSH_KEY = re.compile(r"(sk-)?(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
-# Python represents bytes that are not UTF-8 as surrogates.
-_NO_LINE = re.compile(r"[\0\r\n\ud800-\udfff]")
+# Surrogates are how Python represents bytes that are not UTF-8.
+_NOT_ONE_LINE = re.compile(r"[\0\r\n\ud800-\udfff]")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 # Linux's HOST_NAME_MAX.
 _MAX_HOST_NAME = 64
 
 USER_PREFIX = "user:"
-"""Precedes the path of a script that the guest's user is to run instead of root."""
+"""The prefix of a script's path with which the guest's user runs the script instead of root."""
 
 
 def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -38,7 +38,7 @@ def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tupl
         if not equals and name not in host:
             raise BadInputError(f"the variable {name} is not set on this host", hint=f"write {name}=VALUE")
         value = value if equals else host[name]
-        if _NO_LINE.search(value):
+        if _NOT_ONE_LINE.search(value):
             raise BadInputError(f"the value of the variable {name} must be a single line of UTF-8")
         return name, value
 
@@ -54,7 +54,7 @@ def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
     def parse(text: str) -> tuple[str, str]:
         key, _, value = text.partition("=")
-        if not _LABEL.fullmatch(key) or _NO_LINE.search(value):
+        if not _LABEL.fullmatch(key) or _NOT_ONE_LINE.search(value):
             raise BadInputError(
                 f'invalid label "{text}"', hint="write KEY=VALUE; KEY may contain letters, digits and _ . / -"
             )
@@ -75,7 +75,7 @@ def has_label(labels: Iterable[tuple[str, str]], wanted: str) -> bool:
 
 
 def check_hostname(text: str) -> str:
-    """Return the host name, once it is checked.
+    """Check a host name, and return it.
 
     Raises:
         BadInputError: it is not a valid host name.
@@ -90,7 +90,7 @@ def check_hostname(text: str) -> str:
 
 def is_ssh_key(text: str) -> bool:
     """Return whether the text is a public key as authorized_keys has it, without options."""
-    if not _SSH_KEY.fullmatch(text) or _NO_LINE.search(text):
+    if not _SSH_KEY.fullmatch(text) or _NOT_ONE_LINE.search(text):
         return False
     kind, encoded, *_ = text.split(" ")
     try:

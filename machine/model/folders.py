@@ -1,4 +1,4 @@
-"""Folders of the host that are shared with a guest: their syntax, and where the guest can have them (pure).
+"""Folders of the host that are shared with a guest: their syntax, and where the guest can mount them (pure).
 
 Error messages are podman's where podman has one, as scripts match them.
 """
@@ -20,21 +20,21 @@ SYNTAX = "SRC[:DST[:ro]]"
 _TAKEN = frozenset(
     {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108
 )  # fmt: skip
-# File systems of the kernel's, below which nothing can be mounted.
+# The kernel's own file systems, in which no folder can be mounted.
 _KERNELS = ("/dev", "/proc", "/sys")
-# A folder that hides one of these keeps the guest from booting, or from hearing that the folder is gone.
+# Where a folder would keep the guest from booting, or from learning that the folder was removed.
 _SYSTEM = (
     "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
     "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/boot2podman", "/var/lib/systemd",
 )  # fmt: skip
-# Python decodes bytes that are not UTF-8 to surrogates.
+# Surrogates are how Python represents bytes that are not UTF-8.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+)|(?P<dollar>\$))")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A directory of the host and where the guest has it; both paths are absolute and normal, without colons."""
+    """A directory of the host and where the guest mounts it; both paths are absolute, normalized and without colons."""
 
     source: str
     target: str
@@ -45,7 +45,7 @@ class Folder:
 
     @property
     def tag(self) -> str:
-        """The name of its device in the guest: at most 31 bytes, the limit of 9p."""
+        """The mount tag of the folder's device, of at most 31 bytes (9p's limit)."""
         import hashlib  # not for `machine inspect`
 
         return f"folder-{hashlib.sha256(self.target.encode()).hexdigest()[:16]}"
@@ -53,7 +53,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A folder as a device of QEMU's; virtiofsd listens on `socket`, which 9p does not use."""
+    """A folder that QEMU shares by a device; `socket` is virtiofsd's, and unused with 9p."""
 
     folder: Folder
     transport: Transport
@@ -61,10 +61,10 @@ class Share:
 
 
 def read_folder(text: str) -> Folder:
-    """Parse a folder as records have it.
+    """Parse a folder in the form of `str(folder)`, which records store.
 
     Raises:
-        ValueError: the text is something else.
+        ValueError: the text is malformed.
     """
     source, target, *mode = text.split(":")
     if mode not in ([], ["ro"]) or not source.startswith("/") or not target.startswith("/"):
@@ -87,12 +87,12 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     if not source or len(rest) > 2 or _CONTROLS.search(expanded):
         hint = f"write {SYNTAX}; paths must be UTF-8 without colons or control characters"
         raise BadInputError(f'invalid volume "{_visible(text)}"', hint=hint)
-    source = normal(posixpath.join(cwd, source))
+    source = normalized(posixpath.join(cwd, source))
     target = rest[0] if rest else source
     if not target.startswith("/"):
         raise BadInputError(f'invalid volume "{text}": the path in the guest must be absolute', hint=f"write {SYNTAX}")
-    target = normal(target)
-    # In a systemd unit such an ending would be stripped, or continue on the next line.
+    target = normalized(target)
+    # A systemd unit would lose white space at the end of a line, and take a backslash there for a continuation.
     if target != target.rstrip() or target.endswith("\\"):
         raise BadInputError(
             f'invalid volume "{text}": the path in the guest must not end with white space or a backslash'
@@ -112,22 +112,22 @@ def _is_read_only(options: Sequence[str], text: str) -> bool:
             case ("ro" | "rw", "", ""):
                 read_only = option == "ro"
             case ("security_model", "=", _) | ("", "", ""):
-                pass  # an option of podman's from the time when it used 9p
+                pass  # podman had this option when it used 9p
             case _:
                 raise BadInputError(f'unknown option "{option}" of volume "{text}"', hint="choose one of: ro, rw")
     return read_only
 
 
-def normal(path: str) -> str:
-    """Normalise an absolute path; also two slashes at its beginning, which posixpath keeps."""
+def normalized(path: str) -> str:
+    """Normalize an absolute path, including two slashes at its beginning, which posixpath keeps."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def check_targets(folders: Sequence[Folder], username: str) -> None:
-    """Check that the guest can have all of these folders.
+    """Check that the guest can mount all of these folders.
 
     Raises:
-        BadInputError: one is where the guest has something of its own, or two overlap.
+        BadInputError: a target is one of the guest's own directories, or two targets overlap.
     """
     for folder in folders:
         check_target(folder.target, username)
@@ -138,22 +138,22 @@ def check_apart(folders: Sequence[Folder]) -> None:
     """Check that no folder's target is inside another's.
 
     Raises:
-        BadInputError: two overlap.
+        BadInputError: two targets overlap.
     """
     for number, folder in enumerate(folders):
         for other in folders[:number]:
             if covers(folder.target, other.target) or covers(other.target, folder.target):
                 raise BadInputError(
                     f'machine mount destinations "{other.target}" and "{folder.target}" overlap',
-                    hint="give each folder a place of its own",
+                    hint="mount each folder at a path of its own",
                 )
 
 
 def check_target(target: str, username: str) -> None:
-    """Check that the guest has nothing of its own at a target.
+    """Check that a folder may be mounted at `target`.
 
     Raises:
-        BadInputError: it has.
+        BadInputError: the guest has something of its own there.
     """
     homes = [f"{home}/{username}" for home in ("/home", "/var/home")]
     own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_SYSTEM]
@@ -169,7 +169,7 @@ def check_target(target: str, username: str) -> None:
 
 
 def covers(upper: str, lower: str) -> bool:
-    """Whether `lower` is `upper`, or below it."""
+    """Return whether `lower` is `upper`, or below it."""
     return PurePosixPath(lower).is_relative_to(upper)
 
 

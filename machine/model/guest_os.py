@@ -1,4 +1,4 @@
-"""A guest's operating system and its upgrades: what we ask, and how to read the answers (pure)."""
+"""A guest's operating system and its upgrades: commands for the guest, and parsers of their output (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from machine.errors import BadInputError, GuestError
 ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
 """A command for the guest's shell; `parse_guest_os` reads its output."""
 
-_IN_USE = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
+_IMAGE_NAME = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _DEFAULT_TRANSPORT = "registry"
 
 
@@ -34,7 +34,7 @@ class GuestOS:
 
 @dataclass(frozen=True, kw_only=True)
 class OSImage:
-    """An OS image; `transport` is bootc's word for where the guest finds `name`."""
+    """An OS image; `transport` says, in bootc's terms, where the guest finds `name`."""
 
     transport: str
     name: str
@@ -50,11 +50,11 @@ class UpgradeCheck:
     available: bool
 
 
-def parse_guest_os(said: str) -> GuestOS:
-    """Read the output of ASK_FAMILY."""
-    first, _, rest = said.partition("\n")
+def parse_guest_os(output: str) -> GuestOS:
+    """Parse the output of ASK_FAMILY."""
+    first, _, rest = output.partition("\n")
     ostree = first == "ostree"
-    facts = _assignments(rest if ostree else said)
+    facts = _assignments(rest if ostree else output)
     names = {facts.get("ID", ""), *facts.get("ID_LIKE", "").split()}
     family = Family.OSTREE if ostree else Family.APT if "debian" in names else Family.OTHER
     return GuestOS(family=family, name=facts.get("PRETTY_NAME") or facts.get("ID") or "an unknown OS")
@@ -89,23 +89,23 @@ def parse_os_image(text: str) -> OSImage:
         transport, name = _DEFAULT_TRANSPORT, name[2:]
     elif not colon or transport not in (_DEFAULT_TRANSPORT, "oci", "oci-archive", "containers-storage"):
         transport, name = _DEFAULT_TRANSPORT, text
-    if not _IN_USE.fullmatch(name) or name.startswith("-"):
+    if not _IMAGE_NAME.fullmatch(name) or name.startswith("-"):
         raise BadInputError(
             f'"{text}" is not an image reference', hint="write one such as quay.io/fedora/fedora-coreos:stable"
         )
     return OSImage(transport=transport, name=name)
 
 
-def parse_check(said: str) -> UpgradeCheck:
-    """Read what `upgrade-ostree.sh check` prints: bootc's status, or rpm-ostree's status and check.
+def parse_check(output: str) -> UpgradeCheck:
+    """Parse the output of `upgrade-ostree.sh check`: bootc's status, or rpm-ostree's status and check.
 
     Raises:
-        GuestError: it is neither.
+        GuestError: the output is neither.
     """
     try:
-        status, end = json.JSONDecoder().raw_decode(said.lstrip())
+        status, end = json.JSONDecoder().raw_decode(output.lstrip())
         if "deployments" in status:
-            return _rpm_ostree_check(status, said.lstrip()[end:])
+            return _rpm_ostree_check(status, output.lstrip()[end:])
         booted = status["status"]["booted"]
         image, update = booted["image"], booted.get("cachedUpdate") or {}
         current = str(image["imageDigest"])
@@ -115,17 +115,17 @@ def parse_check(said: str) -> UpgradeCheck:
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise GuestError(
-            "the guest's tools do not say which image it has booted", details=said.splitlines()[-5:]
+            "cannot find out which OS image the guest has booted", details=output.splitlines()[-5:]
         ) from error
 
 
-def _rpm_ostree_check(status: Mapping[str, list[dict[str, object]]], said: str) -> UpgradeCheck:
+def _rpm_ostree_check(status: Mapping[str, list[dict[str, object]]], output: str) -> UpgradeCheck:
     booted = next(deployment for deployment in status["deployments"] if deployment["booted"])
     current = str(booted.get("container-image-reference-digest") or booted["checksum"])
-    facts = dict(re.findall(r"^\s*(Commit|Digest): (\S+)", said, re.MULTILINE))
+    facts = dict(re.findall(r"^\s*(Commit|Digest): (\S+)", output, re.MULTILINE))
     return UpgradeCheck(
         version=str(booted.get("version") or ""),
         current_hash=current,
         new_hash=facts.get("Digest") or facts.get("Commit") or current,
-        available="AvailableUpdate:" in said,
+        available="AvailableUpdate:" in output,
     )

@@ -1,4 +1,4 @@
-"""What this program needs to know about a host, as values that tests can construct."""
+"""Facts about a host, as values that tests can construct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Accelerator(StrEnum):
 
     @property
     def time_scale(self) -> int:
-        """How many times longer than with hardware acceleration a guest may take for anything."""
+        """The factor by which a guest's deadlines are longer than with hardware acceleration."""
         return 10 if self is Accelerator.TCG else 1
 
 
@@ -40,13 +40,13 @@ class HostTraits:
     """The longest path of a Unix socket in bytes: sun_path without its final NUL."""
 
     session_variable: str
-    """Names the directory in which we make sockets."""
+    """The environment variable that names the directory for sockets."""
 
     firmware_directories: tuple[str, ...]
     """Where packages put firmware descriptors, besides the directory of the QEMU in use."""
 
     service_path: tuple[str, ...]
-    """The PATH of services, after the entries of the user's own."""
+    """The end of the PATH of services, after the directories of the user's own PATH."""
 
 
 _TRAITS = {
@@ -93,7 +93,7 @@ _FAMILIES = {
 
 
 def installer_of(os_release: str) -> Installer | None:
-    """Return the package manager of a Linux, judged by its os-release(5); None if we do not know it."""
+    """Return the package manager that belongs to an os-release(5), or None if we do not know it."""
     lines = (line.partition("=") for line in os_release.splitlines())
     fields = {key: value.strip("\"'") for key, _, value in lines}
     families = [*fields.get("ID", "").split(), *fields.get("ID_LIKE", "").split()]
@@ -106,7 +106,7 @@ def mac_machine(machine: str, version: str) -> str:
 
 
 class AcceleratorChoice(StrEnum):
-    """The accelerator that a user asks for: one of them, or the best that works."""
+    """The accelerator that a user asks for: a particular one, or the best that works."""
 
     AUTO = "auto"
     KVM = "kvm"
@@ -115,19 +115,19 @@ class AcceleratorChoice(StrEnum):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> AcceleratorChoice | None:
-        """Return what $MACHINE_ACCEL asks for, if it is set.
+        """Return the accelerator that $MACHINE_ACCEL names, or None if it is not set.
 
         Raises:
             BadInputError: its value is not an accelerator.
         """
-        wanted = environment.get(ACCEL_VARIABLE)
-        if not wanted:
+        value = environment.get(ACCEL_VARIABLE)
+        if not value:
             return None
         try:
-            return cls(wanted)
+            return cls(value)
         except ValueError as error:
             raise BadInputError(
-                f'{ACCEL_VARIABLE}="{wanted}" is not an accelerator', hint=f"choose one of: {', '.join(cls)}"
+                f'{ACCEL_VARIABLE}="{value}" is not an accelerator', hint=f"choose one of: {', '.join(cls)}"
             ) from error
 
 
@@ -137,7 +137,7 @@ class Host:
 
     os: HostOS
     machine: str
-    """Its architecture as `uname -m` names it, which need not be one that guests can have."""
+    """The architecture as `uname -m` names it; not every one is an Arch of guests."""
 
     cpus: int
     memory_mib: int
@@ -146,7 +146,7 @@ class Host:
     """The numbers of the kernel's version (on macOS, Darwin's)."""
 
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
-        """Return the advice to install a program: the command, if `packages` names its package for this host."""
+        """Return a hint to install a program: a command if `packages` names its package for this host, else prose."""
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"
         return f"install {otherwise}"

@@ -1,4 +1,4 @@
-"""What a user may say about fetching an image, apart from which one it is."""
+"""A user's options for fetching an image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class ImageOptions:
     """How an image is fetched and checked."""
 
     stream_base_url: str | None = None
-    """Where stream metadata is; None is where the settings say."""
+    """The base URL of stream metadata; None for the one in the settings."""
 
     sha256: str | None = None
-    """What the published file must have, as it was typed; None where only its publisher's word counts."""
+    """The SHA-256 that the published file must have, as the user typed it; None if they gave none."""
 
     offline: bool = False
-    """Use what is in the cache, and never the network."""
+    """Use the cache alone, never the network."""
 
     verify_signature: bool = True
     """Check the signature of a stream's image."""

@@ -24,7 +24,7 @@ _RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
 
 
 def check_machine_name(name: str) -> str:
-    """Return the name, once it is checked that a machine can have it.
+    """Check that a machine can have this name, and return it.
 
     Raises:
         BadInputError: it is too long, is reserved, or contains a character that is not allowed.
@@ -48,7 +48,7 @@ def check_name_form(name: str) -> None:
 
 
 def check_provider(name: str) -> None:
-    """Check that the provider is the only one there is, QEMU.
+    """Check that the provider is QEMU, the only one that is supported.
 
     Raises:
         BadInputError: it is another one.
@@ -58,7 +58,7 @@ def check_provider(name: str) -> None:
 
 
 def check_username(name: str) -> str:
-    """Return the name, once it is checked that the guest's user can have it.
+    """Check that the guest's user can have this name, and return it.
 
     Raises:
         BadInputError: it is too long, belongs to another user, or contains a character that is not allowed.
@@ -74,8 +74,8 @@ def check_username(name: str) -> str:
     return name
 
 
-def similar(word: str, known: Sequence[str]) -> str:
-    """Return the "did you mean" for the end of an error, or an empty text if no known word is similar."""
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return "; did you mean …?" for the end of an error, or an empty string if no known word is similar."""
     near = similar_words(word, known)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

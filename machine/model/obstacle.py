@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why something cannot be used, in words that can follow a colon, and what may be done about it."""
+    """Why something cannot be used, as a phrase that can follow a colon, and what the user can do about it."""
 
     reason: str
     remedy: str | None = None

@@ -1,4 +1,4 @@
-"""Forwards: ports and sockets of the host that lead into a guest, and how a person writes them (pure)."""
+"""Forwards from ports and sockets of the host into a guest, and the notation for them (pure)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import StrEnum
 
 MAX_PORT = 65535
 EVERY = "*"
-"""Stands for every address of the host in what a person writes and reads."""
+"""Stands for every address of the host, in what users type and are shown."""
 
 _LOOPBACK = "127.0.0.1"
-_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (it was asked for)
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (the user asks for it)
 _ANY_IPV6 = "::"
 _BROADCAST = "255.255.255.255"
 
@@ -73,7 +73,7 @@ class Endpoint:
     def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
         """Return what the host listens on: for every address, a socket for IPv4 and, for TCP, one for IPv6.
 
-        `ipv6` is whether the host has that.
+        `ipv6` says whether the host has IPv6.
         """
         if self.address:
             return (self,)
@@ -83,18 +83,18 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A way from an endpoint of the host to a port or a socket of the guest; sockets go with TCP only."""
+    """A forward from an endpoint of the host to a port or a socket of the guest; sockets need TCP."""
 
     endpoint: Endpoint | SocketPath
     guest: int | SocketPath
     origin: Origin
 
     def collides_with(self, other: Forward) -> bool:
-        """Return whether the host would have to listen twice in one place to have both."""
-        mine, others = self.endpoint, other.endpoint
-        if isinstance(mine, Endpoint) and isinstance(others, Endpoint):
-            return not set(mine.sockets()).isdisjoint(others.sockets())
-        return mine == others
+        """Return whether both forwards would listen on the same port or socket."""
+        ours, theirs = self.endpoint, other.endpoint
+        if isinstance(ours, Endpoint) and isinstance(theirs, Endpoint):
+            return not set(ours.sockets()).isdisjoint(theirs.sockets())
+        return ours == theirs
 
 
 class PortState(StrEnum):
@@ -103,21 +103,21 @@ class PortState(StrEnum):
     OPEN = "open"
 
     WAITING = "waiting"
-    """What forwards it is not up yet."""
+    """The driver is not up yet."""
 
     FAILED = "failed"
-    """The host cannot listen there; it is tried again."""
+    """The host cannot listen there; the supervisor keeps trying."""
 
     STOPPED = "stopped"
     """The machine is stopped."""
 
     UNKNOWN = "unknown"
-    """There is no supervisor to ask."""
+    """No supervisor answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PortStatus:
-    """A forward's state and, where it is neither open nor stopped, the reason in words for a person."""
+    """A forward's state, and the reason for people if it is neither open nor stopped."""
 
     state: PortState
     reason: str | None = None
@@ -175,7 +175,7 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
     """Read `[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, with IPv6 addresses in brackets.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is malformed.
     """
     address, colon, port = text.rpartition(":")
     if not colon:
@@ -190,7 +190,7 @@ def parse_forward(text: str) -> Forward:
     Unix socket may take the place of the port.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is malformed.
     """
     host, colon, end = text.rpartition(":")
     if not colon:
@@ -210,7 +210,7 @@ def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | Non
     """Read both sides of a user's forward, or the host's side only; then the guest's is None.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     try:
         forward = parse_forward(text)
@@ -256,7 +256,7 @@ def forward_text(forward: Forward) -> str:
 
 
 def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:
-    """Return forwards of any origin as JSON has them."""
+    """Return forwards of any origin as values for JSON."""
     return [[forward_text(forward), forward.origin.value] for forward in forwards]
 
 
@@ -273,7 +273,7 @@ def load_forwards(document: object) -> list[Forward]:
     """Read what `dump_forwards` returned.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is malformed.
     """
     try:
         return [load_forward(text, origin) for text, origin in document]  # type: ignore[attr-defined]

@@ -23,11 +23,11 @@ def guest_proxies(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]
         name: environment[name]
         for lower in NAMES
         for name in (lower, lower.upper())
-        # The guest takes one line per variable; an empty value means nothing.
+        # The guest reads one line per variable; an empty value means that there is no proxy.
         if environment.get(name) and not re.search(r"[\0\r\n]", environment[name])
     }
-    return tuple((name, value if name.lower() == "no_proxy" else _translated(value)) for name, value in found.items())
+    return tuple((name, value if name.lower() == "no_proxy" else _translate(value)) for name, value in found.items())
 
 
-def _translated(value: str) -> str:
+def _translate(value: str) -> str:
     return _LOOPBACK.sub(lambda found: f"{found['before']}{HOST}", value, count=1) if _LOOPBACK.match(value) else value

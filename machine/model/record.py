@@ -1,4 +1,4 @@
-"""A machine's record: what its user wants, what is still to be done, and what is known of its guest."""
+"""A machine's record: what the user wants, what is still to be done, and what is known about the guest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """What a command has begun and a later one has to finish."""
+    """What one command has begun and a later one must finish."""
 
     renamed_from: str | None = None
     """The machine's old name while its rename is under way."""
@@ -23,12 +23,12 @@ class Pending:
     """The user's scripts and playbook have not run in the guest yet."""
 
     guest_outdated: bool = False
-    """The next start tells the guest what has changed in the config."""
+    """The config has changed, and the next start must update the guest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFacts:
-    """What has been learnt of the guest."""
+    """What is known about the guest."""
 
     provisioned: bool = False
     """The first boot has completed: the disk holds the user's data."""
@@ -40,7 +40,7 @@ class GuestFacts:
     """The transports by which the guest can mount folders; None before it has been asked."""
 
     followed: str | None = None
-    """A digest of the host's settings that the guest has been told; None before it has been told any."""
+    """A digest of the host's settings that the guest last received; None before it has received any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class MachineRecord:
 
     @property
     def fresh_disk_base(self) -> str | None:
-        """The digest of the base image that the next start makes a fresh disk from; None where it keeps the disk.
+        """The digest of the base image from which the next start makes a fresh disk; None if it keeps the disk.
 
-        A disk on which no first boot has completed holds nothing of the user's.
+        A disk on which no first boot has completed holds no data of the user's.
         """
         return None if self.guest.provisioned else self.config.image.digest

@@ -15,8 +15,8 @@ _UNRUNNABLE = frozenset("\"'\\")
 # Control characters, and the surrogates of bytes that are not UTF-8: neither may occur in units and property lists.
 _NO_TEXT = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
-# Where our files and those of clients are, what a start depends on, and what it passes to the guest: a service without
-# the proxies would take them away from the guest.
+# Variables that a service needs: they name directories, change how a machine starts, or are passed on to the guest,
+# which would lose its proxies if the service had none.
 _PATHS = (
     "MACHINE_HOME", "CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_HELPER_BINARY_DIR", "DOCKER_CONFIG",
     "PODMAN_CONNECTIONS_CONF", "SSL_CERT_FILE",
@@ -29,7 +29,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A service: `stop_s` is how long it may take to end after SIGTERM, `log` is for service managers without one."""
+    """A service; it may take `stop_s` seconds to end after SIGTERM. `log` is for service managers that keep no log."""
 
     label: str
     description: str
@@ -74,10 +74,10 @@ def systemd_unit(service: Service) -> str:
             "Type=exec",
             f"ExecStart={words}",
             *environment,
-            "# It ends its own children in the right order.",
+            "# The program ends its children in the right order.",
             "KillMode=mixed",
             f"TimeoutStopSec={service.stop_s}",
-            "# The exit status of a start that is interrupted.",
+            "# The exit status of an interrupted start.",
             "SuccessExitStatus=130",
             "",
             "[Install]",
@@ -122,7 +122,7 @@ def launch_agent(service: Service) -> bytes:
             "EnvironmentVariables": dict(service.environment),
             "RunAtLoad": True,
             "ExitTimeOut": service.stop_s,
-            # launchd throttles background processes, and a user works with this one.
+            # launchd would throttle a background process, but users wait for this one.
             "ProcessType": "Interactive",
             "StandardOutPath": service.log,
             "StandardErrorPath": service.log,

@@ -25,7 +25,7 @@ Value = bool | int | str | tuple[str, ...]
 
 BUILT_IN = "built-in"
 
-# Podman's.
+# The same as Podman's.
 DEFAULT_VOLUMES = {
     HostOS.LINUX: ("$HOME:$HOME",),
     HostOS.MACOS: ("/Users:/Users", "/private:/private", "/var/folders:/var/folders"),
@@ -54,7 +54,7 @@ class Settings:
     """Where the metadata of Fedora CoreOS's streams is fetched from; empty for Fedora's own servers."""
 
     port_driver: Driver
-    """Forwards published TCP ports."""
+    """The driver that forwards published TCP ports."""
 
 
 def built_in(host: Host) -> Settings:
@@ -84,13 +84,13 @@ class Rule:
 
     meaning: str
     expected: str
-    """What is valid, as an error says it: '"cpus" must be …'."""
+    """What is valid, to complete the error '"cpus" must be …'."""
 
     read: Callable[[Any], Value]
-    """Takes a TOML value. Raises ValueError if it is not valid, or BadInputError with a better message."""
+    """Converts a TOML value; raises ValueError if it is not valid, or BadInputError with a better message."""
 
     parse: Callable[[str], object] = str
-    """Makes a TOML value of a word that was typed."""
+    """Converts a word of the command line to a TOML value."""
 
     repeated: bool = False
     """Whether the setting takes several words."""
@@ -98,7 +98,7 @@ class Rule:
 
 def _whole_number(meaning: str, minimum: int, maximum: int | None = None) -> Rule:
     def read(value: object) -> int:
-        # In Python, true is a number.
+        # bool is a subclass of int.
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum or (maximum and value > maximum):
             raise ValueError(value)
         return value
@@ -164,7 +164,7 @@ def check_key(key: str) -> str:
     """Check that there is a setting of this name.
 
     Raises:
-        BadInputError: there is not.
+        BadInputError: there is none.
     """
     if key not in RULES:
         raise BadInputError(f'unknown setting "{key}"', hint=f"choose one of: {', '.join(RULES)}")
@@ -172,7 +172,7 @@ def check_key(key: str) -> str:
 
 
 def check_value(key: str, value: object) -> Value:
-    """Return the value as Settings has it, once it is checked.
+    """Check a setting's value, and return it as Settings stores it.
 
     Raises:
         BadInputError: there is no such setting, or the value is not valid for it.

@@ -24,14 +24,14 @@ class State(StrEnum):
 
 
 class SupervisorState(StrEnum):
-    """How a command finds the supervisor of a machine that is not stopped."""
+    """The condition of the supervisor of a machine that is not stopped, as a command sees it."""
 
     WORKING = "working"
     SILENT = "silent"
-    """It lives but does not answer."""
+    """It runs but does not answer."""
 
     GONE = "gone"
-    """It has ended, and the guest runs on."""
+    """It has ended, but the guest still runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class MachineState:
 
     state: State
     reason: str | None = None
-    """Why the state is not a good one, in a few words for people."""
+    """What is wrong, in a few words for people; None if nothing is."""
 
     supervisor: SupervisorState = SupervisorState.WORKING
 

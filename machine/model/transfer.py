@@ -1,4 +1,4 @@
-"""What `machine cp` copies, and to which names (pure). The rules are those of podman and of scp -r."""
+"""What `machine cp` copies, and where to (pure). The rules are those of podman and of scp -r."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Protocol
 from machine.errors import BadInputError
 
 STANDARD_STREAM = "-"
-CHUNK_BYTES = 32 * 1024  # the most that every SFTP server handles in one request
+CHUNK_BYTES = 32 * 1024  # the largest request that every SFTP server accepts
 
-_LONGEST_STEM = 200  # leaves room for the rest of a name of 255 bytes
+_MAX_STEM_BYTES = 200  # leaves room for the rest of a name of 255 bytes
 _SIDES = "write the machine's side as NAME:PATH, and a local path that contains a colon as ./PATH"
 
 
@@ -40,7 +40,7 @@ class Facts:
 
     @property
     def kept_mode(self) -> int:
-        """The mode without set-uid and set-gid, which would mean something else under another owner."""
+        """The mode without set-uid and set-gid, which would have another effect under another owner."""
         return self.mode & (0o1777 if self.kind is Kind.DIRECTORY else 0o777)
 
 
@@ -59,7 +59,7 @@ class Files(Protocol):
         """Return the path as messages show it."""
 
     def stat(self, path: str) -> Facts | None:
-        """Return the metadata of what a path leads to, or None if there is nothing."""
+        """Return the metadata of what a path leads to, following links, or None if nothing exists there."""
 
     def real(self, path: str) -> str:
         """Return the absolute path with all links resolved."""
@@ -71,7 +71,7 @@ class Files(Protocol):
         """Yield the content of a file, which is expected to have `size` bytes."""
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
-        """Write a file that takes its name once it is complete; `replaced` describes what has that name now."""
+        """Write a file, which gets its name once it is complete; `replaced` describes the file of that name now."""
 
     def make_directory(self, path: str) -> None:
         """Make a directory that only the user can enter."""
@@ -135,7 +135,7 @@ def _guest_path(path: str) -> str:
 
 
 def base_name(source: str) -> str:
-    """Return the name that a source gets in a directory; empty for `dir/.` and the like, whose content is copied."""
+    """Return the name of a copy in a directory; empty for `dir/.` and the like, whose content is copied."""
     name = source.rstrip("/").rpartition("/")[2]
     return "" if name in (".", "..") else name
 
@@ -144,18 +144,18 @@ def without_slashes(path: str) -> str:
     return path.rstrip("/") or "/"
 
 
-def target_path(destination: str, shown: str, there: Facts | None, source: str, *, directory: bool) -> str:
+def target_path(destination: str, shown: str, existing: Facts | None, source: str, *, directory: bool) -> str:
     """Return where the source goes: into the destination if that is a directory, else to the destination's own name.
 
     Raises:
         BadInputError: a file is in the way, or a directory does not exist.
     """
     plain = without_slashes(destination)
-    if there is None:
+    if existing is None:
         if not directory and destination.endswith("/"):
             raise BadInputError(f"{shown} does not exist: a file can only be copied into an existing directory")
         return plain
-    if there.kind is Kind.DIRECTORY:
+    if existing.kind is Kind.DIRECTORY:
         if name := base_name(source):
             return posixpath.join(plain, name)
         return plain
@@ -164,16 +164,16 @@ def target_path(destination: str, shown: str, there: Facts | None, source: str, 
     return plain
 
 
-def in_the_way(there: Facts, shown: str, *, directory: bool) -> BadInputError | None:
-    """Return the error if a file, or a directory, cannot replace what is there."""
+def overwrite_error(existing: Facts, shown: str, *, directory: bool) -> BadInputError | None:
+    """Return the error if a file, or a directory, cannot replace what exists at its destination."""
     if directory:
-        return None if there.kind is Kind.DIRECTORY else BadInputError(f'"{shown}" exists but is not a directory')
-    if there.kind is Kind.DIRECTORY:
+        return None if existing.kind is Kind.DIRECTORY else BadInputError(f'"{shown}" exists but is not a directory')
+    if existing.kind is Kind.DIRECTORY:
         return BadInputError(f'"{shown}" is a directory, which a file cannot replace')
-    return not_regular(shown) if there.kind is not Kind.FILE else None
+    return irregular_file_error(shown) if existing.kind is not Kind.FILE else None
 
 
-def not_regular(shown: str) -> BadInputError:
+def irregular_file_error(shown: str) -> BadInputError:
     return BadInputError(
         f'"{shown}" is neither a regular file nor a directory', hint="use - for standard input and output"
     )
@@ -185,9 +185,9 @@ def below(directory: str, name: str) -> str:
 
 
 def part_path(path: str, token: str) -> str:
-    """Return the name, in the same directory, that a file has while it is being written."""
+    """Return the temporary path of a file while it is being written, in the same directory."""
     directory, name = posixpath.split(path)
-    stem = os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")
+    stem = os.fsencode(name)[:_MAX_STEM_BYTES].decode(errors="ignore")
     return below(directory, f".{stem}.part-{token}")
 
 

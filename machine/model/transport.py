@@ -16,12 +16,12 @@ class Transport(StrEnum):
 
     @property
     def is_device(self) -> bool:
-        """The transport is a device of the guest's, which QEMU has from its start or not at all."""
+        """Whether the transport needs a device, which QEMU cannot add to a running guest."""
         return self is not Transport.SSHFS
 
 
 class TransportChoice(StrEnum):
-    """The transport that a person asks for: one of them, or the best that works."""
+    """The transport that a user asks for: a particular one, or the best that works."""
 
     AUTO = "auto"
     VIRTIOFS = "virtiofs"
@@ -30,7 +30,7 @@ class TransportChoice(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> TransportChoice:
-        """The choice that a flag or a file names.
+        """Return the choice that a flag or a file names.
 
         Raises:
             BadInputError: there is no transport of that name.

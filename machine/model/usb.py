@@ -47,7 +47,7 @@ def parse_usb(text: str) -> UsbDevice:
 
 
 def usb_texts(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the devices that were asked for as a record keeps them; empty texts are left out.
+    """Return USB devices in the notation that records store, leaving out empty texts.
 
     Raises:
         BadInputError: one is not a device.

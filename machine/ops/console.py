@@ -87,14 +87,14 @@ def _alone(name: str, paths: MachinePaths) -> Iterator[None]:
     """Hold the console: a guest could not tell apart what two people type."""
     descriptor = lock.acquire(paths.console_lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
-        holder = lock.holder(paths.console_lock)
+        holder = lock.holder_pid(paths.console_lock)
         process = f" (process {holder})" if holder else ""
         raise MachineError(
             f'another command is attached to the console of "{name}"{process}',
             hint=f"to watch its output, use: machine logs --follow {name}",
         )
     try:
-        lock.tell_holder(descriptor, os.getpid())
+        lock.write_holder(descriptor, os.getpid())
         yield
     finally:
         os.close(descriptor)

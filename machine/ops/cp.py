@@ -19,8 +19,8 @@ from machine.model.transfer import (
     Files,
     Kind,
     below,
-    in_the_way,
-    not_regular,
+    irregular_file_error,
+    overwrite_error,
     parse_request,
     target_path,
     without_slashes,
@@ -127,7 +127,7 @@ def _copy_tree(
         path = below(top, entry.name)
         replaced = None if posixpath.dirname(path) in new else there.stat(path)
         is_directory = entry.facts.kind is Kind.DIRECTORY
-        if replaced and (error := in_the_way(replaced, there.show(path), directory=is_directory)):
+        if replaced and (error := overwrite_error(replaced, there.show(path), directory=is_directory)):
             raise error
         if not is_directory:
             _copy_file(here.read(entry.path, entry.facts.size), there, path, entry.facts, replaced, progress)
@@ -152,7 +152,7 @@ def _from_stdin(guest: Files, destination: str, report: Reporter, interrupt: Int
     shown = guest.show(destination)
     report.step(f"Copying standard input to {shown}")
     replaced = guest.stat(without_slashes(destination))
-    if replaced and (error := in_the_way(replaced, shown, directory=False)):
+    if replaced and (error := overwrite_error(replaced, shown, directory=False)):
         raise error
     path = target_path(destination, shown, replaced, STANDARD_STREAM, directory=False)
     now = int(time.time())
@@ -231,7 +231,7 @@ def _existing(files: Files, path: str) -> Facts:
     if facts is None:
         raise NotFoundError(f"cannot read {files.show(path)}: No such file or directory")
     if facts.kind is Kind.OTHER:
-        raise not_regular(files.show(path))
+        raise irregular_file_error(files.show(path))
     return facts
 
 

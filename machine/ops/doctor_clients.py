@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.check import Check, failure, failure_from, ok, warning
 from machine.model.host import Host, Installer
 from machine.ops.doctor_directories import check_directory, make_writable, unwritable
 from machine.ops.shared.context import Context
@@ -27,7 +27,7 @@ def client_checks(context: Context) -> Iterator[Check]:
     try:
         known = len(ConnectionsFile(path).uris())
     except MachineError as error:
-        yield failed(name, error)
+        yield failure_from(name, error)
     else:
         yield _client_files(name, path.parent, f"{path} has {known}" if known else f"{path} has none yet")
     contexts = docker_context.docker_config(context.environment, context.home) / "contexts" / "meta"

@@ -11,7 +11,7 @@ import psutil
 
 from machine.errors import MachineError
 from machine.image.layout import base_image
-from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.check import Check, failure, failure_from, ok, warning
 from machine.model.config import Resources
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
@@ -39,7 +39,7 @@ def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list
         with naming_source_of(chosen["image"]):
             find_source(str(chosen["image"].value), context)
     except MachineError as error:
-        return {}, [failed("settings", error, "correct them with: machine config edit")]
+        return {}, [failure_from("settings", error, "correct them with: machine config edit")]
     return chosen, [settings_check(chosen)]
 
 
@@ -48,7 +48,7 @@ def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host
     try:
         resources = check_resources(chosen, host)
     except MachineError as error:
-        return [failed("resources", error, "change it with: machine config set")]
+        return [failure_from("resources", error, "change it with: machine config set")]
     return [resources_check(resources, host, _available_memory_mib(host))]
 
 

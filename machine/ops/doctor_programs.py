@@ -13,7 +13,7 @@ from machine.folders.transports import host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
-from machine.model.check import Check, failed, failure, ok, warning
+from machine.model.check import Check, failure, failure_from, ok, warning
 from machine.model.folders import Folder
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
@@ -68,7 +68,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
     try:
         facts = probe_qemu(find_qemu(arch, host))
     except MachineError as error:
-        yield failed("qemu", error, host.install_hint(BOARDS[arch].packages, f"another {BOARDS[arch].binary}"))
+        yield failure_from("qemu", error, host.install_hint(BOARDS[arch].packages, f"another {BOARDS[arch].binary}"))
     else:
         yield qemu_check(facts, arch, host)
         yield network_check(facts, arch, host)
@@ -118,7 +118,7 @@ def _program(name: str, program: str, remedy: str) -> Check:
     try:
         output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
-        return failed(name, error, remedy)
+        return failure_from(name, error, remedy)
     first, _, _ = output.strip().partition("\n")
     return ok(name, f"{shutil.which(program)}, {first}")
 
@@ -128,7 +128,7 @@ def installed_ssh_check(host: Host) -> Check:
     try:
         client = find_client()
     except MachineError as error:
-        return failed("ssh", error, host.install_hint(OPENSSH, "OpenSSH's client"))
+        return failure_from("ssh", error, host.install_hint(OPENSSH, "OpenSSH's client"))
     return ssh_check(client, host, has_keygen=shutil.which("ssh-keygen") is not None)
 
 
@@ -138,7 +138,7 @@ def signature_checks(context: Context) -> Iterator[Check]:
     try:
         yield _program("signatures", find_checker().program, remedy)
     except MachineError as error:
-        yield failed("signatures", error, remedy)
+        yield failure_from("signatures", error, remedy)
     directory = context.roots.signing_keys
     # The key that signs images built here lies beside the trusted ones.
     unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
@@ -161,7 +161,7 @@ def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
     try:
         check_version(facts, arch, host)
     except MachineError as error:
-        return failed("qemu", error)
+        return failure_from("qemu", error)
     return ok("qemu", f"{facts.path}, version {facts.dotted}")
 
 
@@ -170,7 +170,7 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
     try:
         check_network(facts, arch, host)
     except MachineError as error:
-        return failed("network", error)
+        return failure_from("network", error)
     return ok("network", "QEMU has user networking")
 
 
@@ -181,7 +181,7 @@ def accelerator_check(
     try:
         chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:
-        return failed("accelerator", error)
+        return failure_from("accelerator", error)
     if chosen.accelerator is Accelerator.TCG:
         finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
         if not chosen.obstacle:
@@ -199,7 +199,7 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
         case FirmwareFiles():
             return ok(name, str(found.code))
         case MachineError() if native:
-            return failed(name, found)
+            return failure_from(name, found)
         case MachineError():
             return warning(name, found.message, found.hint or "")
 

@@ -11,7 +11,7 @@ from typing import Any
 from machine.errors import BadInputError, MachineError
 from machine.ignition.user_config import read_text
 from machine.model.image import ImageOptions
-from machine.model.names import similar
+from machine.model.names import did_you_mean
 from machine.ops.init_first_boot import FirstBootRequest
 from machine.ops.init_request import KEYS, InitRequest, Part
 
@@ -46,7 +46,7 @@ def _request(document: Mapping[str, object], called: str, base: Path) -> InitReq
             raise BadInputError(f'{called}: "{key}" is given twice')
         seen.add(key)
         if key not in KEYS:
-            near = similar(key, list(KEYS))
+            near = did_you_mean(key, list(KEYS))
             raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
         values[KEYS[key].part][KEYS[key].field] = _read(written, value, called, base)
     return InitRequest(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
-from machine.model.folders import SYNTAX, Folder, normal, read_folder
+from machine.model.folders import SYNTAX, Folder, normalized, read_folder
 from machine.model.record import MachineRecord
 from machine.model.state import State
 from machine.ops.shared.context import Context
@@ -65,7 +65,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
         MachineError: the supervisor does not answer.
     """
     config = records.load(context.roots, name).config
-    place = normal(target)
+    place = normalized(target)
     if all(folder.target != place for folder in config.folders):
         raise NotFoundError(f"{name} has no folder at {place}", hint=f"see: machine mount ls {name}")
 

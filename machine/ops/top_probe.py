@@ -75,8 +75,8 @@ def _allocated_bytes(paths: MachinePaths) -> int | None:
 
 def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
     """Look at QEMU, the supervisor and all processes that they have started."""
-    qemu = lock.holder(paths.lock)
-    roots = filter(None, (lock.holder(paths.supervisor_lock), qemu))
+    qemu = lock.holder_pid(paths.lock)
+    roots = filter(None, (lock.holder_pid(paths.supervisor_lock), qemu))
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
         try:
             yield _process_sample(process, is_qemu=process.pid == qemu)

@@ -32,7 +32,7 @@ def decode(answer: dict[str, Any]) -> Listed:
     """Read what `encode` returned.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is malformed.
     """
     try:
         return Listed(

@@ -95,7 +95,7 @@ class Table:
         """Read what `dump` returned.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it is malformed.
         """
         try:
             document = json.loads(text)

@@ -94,7 +94,7 @@ def _acquire(path: Path, name: str) -> int:
     descriptor = lock.acquire(path, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
-    lock.tell_holder(descriptor, os.getpid())
+    lock.write_holder(descriptor, os.getpid())
     return descriptor
 
 

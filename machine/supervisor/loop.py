@@ -160,8 +160,8 @@ class Supervisor:
         if phase is Phase.UP:
             return
         record = self.record.current
-        fetches_s = 0.0 if record.guest.provisioned else record.config.provisioning.fetches_s
-        seconds = phase.deadline_s(self.accelerator.time_scale, fetches_s=fetches_s)
+        download_s = 0.0 if record.guest.provisioned else record.config.provisioning.download_s
+        seconds = phase.deadline_s(self.accelerator.time_scale, download_s=download_s)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.life.post, DeadlinePassed(phase=phase))
 
     def _perform(self, action: Action) -> None:  # noqa: C901  (a table)
@@ -234,5 +234,5 @@ class Supervisor:
 def _first_time(record: MachineRecord) -> str:
     if record.guest.provisioned:
         return ""
-    fetches = record.config.provisioning.fetches_s > 0
+    fetches = record.config.provisioning.download_s > 0
     return f" for the first time{', which installs Podman where it is missing' if fetches else ''}"

@@ -26,14 +26,14 @@ class Phase(StrEnum):
             Phase.UP: "nothing",
         }[self]
 
-    def deadline_s(self, time_scale: int, *, fetches_s: float = 0.0) -> float:
+    def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
         """Seconds that the phase may take in a start.
 
         Neither QEMU's own start nor the mirrors from which the guest fetches packages depend on the accelerator.
         """
         return {
             Phase.LAUNCH: 30.0,
-            Phase.BOOT: 120.0 * time_scale + fetches_s,
+            Phase.BOOT: 120.0 * time_scale + download_s,
             Phase.SSH: 30.0 * time_scale,
             Phase.FOLDERS: 30.0 * time_scale,
             Phase.API: 60.0 * time_scale,

@@ -72,7 +72,7 @@ class ChildQemu(QemuProcess):
                 self._argv, stdout=output, stderr=output, pass_fds=() if descriptor is None else (descriptor,)
             )
         if descriptor is not None:
-            lock.tell_holder(descriptor, self._child.pid)
+            lock.write_holder(descriptor, self._child.pid)
 
     def kill(self) -> None:
         if self._child:

@@ -194,7 +194,7 @@ def test_reader_that_is_slow_stops_neither_the_guest_nor_its_log(box: World) -> 
 
 
 def test_guest_that_does_not_read_is_an_error_in_the_end(box: World) -> None:
-    qemu = lock.holder(box.machines / "box" / "lock")
+    qemu = lock.holder_pid(box.machines / "box" / "lock")
     assert qemu is not None
     os.kill(qemu, signal.SIGSTOP)
     try:

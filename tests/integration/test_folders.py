@@ -194,7 +194,8 @@ def test_folders_of_a_stopped_machine_are_in_its_record(world: World, images: Im
     assert (added.status, added.stdout, added.stderr) == (0, "", "")
     again = world.machine("mount", "add", "box", f"{tmp_path}:/mnt/a b/c")
     assert again.stderr == (
-        'Error: machine mount destinations "/mnt/a b" and "/mnt/a b/c" overlap; give each folder a place of its own\n'
+        'Error: machine mount destinations "/mnt/a b" and "/mnt/a b/c" overlap; '
+        "mount each folder at a path of its own\n"
     )
     listed = world.machine("mount", "ls", "box", "--format", "{{.Source}} {{.Target}} {{.Mode}}")
     assert listed.stdout == f"{tmp_path}/a b /mnt/a b ro\n"

@@ -174,7 +174,7 @@ def test_crowd_that_says_nothing_keeps_nobody_out(port_api: Path) -> None:
 
 def test_crowd_that_comes_at_once_is_kept_small(port_api: Path, world: World) -> None:
     """Each of them is a process on the host, and the guest may have as many as it likes."""
-    supervisor = lock.holder(world.machines / "box" / "supervisor.lock")
+    supervisor = lock.holder_pid(world.machines / "box" / "supervisor.lock")
     assert supervisor
     with contextlib.ExitStack() as stack:
         os.kill(supervisor, signal.SIGSTOP)
@@ -324,7 +324,7 @@ def test_who_cannot_ask_the_supervisor_is_told_what_to_type(
         assert world.machine(command[0], "ls", "box").status == 0  # who only looks is in nobody's way
     orphaned = lock.acquire(world.machines / "box" / "lock")
     assert orphaned is not None
-    lock.tell_holder(orphaned, os.getpid())
+    lock.write_holder(orphaned, os.getpid())
     refused = world.machine(*command)
     os.close(orphaned)
     assert refused.stderr == (
@@ -345,7 +345,7 @@ def test_forward_that_cannot_be_kept_is_not_opened(world: World, images: Images)
             assert world.machine("port", "ls", "box").status == 0
             _, said = adding.communicate(timeout=30)
         assert adding.returncode == 125
-        assert "waiting for another command to let go of" in said
+        assert "waiting for another command to release" in said
         assert not listens(port, socket.SOCK_DGRAM)
         world.machine("rm", "--force", "box")
         process.communicate(timeout=30)

@@ -49,7 +49,7 @@ def test_machine_whose_sockets_are_gone_is_stopped_by_its_supervisor(box: World)
 
 def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: World) -> None:
     with starting(box) as process:
-        qemu = lock.holder(box.machines / "box" / "lock")
+        qemu = lock.holder_pid(box.machines / "box" / "lock")
         assert qemu is not None
         os.kill(qemu, signal.SIGSTOP)
         assert lock.signal_holder(box.machines / "box" / "supervisor.lock", signal.SIGKILL)

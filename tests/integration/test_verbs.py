@@ -190,10 +190,10 @@ def test_machine_that_runs_is_running_for_everybody(box: World, golden: Golden) 
 def test_restart_starts_a_machine_anew(box: World) -> None:
     qemu = box.machines / "box" / "lock"
     with starting(box) as first:
-        pid = lock.holder(qemu)
+        pid = lock.holder_pid(qemu)
         with box.popen("restart", "box") as second:
             first.communicate(timeout=COMMAND_S)
-            wait_until(lambda: lock.holder(qemu) not in (None, pid))
+            wait_until(lambda: lock.holder_pid(qemu) not in (None, pid))
             box.machine("kill", "box")
             _, stderr = second.communicate(timeout=COMMAND_S)
     assert first.returncode == 125
@@ -226,7 +226,7 @@ def both_starting(world: World, images: Images) -> Iterator[subprocess.Popen[str
     world.init("two", images.qcow2)
     with world.popen("start", "box", "two") as process:
         locks = [world.machines / name / "lock" for name in ("box", "two")]
-        wait_until(lambda: all(map(lock.holder, locks)) and len(machine_processes(world.home)) == 4)
+        wait_until(lambda: all(map(lock.holder_pid, locks)) and len(machine_processes(world.home)) == 4)
         yield process
 
 

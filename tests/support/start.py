@@ -25,7 +25,7 @@ def starting(world: World) -> Iterator[subprocess.Popen[str]]:
     with world.popen("start", "box") as process:
         tools_socket = control_socket(world).with_name("qmp-tools.sock")
         lock_file = world.machines / "box" / "lock"
-        wait_until(lambda: listens(tools_socket) and lock.holder(lock_file), "QEMU")
+        wait_until(lambda: listens(tools_socket) and lock.holder_pid(lock_file), "QEMU")
         yield process
 
 
@@ -34,6 +34,6 @@ def guest_that_runs(paths: MachinePaths) -> Iterator[None]:
     """By the word of its lock, as when its supervisor has been killed."""
     descriptor = lock.acquire(paths.lock)
     assert descriptor is not None
-    lock.tell_holder(descriptor, os.getpid())
+    lock.write_holder(descriptor, os.getpid())
     yield
     os.close(descriptor)

@@ -70,14 +70,14 @@ def test_holder_of_a_lock_can_be_ended(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     descriptor = lock.acquire(path)
     assert descriptor is not None
-    assert lock.holder(path) is None
+    assert lock.holder_pid(path) is None
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[descriptor]) as process:
-        lock.tell_holder(descriptor, process.pid)
+        lock.write_holder(descriptor, process.pid)
         os.close(descriptor)
-        assert lock.holder(path) == process.pid
+        assert lock.holder_pid(path) == process.pid
         assert lock.signal_holder(path, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    assert lock.holder(path) is None
+    assert lock.holder_pid(path) is None
     assert not lock.signal_holder(path, signal.SIGKILL)
 
 
@@ -85,7 +85,7 @@ def test_next_taker_of_a_lock_is_not_taken_for_the_last(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("1")
     with lock.held(path):
-        assert lock.holder(path) is None
+        assert lock.holder_pid(path) is None
 
 
 def test_shared_lock_has_several_holders_and_none_beside_an_exclusive_one(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def machine_state(paths: MachinePaths) -> MachineState:
         if sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S:
             return UNRESPONSIVE
         return MachineState(state=State.STARTING)
-    if lock.holder(paths.lock):
+    if lock.holder_pid(paths.lock):
         return ORPHANED
     return STOPPED  # a command that changes the machine holds the lock for a moment
 

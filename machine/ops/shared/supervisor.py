@@ -34,7 +34,7 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
     except OSError as error:
         if lock.is_held(paths.supervisor_lock):
             hint = f"try again, or end it with: machine stop {name}"
-        elif lock.holder(paths.lock):
+        elif lock.holder_pid(paths.lock):
             hint = f"restart the supervisor with: machine start {name}"
         else:  # a command that changes the machine holds its lock, or the machine has just stopped
             raise MachineError(f"another command is changing {name}", hint="try again when it has ended") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.errors import MachineError
-from machine.model.check import Check, Status, failed, is_ready
+from machine.model.check import Check, Status, failure_from, is_ready
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ def test_host_is_ready_without_failures(statuses: list[Status], ready: bool) -> 
 
 
 def test_error_is_a_failure_in_its_own_words() -> None:
-    hinted = failed("x", MachineError("it is broken", hint="mend it"))
+    hinted = failure_from("x", MachineError("it is broken", hint="mend it"))
     assert (hinted.status, hinted.finding, hinted.remedy) == (Status.FAILURE, "it is broken", "mend it")
-    assert failed("x", MachineError("it is broken"), "buy another").remedy == "buy another"
+    assert failure_from("x", MachineError("it is broken"), "buy another").remedy == "buy another"

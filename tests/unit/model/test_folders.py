@@ -100,7 +100,7 @@ def test_target_that_is_free(target: str) -> None:
 def test_targets_that_overlap(one: str, other: str) -> None:
     with pytest.raises(BadInputError) as caught:
         check_targets([Folder(source="/x", target=one), Folder(source="/y", target=other)], "core")
-    expected = f'machine mount destinations "{one}" and "{other}" overlap; give each folder a place of its own'
+    expected = f'machine mount destinations "{one}" and "{other}" overlap; mount each folder at a path of its own'
     assert caught.value.line == expected
 
 

@@ -115,5 +115,5 @@ def test_check_tells_what_is_booted_and_what_is_new(
     "said", ["", "nonsense", "{}", '{"deployments": []}', '{"status": {"booted": null}}', '{"deployments": [3]}', "[]"]
 )
 def test_check_that_makes_no_sense_is_an_error_of_the_guest(said: str) -> None:
-    with pytest.raises(GuestError, match="do not say which image it has booted"):
+    with pytest.raises(GuestError, match="cannot find out which OS image the guest has booted"):
         parse_check(said)

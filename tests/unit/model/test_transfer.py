@@ -14,7 +14,7 @@ from machine.model.transfer import (
     Facts,
     Kind,
     base_name,
-    in_the_way,
+    overwrite_error,
     parse_request,
     part_path,
     printable,
@@ -126,12 +126,12 @@ def test_destination_that_cannot_be(destination: str, there: Facts | None, direc
 
 
 def test_what_is_in_the_way() -> None:
-    assert in_the_way(facts(), "x", directory=False) is None
-    assert in_the_way(DIRECTORY, "x", directory=True) is None
+    assert overwrite_error(facts(), "x", directory=False) is None
+    assert overwrite_error(DIRECTORY, "x", directory=True) is None
     reasons = [
-        in_the_way(facts(), "x", directory=True),
-        in_the_way(DIRECTORY, "x", directory=False),
-        in_the_way(facts(Kind.OTHER), "x", directory=False),
+        overwrite_error(facts(), "x", directory=True),
+        overwrite_error(DIRECTORY, "x", directory=False),
+        overwrite_error(facts(Kind.OTHER), "x", directory=False),
     ]
     assert [reason and reason.message for reason in reasons] == [
         '"x" exists but is not a directory',

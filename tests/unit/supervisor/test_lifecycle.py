@@ -364,7 +364,7 @@ def test_deadlines_give_an_emulated_guest_ten_times_as_long(phase: Phase, hardwa
 
 def test_guest_that_fetches_packages_may_boot_for_longer_and_nothing_else_may() -> None:
     waits = {
-        phase: phase.deadline_s(10, fetches_s=900) - phase.deadline_s(10) for phase in Phase if phase is not Phase.UP
+        phase: phase.deadline_s(10, download_s=900) - phase.deadline_s(10) for phase in Phase if phase is not Phase.UP
     }
     assert waits == {Phase.LAUNCH: 0, Phase.BOOT: 900, Phase.SSH: 0, Phase.FOLDERS: 0, Phase.API: 0}
-    assert Provisioning.CLOUD_INIT.fetches_s > Provisioning.IGNITION.fetches_s == 0
+    assert Provisioning.CLOUD_INIT.download_s > Provisioning.IGNITION.download_s == 0
