@@ -1,4 +1,4 @@
-"""Decide whether hardware accelerates a guest, from what is known of the host and its QEMU. Pure."""
+"""Decide whether hardware accelerates a guest, from facts about the host and its QEMU (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from machine.qemu.boards import BOARDS
 
 HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 
-# Before, HVF on Apple silicon lost registers and hung guests (QEMU's changelog of 8.2.1; Lima requires it too).
+# In older versions, HVF on Apple silicon loses registers and hangs guests (changelog of QEMU 8.2.1).
 _MIN_QEMU_HVF_ARM = (8, 2, 1)
 # Rounded means of scripts/bench arch.
 _SLOWER_NATIVE = "about twenty"
@@ -21,14 +21,14 @@ _SLOWER_FOREIGN = "about thirty"
 
 _NESTED_MACOS = "if this Mac is a virtual machine, enable nested virtualization on its host"
 
-# The kernel of macOS 12.4: older ones give a guest too small an address space for more memory than this.
+# The kernel of macOS 12.4; in older ones, a guest's address space is too small for more memory than this.
 _DARWIN_MEMORY = (21, 5)
 _OLD_DARWIN_MEMORY_MIB = 3072
 
 
 @dataclass(frozen=True, kw_only=True)
 class QemuFacts:
-    """What a QEMU binary says about itself; `accelerators` and `networks` are in its own words."""
+    """What a QEMU binary reports about itself; `accelerators` and `networks` are QEMU's names."""
 
     path: str
     version: tuple[int, ...]
@@ -37,13 +37,13 @@ class QemuFacts:
 
     @property
     def dotted(self) -> str:
-        """The version as a text."""
+        """The version with dots, like 8.2.1."""
         return ".".join(map(str, self.version))
 
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareSupport:
-    """Whether the accelerator of this kind of host works; `has_sme` says that the CPU has Arm's matrix extension."""
+    """Whether this host's hardware accelerator works; `has_sme` says whether the CPU has Arm's matrix extension."""
 
     accelerator: Accelerator
     obstacle: Obstacle | None
@@ -54,8 +54,8 @@ class HardwareSupport:
 class Acceleration:
     """The accelerator and CPU model of a guest.
 
-    `obstacle` is what keeps hardware from accelerating a guest for which it would have been chosen, and `notice` tells
-    the user about it.
+    If the guest is emulated because hardware acceleration does not work, `obstacle` says why, and `notice` informs the
+    user.
     """
 
     accelerator: Accelerator
@@ -66,9 +66,9 @@ class Acceleration:
 
 @dataclass(frozen=True, kw_only=True)
 class MacFacts:
-    """What a Mac says about itself: values of `sysctl`, and the entitlements of a QEMU binary in codesign's XML.
+    """Facts about a Mac: values of `sysctl`, and the entitlements of a QEMU binary in codesign's XML.
 
-    The entitlements are None where codesign does not answer.
+    `entitlements` is None if codesign fails, and empty if the binary is not signed.
     """
 
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def check_qemu(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     """Check that this QEMU can run machines.
 
     Raises:
-        MachineError: it is too old, or lacks what every machine needs.
+        MachineError: QEMU is too old, or lacks what every machine needs.
     """
     check_version(qemu, arch, host)
     check_network(qemu, arch, host)
@@ -89,7 +89,7 @@ def check_version(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     """Check that this QEMU is recent enough for guests of `arch`.
 
     Raises:
-        MachineError: it is too old.
+        MachineError: QEMU is too old.
     """
     board = BOARDS[arch]
     if qemu.version < board.min_qemu:
@@ -104,7 +104,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     """Check that this QEMU has the network that machines use.
 
     Raises:
-        MachineError: it was built without.
+        MachineError: QEMU was built without it.
     """
     board = BOARDS[arch]
     if "user" not in qemu.networks:
@@ -115,7 +115,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
 
 
 def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport:
-    """Whether a Mac's Hypervisor.framework can run a guest in this QEMU."""
+    """Decide whether Hypervisor.framework on a Mac can run a guest in this QEMU."""
     return HardwareSupport(
         accelerator=Accelerator.HVF,
         obstacle=_hvf_obstacle(facts, qemu, host),
@@ -155,10 +155,10 @@ def _is_entitled(entitlements: str) -> bool:
 def choose_accelerator(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Acceleration:
-    """Choose hardware acceleration where it is possible, else TCG, with a notice unless TCG was asked for.
+    """Choose hardware acceleration if possible, else TCG, with a notice unless the user chose TCG.
 
     Raises:
-        MachineError: the accelerator that was asked for by name cannot be used, or none can.
+        MachineError: the accelerator that the user chose cannot be used, or none can.
     """
     board = BOARDS[arch]
     obstacle = _obstacle(choice, arch, host, support, qemu)
@@ -189,7 +189,7 @@ def _slow_notice(obstacle: Obstacle, arch: Arch, host: Host) -> str:
 
 
 def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | None:
-    """Warn, long before a start, that the accelerator that was asked for by name cannot be used as things are."""
+    """Return a warning, before any start, if the accelerator that the user chose cannot be used at present."""
     if choice.value != support.accelerator or not support.obstacle:
         return None
     remedy = f"; {support.obstacle.remedy}" if support.obstacle.remedy else ""
@@ -200,14 +200,14 @@ def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | N
 
 
 def slowness(arch: Arch, host: Host) -> str:
-    """How many times slower an emulated guest is than an accelerated one, in words."""
+    """Return how many times slower an emulated guest is than an accelerated one, in words."""
     return _SLOWER_NATIVE if is_native(arch, host) else _SLOWER_FOREIGN
 
 
 def _obstacle(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Obstacle | None:
-    """What keeps hardware from accelerating the guest as it was asked for."""
+    """Return why the host's hardware cannot accelerate the guest, or None if it can."""
     accelerator = support.accelerator
     if choice not in (AcceleratorChoice.AUTO, accelerator.value):
         return Obstacle(reason=f"{host.os} has no {choice}")
@@ -223,7 +223,7 @@ def _obstacle(
 
 
 def is_native(arch: Arch, host: Host) -> bool:
-    """Whether the host's CPU runs the guest's code."""
+    """Return whether the host's CPU can run the guest's code."""
     try:
         return Arch.parse(host.machine) is arch
     except ValueError:
@@ -231,6 +231,6 @@ def is_native(arch: Arch, host: Host) -> bool:
 
 
 def max_memory_mib(host: Host, accelerator: Accelerator) -> int | None:
-    """How much memory this host can give a guest, None where its own memory is the only limit."""
+    """Return the most memory that this host can give a guest, or None if its own memory is the only limit."""
     limited = host.os is HostOS.MACOS and host.machine == "arm64" and host.kernel < _DARWIN_MEMORY
     return _OLD_DARWIN_MEMORY_MIB if limited and accelerator is Accelerator.HVF else None

@@ -1,4 +1,4 @@
-"""The virtual computer of each guest architecture, as a table: a new architecture is a new row."""
+"""The virtual computer (QEMU's board) of each guest architecture: a new architecture is a new row of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Packages = Mapping[Installer, str]
 
 
 class Bus(StrEnum):
-    """The bus of the virtio devices, as the names of the devices end."""
+    """The bus of the virtio devices; its value is the suffix of their names."""
 
     PCI = "pci"
     CCW = "ccw"
@@ -33,14 +33,14 @@ class ConfigSource(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Firmware:
-    """The UEFI firmware that a board cannot boot without."""
+    """The UEFI firmware that a board needs to boot."""
 
     packages: Packages
     files: tuple[tuple[str, str], ...]
-    """Pairs of code and template of variables, where distributions keep them."""
+    """Where distributions install it: pairs of code and template of variables."""
 
     shipped: tuple[str, str]
-    """The pair in the data directory of QEMU itself."""
+    """The names of the pair in QEMU's own data directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +48,24 @@ class Board:
     """The virtual computer of one guest architecture."""
 
     target: str
-    """QEMU's word for the architecture."""
+    """QEMU's name of the architecture."""
 
     packages: Packages
     """The packages that contain the QEMU binary."""
 
     machine: str
     tcg_cpu: str
-    """The CPU model of an emulated guest: a plain `qemu64` lacks what today's distributions need."""
+    """The CPU model of an emulated guest; QEMU's default `qemu64` lacks features that current distributions need."""
 
     console: str
-    """The guest's name for the serial port whose output is logged."""
+    """The guest's name of the serial port whose output is logged."""
 
     hvf_cpu: str = "host"
     firmware: Firmware | None = None
     bus: Bus = Bus.PCI
     config_source: ConfigSource = ConfigSource.FW_CFG
     min_qemu: tuple[int, ...] = (6, 2)
-    """The oldest QEMU on which the board works as expected."""
+    """The oldest QEMU version in which the board works."""
 
     has_smbios: bool = False
     """Whether the firmware passes SMBIOS tables on to the guest."""
@@ -77,11 +77,11 @@ class Board:
 
     @property
     def has_usb(self) -> bool:
-        """Whether a USB controller, which is a PCI device, can be plugged in."""
+        """Whether the board can have a USB controller, which is a PCI device."""
         return self.bus is Bus.PCI
 
     def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
-        """The CPU model; `has_sme` says that a Mac's CPU has Arm's matrix extension."""
+        """Return the CPU model; `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
         match accelerator:
             case Accelerator.TCG:
                 return self.tcg_cpu
@@ -94,11 +94,11 @@ class Board:
                 assert_never(accelerator)
 
     def device(self, kind: str) -> str:
-        """The name of a virtio device on this board's bus."""
+        """Return the name of a virtio device on this board's bus."""
         return f"virtio-{kind}-{self.bus}"
 
     def folder_device(self, transport: Transport) -> str:
-        """The device that shares a folder of the host by this transport."""
+        """Return the name of the device that shares a folder by this transport."""
         return f"vhost-user-fs-{self.bus}" if transport == "virtiofs" else self.device("9p")
 
 
@@ -109,14 +109,14 @@ def _packages(apt: str, dnf: str, zypper: str, *, pacman: str = "") -> Packages:
     }  # fmt: skip
 
 
-# Some names of packages contain a comment, which a shell takes for one too when the hint is pasted.
+# Some package names end with a comment, which a shell ignores when the user pastes the hint.
 BOARDS = {
     Arch.X86_64: Board(
         target="x86_64",
         packages=_packages("qemu-system-x86", "qemu-system-x86", "qemu-x86"),
         machine="q35,vmport=off",
         tcg_cpu="max",
-        # An Intel Mac's CPU has these two features, but HVF does not pass them on, and guests crash on them.
+        # Intel Macs have these two features but HVF does not provide them, and guests that use them crash.
         hvf_cpu="host,-pdpe1gb,-avx512vl",
         console="ttyS0",
         has_smbios=True,
@@ -161,7 +161,7 @@ BOARDS = {
             ),
             shipped=("edk2-riscv-code.fd", "edk2-riscv-vars.fd"),
         ),
-        # Older ones have no fw_cfg when options are read, and do not run the firmware in flash in supervisor mode.
+        # Older versions create fw_cfg too late for -fw_cfg, and do not run the firmware in flash in supervisor mode.
         min_qemu=(8, 1),
     ),
     Arch.S390X: Board(

@@ -1,4 +1,4 @@
-"""Find UEFI firmware for the boards that need it: by QEMU's descriptors, or where distributions keep it.
+"""Find UEFI firmware for the boards that need it, by QEMU's descriptors or where distributions install it.
 
 QEMU's docs/interop/firmware.json specifies the descriptors.
 """
@@ -21,15 +21,15 @@ from machine.qemu.boards import BOARDS, Board
 from machine.qemu.img import QemuImg
 
 _RAW = "raw"
-# Machines have neither System Management Mode nor a use for enrolled keys; stateless firmware has no variables.
-_UNWANTED = {"secure-boot", "requires-smm", "enrolled-keys"}
+# Our boards have no System Management Mode, and enrolled keys are of no use to us.
+_UNSUITABLE = {"secure-boot", "requires-smm", "enrolled-keys"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirmwareFiles:
-    """The code, mapped read-only, and the template of the variables, of which each machine has a copy of its own.
+    """UEFI code, which QEMU maps read-only, and a template of the variables, which every machine has a copy of.
 
-    The formats are in QEMU's words; a machine's copy is always raw.
+    The formats are QEMU's names; a machine's copy is always raw.
     """
 
     code: Path
@@ -39,20 +39,20 @@ class FirmwareFiles:
 
 
 def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[Path, ...]:
-    """The directories of descriptors; a file hides those of the same name in earlier directories."""
+    """Return the directories of descriptors; a file overrides those of the same name in earlier directories."""
     own = [parent / "share/qemu/firmware" for parent in _prefixes(binary)]
     shared = [Path(directory) for directory in host.os.traits.firmware_directories]
-    several = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
-    return tuple(dict.fromkeys(several))
+    directories = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
+    return tuple(dict.fromkeys(directories))
 
 
 def _prefixes(binary: Path) -> list[Path]:
-    """The prefixes that the binary may be installed in: Homebrew links it from one that changes into another."""
+    """Return the prefixes in which the binary may be installed; Homebrew's is a link into a versioned prefix."""
     return [path.parent.parent for path in (binary.resolve(), binary)]
 
 
 def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """The descriptors in the order in which to try them; files that are not JSON objects are skipped."""
+    """Return the descriptors in the order in which to try them, without files that are not JSON objects."""
     texts: dict[str, bytes] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -66,23 +66,23 @@ def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
 def _parse(text: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(text)
-    except ValueError:  # an empty file hides others of its name
+    except ValueError:  # an empty file disables the descriptors of its name
         return None
     return document if isinstance(document, dict) else None
 
 
 def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFiles | None:
-    """The files that a descriptor names, None if it is not of UEFI firmware for this board."""
+    """Return the files that a descriptor names, or None if they are not UEFI firmware for this board."""
     try:
         mapping = descriptor["mapping"]
-        wanted = (
+        suitable = (
             "uefi" in descriptor["interface-types"]
             and mapping["device"] == "flash"
             and mapping.get("mode", "split") == "split"
-            and _UNWANTED.isdisjoint(descriptor["features"])
+            and _UNSUITABLE.isdisjoint(descriptor["features"])
             and any(_suits(target, board) for target in descriptor["targets"])
         )
-        if not wanted:
+        if not suitable:
             return None
         code, variables = mapping["executable"], mapping["nvram-template"]
         return FirmwareFiles(
@@ -96,7 +96,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
 
 
 def _suits(target: Mapping[str, Any], board: Board) -> bool:
-    """Whether a target is this board; its machines have a version, which ours has not."""
+    """Return whether a target is this board; its machine names are versioned, ours is not."""
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")
     return target["architecture"] == board.target and any(
@@ -105,10 +105,10 @@ def _suits(target: Mapping[str, Any], board: Board) -> bool:
 
 
 def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> FirmwareFiles | None:
-    """The first firmware for the board on this host, None where QEMU itself has the board's.
+    """Return the first firmware for the board on this host, or None if the board needs none.
 
     Raises:
-        MachineError: this host has none.
+        MachineError: this host has no firmware for the board.
     """
     board = BOARDS[arch]
     if board.firmware is None:
@@ -119,11 +119,11 @@ def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> 
         tuple(os.fspath(prefix / "share/qemu" / name) for name in board.firmware.shipped)
         for prefix in _prefixes(Path(binary))
     ]
-    known = (
+    installed = (
         FirmwareFiles(code=Path(code), variables=Path(variables))
         for code, variables in (*shipped, *board.firmware.files)
     )
-    for files in (*described, *known):
+    for files in (*described, *installed):
         if files and files.code.exists() and files.variables.exists():
             return files
     raise MachineError(
@@ -143,7 +143,7 @@ def ensure_variables(firmware: FirmwareFiles, path: Path) -> None:
     fresh = path.with_name(f".{path.name}.tmp")
     with disk_errors(path):
         try:
-            # Raw, so that no guest can make its variables look like another format.
+            # Raw, so that a guest cannot make QEMU take its variables for another image format.
             QemuImg().to_raw(firmware.variables, fresh, source_format=firmware.variables_format)
             fresh.chmod(FILE_PRIVATE)
             fsync_file(fresh)

@@ -1,4 +1,4 @@
-"""Disk images, handled by qemu-img. The format is always given: QEMU would guess it from what the guest has written."""
+"""Disk images, by qemu-img. We always state the format, as QEMU would guess it from what the guest has written."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class QemuImg:
     program = "qemu-img"
 
     def virtual_size(self, image: Path) -> int:
-        """The size in bytes of the disk that a qcow2 image holds.
+        """Return the size in bytes of the disk in a qcow2 image.
 
         Raises:
-            MachineError: it is not a qcow2 image, or qemu-img is missing.
+            MachineError: the file is not a qcow2 image, or qemu-img is missing.
         """
         answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", image], timeout_s=_QUICK_S)
         return int(json.loads(answer)["virtual-size"])
@@ -35,7 +35,7 @@ class QemuImg:
         """Check a qcow2 image's structure.
 
         Raises:
-            ProgramError: it is damaged or cut short.
+            ProgramError: the image is damaged or truncated.
             MachineError: qemu-img is missing.
         """
         try:
@@ -45,25 +45,25 @@ class QemuImg:
                 raise
 
     def convert_raw(self, source: Path, target: Path) -> None:
-        """Make a qcow2 image of a raw one."""
+        """Convert a raw image to qcow2."""
         self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
 
     def to_raw(self, source: Path, target: Path, *, source_format: str) -> None:
-        """Make a sparse raw image of another one."""
+        """Convert an image to a sparse raw one."""
         self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
 
     def flatten(self, overlay: Path, target: Path) -> None:
-        """Make a qcow2 image without a base from an overlay and its base."""
+        """Merge an overlay and its base into a qcow2 image without a base."""
         self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)
 
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
-        """Make an overlay of `size_gib` on `base`, which must not move or change from now on."""
+        """Make an overlay of `size_gib` on `base`, which must not be moved or changed afterwards."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
         self._run(words, timeout_s=_QUICK_S)
         overlay.chmod(0o600)
 
     def copy(self, disk: Path, target: Path) -> None:
-        """Copy a disk, onto the same base if it has one; the copies share their blocks where the file system can.
+        """Copy a disk, keeping its base if it has one; the file system shares the blocks if it can.
 
         Raises:
             MachineError: the disk is damaged, there is no space, or qemu-img is missing.
@@ -84,10 +84,10 @@ class QemuImg:
         self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
 
     def backing_file(self, overlay: Path) -> Path | None:
-        """The base of an overlay, None where it has none.
+        """Return the base of an overlay, or None if it has none.
 
         Raises:
-            MachineError: it is not a qcow2 image, or qemu-img is missing.
+            MachineError: the file is not a qcow2 image, or qemu-img is missing.
         """
         answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", overlay], timeout_s=_QUICK_S)
         name = json.loads(answer).get("backing-filename")
@@ -103,7 +103,7 @@ class QemuImg:
 
 
 def _share_blocks(source: Path, target: Path) -> bool:
-    """Clone a file, if the file system can share its blocks, and return whether it did."""
+    """Clone a file if the file system can share its blocks, and return whether that succeeded."""
     try:
         runner.run(["cp", "-c" if sys.platform == "darwin" else "--reflink=always", source, target], timeout_s=_LONG_S)
     except MachineError:

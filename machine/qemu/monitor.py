@@ -1,4 +1,4 @@
-"""Talk to QEMU by QMP. QEMU listens on two sockets: one for the supervisor and one for everybody else."""
+"""Talk to QEMU by QMP. QEMU listens on two sockets, one for the supervisor and one for other commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClient]:
-    """Connect to QEMU and negotiate, and disconnect at the end of the block.
+    """Connect to QEMU, and disconnect at the end of the block.
 
     Raises:
         MachineError: QEMU does not answer in time.
@@ -31,7 +31,7 @@ async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClien
     try:
         yield client
     finally:
-        # When the machine ends, it is QEMU that hangs up.
+        # When the machine ends, QEMU closes the connection first.
         with contextlib.suppress(EOFError, OSError, QMPError):
             await client.disconnect()
 
@@ -42,7 +42,7 @@ async def execute(
     """Run one QMP command.
 
     Raises:
-        MachineError: QEMU refuses it, hangs up or does not answer in time.
+        MachineError: QEMU rejects it, closes the connection or does not answer in time.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -53,8 +53,8 @@ async def execute(
         raise MachineError(f"QEMU failed to execute {command}: {type(error).__name__} {error}") from error
 
 
-async def human(client: QMPClient | None, line: str) -> str:
-    """Run a line in QEMU's human monitor and return what it prints.
+async def human_command(client: QMPClient | None, line: str) -> str:
+    """Run a command line in QEMU's human monitor and return its output.
 
     Raises:
         MachineError: QEMU does not answer, or there is no connection to it.
@@ -65,6 +65,6 @@ async def human(client: QMPClient | None, line: str) -> str:
 
 
 async def request_quit(client: QMPClient) -> None:
-    """Tell QEMU to quit; it may hang up before it answers."""
+    """Tell QEMU to quit; it may close the connection before it answers."""
     with contextlib.suppress(MachineError, ExecInterruptedError):
         await execute(client, "quit")

@@ -1,4 +1,4 @@
-"""Make QEMU's command line from a machine, a host and file names. Pure: reads nothing and starts nothing."""
+"""Make QEMU's command line from a machine's record, the acceleration and file names (pure)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LaunchFiles:
     disk: Path
     ignition: Path
     rekey_table: Path
-    """The SMBIOS table with which a clone's guest is rekeyed."""
+    """The SMBIOS table that rekeys the guest of a clone."""
 
     seed: Path
     efi_vars: Path
@@ -62,12 +62,12 @@ class LaunchPlan:
 
 
 def escape(value: str) -> str:
-    """Escape a value for QEMU's `key=value,…` syntax, where a comma is written twice."""
+    """Escape a value for QEMU's `key=value,…` syntax, in which a comma is doubled."""
     return value.replace(",", ",,")
 
 
 def option(*flags: str, **values: str | int | os.PathLike[str]) -> str:
-    """The argument of an option: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
+    """Return the argument of an option: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
     pairs = (f"{key.rstrip('_')}={escape(os.fspath(value) if isinstance(value, os.PathLike) else str(value))}"
              for key, value in values.items())  # fmt: skip
     return ",".join((*flags, *pairs))
@@ -85,11 +85,11 @@ def plan_launch(
 ) -> LaunchPlan:
     """Make the command line that boots a machine.
 
-    `relay` is the command that connects the guest's port API to the socket that is appended to it; `shares` are the
-    folders that are shared by a device.
+    `relay` is the command that relays a request of the guest to the port API's socket, its last argument; `shares` are
+    the folders that a device shares.
 
-    The config that provisions the guest is passed until a first boot has completed, and not later: it contains the
-    guest's private host key, which the guest's root could read.
+    The provisioning config is passed only until a first boot has completed: it contains the guest's private host key,
+    which root in the guest could read.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -114,7 +114,7 @@ def plan_launch(
 
 
 def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, shares: Sequence[Share]) -> list[str]:
-    # One thread per virtual CPU: QEMU's default depends on the architectures.
+    # One thread per virtual CPU, which is not QEMU's default for all architectures.
     accel = "tcg,thread=multi" if acceleration.accelerator is Accelerator.TCG else acceleration.accelerator.value
     # virtiofsd accesses the guest's memory itself.
     shared = any(share.transport is Transport.VIRTIOFS for share in shares)
@@ -127,7 +127,7 @@ def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, s
         "-smp", str(config.resources.cpus),
         "-m", size,
         "-device", board.device("rng"),
-        # Give memory that is free in the guest back to the host.
+        # Returns memory that is free in the guest to the host.
         "-device", f"{board.device('balloon')},free-page-reporting=on",
     ]  # fmt: skip
 
@@ -192,10 +192,10 @@ def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: L
 
 
 def _ports(board: Board, files: LaunchFiles) -> list[str]:
-    """The serial console, and the named ports through which the guest talks to the host."""
+    """Return the serial console, and the named ports by which the guest talks to the host."""
     return [
-        # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log: a file never makes the guest wait,
-        # nor is output lost or doubled, as with a socket that has a `logfile` and a slow client.
+        # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log. A file never makes the guest wait,
+        # or loses or doubles output, as a socket with a `logfile` and a slow client does.
         "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
         "-device", board.device("serial"),
@@ -207,7 +207,7 @@ def _ports(board: Board, files: LaunchFiles) -> list[str]:
 
 
 def _usb(config: MachineConfig) -> list[str]:
-    """USB devices of the host; QEMU waits for one given by its kind, and fails if one given by its place is missing."""
+    """Return the host's USB devices; QEMU waits for a missing one given by vendor, and fails for one given by bus."""
     if not config.usbs:
         return []
     words = ["-device", option("qemu-xhci", id="usb")]

@@ -32,7 +32,7 @@ _OTHER_HYPERVISOR = "stop other hypervisors on this host, such as VirtualBox"
 
 
 def find_qemu(arch: Arch, host: Host) -> str:
-    """The path of the QEMU binary for guests of `arch`.
+    """Return the path of the QEMU binary for guests of `arch`.
 
     Raises:
         MachineError: it is not installed.
@@ -51,9 +51,9 @@ def probe_qemu(path: str) -> QemuFacts:
     """Ask a QEMU binary for its version, accelerators and networks.
 
     Raises:
-        MachineError: it cannot be run, or its answer is not understood.
+        MachineError: it cannot be run, or its output has no version.
     """
-    # Most binaries have no default machine, and some answer nothing without one.
+    # Without a machine, some binaries answer nothing, and most have no default one.
     version, accelerators, networks = (
         runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
         for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
@@ -70,10 +70,10 @@ def probe_qemu(path: str) -> QemuFacts:
 
 
 def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
-    """The transports for which this QEMU has a device that shares a folder with guests of `arch`.
+    """Return the transports for which this QEMU has a device that shares a folder with guests of `arch`.
 
     Raises:
-        MachineError: QEMU cannot be asked.
+        MachineError: QEMU cannot be run.
     """
     answer = runner.run([qemu.path, "-machine", "none", "-device", "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
     devices = {transport: BOARDS[arch].folder_device(transport) for transport in Transport if transport.is_device}
@@ -81,13 +81,13 @@ def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
 
 
 def parse_listing(text: str) -> frozenset[str]:
-    """The words of a list that QEMU prints, one a line, below a line that ends with a colon (pure)."""
+    """Parse a list that QEMU prints: one word on each line, after a line that ends with a colon (pure)."""
     _, _, listed = text.partition(":\n")
     return frozenset(listed.split())
 
 
 def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareSupport:
-    """Find out whether the kernel's hypervisor can really run a stock guest, on a Mac in this QEMU."""
+    """Try whether this host's hypervisor can run an ordinary guest; on a Mac, in this QEMU."""
     match host.os:
         case HostOS.LINUX:
             return HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
@@ -111,13 +111,13 @@ def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/
     finally:
         os.close(descriptor)
     if machine in ("x86_64", "i686") and not has_virtualization_flag(_read_text(cpuinfo)):
-        # A paravirtual KVM passes every test above, and a stock guest hangs in it after the firmware.
+        # A paravirtual KVM passes every test above, but an ordinary guest hangs in it after the firmware.
         return Obstacle(reason="the CPU has neither vmx nor svm", remedy=_ENABLE_VIRTUALIZATION)
     return None
 
 
 def has_virtualization_flag(cpuinfo: str) -> bool:
-    """Whether the text of /proc/cpuinfo shows an x86 CPU with Intel's or AMD's virtualization."""
+    """Return whether the text of /proc/cpuinfo shows an x86 CPU with Intel's or AMD's virtualization."""
     flags = [line for line in cpuinfo.splitlines() if line.startswith("flags")]
     return any(flag in line.split() for line in flags for flag in ("vmx", "svm"))
 
@@ -138,7 +138,7 @@ def _probe_mac(qemu: QemuFacts) -> MacFacts:
 
 
 def _sysctl(name: str) -> str | None:
-    """A value of sysctl, None for a name that this Mac does not know."""
+    """Return a value of sysctl, or None if this Mac has none of that name."""
     try:
         return runner.run(["sysctl", "-n", name], timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
     except MachineError:
@@ -156,9 +156,9 @@ def _entitlements(path: str) -> str | None:
 
 
 def parse_entitlements(answer: runner.Completed) -> str | None:
-    """The entitlements in an answer of codesign: empty without a signature, None where it failed (pure).
+    """Return the entitlements that codesign printed: empty without a signature, None if codesign failed (pure).
 
-    It fails on an old macOS, where it has no --xml (lima-vm/lima#1975).
+    Codesign of an old macOS fails, as it has no --xml (lima-vm/lima#1975).
     """
     if answer.returncode == 0:
         return answer.stdout.strip()

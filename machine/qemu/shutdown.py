@@ -27,7 +27,7 @@ class Ending(StrEnum):
 
     @property
     def notice(self) -> str | None:
-        """What to tell the user, None when the guest powered down by itself."""
+        """What to tell the user; None if the guest powered down."""
         match self:
             case Ending.POWERED_DOWN:
                 return None
@@ -38,7 +38,7 @@ class Ending(StrEnum):
 
 
 def patience_s(accelerator: Accelerator) -> float:
-    """The seconds that a guest gets to power down."""
+    """Return the seconds that a guest has to power down."""
     return 180.0 if accelerator is Accelerator.TCG else 90.0
 
 
@@ -49,9 +49,9 @@ async def shut_down(
     kill: Callable[[], None],
     patience: float,
 ) -> Ending:
-    """End QEMU, after giving the guest `patience` seconds to power down; with 0 it is not asked.
+    """End QEMU, after giving the guest `patience` seconds to power down; with 0, its power button is not pressed.
 
-    `ended` waits up to a number of seconds for QEMU's end and returns whether it has ended.
+    `ended` waits the given number of seconds for QEMU's end, and returns whether it has ended.
 
     Raises:
         MachineError: QEMU survives SIGKILL.
@@ -75,7 +75,7 @@ async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bo
         # A paused guest does not notice the button.
         await monitor.execute(client, "cont")
         while (left := until - time.monotonic()) > 0:
-            # Repeatedly, as a guest that still boots ignores it.
+            # Repeatedly, as a guest that is still booting ignores it.
             await monitor.execute(client, "system_powerdown")
             if await ended(min(_BUTTON_EVERY_S, left)):
                 return True

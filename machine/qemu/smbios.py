@@ -7,12 +7,12 @@ import struct
 from collections.abc import Mapping
 
 _OEM_STRINGS = 11
-# Far from the handles of QEMU's own structures.
+# A handle that QEMU's own structures do not use.
 _HANDLE = 0x0B2B
 
 
 def credentials_table(credentials: Mapping[str, str]) -> bytes:
-    """A table for QEMU's `-smbios file=` with credentials by their names (systemd.system-credentials(7))."""
+    """Return a table for QEMU's `-smbios file=` that holds credentials by name (systemd.system-credentials(7))."""
     strings = [
         f"io.systemd.credential.binary:{name}={base64.b64encode(value.encode()).decode()}"
         for name, value in credentials.items()

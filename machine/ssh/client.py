@@ -15,7 +15,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """The OpenSSH client; `obstacle` is why it cannot forward a machine's sockets, if it cannot."""
+    """The OpenSSH client; `obstacle` says why it cannot forward a machine's sockets, and is None if it can."""
 
     path: str
     version: str
@@ -26,23 +26,23 @@ def find_client() -> Client:
     """Return the client on PATH.
 
     Raises:
-        MachineError: there is none, or it cannot be run.
+        MachineError: it is not installed, or cannot be run.
     """
     path = shutil.which("ssh")
     if path is None:
         raise MachineError("ssh is not installed on this host")
-    told = runner.run([path, "-V"], timeout_s=_TIMEOUT_S, check=False)
-    words = (told.stderr or told.stdout).strip().splitlines()
-    return Client(path=path, version=words[0].partition(",")[0] if words else "", obstacle=_obstacle(path))
+    completed = runner.run([path, "-V"], timeout_s=_TIMEOUT_S, check=False)
+    lines = (completed.stderr or completed.stdout).strip().splitlines()
+    return Client(path=path, version=lines[0].partition(",")[0] if lines else "", obstacle=_obstacle(path))
 
 
 def _obstacle(path: str) -> str | None:
-    """Return why the client refuses our options, if it does; `-G` only evaluates them, without connecting."""
+    """Return why the client rejects our options, or None if it accepts them; `-G` evaluates them without connecting."""
     nowhere = Path("/nowhere")
     target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
     _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})
-    answer = runner.run([path, "-G", *words], timeout_s=_TIMEOUT_S, check=False)
-    if answer.returncode == 0:
+    completed = runner.run([path, "-G", *words], timeout_s=_TIMEOUT_S, check=False)
+    if completed.returncode == 0:
         return None
-    lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
-    return lines[0] if lines else f"it ended with exit status {answer.returncode}"
+    lines = [line.strip() for line in completed.stderr.splitlines() if line.strip()]
+    return lines[0] if lines else f"it failed with exit status {completed.returncode}"

@@ -61,11 +61,11 @@ def config_block(target: SshTarget) -> str:
 
 
 def base_options(target: SshTarget) -> list[str]:
-    """Return the options that all our connections share."""
+    """Return the options that all our connections use."""
     options = {
         **_identity_options(target),
         "BatchMode": "yes",
-        # Twice as fast as OpenSSH's own choice where the guest is emulated: scripts/bench ports --trials
+        # In an emulated guest, twice as fast as OpenSSH's default: scripts/bench ports --trials
         "Ciphers": "^aes128-gcm@openssh.com",
         "GlobalKnownHostsFile": "/dev/null",
         "LogLevel": "ERROR",
@@ -120,7 +120,7 @@ def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: 
 
 
 def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
-    """Return the argv of a command in the guest over the master at `control`, never over a connection of its own."""
+    """Return the argv of a guest command over the master at `control`; without the master, the command fails."""
     return [
         "ssh", *base_options(target),
         "-o", f"ControlPath={quoted(control)}",
@@ -132,8 +132,8 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
 def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> list[str]:
     """Return the argv of the SSH master, which carries all forwards and ends when the guest no longer answers.
 
-    `forwards` are the guest's sockets by the host's. The master logs in as root, who can reach the rootless and the
-    rootful socket.
+    `forwards` maps host sockets to guest sockets. The master logs in as root, who can reach both the rootless and the
+    rootful Podman socket.
     """
     return [
         "ssh",
@@ -143,7 +143,7 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) 
         "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
-        # Longer than the 25 s for which PAM holds a login up where the guest's logind gives no answer.
+        # Longer than the 25 s for which PAM delays a login when the guest's logind does not answer.
         "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",

@@ -12,7 +12,7 @@ def generate(path: Path, comment: str) -> str:
     """Make an Ed25519 key pair, PATH (mode 0600) and PATH.pub, and return the line of the public key.
 
     Raises:
-        MachineError: ssh-keygen is missing or failed.
+        MachineError: ssh-keygen is not installed, or failed.
     """
     try:
         runner.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], timeout_s=30)

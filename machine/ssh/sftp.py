@@ -40,7 +40,7 @@ IDLE_S = 60.0
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0  # an emulated guest computes for seconds
 _CLEAN_UP_S = 5.0
-_REQUESTS = 64  # under way at once, as OpenSSH's own client has it
+_REQUESTS = 64  # in flight at once, as in OpenSSH's client
 _PACKET_BYTES = 4 * CHUNK_BYTES  # several answers in a packet cost little more than one
 _LATEST = 2**32 - 1  # SFTP's times have 32 bits
 _READ_ONLY = 1  # in the flags of statvfs@openssh.com
@@ -53,7 +53,7 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
     """Connect to a guest with its own key, check its host key, and yield its files.
 
     Raises:
-        GuestError: it does not answer, has another host key, or refuses the key.
+        GuestError: the guest does not answer, has another host key, or rejects the machine's key.
     """
     # Without a handler, paramiko's own messages about errors would appear on stderr.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -93,7 +93,7 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
             f"the server on {where} does not have the host key of {name}: nothing was sent to it"
         ) from error
     except paramiko.AuthenticationException as error:
-        raise GuestError(f'{name} refuses its own key for the user "{target.username}"') from error
+        raise GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"') from error
     except (paramiko.SSHException, EOFError) as error:
         raise GuestError(f"no SSH session with {name} on {where}: {error}") from error
     except TimeoutError as error:
@@ -112,10 +112,10 @@ class _Message(paramiko.Message):
 
 
 class _Sftp(paramiko.SFTPClient):
-    """paramiko's client, with several requests in flight that are sent and answered in a single thread.
+    """paramiko's SFTP client, extended to keep several requests in flight in a single thread.
 
-    paramiko's own read-ahead uses a thread that prints a traceback when a connection ends. Its own write-ahead ignores
-    the last answers, and with them a full disk. OpenSSH's SFTP server answers requests in order.
+    paramiko's own read-ahead uses a thread that prints a traceback when a connection ends. Its write-ahead ignores the
+    last answers, and so misses a full disk. OpenSSH's SFTP server answers requests in order.
     """
 
     def _adjust_cwd(self, path: str) -> bytes:
@@ -125,7 +125,7 @@ class _Sftp(paramiko.SFTPClient):
         return self.answer(self.send_request(kind, *words))
 
     def send_request(self, kind: int, *words: object) -> int:
-        """Send a request and return its number. An answer that is not asked for is dropped."""
+        """Send a request and return its number, by which `answer` gets the answer; other answers are dropped."""
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
 
@@ -148,14 +148,14 @@ class _Sftp(paramiko.SFTPClient):
 
     def chunks(self, handle: bytes, size: int) -> Iterator[bytes]:
         """Yield the content of a file of this size; if the file has grown, read the rest with one request at a time."""
-        under_way: deque[int] = deque()
+        in_flight: deque[int] = deque()
         asked = done = 0
         while True:
-            while len(under_way) < _REQUESTS and (asked < size or not under_way):
-                under_way.append(self.send_request(CMD_READ, handle, int64(asked), CHUNK_BYTES))
+            while len(in_flight) < _REQUESTS and (asked < size or not in_flight):
+                in_flight.append(self.send_request(CMD_READ, handle, int64(asked), CHUNK_BYTES))
                 asked += CHUNK_BYTES
             try:
-                chunk = self.answer(under_way.popleft())[1].get_string()
+                chunk = self.answer(in_flight.popleft())[1].get_string()
             except EOFError:
                 return
             yield chunk
@@ -163,19 +163,19 @@ class _Sftp(paramiko.SFTPClient):
             if len(chunk) < CHUNK_BYTES:
                 if 0 < size <= done:
                     return
-                under_way.clear()
+                in_flight.clear()
                 asked = done
 
     def write_chunks(self, handle: bytes, chunks: Iterable[bytes]) -> None:
-        under_way: deque[int] = deque()
+        in_flight: deque[int] = deque()
         position = 0
         for chunk in chunks:
-            under_way.append(self.send_request(CMD_WRITE, handle, int64(position), chunk))
+            in_flight.append(self.send_request(CMD_WRITE, handle, int64(position), chunk))
             position += len(chunk)
-            if len(under_way) >= _REQUESTS:
-                self.answer(under_way.popleft())
-        while under_way:
-            self.answer(under_way.popleft())
+            if len(in_flight) >= _REQUESTS:
+                self.answer(in_flight.popleft())
+        while in_flight:
+            self.answer(in_flight.popleft())
 
     def set_attributes(self, handle: bytes, facts: Facts) -> None:
         self._request(CMD_FSETSTAT, handle, _attributes(facts))
@@ -200,7 +200,7 @@ class _Sftp(paramiko.SFTPClient):
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFiles:
-    """The files of a guest, as model.transfer.Files."""
+    """The files of a guest; implements model.transfer.Files."""
 
     name: str
     sftp: _Sftp
@@ -209,26 +209,26 @@ class GuestFiles:
         return f"{self.name}:{printable(path)}"
 
     def stat(self, path: str) -> Facts | None:
-        with self._told("read", path):
+        with self._errors_of("read", path):
             try:
                 return _facts(self.sftp.stat(path))
             except FileNotFoundError:
                 return None
 
     def real(self, path: str) -> str:
-        with self._told("read", path):
+        with self._errors_of("read", path):
             return self.sftp.normalize(path)
 
     def entries(self, path: str) -> list[tuple[str, Facts]]:
-        with self._told("read", path):
+        with self._errors_of("read", path):
             found = [(entry.filename, _facts(entry)) for entry in self.sftp.listdir_attr(path)]
         for name, _ in found:
-            if not name or "/" in name:  # it would escape the directory that we write to
+            if not name or "/" in name:  # it would lead out of the directory that we write to
                 raise GuestError(f'{self.show(path)} has an invalid entry: "{printable(name)}"')
         return sorted(found, key=lambda pair: pair[0])
 
     def read(self, path: str, size: int) -> Generator[bytes]:
-        with self._told("read", path):
+        with self._errors_of("read", path):
             handle = self.sftp.open_handle(path, SFTP_FLAG_READ)
             try:
                 yield from self.sftp.chunks(handle, size)
@@ -238,7 +238,7 @@ class GuestFiles:
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
         part = part_path(path, secrets.token_hex(4))
-        with self._told("write", path):
+        with self._errors_of("write", path):
             try:
                 handle = self.sftp.open_handle(part, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL)
                 self.sftp.write_chunks(handle, chunks)
@@ -251,19 +251,19 @@ class GuestFiles:
                 self.sftp.close_handle(handle)
                 self.sftp.posix_rename(part, path)
             except _ERRORS as error:
-                told = self._translated("write", path, error)  # before the part is removed, which may free the disk
+                failure = self._translate("write", path, error)  # before removing the part frees disk space
                 self._remove(part)
-                raise told from error
+                raise failure from error
             except BaseException:
                 self._remove(part)
                 raise
 
     def make_directory(self, path: str) -> None:
-        with self._told("make", path):
+        with self._errors_of("make", path):
             self.sftp.mkdir(path, DIRECTORY_PRIVATE)
 
     def set_facts(self, path: str, facts: Facts) -> None:
-        with self._told("write", path):
+        with self._errors_of("write", path):
             self.sftp.chmod(path, facts.kept_mode)
             self.sftp.utime(path, (_seconds(facts.accessed), _seconds(facts.modified)))
 
@@ -274,14 +274,14 @@ class GuestFiles:
         self.sftp.sock.settimeout(IDLE_S)
 
     @contextlib.contextmanager
-    def _told(self, verb: str, path: str) -> Iterator[None]:
+    def _errors_of(self, verb: str, path: str) -> Iterator[None]:
         try:
             yield
         except _ERRORS as error:
-            raise self._translated(verb, path, error) from error
+            raise self._translate(verb, path, error) from error
 
-    def _translated(self, verb: str, path: str, error: Exception) -> MachineError:
-        """Translate an error of the guest's side."""
+    def _translate(self, verb: str, path: str, error: Exception) -> MachineError:
+        """Return the MachineError for a failure in the guest or of the connection."""
         what = f"cannot {verb} {self.show(path)}"
         if isinstance(error, TimeoutError):
             return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")
@@ -289,13 +289,13 @@ class GuestFiles:
             return GuestError(f"{what}: the connection to {self.name} is lost")
         if error.errno is not None:
             return MachineError(f"{what}: {os.strerror(error.errno)}")
-        # SFTP reports every other cause as a mere failure.
+        # SFTP reports every other cause as a plain "Failure".
         with contextlib.suppress(*_ERRORS):
             left, read_only = self.sftp.file_system(posixpath.dirname(path) or ".")
             if read_only:
                 return DiskError(f"{what}: {os.strerror(errno.EROFS)}")
             if left < CHUNK_BYTES:
-                return DiskError(f"{what}: no space left on that disk of {self.name}")
+                return DiskError(f"{what}: no space left on the guest's disk")
         return MachineError(f"{what}: {error}")
 
 

@@ -145,7 +145,7 @@ def _make_qemu(assignment: Assignment, pace: Pace) -> ChildQemu | AdoptedQemu:
 def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker) -> Forwarding:
     paths = assignment.paths
     drivers = Drivers(
-        monitor=link.human,
+        monitor=link.human_command,
         netdev=network.NETDEV,
         ssh=partial(control_argv, target, paths.ssh_control),
     )

@@ -53,13 +53,13 @@ class QmpLink:
         self.client: QMPClient | None = None
         """None while there is no session."""
 
-    async def human(self, line: str) -> str:
+    async def human_command(self, line: str) -> str:
         """Run one line of the human monitor and return what it prints.
 
         Raises:
             MachineError: QEMU does not answer, or no session is open.
         """
-        return await monitor.human(self.client, line)
+        return await monitor.human_command(self.client, line)
 
 
 class QmpSessions:

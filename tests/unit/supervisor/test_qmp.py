@@ -134,7 +134,7 @@ def test_qemu_that_hangs_up_is_silent_until_it_greets_again(short_path: Path) ->
 
 def test_commands_without_a_session_fail(short_path: Path) -> None:
     with pytest.raises(MachineError, match="QEMU"):
-        asyncio.run(QmpLink().human("info network"))
+        asyncio.run(QmpLink().human_command("info network"))
 
 
 def test_late_heartbeat_is_silence_and_its_answer_ends_it(short_path: Path) -> None:
