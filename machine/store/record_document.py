@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from machine.model.arch import Arch
 from machine.model.config import (
@@ -39,13 +42,8 @@ class NewerSchemaError(ValueError):
 
 
 def dump(record: MachineRecord) -> Document:
-    """The JSON document of a record."""
-    return {
-        "schema": SCHEMA,
-        "config": _dump_config(record.config),
-        "pending": _dump_pending(record.pending),
-        "guest": _dump_guest(record.guest),
-    }
+    """The JSON document of a record: an object for each dataclass in it, with the names of the fields as keys."""
+    return {"schema": SCHEMA, **_dump_fields(record)}
 
 
 def parse(document: object) -> MachineRecord:
@@ -84,39 +82,53 @@ def migrated(document: object) -> Document:
     return document
 
 
-# What the user wants
+# From a record to a document
 
 
-def _dump_config(config: MachineConfig) -> Document:
-    resources = config.resources
+def _dump_fields(part: object) -> Document:
+    """Return an object with all fields of a dataclass."""
     return {
-        "name": config.name,
-        "created": config.created.isoformat(),
-        "arch": config.arch.value,
-        "accelerator": config.accelerator.value,
-        "resources": {
-            "cpus": resources.cpus, "memory_mib": resources.memory_mib, "disk_gib": resources.disk_gib,
-        },
-        "username": config.username,
-        "uid": config.uid,
-        "rootful": config.rootful,
-        "timezone": config.timezone,
-        "timezone_local": config.timezone_local,
-        "ssh_port": config.ssh_port,
-        "mac": config.mac,
-        "image": _dump_image(config.image),
-        "forwards": _dump_forwards(config.forwards),
-        "folders": [str(folder) for folder in config.folders],
-        "volume_driver": config.volume_driver.value,
-        "mount_inotify": config.mount_inotify,
-        "usbs": list(config.usbs),
-        "swap_mib": config.swap_mib,
-        "native_ca": config.native_ca,
-        "labels": dict(config.labels),
-        "protected": config.protected,
-        "provisioning": config.provisioning.value,
-        "first_boot": _dump_first_boot(config.first_boot),
-    }  # fmt: skip
+        name: _NOTATIONS[name](value) if name in _NOTATIONS else _dump_value(value)
+        for name, value in vars(part).items()
+    }
+
+
+def _dump_value(value: object) -> object:
+    match value:
+        case StrEnum():
+            return value.value
+        case None | bool() | int() | str():
+            return value
+        case datetime():
+            return value.isoformat()
+        case tuple():
+            return [_dump_value(entry) for entry in value]
+        case frozenset():
+            return sorted(map(str, value))
+        case _:
+            return _dump_fields(value)
+
+
+def _dump_folders(folders: tuple[Folder, ...]) -> list[str]:
+    return [str(folder) for folder in folders]
+
+
+def _dump_forwards(forwards: tuple[Forward, ...]) -> list[str]:
+    from machine.model.ports import forward_text
+
+    return [forward_text(forward) for forward in forwards]
+
+
+_NOTATIONS: Mapping[str, Callable[[Any], object]] = {
+    "labels": dict,
+    "environment": dict,
+    "folders": _dump_folders,
+    "forwards": _dump_forwards,
+}
+"""The fields that a document has in another form than `_dump_value` gives them."""
+
+
+# From a document to a record: what the user wants
 
 
 def _config(fields: Fields) -> MachineConfig:
@@ -153,19 +165,6 @@ def _config(fields: Fields) -> MachineConfig:
     )
 
 
-def _dump_image(image: ImageOrigin) -> Document:
-    return {
-        "reference": image.reference,
-        "digest": image.digest,
-        "stream": image.stream,
-        "release": image.release,
-        "location": image.location,
-        "verified": image.verified.value,
-        "signer": image.signer,
-        "promised": image.promised,
-    }
-
-
 def _image(fields: Fields) -> ImageOrigin:
     return ImageOrigin(
         reference=fields.text("reference"),
@@ -177,12 +176,6 @@ def _image(fields: Fields) -> ImageOrigin:
         signer=fields.optional_text("signer"),
         promised=fields.optional_text("promised"),
     )
-
-
-def _dump_forwards(forwards: tuple[Forward, ...]) -> list[str]:
-    from machine.model.ports import forward_text
-
-    return [forward_text(forward) for forward in forwards]
 
 
 def _forwards(fields: Fields) -> tuple[Forward, ...]:
@@ -209,18 +202,6 @@ def _folders(fields: Fields) -> tuple[Folder, ...]:
         raise fields.error("folders", str(error)) from error
 
 
-def _dump_first_boot(first_boot: FirstBoot) -> Document:
-    ignition, playbook = first_boot.ignition, first_boot.playbook
-    return {
-        "ignition": ignition and {"name": ignition.name, "text": ignition.text, "replaces": ignition.replaces},
-        "scripts": [_dump_script(script) for script in first_boot.scripts],
-        "playbook": playbook and _dump_script(playbook),
-        "environment": dict(first_boot.environment),
-        "ssh_keys": list(first_boot.ssh_keys),
-        "hostname": first_boot.hostname,
-    }
-
-
 def _first_boot(fields: Fields) -> FirstBoot:
     ignition = fields.optional_part("ignition")
     playbook = fields.optional_part("playbook")
@@ -238,24 +219,11 @@ def _ignition(fields: Fields) -> UserIgnition:
     return UserIgnition(name=fields.text("name"), text=fields.text("text"), replaces=fields.flag("replaces"))
 
 
-def _dump_script(script: Script) -> Document:
-    return {"name": script.name, "text": script.text, "as_user": script.as_user}
-
-
 def _script(fields: Fields) -> Script:
     return Script(name=fields.text("name"), text=fields.text("text"), as_user=fields.flag("as_user"))
 
 
-# What is still to be done
-
-
-def _dump_pending(pending: Pending) -> Document:
-    return {
-        "renamed_from": pending.renamed_from,
-        "rekey": pending.rekey,
-        "scripts": pending.scripts,
-        "guest_outdated": pending.guest_outdated,
-    }
+# … what is still to be done
 
 
 def _pending(fields: Fields) -> Pending:
@@ -267,16 +235,7 @@ def _pending(fields: Fields) -> Pending:
     )
 
 
-# What is known of the guest
-
-
-def _dump_guest(guest: GuestFacts) -> Document:
-    return {
-        "provisioned": guest.provisioned,
-        "last_up": guest.last_up and guest.last_up.isoformat(),
-        "transports": None if guest.transports is None else sorted(transport.value for transport in guest.transports),
-        "followed": guest.followed,
-    }
+# … what is known of the guest
 
 
 def _guest(fields: Fields) -> GuestFacts:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from machine.store.names import machine_names
 from machine.store.record_document import NewerSchemaError, dump, parse
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
+from tests.support.golden import Golden
 
 HINT = "; restore it, or remove the machine with: machine rm --force box"
 
@@ -109,12 +110,30 @@ def test_record_is_json_with_a_schema_number_and_three_parts() -> None:
     assert document.keys() == {"schema", "config", "pending", "guest"}
 
 
-def test_document_has_every_field_of_the_record() -> None:
-    document: Document = dump(FULL)
-    for part in ("config", "pending", "guest"):
-        assert document[part].keys() == {field.name for field in fields(getattr(FULL, part))}
-    for part, value in (("resources", FULL.config.resources), ("image", FULL.config.image)):
-        assert document["config"][part].keys() == {field.name for field in fields(value)}
+def test_document_is_the_golden_one(golden: Golden) -> None:
+    golden.matches_file(json.dumps(dump(FULL), indent=2) + "\n", "schema_2.json")
+
+
+def places(value: object, *above: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where each field is in a document, but for the objects whose keys are the user's."""
+    if isinstance(value, dict) and above[-1:] not in {("labels",), ("environment",)}:
+        for key, below in value.items():
+            yield (*above, key)
+            yield from places(below, *above, key)
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from places(below, *above, index)
+
+
+@pytest.mark.parametrize("place", [place for place in places(dump(FULL)) if place != ("schema",)], ids=str)
+def test_every_field_of_the_document_is_read(place: tuple[str | int, ...]) -> None:
+    document: Document = json.loads(json.dumps(dump(FULL)))
+    part: Any = document
+    for step in place[:-1]:
+        part = part[step]
+    del part[place[-1]]
+    with pytest.raises(FieldError, match=rf"{place[-1]} is missing$"):
+        parse(document)
 
 
 def without(part: str, key: str) -> Callable[[Document], Document]:
