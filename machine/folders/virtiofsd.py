@@ -95,28 +95,30 @@ def parse_spare(text: str, name: str, number: int) -> tuple[int, int] | None:
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
     """Yield the ways to run virtiofsd for one folder, the best first; the listener's `--fd` is added later."""
     protect = folder.read_only and not daemon.has_readonly
-    read_only = ["--readonly"] if folder.read_only and daemon.has_readonly else []
     namespace = _namespace(daemon.flavour, owners, folder.source if protect else "")
     match daemon.flavour:
         case Flavour.LEGACY:
-            source = folder.source.replace("\\", "\\\\").replace(",", "\\,")
-            for sandbox in ("namespace", "chroot"):
-                if namespace:
-                    words = ["-o", f"source={source}", "-o", f"sandbox={sandbox},log_level=warn"]
-                    yield [*namespace, daemon.path, *words]
+            if namespace:
+                for sandbox in ("namespace", "chroot"):
+                    yield [*namespace, *_legacy_words(daemon, folder, sandbox)]
         case Flavour.RUST:
-            rust = [daemon.path, *_rust_words(folder), *read_only]
-            yield [*namespace, *rust, "--sandbox", "none"]
+            rust = [*_rust_words(daemon, folder), "--sandbox", "none"]
+            yield [*namespace, *rust]
             if owners.uid != 0 and not protect:
-                yield [*rust, "--sandbox", "none"]
+                yield rust
         case Flavour.TRANSLATING:
-            rust = [daemon.path, *_rust_words(folder), *read_only, *_translations(owners)]
             for sandbox in ("namespace", "chroot") if owners.uid == 0 else ("none",):
-                yield [*rust, "--sandbox", sandbox]
+                yield [*_rust_words(daemon, folder), *_translations(owners), "--sandbox", sandbox]
 
 
-def _rust_words(folder: Folder) -> list[str]:
-    return ["--shared-dir", folder.source, "--log-level", "warn"]
+def _legacy_words(daemon: Virtiofsd, folder: Folder, sandbox: str) -> list[str]:
+    source = folder.source.replace("\\", "\\\\").replace(",", "\\,")
+    return [daemon.path, "-o", f"source={source}", "-o", f"sandbox={sandbox},log_level=warn"]
+
+
+def _rust_words(daemon: Virtiofsd, folder: Folder) -> list[str]:
+    read_only = ["--readonly"] if folder.read_only and daemon.has_readonly else []
+    return [daemon.path, "--shared-dir", folder.source, "--log-level", "warn", *read_only]
 
 
 def _translations(owners: OwnerIds) -> list[str]:

@@ -73,8 +73,14 @@ _TOKENS = re.compile(
     | (?P<OTHER>[!-~])""",
     re.VERBOSE,
 )
-_WORDS = frozenset({Kind.FIELD, Kind.VARIABLE, Kind.IDENTIFIER})
-_UNTERMINATED = {'"': "quoted string", "`": "raw quoted string", "'": "character constant"}
+_RESERVED = {**dict.fromkeys(KEYWORDS, Kind.KEYWORD), "true": Kind.BOOL, "false": Kind.BOOL}
+_INCOMPLETE = {
+    ":": "expected :=",
+    '"': "unterminated quoted string",
+    "`": "unterminated raw quoted string",
+    "'": "unterminated character constant",
+}
+"""What the beginning of a token lacks."""
 
 
 class Lexer:
@@ -141,20 +147,23 @@ class Lexer:
         if not match:
             raise self._no_token(start)
         kind = Kind[match.lastgroup or "OTHER"]
+        if problem := self._problem(kind, match):
+            raise self.error(problem)
+        return self._token(_RESERVED.get(match[0], kind), start, match.end())
+
+    def _problem(self, kind: Kind, match: re.Match[str]) -> str | None:
+        """Return what is wrong with what looks like a token, if anything is."""
+        text = match[0]
         following = self._text[match.end() : match.end() + 1]
-        if kind is Kind.OTHER and match[0] == ":":
-            raise self.error("expected :=")
-        if kind is Kind.OTHER and match[0] in _UNTERMINATED:
-            raise self.error(f"unterminated {_UNTERMINATED[match[0]]}")
-        if kind is Kind.NUMBER and (following.isalnum() or following == "_"):
-            raise self.error(f"bad number syntax: {quoted(match[0] + following)}")
-        if kind in _WORDS and match[0] != "$" and not self._ends_word(match.end()):
-            raise self.error(f"bad character {_described(following)}")
-        if kind is Kind.IDENTIFIER and match[0] in KEYWORDS:
-            kind = Kind.KEYWORD
-        if kind is Kind.IDENTIFIER and match[0] in ("true", "false"):
-            kind = Kind.BOOL
-        return self._token(kind, start, match.end())
+        match kind:
+            case Kind.OTHER:
+                return _INCOMPLETE.get(text)
+            case Kind.NUMBER if following.isalnum() or following == "_":
+                return f"bad number syntax: {quoted(text + following)}"
+            case Kind.FIELD | Kind.VARIABLE | Kind.IDENTIFIER if text != "$" and not self._ends_word(match.end()):
+                return f"bad character {_described(following)}"
+            case _:
+                return None
 
     def _ends_word(self, position: int) -> bool:
         character = self._text[position : position + 1]

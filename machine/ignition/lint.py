@@ -121,7 +121,8 @@ def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tup
             )
         elif member.value is not None:  # to Ignition, null means absent
             yield from _check(member, key.kind, below, minor)
-            yield from _meaning(name, member, below, minor)
+            if problem := _meaning_problem(name, member.value, below, minor):
+                yield member.offset, problem
     yield from _missing(value, value.value, table, where)
 
 
@@ -131,29 +132,47 @@ def _missing(value: Located, members: dict[str, Located], table: Table, where: s
             yield value.offset, f'{where or "the config"} needs the key "{name}"'
 
 
-def _meaning(name: str, member: Located, where: str, minor: int) -> Iterator[tuple[int, str]]:
-    """Check a value beyond its type."""
-    value = member.value
-    if name == "path" and isinstance(value, str) and value and not value.startswith("/"):
-        yield member.offset, f'{where} must be an absolute path, not "{value}"'
-    elif name == "source" and isinstance(value, str):
-        scheme = value.partition(":")[0].lower()
-        if scheme not in _SCHEMES or (scheme == "data" and "," not in value):
-            yield member.offset, f"{where} must be a URL with one of the schemes {', '.join(_SCHEMES)}"
-    elif name == "mode" and isinstance(value, int):
-        most = 0o7777 if minor >= _SPECIAL_MODES_SINCE else 0o777
-        if not 0 <= value <= most:
-            yield member.offset, _about_mode(where, value)
-    elif where.startswith("systemd.units[") and name == "name" and isinstance(value, str):
-        types = ("conf",) if ".dropins[" in where else _UNIT_TYPES
-        if value and value.rpartition(".")[2] not in types:
-            yield member.offset, f"{where} must end in .{' or .'.join(types[:2])}{' or the like' * (len(types) > 1)}"
+def _meaning_problem(name: str, value: object, where: str, minor: int) -> str | None:
+    """Return what is wrong with a value beyond its type, if anything is."""
+    match name, value:
+        case "path", str():
+            return _path_problem(value, where)
+        case "source", str():
+            return _source_problem(value, where)
+        case "mode", int():
+            return _mode_problem(value, where, minor)
+        case "name", str() if where.startswith("systemd.units["):
+            return _unit_problem(value, where)
+        case _:
+            return None
 
 
-def _about_mode(where: str, value: int) -> str:
-    text = str(value)
+def _path_problem(path: str, where: str) -> str | None:
+    if not path or path.startswith("/"):
+        return None
+    return f'{where} must be an absolute path, not "{path}"'
+
+
+def _source_problem(source: str, where: str) -> str | None:
+    scheme = source.partition(":")[0].lower()
+    if scheme in _SCHEMES and (scheme != "data" or "," in source):
+        return None
+    return f"{where} must be a URL with one of the schemes {', '.join(_SCHEMES)}"
+
+
+def _mode_problem(mode: int, where: str, minor: int) -> str | None:
+    if 0 <= mode <= (0o7777 if minor >= _SPECIAL_MODES_SINCE else 0o777):
+        return None
+    text = str(mode)
     octal = f"; for the octal {text}, write {int(text, 8)}" if re.fullmatch(r"[0-7]{3,4}", text) else ""
     return f"{where} is not a file mode, which JSON has as a decimal number{octal}"
+
+
+def _unit_problem(name: str, where: str) -> str | None:
+    is_dropin = ".dropins[" in where
+    if not name or name.rpartition(".")[2] in (("conf",) if is_dropin else _UNIT_TYPES):
+        return None
+    return f"{where} must end in .conf" if is_dropin else f"{where} must end in .service or .socket or the like"
 
 
 def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections import deque
@@ -27,17 +28,17 @@ class Log(StrEnum):
     QEMU = "QEMU's log"
     IGNITION = "Ignition's journal"
 
-    def file(self, paths: MachinePaths) -> Path:
-        """Return the file that is being written."""
+    def files(self, paths: MachinePaths, *, previous: bool) -> list[Path]:
+        """Return the files that have its content, in this order; the last one is being written."""
         match self:
             case Log.SERIAL:
-                return paths.serial_log
+                return [paths.previous_serial_log if previous else paths.serial_log]
             case Log.SUPERVISOR:
-                return paths.supervisor_log
+                return [paths.older_supervisor_log, paths.supervisor_log]
             case Log.QEMU:
-                return paths.qemu_log
+                return [paths.qemu_log]
             case Log.IGNITION:
-                return paths.ignition_journal
+                return [paths.ignition_journal]
 
 
 def read_log(
@@ -61,29 +62,37 @@ def read_log(
         BadInputError: there is no previous log of that kind, or it cannot be followed.
         MachineError: there is no such log yet, or it cannot be read.
     """
-    if previous and log is not Log.SERIAL:
-        raise BadInputError("the only log of the previous start is the serial log", hint="leave out --previous")
-    if previous and follow:
-        raise BadInputError("the log of a previous start cannot be followed", hint="leave out --follow or --previous")
+    if previous:
+        _check_previous(log, follow=follow)
     records.find(context.roots, name)
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
-        older = [stack.enter_context(_File(paths.older_supervisor_log))] if log is Log.SUPERVISOR else []
-        current = stack.enter_context(_File(paths.previous_serial_log if previous else log.file(paths)))
-        there = [file for file in (*older, current) if file.is_there()]
+        files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]
+        there = [file for file in files if file.is_there()]
         if not there and not follow:
-            if previous:
-                raise MachineError(f'"{name}" has no previous {log}: it has been started only once or never')
-            raise MachineError(f'"{name}" has no {log} yet: it has not been started')
-        content = (chunk for file in there for chunk in file.chunks())
+            raise _missing(name, log, previous=previous)
+        content = itertools.chain.from_iterable(file.chunks() for file in there)
         empty = True
         for chunk in content if tail is None else last_lines(content, tail):
             empty = False
             yield chunk
         if follow:
-            yield from _additions(current, paths.directory)
+            yield from _additions(files[-1], paths.directory)
         elif empty and tail != 0:
             report.notice(f'The {log} of "{name}" is empty')
+
+
+def _check_previous(log: Log, *, follow: bool) -> None:
+    if log is not Log.SERIAL:
+        raise BadInputError("the only log of the previous start is the serial log", hint="leave out --previous")
+    if follow:
+        raise BadInputError("the log of a previous start cannot be followed", hint="leave out --follow or --previous")
+
+
+def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
+    if previous:
+        return MachineError(f'"{name}" has no previous {log}: it has been started only once or never')
+    return MachineError(f'"{name}" has no {log} yet: it has not been started')
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
