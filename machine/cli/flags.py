@@ -209,16 +209,20 @@ def _check_count(command: click.Command, count: int, ctx: click.Context) -> None
     arguments = [param for param in command.get_params(ctx) if isinstance(param, click.Argument)]
     minimum = sum(argument.required for argument in arguments)
     maximum = None if any(argument.nargs == -1 for argument in arguments) else len(arguments)
-    if maximum == 0 and count:
-        raise click.UsageError(f"`{ctx.command_path}` takes no arguments", ctx)
-    if count != maximum == minimum:
-        raise click.UsageError(f"accepts {maximum} arg(s), received {count}", ctx)
-    if maximum is not None and minimum and not minimum <= count <= maximum:
-        raise click.UsageError(f"accepts between {minimum} and {maximum} arg(s), received {count}", ctx)
-    if maximum is not None and count > maximum:
-        raise click.UsageError(f"accepts at most {maximum} arg(s), received {count}", ctx)
-    if count < minimum:
-        raise click.UsageError(f"requires at least {minimum} arg(s), only received {count}", ctx)
+    if count < minimum or (maximum is not None and count > maximum):
+        raise click.UsageError(_count_problem(minimum, maximum, count, ctx.command_path), ctx)
+
+
+def _count_problem(minimum: int, maximum: int | None, count: int, command_path: str) -> str:
+    if maximum is None:
+        return f"requires at least {minimum} arg(s), only received {count}"
+    if maximum == 0:
+        return f"`{command_path}` takes no arguments"
+    if minimum == maximum:
+        return f"accepts {maximum} arg(s), received {count}"
+    if minimum:
+        return f"accepts between {minimum} and {maximum} arg(s), received {count}"
+    return f"accepts at most {maximum} arg(s), received {count}"
 
 
 def _invalid(value: str, param: click.Parameter, reason: str, ctx: click.Context | None) -> click.UsageError:

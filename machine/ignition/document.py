@@ -152,14 +152,16 @@ def _owned_by(user: str | None) -> dict[str, Any]:
 def replaced(ours: Document, theirs: str) -> list[str]:
     """Return, for messages, the files and units of a config that another one replaces when it is merged over it."""
     document = json.loads(theirs)
-    storage = document.get("storage") or {}
-    entries = [
-        entry
-        for kind in ("files", "directories", "links")
-        for entry in storage.get(kind) or ()
-        if "contents" in entry or kind != "files"  # appending does not replace a file
-    ]
-    paths = {entry["path"] for entry in entries}
-    units = {unit["name"] for unit in (document.get("systemd") or {}).get("units") or ()}
-    own = [node.path for node in (*ours.directories, *ours.files, *ours.links)]
-    return [*(path for path in own if path in paths), *(unit.name for unit in ours.units if unit.name in units)]
+    files = [file for file in _entries(document, "storage", "files") if "contents" in file]  # appending replaces none
+    nodes = [*files, *_entries(document, "storage", "directories"), *_entries(document, "storage", "links")]
+    replacing = {
+        *(node["path"] for node in nodes),
+        *(unit["name"] for unit in _entries(document, "systemd", "units")),
+    }
+    paths = [node.path for node in (*ours.directories, *ours.files, *ours.links)]
+    return [name for name in (*paths, *(unit.name for unit in ours.units)) if name in replacing]
+
+
+def _entries(document: dict[str, Any], section: str, name: str) -> list[dict[str, Any]]:
+    """Return a list of a config; to Ignition, null means absent."""
+    return (document.get(section) or {}).get(name) or []

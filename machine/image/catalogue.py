@@ -170,25 +170,19 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     Raises:
         ValueError: something in it is wrong.
     """
-    name, _, tag = reference.partition(":")
-    if not CatalogueReference.is_one(reference) or not tag:
-        raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
-    if name in _TAKEN:
-        raise ValueError(f'["{reference}"]: the name {name} is reserved')
     where = f'["{reference}"]'
+    name, tag = _name_and_tag(reference)
     if not isinstance(entry, dict):
         raise ValueError(f"{reference} is not a table: write {where}")
     if unknown := sorted(entry.keys() - _KEYS):
         raise ValueError(f'{where} has the unknown key "{unknown[0]}": there are {", ".join(sorted(_KEYS))}')
     try:
-        url, arches = _text(entry, "url"), _arches(entry["arch"])
-        checksums = _text(entry, "checksums") if entry.get("checksums") else None
         image = CatalogueImage(
             name=name,
             tag=tag,
-            url=url,
-            arches=arches,
-            checksums=checksums,
+            url=_text(entry, "url"),
+            arches=_arches(entry["arch"]),
+            checksums=_text(entry, "checksums") if entry.get("checksums") else None,
             aliases=_texts(entry.get("aliases", ())),
             provisioning=_member(Provisioning, entry.get("provisioning", Provisioning.CLOUD_INIT)),
             packages=_texts(entry.get("packages", DEFAULT_PACKAGES)),
@@ -197,12 +191,25 @@ def _image(reference: str, entry: object) -> CatalogueImage:
         raise ValueError(f'{where} has no "{error.args[0]}"') from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
-    for link in filter(None, (url, checksums)):
+    _check_links(image, where)
+    return image
+
+
+def _name_and_tag(reference: str) -> tuple[str, str]:
+    name, _, tag = reference.partition(":")
+    if not CatalogueReference.is_one(reference) or not tag:
+        raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
+    if name in _TAKEN:
+        raise ValueError(f'["{reference}"]: the name {name} is reserved')
+    return name, tag
+
+
+def _check_links(image: CatalogueImage, where: str) -> None:
+    for link in filter(None, (image.url, image.checksums)):
         if problem := _link_problem(link):
             raise ValueError(f'{where}: "{link}" {problem}')
-    if len(arches) > 1 and _ARCH_PLACE not in url:
-        raise ValueError(f'{where}: "{url}" is the same for every architecture: write {_ARCH_PLACE} in it')
-    return image
+    if len(image.arches) > 1 and _ARCH_PLACE not in image.url:
+        raise ValueError(f'{where}: "{image.url}" is the same for every architecture: write {_ARCH_PLACE} in it')
 
 
 def _link_problem(link: str) -> str | None:

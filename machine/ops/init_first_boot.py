@@ -180,36 +180,45 @@ def check_together(
     Raises:
         BadInputError: one of them would have no effect, or would fail in the guest.
     """
-    ignition = first_boot.ignition
-    if ignition and provisioning is not Provisioning.IGNITION:
+    if first_boot.ignition:
+        _check_image_takes(first_boot.ignition, reference, provisioning)
+        if first_boot.ignition.replaces:
+            _check_nothing_lost(first_boot.ignition, first_boot, swap_mib)
+    has_ansible = reference != LOCAL_STREAM and not reference.startswith("fcos:")
+    if first_boot.playbook and not first_boot.scripts and not has_ansible:
+        raise BadInputError(
+            f"the image {reference} has no Ansible to run {first_boot.playbook.name}",
+            hint="install it by a script with --provision, or use an image that has it",
+        )
+
+
+def _check_image_takes(ignition: UserIgnition, reference: str, provisioning: Provisioning) -> None:
+    if provisioning is not Provisioning.IGNITION:
         raise BadInputError(
             f"{reference} is provisioned by {provisioning}, which does not use an Ignition config",
             hint="leave out --ignition-path, or use a script with --provision",
         )
-    if ignition and ignition.replaces:
-        others = {
-            "--provision": first_boot.scripts,
-            "--playbook": first_boot.playbook,
-            "--env": first_boot.environment,
-            "--ssh-authorized-key": first_boot.ssh_keys,
-            "--hostname": first_boot.hostname,
-            "--swap": swap_mib,
-        }
-        lost = [flag for flag, given in others.items() if given]
-        if lost:
-            raise BadInputError(
-                f"with --ignition-replace the guest gets only {ignition.name}: {lost[0]} would have no effect",
-                hint="leave one of them out",
-            )
-    is_local = reference == LOCAL_STREAM
-    if ignition and is_local and minor_version(ignition.text) > _LOCAL_SPECIFICATION:
+    if reference == LOCAL_STREAM and minor_version(ignition.text) > _LOCAL_SPECIFICATION:
         raise BadInputError(
             f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, but the Ignition in the image "
             f"{LOCAL_STREAM} supports only versions up to 3.{_LOCAL_SPECIFICATION}.0",
             hint=f"convert it to 3.{_LOCAL_SPECIFICATION}.0",
         )
-    if first_boot.playbook and not first_boot.scripts and (is_local or reference.startswith("fcos:")):
+
+
+def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib: int) -> None:
+    """Check that nothing else is asked for, where the guest gets the user's Ignition config alone."""
+    others = {
+        "--provision": first_boot.scripts,
+        "--playbook": first_boot.playbook,
+        "--env": first_boot.environment,
+        "--ssh-authorized-key": first_boot.ssh_keys,
+        "--hostname": first_boot.hostname,
+        "--swap": swap_mib,
+    }
+    lost = next((flag for flag, given in others.items() if given), None)
+    if lost:
         raise BadInputError(
-            f"the image {reference} has no Ansible to run {first_boot.playbook.name}",
-            hint="install it by a script with --provision, or use an image that has it",
+            f"with --ignition-replace the guest gets only {ignition.name}: {lost} would have no effect",
+            hint="leave one of them out",
         )

@@ -20,7 +20,14 @@ _NAME = "containers.conf"
 VENDOR = Path("/usr/share/containers") / _NAME
 ADMINISTRATOR = Path("/etc/containers") / _NAME
 
-_NUMBERS = ("cpus", "memory", "disk_size")
+_SCALARS: tuple[tuple[str, type[int], str], ...] = (
+    ("cpus", int, "a whole number"),
+    ("memory", int, "a whole number"),
+    ("disk_size", int, "a whole number"),
+    ("import_native_ca", bool, "true or false"),
+)
+"""Keys of [machine] that are called so here too, their types, and what is valid."""
+
 # The table, their key, our key.
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
 
@@ -90,19 +97,8 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
     volumes: tuple[str, ...] = ()
     appends = False
     for path, document in documents:
-        machine, containers = _table(document, "machine", path), _table(document, "containers", path)
-        values: dict[str, Value] = {}
-        for key in _NUMBERS:
-            if key in machine:
-                values[key] = _typed(machine[key], int, "a whole number", f"{path}: [machine] {key}")
-        for table, theirs, ours in _TEXTS:
-            found = (machine if table == "machine" else containers).get(theirs, "")
-            # In the files of distributions, an empty string means the built-in default.
-            if text := _typed(found, str, "a string in quotes", f"{path}: [{table}] {theirs}"):
-                values[ours] = _expanded(text, host) if ours == "image" else text
-        if "import_native_ca" in machine:
-            said_ca = machine["import_native_ca"]
-            values["import_native_ca"] = _typed(said_ca, bool, "true or false", f"{path}: [machine] import_native_ca")
+        values = _single_values(document, path, host)
+        machine = _table(document, "machine", path)
         if "volumes" in machine:
             said, attribute = _volumes(machine["volumes"], path)
             # The attribute also applies to the files that follow.
@@ -110,6 +106,20 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
             values["volumes"] = volumes = (*volumes, *said) if appends else said
         layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
     return layers
+
+
+def _single_values(document: Mapping[str, Any], path: Path, host: Host) -> dict[str, Value]:
+    """Return what a file sets, by our keys, but for lists, which depend on the files before it."""
+    tables = {name: _table(document, name, path) for name in ("machine", "containers")}
+    values: dict[str, Value] = {}
+    for key, kind, expected in _SCALARS:
+        if key in tables["machine"]:
+            values[key] = _typed(tables["machine"][key], kind, expected, f"{path}: [machine] {key}")
+    for table, theirs, ours in _TEXTS:
+        # In the files of distributions, an empty string means the built-in default.
+        if text := _typed(tables[table].get(theirs, ""), str, "a string in quotes", f"{path}: [{table}] {theirs}"):
+            values[ours] = _expanded(text, host) if ours == "image" else text
+    return values
 
 
 def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
