@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -160,23 +161,14 @@ def main() -> NoReturn:
 def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     try:
         status = cli.main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return _fail(f"missing command '{error.ctx.command_path} COMMAND'")
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "machine"
-        return _fail(f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'")
-    except click.ClickException as error:
-        return _fail(error.format_message())
     except click.exceptions.Exit as error:
         return error.exit_code
-    except MachineError as error:
-        status = _fail(error.line)
-        for detail in error.details:
-            click.echo(f"  {detail}", err=True)
-        return status
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        return _fail(_line_of(error))
+    except MachineError as error:
+        return _fail(error.line, error.details)
     except OSError as error:
         _forget_output()
         # Also what nothing has turned into an error of ours is told in one line.
@@ -184,6 +176,19 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0
+
+
+def _line_of(error: click.ClickException) -> str:
+    """Return the line for an error in what was typed; where a command is missing, print the help first."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError(ctx=context):
+            error.show()
+            return f"missing command '{context.command_path} COMMAND'"
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx is not None else "machine"
+            return f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'"
+        case _:
+            return error.format_message()
 
 
 def _unexpected(error: Exception) -> int:
@@ -216,8 +221,10 @@ def _forget_output() -> None:
         os.dup2(nowhere, sys.stdout.fileno())
 
 
-def _fail(line: str) -> int:
+def _fail(line: str, details: Sequence[str] = ()) -> int:
     click.echo(f"Error: {' '.join(line.splitlines())}", err=True)
+    for detail in details:
+        click.echo(f"  {detail}", err=True)
     return EXIT_ERROR
 
 

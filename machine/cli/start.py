@@ -61,33 +61,51 @@ def command(
       machine start --foreground box
       MACHINE_ACCEL=tcg machine start box
     """
-    from machine.ops.shared.interrupt import Interrupt
+    hints = not (no_info or quiet)
+    wanted = chosen(names, "start", everything=everything)
+    several = len(wanted) > 1
+    if foreground and (everything or several):
+        raise click.UsageError("--foreground takes a single machine")
+    if update_connection and several:
+        raise click.UsageError("--update-connection takes a single machine")
+    if foreground:
+        _stay(wanted[0], hints=hints, quiet=quiet, update_connection=update_connection)
+    elif several:
+        _start_several(wanted, quiet=quiet)
+    else:
+        for name in wanted:
+            _start(name, hints=hints, quiet=quiet)
+            offer_connection(name, update_connection)
+
+
+def _start(name: str, *, hints: bool, quiet: bool) -> None:
     from machine.ops.start import check_startable, start
 
     here = context()
-    several = chosen(names, "start", everything=everything)
-    if foreground:
-        if everything or len(several) > 1:
-            raise click.UsageError("--foreground takes a single machine")
-        _stay(several[0], hints=not (no_info or quiet), quiet=quiet, update_connection=update_connection)
-        return
-    if update_connection and len(several) > 1:
-        raise click.UsageError("--update-connection takes a single machine")
-    interrupt = Interrupt() if len(several) > 1 else None
-    if not interrupt:
-        for name in several:
-            check_startable(name, here)
-            if not quiet:
-                click.echo(f'Starting machine "{name}"')
+    check_startable(name, here)
+    if not quiet:
+        click.echo(f'Starting machine "{name}"')
     for_each(
-        several,
+        [name],
+        lambda name, report: start(name, here, report),
+        lambda started: print_started(started, hints=hints),
+        quiet=quiet,
+    )
+
+
+def _start_several(names: list[str], *, quiet: bool) -> None:
+    from machine.ops.shared.interrupt import Interrupt
+    from machine.ops.start import start
+
+    here = context()
+    interrupt = Interrupt()
+    for_each(
+        names,
         lambda name, report: start(name, here, report, interrupt),
-        lambda started: print_started(started, hints=not (no_info or quiet or interrupt)),
+        lambda started: print_started(started, hints=False),
         quiet=quiet,
         interrupt=interrupt,
     )
-    if len(several) == 1:
-        offer_connection(several[0], update_connection)
 
 
 def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -11,7 +12,7 @@ from machine.cli.flags import Command
 from machine.cli.many import chosen, names_argument, print_failure
 from machine.cli.tables import table
 from machine.errors import EXIT_ERROR, MachineError
-from machine.model.state import State
+from machine.model.state import MachineState, State
 
 # The exit status of systemctl is-active.
 _NOT_RUNNING = 3
@@ -34,23 +35,34 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
 
     here = context()
     wanted = chosen(names, "status", everything=everything)
-    found, failed = {}, False
+    found = {}
     for name in wanted:
         try:
             found[name] = status(name, here)
         except MachineError as error:
             print_failure(name, error)
-            failed = True
-    if form == "json":
-        rows = [{"Name": name, "State": state.state, "Reason": state.reason or ""} for name, state in found.items()]
-        click.echo(json.dumps(rows, indent=2))
-    elif len(wanted) == 1 and not everything:
-        for state in found.values():
-            click.echo(state.state)
-    else:
-        cells = [(name, state.state, state.reason or "") for name, state in found.items()]
-        click.echo(table([("NAME", "STATE", "REASON"), *cells]), nl=False)
-    if failed:
+    if form == "table" and len(wanted) == 1 and not everything:
+        form = "word"
+    click.echo(_FORMS[form](found), nl=False)
+    if len(found) < len(wanted):
         raise click.exceptions.Exit(EXIT_ERROR)
     if any(state.state is not State.RUNNING for state in found.values()):
         raise click.exceptions.Exit(_NOT_RUNNING)
+
+
+def _as_word(states: Mapping[str, MachineState]) -> str:
+    return "".join(f"{state.state}\n" for state in states.values())
+
+
+def _as_table(states: Mapping[str, MachineState]) -> str:
+    return table(
+        [("NAME", "STATE", "REASON"), *((name, state.state, state.reason or "") for name, state in states.items())]
+    )
+
+
+def _as_json(states: Mapping[str, MachineState]) -> str:
+    rows = [{"Name": name, "State": state.state, "Reason": state.reason or ""} for name, state in states.items()]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+_FORMS = {"word": _as_word, "table": _as_table, "json": _as_json}

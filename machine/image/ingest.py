@@ -62,12 +62,9 @@ class Ingest:
             MachineError: it cannot be fetched, is not what its metadata promises, or is not a disk image.
         """
         promised = artifact.promised
-        path = local_path(artifact.location)
-        if path is not None:
-            check_readable(path)
-            if not promised:
-                self._report.step(f"Verifying {path.name}")
-                artifact = replace(artifact, sha256=sha256_of(path))
+        is_local = local_path(artifact.location) is not None
+        if is_local:
+            artifact = self._with_digest(artifact)
 
         def tell() -> None:
             self._report.notice("Another process is fetching the same image: waiting for it")
@@ -76,21 +73,26 @@ class Ingest:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
                 return self._cache.vouched(base) if promised else base
-            if not promised and path is None and (waited or self._web.offline):
+            if not promised and not is_local and (waited or self._web.offline):
                 # Another process has just fetched it, or nobody may now.
                 base = self._cache.find_location(artifact.location)
                 if base is not None:
                     return base
-            if path is None and self._web.offline:
+            if not is_local and self._web.offline:
                 raise NotFoundError(f"{artifact.reference} is not in the cache", hint="leave out --offline to fetch it")
             # Before the image: where the signature is missing, nothing else needs to be fetched.
             signature = None if keys is None else self._fetch_signature(artifact, keys)
-            try:
-                return self._make(artifact, signature, promised=promised, max_workers=MAX_WORKERS)
-            except ChangedError as error:
-                self._report.notice(f"{error.line}: starting over")
-            # Once more, from nothing, on one connection.
-            return self._make(artifact, signature, promised=promised, max_workers=1)
+            return self._make(artifact, signature, promised=promised)
+
+    def _with_digest(self, artifact: Artifact) -> Artifact:
+        """Return the artifact of a file on this host with the file's digest, unless a digest is promised."""
+        path = local_path(artifact.location)
+        assert path is not None
+        check_readable(path)
+        if artifact.promised:
+            return artifact
+        self._report.step(f"Verifying {path.name}")
+        return replace(artifact, sha256=sha256_of(path))
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
         way_out = "use --no-verify-signature if you trust it anyway"
@@ -103,7 +105,15 @@ class Ingest:
             raise MachineError(f"the signature of the image is missing: {error.line}", hint=hint) from error
         return DetachedSignature(data=data, keys=keys)
 
-    def _make(
+    def _make(self, artifact: Artifact, signature: DetachedSignature | None, *, promised: bool) -> BaseImage:
+        try:
+            return self._attempt(artifact, signature, promised=promised, max_workers=MAX_WORKERS)
+        except ChangedError as error:
+            self._report.notice(f"{error.line}: starting over")
+        # Once more, from nothing, on one connection.
+        return self._attempt(artifact, signature, promised=promised, max_workers=1)
+
+    def _attempt(
         self, artifact: Artifact, signature: DetachedSignature | None, *, promised: bool, max_workers: int
     ) -> BaseImage:
         with self._cache.workspace(artifact) as workspace:
