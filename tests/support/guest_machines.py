@@ -61,6 +61,16 @@ FIRST_PROXY = {"ftp_proxy": "http://localhost:3128", "NO_PROXY": "a,b"}
 SECOND_PROXY = {"ftp_proxy": "http://proxy.example:8080"}
 
 
+def bring_up(world: World, name: str, **variables: str) -> None:
+    """A machine runs, whatever a test before has left it in."""
+    state, _ = world.state(name)
+    if state == "running":
+        return
+    if state != "stopped":
+        world.must("stop", name)
+    world.must("start", "--quiet", name, **variables)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Web:
     """Host ports of the container `web`: of every address, of one IPv4 or IPv6 address, and the first of ten."""
@@ -114,8 +124,7 @@ class MainMachine:
         if not self.exists():
             self._forget()
             self.world.must(*self.init_words())
-        elif self.world.state("box")[0] != "running":
-            self.world.must("start", "box")
+        bring_up(self.world, "box")
         return "box"
 
     def stop(self) -> str:
@@ -175,8 +184,7 @@ class MainMachine:
             if not self._sleeper:
                 self.run_sleeper()
             self.change = self._change()
-        elif self.world.state("crate")[0] != "running":
-            self.world.must("start", "--quiet", "crate")
+        bring_up(self.world, "crate")
         return self.change
 
     def stop_changed(self) -> str:
@@ -233,7 +241,7 @@ class SecondMachine:
         if runs and wanted != self._started_with:
             self.restart(wanted)
         elif not runs:
-            self.world.must("start", "--quiet", "box2", **wanted)
+            bring_up(self.world, "box2", **wanted)
             self._started_with = wanted
         return "box2"
 
@@ -295,9 +303,7 @@ class SharedMachine:
         """`shared` runs, whatever folders it has."""
         if not (self.world.machines / SHARED).exists():
             self.init()
-        if self.world.state(SHARED) != ("running", ""):
-            self.world.must("stop", SHARED)
-            self.world.must("start", "--quiet", SHARED)
+        bring_up(self.world, SHARED)
         return SHARED
 
     def run_with_folders(self) -> Path:
