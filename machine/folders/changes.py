@@ -1,4 +1,4 @@
-"""Telling the guest of changes that the host makes in shared folders, which no transport does."""
+"""Pass changes that the host makes in shared folders on to the guest, as no transport does."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Long enough that a file which is written in many steps is one change.
+# Long enough that a file written in many steps is one change.
 _GATHER_S = 0.2
-# Unpacking an archive is not worth a wake-up for each of its files.
+# Unpacking an archive need not wake the guest for each of its files.
 _MAX_PENDING = 1024
 
 
 class ChangeRelay:
-    """Watches folders of this host, and tells the guest by `script`, which reads the paths that have changed.
+    """Watches folders of this host, and passes changed paths to `script`, which runs in the guest.
 
     `ssh` returns the command line that runs a command as root in the guest.
     """
@@ -37,33 +37,33 @@ class ChangeRelay:
         self._watchers: dict[Folder, Watcher] = {}
         self._pending: dict[str, None] = {}
         self._dropped = 0
-        self._telling: asyncio.Task[None] | None = None
+        self._relaying: asyncio.Task[None] | None = None
 
     async def follow(self, folders: Iterable[Folder]) -> None:
-        """Watch these folders and no others, and tell the guest over a new connection."""
+        """Watch exactly these folders, and pass changes on over a new connection."""
         wanted = {folder for folder in folders if not folder.read_only}
         for folder in self._watchers.keys() - wanted:
-            self._forget(folder)
+            self._unwatch(folder)
         for folder in wanted - self._watchers.keys():
             await self._watch(folder)
-        await self._stop_telling()
+        await self._stop_relay()
         if wanted:
-            self._telling = asyncio.create_task(self._tell())
+            self._relaying = asyncio.create_task(self._relay())
 
     async def end(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for folder in list(self._watchers):
-            self._forget(folder)
-        await self._stop_telling()
+            self._unwatch(folder)
+        await self._stop_relay()
 
-    async def _stop_telling(self) -> None:
-        if self._telling:
-            self._telling.cancel()
-            await asyncio.wait([self._telling])
-            self._telling = None
+    async def _stop_relay(self) -> None:
+        if self._relaying:
+            self._relaying.cancel()
+            await asyncio.wait([self._relaying])
+            self._relaying = None
 
     async def _watch(self, folder: Folder) -> None:
-        from machine.folders.inotify import MAX_DIRECTORIES, Watcher  # inotify_simple is there on Linux alone
+        from machine.folders.inotify import MAX_DIRECTORIES, Watcher  # inotify_simple works on Linux only
 
         try:
             watcher = Watcher(folder.source)
@@ -76,7 +76,7 @@ class ChangeRelay:
             log.warning("%s has more than %d directories: not all are watched", folder.source, MAX_DIRECTORIES)
         asyncio.get_running_loop().add_reader(watcher.descriptor, self._read, folder, watcher)
 
-    def _forget(self, folder: Folder) -> None:
+    def _unwatch(self, folder: Folder) -> None:
         watcher = self._watchers.pop(folder)
         asyncio.get_running_loop().remove_reader(watcher.descriptor)
         watcher.close()
@@ -88,8 +88,8 @@ class ChangeRelay:
             else:
                 self._dropped += 1
 
-    async def _tell(self) -> None:
-        """Pass changes on for as long as the connection to the guest holds."""
+    async def _relay(self) -> None:
+        """Pass changes on until the connection to the guest ends."""
         argv = self._ssh(shlex.join(["bash", "-c", self._script]))
         try:
             async with await async_runner.spawn(argv, stdin=async_runner.PIPE) as child:

@@ -2,9 +2,9 @@
 
     python -I -S confine.py DIRECTORY COMMAND…
 
-An SFTP server has no root directory: without this program, somebody who breaks out of a container into the guest
-could read everything that the host's user can. Where the kernel's Landlock is too old (before Linux 5.19), the command
-runs without it. The program becomes the command, and imports nothing of ours.
+An SFTP server serves all directories: without this program, a container that breaks out into the guest could read
+everything that the host's user can. On Linux before 5.19, whose Landlock is too old, the command runs unconfined.
+The program replaces itself with the command, and imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 
-# Of landlock(7), the same on every architecture.
+# From landlock(7), the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
@@ -26,7 +26,7 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14
 # All rights up to moving between directories (version 2) and truncating (version 3).
 _RIGHTS = {2: (1 << 14) - 1, 3: (1 << 15) - 1}
 
-# What a program needs to run, none of it the user's own.
+# What a program needs to run; nothing there belongs to the user.
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/opt", "/run", "/sbin", "/usr")
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/zero")
 

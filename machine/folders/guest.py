@@ -1,4 +1,4 @@
-"""Commands that run the folder scripts in the guest, and their answers (pure); see images/ignition/files."""
+"""Commands that run the folder scripts in the guest, and parsers of their output (pure); see images/ignition/files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReport:
-    """The answer of folders.sh; folders have the numbers that they had on its command line."""
+    """The output of folders.sh; folders are numbered as on its command line."""
 
     supported: frozenset[Transport]
-    """What the guest can mount."""
+    """The transports by which the guest can mount folders."""
 
     mounted: frozenset[int]
     ready: Mapping[int, str]
-    """Where the guest waits for an sshfs of the folder: its target without symbolic links."""
+    """Targets at which the guest is ready to run sshfs, with symbolic links resolved."""
 
     failed: Mapping[int, str]
-    """Why a folder is not mounted."""
+    """Why folders are not mounted."""
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
-    """The command that runs folders.sh, which it reads from its stdin."""
+    """Return the command that runs folders.sh, which it reads from stdin."""
     words = [
         word
         for folder, transport in folders
@@ -36,7 +36,7 @@ def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
 
 
 def sshfs_command(script: str, folder: Folder, *, uid: int, where: str) -> str:
-    """The command that runs folder-sshfs.sh; `where` is what the guest was `ready` to mount on."""
+    """Return the command that runs folder-sshfs.sh; `where` is the target in `GuestReport.ready`."""
     return shlex.join(["sh", "-c", script, "sshfs", _mode(folder), str(uid), where, folder.source])
 
 
@@ -45,10 +45,10 @@ def _mode(folder: Folder) -> str:
 
 
 def parse_report(text: str, count: int) -> GuestReport | None:
-    """Parse what folders.sh printed for `count` folders; None where it did not reach its end."""
+    """Parse the output of folders.sh for `count` folders; None if the script did not reach its end."""
     supported, mounted = set(), set()
     ready, failed = {}, {}
-    # Not splitlines: paths may contain what Unicode counts as the end of a line.
+    # Not splitlines: paths may contain other characters that end a line in Unicode.
     lines = text.removesuffix("\n").split("\n")
     numbers = {str(number): number for number in range(count)}
     for line in lines:

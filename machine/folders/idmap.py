@@ -1,10 +1,10 @@
-"""A program that runs another one in a user namespace, in which other ids own what ours own outside.
+"""A program that runs another one in a user namespace, with mapped user and group IDs.
 
     python -I -S idmap.py UIDS GIDS READ_ONLY COMMAND…
 
-UIDS and GIDS are INSIDE:OUTSIDE:COUNT, more of them after commas. READ_ONLY is a directory below which the command
-can change nothing, or empty. The program becomes the command. It imports nothing of ours, to start in a few
-milliseconds.
+UIDS and GIDS are lists of INSIDE:OUTSIDE:COUNT, separated by commas. READ_ONLY is a directory in which the command
+cannot change anything, or empty. The program replaces itself with the command. It imports nothing of ours, so that it
+starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
-# Of mount_setattr(2), the same on every architecture: unlike a remount it touches no flag but its own.
+# From mount_setattr(2), the same on every architecture; unlike a remount, it changes no other flags.
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -31,7 +31,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     unshared = os.pipe()
     mapped = os.fork()
     if mapped == 0:
-        # Only a process outside the namespace may map more ids than its own.
+        # Only a process outside the namespace may map more IDs than its own.
         os.close(unshared[1])
         if not os.read(unshared[0], 1):
             os._exit(1)
@@ -41,21 +41,21 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     os.write(unshared[1], b"x")
     os.close(unshared[1])
     if os.waitpid(mapped, 0)[1] != 0:
-        sys.exit(1)  # it has said why
+        sys.exit(1)  # it has printed the reason
     if read_only:
         _protect(os.fsencode(read_only))
     if uids.startswith("0:"):
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-    # virtiofsd keeps a file open for each one that the guest knows of, and cannot raise a limit in a namespace itself.
+    # virtiofsd keeps every file open that the guest has cached, and cannot raise the limit inside the namespace.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):  # it is above fs.nr_open
+    with contextlib.suppress(OSError, ValueError):  # above fs.nr_open
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     os.execv(command[0], command)  # noqa: S606
 
 
 def _write_maps(pid: int, uids: str, gids: str) -> int:
-    """Map ids by ourselves as root, else by the programs that heed /etc/subuid; returns an exit status."""
+    """Write the ID maps, as root directly, else by newuidmap and newgidmap; return an exit status."""
     for kind, text in (("gid", gids), ("uid", uids)):
         lines = [entry.split(":") for entry in text.split(",")]
         try:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _REMOVED = flags.DELETE | flags.MOVED_FROM
 _ADDED = flags.CREATE | flags.MOVED_TO
-# Without changes of attributes: the guest is told by such changes, which come back here.
+# Not changes of attributes: those that the guest makes when a change is passed on would come back here.
 _EVENTS = flags.MODIFY | flags.CLOSE_WRITE | _ADDED | _REMOVED
 _MASK = _EVENTS | flags.ONLYDIR | flags.DONT_FOLLOW | flags.EXCL_UNLINK
 
@@ -23,13 +23,13 @@ MAX_DIRECTORIES = 8192
 
 
 class Watcher:
-    """Tells which paths below a directory have changed; they are relative, and the directory itself is `.`."""
+    """Watches a directory and all directories below it. Paths are relative, and the directory itself is `.`."""
 
     def __init__(self, directory: str) -> None:
-        """Watch nothing yet.
+        """Make a watcher that watches nothing before `watch_all`.
 
         Raises:
-            OSError: the kernel grants no more watchers.
+            OSError: the kernel grants this user no more inotify instances.
         """
         self._root = directory
         self._directories: dict[int, str] = {}
@@ -42,21 +42,21 @@ class Watcher:
         return self._inotify.fileno()
 
     def close(self) -> None:
-        """Give everything back to the kernel."""
+        """End all watches."""
         self._inotify.close()
 
     @property
     def is_full(self) -> bool:
-        """There are more directories than can be watched."""
+        """Whether there are more directories than can be watched."""
         return self._full
 
     def watch_all(self) -> None:
-        """Watch all directories that there are, which takes a while where they are many."""
+        """Watch all existing directories, which takes a while if there are many."""
         for _ in self._watch_below(""):
             pass
 
     def read(self) -> set[str]:
-        """The changes since the last call: files, and directories from which something was removed."""
+        """Return the paths changed since the last call: files, and directories from which something was removed."""
         changed: set[str] = set()
         for watch, mask, _, name in self._inotify.read(timeout=0):
             if mask & flags.Q_OVERFLOW:
@@ -74,7 +74,7 @@ class Watcher:
             yield from self._watch_below(path)
 
     def _watch_below(self, directory: str) -> Iterator[str]:
-        """Watch a directory and those below it; yield the files in them, whose creation was not seen."""
+        """Watch a directory and those below it; yield the files in them, whose creation may have been missed."""
         waiting = [directory]
         while waiting:
             path = waiting.pop()
@@ -89,7 +89,7 @@ class Watcher:
                         yield below
 
     def _watch(self, path: str) -> bool:
-        """Watch one directory; returns whether there is room for more."""
+        """Watch one directory, and return whether more can be watched."""
         full = os.path.join(self._root, path)  # noqa: PTH118
         try:
             if len(self._directories) >= MAX_DIRECTORIES:
@@ -99,5 +99,5 @@ class Watcher:
             if error.errno == errno.ENOSPC:
                 self._full = True
                 return False
-            log.debug("not watched: %s: %s", full, error)  # removed meanwhile, or we may not read it
+            log.debug("not watched: %s: %s", full, error)  # removed meanwhile, or not readable
         return True

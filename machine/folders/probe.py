@@ -1,4 +1,4 @@
-"""What this host has for sharing folders, found and tried."""
+"""Find and try what this host has for sharing folders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.folders.transports import TransportFacts
-from machine.folders.virtiofsd import OwnerIds, Virtiofsd, flavour_of, parse_spare, virtiofsd_commands
+from machine.folders.virtiofsd import OwnerIds, Virtiofsd, flavour_of, parse_subids, virtiofsd_commands
 from machine.model.folders import Folder
 from machine.model.host import Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
 from machine.model.transport import TransportChoice
 
-# Where distributions keep what is on nobody's PATH.
+# Where distributions install programs that are not on PATH.
 _VIRTIOFSD = (
     "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/libexec/qemu/virtiofsd",
 )  # fmt: skip
@@ -34,8 +34,8 @@ _SFTP_SERVERS = (
     "/usr/libexec/sftp-server",
 )  # fmt: skip
 _TIMEOUT_S = 10.0
-_PROOF_S = 5.0
-# A message of vhost-user: number, version, size of what follows (docs/interop/vhost-user.rst in QEMU's source).
+_VIRTIOFSD_ANSWER_S = 5.0
+# The header of a vhost-user message: request, version, size of the payload (docs/interop/vhost-user.rst of QEMU).
 _HEADER = struct.Struct("=III")
 _GET_FEATURES = _HEADER.pack(1, 1, 0)
 
@@ -48,7 +48,7 @@ class SourceProblem(StrEnum):
     NO_ACCESS = "no access"
 
     def message(self, source: str) -> str:
-        """The problem in words."""
+        """Return the problem as a message for users."""
         match self:
             case SourceProblem.MISSING:
                 return f"the folder {source} does not exist on this host"
@@ -59,7 +59,7 @@ class SourceProblem(StrEnum):
 
     @property
     def hint(self) -> str | None:
-        """What to do about it."""
+        """What the user can do about it."""
         return {
             SourceProblem.MISSING: "create it, or share another one",
             SourceProblem.NO_DIRECTORY: "share the directory that contains it",
@@ -67,7 +67,7 @@ class SourceProblem(StrEnum):
 
 
 def source_problem(source: str) -> SourceProblem | None:
-    """Why this path cannot be shared; None where it can."""
+    """Return why this path cannot be shared, or None if it can."""
     if not os.path.lexists(source):
         return SourceProblem.MISSING
     if not Path(source).is_dir():
@@ -76,7 +76,7 @@ def source_problem(source: str) -> SourceProblem | None:
 
 
 def probe_sources(folders: Iterable[Folder]) -> dict[Folder, Obstacle | None]:
-    """Whether each folder's source can be shared, or why not."""
+    """Map each folder to why its source cannot be shared, or None if it can."""
     problems = {folder: source_problem(folder.source) for folder in folders}
     return {
         folder: Obstacle(problem.message(folder.source)) if problem else None for folder, problem in problems.items()
@@ -86,9 +86,9 @@ def probe_sources(folders: Iterable[Folder]) -> dict[Folder, Obstacle | None]:
 def probe_transports(
     choice: TransportChoice, folders: Iterable[Folder], *, guest_uid: int, host: Host
 ) -> TransportFacts:
-    """What this host has for sharing these folders; QEMU has not been asked for its devices.
+    """Find out what this host has for sharing these folders, apart from the devices of QEMU.
 
-    Neither a transport that `choice` rules out nor a folder whose source cannot be shared is tried.
+    Transports that `choice` excludes and folders whose sources cannot be shared are not tried.
     """
     owners = probe_owners(guest_uid)
     virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle
@@ -96,12 +96,12 @@ def probe_transports(
         usable = [folder for folder in folders if source_problem(folder.source) is None]
         virtiofsd = _try_virtiofsd(usable, owners, host)
     else:
-        virtiofsd = Obstacle("it was not asked for")
+        virtiofsd = Obstacle("the user chose another transport")
     return TransportFacts(is_root=owners.uid == 0, virtiofsd=virtiofsd, has_sftp_server=find_sftp_server() is not None)
 
 
 def _try_virtiofsd(folders: Iterable[Folder], owners: OwnerIds, host: Host) -> dict[Folder, Sequence[str]] | Obstacle:
-    """A command line that serves each of the folders, or why one of them has none."""
+    """Return a working command line of virtiofsd for each folder, or why a folder has none."""
     found = find_virtiofsd(host)
     if isinstance(found, Obstacle):
         return found
@@ -115,12 +115,12 @@ def _try_virtiofsd(folders: Iterable[Folder], owners: OwnerIds, host: Host) -> d
 
 
 def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
-    """The virtiofsd of this host, or why there is none."""
+    """Return the virtiofsd of this host, or why there is none."""
     if host.os is not HostOS.LINUX:
         return Obstacle("virtiofsd needs Linux")
     path = runner.find_program("virtiofsd") or _first(_VIRTIOFSD)
     if path is None:
-        # Debian 12 has it in qemu-system-common, which every QEMU there comes with.
+        # In Debian 12 it is part of qemu-system-common, which every QEMU depends on.
         remedy = host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
         return Obstacle("virtiofsd is not installed on this host", remedy)
     try:
@@ -132,13 +132,13 @@ def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
 
 
 def max_open_files() -> int:
-    """How many files a program of this user can have open at once."""
+    """Return how many files a program of this user can have open at once."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def find_sftp_server() -> str | None:
-    """The path of OpenSSH's SFTP server, None where it is not installed."""
+    """Return the path of OpenSSH's SFTP server, or None if it is not installed."""
     return _first(_SFTP_SERVERS) or runner.find_program("sftp-server")
 
 
@@ -147,54 +147,54 @@ def _first(paths: Iterable[str]) -> str | None:
 
 
 def probe_owners(guest_uid: int) -> OwnerIds:
-    """The ids of this user here, for a guest whose user has that number."""
+    """Return the IDs of this user on the host, and of the guest's user."""
     uid, gid = os.getuid(), os.getgid()
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    uids, gids = (_spare_ids(Path("/etc", kind), name, uid) for kind in ("subuid", "subgid"))
-    return OwnerIds(uid=uid, gid=gid, guest=guest_uid, spare_uids=uids, spare_gids=gids)
+    uids, gids = (_read_subids(Path("/etc", kind), name, uid) for kind in ("subuid", "subgid"))
+    return OwnerIds(uid=uid, gid=gid, guest=guest_uid, subuids=uids, subgids=gids)
 
 
-def _spare_ids(path: Path, name: str, uid: int) -> tuple[int, int] | None:
+def _read_subids(path: Path, name: str, uid: int) -> tuple[int, int] | None:
     try:
-        return parse_spare(path.read_text(), name, uid)
+        return parse_subids(path.read_text(), name, uid)
     except (OSError, ValueError):
         return None
 
 
 def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:
-    """The first of virtiofsd's command lines that serves when it is tried, or why none does."""
-    reason: str | None = "this user has no spare ids for the guest's users (see subuid(5))"
+    """Try command lines of virtiofsd, and return the first that works, or why none does."""
+    reason: str | None = "this user has no subordinate IDs for the guest's users (see subuid(5))"
     for command in commands:
-        reason = _why_it_fails(command)
+        reason = _try_command(command)
         if reason is None:
             return command
     return Obstacle(f"virtiofsd does not run: {reason}")
 
 
-def _why_it_fails(command: Sequence[str]) -> str | None:
-    """Start virtiofsd and have it answer a message, which it does from inside its sandbox; None where it answers."""
-    # Not in the machine's directory: its name may be long.
-    with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as words:
+def _try_command(command: Sequence[str]) -> str | None:
+    """Start virtiofsd and return why it does not answer a message from inside its sandbox, or None if it does."""
+    # Not in the machine's directory, whose path may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:
         path = os.path.join(directory, "s")  # noqa: PTH118
         try:
-            with listening(path) as listener:
+            with make_listener(path) as listener:
                 argv, descriptors = with_listener(command, listener), [listener.fileno()]
-                with runner.running(argv, output=words, pass_fds=descriptors) as process:
-                    listener.close()  # virtiofsd's copy is the only one: when it ends, the connection does
+                with runner.running(argv, output=output, pass_fds=descriptors) as process:
+                    listener.close()  # leaves only virtiofsd's copy, so that the connection ends with virtiofsd
                     if _answers(path, process):
                         return None
         except MachineError as error:
             return error.message
-        words.seek(0)
-        last_words = words.read().decode(errors="replace").strip().rpartition("\n")[2]
-    return last_words or f"it ended with status {process.returncode}"
+        output.seek(0)
+        last_line = output.read().decode(errors="replace").strip().rpartition("\n")[2]
+    return last_line or f"it exited with status {process.returncode}"
 
 
 def _answers(path: str, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + _PROOF_S
+    deadline = time.monotonic() + _VIRTIOFSD_ANSWER_S
     with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
         client.settimeout(0.1)
         client.connect(path)
@@ -205,8 +205,8 @@ def _answers(path: str, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def listening(path: str | Path) -> socket.socket:
-    """A socket for virtiofsd to take over, so that nobody has to wait until it listens."""
+def make_listener(path: str | Path) -> socket.socket:
+    """Return a listening socket for virtiofsd to inherit, so that QEMU can connect before virtiofsd is ready."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.fspath(path))
     os.chmod(path, 0o600)  # noqa: PTH101
@@ -215,5 +215,5 @@ def listening(path: str | Path) -> socket.socket:
 
 
 def with_listener(command: Sequence[str], listener: socket.socket) -> list[str]:
-    """One of virtiofsd's command lines, which takes this socket over."""
+    """Return a command line of virtiofsd with the socket that it inherits."""
     return [*command, f"--fd={listener.fileno()}"]

@@ -15,7 +15,7 @@ from machine.errors import DeadlineError, MachineError, NotFoundError
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.handover import save_folders
-from machine.folders.probe import find_sftp_server, listening, with_listener
+from machine.folders.probe import find_sftp_server, make_listener, with_listener
 from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
@@ -32,7 +32,7 @@ _END_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class GuestScripts:
-    """Texts of the scripts that a guest runs for its folders."""
+    """The texts of the scripts that a guest runs for its folders."""
 
     mount: str
     """Mounts exactly the folders that its arguments name: folders.sh."""
@@ -41,12 +41,12 @@ class GuestScripts:
     """Runs sshfs on its stdin and stdout: folder-sshfs.sh."""
 
     changes: str
-    """Wakes those who watch the files that its stdin names: folder-changes.sh."""
+    """Raises inotify events for the files that its stdin names: folder-changes.sh."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSettings:
-    """What the folder server has to know of its machine and its host."""
+    """What the folder server needs to know about its machine and its host."""
 
     ssh: Callable[[str], Sequence[str]]
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
@@ -55,20 +55,20 @@ class FolderSettings:
     guest_uid: int
     choice: TransportChoice
     relay_changes: bool
-    """The guest is told of changes that this host makes in its folders."""
+    """Pass changes that this host makes in the folders on to the guest."""
 
     state_file: Path
     log_file: Path
     host_os: HostOS
     time_scale: int
-    """How many times longer than under KVM the guest may take."""
+    """The factor by which the guest's timeouts are longer than with hardware acceleration."""
 
 
 class FolderServer:
-    """Keeps the machine's folders, for which a start has chosen the transports, mounted in the guest.
+    """Keeps the machine's folders mounted in the guest, by the transports that a start has chosen.
 
-    `on_problem` hears why one of the folders is not in the guest, or None when all are; `on_learned` hears which
-    transports the guest supports.
+    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted; `on_learned`
+    is called with the transports that the guest supports.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class FolderServer:
         self._daemons: dict[asyncio.Task[None], Child] = {}
         self._sessions: dict[str, SshfsSession] = {}
         self._supported: frozenset[Transport] = frozenset()
-        """By the guest, which has not been asked yet."""
+        """The transports that the guest supports; empty before it has been asked."""
 
     # virtiofsd
 
     async def start_daemons(self, lock: int | None) -> None:
-        """Start each virtiofsd before QEMU, which waits for none; they hold the machine's lock, and end with QEMU.
+        """Start each virtiofsd, before QEMU connects to it; they inherit the machine's lock, and end with QEMU.
 
         Raises:
             MachineError: one of them cannot be run.
@@ -106,7 +106,7 @@ class FolderServer:
                 self._daemons[asyncio.create_task(self._watch_daemon(each.folder, child))] = child
 
     async def _start_daemon(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
-        with listening(mounted.socket) as listener, self._settings.log_file.open("ab") as output:
+        with make_listener(mounted.socket) as listener, self._settings.log_file.open("ab") as output:
             return await async_runner.spawn(
                 with_listener(mounted.virtiofsd, listener),
                 stdout=output,
@@ -116,12 +116,12 @@ class FolderServer:
 
     async def _watch_daemon(self, folder: Folder, child: Child) -> None:
         status = await child.wait()
-        self._set_problem(folder, f"virtiofsd of {folder.source} has ended with status {status}")
+        self._set_problem(folder, f"virtiofsd for {folder.source} has exited with status {status}")
 
     # The guest's mounts
 
     async def mount(self) -> None:
-        """Have the guest mount all folders, when an SSH master has begun; `on_problem` hears of what it does not."""
+        """Have the guest mount all folders over a new SSH master; `on_problem` reports those that are not mounted."""
         async with self._changing:
             for each in self._folders:
                 await self._disconnect(each.folder)
@@ -129,7 +129,7 @@ class FolderServer:
             await self._follow_changes()
 
     async def _mount(self) -> None:
-        """Tell the guest which folders it is to have: it mounts those, and unmounts all others."""
+        """Have the guest mount the current folders, and unmount all others."""
         usable = [
             (each.folder, each.transport)
             for each in self._folders
@@ -160,14 +160,17 @@ class FolderServer:
         try:
             done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
         except DeadlineError:
-            return Obstacle("it gives no answer")
+            return Obstacle("it does not answer")
         except MachineError as error:
             return Obstacle(error.message)
         log.info("folders in the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())
-        return parse_report(done.stdout, len(folders)) or Obstacle("it gives no answer")
+        return parse_report(done.stdout, len(folders)) or Obstacle("the script that mounts folders failed")
 
     def _fall_back(self, folder: Folder) -> bool:
-        """Choose SSH for a folder where the guest lacks the transport that was chosen before it could be asked."""
+        """Switch a folder to SSH if the guest lacks its transport, and return whether it was switched.
+
+        A first start chooses a transport before the guest can be asked.
+        """
         mounted = self._find(folder)
         transport = mounted.transport
         if self._settings.choice is not TransportChoice.AUTO or transport is None or transport in self._supported:
@@ -181,7 +184,7 @@ class FolderServer:
     # Sessions over SSH
 
     async def _connect(self, folder: Folder, where: str) -> str | None:
-        """Give the guest a session for one folder; returns why the folder is not mounted."""
+        """Start an sshfs session for one folder, and return why the folder is not mounted, or None if it is."""
         await self._disconnect(folder)
         server = find_sftp_server()
         if server is None:
@@ -215,11 +218,11 @@ class FolderServer:
         """Mount another folder now.
 
         Raises:
-            BadInputError: another folder is mounted in its place.
-            MachineError: it cannot be mounted before the next start, or at all.
+            BadInputError: another folder is mounted there.
+            MachineError: the folder cannot be mounted, or not before the next start.
         """
         async with self._changing:
-            # The caller has looked into a record that may have changed since.
+            # The caller has checked a record that may have changed since.
             check_apart([*(each.folder for each in self._folders), folder])
             await self._check_sshfs()
             self._folders.append(MountedFolder(folder=folder, transport=Transport.SSHFS))
@@ -232,18 +235,22 @@ class FolderServer:
             await self._follow_changes()
 
     async def _check_sshfs(self) -> None:
-        """Refuse to add a folder where it cannot go over SSH, the only transport that a running guest can get."""
+        """Check that a folder can be added over SSH, the only transport for a new folder of a running machine.
+
+        Raises:
+            MachineError: it cannot.
+        """
         choice = self._settings.choice
         if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
             raise MachineError(
-                f"{choice} takes no more folders while the machine runs",
+                f"{choice} cannot add folders while the machine runs",
                 hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
             )
         if Transport.SSHFS not in self._supported:
             await self._mount()  # the guest may not have been asked yet
         if Transport.SSHFS not in self._supported:
             raise MachineError(
-                "the guest has no sshfs, which a running machine needs for another folder",
+                "the guest has no sshfs, which is needed to add a folder while the machine runs",
                 hint="stop the machine and try again",
             )
 
@@ -271,7 +278,7 @@ class FolderServer:
     # The end
 
     async def end(self) -> None:
-        """End everything with the machine; also a virtiofsd that QEMU has not taken along."""
+        """End all sessions, and each virtiofsd that has not ended with QEMU."""
         for task in self._daemons:
             task.cancel()
         await self._relay.end()
@@ -282,7 +289,7 @@ class FolderServer:
                 for child in self._daemons.values():
                     ending.create_task(child.end())
 
-    # What is known of the folders
+    # State of the folders
 
     @property
     def is_empty(self) -> bool:

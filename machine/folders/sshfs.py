@@ -21,7 +21,7 @@ _MOUNTED = "mounted"
 
 
 def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
-    """The command line of an SFTP server on its stdin and stdout; on Linux it reaches nothing else of the user's."""
+    """Return the command line of an SFTP server on stdin and stdout; on Linux, it is confined to the folder."""
     read_only = ["-R"] if folder.read_only else []
     server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
     if host_os is not HostOS.LINUX:
@@ -32,7 +32,7 @@ def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]
 class SshfsSession:
     """A session that serves one folder until the SSH master ends or it is closed.
 
-    `on_end` hears why a session has ended that had mounted the folder and was not closed.
+    `on_end` is called with the reason when a session ends after mounting the folder, unless it was closed.
     """
 
     def __init__(self, folder: Folder, on_end: Callable[[str], None]) -> None:
@@ -44,17 +44,17 @@ class SshfsSession:
     async def open(
         self, local: Sequence[str], remote: Sequence[str], log_file: Path, *, timeout_s: float
     ) -> str | None:
-        """Join the SFTP server `local` to the guest's `remote`; returns why the guest has not mounted the folder."""
+        """Connect the SFTP server `local` to the guest's `remote`; return why the folder is not mounted, else None."""
         self._task = asyncio.create_task(self._serve(local, remote, log_file))
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._mounted
         except TimeoutError:
             await self.close()
-            return f"the guest does not mount {self._folder.target}: sshfs gives no answer"
+            return f"the guest does not mount {self._folder.target}: sshfs does not answer"
 
     async def close(self) -> None:
-        """End the session, which `on_end` does not hear of."""
+        """End the session without calling `on_end`."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -70,7 +70,7 @@ class SshfsSession:
             self._mounted.set_result(reason)
 
     async def _join(self, local: Sequence[str], remote: Sequence[str], log_file: Path) -> str:
-        """Run both programs until the guest's has ended; returns why it has."""
+        """Run both programs until the guest's has ended, and return why it has."""
         async with contextlib.AsyncExitStack() as running:
             ours, theirs = socket.socketpair()
             with ours, theirs, log_file.open("ab") as output:
@@ -86,7 +86,7 @@ class SshfsSession:
         return f"sshfs of {self._folder.target} has ended" + (f": {last_line}" if last_line else "")
 
     async def _read(self, stderr: asyncio.StreamReader) -> str:
-        """Note that the folder is mounted when the guest says so; returns the last other line it says."""
+        """Note when the guest reports that the folder is mounted; return the last other line that it writes."""
         last_line = ""
         while line := await stderr.readline():
             text = line.decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""The decision which transport brings the host's folders into a guest: pure, over facts that folders.probe collects."""
+"""Decide which transport shares the host's folders with a guest, from facts that folders.probe collects (pure)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class TransportFacts:
 
     is_root: bool
     virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle
-    """A command line of virtiofsd for each folder, which has been tried; or why there is none."""
+    """A working command line of virtiofsd for each folder, or why there is none."""
 
     has_sftp_server: bool
     missing_devices: frozenset[Transport] = frozenset()
     """The transports that need a device which QEMU lacks; empty before QEMU has been asked."""
 
     def with_devices(self, devices: frozenset[Transport]) -> TransportFacts:
-        """The facts when QEMU has told for which transports it has devices."""
+        """Return these facts completed by the transports for which QEMU has devices."""
         needed = {transport for transport in Transport if transport.is_device}
         return replace(self, missing_devices=frozenset(needed - devices))
 
 
 def host_obstacles(choice: TransportChoice, facts: TransportFacts) -> dict[Transport, Obstacle]:
-    """Why this host cannot use transports; the transports that it can use are absent."""
+    """Return why this host cannot use transports, without those that it can use."""
     found = {transport: _host_obstacle(transport, choice, facts) for transport in Transport}
     return {transport: obstacle for transport, obstacle in found.items() if obstacle}
 
@@ -47,7 +47,7 @@ def _host_obstacle(transport: Transport, choice: TransportChoice, facts: Transpo
         case _ if transport in facts.missing_devices:
             return Obstacle(_NO_DEVICE)
         case Transport.NINEP if facts.is_root and choice is TransportChoice.AUTO:
-            return Obstacle("files of root's that it shares belong to the wrong user in the guest")
+            return Obstacle("root's files would have the wrong owner in the guest")
         case _:
             return None
 
@@ -55,9 +55,9 @@ def _host_obstacle(transport: Transport, choice: TransportChoice, facts: Transpo
 def choose_transport(
     choice: TransportChoice, facts: TransportFacts, guest: frozenset[Transport] | None = None
 ) -> Transport | Obstacle:
-    """The transport to use from a start on: the one that is asked for, or the fastest that works.
+    """Return the transport for a start: the one that the user chose, or the fastest that works.
 
-    `guest` is what the guest supports; None before it has been asked, and then it counts as able.
+    `guest` has the transports that the guest supports; with None, before it has been asked, all count as supported.
     """
     obstacles = host_obstacles(choice, facts)
     if guest is not None:
@@ -75,7 +75,7 @@ def choose_transport(
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFolder:
-    """A folder of a machine that runs, with its transport; `problem` is why it is not in the guest."""
+    """A folder of a running machine, with its transport; `problem` says why it is not mounted in the guest."""
 
     folder: Folder
     transport: Transport | None
@@ -87,7 +87,7 @@ class MountedFolder:
 
     @property
     def share(self) -> Share | None:
-        """The folder as a device of QEMU's, where its transport is one."""
+        """The folder as QEMU shares it by a device; None if its transport needs no device."""
         if self.transport is None or not self.transport.is_device:
             return None
         return Share(folder=self.folder, transport=self.transport, socket=PurePosixPath(self.socket))
@@ -99,7 +99,10 @@ def plan_folders(
     virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle,
     sockets: Sequence[Path],
 ) -> list[MountedFolder]:
-    """Give each folder its transport; `sources` has for each why its directory cannot be shared, `sockets` its own."""
+    """Assign the transport to each folder.
+
+    `sources` maps each folder to why its directory cannot be shared, if so; `sockets` has a path for each folder.
+    """
     commands = virtiofsd if transport is Transport.VIRTIOFS and not isinstance(virtiofsd, Obstacle) else {}
     planned = []
     for (folder, missing), socket in zip(sources.items(), sockets, strict=True):

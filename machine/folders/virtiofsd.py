@@ -1,7 +1,7 @@
 """Command lines of virtiofsd (pure). There are two programs of that name: QEMU's own in C, up to 7.2, and one in Rust.
 
-Files belong to the user whoever makes them, on either side: to the host's user here, to the guest's user there. Newer
-virtiofsd translates owners itself; any other is run in a user namespace that does.
+Whoever makes a file, it belongs to the user: the host's user on the host, the guest's user in the guest. A newer
+virtiofsd translates owners itself; an older one runs in a user namespace that does.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from machine.model.folders import Folder
 _ALL_IDS = 2**32 - 1
 
 Span = tuple[int, int, int]
-"""Of a user namespace's map: the first id inside, the first id outside, and how many."""
+"""A line of a user namespace's ID map: the first ID inside, the first ID outside, and the count."""
 
 
 class Flavour(StrEnum):
     LEGACY = "legacy"
-    """QEMU's own: as root in its namespace it takes on the ids of whoever makes a file."""
+    """QEMU's own. As root in its namespace, it makes files with the IDs of the guest's process."""
 
     RUST = "rust"
-    """The one in Rust: as itself it makes files of the guest's root."""
+    """The one in Rust before 1.13. It makes files of the guest's root with its own IDs."""
 
     TRANSLATING = "translating"
-    """The one in Rust from 1.13 on, which translates owners."""
+    """The one in Rust since 1.13, which translates owners."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,49 +39,49 @@ class Virtiofsd:
     path: str
     flavour: Flavour
     has_readonly: bool
-    """It can refuse all changes by itself."""
+    """Whether it has `--readonly`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerIds:
-    """The numbers that own files: the host user's, and the guest user's, whose group has the same number."""
+    """The IDs that own files: the host user's, and the guest user's, whose group has the same ID."""
 
     uid: int
     gid: int
     guest: int
-    spare_uids: tuple[int, int] | None = None
-    """The first of the ids that /etc/subuid grants the user, and how many; None where it grants none."""
+    subuids: tuple[int, int] | None = None
+    """The first of the user's subordinate IDs in /etc/subuid, and their count; None if there are none."""
 
-    spare_gids: tuple[int, int] | None = None
-    """The same of /etc/subgid."""
+    subgids: tuple[int, int] | None = None
+    """The same from /etc/subgid."""
 
     def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
-        """The uid and gid maps of a namespace for this flavour; None where the user has too few ids for it."""
+        """Return the UID and GID maps of a namespace for this flavour; None if the user has too few IDs."""
         if flavour is not Flavour.LEGACY:
             return [(self.guest, self.uid, 1)], [(self.guest, self.gid, 1)]
         if self.uid == 0:
             return _swapped(self.guest), _swapped(self.guest)
-        if self.spare_uids and self.spare_gids:
-            return _around(self.guest, self.uid, self.spare_uids), _around(self.guest, self.gid, self.spare_gids)
+        if self.subuids and self.subgids:
+            return _around(self.guest, self.uid, self.subuids), _around(self.guest, self.gid, self.subgids)
         return None
 
 
 def _swapped(guest: int) -> list[Span]:
-    """A map in which root inside is the guest user's number outside, and the other way round."""
+    """Return a map that swaps the IDs of root and the guest user."""
     spans = [(0, guest, 1), (guest, 0, 1), (1, 1, guest - 1), (guest + 1, guest + 1, _ALL_IDS - guest - 1)]
     return [span for span in spans if span[2] > 0]
 
 
-def _around(guest: int, own: int, spare: tuple[int, int]) -> list[Span]:
-    """A map in which the guest user is the host user, and everybody else from root on has a spare id."""
-    first, count = spare
+def _around(guest: int, own: int, subordinate: tuple[int, int]) -> list[Span]:
+    """Return a map from the guest user to the host user, and from all other IDs to subordinate IDs."""
+    first, count = subordinate
     below = min(guest, count)
     spans = [(0, first, below), (guest, own, 1), (guest + 1, first + below, count - below)]
     return [span for span in spans if span[2] > 0]
 
 
-def parse_spare(text: str, name: str, number: int) -> tuple[int, int] | None:
-    """The user's largest range in the text of /etc/subuid or /etc/subgid."""
+def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
+    """Return the user's largest range in the text of /etc/subuid or /etc/subgid; None if there is none."""
     found = []
     for line in text.splitlines():
         match line.split(":"):
@@ -89,7 +89,7 @@ def parse_spare(text: str, name: str, number: int) -> tuple[int, int] | None:
                 found.append((int(first), int(count)))
             case _:
                 continue
-    return max(found, key=lambda spare: spare[1], default=None)
+    return max(found, key=lambda subordinate: subordinate[1], default=None)
 
 
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
@@ -122,7 +122,7 @@ def _rust_words(daemon: Virtiofsd, folder: Folder) -> list[str]:
 
 
 def _translations(owners: OwnerIds) -> list[str]:
-    """Options that make everybody in the guest the user here, and every owner here the user there."""
+    """Return options that map all users of the guest to the host's user, and all owners on the host to the guest's."""
     return [
         word
         for kind, own in (("uid", owners.uid), ("gid", owners.gid))
@@ -134,7 +134,7 @@ def _translations(owners: OwnerIds) -> list[str]:
 
 
 def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
-    """The beginning of a command line that runs the rest of it in a user namespace; empty where none can be had."""
+    """Return the beginning of a command line that runs the rest in a user namespace; empty if there can be none."""
     maps = owners.maps(flavour)
     if maps is None:
         return []
@@ -143,7 +143,7 @@ def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
 
 
 def flavour_of(help_text: str) -> tuple[Flavour, bool]:
-    """The flavour whose `--help` says this, and whether that virtiofsd has `--readonly`."""
+    """Return the flavour that prints this help text, and whether it has `--readonly`."""
     if "--shared-dir" not in help_text:
         return Flavour.LEGACY, False
     flavour = Flavour.TRANSLATING if "--translate-uid" in help_text else Flavour.RUST

@@ -30,7 +30,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.supervisor import ask_supervisor
-from machine.ports.holder import why_not_free
+from machine.ports.holder import listen_problem
 from machine.ports.listing import Listed, decode
 from machine.ports.table import Table
 from machine.store import records
@@ -65,7 +65,7 @@ def add_port(name: str, text: str, context: Context) -> None:
 
     def edit(record: MachineRecord) -> MachineRecord:
         changed = record.config.with_forward(forward)
-        if reason := why_not_free(forward.endpoint):
+        if reason := listen_problem(forward.endpoint):
             raise MachineError(reason)
         return replace(record, config=changed)
 

@@ -1,7 +1,7 @@
 """The port API, by which Podman in a guest publishes containers' ports: the part of gvproxy's that it uses (pure).
 
 Source: containers/gvisor-tap-vsock pkg/services/forwarder/ports.go; its client is libpod/networking_machine.go.
-A connection has one request. An error is a sentence in plain text, which `podman run` shows as it is.
+A connection carries one request. An error is a sentence in plain text, which `podman run` shows unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _METHODS = {f"{_BASE}expose": "POST", f"{_BASE}unexpose": "POST", f"{_BASE}all":
 
 
 class RequestError(Exception):
-    """A bad request: the HTTP status and the sentence to answer with."""
+    """A request that is refused: the HTTP status and the sentence of the response."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -58,10 +58,10 @@ Request = Expose | Unexpose | ListAll
 
 
 def parse_head(data: bytes) -> Head:
-    """Read a request's line and headers.
+    """Parse a request's line and headers.
 
     Raises:
-        RequestError: it is not HTTP, or the body is too large or of unknown length.
+        RequestError: the request is not HTTP, or its body is too large or of unknown length.
     """
     try:
         line, *fields = data.decode("ascii").split("\r\n")
@@ -82,10 +82,10 @@ def parse_head(data: bytes) -> Head:
 
 
 def parse_request(head: Head, body: bytes) -> Request:
-    """Read what a request asks for.
+    """Parse a whole request.
 
     Raises:
-        RequestError: there is no such path, or the body is not what it takes.
+        RequestError: the path does not exist, or the body is not valid for it.
     """
     method = _METHODS.get(head.path)
     if method is None:
@@ -102,7 +102,7 @@ def parse_request(head: Head, body: bytes) -> Request:
             return Unexpose(endpoint=endpoint)
         guest = _parse_remote(_text(fields, "remote"), protocol)
     except ValueError as error:
-        raise _bad(str(error)) from error
+        raise _bad_request(str(error)) from error
     return Expose(forward=Forward(endpoint=endpoint, guest=guest, origin=Origin.PUBLISHED))
 
 
@@ -110,9 +110,9 @@ def _fields(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _bad("the body is not JSON") from error
+        raise _bad_request("the body is not JSON") from error
     if not isinstance(fields, dict):
-        raise _bad("the body is not a JSON object")
+        raise _bad_request("the body is not a JSON object")
     return fields
 
 
@@ -124,19 +124,19 @@ def _text(fields: dict[str, Any], key: str) -> str:
 
 
 def _parse_remote(text: str, protocol: Protocol) -> int:
-    """Read a port of the guest, the only host that can be reached."""
+    """Parse a port of the guest, the only host that can be reached."""
     remote = parse_endpoint(text, protocol)
     if remote.address not in ("", network.GUEST):
         raise ValueError(f"{remote.address} is not the guest's address")
     return remote.port
 
 
-def _bad(message: str) -> RequestError:
+def _bad_request(message: str) -> RequestError:
     return RequestError(HTTPStatus.BAD_REQUEST, message)
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """Return a whole response, after which the connection ends."""
+    """Return a whole response, after which the connection is closed."""
     content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
@@ -146,7 +146,7 @@ def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/pla
 
 
 def encode_forwards(forwards: Sequence[Forward]) -> str:
-    """Return the response to `all`, which lists ports and leaves sockets out."""
+    """Return the body of the response to `all`, which lists ports but no sockets."""
     return json.dumps(
         [
             {

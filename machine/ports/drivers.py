@@ -1,4 +1,4 @@
-"""The two drivers that make the host listen: QEMU, through its monitor, and the SSH master."""
+"""The two drivers that forward ports of the host: QEMU, by its monitor, and the SSH master."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from machine.ports.table import Binding
 _SSH_TIMEOUT_S = 20.0
 
 End = str | PurePath
-"""One side of an ssh forward: `ADDRESS:PORT`, or a socket's path, which ssh needs quoted."""
+"""One end of an SSH forward: `ADDRESS:PORT`, or the path of a socket, which has to be quoted for ssh."""
 
 Monitor = Callable[[str], Awaitable[str]]
-"""Runs one line of QEMU's human monitor and returns what it prints: nothing on success."""
+"""Runs a line in QEMU's human monitor and returns its output, which is empty on success."""
 
 
 def hostfwd(endpoint: Endpoint) -> str:
-    """Return the host's side of a rule of `-netdev user`, by which it is removed too."""
+    """Return the host's side of a forward in QEMU's notation, for hostfwd_add and hostfwd_remove."""
     return f"{endpoint.protocol}:{endpoint.host_port('')}"
 
 
 def ssh_ends(binding: Binding) -> tuple[End, End]:
-    """Return the host's and the guest's side as ssh's -L has them.
+    """Return the host's and the guest's end for ssh's -L.
 
-    The guest's loopback reaches Podman's ports, which are open on all of its addresses.
+    Ports of containers are open on all addresses of the guest, so its loopback address reaches them.
     """
     endpoint, guest = binding.endpoint, binding.guest
     return (
@@ -40,8 +40,8 @@ def ssh_ends(binding: Binding) -> tuple[End, End]:
 class Drivers:
     """Opens and closes bindings, each by its driver.
 
-    `monitor` speaks to QEMU, whose network is `netdev`; `ssh` returns the command line that asks the master for a verb
-    (forward or cancel) on the two sides of a forward.
+    `netdev` is the ID of QEMU's network. `ssh` returns the command line that makes the SSH master carry out a verb
+    (forward or cancel) for two ends.
     """
 
     def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
@@ -50,7 +50,7 @@ class Drivers:
         self._ssh = ssh
 
     async def open(self, binding: Binding) -> None:
-        """Make the host listen.
+        """Listen on the binding's endpoint.
 
         Raises:
             MachineError: QEMU or ssh refuses, or does not answer.
@@ -64,7 +64,7 @@ class Drivers:
                 await self._ask_master("forward", binding)
 
     async def close(self, binding: Binding) -> None:
-        """Stop listening; a binding that is not open is no error.
+        """Stop listening on the binding's endpoint, if it is open.
 
         Raises:
             MachineError: QEMU or ssh does not answer.
@@ -92,7 +92,7 @@ class Drivers:
 
 
 def remove_socket(binding: Binding) -> None:
-    """Remove the socket of a binding that is closed, which OpenSSH leaves behind."""
+    """Remove the socket file of a closed binding, which OpenSSH leaves behind."""
     if isinstance(binding.endpoint, SocketPath):
         path = Path(binding.endpoint.path)
         with contextlib.suppress(OSError):

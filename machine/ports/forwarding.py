@@ -1,4 +1,4 @@
-"""The forwards of a running machine: which there are, who may have them, and when each is opened and closed."""
+"""The forwards of a running machine: granting, opening and closing them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MAX_RETRY_S = 15.0
 
 
 class Forwarding:
-    """Grants forwards, and keeps them: through lost SSH masters, and in `table_file` past the end of this supervisor.
+    """Grants forwards, and opens them again for a new SSH master; `table_file` keeps them for a next supervisor.
 
-    A forward whose driver is down waits for it, and one that cannot be opened is tried again and again; `on_failure`
-    is called with the reason of the first such one, and with None when there is none any more.
+    A forward waits while its driver is down, and is retried if it cannot be opened; `on_failure` is called with the
+    reason of the first that fails, and with None when none fails any more.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Forwarding:
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:
-        """Load what an earlier supervisor has granted; QEMU still listens for it."""
+        """Load the forwards of an earlier supervisor; QEMU still listens for its own."""
         try:
             self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
@@ -56,17 +56,17 @@ class Forwarding:
         self._save()
 
     def statuses(self) -> list[tuple[Forward, PortStatus]]:
-        """Return every forward with its state, by its endpoint."""
+        """Return every forward with its status, sorted by endpoint."""
         return [(forward, self._listeners.status(self._table.bindings(forward))) for forward in self._table]
 
     def published(self) -> list[Forward]:
-        """Return the forwards that guest Podman asked for."""
+        """Return the forwards that Podman in the guest requested."""
         return self._table.of(Origin.PUBLISHED)
 
     async def add(self, forward: Forward) -> bool:
-        """Grant a forward, and return whether it was not there before.
+        """Open a forward, and return whether it is new.
 
-        One that is there already may come from a container that died without a word and now starts again.
+        It is not new if its container was killed, which leaves it open, and starts again.
 
         Raises:
             MachineError: the host cannot listen there; the message says what to do.
@@ -89,14 +89,14 @@ class Forwarding:
         return is_new
 
     async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
-        """Take back a forward of this origin; where there is none, do nothing."""
+        """Close a forward of this origin, if there is one."""
         async with self._changing:
             forward = self._table.get(endpoint)
             if forward and forward.origin is origin:
                 await self._close(forward)
 
     async def close_unused(self, before: Iterable[Forward], used: Container[tuple[int, str]]) -> None:
-        """Take back those of `before` whose port and protocol no container publishes any more."""
+        """Close those of `before` whose port and protocol are not among the `used` ones of containers."""
         async with self._changing:
             for forward in before:
                 endpoint = forward.endpoint
@@ -109,36 +109,36 @@ class Forwarding:
         self._table.remove(forward.endpoint)
         self._save()
 
-    # What happens to the machine
+    # Events
 
-    async def driver_is_up(self, driver: Driver) -> None:
-        """Open everything that waits for this driver, and nothing else.
+    async def on_driver_up(self, driver: Driver) -> None:
+        """Open all forwards of a driver that has come up.
 
-        Whoever waits for an SSH master may be cancelled, which must not interrupt what is asked of QEMU.
+        Not those of other drivers: the task of an SSH master may be cancelled here, which must not interrupt QEMU's.
         """
-        self._listeners.driver_is_up(driver)
+        self._listeners.on_driver_up(driver)
         async with self._changing:
             await self._listeners.try_open(one for one in self._table.all_bindings() if one.driver is driver)
 
-    def driver_is_down(self, driver: Driver) -> None:
-        """Note that the driver has ended, and that everything it forwarded waits for its return."""
-        self._listeners.driver_is_down(driver)
+    def on_driver_down(self, driver: Driver) -> None:
+        """Note that a driver has ended, and that its forwards wait until it is up again."""
+        self._listeners.on_driver_down(driver)
 
-    async def guest_has_reset(self) -> None:
-        """Close what containers had published: they publish their ports again when they start."""
+    async def on_guest_reset(self) -> None:
+        """Close the ports that containers published: they publish them again when they start."""
         async with self._changing:
             for forward in self.published():
                 await self._close(forward)
 
-    async def check_sockets(self) -> None:
-        """Listen again on sockets that somebody has removed from the file system."""
+    async def reopen_sockets(self) -> None:
+        """Listen again on sockets whose files have been removed."""
         if vanished := self._listeners.vanished():
             async with self._changing:
                 await self._listeners.close(vanished)
                 await self._listeners.try_open(self._table.all_bindings())
 
-    async def keep_trying(self) -> None:
-        """Open what could not be opened, as long as there is such a forward; never returns."""
+    async def retry_failed(self) -> None:
+        """Retry the forwards that could not be opened, with growing pauses; never returns."""
         pause = _RETRY_S
         while True:
             if not self._listeners.failed.is_set():

@@ -1,4 +1,4 @@
-"""Whether the host can listen on a port or a socket's path, and what holds it where it cannot."""
+"""Find out whether the host can listen on a port or a socket's path, and which program holds it if not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _CONNECT_S = 1.0
 _USUALLY_PRIVILEGED_BELOW = 1024
 _SYSCTL = "net.ipv4.ip_unprivileged_port_start"
-# What a machine's QEMU and SSH master have in their command lines.
+# Part of the command lines of a machine's QEMU and SSH master.
 _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
-def why_not_free(endpoint: Endpoint | SocketPath) -> str | None:
-    """Return why the host cannot listen there, as a sentence that says what to do; None where it can."""
+def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
+    """Return why the host cannot listen there and what to do about it, or None if it can."""
     if isinstance(endpoint, SocketPath):
-        return _why_path_not_free(Path(endpoint.path))
+        return _path_problem(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:
@@ -53,16 +53,16 @@ def host_has_ipv6() -> bool:
     return True
 
 
-def _why_path_not_free(path: Path) -> str | None:
+def _path_problem(path: Path) -> str | None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_CONNECT_S)
             probe.connect(os.fspath(path))
     except FileNotFoundError:
-        reason = _why_directory_unusable(path.parent)
-    except ConnectionRefusedError:  # by a file, or by a socket whose owner has ended
+        reason = _directory_problem(path.parent)
+    except ConnectionRefusedError:  # by a file, or by a socket whose program has ended
         reason = None if path.is_socket() else "a file with that name exists; choose another path"
-    except (BlockingIOError, TimeoutError):  # its owner accepts no connection
+    except (BlockingIOError, TimeoutError):  # its program accepts no connections
         reason = "another program listens there; choose another path"
     except OSError as error:
         reason = error.strerror or str(error)
@@ -71,7 +71,7 @@ def _why_path_not_free(path: Path) -> str | None:
     return None if reason is None else f"cannot publish {path}: {reason}"
 
 
-def _why_directory_unusable(directory: Path) -> str | None:
+def _directory_problem(directory: Path) -> str | None:
     if not directory.is_dir():
         return f"the directory {directory} does not exist"
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -103,8 +103,8 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return who listens there: `machine NAME`, or `PROGRAM (pid N)`; None where that cannot be found out."""
-    import psutil  # not for ports that are free
+    """Return the program that listens there, as `machine NAME` or `PROGRAM (pid N)`; None if it cannot be found."""
+    import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):
         with contextlib.suppress(psutil.Error):
@@ -113,13 +113,13 @@ def find_holder(endpoint: Endpoint) -> str | None:
 
 
 def listening_pids(endpoint: Endpoint) -> set[int]:
-    """Return the processes that listen there, as far as this user may see them."""
+    """Return the IDs of the processes that listen there, as far as this user may see them."""
     import psutil
 
     kind = endpoint.protocol.value
     try:
         every = psutil.net_connections(kind)
-    except psutil.AccessDenied:  # macOS lets only root ask for those of all processes at once
+    except psutil.AccessDenied:  # on macOS, only root may list those of all processes at once
         return {process.pid for process in psutil.process_iter() if _process_listens(process, endpoint)}
     return {one.pid for one in every if one.pid and _listens(one.laddr, one.raddr, one.status, endpoint)}
 
@@ -136,7 +136,7 @@ def _process_listens(process: Process, endpoint: Endpoint) -> bool:
 def _listens(
     local: tuple[str, int] | tuple[()], remote: tuple[str, int] | tuple[()], status: str, endpoint: Endpoint
 ) -> bool:
-    """Return whether a connection, as psutil has it, keeps everybody else from listening at `endpoint`."""
+    """Return whether a connection that psutil lists keeps other programs from listening at `endpoint`."""
     import psutil
 
     if not local or remote or status not in (psutil.CONN_LISTEN, psutil.CONN_NONE):
@@ -146,7 +146,7 @@ def _listens(
 
 
 def _overlap(held: str, wanted: str) -> bool:
-    """Return whether nobody can listen on one address while somebody listens on the other."""
+    """Return whether listening on one address prevents listening on the other."""
     held = held.removeprefix("::ffff:")
     every = ("", "0.0.0.0", "::")  # noqa: S104
     return held == wanted or held in every or wanted in every
@@ -155,6 +155,6 @@ def _overlap(held: str, wanted: str) -> bool:
 def _name_of(process: Process) -> str:
     if machine := _MACHINE.search("\0".join(process.cmdline())):
         return f"machine {machine[1]}"
-    # The kernel cuts a name after 15 bytes, also within a character.
+    # The kernel truncates a name after 15 bytes, even within a character.
     name = process.name().encode(errors="surrogateescape").decode(errors="replace")
     return f"{name} (pid {process.pid})"

@@ -1,4 +1,4 @@
-"""The host's listening sockets that lead into a guest: opening and closing them, and which of them have failed."""
+"""The host's listening sockets of forwards: opening and closing them, and noting those that fail."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Callable, Collection, Iterable
 from machine.errors import MachineError
 from machine.model.ports import Driver, PortState, PortStatus, SocketPath
 from machine.ports.drivers import Drivers, remove_socket
-from machine.ports.holder import why_not_free
+from machine.ports.holder import listen_problem
 from machine.ports.table import Binding
 
 log = logging.getLogger(__name__)
 
-_AWAITED = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the guest's SSH server"}
+_WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the guest's SSH server"}
 
 
 class Listeners:
-    """Listens for each binding as long as its driver is up; one whose driver is down waits for it.
+    """Opens each binding while its driver is up.
 
-    `on_failure` is called with the first binding's failure, and with None when nothing fails any more. Nothing here
-    is safe to run twice at once: the caller holds a lock.
+    `on_failure` is called with the reason of the first binding that fails, and with None when none fails any more. The
+    caller holds a lock, as no two calls may overlap.
     """
 
     def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:
@@ -33,17 +33,17 @@ class Listeners:
         self._failures: dict[Binding, str] = {}
         self._reported: str | None = None
         self.failed = asyncio.Event()
-        """Set while there is a binding that could not be opened."""
+        """Set while any binding could not be opened."""
 
     def assume_open(self, bindings: Iterable[Binding]) -> None:
-        """Take these as open: they have been since an earlier supervisor."""
+        """Note these bindings, which an earlier supervisor opened, as open."""
         self._open.update(bindings)
 
-    def driver_is_up(self, driver: Driver) -> None:
+    def on_driver_up(self, driver: Driver) -> None:
         self._up.add(driver)
 
-    def driver_is_down(self, driver: Driver) -> None:
-        """Forget everything that the driver listened on."""
+    def on_driver_down(self, driver: Driver) -> None:
+        """Note that the driver has ended and listens no more, and forget its failures."""
         self._up.discard(driver)
         for binding in [one for one in self._open if one.driver is driver]:
             self._open.discard(binding)
@@ -59,14 +59,14 @@ class Listeners:
         for binding in closed:
             if reason := self._failures.get(binding):
                 return PortStatus(state=PortState.FAILED, reason=reason)
-        return PortStatus(state=PortState.WAITING, reason=_AWAITED[closed[0].driver])
+        return PortStatus(state=PortState.WAITING, reason=_WAITING_REASONS[closed[0].driver])
 
     def vanished(self) -> list[Binding]:
-        """Return the open ones whose socket is no longer in the file system."""
+        """Return the open bindings whose socket file no longer exists."""
         return [
             one
             for one in self._open
-            # Not Path.exists, which raises where a directory may no longer be entered.
+            # Not Path.exists, which raises if the directory is no longer accessible.
             if isinstance(one.endpoint, SocketPath) and not os.path.exists(one.endpoint.path)  # noqa: PTH110
         ]
 
@@ -86,7 +86,7 @@ class Listeners:
             raise
 
     async def try_open(self, bindings: Iterable[Binding]) -> None:
-        """Open what can be opened of these, and note the failures of the others."""
+        """Open these bindings as far as possible, and note the failures."""
         for binding in bindings:
             try:
                 await self._open_one(binding)
@@ -99,7 +99,7 @@ class Listeners:
         self._report()
 
     async def close(self, bindings: Collection[Binding]) -> None:
-        """Close those of these bindings that are open, and forget the failures of the others."""
+        """Close these bindings if they are open, and forget their failures."""
         for binding in self._open.intersection(bindings):
             await self._close_one(binding)
         for binding in bindings:
@@ -107,21 +107,21 @@ class Listeners:
         self._report()
 
     async def _open_one(self, binding: Binding) -> None:
-        """Listen, or do nothing where the driver is down: whoever says that it is up opens everything."""
+        """Open a binding, unless its driver is down: `on_driver_up` is followed by opening all."""
         if binding in self._open:
             return
-        if reason := await asyncio.to_thread(why_not_free, binding.endpoint):
+        if reason := await asyncio.to_thread(listen_problem, binding.endpoint):
             raise MachineError(reason)
         if binding.driver not in self._up:
             return
         try:
             await self._drivers.open(binding)
         except MachineError:
-            await self._close_one(binding)  # an answer that came too late may have left it open
-            if binding.driver not in self._up:  # lost meanwhile
+            await self._close_one(binding)  # after a timeout, the driver may still have opened it
+            if binding.driver not in self._up:  # the driver has ended meanwhile
                 return
             raise
-        if binding.driver in self._up:  # else it is lost again, with what it had just opened
+        if binding.driver in self._up:  # else the driver has ended, and closed the binding
             self._open.add(binding)
 
     async def _close_one(self, binding: Binding) -> None:

@@ -1,4 +1,4 @@
-"""The forwards of a running machine as its supervisor tells them to `machine port`: JSON of the control socket."""
+"""The supervisor's answer to `machine port`, as JSON on the control socket: all forwards and their status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.model.ports import Forward, PortState, PortStatus, forward_text, lo
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """Every forward with its status, and the status of the Podman API's sockets."""
+    """All forwards with their status, and the status of the Podman API's sockets."""
 
     forwards: list[tuple[Forward, PortStatus]]
     api: PortStatus

@@ -1,7 +1,7 @@
 """Relays one connection of the guest to the socket of the port API's server.
 
-QEMU's guestfwd runs this file by itself for each connection, which is its standard input and output. So it imports
-nothing of ours and little else.
+QEMU's guestfwd runs this file for each connection, with the connection as standard input and output. It imports
+nothing of ours, so that it starts fast.
 """
 
 import os
@@ -10,7 +10,7 @@ import socket
 import sys
 
 _CHUNK = 65536
-# The supervisor answers sooner; a guest that is silent for longer has gone.
+# The supervisor answers sooner, and a guest that is silent for longer has gone.
 _IDLE_S = 60
 
 
@@ -28,7 +28,7 @@ def main(path: str) -> None:
             if not data:
                 readable.remove(guest_in)
                 server.shutdown(socket.SHUT_WR)
-            elif not _sent(server, data):
+            elif not _send(server, data):
                 readable.remove(guest_in)  # the server has read enough, and still answers
         if server.fileno() in ready:
             data = server.recv(_CHUNK)
@@ -38,7 +38,7 @@ def main(path: str) -> None:
                 data = data[os.write(guest_out, data) :]
 
 
-def _sent(server: socket.socket, data: bytes) -> bool:
+def _send(server: socket.socket, data: bytes) -> bool:
     try:
         server.sendall(data)
     except BrokenPipeError:

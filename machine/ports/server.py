@@ -1,6 +1,6 @@
-"""The port API's server, which guest Podman asks to publish ports.
+"""The server of the port API, by which Podman in the guest publishes ports.
 
-Its requests come in on a Unix socket, each through a relay process that QEMU's guestfwd starts.
+Requests arrive on a Unix socket, each through a relay process that QEMU's guestfwd starts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from machine.ports.forwarding import Forwarding
 log = logging.getLogger(__name__)
 
 _REQUEST_S = 10.0
-_MAX_REQUESTS = 256  # they are carried out one after the other
+_MAX_REQUESTS = 256  # waiting, as they are carried out one after another
 _MAX_SILENT = 64
-_BACKLOG = 256  # connections beyond the others' number wait here until they are closed
+_BACKLOG = 256  # further connections wait in the kernel
 
 
 class PortServer:
-    """Answers the port API, and has `forwarding` carry the requests out."""
+    """Receives requests of the port API, and has `forwarding` carry them out."""
 
     def __init__(self, forwarding: Forwarding) -> None:
         self._forwarding = forwarding
@@ -60,10 +60,10 @@ class PortServer:
                 writer.close()
 
     async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
-        """Read a request; where too many clients are silent, the one that has been so for longest is cut off."""
+        """Read a request; if too many clients are silent, disconnect the one that has been silent longest."""
         if len(self._silent) >= _MAX_SILENT:
             longest = next(iter(self._silent))
-            del self._silent[longest]  # here, as its own task may run only after more clients have come
+            del self._silent[longest]  # now, as its own task may run only after more clients have connected
             longest.transport.abort()
         self._silent[writer] = None
         try:

@@ -21,8 +21,8 @@ class Binding:
 def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Binding, ...]:
     """Return the sockets that a forward needs.
 
-    `tcp_driver` has what both drivers can do. QEMU listens on IPv4 only, and SSH forwards TCP only. `ipv6` is whether
-    the host has IPv6.
+    `tcp_driver` forwards what both drivers can. QEMU listens on IPv4 only, and SSH forwards TCP only. `ipv6` says
+    whether the host has IPv6.
 
     Raises:
         ValueError: no driver can forward it.
@@ -36,7 +36,7 @@ def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Bindi
         return tuple(
             Binding(driver=Driver.SLIRP, endpoint=socket, guest=forward.guest) for socket in endpoint.sockets()
         )
-    # The user's own go by SSH, which reaches what listens on the guest's loopback only.
+    # The user's own forwards use SSH, which also reaches programs that listen on the guest's loopback address only.
     by_ssh = forward.origin is Origin.USER
     return tuple(
         Binding(driver=Driver.SSH if by_ssh or socket.is_ipv6 else tcp_driver, endpoint=socket, guest=forward.guest)
@@ -83,11 +83,11 @@ class Table:
         return [binding for forward in self for binding in self.bindings(forward)]
 
     def rival(self, forward: Forward) -> Forward | None:
-        """Return another forward that listens where this one would, if there is one."""
+        """Return another forward that listens on the same port or socket, or None if there is none."""
         return next((other for other in self if other != forward and other.collides_with(forward)), None)
 
     def dump(self) -> str:
-        """Return the table as JSON, for a supervisor that takes over from this one."""
+        """Return the table as JSON, for a supervisor that takes over the machine."""
         return json.dumps({"tcp_driver": self.tcp_driver, "forwards": dump_forwards(self)})
 
     @classmethod

@@ -85,12 +85,12 @@ class GuestSsh:
         try:
             reason = await self._master.run(expects_delay=self._life.current.failures > 0, on_up=self._master_is_up)
         finally:
-            self._ports.driver_is_down(Driver.SSH)
+            self._ports.on_driver_down(Driver.SSH)
         self._life.post(MasterLost(reason=reason))
 
     async def _master_is_up(self) -> None:
         self._life.post(MasterUp())
-        await self._ports.driver_is_up(Driver.SSH)
+        await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
         """Have the guest mount the machine's folders; one that had others at an earlier start has to be told so."""

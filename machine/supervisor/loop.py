@@ -106,7 +106,7 @@ class Supervisor:
     async def _begin(self) -> list[asyncio.Task[None]]:
         """Start QEMU or take the running one over; returns the tasks that last as long as it does."""
         self._set_deadline()
-        work = [self.qmp.run, self.servers.keep_open, self.ports.keep_trying, self._watch_qemu]
+        work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu]
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)

@@ -111,7 +111,7 @@ class QmpSessions:
         """Report what comes, until QEMU hangs up."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
-        await self._ports.driver_is_up(Driver.SLIRP)
+        await self._ports.on_driver_up(Driver.SLIRP)
         async with asyncio.TaskGroup() as session:
             readers = [
                 session.create_task(self._read_events(listener)),
@@ -164,7 +164,7 @@ class QmpSessions:
             log.debug("QMP event: %s %s", event["event"], event.get("data"))
             match event["event"]:
                 case "RESET":
-                    await self._ports.guest_has_reset()
+                    await self._ports.on_guest_reset()
                     self._life.post(GuestReset())
                 case "STOP":
                     self._life.post(Paused())

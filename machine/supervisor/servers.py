@@ -59,7 +59,7 @@ class Servers:
         """Repair what somebody has removed; does not return."""
         while True:
             await asyncio.sleep(self._every_s)
-            await self._ports.check_sockets()
+            await self._ports.reopen_sockets()
             if all(socket.exists() for socket in self._sockets()):
                 continue
             try:

@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from machine.model.ports import Endpoint, Protocol
-from machine.ports.holder import why_not_free
+from machine.ports.holder import listen_problem
 from machine.store.ssh_ports import choose
 from tests.support.guest_machines import MainMachine, taken
 from tests.support.guest_network import SERVE, api_socket, echoed, fetch, reachable
@@ -48,7 +48,7 @@ def test_datagrams_are_published_too(world: World, main_machine: MainMachine) ->
     )
     assert echoed(udp) == b"ping"
     world.remote("box", "rm", "--force", "--time", "1", "echo")
-    assert not why_not_free(Endpoint(protocol=Protocol.UDP, address="", port=udp))
+    assert not listen_problem(Endpoint(protocol=Protocol.UDP, address="", port=udp))
 
 
 def test_port_that_is_taken_is_told_by_podman_run(world: World, main_machine: MainMachine) -> None:

@@ -110,5 +110,5 @@ def test_machine_whose_virtiofsd_has_ended_is_degraded(world: World, host: Path)
     for daemon in daemons:
         daemon.kill()
     wait_until(lambda: world.state(SHARED)[0] == "degraded", timeout_s=20, what="ls to notice")
-    assert world.state(SHARED)[1] == f"virtiofsd of {host}/{SPACES} has ended with status -9"
+    assert world.state(SHARED)[1] == f"virtiofsd for {host}/{SPACES} has exited with status -9"
     world.must("rm", "--force", SHARED)

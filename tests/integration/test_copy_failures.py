@@ -115,7 +115,7 @@ def test_full_disk_on_either_side_is_told_and_leaves_the_old_content(guest: Gues
     (guest.host / "big").write_bytes(os.urandom(2 * MEBIBYTE))
     (small_disk / "big").write_text("old")
     lines: dict[tuple[str | Path, ...], str] = {
-        ("big", f"box:{small_disk}"): f"cannot write box:{small_disk}/big: no space left on that disk of box",
+        ("big", f"box:{small_disk}"): f"cannot write box:{small_disk}/big: no space left on the guest's disk",
         (f"box:{guest.host}/big", small_disk): (
             f"no space left on the disk that holds {small_disk}; free some space and try again"
         ),
@@ -231,7 +231,7 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     keys.generate(directory / "stranger", comment="x")
     (directory / "stranger").rename(directory / "id_ed25519")
     assert guest.refused("f", "box:f") == (
-        f'Error: copy failed: box refuses its own key for the user "{getpass.getuser()}"'
+        f'Error: copy failed: box rejects the machine\'s key for the user "{getpass.getuser()}"'
     )
     assert names(guest.home) == []
 
@@ -256,7 +256,7 @@ def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None
             (directory / "known_hosts").touch()
             assert "not found in known_hosts" in guest.refused("f", "box:f")
             (own / "known_hosts").rename(directory / "known_hosts")
-            assert "refuses its own key" in guest.refused("f", "box:f")
+            assert "rejects the machine's key" in guest.refused("f", "box:f")
         finally:
             agent.terminate()
 

@@ -88,11 +88,11 @@ def test_way_that_does_not_work_is_passed_over_and_the_last_reason_told() -> Non
     assert usable_command([broken]) == Obstacle("virtiofsd does not run: not here")
     missing = Obstacle("virtiofsd does not run: /nonexistent is not installed on this host")
     assert usable_command([["/nonexistent"]]) == missing
-    none = Obstacle("virtiofsd does not run: this user has no spare ids for the guest's users (see subuid(5))")
+    none = Obstacle("virtiofsd does not run: this user has no subordinate IDs for the guest's users (see subuid(5))")
     assert usable_command([]) == none
     daemon = Virtiofsd(path="/bin/false", flavour=Flavour.RUST, has_readonly=False)
     ways = virtiofsd_commands(daemon, OwnerIds(uid=1, gid=1, guest=1), Folder(source="/", target="/x"))
-    assert usable_command(ways) == Obstacle("virtiofsd does not run: it ended with status 1")
+    assert usable_command(ways) == Obstacle("virtiofsd does not run: it exited with status 1")
 
 
 def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from machine.errors import MachineError
-from machine.folders.probe import find_virtiofsd, listening, probe_owners, usable_command, with_listener
+from machine.folders.probe import find_virtiofsd, make_listener, probe_owners, usable_command, with_listener
 from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
 from machine.ignition.provision import provision
 from machine.model.arch import Arch
@@ -104,7 +104,7 @@ def folders_served(shares: Sequence[Share]) -> Iterator[None]:
             if share.transport is Transport.VIRTIOFS:
                 command = usable_command(virtiofsd_commands(daemon, probe_owners(1000), share.folder))
                 assert not isinstance(command, Obstacle), command
-                listener = daemons.enter_context(listening(str(share.socket)))
+                listener = daemons.enter_context(make_listener(str(share.socket)))
                 process = daemons.enter_context(
                     subprocess.Popen(with_listener(command, listener), pass_fds=(listener.fileno(),))
                 )

@@ -92,11 +92,11 @@ async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Found]:
     async def keep_master() -> None:
         while True:
             try:
-                await master.run(expects_delay=False, on_up=lambda: ports.driver_is_up(Driver.SSH))
+                await master.run(expects_delay=False, on_up=lambda: ports.on_driver_up(Driver.SSH))
             finally:
-                ports.driver_is_down(Driver.SSH)
+                ports.on_driver_down(Driver.SSH)
 
-    tasks = [asyncio.ensure_future(work) for work in (keep_master(), ports.keep_trying())]
+    tasks = [asyncio.ensure_future(work) for work in (keep_master(), ports.retry_failed())]
     found = Found(ports=ports, control=control, failures=failures)
     try:
         yield found
@@ -153,7 +153,7 @@ def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path
                 await found.until(lambda: not all(map(found.is_open, texts)))
                 await found.until(lambda: all(map(found.is_open, texts)))
             path.unlink()  # as whoever tidies up does
-            await found.ports.check_sockets()
+            await found.ports.reopen_sockets()
             assert path.is_socket()
             for text in texts:
                 await found.ports.remove(parse_forward(text).endpoint, Origin.USER)
@@ -176,7 +176,7 @@ def test_socket_that_can_no_longer_be_looked_for_is_a_failure_like_any(
             await found.until(lambda: found.is_open(text))
             parent.rename(away)
             parent.symlink_to("x" * 300)  # root may enter every directory, but not that
-            await found.ports.check_sockets()
+            await found.ports.reopen_sockets()
             assert found.failure(text).endswith("File name too long")
             parent.unlink()
             away.rename(parent)

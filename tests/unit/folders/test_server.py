@@ -120,7 +120,7 @@ def test_guest_mounts_what_has_a_transport_and_tells_what_it_can(guest: Guest) -
     ("report", "problem"),
     [
         ("can virtiofs\nfailed 0 no such device\ndone\n", "the guest does not mount /x: no such device"),
-        ("can virtiofs\n", "the guest does not mount /x: it gives no answer"),
+        ("can virtiofs\n", "the guest does not mount /x: the script that mounts folders failed"),
     ],
 )
 def test_folder_that_the_guest_does_not_mount_is_a_problem(guest: Guest, report: str, problem: str) -> None:
@@ -216,8 +216,12 @@ def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None
 @pytest.mark.parametrize(
     ("choice", "report", "line"),
     [
-        (TransportChoice.NINEP, ALL, "9p takes no more folders while the machine runs; stop the machine and try again"),
-        (TransportChoice.AUTO, "can 9p\n", "the guest has no sshfs, which a running machine needs for another folder"),
+        (TransportChoice.NINEP, ALL, "9p cannot add folders while the machine runs; stop the machine and try again"),
+        (
+            TransportChoice.AUTO,
+            "can 9p\n",
+            "the guest has no sshfs, which is needed to add a folder while the machine runs",
+        ),
     ],
 )
 def test_running_machine_takes_folders_by_ssh_alone(
@@ -257,7 +261,7 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
             await until(lambda: bool(guest.problems))
 
     finish(start())
-    assert guest.problems == ["virtiofsd of /a has ended with status 3"]
+    assert guest.problems == ["virtiofsd for /a has exited with status 3"]
 
 
 def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:

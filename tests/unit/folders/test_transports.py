@@ -72,7 +72,7 @@ def test_fastest_that_both_sides_have_is_chosen(
             None,
             (
                 "no transport for folders works here (virtiofs: none here; "
-                "9p: files of root's that it shares belong to the wrong user in the guest; "
+                "9p: root's files would have the wrong owner in the guest; "
                 "sshfs: sftp-server is not installed on this host)"
             ),
         ),

@@ -14,13 +14,13 @@ from machine.folders.virtiofsd import (
     OwnerIds,
     Virtiofsd,
     flavour_of,
-    parse_spare,
+    parse_subids,
     virtiofsd_commands,
 )
 from machine.model.folders import Folder
 
 ROOT = OwnerIds(uid=0, gid=0, guest=1000)
-USER = OwnerIds(uid=1000, gid=100, guest=1000, spare_uids=(100000, 65536), spare_gids=(200000, 65536))
+USER = OwnerIds(uid=1000, gid=100, guest=1000, subuids=(100000, 65536), subgids=(200000, 65536))
 FOLDER = Folder(source="/a, b", target="/x")
 IDMAP = [sys.executable, "-I", "-S", os.fspath(idmap.__file__)]
 ALL = 2**32 - 1
@@ -48,11 +48,11 @@ def test_qemus_own_run_by_a_user_has_the_others_from_subuid() -> None:
 
 
 def test_qemus_own_serves_nobody_without_subuid() -> None:
-    assert commands(Flavour.LEGACY, replace(USER, spare_uids=None)) == []
+    assert commands(Flavour.LEGACY, replace(USER, subuids=None)) == []
 
 
-def test_few_spare_ids_leave_the_rest_out() -> None:
-    uids, _ = replace(USER, spare_uids=(100000, 10)).maps(Flavour.LEGACY) or ([], [])
+def test_few_subordinate_ids_leave_the_rest_out() -> None:
+    uids, _ = replace(USER, subuids=(100000, 10)).maps(Flavour.LEGACY) or ([], [])
     assert uids == [(0, 100000, 10), (1000, 1000, 1)]
 
 
@@ -95,7 +95,7 @@ def test_flavour_is_known_by_its_help(text: str, flavour: tuple[Flavour, bool]) 
     assert flavour_of(text) == flavour
 
 
-def test_spare_ids_are_the_largest_range_by_name_or_number() -> None:
+def test_subordinate_ids_are_the_largest_range_by_name_or_number() -> None:
     text = "you:1:5\nme:100000:10\n1000:200000:65536\nme:x:9\n\n# me\n"
-    assert parse_spare(text, "me", 1000) == (200000, 65536)
-    assert parse_spare(text, "other", 7) is None
+    assert parse_subids(text, "me", 1000) == (200000, 65536)
+    assert parse_subids(text, "other", 7) is None

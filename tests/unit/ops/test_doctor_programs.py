@@ -116,7 +116,7 @@ def test_keys(golden: Golden) -> None:
 NO_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd is not installed on this host", "install it")}
 
 
-BROKEN_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd does not run: it ended with status 1")}
+BROKEN_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd does not run: it exited with status 1")}
 
 
 NOT_ON_A_MAC = {Transport.VIRTIOFS: Obstacle("virtiofsd needs Linux")}

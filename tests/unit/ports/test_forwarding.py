@@ -32,15 +32,15 @@ def make_forwarding(drivers: FakeDrivers, directory: Path) -> Forwarding:
 
 
 def test_driver_that_is_lost_while_it_opens_a_forward_has_not_opened_it(tmp_path: Path) -> None:
-    drivers = FakeDrivers(lambda binding: ports.driver_is_down(binding.driver))
+    drivers = FakeDrivers(lambda binding: ports.on_driver_down(binding.driver))
     ports = make_forwarding(drivers, tmp_path)
 
     async def work() -> list[PortStatus]:
-        await ports.driver_is_up(Driver.SSH)
+        await ports.on_driver_up(Driver.SSH)
         await ports.add(parse_forward(f"{choose(set())}:80"))
         statuses = [status for _, status in ports.statuses()]
         drivers.opening = print
-        await ports.driver_is_up(Driver.SSH)
+        await ports.on_driver_up(Driver.SSH)
         return [*statuses, *(status for _, status in ports.statuses())]
 
     assert asyncio.run(work()) == [
@@ -62,7 +62,7 @@ def test_master_that_comes_leaves_qemus_forwards_alone(tmp_path: Path) -> None:
 
     async def work() -> None:
         for driver in (Driver.SLIRP, Driver.SSH):
-            await ports.driver_is_up(driver)
+            await ports.on_driver_up(driver)
 
     asyncio.run(work())
     assert opened == [Driver.SLIRP, Driver.SSH]

@@ -25,7 +25,7 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.ports.drivers import hostfwd, ssh_ends
-from machine.ports.holder import find_holder, listening_pids, why_not_free
+from machine.ports.holder import find_holder, listen_problem, listening_pids
 from machine.ports.table import Binding, Table, bindings
 
 SLIRP, SSH = Driver.SLIRP, Driver.SSH
@@ -146,10 +146,10 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
         assert holder
         assert find_holder(replace(endpoint, address="")) == holder
         assert holder.endswith(f"(pid {os.getpid()})")
-        assert why_not_free(endpoint) == (
+        assert listen_problem(endpoint) == (
             f"cannot publish {endpoint}: the port is taken by {holder}; choose another host port"
         )
-    assert why_not_free(endpoint) is None
+    assert listen_problem(endpoint) is None
     assert find_holder(endpoint) is None
 
 
@@ -185,7 +185,7 @@ def test_holder_is_found_where_only_root_may_ask_for_all_connections(monkeypatch
 def test_address_that_the_host_does_not_have() -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
     assert (
-        why_not_free(endpoint)
+        listen_problem(endpoint)
         == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; choose another, or leave it out"
     )
 
@@ -198,9 +198,9 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="", port=80)
     sentence = "cannot publish *:80/tcp: only root may listen below port 1024 on this host; choose 1024 or higher"
     monkeypatch.setattr(sys, "platform", "linux")
-    assert why_not_free(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
+    assert listen_problem(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert why_not_free(endpoint) == sentence
+    assert listen_problem(endpoint) == sentence
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_sockets_go_by_ssh() -> None:
 def test_directory_of_a_socket_must_be_writable(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     path = short_path / "x.sock"
-    assert why_not_free(SocketPath(path=str(path))) == (
+    assert listen_problem(SocketPath(path=str(path))) == (
         f"cannot publish {path}: the directory {short_path} is not writable"
     )
 
@@ -266,16 +266,16 @@ def test_directory_of_a_socket_must_be_writable(monkeypatch: pytest.MonkeyPatch,
 def test_path_of_a_socket_must_be_free(short_path: Path) -> None:
     path = short_path / "x.sock"
     endpoint = SocketPath(path=str(path))
-    assert why_not_free(endpoint) is None
+    assert listen_problem(endpoint) is None
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(str(path))
         taken.listen()
-        assert why_not_free(endpoint) == f"cannot publish {path}: another program listens there; choose another path"
-    assert why_not_free(endpoint) is None  # whoever listened there has ended
+        assert listen_problem(endpoint) == f"cannot publish {path}: another program listens there; choose another path"
+    assert listen_problem(endpoint) is None  # whoever listened there has ended
     path.unlink()
     path.touch()
-    assert why_not_free(endpoint) == f"cannot publish {path}: a file with that name exists; choose another path"
+    assert listen_problem(endpoint) == f"cannot publish {path}: a file with that name exists; choose another path"
     nowhere = path.with_name("no") / "x.sock"
-    assert why_not_free(SocketPath(path=str(nowhere))) == (
+    assert listen_problem(SocketPath(path=str(nowhere))) == (
         f"cannot publish {nowhere}: the directory {nowhere.parent} does not exist"
     )

@@ -53,10 +53,10 @@ class NotedForwarding(Forwarding):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    async def driver_is_up(self, driver: Driver) -> None:
+    async def on_driver_up(self, driver: Driver) -> None:
         self.heard.append(f"{driver} is up")
 
-    async def guest_has_reset(self) -> None:
+    async def on_guest_reset(self) -> None:
         self.heard.append("reset")
 
 
