@@ -13,55 +13,55 @@ from machine.model.arch import Arch
 from machine.model.config import Verified
 
 _FILE = "artifact.json"
-# In the file, an empty text says that there is none.
+# The file stores None as an empty string.
 _OPTIONAL = ("stream", "release", "sha512", "uncompressed_sha256", "signer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImage:
-    """An unpacked and verified image, which machines use as the base of their disks. Digests are lower-case hex."""
+    """An unpacked and verified image that backs machines' disks. Digests are lower-case hex."""
 
     digest: str
-    """The sha256 of its content, by which the cache names it."""
+    """The sha256 of the unpacked image, which names its directory in the cache."""
 
     path: Path
     reference: str
     arch: Arch
 
     location: str
-    """Where it came from, without a login."""
+    """The URL it was fetched from, without credentials."""
 
     verified: Verified
 
     fetched: str
-    """When, in ISO 8601, UTC."""
+    """The time of the fetch in ISO 8601, UTC."""
 
     length: int
-    """Bytes of the image's own file."""
+    """Length of the unpacked image file in bytes."""
 
     sha256: str
-    """That of the file as it was published, whether it was promised or not."""
+    """The sha256 of the published file, whether the publisher states it or not."""
 
     sha512: str | None = None
-    """That of the file as it was published, where it was promised."""
+    """The sha512 of the published file, computed only if the publisher states it."""
 
     uncompressed_sha256: str | None = None
-    """What the publisher says of the content."""
+    """The sha256 of the unpacked image as the publisher states it."""
 
     stream: str | None = None
     release: str | None = None
 
     signer: str | None = None
-    """Whose good signature it has, where one was checked."""
+    """Name and fingerprint of the key whose signature was verified."""
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """Bytes allocated on disk."""
         return self.path.stat().st_blocks * 512
 
 
 def read_base(entry: Path) -> BaseImage | None:
-    """The base in a directory of the cache; None where it is damaged, cut short or not described."""
+    """Read the base image in one directory of the cache; None if it is damaged, truncated or undescribed."""
     digest = digest_of(entry)
     path = base_image(entry.parent, digest)
     try:
@@ -79,8 +79,8 @@ def read_base(entry: Path) -> BaseImage | None:
         return None
 
 
-def describe_base(base: BaseImage, directory: Path) -> None:
-    """Write what `read_base` reads."""
+def write_description(base: BaseImage, directory: Path) -> None:
+    """Write the artifact.json that `read_base` reads."""
     fields = {key: value for key, value in asdict(base).items() if key not in ("digest", "path")}
     fields |= {name: fields[name] or "" for name in _OPTIONAL}
     write_atomic(directory / _FILE, json.dumps(fields, indent=2) + "\n", mode=FILE_PRIVATE)

@@ -1,6 +1,6 @@
-"""The content-addressed cache: one base image per digest of its content, and overlays of machines on top.
+"""The content-addressed cache of base images, one per digest; machines' disks are overlays on them.
 
-A base appears under its final name only when it is whole and verified, and never changes after that.
+A base image gets its final name only when it is complete and verified, and never changes after that.
 """
 
 from __future__ import annotations
@@ -16,78 +16,80 @@ from pathlib import Path
 from machine import lock
 from machine.errors import DeadlineError, DiskError
 from machine.files import disk_errors, fsync_directory, fsync_file
-from machine.image.base import BaseImage, describe_base, read_base
+from machine.image.base import BaseImage, read_base, write_description
 from machine.image.layout import base_image
 from machine.image.streams import Artifact
 from machine.image.web import public_url
 from machine.model.config import Verified
 
 _MIB = 1024**2
-_USERS_S = 2.0
-_REMOVERS_S = 60.0
-_OTHER_MAKER_S = 4 * 3600.0
+_WAIT_FOR_USERS_S = 2.0
+_WAIT_FOR_REMOVAL_S = 60.0
+_WAIT_FOR_FETCH_S = 4 * 3600.0
 _NEW = ".new-"
 _DOWNLOADS = "downloads"
 
 
 class ImageCache:
-    """The base images in one directory, which several processes share."""
+    """The base images in one directory that several processes share."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    # What is here
+    # Lookup
 
     def bases(self) -> list[BaseImage]:
-        """Every base, the newest first, without those that are damaged."""
+        """List the intact base images, newest first."""
         found = (read_base(entry) for entry in self._directory.glob("sha256-*"))
         return sorted((base for base in found if base), key=lambda base: base.fetched, reverse=True)
 
     def find(self, artifact: Artifact, *, signed: bool) -> BaseImage | None:
-        """The base that was made from this artifact, if it is here; `signed` accepts one with a good signature only."""
+        """Find the base image made from this artifact; `signed` accepts only one whose signature was verified."""
         for base in self.bases():
-            if _is_of(base, artifact) and (not signed or base.verified is Verified.SIGNATURE):
+            if _is_made_from(base, artifact) and (not signed or base.verified is Verified.SIGNATURE):
                 return base
         return None
 
     def find_location(self, location: str) -> BaseImage | None:
-        """The newest base that came from there."""
+        """Find the newest base image that was fetched from this URL."""
         return next((base for base in self.bases() if base.location == public_url(location)), None)
 
     def path_of(self, digest: str) -> Path:
-        """Where the base with this content is, or would be."""
+        """Return the path for the base image with this digest, whether it exists or not."""
         return base_image(self._directory, digest)
 
-    # Who may touch it
+    # Locks
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
-        """Keep others from removing bases for the block, in which a machine is being made."""
+        """Prevent other processes from removing base images during the block."""
         waits_for = "another command to release the image cache"
-        with lock.shared(self._lock_file(".lock"), timeout_s=_REMOVERS_S, waits_for=waits_for):
+        with lock.shared(self._lock_file(".lock"), timeout_s=_WAIT_FOR_REMOVAL_S, waits_for=waits_for):
             yield
 
     @contextlib.contextmanager
     def removing(self) -> Iterator[None]:
-        """Keep others from beginning to use a base for the block.
+        """Prevent other processes from using base images during the block.
 
         Raises:
-            DeadlineError: an image is being fetched or a machine made.
+            DeadlineError: another process is using the cache.
         """
-        with lock.held(self._lock_file(".lock"), timeout_s=_USERS_S) as free:
+        with lock.held(self._lock_file(".lock"), timeout_s=_WAIT_FOR_USERS_S) as free:
             if not free:
-                raise DeadlineError("an image is being fetched or a machine made", hint="try again when it is done")
+                raise DeadlineError(
+                    "another command is fetching an image or creating a machine", hint="try again when it is done"
+                )
             yield
 
     @contextlib.contextmanager
     def making(self, artifact: Artifact, *, on_wait: Callable[[], None]) -> Iterator[bool]:
-        """Keep others from making the same base for the block; yields whether another process was at it before.
+        """Prevent other processes from fetching the same artifact during the block.
 
-        `on_wait` is called when one is at it now.
+        Yields whether another process had to finish first; `on_wait` is called before waiting for it.
         """
         with lock.exclusively(
             self._lock_file(f"{_DOWNLOADS}/{_key(artifact)}.lock"),
-            timeout_s=_OTHER_MAKER_S,
+            timeout_s=_WAIT_FOR_FETCH_S,
             waits_for="another process to fetch the image",
             on_wait=on_wait,
         ) as waited:
@@ -99,18 +101,18 @@ class ImageCache:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    # What comes
+    # Adding images
 
     def download_folder(self, artifact: Artifact) -> Path:
-        """Where the bytes of an artifact are while they arrive."""
+        """Return the folder for the partial download of an artifact."""
         return self._directory / _DOWNLOADS / _key(artifact)
 
     @contextlib.contextmanager
     def workspace(self, artifact: Artifact) -> Iterator[Path]:
-        """An empty directory for the maker of a base; gone after the block unless `publish` has taken it."""
+        """Create an empty directory for a new base image; it is removed after the block unless it was published."""
         directory = self._directory / f"{_NEW}{_key(artifact)}"
         with disk_errors(directory):
-            shutil.rmtree(directory, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(directory, ignore_errors=True)  # left by a killed process
             directory.mkdir(mode=0o700)
         try:
             yield directory
@@ -118,54 +120,54 @@ class ImageCache:
             shutil.rmtree(directory, ignore_errors=True)
 
     def check_space(self, size: int, missing: int) -> None:
-        """Check that an image of `size` packed bytes fits, of which so many are `missing`.
+        """Check that there is room for the `missing` bytes of a `size` byte download and for the unpacked image.
 
         Raises:
-            DiskError: it does not.
+            DiskError: there is too little free space.
         """
         free = shutil.disk_usage(self._directory).free
-        needed = missing + size  # unpacked, it will not be smaller than packed
+        needed = missing + size  # the unpacked image is at least as large as the packed one
         if needed > free:
             raise DiskError(
                 f"not enough space for the image in {self._directory}: it needs at least {needed // _MIB} MiB, and"
                 f" {free // _MIB} MiB are free",
-                hint="free some, perhaps with: machine image prune",
+                hint="free some space, for example with: machine image prune",
             )
 
     def publish(self, base: BaseImage, workspace: Path) -> None:
-        """Give a base in `workspace` its name; it takes the place of one of the same content that is there already."""
+        """Move a new base image from `workspace` to its final path, unless a signed one is there already."""
         waits_for = "another process to publish the same image"
         path = self._lock_file(f"{_DOWNLOADS}/{base.digest}.publish.lock")
-        with lock.exclusively(path, timeout_s=_REMOVERS_S, waits_for=waits_for):
-            known = read_base(base.path.parent)
-            if known and known.verified is Verified.SIGNATURE and base.verified is not Verified.SIGNATURE:
+        with lock.exclusively(path, timeout_s=_WAIT_FOR_REMOVAL_S, waits_for=waits_for):
+            old = read_base(base.path.parent)
+            if old and old.verified is Verified.SIGNATURE and base.verified is not Verified.SIGNATURE:
                 return
             fsync_file(workspace / base.path.name)
             if not base.path.parent.exists():
-                describe_base(base, workspace)
+                write_description(base, workspace)
                 workspace.rename(base.path.parent)
             else:
                 os.replace(workspace / base.path.name, base.path)
-                describe_base(base, base.path.parent)
+                write_description(base, base.path.parent)
             fsync_directory(self._directory)
 
-    def vouched(self, base: BaseImage) -> BaseImage:
-        """The base of a file whose digest has been promised since it was fetched."""
+    def mark_verified(self, base: BaseImage) -> BaseImage:
+        """Record that the sha256 of an unverified base image has been confirmed since its fetch."""
         if base.verified is Verified.NOTHING:
             base = replace(base, verified=Verified.SHA256)
-            describe_base(base, base.path.parent)
+            write_description(base, base.path.parent)
         return base
 
-    # What goes
+    # Removing images
 
     def remove(self, base: BaseImage) -> None:
-        """Remove a base: first its name. The caller knows that nobody uses it."""
+        """Rename a base image out of the way, then delete it. No machine may be using it."""
         hidden = base.path.parent.with_name(f"{_NEW}{base.digest}.gone")
         base.path.parent.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
     def remove_leftovers(self) -> int:
-        """Remove half-made and damaged bases, and downloads that nobody goes on with; returns the bytes they took."""
+        """Remove incomplete and damaged base images and partial downloads; returns the bytes freed."""
         freed = 0
         broken = [entry for entry in self._directory.glob("sha256-*") if read_base(entry) is None]
         for path in (*broken, *self._directory.glob(f"{_NEW}*"), *self._directory.glob(f"{_DOWNLOADS}/*")):
@@ -175,16 +177,16 @@ class ImageCache:
         return freed
 
 
-def _is_of(base: BaseImage, artifact: Artifact) -> bool:
-    """Compare the known digests of an artifact with those of a base."""
+def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
+    """Compare the published digests of an artifact with those of a base image."""
     same_file = artifact.sha256 in (None, base.sha256) and artifact.sha512 in (None, base.sha512)
-    if artifact.promised and same_file:
+    if artifact.has_checksum and same_file:
         return True
     return artifact.uncompressed_sha256 is not None and artifact.uncompressed_sha256 == base.uncompressed_sha256
 
 
 def _key(artifact: Artifact) -> str:
-    """A file name for what is being fetched: its digest, or one of its location."""
+    """Return a file name for an artifact: its digest, or the digest of its URL."""
     return (
         artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
     )  # fmt: skip

@@ -1,7 +1,6 @@
-"""The catalogue: where other distributions publish their cloud images, and how each is told which machine it is.
+"""The catalogue of other distributions' cloud images: their URLs, checksum files and way of provisioning.
 
-A catalogue is a TOML file, which `images/catalogue.toml` explains; the user's own is read over ours. A file of
-checksums beside an image, in whatever form, says what its distribution made.
+It is a TOML file, documented in `images/catalogue.toml`; entries of the user's own file override ours.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _ARCH_PLACE = "{arch}"
 _KEYS = {"aliases", "arch", "checksums", "packages", "provisioning", "url"}
 DEFAULT_PACKAGES = ("podman",)
 _SCHEMES = ("http", "https", "file")
-# Names that mean streams after `--image`.
+# Names that mean streams in `--image`.
 _TAKEN = ("fcos", LOCAL_STREAM)
 
 _HEX = r"(?P<hex>[0-9a-fA-F]{64}|[0-9a-fA-F]{128})"
@@ -51,9 +50,9 @@ _E = TypeVar("_E", bound=StrEnum)
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueImage:
-    """One NAME:TAG; `arches` are the words that stand for architectures in its two URLs.
+    """One entry, NAME:TAG; `arches` has the word for each architecture in the URLs `url` and `checksums`.
 
-    `checksums` is None where the image comes without. `packages` are installed from its makers' repositories.
+    `packages` are installed from the distribution's repositories.
     """
 
     name: str
@@ -73,10 +72,10 @@ class CatalogueImage:
         return str(self.reference)
 
     def location(self, arch: Arch) -> str:
-        """The image's URL for guests of one architecture.
+        """Return the image's URL for guests of one architecture.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the image does not exist for `arch`.
         """
         return self.url.replace(_ARCH_PLACE, self._word(arch))
 
@@ -84,7 +83,7 @@ class CatalogueImage:
         """Find the image and its checksum.
 
         Raises:
-            MachineError: there is none for `arch`, or its checksum cannot be fetched.
+            MachineError: the image does not exist for `arch`, or its checksum cannot be fetched.
         """
         location = self.location(arch)
         artifact = Artifact(reference=str(self), arch=arch, location=location, stream=self.name, release=self.tag)
@@ -97,31 +96,31 @@ class CatalogueImage:
 
     def _word(self, arch: Arch) -> str:
         if arch not in self.arches:
-            known = ", ".join(sorted(self.arches))
-            raise NotFoundError(f"{self.reference} has no image for {arch}", hint=f"its architectures are: {known}")
+            names = ", ".join(sorted(self.arches))
+            raise NotFoundError(f"{self.reference} has no image for {arch}", hint=f"its architectures are: {names}")
         return self.arches[arch]
 
 
 ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
-"""A reference after the catalogue has been asked; its text is the whole reference."""
+"""A reference with catalogue names resolved; `str` gives the full reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Images in the order in which they are told of; names and tags are unique together."""
+    """Images in the order in which they are listed; each pair of name and tag is unique."""
 
     images: Sequence[CatalogueImage] = field(default=())
 
     def find(self, reference: CatalogueReference) -> CatalogueImage:
-        """Find the image of that name and tag, or alias of a tag.
+        """Find the image with the given name and tag, or with the tag as an alias.
 
         Raises:
-            BadInputError: there is none.
+            BadInputError: the catalogue has no such image.
         """
         named = [image for image in self.images if image.name == reference.name]
         if not named:
-            known = ", ".join(str(image.reference) for image in self.images)
-            raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {CHOICES}, or {known}")
+            choices = ", ".join(str(image.reference) for image in self.images)
+            raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {CHOICES}, or {choices}")
         tag = reference.tag or DEFAULT_TAG
         for image in named:
             if tag == image.tag:
@@ -129,15 +128,15 @@ class Catalogue:
         for image in named:
             if tag in image.aliases:
                 return image
-        known = ", ".join(str(image.reference) for image in named)
-        raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {known}")
+        choices = ", ".join(str(image.reference) for image in named)
+        raise BadInputError(f'unknown image "{reference}"', hint=f"choose one of: {choices}")
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
-    """Read our catalogue with the user's over it, which need not be there.
+    """Read our catalogue and override its entries with the user's, if that file exists.
 
     Raises:
-        MachineError: one of them cannot be read or is wrong; the message names it.
+        MachineError: a file cannot be read or is invalid; the message names it.
     """
     images = {image.reference: image for image in _read(ours)}
     if users.exists():
@@ -147,7 +146,7 @@ def load_catalogue(ours: Path, users: Path) -> Catalogue:
 
 
 def _numbers_first(tag: str) -> list[tuple[int, str]]:
-    """9 is before 10."""
+    """Return a sort key that puts 9 before 10, and numbers before words."""
     return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in re.split(r"[.-]", tag)]
 
 
@@ -248,19 +247,19 @@ def _arches(words: object) -> dict[Arch, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """Lower-case hex; None is not known."""
+    """The published checksums of one file in lower-case hex, None where unknown."""
 
     sha256: str | None = None
     sha512: str | None = None
 
 
 def parse_checksums(text: bytes, name: str, url: str) -> Checksums:
-    """Find those of the file `name` in a file of checksums.
+    """Find the checksums of the file `name` in the checksum file `text`, fetched from `url`.
 
-    That may be a list as coreutils or BSD write them, signed or not, or nothing but the one digest.
+    It may be a list in the form of coreutils or BSD, signed or not, or a single digest.
 
     Raises:
-        MachineError: the file is not in it.
+        MachineError: it has no checksum of `name`.
     """
     lines = text.decode(errors="replace").splitlines()
     if len(lines) == 1 and re.fullmatch(_HEX, alone := lines[0].strip()):

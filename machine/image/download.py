@@ -1,7 +1,7 @@
-"""A file on its way from a server, readable while it arrives.
+"""A resumable download that can be read while it is still running.
 
-Worker threads fill the gaps between the runs that are here. There is one, on one connection, until measurement shows
-that more of them bring more.
+Worker threads, each with its own connection, fill the gaps between the parts already received. The download starts
+with one worker and adds more only while the measured rate shows a gain.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The size of a request where several share a file: small enough to arrive nearly in order, for who reads along.
+# The size of a request when several workers share a file: small, so that bytes arrive nearly in order for readers.
 PIECE_BYTES = 8 * 1024**2
 _MEASURE_S = 1.5
-# Less than this between two errors is no progress.
+# Receiving fewer bytes than this between two errors does not reset the count of failures.
 _PROGRESS_BYTES = 64 * 1024
 _JOIN_S = 2.0
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
 class ChangedError(MachineError):
-    """The runs belong to another version of the file, or the server cannot go on from their ends: begin again."""
+    """The file has changed or its server cannot resume: the download must start over."""
 
 
 class Download:
-    """Fetches one file. Use as a context: at its end the workers stop, and what has arrived stays in the folder."""
+    """The download of one file. Use as a context manager: on exit the workers stop; received data stays on disk."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Download:
         will_be_verified: bool = True,
         max_workers: int = MAX_WORKERS,
     ) -> None:
-        """Prepare a download; nothing is asked for before the block.
+        """Prepare a download; the first request is sent on entering the context.
 
-        `authorize` gives the headers of a login, and is called again when they are refused. `check_size` gets the whole
-        size and what is missing of it before anything is written, and may raise. What `will_be_verified` goes on from
-        what has arrived earlier; anything else only where the server confirms that the file is the same.
+        `authorize` returns the headers of a login, and is called again when the server rejects them. `check_size` gets
+        the total and the missing bytes before anything is written, and may raise. A download that `will_be_verified`
+        always resumes; any other resumes only if the server confirms that the file is unchanged.
         """
         self.url = url
         self.resumed = False
@@ -74,7 +74,7 @@ class Download:
         self._pace = Pace(max_workers)
         self._measured = (time.monotonic(), 0)
 
-    # For those who use it
+    # Interface
 
     def __enter__(self) -> Self:
         self._runs.open()
@@ -90,7 +90,7 @@ class Download:
         return self
 
     def stop(self) -> None:
-        """End the workers and whoever waits for bytes."""
+        """Stop the workers and the readers waiting for data."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -103,33 +103,33 @@ class Download:
             self._runs.close()
 
     def discard(self) -> None:
-        """Remove all that has arrived."""
+        """Delete the received data."""
         self._runs.discard()
 
     @property
     def name(self) -> str:
-        """The address without a login."""
+        """The URL without credentials."""
         return public_url(self.url)
 
     @property
     def size(self) -> int | None:
-        """The whole file's bytes, None as long as that is not known."""
+        """The size of the whole file in bytes, None until it is known."""
         return self._runs.size
 
     @property
     def received(self) -> int:
-        """Bytes that are here, those of earlier attempts included."""
+        """The number of bytes received, including by earlier attempts."""
         return self._runs.received
 
     def reader(self) -> io.RawIOBase:
-        """The file from its beginning on; its `read` waits for what has not arrived yet."""
+        """Open the file for reading from its start; `read` blocks until the data has arrived."""
         return _Reader(self)
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Wait for at most `count` bytes from `position` on, at least one; none at the end of the file.
+        """Wait for and return 1 to `count` bytes from `position` on; b"" at the end of the file.
 
         Raises:
-            MachineError: they will not come.
+            MachineError: the download failed or was stopped.
         """
         with self._changed:
             while True:
@@ -143,7 +143,7 @@ class Download:
                     raise MachineError(f"the download of {self.name} was stopped")
                 self._changed.wait(1.0)
 
-    # The workers
+    # Workers
 
     def _start_worker(self) -> None:
         thread = threading.Thread(target=self._work, name=f"download-{len(self._threads)}", daemon=True)
@@ -156,7 +156,7 @@ class Download:
         except MachineError as error:
             self._fail(error)
         except Exception as error:
-            log.debug("a defect in a worker", exc_info=True)
+            log.debug("unexpected error in a download worker", exc_info=True)
             self._fail(MachineError(f"cannot fetch {self.name}: {error}"))
 
     def _fill_gaps(self, web: Web) -> None:
@@ -168,22 +168,22 @@ class Download:
                 failures = 0
             except (FetchError, ChangedError) as error:
                 if self._retreat():
-                    continue  # a server may allow fewer connections than we tried
+                    continue  # the server may not allow several connections
                 failures = 1 if run.end - before > _PROGRESS_BYTES else failures + 1
                 pause = back_off_s(failures)
-                if isinstance(error, ChangedError) or pause is None or not self._may_help(error):
+                if isinstance(error, ChangedError) or pause is None or not self._should_retry(error):
                     raise
                 self._stop.wait(pause)
             finally:
                 self._release(run)
 
     def _retreat(self) -> bool:
-        """Go back to one worker after a failure of several; returns whether there were several."""
+        """Go back to one worker; returns whether there were several."""
         with self._changed:
             return self._pace.retreat()
 
-    def _may_help(self, error: FetchError) -> bool:
-        """Decide whether another attempt may succeed, after a pause or with a new login, which is fetched here."""
+    def _should_retry(self, error: FetchError) -> bool:
+        """Decide whether another attempt may succeed; renews a login that was rejected."""
         if error.status == 401 and self._authorize:
             self._headers = self._authorize()
             return True
@@ -195,7 +195,7 @@ class Download:
             self._changed.notify_all()
 
     def _claim(self) -> Run | None:
-        """Take a gap to fill; None where there is no work for this worker."""
+        """Claim a gap to fill; None if there is no work for this worker."""
         with self._changed:
             if self._stop.is_set() or self._error or len(self._runs.busy) >= self._pace.workers:
                 return None
@@ -207,7 +207,7 @@ class Download:
             self._changed.notify_all()
 
     def _fill(self, web: Web, run: Run) -> None:
-        """Ask for what is missing of a run and append it."""
+        """Request the missing bytes of a run and append them."""
         with web.get(self.url, self._request_headers(run)) as response:
             if not self._accept(response, run):
                 return
@@ -233,11 +233,11 @@ class Download:
         return headers
 
     def _accept(self, response: Response, run: Run) -> bool:
-        """Check that an answer continues the run; returns whether it has a body to append.
+        """Check that a response continues the run; returns whether it has a body to append.
 
         Raises:
-            ChangedError: it does not.
-            FetchError: it is neither the file nor the part that was asked for.
+            ChangedError: the file has changed, or its server cannot resume.
+            FetchError: the server sent neither the file nor the requested range.
         """
         with self._changed:
             if response.status_code == 416:
@@ -247,24 +247,24 @@ class Download:
                 self._runs.size = run.end  # nothing is missing
                 self._changed.notify_all()
                 return False
-            version = _answered_version(response, run.end, self.name)
-            self._ranges = version.condition is not None and _has_ranges(response)
-            self._take_version(version)
+            version = _version_of(response, run.end, self.name)
+            self._ranges = version.condition is not None and _supports_ranges(response)
+            self._check_version(version)
             return True
 
-    def _take_version(self, version: Version) -> None:
+    def _check_version(self, version: Version) -> None:
         if version.size is not None and self._check_size:
             self._check_size(version.size, version.size - self.received)
             self._check_size = None
         if version != self._runs.version:
             if self.received:
                 raise ChangedError(f"{self.name} has changed")
-            self._runs.become(version)
+            self._runs.record_version(version)
         self._runs.size = version.size
         self._changed.notify_all()
 
     def _append(self, run: Run, chunk: bytes) -> bool:
-        """Add what has arrived to a run; returns whether the run goes on."""
+        """Append received bytes to a run; returns whether the run needs more."""
         with self._changed:
             if self._stop.is_set() or self._error:
                 return False
@@ -274,7 +274,7 @@ class Download:
             return run.limit is None or run.end < run.limit
 
     def _measure(self) -> None:
-        """Measure the rate from time to time, and add a worker or let one go."""
+        """Measure the rate every `_MEASURE_S` seconds, and add or drop a worker accordingly."""
         now, (since, before) = time.monotonic(), self._measured
         if now - since < _MEASURE_S or not self._ranges or self.size is None:
             return
@@ -284,7 +284,7 @@ class Download:
         if self._pace.observe((received - before) / (now - since), self.size - received) > had:
             for run in self._runs.busy:
                 if (run.limit or self.size) - run.end > 2 * PIECE_BYTES:
-                    run.limit = run.end + PIECE_BYTES  # the rest of a long run is everybody's
+                    run.limit = run.end + PIECE_BYTES  # leaves the rest of a long run to other workers
             self._start_worker()
 
 
@@ -298,19 +298,19 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # io wants object, and gives what has a buffer
+        view = memoryview(buffer)  # type: ignore[arg-type]  # typed as object, but always a buffer
         data = self._download.read_at(self._position, len(view))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
 
 
-def _answered_version(response: Response, position: int, name: str) -> Version:
-    """The version of the file that an answer sends from `position` on.
+def _version_of(response: Response, position: int, name: str) -> Version:
+    """Return the version of the file that a response sends from `position` on.
 
     Raises:
-        ChangedError: it does not go on from there.
-        FetchError: it is neither the file nor the part that was asked for.
+        ChangedError: the response starts at 0 instead.
+        FetchError: the server sent neither the file nor the requested range.
     """
     match response.status_code:
         case 206:
@@ -336,6 +336,6 @@ def _content_range(response: Response) -> re.Match[str] | None:
     return _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
 
 
-def _has_ranges(response: Response) -> bool:
-    """Whether the server can send a part of the file."""
+def _supports_ranges(response: Response) -> bool:
+    """Tell whether the server can send a part of the file."""
     return response.status_code == 206 or response.headers.get("Accept-Ranges") == "bytes"

@@ -1,4 +1,4 @@
-"""The way of an image into the cache: fetch, verify, unpack, store."""
+"""Adding an image to the cache: fetch, verify, unpack, publish."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNATURE_BYTES = 64 * 1024
 
 
 class DiskTools(Protocol):
-    """The part of qemu-img that is needed here."""
+    """The operations of qemu-img that are needed here."""
 
     def check(self, image: Path) -> None: ...
     def convert_raw(self, source: Path, target: Path) -> None: ...
@@ -37,7 +37,7 @@ class DiskTools(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Checked:
-    """An image that was unpacked and kept its promises; `signer` is None where no signature was asked for."""
+    """An unpacked and verified image; `signer` is None if no signature was required."""
 
     unpacked: Unpacked
     digests: Digests
@@ -45,7 +45,7 @@ class _Checked:
 
 
 class Ingest:
-    """Makes bases in a cache."""
+    """The way of an image into the cache, with the programs and settings that it needs."""
 
     def __init__(self, cache: ImageCache, tools: DiskTools, web: WebSettings, report: Reporter) -> None:
         self._cache = cache
@@ -54,14 +54,14 @@ class Ingest:
         self._report = report
 
     def ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
-        """The base of this artifact, fetched and verified unless it is in the cache already.
+        """Return the base image of an artifact, fetching and verifying it unless it is in the cache.
 
-        `keys` are those that may have signed it, None where no signature is asked for.
+        A signature by one of `keys` is required unless they are None.
 
         Raises:
-            MachineError: it cannot be fetched, is not what its metadata promises, or is not a disk image.
+            MachineError: it cannot be fetched, does not match its digests or signature, or is not a disk image.
         """
-        promised = artifact.promised
+        promised = artifact.has_checksum
         is_local = local_path(artifact.location) is not None
         if is_local:
             artifact = self._with_digest(artifact)
@@ -72,7 +72,7 @@ class Ingest:
         with self._cache.making(artifact, on_wait=tell) as waited:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
-                return self._cache.vouched(base) if promised else base
+                return self._cache.mark_verified(base) if promised else base
             if not promised and not is_local and (waited or self._web.offline):
                 # Another process has just fetched it, or nobody may now.
                 base = self._cache.find_location(artifact.location)
@@ -89,7 +89,7 @@ class Ingest:
         path = local_path(artifact.location)
         assert path is not None
         check_readable(path)
-        if artifact.promised:
+        if artifact.has_checksum:
             return artifact
         self._report.step(f"Verifying {path.name}")
         return replace(artifact, sha256=sha256_of(path))
@@ -163,10 +163,10 @@ class Ingest:
         return checked
 
     def _unpack(self, artifact: Artifact, signature: DetachedSignature | None, source: Source, image: Path) -> _Checked:
-        """Unpack a source's bytes into `image` while they are hashed and checked.
+        """Unpack a source into `image` while hashing it and checking its signature.
 
         Raises:
-            MachineError: they are not what they should be.
+            MachineError: it is damaged, does not match its digests, or has no good signature.
         """
 
         def tick() -> None:
@@ -258,15 +258,15 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
 
 
 def _name(artifact: Artifact) -> str:
-    """The path or the URL, for a message."""
+    """Return an artifact's path or URL, for messages."""
     return str(local_path(artifact.location) or public_url(artifact.location))
 
 
 def check_readable(path: Path) -> None:
-    """Check that an image on this host can be read.
+    """Check that an image on this host is a readable file or block device.
 
     Raises:
-        MachineError: it is not there, may not be read, or is neither a file nor a disk.
+        MachineError: it is not.
     """
     if path.is_dir():
         raise MachineError(f"image {path} is a directory")

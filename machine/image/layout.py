@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def base_image(directory: Path, digest: str) -> Path:
-    """Where the base with this content (sha256, hex) is, or would be."""
+    """Return the path for the base image with this sha256 (hex), whether it exists or not."""
     return directory / f"sha256-{digest}" / "image.qcow2"
 
 
 def digest_of(entry: Path) -> str:
-    """The digest in the name of a base's directory."""
+    """Return the digest in the name of a base image's directory."""
     return entry.name.removeprefix("sha256-")

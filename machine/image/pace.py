@@ -1,16 +1,16 @@
-"""How many connections a download deserves, decided by what each of them brings (pure)."""
+"""The number of parallel connections for a download, chosen by the rate that each adds (pure)."""
 
 from __future__ import annotations
 
 MAX_WORKERS = 4
-# One more worker has to bring so much more.
+# Each added worker must raise the rate by this factor.
 _MIN_GAIN = 1.2
-# So many seconds have to be left at the present rate for another worker to be worth it.
+# No worker is added for a download that will end sooner at the present rate.
 _WORTHWHILE_S = 3.0
 
 
 class Pace:
-    """Decides how many workers there should be: one more as long as the last one brought enough."""
+    """The number of workers: one more is added as long as the last one raised the rate enough."""
 
     def __init__(self, max_workers: int = MAX_WORKERS) -> None:
         self.workers = 1
@@ -19,12 +19,12 @@ class Pace:
         self._settled = False
 
     def retreat(self) -> bool:
-        """Go back to one worker for good; returns whether there were to be more."""
-        had, self.workers, self._settled = self.workers, 1, True
-        return had > 1
+        """Go back to one worker for good; returns whether there were several."""
+        before, self.workers, self._settled = self.workers, 1, True
+        return before > 1
 
     def observe(self, rate: float, left_bytes: int) -> int:
-        """Take in a measurement in bytes/s; returns the number of workers from now on."""
+        """Adapt to a measured rate in bytes/s; returns the new number of workers."""
         if self._settled:
             return self.workers
         if self._best and rate < self._best * _MIN_GAIN:

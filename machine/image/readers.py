@@ -1,4 +1,4 @@
-"""Where the bytes of an image come from while it is unpacked, and the threads that read them."""
+"""The sources that an image is unpacked from, and the threads that read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """The bytes of an artifact: any number of readers of the whole, and an end to all of them."""
+    """The bytes of an artifact, for any number of readers; `stop` makes all of them fail."""
 
     def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file of this host."""
+    """A source that is a file on this host."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,8 +46,8 @@ class FileSource:
     def progress(self) -> tuple[int, int | None]:
         return self._position, self._size
 
-    def passed(self, position: int) -> None:
-        """Note that a reader has come so far.
+    def advance_to(self, position: int) -> None:
+        """Record the position of a reader, for `progress`.
 
         Raises:
             MachineError: the source was stopped.
@@ -67,8 +67,8 @@ class _StoppableFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object) -> int:
-        self._source.passed(self._file.tell())
-        return self._file.readinto(buffer) or 0  # type: ignore[arg-type]  # io wants object, and gives a buffer
+        self._source.advance_to(self._file.tell())
+        return self._file.readinto(buffer) or 0  # type: ignore[arg-type]  # typed as object, but always a buffer
 
     def close(self) -> None:
         self._file.close()
@@ -76,7 +76,7 @@ class _StoppableFile(io.RawIOBase):
 
 
 class DownloadSource:
-    """A file on its way from a server."""
+    """A source that is still being downloaded."""
 
     def __init__(self, download: Download) -> None:
         self._download = download
@@ -88,14 +88,14 @@ class DownloadSource:
         self._download.stop()
 
     def progress(self) -> tuple[int, int | None]:
-        """Count what has arrived: unpacking follows it closely."""
+        """Return the received and the total bytes; unpacking keeps up with them."""
         return self._download.received, self._download.size
 
 
 class Job(threading.Thread, Generic[T]):
-    """Work in a thread of its own, so that the main thread does nothing but wait.
+    """A function that runs in its own thread while the main thread only waits.
 
-    ^C is an exception at any place in the main thread: where it holds a lock, nobody would ever get it again.
+    ^C raises an exception anywhere in the main thread; if that held a lock, the lock might never be released.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -111,7 +111,7 @@ class Job(threading.Thread, Generic[T]):
             self._error = error
 
     def result(self, tick: Callable[[], None]) -> T:
-        """Wait for the work and return or raise what it does; `tick` is called while it goes on."""
+        """Wait for the function and return its result or raise its error; calls `tick` while waiting."""
         while self.is_alive():
             self.join(_TICK_S)
             tick()
@@ -122,14 +122,14 @@ class Job(threading.Thread, Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Digests:
-    """The digests of a file as it was published; `sha512` is None where it was not asked for."""
+    """The computed digests of a published file; `sha512` is None if it was not requested."""
 
     sha256: str
     sha512: str | None
 
 
 def digest(reader: IO[bytes], check: SignatureCheck | None, *, with_sha512: bool) -> Digests:
-    """Read a file to its end for its digests; the signature's check reads along."""
+    """Compute the digests of a stream, and feed its content to the signature check."""
     sha256 = hashlib.sha256()
     sha512 = hashlib.sha512() if with_sha512 else None
     with reader:

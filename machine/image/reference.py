@@ -1,4 +1,4 @@
-"""The references that `--image` takes (pure)."""
+"""Image references, the values of `--image` (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHOICES = (
     "docker://REGISTRY/NAME:TAG"
 )
 _CATALOGUE = re.compile(r"(?P<name>[a-z][a-z0-9-]*)(?::(?P<tag>[A-Za-z0-9][A-Za-z0-9._-]*))?")
-# distribution/reference, regexp.go: what containers/image accepts, without an upper-case name.
+# From regexp.go of distribution/reference, which containers/image uses; upper-case names are not accepted.
 _REPOSITORY = re.compile(
     r"(?:(?P<registry>(?:localhost|[A-Za-z0-9.-]+\.[A-Za-z0-9.-]+|[A-Za-z0-9-]+(?=:[0-9]+/)|\[[0-9a-fA-F:]+\])"
     r"(?::[0-9]+)?)/)?"
@@ -30,7 +30,7 @@ _DOCKER_HUB = "docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """A stream by its name; `local` means that it was built on this host, `release` pins one instead of the newest."""
+    """A stream, at its newest or a pinned `release`; `local` means that its images are built on this host."""
 
     stream: str
     local: bool
@@ -54,7 +54,7 @@ class UrlReference:
     url: str
 
     def __str__(self) -> str:
-        """Without a login that is in it: this is for people and files."""
+        """Return the URL without credentials, for messages and files."""
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """An image of another distribution; `tag` is None where none was given. Only the catalogue knows what there is."""
+    """The name of a catalogue image, which may not exist."""
 
     name: str
     tag: str | None = None
@@ -89,7 +89,7 @@ class CatalogueReference:
 
 @dataclass(frozen=True, kw_only=True)
 class EmptyReference:
-    """`/dev/null`: a machine whose disk is empty, as podman machine accepts it."""
+    """`/dev/null`, which as in podman machine means an empty disk."""
 
     def __str__(self) -> str:
         return "/dev/null"
@@ -99,10 +99,10 @@ Reference = StreamReference | FileReference | UrlReference | RegistryReference |
 
 
 def parse_reference(text: str) -> Reference:
-    """Find what `text` refers to; only something that looks like a path is taken for one.
+    """Parse a reference; only text with a slash or dot can be a path.
 
     Raises:
-        BadInputError: it is not a reference.
+        BadInputError: `text` is not a reference.
     """
     if text == "/dev/null":
         return EmptyReference()
@@ -131,7 +131,7 @@ def _of_kind(kind: str, rest: str, text: str) -> Reference:
         case "docker":
             return _registry(text, rest.removeprefix("//"))
         case _:
-            raise BadInputError(f'images of kind "{kind}://" cannot be fetched', hint=f"choose one of: {CHOICES}")
+            raise BadInputError(f'images cannot be fetched from "{kind}://"', hint=f"choose one of: {CHOICES}")
 
 
 def _stream(text: str) -> StreamReference:
@@ -139,7 +139,7 @@ def _stream(text: str) -> StreamReference:
     if stream not in FCOS_STREAMS:
         raise BadInputError(f'unknown stream "{stream}"', hint=f"choose one of: {', '.join(FCOS_STREAMS)}")
     if at and not release:
-        raise BadInputError(f'"{text}" has no release after the @', hint="leave out the @ for the newest")
+        raise BadInputError(f'"{text}" has no release after the @', hint="leave out the @ for the newest release")
     return StreamReference(stream=stream, local=False, release=release or None)
 
 

@@ -1,7 +1,7 @@
-"""Disk images in an OCI registry, as podman machine publishes its own: index → manifest → the one layer.
+"""Disk images in an OCI registry, in the layout of podman's machine-os: index → manifest → a single layer.
 
-Source: the OCI distribution and image specifications; annotations as podman's pkg/machine/ocipull reads them.
-The layer is then fetched like any other file, and its digest is its checksum.
+The layer is then fetched like any other file; its digest is its checksum.
+Sources: the OCI distribution and image specifications; podman's pkg/machine/ocipull for the annotations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHALLENGE_FIELD = re.compile(r'(\w+)="([^"]*)"')
 
 
 def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
-    """Where credentials for registries are, in the order in which podman looks (containers-auth.json(5))."""
+    """List the files that may hold registry credentials, in podman's search order (containers-auth.json(5))."""
     if chosen := environment.get("REGISTRY_AUTH_FILE"):
         return [Path(chosen)]
     runtime, config = environment.get("XDG_RUNTIME_DIR"), environment.get("XDG_CONFIG_HOME")
@@ -46,15 +46,15 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
-    """Find `user:password`, base64, for a repository or the registry that holds it; None where there are none."""
+    """Find `user:password` in base64 for a repository or its registry; None if there are no credentials."""
     keys = [registry]
     for part in name.split("/"):
         keys.append(f"{keys[-1]}/{part}")
     keys = [*reversed(keys), *(["https://index.docker.io/v1/"] if registry == _HUB else [])]
     for path in files:
         try:
-            known = json.loads(path.read_bytes())["auths"]
-            found = next((known[key]["auth"] for key in keys if known.get(key, {}).get("auth")), None)
+            logins = json.loads(path.read_bytes())["auths"]
+            found = next((logins[key]["auth"] for key in keys if logins.get(key, {}).get("auth")), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if found:
@@ -63,7 +63,7 @@ def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
 
 
 class Registry:
-    """One repository of one registry."""
+    """A client for one repository of an OCI registry."""
 
     def __init__(self, reference: RegistryReference, settings: WebSettings, auth: str | None) -> None:
         self._reference = reference
@@ -78,7 +78,7 @@ class Registry:
         """Find the disk image for QEMU on `arch`.
 
         Raises:
-            MachineError: the registry cannot be reached, or has no such image.
+            MachineError: the registry cannot be reached or has no such image.
         """
         if not self._settings.verify_tls:
             self._allow_http()
@@ -88,7 +88,7 @@ class Registry:
             raise MachineError(f"{self._reference} has an invalid manifest: {error}") from error
 
     def _allow_http(self) -> None:
-        """Without verification, use plain HTTP where the server does not speak TLS, as podman does."""
+        """Switch to plain HTTP if the server does not speak TLS, as podman does with `--tls-verify=false`."""
         url = f"{self._base.partition('/v2/')[0]}/v2/"
         try:
             with self._web.get(url):
@@ -101,7 +101,7 @@ class Registry:
     def _artifact(self, arch: Arch) -> Artifact:
         manifest = self._manifest(self._reference.version)
         if "manifests" in manifest:
-            manifest = self._manifest(self._choose(manifest["manifests"], arch))
+            manifest = self._manifest(self._select_digest(manifest["manifests"], arch))
         layers = manifest.get("layers")
         if not isinstance(layers, list) or len(layers) != 1:
             count = len(layers) if isinstance(layers, list) else "no"
@@ -118,11 +118,11 @@ class Registry:
             location=f"{self._base}/blobs/{digest}",
             sha256=digest.removeprefix("sha256:"),
             release=self._reference.version,
-            authorize=self._renew if self._headers else None,
+            authorize=self._renew_login if self._headers else None,
         )
 
-    def _renew(self) -> Mapping[str, str]:
-        """A login for the layer: tokens live for minutes, and downloads for longer. Called from other threads."""
+    def _renew_login(self) -> Mapping[str, str]:
+        """Return the headers of a new login, since a token may expire during a download. Called from other threads."""
         with Web(self._settings).get(
             f"{self._base}/manifests/{self._reference.version}", {"Accept": _ACCEPT}
         ) as response:
@@ -130,13 +130,13 @@ class Registry:
             status = response.status_code
         return {"Authorization": self._authorize(challenge, Web(self._settings))} if status == 401 else {}
 
-    def _choose(self, manifests: Sequence[Mapping[str, Any]], arch: Arch) -> str:
+    def _select_digest(self, manifests: Sequence[Mapping[str, Any]], arch: Arch) -> str:
         manifests = [entry for entry in manifests if isinstance(entry, dict)]
         names = {arch.value, arch.go}
         of_arch = [entry for entry in manifests if _architecture(entry) in names]
         if not of_arch:
-            known = sorted({_architecture(entry) for entry in manifests})
-            raise NotFoundError(f"{self._reference} has no image for {arch}", hint=f"it has: {', '.join(known)}")
+            found = ", ".join(sorted({_architecture(entry) for entry in manifests}))
+            raise NotFoundError(f"{self._reference} has no image for {arch}", hint=f"its architectures are: {found}")
         for entry in of_arch:
             if (entry.get("annotations") or {}).get(_DISK_TYPE) == _QEMU_DISK:
                 return str(entry["digest"])
@@ -146,7 +146,7 @@ class Registry:
         url = f"{self._base}/manifests/{version}"
         body = self._get(url)
         if version.startswith("sha256:") and hashlib.sha256(body).hexdigest() != version.removeprefix("sha256:"):
-            raise MachineError(f"{url} is not what its digest promises")
+            raise MachineError(f"the content of {url} does not match its digest")
         try:
             manifest = json.loads(body)
             if not isinstance(manifest, dict):
@@ -187,7 +187,7 @@ class Registry:
         parameters = dict(_CHALLENGE_FIELD.findall(fields))
         realm = parameters.pop("realm", "")
         if kind.lower() != "bearer" or not realm:
-            raise MachineError(f"{self._reference}: its registry asks for an unknown kind of login: {challenge}")
+            raise MachineError(f"{self._reference}: its registry requires an unsupported kind of login: {challenge}")
         url = f"{realm}?{urlencode(parameters)}"
         headers = {"Authorization": f"Basic {self._auth}"} if self._auth else {}
         with web.get(url, headers) as response:

@@ -1,8 +1,7 @@
-"""The part of a file that has arrived: a folder of runs, which survives when a process ends in any way.
+"""The received parts of a download, in a folder that survives a crash at any time.
 
-Each `OFFSET.part` in the folder is one contiguous run of the file's bytes from that offset on, and grows only at its
-end, so that its length alone says what is there, whenever a process was killed. `source.json` says which version of
-the file the runs belong to.
+Each `OFFSET.part` holds one run: contiguous bytes of the file from that offset on. It only ever grows at its end, so
+its length says what was received even if the process was killed. `source.json` names the version of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """The server's headers that tell two versions of a file apart."""
+    """The response headers that identify a version of a file."""
 
     etag: str | None = None
     modified: str | None = None
@@ -26,13 +25,13 @@ class Version:
 
     @property
     def condition(self) -> str | None:
-        """For If-Range, which wants a strong validator; None where the server gives none."""
+        """The value for If-Range, which needs a strong validator; None if the server sent none."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 @dataclass(kw_only=True)
 class Run:
-    """Bytes `start` to `end` (exclusive); while a worker fills it, it goes on to `limit`, None being the file's end."""
+    """The received bytes from `start` to `end` (exclusive). A `busy` run is being filled up to `limit`, None = EOF."""
 
     start: int
     end: int
@@ -42,18 +41,18 @@ class Run:
 
 
 class Runs:
-    """The runs of one file in one folder, and what is known of the file. Threads that share it need a lock."""
+    """The runs of one file, and its version and size. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.version = Version()
         self.size: int | None = None
-        """The whole file's bytes, None as long as that is not known."""
+        """The size of the whole file in bytes, None until it is known."""
         self._folder = folder
         self._runs: list[Run] = []
 
     @property
     def received(self) -> int:
-        """Bytes that are here, those of earlier attempts included."""
+        """The number of bytes received, including by earlier attempts."""
         return sum(run.end - run.start for run in self._runs)
 
     @property
@@ -68,7 +67,7 @@ class Runs:
     # The folder
 
     def open(self) -> None:
-        """Take up what an earlier attempt has left in the folder, which is made where there is none."""
+        """Load the runs of earlier attempts from the folder; creates the folder if it does not exist."""
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,13 +86,13 @@ class Runs:
                 run.end = following.start
 
     def close(self) -> None:
-        """Close the files, and remove a folder in which nothing has arrived."""
+        """Close the files, and remove the folder if nothing was received."""
         self._close_runs()
         if not any(path.stat().st_size for path in self._folder.glob("*.part")):
             self.discard()
 
     def forget(self) -> None:
-        """Begin from nothing."""
+        """Delete all runs, to start over."""
         self._close_runs()
         self.version, self.size = Version(), None
         self._wipe()
@@ -102,8 +101,8 @@ class Runs:
         """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def become(self, version: Version) -> None:
-        """Write down which version of the file arrives from now on, before anything of it does."""
+    def record_version(self, version: Version) -> None:
+        """Store the version of the file, before its first bytes are written."""
         write_atomic(self._source, json.dumps(asdict(version)))
         self.version = version
 
@@ -129,14 +128,14 @@ class Runs:
     # The bytes
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Read at most `count` bytes from `position` on; none where they have not arrived."""
+        """Read at most `count` bytes from `position` on; b"" if they have not been received."""
         run = next((run for run in self._runs if run.start <= position < run.end), None)
         if run is None:
             return b""
         return os.pread(run.descriptor, min(count, run.end - position), position - run.start)
 
     def append(self, run: Run, chunk: bytes) -> None:
-        """Add what has arrived to a run, up to its limit."""
+        """Append received bytes to a run, up to its limit."""
         view = memoryview(chunk)
         if run.limit is not None:
             view = view[: run.limit - run.end]
@@ -147,9 +146,9 @@ class Runs:
                 run.end += written
 
     def claim(self, piece: int | None) -> Run | None:
-        """Take the first gap that nobody fills, as a run to be continued; None where there is none.
+        """Claim the first gap that no worker is filling, as a run to append to; None if there is none.
 
-        `piece` limits the bytes to fill, None is the whole gap.
+        At most `piece` bytes are claimed, or the whole gap if it is None.
         """
         gap = self._first_gap()
         if gap is None:
@@ -170,7 +169,7 @@ class Runs:
         run.limit = None
 
     def _first_gap(self) -> tuple[int, int | None] | None:
-        """Where a gap begins and ends, the end None where it is not known."""
+        """Return the start and end of the first unclaimed gap; the end is None if the file's size is unknown."""
         position = 0
         for run in self._runs:
             if run.start > position:

@@ -31,16 +31,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image, as it was found. Digests are lower-case hex, None where nobody tells them."""
+    """One published disk image. Digests are lower-case hex, None if unpublished."""
 
     reference: str
-    """The reference that it was found for."""
+    """The reference that it was looked up by."""
 
     arch: Arch
     location: str
 
     sha256: str | None = None
-    """That of the published file. Distributions tell this or `sha512`."""
+    """The sha256 of the published file; some distributions publish `sha512` instead."""
 
     sha512: str | None = None
     uncompressed_sha256: str | None = None
@@ -52,17 +52,17 @@ class Artifact:
     release: str | None = None
 
     authorize: Callable[[], Mapping[str, str]] | None = None
-    """Gives the headers of a login, as OCI registries want them, and renews them when it is called again."""
+    """Returns the headers of a login to an OCI registry, and renews the login when called again."""
 
     @property
-    def promised(self) -> bool:
-        """Whether it is known what the published file must be."""
+    def has_checksum(self) -> bool:
+        """Whether the digest of the published file is known."""
         return self.sha256 is not None or self.sha512 is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cached:
-    """A document, and the server's headers that identify its version; a header that was not sent is empty."""
+    """A document and the response headers that identify its version, empty if they were not sent."""
 
     url: str
     etag: str
@@ -77,7 +77,7 @@ class _Cached:
 
 
 class MetadataCache:
-    """The newest metadata that this host has seen, for hosts that are offline and to ask for changes alone."""
+    """A cache of fetched metadata, for conditional requests and for hosts that are offline."""
 
     def __init__(self, directory: Path, web: Web, *, offline: bool, report: Reporter) -> None:
         self._directory = directory
@@ -86,33 +86,33 @@ class MetadataCache:
         self._report = report
 
     def get(self, url: str, parse: Callable[[bytes], _T]) -> _T:
-        """Parse the document at `url`, from the cache where it is unchanged or cannot be reached.
+        """Fetch and parse a document, from the cache if it is unchanged or its server cannot be reached.
 
         Raises:
-            MachineError: it cannot be fetched, or `parse` does not accept it; then it is not cached either.
+            MachineError: it cannot be fetched, or `parse` rejects it; a rejected document is not cached.
         """
         if local_path(url) is not None:
             return parse(fetch_bytes(url, self._web, limit=_MAX_BYTES))
-        known = self._read(url)
+        cached = self._read(url)
         if self._offline:
-            if known is None:
+            if cached is None:
                 raise NotFoundError(f"{url} was never fetched on this host", hint="run once without --offline")
-            return parse(known.body.encode())
+            return parse(cached.body.encode())
         try:
-            return retried(lambda: self._ask(url, known, parse))
+            return retried(lambda: self._fetch(url, cached, parse))
         except FetchError as error:
-            if known is None or not error.transient:
+            if cached is None or not error.transient:
                 raise
-            self._report.notice(f"{error.line}: using the copy of {known.fetched[:10]}")
-            return parse(known.body.encode())
+            self._report.notice(f"{error.line}: using the copy fetched on {cached.fetched[:10]}")
+            return parse(cached.body.encode())
 
-    def _ask(self, url: str, known: _Cached | None, parse: Callable[[bytes], _T]) -> _T:
-        with self._web.get(url, known.conditions if known else {}) as response:
-            if response.status_code == 304 and known:
-                return parse(known.body.encode())
+    def _fetch(self, url: str, cached: _Cached | None, parse: Callable[[bytes], _T]) -> _T:
+        with self._web.get(url, cached.conditions if cached else {}) as response:
+            if response.status_code == 304 and cached:
+                return parse(cached.body.encode())
             body = read_body(response, url, limit=_MAX_BYTES)
             headers = response.headers
-        parsed = parse(body)  # what a hotel's network answers must not take its place
+        parsed = parse(body)  # first, so that a captive portal's page never replaces the cached document
         fresh = _Cached(
             url=url,
             etag=headers.get("ETag", ""),
@@ -139,10 +139,10 @@ class MetadataCache:
 def find_artifact(
     reference: StreamReference, arch: Arch, metadata: MetadataCache, *, local: Path, base_url: str | None
 ) -> Artifact:
-    """Find a stream's disk image for QEMU; `local` is the folder of streams that were built on this host.
+    """Find a stream's disk image for QEMU; `local` is the folder of streams built on this host.
 
     Raises:
-        MachineError: the metadata cannot be fetched, or has no such image.
+        MachineError: the metadata cannot be fetched, or lists no such image.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
     remedy = f"build one with: machine image build --arch {arch}" if reference.local else None
@@ -157,13 +157,14 @@ def find_artifact(
     artifact = metadata.get(url, lambda text: parse_release(text, url, reference, arch))
     if (artifact.stream, artifact.release) != (reference.stream, reference.release):
         raise MachineError(
-            f"{url} is that of release {artifact.release} of {artifact.stream}, not of {reference.release}"
+            f"{url} describes release {artifact.release} of {artifact.stream}, not {reference.release}"
+            f" of {reference.stream}"
         )
     return artifact
 
 
 def _release_url(reference: StreamReference, release: str, base: str, metadata: MetadataCache) -> str:
-    """Where a release's own metadata is, by the stream's index (stream-metadata-go, release/release.go)."""
+    """Look up the URL of a release's metadata in the stream's index (stream-metadata-go, release/release.go)."""
     index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
 
     def parse(text: bytes) -> dict[str, str]:
@@ -177,43 +178,43 @@ def _release_url(reference: StreamReference, release: str, base: str, metadata: 
         newest = list(releases)[-1:]
         raise NotFoundError(
             f'stream {reference.stream} has no release "{release}"',
-            hint=f"its newest is {newest[0]}" if newest else None,
+            hint=f"its newest release is {newest[0]}" if newest else None,
         )
-    return _joined(index, releases[release])
+    return _resolve_url(index, releases[release])
 
 
 def parse_artifact(
     text: bytes, url: str, reference: StreamReference, arch: Arch, *, remedy: str | None = None
 ) -> Artifact:
-    """Find the disk image for QEMU in stream metadata; locations may be relative to the metadata's own URL.
+    """Find the disk image for QEMU in stream metadata; its URLs may be relative to the metadata's own.
 
-    `remedy` is what to do where the stream has none of that architecture.
+    `remedy` is a hint for the error that the stream has no image for `arch`.
 
     Raises:
-        MachineError: it is not stream metadata, or has no such image.
+        MachineError: `text` is not stream metadata, or lists no such image.
     """
     stream, architectures = _header(text, url, "stream metadata")
-    entry = _of_arch(architectures, arch, f"stream {stream}", remedy)
+    entry = _select_arch(architectures, arch, f"stream {stream}", remedy)
     try:
         platform = entry["artifacts"][_PLATFORM]
         disk, release = platform["formats"][_FORMAT]["disk"], str(platform["release"])
-        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_promises(disk, url))
+        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_parse_disk(disk, url))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
 
 
 def parse_release(text: bytes, url: str, reference: StreamReference, arch: Arch) -> Artifact:
-    """Find the disk image for QEMU in the metadata of one release, whose schema differs from a stream's.
+    """Find the disk image for QEMU in release metadata, whose schema differs from a stream's.
 
     Raises:
-        MachineError: it is not such metadata, or has no such image.
+        MachineError: `text` is not release metadata, or lists no such image.
     """
     stream, architectures = _header(text, url, "release metadata")
     release = str(_json(text, url).get("release", ""))
-    entry = _of_arch(architectures, arch, f"release {release}")
+    entry = _select_arch(architectures, arch, f"release {release}")
     try:
         disk = entry["media"][_PLATFORM]["artifacts"][_FORMAT]["disk"]
-        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_promises(disk, url))
+        return Artifact(reference=str(reference), arch=arch, stream=stream, release=release, **_parse_disk(disk, url))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MachineError(f"{url} describes no {_FORMAT} image for QEMU on {arch}") from error
 
@@ -226,17 +227,17 @@ def _header(text: bytes, url: str, kind: str) -> tuple[str, dict[str, Any]]:
         raise MachineError(f"{url} is not {kind}") from error
 
 
-def _of_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str | None = None) -> dict[str, Any]:
+def _select_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: str | None = None) -> dict[str, Any]:
     if arch.value not in architectures:
-        known = ", ".join(sorted(architectures)) or "none"
-        hint = "; ".join(filter(None, [f"its architectures are: {known}", remedy]))
+        names = ", ".join(sorted(architectures)) or "none"
+        hint = "; ".join(filter(None, [f"its architectures are: {names}", remedy]))
         raise MachineError(f"{where} has no image for {arch}", hint=hint)
     entry: dict[str, Any] = architectures[arch.value]
     return entry
 
 
-class _Promises(TypedDict):
-    """Where a disk is and what it must be, by the fields of Artifact."""
+class _DiskFields(TypedDict):
+    """The fields of an `Artifact` that metadata has for a disk."""
 
     location: str
     sha256: str
@@ -244,18 +245,18 @@ class _Promises(TypedDict):
     signature: str | None
 
 
-def _promises(disk: dict[str, Any], url: str) -> _Promises:
+def _parse_disk(disk: dict[str, Any], url: str) -> _DiskFields:
     signature = disk.get("signature")
     return {
-        "location": _joined(url, disk["location"]),
-        "sha256": _sha256(disk["sha256"]),
-        "uncompressed_sha256": _sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else None,
-        "signature": _joined(url, signature) if signature else None,
+        "location": _resolve_url(url, disk["location"]),
+        "sha256": _parse_sha256(disk["sha256"]),
+        "uncompressed_sha256": _parse_sha256(disk["uncompressed-sha256"]) if "uncompressed-sha256" in disk else None,
+        "signature": _resolve_url(url, signature) if signature else None,
     }
 
 
-def _joined(base: str, location: str) -> str:
-    """A location in metadata; what comes from a server names no files of this host."""
+def _resolve_url(base: str, location: str) -> str:
+    """Resolve a URL in metadata; metadata from a server may not refer to files on this host."""
     url = urljoin(base, location)
     kinds = ("http", "https", "file") if local_path(base) is not None else ("http", "https")
     if urlsplit(url).scheme not in kinds:
@@ -274,8 +275,8 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
     return document
 
 
-def _sha256(text: str) -> str:
-    """The digest in lower case; it becomes the name of a file, and an empty one would check nothing."""
+def _parse_sha256(text: str) -> str:
+    """Check a digest, which becomes part of a file name, and return it in lower case."""
     if not _SHA256.fullmatch(text.lower()):
         raise ValueError(text)
     return text.lower()

@@ -1,4 +1,4 @@
-"""Unpacks an image, whose format is told by its first bytes and never by its name."""
+"""Unpacking of images; compression and disk format are detected by content, never by file name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _QCOW2_FEATURES_AT = 72
 _QCOW2_EXTERNAL_DATA = 1 << 2  # docs/interop/qcow2.txt, incompatible features
 _QUEUED = 8
 
-# A packed image may write so many times its size to the disk, holes not counted, and this much in any case.
+# An image may unpack to _BOMB_BYTES plus _BOMB_RATIO times its packed size, holes not counted.
 _BOMB_RATIO = 100
 _BOMB_BYTES = 1024**3
 
@@ -50,7 +50,7 @@ class DiskFormat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Unpacked:
-    """`sha256` is that of the content, lower-case hex."""
+    """The format of an unpacked image, and its sha256 in lower-case hex."""
 
     sha256: str
     format: DiskFormat
@@ -69,7 +69,7 @@ class _Decoder(Protocol):
 
 
 class _GzipDecoder:
-    """zlib's object in the shape of the others."""
+    """An adapter that gives zlib's decoder the interface of the others."""
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(wbits=31)
@@ -100,16 +100,16 @@ _DAMAGED = (lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError, OSError)
 
 
 def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
-    """Write the content of `source` to `target`, with holes for its zeros; `name` is what errors call the source.
+    """Decompress `source` to the sparse file `target`; `name` is the source's name in errors.
 
     Raises:
-        MachineError: `source` is cut short or damaged, or its content is not a disk image that can stand alone.
+        MachineError: `source` is truncated or damaged, or not a self-contained disk image.
     """
     head = _read_at_least(iter(lambda: source.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     magic = next((magic for magic in _DECODERS if head.startswith(magic)), None)
     packed = _Counted(source, head)
     content = _decompress(packed, magic, name) if magic else iter(packed.read, b"")
-    # What is judged is always the whole header, however the pieces come.
+    # The first chunk may be shorter than the header.
     first = _read_at_least(content, _HEAD_BYTES)
     disk_format = identify(first, name)
     with _SparseWriter(target) as writer:
@@ -126,7 +126,7 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
 
 
 def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
-    """The beginning of a content: so many bytes or more, fewer only where there are no more."""
+    """Join chunks until there are `count` bytes or more; fewer only at the end."""
     data = b""
     while len(data) < count and (chunk := next(chunks, b"")):
         data += chunk
@@ -134,7 +134,7 @@ def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
 
 
 class _Counted:
-    """Reads the rest of a file of which the head has been read, and counts."""
+    """A reader of a file whose `head` was read before, which counts the bytes of both."""
 
     def __init__(self, source: IO[bytes], head: bytes) -> None:
         self._source = source
@@ -148,7 +148,7 @@ class _Counted:
 
 
 def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
-    """The content; a file may be several compressed ones in a row, with zeros after them."""
+    """Decompress a file, which may be several compressed streams in a row, followed by zeros."""
     new_decoder = _DECODERS[magic]
     decoder = new_decoder()
     data = packed.read()
@@ -174,7 +174,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
 
 
 class _SparseWriter:
-    """Hashes and writes in a thread of its own, beside the decompression. Use as a context."""
+    """A writer that hashes and writes in its own thread, parallel to decompression. Use as a context manager."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -214,13 +214,13 @@ class _SparseWriter:
         size = 0
         while (chunk := self._chunks.get()) is not None:
             if self._error is not None:
-                continue  # emptied, so that nobody waits for room in it
+                continue  # empty the queue, so that `write` does not block
             try:
                 self._digest.update(chunk)
                 with disk_errors(self._target):
                     self._write_sparse(chunk, size)
                 size += len(chunk)
-            except Exception as error:  # noqa: BLE001  (raised where the content comes from)
+            except Exception as error:  # noqa: BLE001  (raised by `write` or `__exit__`)
                 self._error = error
         if self._error is None:
             try:
@@ -232,7 +232,7 @@ class _SparseWriter:
 
     def _write_sparse(self, chunk: bytes, at: int) -> None:
         view = memoryview(chunk)
-        begin = 0  # of what is not written yet
+        begin = 0  # of the bytes not written yet
         for start in range(0, len(chunk), _HOLE_BYTES):
             piece = view[start : start + _HOLE_BYTES]
             if piece == _HOLE[: len(piece)]:
@@ -248,10 +248,10 @@ class _SparseWriter:
 
 
 def identify(head: bytes, name: str) -> DiskFormat:
-    """The format of the disk image that begins with `head`.
+    """Detect the format of the disk image that begins with `head`.
 
     Raises:
-        MachineError: it is not a disk image, or parts of its content are in other files.
+        MachineError: it is not a disk image, or depends on other files.
     """
     if not head:
         raise MachineError(f"{name} is empty")
@@ -273,8 +273,8 @@ def identify(head: bytes, name: str) -> DiskFormat:
     if head[_SECTOR - 2 : _SECTOR] == b"\x55\xaa" or head[_SECTOR : _SECTOR + 8] == b"EFI PART":
         return DiskFormat.RAW
     if head.lstrip()[:1] == b"<":
-        raise MachineError(f"{name} is a web page, not a disk image", hint="check its address")
+        raise MachineError(f"{name} is a web page, not a disk image", hint="check the URL")
     raise MachineError(
         f"{name} is not a disk image",
-        hint="images are qcow2 or raw disks, plain or compressed by xz, gzip, bzip2 or zstd",
+        hint="use a qcow2 or raw disk image, optionally compressed with xz, gzip, bzip2 or zstd",
     )

@@ -1,4 +1,4 @@
-"""OpenPGP signatures of images, checked by gpgv or sqv while the image arrives."""
+"""Verification of OpenPGP signatures by gpgv or sqv while an image is being fetched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PUBLIC_KEY_TAGS = frozenset({0x98, 0x99, 0xC6})
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """Whose signature was good: the primary key's fingerprint, upper-case hex, and what the key calls itself."""
+    """The key that made a good signature: its primary fingerprint in upper-case hex, and its user ID."""
 
     fingerprint: str
     name: str | None = None
@@ -38,7 +38,10 @@ class Signer:
 
 
 class Checker(Protocol):
-    """A program that checks one signature: how it is called, and what its end means."""
+    """A program that verifies a signature of its standard input.
+
+    `judge` returns the signer or raises MachineError, by the program's exit status and output.
+    """
 
     program: str
 
@@ -47,7 +50,7 @@ class Checker(Protocol):
 
 
 class Gpgv:
-    """GnuPG's: it accepts expired and revoked keys by its exit status, so that its status lines decide."""
+    """GnuPG's gpgv. Its exit status accepts expired and revoked keys, so its status lines decide."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -66,23 +69,23 @@ class Gpgv:
                     pass
         for keyword, reason in (
             ("BADSIG", "the signature does not belong to this file"),
-            ("EXPKEYSIG", "the key of the signature has expired"),
-            ("REVKEYSIG", "the key of the signature was revoked"),
+            ("EXPKEYSIG", "the signing key has expired"),
+            ("REVKEYSIG", "the signing key was revoked"),
             ("EXPSIG", "the signature has expired"),
-            ("NO_PUBKEY", "it is signed by a key that is not trusted here"),
-            ("NODATA", "the file with the signature contains none"),
+            ("NO_PUBKEY", "the signing key is not trusted"),
+            ("NODATA", "the signature file contains no signature"),
         ):
             if keyword in status:
                 key = status[keyword][0] if keyword != "NODATA" else ""
                 raise MachineError(f"{reason}{f' ({key})' if key else ''}")
         if returncode != 0 or "GOODSIG" not in status or "VALIDSIG" not in status:
-            words = err.strip().splitlines()
-            raise MachineError(f"gpgv found no good signature{f': {words[-1]}' if words else ''}")
+            lines = err.strip().splitlines()
+            raise MachineError(f"gpgv found no good signature{f': {lines[-1]}' if lines else ''}")
         return Signer(fingerprint=status["VALIDSIG"][-1], name=" ".join(status["GOODSIG"][1:]) or None)
 
 
 class Sqv:
-    """Sequoia's."""
+    """Sequoia's sqv."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -93,16 +96,16 @@ class Sqv:
     def judge(self, returncode: int, out: str, err: str) -> Signer:
         fingerprints = out.split()
         if returncode != 0 or not fingerprints:
-            words = [line.strip() for line in err.splitlines() if line.strip()]
-            raise MachineError(f"sqv found no good signature{f': {words[0]}' if words else ''}")
+            lines = [line.strip() for line in err.splitlines() if line.strip()]
+            raise MachineError(f"sqv found no good signature{f': {lines[0]}' if lines else ''}")
         return Signer(fingerprint=fingerprints[0])
 
 
 def find_checker() -> Checker:
-    """Find the first of the programs that is installed.
+    """Find gpgv, or else sqv, on this host.
 
     Raises:
-        MachineError: neither of them is.
+        MachineError: neither is installed.
     """
     if gpgv := shutil.which("gpgv"):
         return Gpgv(gpgv)
@@ -115,14 +118,14 @@ def find_checker() -> Checker:
 
 
 def trusted_keys(directory: Path) -> list[bytes]:
-    """The keys that come with this program, Fedora's, and the user's own: `*.gpg` and `*.asc` of `directory`."""
+    """Read the shipped keys (Fedora's) and the user's own, which are `*.gpg` and `*.asc` in `directory`."""
     shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc") and path.is_file())
     return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
 
 
 def unusable_keys(directory: Path) -> list[Path]:
-    """The user's own key files that cannot be read or contain no public key."""
+    """List the user's key files that cannot be read or contain no public key."""
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc"))
     return [path for path in own if not _holds_key(path)]
 
@@ -135,7 +138,7 @@ def _holds_key(path: Path) -> bool:
 
 
 def public_key(data: bytes) -> bytes | None:
-    """An OpenPGP public key without its armour; None for anything else."""
+    """Return an OpenPGP public key without ASCII armour; None if `data` is anything else."""
     if armored := _ARMOR.search(data):
         try:
             data = base64.b64decode(armored[1])
@@ -146,14 +149,14 @@ def public_key(data: bytes) -> bytes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DetachedSignature:
-    """A signature beside a file, and the keys of those who may have made it."""
+    """A detached signature and the keys trusted to make it."""
 
     data: bytes
     keys: Sequence[bytes]
 
 
 class SignatureCheck:
-    """Checks one signature of a file that is fed piece by piece. Use as a context."""
+    """The check of one signature of a file that is fed chunk by chunk. Use as a context manager."""
 
     def __init__(self, signature: DetachedSignature, workspace: Path) -> None:
         self._workspace = workspace
@@ -186,21 +189,21 @@ class SignatureCheck:
         self._stack.close()
 
     def feed(self, chunk: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the program has decided already; `finish` says how
+        with contextlib.suppress(BrokenPipeError):  # the program has already decided; `finish` reports it
             self._input.write(chunk)
 
     def finish(self) -> Signer:
-        """Wait for the verdict: whose good signature it is.
+        """Wait for the verdict and return the signer.
 
         Raises:
-            MachineError: it is not good; the message says why.
+            MachineError: the signature is not good; the message says why.
         """
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
         try:
             status = self._process.wait(_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            raise MachineError(f"the check of the signature did not end within {_TIMEOUT_S:.0f} s") from error
+            raise MachineError(f"its verification took longer than {_TIMEOUT_S:.0f} s") from error
         out, err = ((self._directory / name).read_text(errors="replace") for name in ("out", "err"))
         return self._checker.judge(status, out, err)
 

@@ -1,6 +1,6 @@
-"""One HTTP request, with errors in our words: which URL, which cause, and whether another attempt may help.
+"""HTTP requests whose errors name the URL and the cause, and say whether a retry may help.
 
-requests does the work: proxies by the usual variables, certificates by `SSL_CERT_FILE` as for other programs.
+Proxies are configured by the usual environment variables, certificates by `SSL_CERT_FILE`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 64 * 1024
 
-# Seconds to connect, and seconds without a byte.
+# Seconds to connect, and seconds between two reads.
 _TIMEOUTS = (10, 60)
-# Seconds before each further attempt.
+# Seconds before each retry.
 _BACK_OFF = (0.3, 0.7, 1.5)
-# For a whole small document, however it drips.
+# Total time for a small document, even if its server keeps sending slowly.
 _DOCUMENT_S = 60.0
 _DOCUMENT_CHUNK_BYTES = 1024
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class FetchError(MachineError):
-    """Something could not be fetched; `transient` says that another attempt may succeed, `status` is HTTP's if any."""
+    """A failed fetch; `transient` means that a retry may succeed, `status` is the HTTP status, if any."""
 
     def __init__(self, message: str, *, transient: bool, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -44,14 +44,14 @@ class FetchError(MachineError):
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """`offline` forbids the network; without `verify_tls` a server's certificate is not checked."""
+    """Settings of all requests; `offline` forbids the network, `verify_tls=False` accepts any certificate."""
 
     offline: bool = False
     verify_tls: bool = True
 
 
 class Web:
-    """Keeps its connections for the next request; one thread's alone."""
+    """An HTTP client that reuses its connections. Not thread-safe."""
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
@@ -59,15 +59,16 @@ class Web:
 
     @contextlib.contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """Ask for a URL; the body is not read yet. Redirects are followed, and 304, 401 and 416 are answers too.
+        """Send a GET request, follow redirects, and yield the response with its body still unread.
 
         Raises:
-            FetchError: for every error of the network or the server, also while the body arrives in the block.
+            FetchError: the network failed, also while the block reads the body, or the status is not 2xx, 304, 401
+                or 416.
         """
         name = public_url(url)
         if self._settings.offline:
             raise FetchError(f"cannot fetch {name}: --offline forbids it", transient=False)
-        import requests  # a tenth of a second that only downloads need
+        import requests  # takes 0.1 s, which only downloads should pay
         import urllib3
 
         try:
@@ -94,13 +95,13 @@ class Web:
                 headers={"Accept-Encoding": "identity", **headers},
                 stream=True,
                 timeout=_TIMEOUTS,
-                verify=self._verify,  # with each request: a session's own gives way to $REQUESTS_CA_BUNDLE
+                verify=self._verify,  # per request, since $REQUESTS_CA_BUNDLE overrides a session's
             )
-        except ValueError as error:  # what requests and urllib3 say of bad URLs is one of these
+        except ValueError as error:  # requests and urllib3 raise it for invalid URLs
             raise FetchError(f"{public_url(url)} is not a URL that can be fetched", transient=False) from error
         except requests.RequestException:
             raise
-        except OSError as error:  # a file of certificates that is not there
+        except OSError as error:  # the file of certificates does not exist
             raise FetchError(f"cannot fetch {public_url(url)}: {error}", transient=False) from error
 
     @property
@@ -113,7 +114,7 @@ class Web:
             import urllib3
 
             class OwnLogins(requests.Session):
-                """Without ~/.netrc, which would take the place of a registry's token."""
+                """A session that ignores ~/.netrc, which would override a registry's token."""
 
                 def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
                     old, new = str(response.request.url), str(prepared_request.url)
@@ -138,7 +139,7 @@ def _login_of_url(request: PreparedRequest) -> PreparedRequest:
 
 
 def public_url(url: str) -> str:
-    """A URL without the login in it, for people and files."""
+    """Return a URL without credentials, for messages and files."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -148,12 +149,12 @@ def public_url(url: str) -> str:
 
 
 def body_chunks(response: Response) -> Iterator[bytes]:
-    """The body as it was sent: a Content-Encoding is the file's own matter."""
+    """Iterate over a body as sent, without undoing a Content-Encoding."""
     return cast("Iterator[bytes]", response.raw.stream(CHUNK_BYTES, decode_content=False))
 
 
 def retried(action: Callable[[], T]) -> T:
-    """`action`'s result, with further attempts and pauses between them while its error is transient."""
+    """Call `action` and return its result; retries it with pauses while its error is transient."""
     for pause in _BACK_OFF:
         try:
             return action()
@@ -165,18 +166,18 @@ def retried(action: Callable[[], T]) -> T:
 
 
 def back_off_s(failures: int) -> float | None:
-    """Seconds before the attempt after so many failures in a row; None where it is time to give up."""
+    """Return the seconds to wait after so many failures in a row; None to give up."""
     return _BACK_OFF[failures - 1] if failures <= len(_BACK_OFF) else None
 
 
 def local_path(url: str) -> Path | None:
-    """The path of a `file:` URL, None for others."""
+    """Return the path of a `file:` URL, None for other URLs."""
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
-    """Fetch a small document.
+    """Fetch a small document, with retries.
 
     Raises:
         MachineError: it cannot be fetched, or is larger than `limit` bytes.
@@ -199,10 +200,10 @@ def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
 
 
 def read_body(response: Response, url: str, *, limit: int) -> bytes:
-    """Read the body of an answer.
+    """Read the body of a response.
 
     Raises:
-        MachineError: it is larger than `limit` bytes.
+        MachineError: it is larger than `limit` bytes, or takes too long.
     """
     received = bytearray()
     deadline = time.monotonic() + _DOCUMENT_S
@@ -216,7 +217,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost cause in a few words: urllib3 wraps what the socket said several times."""
+    """Describe the innermost cause of an error; urllib3 wraps a socket's error several times."""
     cause: BaseException = error
     while (inner := _inner(cause)) is not None:
         cause = inner

@@ -126,7 +126,10 @@ def test_prune_does_not_disturb_who_fetches(world: World, images: Images, server
         refused = world.machine("image", "prune")
         process.kill()
         process.communicate()
-    assert refused.stderr == "Error: an image is being fetched or a machine made; try again when it is done\n"
+    assert (
+        refused.stderr
+        == "Error: another command is fetching an image or creating a machine; try again when it is done\n"
+    )
     assert world.machine("image", "prune").status == 0
     assert not list(world.cache.glob("downloads/*"))
 

@@ -73,9 +73,9 @@ def test_release_that_is_pinned_comes_by_its_own_metadata(world: World, images: 
     image = world.inspect("box")["Machine"]["Image"]
     assert (image["Reference"], image["Release"]) == ("fcos:stable@42.1", "42.1")
     unknown = pull(world, base, "stable@41.9")
-    assert unknown.stderr == 'Error: stream stable has no release "41.9"; its newest is 42.2\n'
+    assert unknown.stderr == 'Error: stream stable has no release "41.9"; its newest release is 42.2\n'
     wrong = pull(world, base, "stable@42.2")
-    assert wrong.stderr.endswith("release.json is that of release 42.1 of stable, not of 42.2\n")
+    assert wrong.stderr.endswith("release.json describes release 42.1 of stable, not 42.2 of stable\n")
 
 
 def test_server_with_a_certificate_is_checked(
@@ -324,7 +324,7 @@ def test_host_that_is_offline_uses_what_it_knows(world: World, images: Images, s
     server.documents["/streams/stable.json"] = metadata
     outcome = world.init("three", "stable", "--stream-base-url", base)
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    assert f"{base}stable.json answered 503 Service Unavailable: using the copy of {today}\n" in outcome.stderr
+    assert f"{base}stable.json answered 503 Service Unavailable: using the copy fetched on {today}\n" in outcome.stderr
 
 
 def test_image_that_is_not_here_is_not_fetched_offline(

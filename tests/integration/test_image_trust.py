@@ -162,10 +162,10 @@ def test_signatures_that_are_not_good(world: World, images: Images, server: Imag
     sign([tmp_path / "another" / "x"], tmp_path / "keys")
     old, key = expired_signature(images, tmp_path / "expired")
     cases = [
-        (other_signature(images, tmp_path / "other"), "it is signed by a key that is not trusted here"),
+        (other_signature(images, tmp_path / "other"), "the signing key is not trusted"),
         ((tmp_path / "another" / "x.sig").read_bytes(), "the signature does not belong to this file"),
-        (b"<html>", "the file with the signature contains none"),
-        (old, "the key of the signature has expired"),
+        (b"<html>", "the signature file contains no signature"),
+        (old, "the signing key has expired"),
     ]
     (world.home / "data" / "keys" / "old.gpg").write_bytes(key)
     for signature, reason in cases:
@@ -205,7 +205,7 @@ def test_local_image_needs_its_own_key_like_any_other(world: World, images: Imag
     described = {**images.hashes, "signature": "disk.xz.sig"}
     (streams / "boot2podman.json").write_bytes(make_metadata_text("disk.xz", stream="boot2podman", **described))
     refused = world.machine("image", "pull", "boot2podman")
-    assert "it is signed by a key that is not trusted here" in refused.stderr
+    assert "the signing key is not trusted" in refused.stderr
     keys = world.home / "data" / "keys"
     keys.mkdir()
     (keys / PUBLIC_KEY).write_bytes(images.key)

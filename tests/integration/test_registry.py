@@ -140,7 +140,7 @@ def test_registry_without_the_image_that_is_wanted(world: World, images: Images,
             "container",
         )
         cases = {
-            "arm": f"docker://{repository.address}/{NAME}:arm has no image for x86_64; it has: arm64",
+            "arm": f"docker://{repository.address}/{NAME}:arm has no image for x86_64; its architectures are: arm64",
             "container": (
                 f"docker://{repository.address}/{NAME}:container is not a disk image: it has 2 layers instead of one; "
                 "disk images for podman machine are at docker://quay.io/podman/machine-os:VERSION"

@@ -80,8 +80,8 @@ def test_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("fcos:rawhide", 'unknown stream "rawhide"; choose one of: stable, testing, next'),
         ("fcos:", 'unknown stream ""; choose one of: stable, testing, next'),
-        ("ftp://h/x", f'images of kind "ftp://" cannot be fetched; {CHOICES}'),
-        ("fcos:stable@", '"stable@" has no release after the @; leave out the @ for the newest'),
+        ("ftp://h/x", f'images cannot be fetched from "ftp://"; {CHOICES}'),
+        ("fcos:stable@", '"stable@" has no release after the @; leave out the @ for the newest release'),
         ("fcos:rawhide@1", 'unknown stream "rawhide"; choose one of: stable, testing, next'),
         ("docker://", '"docker://" does not name an image in a registry; write docker://REGISTRY/NAME:TAG'),
         ("docker://h/Name", '"docker://h/Name" does not name an image in a registry; write docker://REGISTRY/NAME:TAG'),

@@ -31,7 +31,7 @@ def test_only_a_strong_validator_may_join_two_halves(version: Version, condition
 
 def test_what_has_arrived_is_there_after_any_end(tmp_path: Path) -> None:
     runs = opened(tmp_path)
-    runs.become(Version(etag='"1"', size=10))
+    runs.record_version(Version(etag='"1"', size=10))
     run = runs.claim(None)
     assert run is not None
     runs.append(run, b"abcd")

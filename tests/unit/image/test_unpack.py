@@ -63,9 +63,9 @@ def test_disk_image_is_known_by_its_first_bytes(head: bytes, disk_format: DiskFo
         (qcow2_header(features=0b100), f"x has an external data file; {WHOLE}"),
         (
             b"just a text",
-            "x is not a disk image; images are qcow2 or raw disks, plain or compressed by xz, gzip, bzip2 or zstd",
+            "x is not a disk image; use a qcow2 or raw disk image, optionally compressed with xz, gzip, bzip2 or zstd",
         ),
-        (b"\n<!DOCTYPE html>", "x is a web page, not a disk image; check its address"),
+        (b"\n<!DOCTYPE html>", "x is a web page, not a disk image; check the URL"),
     ],
 )
 def test_what_cannot_be_a_base_image_is_told(head: bytes, line: str) -> None:

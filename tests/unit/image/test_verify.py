@@ -77,11 +77,11 @@ def test_good_signature_is_by_the_primary_key() -> None:
     ("status", "line"),
     [
         ("[GNUPG:] BADSIG AB12 Me", "the signature does not belong to this file (AB12)"),
-        ("[GNUPG:] EXPKEYSIG AB12 Me", "the key of the signature has expired (AB12)"),
-        ("[GNUPG:] REVKEYSIG AB12 Me", "the key of the signature was revoked (AB12)"),
+        ("[GNUPG:] EXPKEYSIG AB12 Me", "the signing key has expired (AB12)"),
+        ("[GNUPG:] REVKEYSIG AB12 Me", "the signing key was revoked (AB12)"),
         ("[GNUPG:] EXPSIG AB12 Me", "the signature has expired (AB12)"),
-        ("[GNUPG:] ERRSIG AB12 22\n[GNUPG:] NO_PUBKEY AB12", "it is signed by a key that is not trusted here (AB12)"),
-        ("[GNUPG:] NODATA 4", "the file with the signature contains none"),
+        ("[GNUPG:] ERRSIG AB12 22\n[GNUPG:] NO_PUBKEY AB12", "the signing key is not trusted (AB12)"),
+        ("[GNUPG:] NODATA 4", "the signature file contains no signature"),
         ("", "gpgv found no good signature: gpgv: boo"),
     ],
 )
