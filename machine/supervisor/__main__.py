@@ -32,7 +32,9 @@ _LOCK_PATIENCE_S = 1.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="machine.supervisor")
     parser.add_argument("name")
-    parser.add_argument("--report-fd", type=int, help="where `machine start` hears of progress and success")
+    parser.add_argument(
+        "--report-fd", type=int, help="the descriptor on which `machine start` reads progress and the result"
+    )
     parser.add_argument("--adopt", action="store_true", help="take over a QEMU whose supervisor has ended")
     arguments = parser.parse_args()
     host = current_host()
@@ -52,8 +54,8 @@ def main() -> int:
         starting.error(failure)
         return EXIT_ERROR
     except BaseException:
-        log.exception("the supervisor has a defect")
-        starting.error(MachineError("the supervisor has a defect", hint=f"see {paths.supervisor_log}"))
+        log.exception("internal error")
+        starting.error(MachineError("internal error of the supervisor", hint=f"see {paths.supervisor_log}"))
         raise
     return EXIT_ERROR if error else EXIT_OK
 
@@ -63,10 +65,10 @@ async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> M
 
 
 def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
-    """Take the machine's locks and get everything ready that needs no event loop.
+    """Take the machine's locks and prepare everything that needs no event loop.
 
     Raises:
-        MachineError: the machine runs already, or something that it needs is missing.
+        MachineError: the machine is already running, or something that it needs is missing.
     """
     paths = roots.machine(name)
     _acquire(paths.supervisor_lock, name)
@@ -76,7 +78,7 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster
     descriptor = _acquire(paths.lock, name)
     host = current_host()
     tcp_driver = load_settings(roots, host).port_driver
-    for leftover in paths.runtime.iterdir():  # of a supervisor that was killed; nobody listens there any more
+    for leftover in paths.runtime.iterdir():  # sockets of a supervisor that was killed
         leftover.unlink(missing_ok=True)
     launched = launch.prepare(roots, name, host, environment=os.environ, notice=starting.notice)
     return Assignment(
@@ -90,7 +92,7 @@ def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster
 
 
 def _acquire(path: Path, name: str) -> int:
-    """Take a lock for as long as this process lives, and write into it who holds it."""
+    """Take a lock for the life of this process, and write the process ID into it."""
     descriptor = lock.acquire(path, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
@@ -99,7 +101,7 @@ def _acquire(path: Path, name: str) -> int:
 
 
 def _adopt(roots: Roots, name: str) -> Assignment:
-    """Take over what an earlier supervisor has left."""
+    """Return the assignment to take over the QEMU of an earlier supervisor."""
     paths = roots.machine(name)
     return Assignment(
         record=records.load(roots, name),
@@ -112,7 +114,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
 
 
 def _log_to(paths: MachinePaths) -> None:
-    """Log everything into the machine's own log, which fills at most two files."""
+    """Log everything to the machine's own log, of at most two files."""
     handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """Start an SSH master after `after_s` seconds, in place of the one that there may be."""
+    """Start an SSH master after `after_s` seconds, replacing a current one."""
 
     after_s: float
 

@@ -1,4 +1,4 @@
-"""Putting a supervisor together: from an assignment, which is values alone, to the objects that carry it out."""
+"""Put a supervisor together: turn an assignment (values) into the objects that carry it out."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ class Assignment:
 
     @property
     def accelerator(self) -> Accelerator:
-        # That of an adopted guest is not known: the longest timeouts harm nobody.
+        # An adopted guest's is unknown, and TCG's timeouts are long enough for all.
         return self.plan.accelerator if self.plan else Accelerator.TCG
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How often a supervisor looks at what nobody tells it, in seconds."""
+class Intervals:
+    """How often a supervisor polls, in seconds."""
 
     heartbeat_s: float = 5.0
     evidence_s: float = 0.5
     evidence_patience_s: float = 10.0
-    """How long Ignition's journal may take to follow the console's word of emergency mode."""
+    """How long Ignition's journal may take after the console shows emergency mode."""
 
     lock_s: float = 1.0
 
 
-def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace = Pace()) -> Supervisor:
-    """The supervisor of a machine; `starting` hears of the start."""
+def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
+    """Make the supervisor of a machine; `starting` reports the start."""
     config, paths = assignment.record.config, assignment.paths
     target = _ssh_target(assignment)
     tasks = asyncio.TaskGroup()
@@ -89,9 +89,9 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
         accelerator=assignment.accelerator,
         life=life,
         record=record,
-        qemu=_make_qemu(assignment, pace),
+        qemu=_make_qemu(assignment, intervals),
         link=link,
-        qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=pace.heartbeat_s),
+        qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s),
         connection=GuestSsh(
             Master(target, paths.ssh_control, api_sockets),
             tasks=tasks,
@@ -110,15 +110,15 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, pace: Pace =
             ports=ports,
             paths=paths,
             life=life,
-            every_s=pace.heartbeat_s,
+            every_s=intervals.heartbeat_s,
         ),
         starting=starting,
         stopping=stopping,
         failure_watch=FailureWatch(
             paths.serial_log,
             paths.ignition_journal,
-            every_s=pace.evidence_s,
-            patience_s=pace.evidence_patience_s,
+            every_s=intervals.evidence_s,
+            patience_s=intervals.evidence_patience_s,
         ),
         tasks=tasks,
     )
@@ -135,10 +135,10 @@ def _ssh_target(assignment: Assignment) -> SshTarget:
     )
 
 
-def _make_qemu(assignment: Assignment, pace: Pace) -> ChildQemu | AdoptedQemu:
+def _make_qemu(assignment: Assignment, intervals: Intervals) -> ChildQemu | AdoptedQemu:
     paths, plan = assignment.paths, assignment.plan
     if plan is None:
-        return AdoptedQemu(paths.lock, poll_s=pace.lock_s)
+        return AdoptedQemu(paths.lock, poll_s=intervals.lock_s)
     return ChildQemu(plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
 
 

@@ -1,4 +1,4 @@
-"""Notice that the host has slept: meanwhile its wall clock goes on, and its monotonic clock does not."""
+"""Detect that the host has slept, when its wall clock has gone on and its monotonic clock has not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TOLERANCE_S = 2.0
 
 
 class HostClock:
-    """Compares the host's two clocks; a wall clock that is set counts as a jump, slow corrections do not."""
+    """Compares the host's two clocks; setting the wall clock counts as a jump, slow corrections do not."""
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
@@ -17,7 +17,7 @@ class HostClock:
         self._difference = wall() - monotonic()
 
     def has_jumped(self) -> bool:
-        """Whether the host has slept, or its clock has been set, since the last call."""
+        """Return whether the host has slept, or its clock has been set, since the last call."""
         before = self._difference
         self._difference = self._wall() - self._monotonic()
         return abs(self._difference - before) > _TOLERANCE_S

@@ -1,4 +1,4 @@
-"""What other commands (`machine port`, `mount`, `stop` …) ask of a running machine."""
+"""Carry out what other commands (`machine port`, `mount`, `stop` …) request of a running machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLDER_COMMANDS = (Command.MOUNT_ADD, Command.MOUNT_REMOVE, Command.MOUNT_LIST)
 
 
 class Commands:
-    """Carries out what the control socket receives; what a command changes is in the record from then on."""
+    """Carries out the commands that arrive on the control socket, and saves changes in the record."""
 
     def __init__(
         self,
@@ -44,17 +44,17 @@ class Commands:
         return self._life.current.state
 
     def stop(self, *, at_once: bool) -> None:
-        """Have the machine stop; the disk of a first boot that has not completed is made anew at the next start."""
+        """Stop the machine, at once if its first boot has not completed: the next start makes a new disk."""
         disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
-            self._stopping.notice("The first boot had not completed: the next start begins it afresh")
+            self._stopping.notice("The first boot had not completed: the next start will begin it again")
         self._life.post(StopRequested(at_once=at_once or disposable))
 
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
-        """Carry out a command that has an answer at once, and return the answer.
+        """Change or list forwards or folders, and return the list.
 
         Raises:
-            MachineError: the host cannot listen there, the guest does not mount it, or the record cannot be written.
+            MachineError: the host cannot listen, the guest does not mount the folder, or the record cannot be written.
         """
         match command:
             case Command.PORT_ADD:

@@ -1,4 +1,4 @@
-"""The control socket, by which every other command reaches the supervisor: the server's side of machine.control."""
+"""The server of the control socket, on which other commands reach the supervisor; machine.control has the client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REQUEST_TIMEOUT_S = 10
 
 
 class CommandHandler(Protocol):
-    """What a supervisor does about the commands that it receives."""
+    """Carries out the commands that a supervisor receives."""
 
     @property
     def state(self) -> MachineState: ...
@@ -37,7 +37,7 @@ class CommandHandler(Protocol):
 
 
 class ControlServer:
-    """Receives commands on the control socket; whoever sends STOP or QUIT hears the end from `stopping`."""
+    """Receives commands on the control socket; `stopping` reports to clients that send STOP or QUIT."""
 
     def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
         self._handler = handler
@@ -52,7 +52,7 @@ class ControlServer:
         return server
 
     async def flush(self) -> None:
-        """Let every client have the last line before this process ends."""
+        """Send every client the end of its answer before this process ends."""
         for writer in list(self._writers):
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -78,7 +78,7 @@ class ControlServer:
             writer.close()
 
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
-        """Carry out a command; returns whether its answer is complete."""
+        """Carry out a command, and return whether its answer is complete."""
         match command:
             case Command.STATUS:
                 state = self._handler.state

@@ -16,7 +16,7 @@ class PauseCause(StrEnum):
 
     @property
     def reason(self) -> str | None:
-        """What a person should know about it; None where a person asked for it."""
+        """What the user should know about the pause; None if the user requested it."""
         return {
             PauseCause.REQUESTED: None,
             PauseCause.DISK_FULL: "the host's disk is full: the guest resumes when there is space",
@@ -25,7 +25,7 @@ class PauseCause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class QemuUp:
-    """QEMU has greeted on its QMP socket."""
+    """QEMU has sent its greeting on the QMP socket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class QemuAnswered:
 
 @dataclass(frozen=True, kw_only=True)
 class QemuExited:
-    """QEMU has ended; `cause` is its last message, None where it ended as it should."""
+    """QEMU has ended; `cause` is its last message, or None after a normal end."""
 
     cause: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReady:
-    """The guest has booted; `boot_id` is its kernel's."""
+    """The guest has booted; `boot_id` is the boot ID of its kernel."""
 
     boot_id: str
 
@@ -105,14 +105,14 @@ class MountAttempted:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChanged:
-    """`problem` says why one of the host's folders is not in the guest; None when all of them are."""
+    """`problem` says why one of the host's folders is not mounted in the guest; None when all are."""
 
     problem: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsChanged:
-    """`problem` says why a forward cannot be opened; None when all of them are open."""
+    """`problem` says why a forward cannot be opened; None when all are open."""
 
     problem: str | None
 
@@ -138,19 +138,19 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, kw_only=True)
 class SocketsLost:
-    """The runtime directory was removed, as at a logout, and its sockets have been made anew."""
+    """The runtime directory was removed, as at a logout, and the sockets have been made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequested:
-    """Somebody wants the machine to stop; `at_once` is like pulling the plug."""
+    """The machine shall stop; `at_once`, like pulling the plug."""
 
     at_once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """No process of a failed start is left, or none that can be ended."""
+    """No process of a failed start is left, unless it cannot be killed."""
 
 
 Event = (

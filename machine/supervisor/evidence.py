@@ -27,14 +27,14 @@ class FailureKind(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing more telling can follow; Ignition's journal may follow the console's word of emergency mode."""
+        """Whether no better explanation can follow, as Ignition's journal may follow emergency mode."""
         return self is not FailureKind.EMERGENCY_MODE
 
     @property
     def text(self) -> str:
         """The failure in a few words for people."""
         return {
-            FailureKind.NOTHING_TO_BOOT: "its firmware found nothing to boot",
+            FailureKind.NOTHING_TO_BOOT: "the firmware found nothing to boot",
             FailureKind.KERNEL_PANIC: "the guest's kernel panicked",
             FailureKind.EMERGENCY_MODE: "the guest is in emergency mode",
             FailureKind.IGNITION_ERROR: "Ignition failed",
@@ -49,35 +49,35 @@ class Failure:
     kind: FailureKind
 
     detail: str | None = None
-    """What the guest itself says of it."""
+    """The guest's own message."""
 
     @property
     def cause(self) -> str:
-        """The whole of it for people."""
+        """The failure with its detail, for people."""
         if self.kind is FailureKind.IGNITION_ERROR and self.detail:
             return self.detail  # it names Ignition itself
         return f"{self.kind.text}: {self.detail}" if self.detail else self.kind.text
 
 
-# What a kernel or its loader says first; firmware alone says none of it.
+# The first messages of a kernel or its boot loader, which firmware does not print.
 _KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
 
 _CONSOLE_SIGNS = (
     (re.compile(r"BdsDxe: (?:No bootable option|starting \w+ \"EFI Internal Shell\")"), FailureKind.NOTHING_TO_BOOT),
-    # Open Firmware of Power, and the loader of s390x. A BIOS has no words on a serial port.
+    # Open Firmware of Power, and the loader of s390x. A BIOS prints nothing on a serial port.
     (re.compile(r"E3407: Load failed|Failed to load OS from hard disk"), FailureKind.NOTHING_TO_BOOT),
     (re.compile(r"Kernel panic - not syncing: (?P<detail>.+)"), FailureKind.KERNEL_PANIC),
     (re.compile(r"(?:You are in|Entering) emergency (?:mode|shell)"), FailureKind.EMERGENCY_MODE),
 )
 
-# The port's last line, when all of the journal has been written (fedora-coreos-config, ignition-virtio-dump-journal).
+# The last line on the port, after the whole journal (fedora-coreos-config, ignition-virtio-dump-journal).
 _JOURNAL_END = "{}"
 _SYSLOG_ERROR = 3
-_GRAVE = re.compile(r"(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*")
+_ERROR_PREFIX = re.compile(r"(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*")
 
 
 class FailureWatch:
-    """Looks at a console and Ignition's journal again and again."""
+    """Polls a console and Ignition's journal for a failure."""
 
     def __init__(self, serial_log: Path, ignition_journal: Path, *, every_s: float, patience_s: float) -> None:
         self._serial_log = serial_log
@@ -85,14 +85,14 @@ class FailureWatch:
         self._every_s = every_s
         self._patience_s = patience_s
 
-    async def wait(self, *, wanted: Callable[[], bool]) -> Failure | None:
-        """Wait until the guest has told of a failure; None when that is no longer `wanted`.
+    async def wait(self, *, is_needed: Callable[[], bool]) -> Failure | None:
+        """Wait for a failure of the guest; return None as soon as `is_needed` returns False.
 
-        One that is not final is believed when nothing more telling has followed for the watch's patience.
+        A failure that is not final is returned if no better explanation follows within `patience_s`.
         """
         loop = asyncio.get_running_loop()
         first_seen: float | None = None
-        while wanted():
+        while is_needed():
             await asyncio.sleep(self._every_s)
             failure = find_failure(self._serial_log, self._ignition_journal)
             if failure is None:
@@ -104,18 +104,18 @@ class FailureWatch:
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """The failure that the guest has told of, if any; Ignition's own words win over the console's."""
+    """Return the guest's failure, if any; Ignition's own message is preferred to the console's."""
     return ignition_failure(_tail(ignition_journal, None)) or console_failure(without_escapes(_tail(serial_log)))
 
 
 def console_tail(log: Path) -> list[str]:
-    """The last lines of a serial log as a person can read them."""
+    """Return the last lines of a serial log, without control sequences."""
     lines = [line.rstrip() for line in without_escapes(_tail(log)).split("\n")]
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
 def reached_kernel(serial_log: Path) -> bool:
-    """Whether the console shows more than the firmware's messages; a kernel may be configured to print none."""
+    """Return whether the console shows more than messages of the firmware; a kernel may be set to print none."""
     try:
         with serial_log.open("rb") as stream:
             return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
@@ -124,7 +124,7 @@ def reached_kernel(serial_log: Path) -> bool:
 
 
 def console_failure(text: str) -> Failure | None:
-    """The failure that a console shows, if any."""
+    """Return the failure that a console shows, if any."""
     for pattern, kind in _CONSOLE_SIGNS:
         if found := pattern.search(text):
             detail = found.groupdict().get("detail")
@@ -133,19 +133,19 @@ def console_failure(text: str) -> Failure | None:
 
 
 def ignition_failure(text: str) -> Failure | None:
-    """Ignition's error in a dumped journal (JSON lines closed by `{}`), or None while the dump is not complete."""
+    """Return Ignition's error in a dumped journal (JSON lines, the last one `{}`); None while it is incomplete."""
     lines = text.splitlines()
     if _JOURNAL_END not in lines:
         return None
     errors = [message for message in map(_error_message, lines) if message]
-    last_words = [message for message in errors if "Ignition failed" in message]
+    conclusions = [message for message in errors if "Ignition failed" in message]
     if not errors:
         return Failure(kind=FailureKind.EARLY_FAILURE)
-    return Failure(kind=FailureKind.IGNITION_ERROR, detail=(last_words or errors)[-1])
+    return Failure(kind=FailureKind.IGNITION_ERROR, detail=(conclusions or errors)[-1])
 
 
 def _error_message(line: str) -> str | None:
-    """The message of a journal's line, None where it is no error of Ignition's."""
+    """Return the message of a journal's line, or None if it is not an error of Ignition's."""
     try:
         entry = json.loads(line)
         message = entry.get("MESSAGE")
@@ -155,11 +155,11 @@ def _error_message(line: str) -> str | None:
         return None
     if not isinstance(message, str) or not identifier.startswith("ignition"):
         return None
-    # Where Ignition logs to its standard output, as on Debian, only its words tell how bad it is.
-    grave = _GRAVE.match(message)
-    if priority > _SYSLOG_ERROR and not grave:
+    # Where Ignition logs to stdout, as on Debian, only the message itself has the severity.
+    prefix = _ERROR_PREFIX.match(message)
+    if priority > _SYSLOG_ERROR and not prefix:
         return None
-    return message[grave.end() :] if grave else message
+    return message[prefix.end() :] if prefix else message
 
 
 def _tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:

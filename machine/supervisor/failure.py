@@ -1,4 +1,4 @@
-"""The error of a start that has failed: the phase, the cause, the console's last lines and where to read more."""
+"""The error of a failed start: the phase, the cause, the console's last lines and where to read more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.supervisor.phases import Phase
 
 
 def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
-    """What `machine start` says of a guest that did not come up."""
+    """Return the error of `machine start` for a guest that did not come up."""
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
     return GuestError(
@@ -21,7 +21,7 @@ def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause:
 
 
 def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:
-    """What only a boot can show: which architecture a local image is for, and whether a clone's systemd is too old."""
+    """Return a hint if a local image may be for another architecture, or a clone's systemd too old."""
     if phase is Phase.SSH and record.pending.rekey:
         return "a clone takes its new keys only if its guest has systemd 256 or later"
     if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):

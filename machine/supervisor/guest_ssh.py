@@ -1,4 +1,4 @@
-"""The connection to the guest: the SSH master, and what is done over it while a machine comes up and runs."""
+"""The SSH connection to the guest: the master, and what the supervisor does over it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PING_S = 60.0
 class GuestSsh:
     """Connects, mounts folders, probes the Podman API and sets the clock; reports each outcome as an event.
 
-    There is at most one SSH master and one probe: the next takes the place of the one before.
+    There is at most one SSH master and one probe: a new one replaces the old one.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GuestSsh:
         self._probe_task: asyncio.Task[None] | None = None
 
     def connect(self, *, after_s: float) -> None:
-        """Start an SSH master after so many seconds, in place of the one that there may be."""
+        """Start an SSH master after `after_s` seconds, replacing a current one."""
         self.disconnect()
         self._master_task = self._tasks.create_task(self._run_master(after_s))
 
@@ -69,7 +69,7 @@ class GuestSsh:
         self._master_task = None
 
     def probe_api(self, *, after_s: float) -> None:
-        """Ask both Podman sockets for an answer after so many seconds."""
+        """Ask both Podman sockets for an answer after `after_s` seconds."""
         if self._probe_task:
             self._probe_task.cancel()
         self._probe_task = self._tasks.create_task(self._probe_api(after_s))
@@ -93,7 +93,7 @@ class GuestSsh:
         await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
-        """Have the guest mount the machine's folders; one that had others at an earlier start has to be told so."""
+        """Have the guest mount the machine's folders, and unmount those of an earlier config."""
         if not self._folders.is_empty or self._record.current.pending.guest_outdated:
             try:
                 await self._folders.mount()
@@ -122,7 +122,7 @@ class GuestSsh:
             self._life.post(MasterLost(reason="it did not survive a pause"))
 
     async def close_unused_forwards(self) -> None:
-        """Take back what containers published that have ended while there was no supervisor to hear of it."""
+        """Close the forwards of containers that ended while there was no supervisor."""
         before = self._ports.published()
         used: set[tuple[int, str]] = set()
         for socket in self._api_sockets:

@@ -1,4 +1,4 @@
-"""From a record to a QEMU command line: probe this host, decide, make the files that QEMU expects."""
+"""Turn a record into a QEMU command line: probe this host, decide, make the files that QEMU expects."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """All that a start has decided."""
+    """The decisions of a start."""
 
     record: MachineRecord
-    """With the SSH port of this start."""
+    """The record, with the SSH port of this start."""
 
     plan: LaunchPlan
     folders: Sequence[MountedFolder]
@@ -77,7 +77,7 @@ def prepare(
 
 
 def launch_files(paths: MachinePaths) -> LaunchFiles:
-    """The files and sockets that QEMU's command line names."""
+    """Return the files and sockets that QEMU's command line names."""
     return LaunchFiles(
         disk=paths.disk,
         ignition=paths.ignition,
@@ -94,7 +94,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """Give the machine another SSH port where its own is taken; the caller holds the machine's lock."""
+    """Give the machine another SSH port if its own is taken; the caller holds the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
@@ -121,7 +121,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
     """Choose the accelerator of this start.
 
     Raises:
-        MachineError: the user asked for one that cannot be used.
+        MachineError: the user chose one that cannot be used.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
     return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
@@ -153,7 +153,7 @@ def _assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths
 
 
 def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
-    """Check that the disk is there, and make it anew where no first boot has completed."""
+    """Check that the disk exists, and make it anew if no first boot has completed."""
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
     if base and not base.exists():
@@ -162,7 +162,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
             hint=f"fetch it again with: machine image pull {config.image.pinned}",
         )
     if base and not record.guest.provisioned:
-        # What an interrupted first boot has written would be in the way of the next; nobody has used it yet.
+        # What an interrupted first boot has written would disturb the next one, and contains no user's data.
         paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
     elif not paths.disk.exists():
@@ -170,7 +170,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
 
 
 def make_console(paths: MachinePaths) -> None:
-    """Make the serial console's two ends: a FIFO that takes what is typed, and a new log of what the guest writes."""
+    """Make the serial console's two ends: a FIFO for input, and a new log for output."""
     if paths.serial_log.exists():
         paths.serial_log.replace(paths.previous_serial_log)
     _make_private_file(paths.serial_log)

@@ -57,7 +57,7 @@ from machine.supervisor.events import (
 )
 from machine.supervisor.phases import Phase
 
-# Together with ssh's own timeouts, this bounds how soon a guest that can be reached again is reached.
+# Together with ssh's own timeouts, this bounds how soon a guest is reconnected once it can be reached.
 _RETRY_S = (0.5, 1.0, 2.0)
 _API_RETRY_S = 0.5
 
@@ -69,7 +69,7 @@ class Life:
     phase: Phase = Phase.LAUNCH
 
     was_up: bool = False
-    """UP has been reached, if only under an earlier supervisor."""
+    """UP has been reached, possibly under an earlier supervisor."""
 
     start_pending: bool = True
     """A `machine start` waits for UP."""
@@ -83,28 +83,28 @@ class Life:
     """QEMU does not answer."""
 
     clock_due: bool = False
-    """Time has passed without the guest, and its clock has not been set since."""
+    """The guest has stood still, and its clock has not been set since."""
 
     failures: int = 0
     """How many SSH masters were lost since the API last answered."""
 
     forward_problem: str | None = None
-    """Why a forward cannot be opened; None when all of them are open."""
+    """Why a forward cannot be opened; None when all are open."""
 
     folder_problem: str | None = None
-    """Why one of the host's folders is not in the guest; None when all of them are."""
+    """Why one of the host's folders is not mounted in the guest; None when all are."""
 
     reason: str | None = None
-    """What keeps the machine from being up; None where nothing is known of it."""
+    """Why the machine is not up; None if the reason is unknown."""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is missing although the machine is up."""
+        """What does not work although the machine is up."""
         return tuple(problem for problem in (self.forward_problem, self.folder_problem) if problem)
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with a machine that was up, the greatest trouble first; None where nothing is."""
+        """What is wrong with a machine that was up, the worst first; None if nothing is."""
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
@@ -113,7 +113,7 @@ class Life:
 
     @property
     def state(self) -> MachineState:
-        """What other commands are told."""
+        """The state that other commands see."""
         if self.stopping:
             return MachineState(state=State.STOPPING)
         if self.pause is not None:
@@ -126,11 +126,11 @@ class Life:
 
 
 ADOPTED = Life(phase=Phase.SSH, was_up=True, reason="the supervisor had ended")
-"""The state of a guest that has outlived another supervisor."""
+"""The initial state for a guest that has outlived its supervisor."""
 
 
 def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
-    """The state after `event`, and what is to be done about it."""
+    """Return the state after `event`, and the actions that it requires."""
     match event:
         case QemuExited(cause=cause):
             if life.was_up or life.stopping:
@@ -163,7 +163,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case SocketsLost():
             if life.phase in (Phase.LAUNCH, Phase.BOOT):
                 return life, ()
-            return replace(life, phase=Phase.SSH, reason="its sockets had been removed"), (Connect(after_s=0),)
+            return replace(life, phase=Phase.SSH, reason="its sockets were removed"), (Connect(after_s=0),)
         case QemuUp():
             return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
         case GuestReady():
@@ -199,7 +199,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
-    """End a start; only the first cause is told, as what follows (QEMU's end above all) is its consequence."""
+    """End a start. Only the first cause is reported, as later ones, such as QEMU's end, are consequences."""
     return replace(life, stopping=True), (FailStart(cause=cause),)
 
 
@@ -213,14 +213,14 @@ def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
-    """Start another SSH master, unless the guest stands still: it answers nobody, and attempts would pile up."""
+    """Start another SSH master, unless the guest stands still and attempts would pile up."""
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
     lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 
 def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """Set the guest's clock, which is behind; that also shows whether its connections have survived the gap."""
+    """Set the guest's clock, which is behind; this also shows whether its connections have survived."""
     if not life.was_up:
         return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)

@@ -64,15 +64,15 @@ class Supervisor:
     servers: Servers
 
     starting: ProgressBroadcaster
-    """Reports to whoever waits for the start."""
+    """Reports to the command that waits for the start."""
 
     stopping: ProgressBroadcaster
-    """Reports to whoever waits for the end."""
+    """Reports to the commands that wait for the end."""
 
     failure_watch: FailureWatch
 
     tasks: asyncio.TaskGroup
-    """Everything that runs beside the loop; entered here, and left when all of it has ended."""
+    """The background tasks; `run` enters the group and waits for their end."""
 
     _finished: bool = field(default=False, init=False)
     _error: MachineError | None = field(default=None, init=False)
@@ -80,7 +80,7 @@ class Supervisor:
     _deadline: asyncio.TimerHandle | None = field(default=None, init=False)
 
     async def run(self) -> MachineError | None:
-        """Supervise until QEMU has ended; returns why the start failed, None where it did not."""
+        """Supervise until QEMU has ended; return the error of a failed start, or None."""
         await self.servers.open()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, partial(self.commands.stop, at_once=False))
         try:
@@ -92,7 +92,7 @@ class Supervisor:
                     task.cancel()
                 self.connection.close()
         except BaseException:
-            # A defect of ours must not cost anybody a guest that has been up, nor leave one that has not.
+            # A bug of ours must not end a guest that has been up, nor leave one behind that has not.
             if not self.life.current.was_up:
                 self.qemu.kill()
             raise
@@ -104,7 +104,7 @@ class Supervisor:
         return self._error
 
     async def _begin(self) -> list[asyncio.Task[None]]:
-        """Start QEMU or take the running one over; returns the tasks that last as long as it does."""
+        """Start or adopt QEMU, and return the tasks that run as long as it does."""
         self._set_deadline()
         work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu]
         try:
@@ -122,7 +122,7 @@ class Supervisor:
     async def _start(self, qemu: ChildQemu) -> None:
         self.ports.preload(self.record.current.config.forwards)
         await self.folders.start_daemons(qemu.lock_descriptor)
-        self.starting.step(f"Booting the guest{_first_time(self.record.current)}")
+        self.starting.step(f"Booting the guest{_first_boot_note(self.record.current)}")
         await qemu.start()
 
     def _take_over(self) -> None:
@@ -134,13 +134,13 @@ class Supervisor:
         self.life.post(QemuExited(cause=await self.qemu.wait()))
 
     async def _watch_evidence(self) -> None:
-        """Notice what the guest says of its failure, for as long as somebody waits for the start."""
-        failure = await self.failure_watch.wait(wanted=lambda: self.life.current.start_pending)
+        """Watch the console and Ignition's journal for a failure while a start is pending."""
+        failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
         if failure:
             self.life.post(GuestFailed(cause=failure.cause))
 
     async def _advance(self) -> None:
-        """Deal with the next event."""
+        """Handle the next event."""
         before = self.life.current.phase
         actions = await self.life.advance()
         life = self.life.current
@@ -152,7 +152,7 @@ class Supervisor:
             self._perform(action)
 
     def _set_deadline(self) -> None:
-        """Have the phase that has just begun end in time."""
+        """Limit the time of the phase that has just begun."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
@@ -203,14 +203,14 @@ class Supervisor:
         patience_s = 0.0 if at_once else shutdown.patience_s(self.accelerator)
         try:
             ending = await self.qemu.end(self.link.client, patience_s=patience_s)
-        except MachineError as error:  # whoever waits hears of it; we stay for as long as QEMU does
+        except MachineError as error:  # the supervisor stays as long as QEMU does
             self.stopping.error(error)
             return
         if not at_once:
             self._ending = ending
 
     async def _clean_up(self) -> None:
-        """After a failed start, leave no process behind."""
+        """End QEMU after a failed start."""
         try:
             await self.qemu.end(self.link.client, patience_s=0)
         except MachineError as error:
@@ -231,8 +231,8 @@ class Supervisor:
         return start_error(self.record.current, self.paths, self.life.current.phase, cause)
 
 
-def _first_time(record: MachineRecord) -> str:
+def _first_boot_note(record: MachineRecord) -> str:
     if record.guest.provisioned:
         return ""
-    fetches = record.config.provisioning.download_s > 0
-    return f" for the first time{', which installs Podman where it is missing' if fetches else ''}"
+    downloads = record.config.provisioning.download_s > 0
+    return f" for the first time{', which installs Podman if it is missing' if downloads else ''}"

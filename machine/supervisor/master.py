@@ -22,7 +22,7 @@ _LINE_BYTES = 4096
 _GREETING_S = 3.0
 _MAX_GREETING_S = 30.0
 _GREETING_PAUSE_S = 0.5
-# Once the guest has greeted a new connection, its answer on an old one may take this many times as long, …
+# Once the guest has greeted a new connection, its answer on the old one may take this many times as long, …
 _DOUBT_FACTOR = 3
 # … and at least this long.
 _MIN_DOUBT_S = 2.0
@@ -33,7 +33,7 @@ _SET_CLOCK = "echo; read now && date -u -s @$now"
 
 
 class Master:
-    """Runs SSH masters to one guest; `forwards` maps sockets of the host to the guest's."""
+    """Runs SSH masters to one guest; `forwards` maps host sockets to guest sockets."""
 
     def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
         self._target = target
@@ -42,11 +42,11 @@ class Master:
         self._running = asyncio.Lock()
 
     async def run(self, *, expects_delay: bool, on_up: Callable[[], Awaitable[None]]) -> str:
-        """Run one master from its start to its end and return its last words; `on_up` is called when it forwards.
+        """Run one master until it ends, and return why it ended; `on_up` is called when its forwards work.
 
-        It starts when the one before it, which may have been cancelled, has ended: they share the names of their
-        sockets. Where a delay is expected, the guest's greeting is awaited first: an attempt of ssh's own that begins
-        before the guest's network is up goes on waiting long after it is.
+        It starts after the previous one, which may have been cancelled, has ended: both use the same socket paths. With
+        `expects_delay`, it first waits for the guest's greeting: an ssh that connects before the guest's network is up
+        goes on waiting long after.
         """
         async with self._running:
             if expects_delay:
@@ -54,7 +54,7 @@ class Master:
             return await self._run(on_up)
 
     async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
-        # One that has outlived its supervisor holds the same names.
+        # A master that has outlived its supervisor uses the same paths.
         sockets.kill_listener(self._control)
         for path in (self._control, *self._forwards):
             path.unlink(missing_ok=True)
@@ -75,44 +75,45 @@ class Master:
                 await asyncio.wait([last_line], timeout=_POLL_S)
             if not last_line.done():
                 await on_up()
-            said = await last_line
+            message = await last_line
         finally:
             last_line.cancel()
         status = await child.wait()
-        if said:
-            return said
-        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh ended with status {status}"
+        if message:
+            return message
+        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
-        """Set the guest's clock by the host's, and return whether that has worked.
+        """Set the guest's clock to the host's, and return whether that worked.
 
-        Where the master's connection is in doubt, the guest gets little time once it has greeted a new one.
+        `in_doubt` says that the master's connection may be lost: the guest then has little time to answer once it has
+        greeted a new connection.
         """
         argv = command_argv(self._target, self._control, _SET_CLOCK)
         try:
             async with await async_runner.spawn(argv, stdin=PIPE, stdout=PIPE) as child:
-                return await self._tell_time(child, in_doubt=in_doubt)
+                return await self._send_time(child, in_doubt=in_doubt)
         except (MachineError, OSError, TimeoutError, ValueError) as error:  # ValueError: an endless line
             log.debug("the guest's clock is not set: %s", error)
             return False
 
-    async def _tell_time(self, child: Child, *, in_doubt: bool) -> bool:
-        telling = asyncio.ensure_future(_tell_time(child))
+    async def _send_time(self, child: Child, *, in_doubt: bool) -> bool:
+        sending = asyncio.ensure_future(_send_time(child))
         greeting = asyncio.ensure_future(self._await_greeting()) if in_doubt else None
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
                 if greeting:
-                    await asyncio.wait([telling, greeting], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([sending, greeting], return_when=asyncio.FIRST_COMPLETED)
                     if greeting.done():
                         left_s = max(_DOUBT_FACTOR * greeting.result(), _MIN_DOUBT_S)
                         patience.reschedule(asyncio.get_running_loop().time() + left_s)
-                return await telling == 0
+                return await sending == 0
         finally:
-            for task in filter(None, (telling, greeting)):
+            for task in filter(None, (sending, greeting)):
                 task.cancel()
 
     async def _await_greeting(self) -> float:
-        """Wait until the guest's SSH server greets; returns the seconds that this greeting took."""
+        """Wait until the guest's SSH server greets a connection, and return the seconds that the greeting took."""
         patience_s = _GREETING_S
         while True:
             asked = time.monotonic()
@@ -125,19 +126,19 @@ class Master:
                     finally:
                         writer.close()
             await asyncio.sleep(_GREETING_PAUSE_S)
-            patience_s = min(2 * patience_s, _MAX_GREETING_S)  # a guest may be as slow as that
+            patience_s = min(2 * patience_s, _MAX_GREETING_S)  # a slow guest may need that long
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:
-    """The last line of a program that may run and write for months."""
+    """Return the last line of a stream, which may be open for months."""
     end = b""
     while chunk := await stream.read(_LINE_BYTES):
         end = (end + chunk)[-_LINE_BYTES:]
     return end.decode(errors="replace").strip().rpartition("\n")[2].strip()
 
 
-async def _tell_time(child: Child) -> int:
-    """Tell the time to a guest's shell once it asks: opening the session takes a second where the guest is emulated."""
+async def _send_time(child: Child) -> int:
+    """Send the time to a guest's shell once it asks: an emulated guest takes a second to open the session."""
     assert child.stdin is not None
     assert child.stdout is not None
     await child.stdout.readline()

@@ -27,9 +27,9 @@ class Phase(StrEnum):
         }[self]
 
     def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
-        """Seconds that the phase may take in a start.
+        """Return the seconds that the phase may take in a start.
 
-        Neither QEMU's own start nor the mirrors from which the guest fetches packages depend on the accelerator.
+        `download_s` is for packages that the guest downloads; like QEMU's start, that does not scale.
         """
         return {
             Phase.LAUNCH: 30.0,

@@ -24,16 +24,16 @@ class QemuProcess(ABC):
         self._ended = asyncio.Event()
 
     async def wait(self) -> str | None:
-        """Wait for QEMU's end; returns its last message, None where it ended as it should."""
+        """Wait for QEMU's end, and return its last message, or None after a normal end."""
         cause = await self._wait()
         self._ended.set()
         return cause
 
     async def end(self, client: QMPClient | None, *, patience_s: float) -> Ending:
-        """End QEMU; the guest has `patience_s` seconds to power down, and with 0 it is not asked.
+        """End QEMU; the guest has `patience_s` seconds to power down, and with 0, its power button is not pressed.
 
         Raises:
-            MachineError: QEMU survives a SIGKILL.
+            MachineError: QEMU survives SIGKILL.
         """
         return await shutdown.shut_down(client, ended=self._ends_within, kill=self.kill, patience=patience_s)
 
@@ -85,7 +85,7 @@ class ChildQemu(QemuProcess):
 
 
 class AdoptedQemu(QemuProcess):
-    """A QEMU that an earlier supervisor ran: it has ended when it has released the machine's lock."""
+    """A QEMU of an earlier supervisor; it has ended when it has released the machine's lock."""
 
     def __init__(self, lock_file: Path, *, poll_s: float) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class AdoptedQemu(QemuProcess):
 
 
 def _last_message(status: int, output: Path) -> str | None:
-    """How QEMU failed and what it wrote last; None where it ended as it should."""
+    """Return how QEMU failed and its last message, or None after a normal end."""
     if status == 0:
         return None
     lines = output.read_text(errors="replace").strip().splitlines()
-    ending = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return f"QEMU ended {ending}" + (f": {lines[-1]}" if lines else "")
+    ending = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+    return f"QEMU {ending}" + (f": {lines[-1]}" if lines else "")

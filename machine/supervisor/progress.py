@@ -1,4 +1,4 @@
-"""How a supervisor reports to the commands that wait for it: JSON lines, as machine.control defines them."""
+"""Reports of a supervisor to the commands that wait for it: JSON lines, as machine.control defines them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sink = Callable[[bytes], None]
 
 
 class ProgressBroadcaster:
-    """Sends what is reported to every listener, and writes it into the log; `ok` and `error` are the end."""
+    """Sends reports to all sinks and to the log; `ok` and `error` are the last ones."""
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []
@@ -25,30 +25,30 @@ class ProgressBroadcaster:
 
     def step(self, text: str) -> None:
         log.info("%s", text)
-        self._tell(control.encode({"step": text}))
+        self._send(control.encode({"step": text}))
 
     def notice(self, text: str) -> None:
         log.warning("%s", text)
-        self._tell(control.encode({"notice": text}))
+        self._send(control.encode({"notice": text}))
 
     def ok(self, **result: str) -> None:
-        self._tell(control.encode({"ok": result}))
+        self._send(control.encode({"ok": result}))
         self._sinks.clear()
 
     def error(self, error: MachineError) -> None:
         log.error("%s", error.line)
         for detail in error.details:
             log.error("  %s", detail)
-        self._tell(control.encode_error(error))
+        self._send(control.encode_error(error))
         self._sinks.clear()
 
-    def _tell(self, line: bytes) -> None:
+    def _send(self, line: bytes) -> None:
         for sink in self._sinks:
             sink(line)
 
 
 def pipe_sink(descriptor: int) -> Sink:
-    """A sink that writes to a pipe whose reader may be gone."""
+    """Return a sink that writes to a pipe, whose reader may be gone."""
 
     def write(line: bytes) -> None:
         try:

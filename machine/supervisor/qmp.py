@@ -1,4 +1,4 @@
-"""QEMU as the supervisor hears it: QMP sessions, one after another, and the port on which the guest reports."""
+"""The supervisor's connection to QEMU: QMP sessions, and the port on which the guest reports that it is ready."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _HUNG_UP = (EOFError, OSError, QMPError)
 
 
 class QmpLink:
-    """The QMP session that is open now, for whoever has a command for QEMU."""
+    """The current QMP session, for commands to QEMU."""
 
     def __init__(self) -> None:
         self.client: QMPClient | None = None
         """None while there is no session."""
 
     async def human_command(self, line: str) -> str:
-        """Run one line of the human monitor and return what it prints.
+        """Run a command line in the human monitor and return its output.
 
         Raises:
             MachineError: QEMU does not answer, or no session is open.
@@ -65,7 +65,7 @@ class QmpLink:
 class QmpSessions:
     """Keeps a QMP session with QEMU, and turns what QEMU and the guest report into events.
 
-    QEMU serves its next session from the moment the one before it has ended.
+    QEMU serves one session at a time.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class QmpSessions:
         self._heartbeat_s = heartbeat_s
 
     async def run(self) -> None:
-        """Hold session after session; does not return."""
+        """Hold one session after another; never returns."""
         while True:
             await self._hold_session()
             log.info("QEMU has hung up")
             self._life.post(QemuSilent())
 
     async def _hold_session(self) -> None:
-        """One session, from QEMU's greeting to its hanging up."""
+        """Hold one session, from QEMU's greeting until QEMU hangs up."""
         client = QMPClient("machine")
         listener = EventListener(_EVENTS)
         client.register_listener(listener)
@@ -104,11 +104,11 @@ class QmpSessions:
         finally:
             self._link.client = None
             with contextlib.suppress(*_HUNG_UP, TimeoutError):
-                async with asyncio.timeout(_FAREWELL_S):  # a QEMU that stands still takes nothing any more
+                async with asyncio.timeout(_FAREWELL_S):  # a QEMU that is stopped reads nothing
                     await client.disconnect()
 
     async def _attend(self, client: QMPClient, listener: EventListener) -> None:
-        """Report what comes, until QEMU hangs up."""
+        """Post events until QEMU hangs up."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
         await self._ports.on_driver_up(Driver.SLIRP)
@@ -124,7 +124,7 @@ class QmpSessions:
                 task.cancel()
 
     async def _connect(self, client: QMPClient) -> None:
-        """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit bound this."""
+        """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit limit the wait."""
         while True:
             if self._paths.qmp_socket.exists():
                 try:
@@ -135,13 +135,13 @@ class QmpSessions:
             await asyncio.sleep(_GREETING_RETRY_S)
 
     async def _watch_heartbeat(self, client: QMPClient) -> None:
-        """Notice that QEMU does not answer, that a full disk has stopped the guest, and that the host has slept."""
+        """Detect that QEMU does not answer, that a full disk has stopped the guest, or that the host has slept."""
         clock = HostClock()
         while True:
             await asyncio.sleep(self._heartbeat_s)
             if clock.has_jumped():
                 self._life.post(HostClockJumped())
-            # Never cancelled: when QEMU's answer comes late, somebody must still be waiting for it.
+            # Never cancelled: a late answer of QEMU must still find a task that waits for it.
             question = asyncio.ensure_future(_query_status(client))
             answered, _ = await asyncio.wait([question], timeout=self._heartbeat_s)
             if not answered:
@@ -174,7 +174,7 @@ class QmpSessions:
                     pass  # SHUTDOWN: QEMU's exit follows
 
     async def _read_ready_port(self) -> None:
-        """Read the guest's reports for as long as QEMU passes them on."""
+        """Read the guest's reports until QEMU closes the port."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
@@ -189,7 +189,7 @@ class QmpSessions:
             writer.close()
 
     async def _take_report(self, line: str) -> None:
-        """`ready BOOT_ID` comes from boot2podman-ready.service, `failed CAUSE` from cloud-init-finish.sh."""
+        """Handle `ready BOOT_ID` of boot2podman-ready.service, or `failed CAUSE` of cloud-init-finish.sh."""
         log.debug("ready port: %r", line)
         match line.split():
             case ["ready", boot_id]:
@@ -202,7 +202,7 @@ class QmpSessions:
 
 
 async def _query_status(client: QMPClient) -> str | None:
-    """What QEMU says of the guest's CPUs; None where it hangs up."""
+    """Return the status of the guest's CPUs in QEMU's terms, or None if QEMU hangs up."""
     try:
         answer = await client.execute("query-status")
     except _HUNG_UP as error:

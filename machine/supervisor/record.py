@@ -1,4 +1,4 @@
-"""The machine's record in the supervisor's hands."""
+"""The supervisor's access to the machine's record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class RecordKeeper:
     """Edits the record on disk and the copy in memory together.
 
-    Other commands edit the record as well: after each edit, `current` has their changes too.
+    Other commands edit the record as well; `current` has their changes after our next edit.
     """
 
     def __init__(self, paths: MachinePaths, record: MachineRecord) -> None:
@@ -33,7 +33,7 @@ class RecordKeeper:
         return self._current
 
     async def edit(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record; another command may hold its lock for a while, which blocks nobody else.
+        """Change the record, without blocking the event loop while another command holds its lock.
 
         Raises:
             MachineError: the record cannot be read or written; it stays as it was, in memory too.
@@ -45,14 +45,14 @@ class RecordKeeper:
                 raise MachineError(f"cannot write {self._paths.record}: {error.strerror}") from error
 
     async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record where nobody could act on a failure: it is logged."""
+        """Change the record, but only log a failure."""
         try:
             await self.edit(change)
         except MachineError as error:
             log.error("cannot write the machine's state into its record: %s", error.line)
 
     async def note_boot(self) -> None:
-        """Note that the guest has booted: from now on its disk holds what somebody has made."""
+        """Note that the guest has booted: from now on, its disk holds the user's data."""
         await self.note(
             lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
         )
@@ -74,6 +74,6 @@ class RecordKeeper:
         await self.note(lambda record: replace(record, guest=replace(record.guest, last_up=datetime.now(UTC))))
 
     async def note_transports(self, transports: frozenset[Transport]) -> None:
-        """Note with which transports the guest can mount folders."""
+        """Note the transports by which the guest can mount folders."""
         if transports != self._current.guest.transports:
             await self.note(lambda record: replace(record, guest=replace(record.guest, transports=transports)))

@@ -1,4 +1,4 @@
-"""The sockets on which a supervisor is reached, and their repair."""
+"""The sockets on which a supervisor listens, and their repair."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Servers:
-    """Serves commands and the guest's Podman; sockets that somebody removes are made anew.
+    """Serves commands and Podman in the guest, and makes sockets anew that have been removed.
 
-    A user's runtime directory is removed when the last session ends, unless lingering is enabled. QEMU stays.
+    A user's runtime directory is removed when their last session ends, unless lingering is enabled; QEMU keeps running.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Servers:
         self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
-        """Listen, in place of anything that listened there."""
+        """Listen on all sockets, replacing previous ones."""
         self.close()
         self._servers = [
             await self._control.serve(self._paths.control_socket),
@@ -56,7 +56,7 @@ class Servers:
             server.close()
 
     async def keep_open(self) -> None:
-        """Repair what somebody has removed; does not return."""
+        """Make removed sockets anew; never returns."""
         while True:
             await asyncio.sleep(self._every_s)
             await self._ports.reopen_sockets()
@@ -80,8 +80,8 @@ class Servers:
         return self._life.current.phase is Phase.UP
 
     async def finish(self) -> None:
-        """Let every client have its answer, then remove all sockets of the machine."""
+        """Send every client the end of its answer, then remove all sockets of the machine."""
         await self._control.flush()
-        with contextlib.suppress(FileNotFoundError):  # somebody has removed the whole directory
+        with contextlib.suppress(FileNotFoundError):  # the whole directory has been removed
             for path in self._paths.runtime.iterdir():
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where a machine is in its life, and what has happened to it since."""
+"""The current state of a machine, and the queue of events that change it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from machine.supervisor.lifecycle import Life, step
 
 log = logging.getLogger(__name__)
 
-# Counts what is retried, every other second for as long as a guest cannot be reached.
+# A counter of retries, which changes every two seconds while a guest cannot be reached.
 _UNLOGGED = "failures"
 
 
 class LifeTracker:
-    """Holds the current state of a machine, and takes the events that change it from whoever notices them."""
+    """Holds the current state of a machine, and queues the events that change it."""
 
     def __init__(self, life: Life) -> None:
         self.current = life
@@ -27,7 +27,7 @@ class LifeTracker:
         self._events.put_nowait(event)
 
     async def advance(self) -> tuple[Action, ...]:
-        """Wait for the next event, apply it, and return what is to be done about it."""
+        """Wait for the next event, apply it, and return the actions that it requires."""
         event = await self._events.get()
         before = self.current
         self.current, actions = step(before, event)
@@ -37,7 +37,7 @@ class LifeTracker:
 
 
 def describe_changes(before: Life, after: Life) -> list[str]:
-    """Every field that has changed, as `name: old -> new`."""
+    """Return every changed field as `name: old -> new`."""
     return [
         f"{field.name}: {old} -> {new}"
         for field in fields(Life)

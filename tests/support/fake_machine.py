@@ -21,7 +21,7 @@ from machine.model.state import MachineState, State
 from machine.qemu.plan import LaunchPlan
 from machine.store import records
 from machine.store.paths import MachinePaths
-from machine.supervisor.assembly import Assignment, Pace, assemble
+from machine.supervisor.assembly import Assignment, Intervals, assemble
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.progress import ProgressBroadcaster
 from tests.support.builders import make_record, make_roots, save_machine
@@ -30,7 +30,7 @@ from tests.support.qmp_server import QmpServer, serving_qmp
 WAIT_S = 30
 """A busy host is no defect."""
 
-PACE = Pace(heartbeat_s=0.05, evidence_s=0.01, evidence_patience_s=0, lock_s=0.01)
+INTERVALS = Intervals(heartbeat_s=0.05, evidence_s=0.01, evidence_patience_s=0, lock_s=0.01)
 
 Line = dict[str, Any]
 
@@ -182,7 +182,7 @@ async def fake_machine(
             tcp_driver=Driver.SLIRP,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
-            machine = FakeMachine(paths, assemble(assignment, starting, PACE), qemu, qmp, told)
+            machine = FakeMachine(paths, assemble(assignment, starting, INTERVALS), qemu, qmp, told)
             async with await asyncio.start_unix_server(machine.take_guest, paths.ready_socket):
                 machine.start()
                 try:

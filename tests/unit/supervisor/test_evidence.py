@@ -54,10 +54,10 @@ FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is
         (PANIC, "the guest's kernel panicked: VFS: Unable to mount root fs on unknown-block(0,0)"),
         (EMERGENCY, "the guest is in emergency mode"),
         ("Entering emergency mode. Exit the shell to continue.", "the guest is in emergency mode"),
-        (SHELL, "its firmware found nothing to boot"),
-        ("BdsDxe: No bootable option or device was found.\r\n", "its firmware found nothing to boot"),
-        ("E3405: No such device\r\n\r\nE3407: Load failed\r\n", "its firmware found nothing to boot"),
-        ("zIPL load failed.\r\nFailed to load OS from hard disk\r\n", "its firmware found nothing to boot"),
+        (SHELL, "the firmware found nothing to boot"),
+        ("BdsDxe: No bootable option or device was found.\r\n", "the firmware found nothing to boot"),
+        ("E3405: No such device\r\n\r\nE3407: Load failed\r\n", "the firmware found nothing to boot"),
+        ("zIPL load failed.\r\nFailed to load OS from hard disk\r\n", "the firmware found nothing to boot"),
         ('BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)', None),
         ("[ OK ] Reached target Emergency Mode.", None),
         ("Warning: kernel panic is near", None),
@@ -134,7 +134,7 @@ def test_emergency_mode_alone_may_be_followed_by_something_more_telling() -> Non
 def watch(
     serial: Path, dumped: Path, *, patience_s: float, wanted: Callable[[], bool] = lambda: True
 ) -> Failure | None:
-    return asyncio.run(FailureWatch(serial, dumped, every_s=0, patience_s=patience_s).wait(wanted=wanted))
+    return asyncio.run(FailureWatch(serial, dumped, every_s=0, patience_s=patience_s).wait(is_needed=wanted))
 
 
 def test_watch_takes_emergency_mode_when_nothing_more_telling_follows(tmp_path: Path) -> None:

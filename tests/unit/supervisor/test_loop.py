@@ -111,7 +111,7 @@ def test_stop_during_a_first_boot_ends_the_guest_at_once(ssh: FakeSsh, short_pat
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.qmp.commands)
         told = await machine.ask(Command.STOP)
-        assert told[0] == {"notice": "The first boot had not completed: the next start begins it afresh"}
+        assert told[0] == {"notice": "The first boot had not completed: the next start will begin it again"}
         assert told[-1] == {"ok": {"ending": "powered down"}}
         assert "system_powerdown" not in machine.qmp.commands
         assert not machine.record.guest.provisioned
@@ -177,7 +177,7 @@ def test_start_fails_with_qemus_last_words(ssh: FakeSsh, short_path: Path) -> No
         machine.qemu.end(1, "no such disk")
         error = await machine.end()
         assert error is not None
-        assert "QEMU ended with status 1: no such disk" in error.message
+        assert "QEMU exited with status 1: no such disk" in error.message
 
     play(story, short_path)
 
@@ -199,7 +199,7 @@ def test_start_fails_where_cloud_init_says_so(ssh: FakeSsh, short_path: Path) ->
         assert error is not None
         assert error.message == 'unable to start "box": in phase boot: no mirror answers'
         assert error.hint == "the guest never reached its kernel: is this image for x86_64?"
-        assert machine.steps == ["Booting the guest for the first time, which installs Podman where it is missing"]
+        assert machine.steps == ["Booting the guest for the first time, which installs Podman if it is missing"]
 
     play(story, short_path, provisioning=Provisioning.CLOUD_INIT)
 
@@ -358,6 +358,6 @@ def test_defect_before_the_machine_is_up_leaves_no_qemu(ssh: FakeSsh, short_path
         machine.supervisor.life.post("no event")  # type: ignore[arg-type]
         with pytest.raises(ExceptionGroup):
             await machine.end()
-        assert await machine.supervisor.qemu.wait() == "QEMU ended by signal 9"
+        assert await machine.supervisor.qemu.wait() == "QEMU was killed by signal 9"
 
     play(story, short_path)

@@ -90,7 +90,7 @@ def test_master_that_has_outlived_its_supervisor_makes_way(ssh: FakeSsh, short_p
         successor = make_master(short_path, port=1)
         task = await run_until_up(successor)
         assert ssh.masters[0] == pid != listener_pid(short_path / "ctl")
-        assert await orphan == "ssh ended with status -9"
+        assert await orphan == "ssh exited with status -9"
         task.cancel()
         await asyncio.wait([task])
 
@@ -102,7 +102,7 @@ def test_master_that_has_outlived_its_supervisor_makes_way(ssh: FakeSsh, short_p
     [
         ("Warning: x\nroot@127.0.0.1: Permission denied (publickey).\r\n", 255, "Permission denied (publickey)."),
         ("", 255, "the guest no longer answers"),
-        ("", 1, "ssh ended with status 1"),
+        ("", 1, "ssh exited with status 1"),
     ],
 )
 def test_master_that_does_not_connect_leaves_its_last_words(
