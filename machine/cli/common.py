@@ -67,6 +67,11 @@ def noheading_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
 
 
+def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options `--format` and `--noheading` of a listing."""
+    return format_option()(noheading_option()(command))
+
+
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the optional NAME that commands of podman machine take."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)

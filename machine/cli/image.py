@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli import common
-from machine.cli.common import complete_from, complete_images, context, format_option, noheading_option
+from machine.cli.common import complete_from, complete_images, context, format_option, listing_options, noheading_option
 from machine.cli.flags import Group
 from machine.cli.formats import Documents, Listing, print_documents, print_listing
 from machine.cli.tables import human_size
@@ -139,8 +139,7 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 
 
 @command.command("catalogue")
-@format_option()
-@noheading_option()
+@listing_options
 def catalogue(format_: str | None, noheading: bool) -> None:
     """List the images of other distributions that `machine init --image` takes beside Fedora CoreOS.
 

@@ -209,7 +209,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
       machine init -f box.toml
       machine init --image debian:13 --now deb
     """
-    from machine.cli.start import offer_connection, print_started
+    from machine.cli.start import offer_connection
     from machine.cli.terminal import reporter
     from machine.ops.init import init
     from machine.ops.init_request import InitRequest
@@ -238,23 +238,27 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         native_ca=native_ca,
         provisioning=Provisioning(provisioning) if provisioning else None,
     )
-    here = context()
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
     with reporter(quiet=quiet) as report:
-        name = init(request, here, report).name
+        name = init(request, context(), report).name
         warn_about_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:
-        from machine.ops.start import start
+        _start(name, quiet=quiet)
+    if now or update_connection:
+        offer_connection(name, update_connection)
+    if not now:
+        suffix = "" if name == DEFAULT_MACHINE else f" {name}"
+        click.echo(f"To start your machine run:\n\n\tmachine start{suffix}\n")
 
-        click.echo(f'Starting machine "{name}"')
-        with reporter(quiet=quiet) as report:
-            started = start(name, here, report)
-        print_started(started)
-        offer_connection(name, update_connection)
-        return
-    if update_connection:
-        offer_connection(name, update_connection)
-    suffix = "" if name == DEFAULT_MACHINE else f" {name}"
-    click.echo(f"To start your machine run:\n\n\tmachine start{suffix}\n")
+
+def _start(name: str, *, quiet: bool) -> None:
+    from machine.cli.start import print_started
+    from machine.cli.terminal import reporter
+    from machine.ops.start import start
+
+    click.echo(f'Starting machine "{name}"')
+    with reporter(quiet=quiet) as report:
+        started = start(name, context(), report)
+    print_started(started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, format_option, name_argument, noheading_option
+from machine.cli.common import complete_machines, context, listing_options, name_argument
 from machine.cli.flags import Group
 from machine.cli.formats import flat_listing, print_listing
 
@@ -60,8 +60,7 @@ def rm(name: str, forward: str) -> None:
 
 @command.command("ls")
 @name_argument()
-@format_option()
-@noheading_option()
+@listing_options
 def ls(name: str, format_: str | None, noheading: bool) -> None:
     """List the ports and sockets of the host that lead into a machine.
 
