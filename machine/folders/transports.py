@@ -70,7 +70,7 @@ def choose_transport(
     if usable:
         return usable[0]
     reasons = "; ".join(f"{transport}: {obstacles[transport]}" for transport in Transport)
-    return Obstacle(f"no transport for folders works here ({reasons})")
+    return Obstacle(f"no transport for folders works on this host ({reasons})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +105,14 @@ def plan_folders(
     """
     commands = virtiofsd if transport is Transport.VIRTIOFS and not isinstance(virtiofsd, Obstacle) else {}
     planned = []
-    for (folder, missing), socket in zip(sources.items(), sockets, strict=True):
-        obstacle = missing or (transport if isinstance(transport, Obstacle) else None)
+    for (folder, source_obstacle), socket in zip(sources.items(), sockets, strict=True):
+        obstacle = source_obstacle or (transport if isinstance(transport, Obstacle) else None)
         planned.append(
             MountedFolder(
                 folder=folder,
-                transport=None if isinstance(transport, Obstacle) or missing else transport,
+                transport=None if isinstance(transport, Obstacle) or source_obstacle else transport,
                 problem=obstacle.reason if obstacle else None,
-                virtiofsd=() if missing else commands.get(folder, ()),
+                virtiofsd=() if source_obstacle else commands.get(folder, ()),
                 socket=socket,
             )
         )

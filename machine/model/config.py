@@ -78,7 +78,7 @@ class ImageOrigin:
     """How the image was verified when it was fetched."""
 
     signer: str | None = None
-    """The key that signed the image; None where no signature was verified."""
+    """The key that signed the image; None if no signature was verified."""
 
     promised: str | None = None
     """The SHA-256 that the user gave for the image's file; None if they gave none."""

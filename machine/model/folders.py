@@ -17,13 +17,13 @@ from machine.model.transport import Transport
 SYNTAX = "SRC[:DST[:ro]]"
 
 # Targets that podman refuses, and / itself.
-_TAKEN = frozenset(
+_FORBIDDEN_TARGETS = frozenset(
     {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108
 )  # fmt: skip
 # The kernel's own file systems, in which no folder can be mounted.
-_KERNELS = ("/dev", "/proc", "/sys")
+_KERNEL_FILE_SYSTEMS = ("/dev", "/proc", "/sys")
 # Where a folder would keep the guest from booting, or from learning that the folder was removed.
-_SYSTEM = (
+_GUEST_DIRECTORIES = (
     "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
     "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/boot2podman", "/var/lib/systemd",
 )  # fmt: skip
@@ -156,10 +156,10 @@ def check_target(target: str, username: str) -> None:
         BadInputError: the guest has something of its own there.
     """
     homes = [f"{home}/{username}" for home in ("/home", "/var/home")]
-    own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_SYSTEM]
+    own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_GUEST_DIRECTORIES]
     if (
-        target in _TAKEN
-        or any(covers(kernels, target) for kernels in _KERNELS)
+        target in _FORBIDDEN_TARGETS
+        or any(covers(kernels, target) for kernels in _KERNEL_FILE_SYSTEMS)
         or any(covers(target, path) for path in own)
     ):
         raise BadInputError(

@@ -91,7 +91,7 @@ def parse_os_image(text: str) -> OSImage:
         transport, name = _DEFAULT_TRANSPORT, text
     if not _IMAGE_NAME.fullmatch(name) or name.startswith("-"):
         raise BadInputError(
-            f'"{text}" is not an image reference', hint="write one such as quay.io/fedora/fedora-coreos:stable"
+            f'"{text}" is not an image reference', hint="write a reference such as quay.io/fedora/fedora-coreos:stable"
         )
     return OSImage(transport=transport, name=name)
 

@@ -110,7 +110,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     if "user" not in qemu.networks:
         raise MachineError(
             f"{qemu.path} was built without slirp, which every machine needs",
-            hint=host.install_hint(board.packages, f"a {board.binary} whose -netdev help names user"),
+            hint=host.install_hint(board.packages, f"a {board.binary} that was built with slirp"),
         )
 
 
@@ -174,7 +174,7 @@ def choose_accelerator(
         reason = f", and {obstacle.reason}" if obstacle and choice is AcceleratorChoice.AUTO else ""
         raise MachineError(
             f"{qemu.path} was built without tcg{reason}",
-            hint=host.install_hint(board.packages, f"a {board.binary} whose -accel help names tcg"),
+            hint=host.install_hint(board.packages, f"a {board.binary} that was built with tcg"),
         )
     emulated = Acceleration(accelerator=Accelerator.TCG, cpu=board.cpu(Accelerator.TCG))
     if choice is AcceleratorChoice.TCG or not obstacle:

@@ -80,7 +80,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
             and mapping["device"] == "flash"
             and mapping.get("mode", "split") == "split"
             and _UNSUITABLE.isdisjoint(descriptor["features"])
-            and any(_suits(target, board) for target in descriptor["targets"])
+            and any(_matches_board(target, board) for target in descriptor["targets"])
         )
         if not suitable:
             return None
@@ -95,7 +95,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
         return None
 
 
-def _suits(target: Mapping[str, Any], board: Board) -> bool:
+def _matches_board(target: Mapping[str, Any], board: Board) -> bool:
     """Return whether a target is this board; its machine names are versioned, ours is not."""
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")

@@ -60,7 +60,7 @@ def probe_qemu(path: str) -> QemuFacts:
     )
     found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
-        raise MachineError(f"cannot tell the version of {path}", details=version.splitlines())
+        raise MachineError(f"cannot find out the version of {path}", details=version.splitlines())
     return QemuFacts(
         path=path,
         version=tuple(map(int, found[1].split("."))),
@@ -104,7 +104,7 @@ def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/
         return Obstacle(reason=f"{device} cannot be opened: {error.strerror}", remedy=_ENABLE_VIRTUALIZATION)
     try:
         if fcntl.ioctl(descriptor, _KVM_GET_API_VERSION) != _KVM_API_VERSION:
-            return Obstacle(reason=f"{device} has an unknown version of its API", remedy=_OTHER_HYPERVISOR)
+            return Obstacle(reason=f"{device} has an unknown API version", remedy=_OTHER_HYPERVISOR)
         os.close(fcntl.ioctl(descriptor, _KVM_CREATE_VM, 0))
     except OSError as error:
         return Obstacle(reason=f"{device} cannot create a virtual machine: {error.strerror}", remedy=_OTHER_HYPERVISOR)

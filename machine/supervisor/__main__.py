@@ -48,7 +48,7 @@ def main() -> int:
     _log_to(paths)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assignment = _take(roots, arguments.name, adopt=arguments.adopt, starting=starting)
+        assignment = _prepare(roots, arguments.name, adopt=arguments.adopt, starting=starting)
         error = asyncio.run(_supervise(assignment, starting))
     except MachineError as failure:
         starting.error(failure)
@@ -64,7 +64,7 @@ async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> M
     return await assemble(assignment, starting).run()
 
 
-def _take(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
+def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
     """Take the machine's locks and prepare everything that needs no event loop.
 
     Raises:

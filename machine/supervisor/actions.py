@@ -38,7 +38,7 @@ class SetGuestClock:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportUp:
-    """Tell whoever waits for the start that the machine is up."""
+    """Report to the command that waits for the start that the machine is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,14 @@ class PowerDown:
 
 @dataclass(frozen=True, kw_only=True)
 class FailStart:
-    """End the machine, and tell whoever waits for the start why."""
+    """End the machine, and report the cause to the command that waits for the start."""
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefuseAdoption:
-    """Tell whoever waits for the start that the guest cannot be reached; it keeps running, as it was up before."""
+    """Report to the command that waits for the start that the guest cannot be reached; the guest keeps running."""
 
     cause: str
 

@@ -45,10 +45,10 @@ class Assignment:
     paths: MachinePaths
 
     plan: LaunchPlan | None
-    """QEMU's command line; None where a running QEMU is to be adopted."""
+    """QEMU's command line; None if a running QEMU is to be adopted."""
 
     lock: int | None
-    """The descriptor of the machine's lock, which QEMU inherits; None where a running QEMU holds it."""
+    """The descriptor of the machine's lock, which QEMU inherits; None if a running QEMU holds it."""
 
     tcp_driver: Driver
     folders: Sequence[MountedFolder] = ()

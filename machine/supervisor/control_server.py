@@ -100,4 +100,4 @@ def _parse(line: bytes) -> tuple[Command, str]:
         document = json.loads(line)
         return Command(document["command"]), str(document.get("value", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MachineError("the supervisor does not know this command") from error
+        raise MachineError("the supervisor does not support this command") from error

@@ -129,6 +129,6 @@ class GuestSsh:
             try:
                 used |= await api.published_ports(socket, timeout_s=_PING_S)
             except MachineError as error:
-                log.warning("cannot tell which ports containers publish: %s", error)
+                log.warning("cannot find out which ports containers publish: %s", error)
                 return
         await self._ports.close_unused(before, used)

@@ -134,7 +134,7 @@ def _within_limits(
     max_mib = max_memory_mib(host, acceleration.accelerator)
     if max_mib is None or config.resources.memory_mib <= max_mib:
         return config
-    notice(f"macOS before 12.4 gives a guest at most {max_mib} MiB of memory: {config.name} gets that much")
+    notice(f"macOS before 12.4 gives a guest at most {max_mib} MiB of memory, so {config.name} gets only that much")
     return replace(config, resources=replace(config.resources, memory_mib=max_mib))
 
 

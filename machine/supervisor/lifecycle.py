@@ -64,7 +64,7 @@ _API_RETRY_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """The state of one machine, as its supervisor knows it."""
+    """The state of one machine."""
 
     phase: Phase = Phase.LAUNCH
 

@@ -54,6 +54,6 @@ def pipe_sink(descriptor: int) -> Sink:
         try:
             os.write(descriptor, line)
         except OSError as error:
-            log.debug("nobody reads the report any more: %s", error)
+            log.debug("the command that waits has ended: %s", error)
 
     return write

@@ -182,13 +182,13 @@ class QmpSessions:
             return
         try:
             while line := await reader.readline():
-                await self._take_report(line.decode(errors="replace"))
+                await self._handle_report(line.decode(errors="replace"))
         except (OSError, ValueError) as error:  # ValueError: the line is too long
             log.debug("ready port: %s", error)
         finally:
             writer.close()
 
-    async def _take_report(self, line: str) -> None:
+    async def _handle_report(self, line: str) -> None:
         """Handle `ready BOOT_ID` of boot2podman-ready.service, or `failed CAUSE` of cloud-init-finish.sh."""
         log.debug("ready port: %r", line)
         match line.split():

@@ -62,8 +62,8 @@ def test_fastest_that_both_sides_have_is_chosen(
             replace(FACTS, virtiofsd=NO_VIRTIOFSD, has_sftp_server=False),
             frozenset({Transport.VIRTIOFS}),
             (
-                "no transport for folders works here (virtiofs: none here; 9p: the guest has no support for it; "
-                "sshfs: sftp-server is not installed on this host)"
+                "no transport for folders works on this host (virtiofs: none here; "
+                "9p: the guest has no support for it; sshfs: sftp-server is not installed on this host)"
             ),
         ),
         (
@@ -71,7 +71,7 @@ def test_fastest_that_both_sides_have_is_chosen(
             replace(ROOT, virtiofsd=NO_VIRTIOFSD, has_sftp_server=False),
             None,
             (
-                "no transport for folders works here (virtiofs: none here; "
+                "no transport for folders works on this host (virtiofs: none here; "
                 "9p: root's files would have the wrong owner in the guest; "
                 "sshfs: sftp-server is not installed on this host)"
             ),

@@ -152,7 +152,7 @@ def test_qemu_without_tcg_is_told_where_nothing_else_can_run_the_guest() -> None
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.TCG, Arch.X86_64, make_host(installer=None), KVM, qemu)
     assert caught.value.line == (
-        "/opt/qemu was built without tcg; install a qemu-system-x86_64 whose -accel help names tcg"
+        "/opt/qemu was built without tcg; install a qemu-system-x86_64 that was built with tcg"
     )
 
 
