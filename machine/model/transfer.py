@@ -53,7 +53,7 @@ def kind_of(mode: int) -> Kind:
 
 
 class Files(Protocol):
-    """The files of one side. Paths are as os.fsdecode returns them. Every method may raise MachineError."""
+    """The files of one side of a copy. Paths are as os.fsdecode returns them. Every method may raise MachineError."""
 
     def show(self, path: str) -> str:
         """Return the path as messages show it."""

@@ -131,7 +131,7 @@ class ApiFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlinePassed:
-    """A phase has lasted as long as it may in a start."""
+    """A phase of a start has exceeded its deadline."""
 
     phase: Phase
 
