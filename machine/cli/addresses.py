@@ -1,10 +1,10 @@
-"""machine url, ip, active and ssh-config: one line each, or one block, for scripts"""
+"""machine url, ip, active and ssh-config: how other programs reach a machine"""
 
 from __future__ import annotations
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 
 
@@ -23,7 +23,7 @@ def url(name: str, rootful: bool | None) -> None:
     """
     from machine.ops.addresses import url as machine_url
 
-    click.echo(machine_url(name, context(), rootful=rootful))
+    click.echo(machine_url(name, current_context(), rootful=rootful))
 
 
 @click.command("ip", cls=Command)
@@ -37,12 +37,12 @@ def ip(name: str) -> None:
     """
     from machine.ops.addresses import ip as machine_ip
 
-    click.echo(machine_ip(name, context()))
+    click.echo(machine_ip(name, current_context()))
 
 
 @click.command("active", cls=Command)
 def active() -> None:
-    """Print the machine that clients reach without further options.
+    """Print the machine that clients use by default.
 
     \b
     Example:
@@ -50,13 +50,13 @@ def active() -> None:
     """
     from machine.ops.addresses import active as active_machine
 
-    click.echo(active_machine(context()))
+    click.echo(active_machine(current_context()))
 
 
 @click.command("ssh-config", cls=Command)
 @name_argument()
 def ssh_config(name: str) -> None:
-    """Print a block for ~/.ssh/config, with which ssh, scp and editors reach the guest.
+    """Print a block for ~/.ssh/config that lets ssh, scp and editors reach the guest.
 
     \b
     Example:
@@ -64,4 +64,4 @@ def ssh_config(name: str) -> None:
     """
     from machine.ops.addresses import ssh_config as block
 
-    click.echo(block(name, context()), nl=False)
+    click.echo(block(name, current_context()), nl=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Group
 
 
@@ -12,7 +12,7 @@ from machine.cli.flags import Group
 def command() -> None:
     """Choose whether a machine starts when you log in.
 
-    Uses a systemd service on Linux and a launchd agent on macOS. Neither command starts or stops a machine now.
+    Uses a systemd service on Linux and a launchd agent on macOS. No machine is started or stopped right now.
 
     \b
     Examples:
@@ -26,8 +26,8 @@ def command() -> None:
 def enable(name: str) -> None:
     """Start a machine at every login.
 
-    The service keeps a copy of PATH, the proxy variables and everything else that a start depends on. Run this
-    command again when they have changed.
+    The service keeps a copy of the environment variables that a start depends on, such as PATH and the proxies. Run
+    this command again after changing them.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def enable(name: str) -> None:
     from machine.ops.autostart import enable as enable_service
 
     with reporter() as report:
-        path = enable_service(name, context(), report)
+        path = enable_service(name, current_context(), report)
     click.echo(f'Machine "{name}" starts when you log in: {path}')
 
 
@@ -54,5 +54,5 @@ def disable(name: str) -> None:
     from machine.ops.autostart import disable as disable_service
 
     with reporter() as report:
-        did = disable_service(name, context(), report)
-    click.echo(f'Machine "{name}" {"no longer starts" if did else "does not start"} when you log in')
+        was_enabled = disable_service(name, current_context(), report)
+    click.echo(f'Machine "{name}" {"no longer starts" if was_enabled else "does not start"} when you log in')

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, current_context
 from machine.cli.flags import Command
 
 
 @click.command("clone", cls=Command)
 @click.argument("source", metavar="NAME", shell_complete=complete_machines)
 @click.argument("name", metavar="NEW_NAME")
-@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 def command(source: str, name: str, quiet: bool) -> None:
     """Copy a stopped machine with everything on its disk.
 
-    The clone gets its own keys, host key, machine ID, host name, ports and connections. Neither machine's key opens
-    the other, both can run at once, and either can be removed.
+    The clone gets its own keys, host key, machine ID, host name, ports and connections. The machines are independent:
+    both can run at once, neither accepts the other's key, and either can be removed.
 
     \b
     Example:
@@ -26,6 +26,6 @@ def command(source: str, name: str, quiet: bool) -> None:
     from machine.ops.clone import clone
 
     with reporter(quiet=quiet) as report:
-        clone(source, name, context(), report)
+        clone(source, name, current_context(), report)
     click.echo(f'Machine "{name}" is a clone of "{source}"')
     click.echo(f"To start your machine run:\n\n\tmachine start {name}\n")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from machine.report import Reporter
 
 
-def context() -> Context:
-    from machine.ops.shared.context import current_context
+def current_context() -> Context:
+    from machine.ops.shared import context
 
-    return current_context()
+    return context.current_context()
 
 
 def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -32,17 +32,17 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def machines_beginning_with(incomplete: str) -> list[str]:
-    """Return the machines whose names begin like this, for shell completion; after an error, none."""
+    """Return the machines whose names begin with `incomplete`, for shell completion; none after an error."""
     from machine.ops.shared.completion import all_names
 
     try:
-        return [name for name in all_names(context()) if name.startswith(incomplete)]
+        return [name for name in all_names(current_context()) if name.startswith(incomplete)]
     except (MachineError, OSError):
         return []
 
 
 def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """Complete the names of images, and files of this host."""
+    """Complete the name of an image, or the path of a file on this host."""
     from click.shell_completion import CompletionItem
 
     from machine.ops.shared.completion import image_names
@@ -58,12 +58,12 @@ def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parame
 
 
 def format_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the option `--format` of a listing."""
+    """Add the option `--format` of a listing."""
     return click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 
 
 def noheading_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the option `--noheading` of a listing."""
+    """Add the option `--noheading` of a listing."""
     return click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
 
 
@@ -73,7 +73,7 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the optional NAME that commands of podman machine take."""
+    """Add the optional argument NAME, by default the machine that podman calls its default."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
@@ -90,7 +90,7 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
         tls_verify: bool,
         **others: object,
     ) -> None:
-        from machine.model.image import ImageOptions  # whoever completes a name does without
+        from machine.model.image import ImageOptions  # not needed for shell completion
 
         options = ImageOptions(
             stream_base_url=stream_base_url or None,
@@ -173,7 +173,7 @@ def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def warn_about_networking(report: Reporter, *, wanted: bool | None) -> None:
-    """Tell that podman's --user-mode-networking, which exists for Windows, changes nothing here."""
+    """Warn that podman's --user-mode-networking, which exists for Windows, has no effect here."""
     if wanted is False:
         report.notice("Machines always use user-mode networking: --user-mode-networking=false has no effect")
 
@@ -186,7 +186,7 @@ def confirm(question: str) -> bool:
     """Ask a yes-or-no question as podman does: only y means yes, and the end of input is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
     try:
-        answer = sys.stdin.readline() if sys.stdin else ""  # None where it was closed
+        answer = sys.stdin.readline() if sys.stdin else ""  # None if it is closed
     except UnicodeDecodeError:
         return False
     if not answer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import confirm, context
+from machine.cli.common import confirm, current_context
 from machine.cli.flags import Group
 from machine.cli.tables import table
 
@@ -46,8 +46,8 @@ def command() -> None:
 
 @command.command("get")
 @click.argument("key", required=False, callback=_flag_name, shell_complete=_complete_keys)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def get(key: str | None, form: str) -> None:
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def get(key: str | None, format_: str) -> None:
     """Print the value of a setting, or all settings and where their values come from.
 
     \b
@@ -60,11 +60,11 @@ def get(key: str | None, form: str) -> None:
     from machine.ops.config import get as get_setting
 
     if key:
-        setting = get_setting(key, context())
-        click.echo(json.dumps(_as_json(setting), indent=2) if form == "json" else value_text(setting.value))
+        setting = get_setting(key, current_context())
+        click.echo(json.dumps(_as_json(setting), indent=2) if format_ == "json" else value_text(setting.value))
         return
-    settings = all_settings(context())
-    if form == "json":
+    settings = all_settings(current_context())
+    if format_ == "json":
         click.echo(json.dumps([_as_json(setting) for setting in settings], indent=2))
         return
     rows = [(setting.key, value_text(setting.value, ", ") or "-", setting.origin) for setting in settings]
@@ -88,7 +88,7 @@ def set_(key: str, values: tuple[str, ...]) -> None:
     """
     from machine.ops.config import set_value
 
-    set_value(key, values, context())
+    set_value(key, values, current_context())
 
 
 @command.command("unset")
@@ -102,12 +102,12 @@ def unset(key: str) -> None:
     """
     from machine.ops.config import unset as unset_value
 
-    unset_value(key, context())
+    unset_value(key, current_context())
 
 
 @command.command("edit")
 def edit() -> None:
-    """Edit config.toml with $VISUAL, $EDITOR or vi. It is replaced only if the result is valid.
+    """Edit config.toml with $VISUAL, $EDITOR or vi. Changes are saved only if they are valid.
 
     \b
     Example:
@@ -115,7 +115,7 @@ def edit() -> None:
     """
     from machine.ops.config import edit as edit_settings
 
-    if not edit_settings(context(), _again):
+    if not edit_settings(current_context(), _again):
         click.echo("Nothing was changed", err=True)
 
 
@@ -134,4 +134,4 @@ def path() -> None:
     Example:
       cp "$(machine config path)" backup.toml
     """
-    click.echo(context().roots.settings)
+    click.echo(current_context().roots.settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 
 
@@ -13,10 +13,10 @@ from machine.cli.flags import Command
 def command(name: str) -> None:
     """Attach to the serial console of a running machine.
 
-    All keys go to the guest, including ^C; press ctrl-] to leave. Only one
-    command can be attached at a time, also while the guest boots; `machine logs`
-    shows earlier output. You cannot log in here, because no user of the guest
-    has a password: use `machine ssh` for a shell.
+    All keys go to the guest, including ^C; press ctrl-] to leave. You can attach
+    while the guest boots, but only one command at a time. `machine logs` shows
+    earlier output. You cannot log in here, because no user of the guest has a
+    password: use `machine ssh` for a shell.
 
     Input from a pipe or a file is sent unchanged. The command ends half a second
     after the guest has read all of it.
@@ -29,11 +29,11 @@ def command(name: str) -> None:
     from machine.cli.terminal import NoticeReporter
     from machine.ops.console import Ending, attach
 
-    ending = attach(name, context(), NoticeReporter())
+    ending = attach(name, current_context(), NoticeReporter())
     match ending:
         case Ending.LEFT:
             click.echo(f"\nLeft the console of {name}", err=True)
         case Ending.CLOSED:
-            click.echo(f"\nThe console of {name} has closed: the machine has ended", err=True)
+            click.echo(f"\nThe console of {name} has closed: the machine has stopped", err=True)
         case Ending.INPUT_ENDED:
             pass

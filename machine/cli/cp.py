@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context, machines_beginning_with
+from machine.cli.common import current_context, machines_beginning_with
 from machine.cli.flags import Command
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """Complete machines, and files of this host."""
+    """Complete NAME: of a machine, or the path of a file on this host."""
     from click.shell_completion import CompletionItem
 
     machines = [CompletionItem(f"{name}:") for name in machines_beginning_with(incomplete)]
@@ -23,15 +23,15 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 @click.command("cp", cls=Command)
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 @click.argument("source", metavar="SRC", shell_complete=complete_sides)
 @click.argument("destination", metavar="DEST", shell_complete=complete_sides)
 def command(source: str, destination: str, quiet: bool) -> None:
     """Copy a file or a directory between this host and a running machine.
 
-    Either SRC or DEST is NAME:PATH; a relative PATH starts at the user's home in the machine. Write ./PATH for a
-    local path that contains a colon. If DEST is an existing directory, SRC is copied into it; otherwise DEST is the
-    new name. Use - on the host's side for standard input or output.
+    Either SRC or DEST is NAME:PATH; a relative PATH starts at the home directory of the machine's user. Write ./PATH
+    for a local path that contains a colon. If DEST is an existing directory, SRC is copied into it; otherwise DEST is
+    the new name. Instead of a local path, - stands for standard input or output.
 
     \b
     Examples:
@@ -44,6 +44,6 @@ def command(source: str, destination: str, quiet: bool) -> None:
     from machine.ops.cp import copy
 
     with reporter(quiet=quiet) as report:
-        copy(source, destination, context(), report)
+        copy(source, destination, current_context(), report)
     if destination != STANDARD_STREAM:
         click.echo("Copy successful")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from machine.cli.common import context, format_option
+from machine.cli.common import current_context, format_option
 from machine.cli.flags import Command
 from machine.cli.formats import Form, Listing, form_of, print_listing
 from machine.model.check import Check, Status, is_ready
@@ -18,11 +18,10 @@ _NOT_READY = 1
 @click.command("doctor", cls=Command)
 @format_option()
 def command(format_: str | None) -> None:
-    """Check what this host has and lacks for machines; nothing is changed, and no server is asked.
+    """Check whether this host can run machines. Nothing is changed or downloaded.
 
-    The exit status is 0 where machines can be made and started, else 1. A
-    warning is about what could be better; a failure keeps machines from
-    running.
+    The exit status is 0 if machines can be made and started, else 1. A failure
+    keeps machines from running; a warning does not.
 
     \b
     Examples:
@@ -32,7 +31,7 @@ def command(format_: str | None) -> None:
     from machine.ops.doctor import doctor
 
     form = form_of(format_, default="table")
-    checks = doctor(context())
+    checks = doctor(current_context())
     if form is Form.DEFAULT:
         click.echo(report(checks))
     else:
@@ -54,7 +53,7 @@ def command(format_: str | None) -> None:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """A line for each, with its remedy below, and what it all means."""
+    """Return a line for each check, its remedy below it, and the verdict at the end."""
     first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
     lines = []
     for check in checks:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
 from machine.model.shell import ALIASES, Shell
@@ -33,7 +33,7 @@ def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> 
     from machine.ops.env import env_command, variables
 
     chosen = Shell(ALIASES.get(shell, shell)) if shell else Shell.of(os.environ.get("SHELL", ""))
-    found = variables(name, context(), rootful=rootful)
+    found = variables(name, current_context(), rootful=rootful)
     words = [env_command(name, default=DEFAULT_MACHINE)]
     if rootful is not None:
         words.append("--rootful" if rootful else "--rootless")

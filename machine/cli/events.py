@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @click.command("events", cls=Command)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(form: str) -> None:
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(format_: str) -> None:
     """Print a line whenever a machine's state changes, until ^C.
 
-    States are checked twice a second, so a shorter one may be missed.
+    States are checked twice a second, so shorter states may be missed.
 
     \b
     Example:
@@ -27,8 +27,8 @@ def command(form: str) -> None:
     """
     from machine.ops.events import follow
 
-    for change in follow(context()):
-        click.echo(_as_json(change) if form == "json" else _as_text(change))
+    for change in follow(current_context()):
+        click.echo(_as_json(change) if format_ == "json" else _as_text(change))
 
 
 def _as_text(change: Change) -> str:

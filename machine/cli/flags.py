@@ -1,7 +1,8 @@
 """Parsing command lines as Go's pflag and cobra do for Podman; declarations, types and help remain click's.
 
 Options may come before and after arguments. A boolean is `--rootful`, `--rootful=false` or `-q`, never two words. A
-value follows its option after a space or `=`, also for short options. Error messages are theirs, as scripts match them.
+value follows its option after a space or `=`, also for short options. Error messages are those of pflag and cobra,
+because scripts match them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 
 import click
 
-# As Go's strconv.ParseBool has them.
+# The spellings that Go's strconv.ParseBool accepts.
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
-# Podman's levels and ours.
+# Podman's levels, and the logging levels that they stand for here.
 _LOG_LEVELS = {
     "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
     "fatal": "CRITICAL", "panic": "CRITICAL",
@@ -28,7 +29,7 @@ _LOG_LEVELS = {
 
 
 def log_to_stderr(level: str) -> None:
-    """Log to stderr from this level on, which is one of logging's."""
+    """Log to stderr from this level on, a name of the logging module."""
     import logging
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -48,7 +49,7 @@ _LOG_LEVEL = click.Option(["--log-level"], hidden=True, expose_value=False, call
 
 
 class Command(click.Command):
-    """A command that parses its line as pflag does."""
+    """A command that parses its command line as pflag does."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), _LOG_LEVEL]
@@ -58,7 +59,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands; for an unknown one it suggests similar names."""
+    """A group of commands; parses its command line as pflag does, and suggests names similar to an unknown command."""
 
     command_class = Command
     group_class = type
@@ -88,7 +89,7 @@ class Group(click.Group):
 
 
 class WholeNumber(click.types.IntParamType):
-    """A decimal integer; its range is checked by whoever knows what it means."""
+    """A decimal integer; `ops` checks its range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         text = str(value)
@@ -119,7 +120,9 @@ def _parse(
 
 
 class _Line:
-    """A parsed command line: `options` in a form that click cannot misread, booleans in `switches` by parameter."""
+    """A parsed command line: `options` as `--name=value`, which click cannot misread; booleans in `switches`, by
+    parameter.
+    """
 
     def __init__(self, command: click.Command, ctx: click.Context) -> None:
         self.options: list[str] = []

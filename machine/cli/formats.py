@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 _TABLE = "table "
-# Not compiled: a plain listing needs none of them and should be quick.
+# Not compiled, because a plain listing needs none of them and should be quick.
 _JSON = r"\s*json\s*"
 _JSON_OF_ALL = r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*"
 _RANGE = r"(?s)\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}"
@@ -40,8 +40,7 @@ class Form(StrEnum):
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that a `--format` asks for; `default` is the word for the default output.
 
-    With `json_of_all`, a template that consists of `json` alone means the whole document, as in some of Podman's
-    commands.
+    With `json_of_all`, the template `{{json .}}` means JSON of the whole listing, as in some of Podman's commands.
 
     Raises:
         BadInputError: it is an unknown word.
@@ -89,7 +88,7 @@ class Listing:
 
 
 def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
-    """A listing of `ls` whose columns are its fields, and its JSON has the same fields in lower case."""
+    """Return a listing for `ls` whose columns are its fields, and whose JSON has the same fields in lower case."""
     return Listing(
         name="ls",
         type_name=type_name,
@@ -149,12 +148,14 @@ def heading_of(field: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """One document for each thing; `types` has the types of its fields in error messages, by name."""
+    """What a command such as `inspect` prints: a document for each thing."""
 
     name: str
     type_name: str
     documents: Sequence[Document]
     types: Mapping[str, str] | None = None
+    """The fields' types in error messages, by name."""
+
     indent: int = 2
 
 
@@ -195,7 +196,7 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     try:
         return Template.parse(name, _with_range(text) if ranged else text)
     except TemplateError:
-        # A constant in the template contains such an escape: Podman then uses the text as it was typed.
+        # A constant in the template contains such an escape: Podman then uses the text as it was given.
         with _template_errors():
             return Template.parse(name, _with_range(body) if ranged else body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 
 
@@ -22,4 +22,4 @@ def command(name: str) -> None:
     """
     from machine.ops.ignition import ignition
 
-    click.echo(ignition(name, context()), nl=False)
+    click.echo(ignition(name, current_context()), nl=False)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli import common
-from machine.cli.common import complete_from, complete_images, context, format_option, listing_options, noheading_option
+from machine.cli.common import (
+    complete_from,
+    complete_images,
+    current_context,
+    format_option,
+    listing_options,
+    noheading_option,
+)
 from machine.cli.flags import Group
 from machine.cli.formats import Documents, Listing, print_documents, print_listing
 from machine.cli.tables import human_size
@@ -31,7 +38,7 @@ _SHORT_DIGEST = 12
 
 @click.group("image", cls=Group)
 def command() -> None:
-    """Build, fetch and remove the images that machines are made from.
+    """Build, fetch, list and remove the images that machines are made from.
 
     \b
     Examples:
@@ -65,18 +72,18 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
     from machine.ops.image_build import image_build
 
     with reporter() as report:
-        result = image_build(arch=arch, suite=suite, output=output, context=context(), report=report)
-    verb = "is there already" if result.reused else "built"
-    click.echo(f"Image boot2podman {result.release} {verb}: {result.disk}")
+        result = image_build(arch=arch, suite=suite, output=output, context=current_context(), report=report)
+    outcome = "is already built" if result.reused else "built"
+    click.echo(f"Image boot2podman {result.release} {outcome}: {result.disk}")
 
 
 @command.command("pull")
 @click.argument("image", required=False, shell_complete=complete_images)
 @arch_option
 @common.image_options
-@click.option("-q", "--quiet", is_flag=True, help="Print the digest alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the digest.")
 def pull(image: str | None, arch: str | None, image_options: ImageOptions, quiet: bool) -> None:
-    """Fetch and verify an image ahead of its use; IMAGE is what `machine init --image` takes.
+    """Fetch and verify an image ahead of its use. IMAGE is as in `machine init --image`.
 
     \b
     Examples:
@@ -87,13 +94,13 @@ def pull(image: str | None, arch: str | None, image_options: ImageOptions, quiet
     from machine.ops.image import pull_image
 
     with reporter(quiet=quiet) as report:
-        base = pull_image(image, arch, image_options, context(), report)
+        base = pull_image(image, arch, image_options, current_context(), report)
     click.echo(f"sha256:{base.digest}")
 
 
 @command.command("ls")
 @format_option()
-@click.option("-q", "--quiet", is_flag=True, help="Print digests alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the digests.")
 @noheading_option()
 def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
     """List the images in the cache, the newest first.
@@ -105,7 +112,7 @@ def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
     """
     from machine.ops.image import describe_image, list_images
 
-    images = list_images(context())
+    images = list_images(current_context())
     if quiet and format_ is None:
         for image in images:
             click.echo(image.base.digest)
@@ -127,7 +134,7 @@ def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
 
 
 def item(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a template sees: those of the JSON, in the words of the table."""
+    """Return the fields for templates: those of the JSON, formatted as in the table."""
     return {**document, "Size": human_size(document["Size"]), "UsedBy": ", ".join(document["UsedBy"])}
 
 
@@ -141,9 +148,9 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 @command.command("catalogue")
 @listing_options
 def catalogue(format_: str | None, noheading: bool) -> None:
-    """List the images of other distributions that `machine init --image` takes beside Fedora CoreOS.
+    """List the images of other distributions that `machine init --image` accepts.
 
-    A file catalogue.toml beside the one of `machine config path` adds its own.
+    To add your own, write a catalogue.toml in the directory of config.toml (see `machine config path`).
 
     \b
     Examples:
@@ -153,7 +160,7 @@ def catalogue(format_: str | None, noheading: bool) -> None:
     from machine.ops.shared.catalogue import catalogue as load
     from machine.ops.shared.catalogue import describe
 
-    images = [describe(image) for image in load(context()).images]
+    images = [describe(image) for image in load(current_context()).images]
     items = [_catalogue_item(image) for image in images]
     print_listing(
         Listing(
@@ -171,7 +178,7 @@ def catalogue(format_: str | None, noheading: bool) -> None:
 
 
 def _catalogue_item(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a template sees."""
+    """Return the fields for templates."""
     return {key: ", ".join(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
@@ -179,7 +186,7 @@ def _catalogue_item(document: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--format", "format_", metavar="FORMAT", help="json or a Go template for each. [default: json]")
 def inspect(names: tuple[str, ...], format_: str | None) -> None:
-    """Print all that is known of images in the cache, as a JSON array.
+    """Print everything that is known about images in the cache, as a JSON array.
 
     \b
     Example:
@@ -187,7 +194,7 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
     """
     from machine.ops.image import describe_image, find_images, list_images
 
-    images = list_images(context())
+    images = list_images(current_context())
     found = [describe_image(image) for name in names for image in find_images(name, images)]
     print_documents(Documents(name="inspect", type_name="machine.Image", documents=found), format_)
 
@@ -195,7 +202,7 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
 @command.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 def rm(names: tuple[str, ...]) -> None:
-    """Remove images that no machine uses from the cache; IMAGE is a reference, a release or a digest.
+    """Remove images that no machine uses from the cache. IMAGE is a reference, a release or a digest.
 
     \b
     Example:
@@ -203,14 +210,14 @@ def rm(names: tuple[str, ...]) -> None:
     """
     from machine.ops.image import remove_images
 
-    for base in remove_images(names, context()):
+    for base in remove_images(names, current_context()):
         click.echo(f"sha256:{base.digest}")
 
 
 @command.command("prune")
 @click.option("--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N of each stream.")
 def prune(keep: int) -> None:
-    """Remove every image that no machine uses, and what unfinished downloads have left.
+    """Remove all images that no machine uses, and unfinished downloads.
 
     \b
     Example:
@@ -218,7 +225,7 @@ def prune(keep: int) -> None:
     """
     from machine.ops.image import prune_images
 
-    pruned = prune_images(keep, context())
+    pruned = prune_images(keep, current_context())
     for base in pruned.bases:
         click.echo(f"sha256:{base.digest}")
     click.echo(f"Freed {human_size(pruned.freed)}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.formats import Form, form_of, json_text, parse_template, render
 
@@ -24,7 +24,7 @@ def command(format_: str | None) -> None:
     from machine.ops.info import info
 
     form = form_of(format_, default="yaml")
-    document = info(context())
+    document = info(current_context())
     match form:
         case Form.DEFAULT:
             from machine.cli.yaml import yaml_text

@@ -12,7 +12,7 @@ from machine.cli import common
 from machine.cli.common import (
     complete_from,
     complete_images,
-    context,
+    current_context,
     native_ca_option,
     update_connection_option,
     usb_option,
@@ -42,14 +42,14 @@ _FIRST_BOOT_OPTIONS = (
         "ignition_replaces",
         is_flag=True,
         default=None,
-        help="Use it instead of the machine's own.",
+        help="Use the file of --ignition-path instead of the machine's own config.",
     ),
     click.option(
         "--provision",
         "scripts",
         multiple=True,
         metavar="[user:]SCRIPT",
-        help="Run a script once, at the first start, as root or (user:) as the guest's user; repeat it for several.",
+        help="Run a script once, at the first start, as root or (user:) as the guest's user; can be repeated.",
     ),
     click.option(
         "--playbook", metavar="FILE", help="Run an Ansible playbook once, as the guest's user, after the scripts."
@@ -59,7 +59,7 @@ _FIRST_BOOT_OPTIONS = (
         "environment",
         multiple=True,
         metavar="NAME[=VALUE]",
-        help="Set an environment variable for everything in the guest.",
+        help="Set an environment variable for all programs in the guest.",
     ),
     click.option(
         "--ssh-authorized-key",
@@ -112,12 +112,12 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "-f",
     "--file",
     metavar="FILE",
-    help="Read these options from a TOML file, as machine export writes it; flags override it.",
+    help="Read options from a TOML file such as `machine export` prints; flags override it.",
 )
 @click.option(
     "--image",
     shell_complete=complete_images,
-    help="The image: fcos:stable, fcos:testing or fcos:next, with @RELEASE if you like; boot2podman; one listed by "
+    help="The image: fcos:stable, fcos:testing or fcos:next, optionally with @RELEASE; boot2podman; one listed by "
     "`machine image catalogue`, such as debian:13; a path, an http(s) URL, or docker://REGISTRY/NAME:TAG. "
     f"[default: {DEFAULT_IMAGE}]",
 )
@@ -241,7 +241,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
     with reporter(quiet=quiet) as report:
-        name = init(request, context(), report).name
+        name = init(request, current_context(), report).name
         warn_about_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:
@@ -260,5 +260,5 @@ def _start(name: str, *, quiet: bool) -> None:
 
     click.echo(f'Starting machine "{name}"')
     with reporter(quiet=quiet) as report:
-        started = start(name, context(), report)
+        started = start(name, current_context(), report)
     print_started(started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, current_context
 from machine.cli.flags import Command
 from machine.cli.formats import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
@@ -33,11 +33,11 @@ def command(names: tuple[str, ...], format_: str | None) -> None:
     """
     from machine.ops.inspect import inspect
 
-    here = context()
+    context = current_context()
     found, errors = [], []
     for name in names or (DEFAULT_MACHINE,):
         try:
-            found.append(inspect(name, here))
+            found.append(inspect(name, context))
         except MachineError as error:
             errors.append(error)
     try:

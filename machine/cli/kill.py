@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
@@ -25,10 +25,10 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     """
     from machine.ops.kill import kill
 
-    here = context()
+    context = current_context()
 
     def end(name: str, report: Reporter) -> str:
-        kill(name, here, report)
+        kill(name, context, report)
         return name
 
     for_each(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import context, format_option, noheading_option
+from machine.cli.common import current_context, format_option, noheading_option
 from machine.cli.flags import Command
 from machine.cli.formats import Listing, print_listing
 from machine.model.state import State
@@ -45,7 +45,7 @@ def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet
     """
     from machine.ops.list import list_machines
 
-    listing = list_machines(context(), labels)
+    listing = list_machines(current_context(), labels)
     machines, now = listing.machines, datetime.now(UTC)
     if quiet and format_ is None:
         for listed in machines:

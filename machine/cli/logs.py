@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 
 
@@ -41,7 +41,9 @@ def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool
     from machine.cli.terminal import NoticeReporter
     from machine.ops.logs import Log, read_log
 
-    chunks = read_log(name, Log[kind.upper()], context(), NoticeReporter(), previous=previous, tail=tail, follow=follow)
+    chunks = read_log(
+        name, Log[kind.upper()], current_context(), NoticeReporter(), previous=previous, tail=tail, follow=follow
+    )
     with contextlib.closing(chunks):
         if sys.stdout and sys.stdout.isatty():  # None where it was closed
             _show(chunks)

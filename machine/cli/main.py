@@ -32,7 +32,7 @@ SECTIONS = {
         "autostart": ("autostart", "Choose whether a machine starts when you log in"),
         "clone": ("clone", "Copy a stopped machine"),
         "protect": ("protect", "Protect a machine from removal"),
-        "unprotect": ("protect:unprotect", "Let a machine be removed again"),
+        "unprotect": ("protect:unprotect", "Allow a machine to be removed again"),
         "rm": ("rm", "Remove an existing machine"),
         "reset": ("reset", "Remove all machines"),
     },
@@ -80,7 +80,7 @@ ALIASES = {"ls": "list", "stats": "top"}
 
 
 class LazyGroup(Group):
-    """A group whose commands are in a table."""
+    """The group of all commands: imports a command's module only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(COMMANDS)
@@ -125,14 +125,14 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 
 @click.command(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="machine")
-@click.option("-v", "--verbose", count=True, help="Say what is being done; twice: log every program that is run.")
+@click.option("-v", "--verbose", count=True, help="Log what is being done; -vv also logs every program that is run.")
 # Podman's global options, which say where its service is; they have no effect on machines.
 @click.option("-r", "--remote", is_flag=True, hidden=True)
 @click.option("-c", "--connection", hidden=True)
 @click.option("--url", hidden=True)
 @click.option("--identity", hidden=True)
 def cli(verbose: int, **_: object) -> None:
-    """Container hosts as virtual machines, with Podman inside.
+    """Run container hosts as virtual machines, with Podman inside.
 
     \b
     Examples:
@@ -145,7 +145,7 @@ def cli(verbose: int, **_: object) -> None:
 
 
 def main() -> NoReturn:
-    """Run the program and exit; an error is one line on stderr and exit status 125, as podman has it."""
+    """Run the program and exit; an error is one line on stderr and exit status 125, as in podman."""
     # Raise exceptions, so that clean-ups run: by default these signals end the interpreter at once.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -170,7 +170,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except MachineError as error:
         return _fail(error.line, error.details)
     except OSError as error:
-        _forget_output()
+        _discard_output()
         # Also what nothing has turned into an error of ours is told in one line.
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
@@ -198,23 +198,23 @@ def _unexpected(error: Exception) -> int:
 
     logging.getLogger(__name__).debug("unexpected error", exc_info=error)
     return _fail(
-        f"this program has a bug: {type(error).__name__}: {error}; for a traceback, repeat it with machine -vv"
+        f"this program has a bug: {type(error).__name__}: {error}; for a traceback, run it again with: machine -vv"
     )
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Return whether ^C is the cause: Python 3.11 turns one that comes in `__set_name__` into a RuntimeError."""
+    """Return whether ^C is the cause: Python 3.11 turns a ^C during `__set_name__` into a RuntimeError."""
     return isinstance(error, KeyboardInterrupt) or (error.__cause__ is not None and _was_interrupted(error.__cause__))
 
 
-def _forget_output() -> None:
+def _discard_output() -> None:
     """Drop buffered output that cannot be written, such as to a full disk.
 
-    The interpreter would try again when it exits, and fail with a status of its own. This is how Python's manual does
-    it: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    The interpreter would try again when it exits, and fail with another exit status. Python's manual recommends this:
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     try:
-        if sys.stdout:  # None where it was closed
+        if sys.stdout:  # None if it is closed
             sys.stdout.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Commands for several machines: a single one is treated as podman does, several run at once with a line for each."""
+"""Commands for several machines: one behaves as in podman; several are handled at once, with a line for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, current_context
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `[NAME]...` and `--all`."""
     for decorate in (
-        click.option("-a", "--all", "everything", is_flag=True, help="All machines that this applies to."),
+        click.option("-a", "--all", "everything", is_flag=True, help="All machines that the command applies to."),
         click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines),
     ):
         command = decorate(command)
@@ -36,14 +36,14 @@ def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
             raise click.UsageError("use either names or --all, not both")
         from machine.ops.shared.parallel import machines_for
 
-        return machines_for(verb, context())
+        return machines_for(verb, current_context())
     return list(dict.fromkeys(names or (DEFAULT_MACHINE,)))
 
 
 def for_each(
     names: list[str],
     operation: Callable[[str, Reporter], _T],
-    tell: Callable[[_T], None],
+    print_result: Callable[[_T], None],
     *,
     quiet: bool = False,
     steps: bool = True,
@@ -52,11 +52,11 @@ def for_each(
 ) -> None:
     """Run an operation on every machine and print each result; if one fails, the others go on and we exit with 125.
 
-    Quick operations run `in_turn`, so that the lines are in the order of the names. `quiet` prints only results and
-    errors; without `steps` there are also notices, but no steps.
+    `in_turn`, for quick operations, keeps the lines in the order of the names. With `quiet` the operation reports
+    nothing; without `steps` it reports only notices.
     """
     if len(names) == 1:
-        tell(_run_one(names[0], operation, quiet=quiet, steps=steps))
+        print_result(_run_one(names[0], operation, quiet=quiet, steps=steps))
         return
     from machine.cli.terminal import NamedReporter
     from machine.ops.shared.parallel import MAX_AT_ONCE, each
@@ -76,7 +76,7 @@ def for_each(
                 print_failure(result.name, result.error)
                 failed = True
             else:
-                tell(result.value)  # type: ignore[arg-type]  # there is a value where there is no error
+                print_result(result.value)  # type: ignore[arg-type]  # there is a value where there is no error
     if failed:
         raise click.exceptions.Exit(EXIT_ERROR)
 
@@ -92,7 +92,7 @@ def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool
 
 
 def print_failure(name: str, error: Exception) -> None:
-    """Print the error of one machine of several, with its name unless the text has it; raise an unexpected error."""
+    """Print the error of one of several machines, with its name unless the text has it; raise an unexpected error."""
     if isinstance(error, MachineError):
         text, details = error.line, error.details
     elif isinstance(error, OSError):

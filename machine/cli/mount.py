@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, listing_options, name_argument
+from machine.cli.common import complete_machines, current_context, listing_options, name_argument
 from machine.cli.flags import Group
 from machine.cli.formats import flat_listing, print_listing
 
@@ -26,10 +26,10 @@ def command() -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("folder", metavar="SRC[:DST[:ro]]")
 def add(name: str, folder: str) -> None:
-    """Share a folder from now on, at once if the machine is running.
+    """Share a folder of the host with a machine.
 
-    A running machine gets the folder over SSH; its next start may choose a
-    faster transport.
+    A running machine gets the folder at once, over SSH; its next start may
+    choose a faster transport.
 
     \b
     Examples:
@@ -38,14 +38,14 @@ def add(name: str, folder: str) -> None:
     """
     from machine.ops.mount import add_mount
 
-    add_mount(name, folder, context())
+    add_mount(name, folder, current_context())
 
 
 @command.command("rm")
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("target", metavar="DST")
 def rm(name: str, target: str) -> None:
-    """Stop sharing the folder that is at DST in the guest.
+    """Stop sharing the folder that is mounted at DST in the guest.
 
     \b
     Example:
@@ -53,7 +53,7 @@ def rm(name: str, target: str) -> None:
     """
     from machine.ops.mount import remove_mount
 
-    remove_mount(name, target, context())
+    remove_mount(name, target, current_context())
 
 
 @command.command("ls")
@@ -71,6 +71,6 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
 
     rows = [
         (folder.source, folder.target, folder.mode, folder.driver or "", folder.problem or "")
-        for folder in list_mounts(name, context())
+        for folder in list_mounts(name, current_context())
     ]
     print_listing(flat_listing("machine.Mount", FIELDS, rows), format_, heading=not noheading)

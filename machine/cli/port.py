@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context, listing_options, name_argument
+from machine.cli.common import complete_machines, current_context, listing_options, name_argument
 from machine.cli.flags import Group
 from machine.cli.formats import flat_listing, print_listing
 
@@ -26,7 +26,9 @@ def command() -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar="HOST:GUEST")
 def add(name: str, forward: str) -> None:
-    """Forward a port or a Unix socket from now on, at once if the machine runs.
+    """Forward a port or a Unix socket of the host to a machine.
+
+    A running machine gets the forward at once.
 
     HOST is [IP:]PORT, or the absolute path of a socket to create. Without IP,
     only this host can connect; * stands for every address. GUEST is PORT[/udp],
@@ -40,7 +42,7 @@ def add(name: str, forward: str) -> None:
     """
     from machine.ops.port import add_port
 
-    add_port(name, forward, context())
+    add_port(name, forward, current_context())
 
 
 @command.command("rm")
@@ -55,14 +57,14 @@ def rm(name: str, forward: str) -> None:
     """
     from machine.ops.port import remove_port
 
-    remove_port(name, forward, context())
+    remove_port(name, forward, current_context())
 
 
 @command.command("ls")
 @name_argument()
 @listing_options
 def ls(name: str, format_: str | None, noheading: bool) -> None:
-    """List the ports and sockets of the host that lead into a machine.
+    """List the ports and sockets of the host that are forwarded to a machine.
 
     \b
     Examples:
@@ -73,6 +75,6 @@ def ls(name: str, format_: str | None, noheading: bool) -> None:
 
     rows = [
         (port.host, port.guest, port.protocol, port.origin, port.status.reason or port.status.state.value)
-        for port in list_ports(name, context())
+        for port in list_ports(name, current_context())
     ]
     print_listing(flat_listing("machine.Port", FIELDS, rows), format_, heading=not noheading)

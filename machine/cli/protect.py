@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
@@ -15,7 +15,7 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     """Protect machines from removal by rm and reset.
 
     \b
-    Example:
+    Examples:
       machine protect box
       machine protect --all
     """
@@ -25,7 +25,7 @@ def command(names: tuple[str, ...], everything: bool) -> None:
 @click.command("unprotect", cls=Command)
 @names_argument
 def unprotect(names: tuple[str, ...], everything: bool) -> None:
-    """Let machines be removed again.
+    """Allow machines to be removed again.
 
     \b
     Example:
@@ -37,5 +37,5 @@ def unprotect(names: tuple[str, ...], everything: bool) -> None:
 def _protect(names: list[str], *, protected: bool) -> None:
     from machine.ops.protect import protect as change
 
-    here = context()
-    for_each(names, lambda name, _: change(name, here, protected=protected), lambda _: None, in_turn=True)
+    context = current_context()
+    for_each(names, lambda name, _: change(name, context, protected=protected), lambda _: None, in_turn=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, current_context
 from machine.cli.flags import Command
 
 
@@ -21,4 +21,4 @@ def command(old: str, new: str) -> None:
     from machine.cli.terminal import NoticeReporter
     from machine.ops.rename import rename
 
-    rename(old, new, context(), NoticeReporter())
+    rename(old, new, current_context(), NoticeReporter())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import SURE, confirm, context
+from machine.cli.common import SURE, confirm, current_context
 from machine.cli.flags import Command
 from machine.cli.many import for_each
 
@@ -28,16 +28,16 @@ def command(force: bool) -> None:
       machine reset --force
     """
     from machine.cli.tables import table
-    from machine.ops.reset import check_resettable, forget_images, machines
+    from machine.ops.reset import check_resettable, clear_images, machines
     from machine.ops.rm import remove
 
-    here = context()
-    names = machines(here)
-    check_resettable(names, here)
+    context = current_context()
+    names = machines(context)
+    check_resettable(names, context)
     if not force:
         click.echo(_WARNING)
         click.echo(table([("NAME", "PROVIDER"), *((name, "qemu") for name in names)], width=0, padding=3))
         if not confirm(SURE):
             return
-    for_each(names, lambda name, report: remove(name, here, report, force=True), lambda _: None, steps=False)
-    forget_images(here)
+    for_each(names, lambda name, report: remove(name, context, report, force=True), lambda _: None, steps=False)
+    clear_images(context)

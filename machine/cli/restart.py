@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
@@ -22,12 +22,12 @@ def command(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
     from machine.ops.restart import restart
     from machine.ops.shared.interrupt import Interrupt
 
-    here = context()
+    context = current_context()
     several = chosen(names, "restart", everything=everything)
     interrupt = Interrupt() if len(several) > 1 else None
     for_each(
         several,
-        lambda name, report: restart(name, here, report, interrupt),
+        lambda name, report: restart(name, context, report, interrupt),
         lambda started: click.echo(f'Machine "{started.config.name}" restarted successfully'),
         quiet=quiet,
         interrupt=interrupt,

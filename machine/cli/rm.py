@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import SURE, confirm, context
+from machine.cli.common import SURE, confirm, current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument, print_failure
 from machine.errors import EXIT_ERROR, MachineError
@@ -16,7 +16,7 @@ from machine.errors import EXIT_ERROR, MachineError
 @click.option("--save-image", is_flag=True, help="Keep the disk as an image for machine init, and print its path.")
 @click.option("--save-ignition", is_flag=True, help="Keep the Ignition config, and print its path.")
 def command(names: tuple[str, ...], everything: bool, force: bool, save_image: bool, save_ignition: bool) -> None:
-    """Remove machines and everything in them; protected ones are refused.
+    """Remove machines and everything in them. Protected machines are not removed.
 
     \b
     Examples:
@@ -25,26 +25,31 @@ def command(names: tuple[str, ...], everything: bool, force: bool, save_image: b
     """
     from machine.ops.rm import Kept, check_removable, files_to_remove, remove
 
-    here = context()
+    context = current_context()
     kept = Kept(disk=save_image, ignition=save_ignition)
-    wanted = chosen(names, "rm", everything=everything)
-    good = list(wanted)
+    selected = chosen(names, "rm", everything=everything)
+    removable = list(selected)
     if not force:
-        for name in wanted:
+        for name in selected:
             try:
-                check_removable(name, here)
+                check_removable(name, context)
             except MachineError as error:
-                if len(wanted) == 1:
+                if len(selected) == 1:
                     raise
                 print_failure(name, error)
-                good.remove(name)
-        if good:
+                removable.remove(name)
+        if removable:
             click.echo("The following files will be deleted:\n")
-            for path in (path for name in good for path in files_to_remove(name, here, kept)):
+            for path in (path for name in removable for path in files_to_remove(name, context, kept)):
                 click.echo(path)
             click.echo()
             if not confirm(SURE):
                 return
-    for_each(good, lambda name, report: remove(name, here, report, force=force, kept=kept), lambda _: None, steps=False)
-    if len(good) < len(wanted):
+    for_each(
+        removable,
+        lambda name, report: remove(name, context, report, force=force, kept=kept),
+        lambda _: None,
+        steps=False,
+    )
+    if len(removable) < len(selected):
         raise click.exceptions.Exit(EXIT_ERROR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import (
-    context,
+    current_context,
     name_argument,
     native_ca_option,
     usb_option,
@@ -21,7 +21,7 @@ from machine.errors import BadInputError
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs.")
 @click.option("-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help="Memory in MiB.")
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; it can only grow.")
-@click.option("--rootful", is_flag=True, default=None, help="Use rootful containers by default; =false: rootless ones.")
+@click.option("--rootful", is_flag=True, default=None, help="Use rootful containers by default; =false for rootless.")
 @usb_option
 @volume_options
 @native_ca_option
@@ -71,7 +71,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
             mount_inotify=mount_inotify,
             native_ca=native_ca,
         ),
-        context(),
+        current_context(),
         report,
     )
     warn_about_networking(report, wanted=user_mode_networking)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from machine.cli.common import complete_machines, context
+from machine.cli.common import complete_machines, current_context
 from machine.cli.flags import Command
 from machine.model.names import DEFAULT_MACHINE
 
@@ -30,16 +30,16 @@ def command(username: str | None, words: tuple[str, ...]) -> None:
     """
     from machine.ops.ssh import is_machine, session
 
-    here = context()
-    if words and is_machine(words[0], here):
+    context = current_context()
+    if words and is_machine(words[0], context):
         name, rest = words[0], words[1:]
     else:
         name, rest = DEFAULT_MACHINE, words
-        if words and not is_machine(name, here):
+        if words and not is_machine(name, context):
             name = words[0]
     if rest[:1] == ("--",):
         rest = rest[1:]
-    argv = session(name, username, rest, here)
+    argv = session(name, username, rest, context)
     if not rest:
         click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")
     try:

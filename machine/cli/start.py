@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import confirm, context, update_connection_option
+from machine.cli.common import confirm, current_context, update_connection_option
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 from machine.model.names import DEFAULT_MACHINE
@@ -62,18 +62,18 @@ def command(
       MACHINE_ACCEL=tcg machine start box
     """
     hints = not (no_info or quiet)
-    wanted = chosen(names, "start", everything=everything)
-    several = len(wanted) > 1
+    selected = chosen(names, "start", everything=everything)
+    several = len(selected) > 1
     if foreground and (everything or several):
         raise click.UsageError("--foreground takes a single machine")
     if update_connection and several:
         raise click.UsageError("--update-connection takes a single machine")
     if foreground:
-        _stay(wanted[0], hints=hints, quiet=quiet, update_connection=update_connection)
+        _run_in_foreground(selected[0], hints=hints, quiet=quiet, update_connection=update_connection)
     elif several:
-        _start_several(wanted, quiet=quiet)
+        _start_several(selected, quiet=quiet)
     else:
-        for name in wanted:
+        for name in selected:
             _start(name, hints=hints, quiet=quiet)
             offer_connection(name, update_connection)
 
@@ -81,13 +81,13 @@ def command(
 def _start(name: str, *, hints: bool, quiet: bool) -> None:
     from machine.ops.start import check_startable, start
 
-    here = context()
-    check_startable(name, here)
+    context = current_context()
+    check_startable(name, context)
     if not quiet:
         click.echo(f'Starting machine "{name}"')
     for_each(
         [name],
-        lambda name, report: start(name, here, report),
+        lambda name, report: start(name, context, report),
         lambda started: print_started(started, hints=hints),
         quiet=quiet,
     )
@@ -97,18 +97,18 @@ def _start_several(names: list[str], *, quiet: bool) -> None:
     from machine.ops.shared.interrupt import Interrupt
     from machine.ops.start import start
 
-    here = context()
+    context = current_context()
     interrupt = Interrupt()
     for_each(
         names,
-        lambda name, report: start(name, here, report, interrupt),
+        lambda name, report: start(name, context, report, interrupt),
         lambda started: print_started(started, hints=False),
         quiet=quiet,
         interrupt=interrupt,
     )
 
 
-def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:
+def _run_in_foreground(name: str, *, hints: bool, quiet: bool, update_connection: bool | None) -> None:
     from machine.cli.terminal import NoticeReporter, reporter
     from machine.ops.start_foreground import run
 
@@ -121,7 +121,7 @@ def _stay(name: str, *, hints: bool, quiet: bool, update_connection: bool | None
             print_started(started, hints=hints)
             offer_connection(name, bool(update_connection))  # do not ask: nothing would watch the machine meanwhile
 
-        run(name, context(), report, on_started, later=NoticeReporter())
+        run(name, current_context(), report, on_started, later=NoticeReporter())
     click.echo(f'Machine "{name}" stopped')
 
 
@@ -135,16 +135,16 @@ def print_started(started: Started, *, hints: bool = True) -> None:
 
 
 def offer_connection(name: str, wanted: bool | None) -> None:
-    """Make the machine Podman's default if that is wanted; for None, ask, if there is a terminal."""
+    """Make the machine Podman's default connection if `wanted`; if that is None, ask a user at a terminal."""
     if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
         return
     from machine.ops.shared.default_connection import is_default, make_default
 
-    here = context()
-    if is_default(name, here):
+    context = current_context()
+    if is_default(name, context):
         return
     if wanted is None:
         click.echo(_OTHER_DEFAULT, nl=False)
         if not confirm("Set the default Podman connection to this machine?"):
             return
-    make_default(name, here)
+    make_default(name, context)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, names_argument, print_failure
 from machine.cli.tables import table
@@ -20,8 +20,8 @@ _NOT_RUNNING = 3
 
 @click.command("status", cls=Command)
 @names_argument
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def command(names: tuple[str, ...], everything: bool, form: str) -> None:
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def command(names: tuple[str, ...], everything: bool, format_: str) -> None:
     """Print the state of machines: one word for a single machine, else a table.
 
     The exit status is 0 if all of them are running, else 3.
@@ -33,18 +33,18 @@ def command(names: tuple[str, ...], everything: bool, form: str) -> None:
     """
     from machine.ops.status import status
 
-    here = context()
-    wanted = chosen(names, "status", everything=everything)
+    context = current_context()
+    selected = chosen(names, "status", everything=everything)
     found = {}
-    for name in wanted:
+    for name in selected:
         try:
-            found[name] = status(name, here)
+            found[name] = status(name, context)
         except MachineError as error:
             print_failure(name, error)
-    if form == "table" and len(wanted) == 1 and not everything:
+    if format_ == "table" and len(selected) == 1 and not everything:
         form = "word"
     click.echo(_FORMS[form](found), nl=False)
-    if len(found) < len(wanted):
+    if len(found) < len(selected):
         raise click.exceptions.Exit(EXIT_ERROR)
     if any(state.state is not State.RUNNING for state in found.values()):
         raise click.exceptions.Exit(_NOT_RUNNING)

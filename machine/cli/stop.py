@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import context
+from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Stop machines: press the power button, and end QEMU if the guest does not react.
+    """Stop machines: press their power buttons, and end QEMU if a guest does not react.
 
     \b
     Examples:
@@ -26,10 +26,10 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     """
     from machine.ops.stop import stop
 
-    here = context()
+    context = current_context()
 
     def end(name: str, report: Reporter) -> str:
-        ending = stop(name, here, report)
+        ending = stop(name, context, report)
         if ending.notice:
             report.notice(ending.notice)
         return name

@@ -1,4 +1,4 @@
-"""Plain tables without a library, as `ls` must be quick."""
+"""Plain tables without a library, because `ls` must be quick."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: in
 
 
 def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Align text that has tabs, as Go's tabwriter does for Podman: columns are at least 12 wide and 2 apart.
+    """Align tab-separated text as Go's tabwriter does for Podman: columns are at least 12 wide and 2 apart.
 
     A column extends over consecutive lines that have it. The text after a line's last tab is not part of a column.
     """

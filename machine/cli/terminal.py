@@ -1,4 +1,4 @@
-"""Progress on stderr: animated on a terminal, elsewhere a line for each step."""
+"""Progress on stderr: animated on a terminal, otherwise a line for each step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVERY_S = 5.0
 
 
 class Speed:
-    """The speed of a step since its first report, so that what an earlier attempt left behind does not count."""
+    """The speed of a step since its first report, which leaves out the bytes that an earlier attempt has fetched."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -60,7 +60,7 @@ class NamedReporter(SilentReporter):
             self.notice(text)
 
     def notice(self, text: str) -> None:
-        # A single write, as other threads write too.
+        # A single write, because other threads write too.
         sys.stderr.write(f"{self._name}: {text}\n")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import complete_machines, context, format_option
+from machine.cli.common import complete_machines, current_context, format_option
 from machine.cli.flags import WHOLE_NUMBER, Command
 from machine.cli.formats import Form, Listing, form_of, listing_text
 from machine.errors import BadInputError
@@ -35,7 +35,7 @@ _INTERVAL_S = 5
 
 @click.command("top", cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines)
-@click.option("-a", "--all", "everything", is_flag=True, help="Show machines that are stopped, too.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also show machines that are stopped.")
 @format_option()
 @click.option(
     "-i",
@@ -46,16 +46,16 @@ _INTERVAL_S = 5
     metavar="SECONDS",
     help="Time between two reports.",
 )
-@click.option("--no-reset", is_flag=True, help="Print each report below the last one, on a terminal too.")
-@click.option("--no-stream", is_flag=True, help="Print one report and end.")
+@click.option("--no-reset", is_flag=True, help="On a terminal, print each report below the last one.")
+@click.option("--no-stream", is_flag=True, help="Print one report and exit.")
 def command(
     names: tuple[str, ...], everything: bool, format_: str | None, interval: int, no_reset: bool, no_stream: bool
 ) -> None:
-    """Show the resource usage of machines live; without names, of those that run.
+    """Show the resource usage of machines live; without names, of all running ones.
 
     CPU and memory are what QEMU and its helpers use; 100 % is one CPU of the host.
-    DISK USAGE leaves out the image that the machine is based on. NET IO is what the
-    guest's network card has carried, or -- while the guest does not answer.
+    DISK USAGE leaves out the image that the machine is based on. NET IO is the
+    traffic of the guest's network cards, or -- if the guest does not answer.
 
     \b
     Examples:
@@ -64,14 +64,15 @@ def command(
       machine top --format 'table {{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}'
     """
     if names and everything:
-        raise click.UsageError("give names or --all, not both")
+        raise click.UsageError("use either names or --all, not both")
     if interval < 1:
         raise BadInputError("invalid interval, must be a positive number greater zero")
     is_live = sys.stdout.isatty() and not (no_reset or no_stream or form_of(format_, default="table") is Form.JSON)
     from machine.ops.top import follow
 
     reports = (
-        listing_text(_listing(usages), format_) for usages in follow(names, context(), interval, everything=everything)
+        listing_text(_listing(usages), format_)
+        for usages in follow(names, current_context(), interval, everything=everything)
     )
     if no_stream:
         click.echo(next(reports), nl=False)
@@ -83,7 +84,7 @@ def command(
 
 
 def _redraw(reports: Iterator[str]) -> None:
-    """Show each report in the place of the last one."""
+    """Show each report in place of the last one."""
     from rich.live import Live
     from rich.text import Text
 
@@ -106,7 +107,7 @@ def _listing(usages: Sequence[Usage]) -> Listing:
 
 
 def row(usage: Usage) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return the machine's line of the table."""
     return (
         usage.name,
         _percent(usage.cpu_percent),
@@ -133,7 +134,7 @@ def _traffic(traffic: Traffic) -> str:
 
 
 def item(usage: Usage) -> dict[str, Any]:
-    """The fields that a template sees: those of the JSON, in the words of the table."""
+    """Return the fields for templates: those of the JSON, formatted as in the table."""
     name, cpu, memory, memory_share, disk, network, block, processes, uptime = row(usage)
     words = {
         "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": memory_share, "DiskUsage": disk,
@@ -148,7 +149,7 @@ def item(usage: Usage) -> dict[str, Any]:
 
 
 def as_json(usage: Usage) -> dict[str, Any]:
-    """Sizes in bytes, times in seconds; null is what cannot be known, or not of a machine that is stopped."""
+    """Return the fields for JSON: sizes in bytes, times in seconds, null for what is unknown."""
     return {
         "Name": usage.name,
         "State": usage.state,

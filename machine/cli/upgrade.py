@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import complete_machines, context, name_argument
+from machine.cli.common import complete_machines, current_context, name_argument
 from machine.cli.flags import Command, Group
 from machine.errors import BadInputError, ProgramError
 from machine.model.names import DEFAULT_MACHINE
@@ -38,10 +38,10 @@ def command(name: str, restart: bool) -> None:
     from machine.cli.terminal import PlainReporter
     from machine.ops.upgrade import upgrade
 
-    with _status_passed_on():
-        upgraded = upgrade(name, context(), PlainReporter(), restart=restart)
+    with _passing_on_status():
+        upgraded = upgrade(name, current_context(), PlainReporter(), restart=restart)
     click.echo(f'Machine "{name}" upgraded successfully')
-    _tell_of_restart(name, upgraded, restart=restart)
+    _print_restart(name, upgraded, restart=restart)
 
 
 @click.group("os", cls=Group)
@@ -63,9 +63,9 @@ def os_group() -> None:
 def apply(image: str, name: str, restart: bool) -> None:
     """Switch a running machine to another OS image.
 
-    The machine boots it at its next start. IMAGE is an image in a registry (NAME
-    or docker://NAME), or one in the guest: oci:PATH, oci-archive:PATH or
-    containers-storage:NAME.
+    The machine boots the image at its next start. IMAGE is in a registry (NAME or
+    docker://NAME) or in the guest (oci:PATH, oci-archive:PATH or
+    containers-storage:NAME).
 
     \b
     Examples:
@@ -75,9 +75,9 @@ def apply(image: str, name: str, restart: bool) -> None:
     from machine.cli.terminal import PlainReporter
     from machine.ops.upgrade import apply_image
 
-    with _status_passed_on():
-        upgraded = apply_image(image, name, context(), PlainReporter(), restart=restart)
-    _tell_of_restart(name, upgraded, restart=restart)
+    with _passing_on_status():
+        upgraded = apply_image(image, name, current_context(), PlainReporter(), restart=restart)
+    _print_restart(name, upgraded, restart=restart)
 
 
 @os_group.command("upgrade")
@@ -88,8 +88,8 @@ def apply(image: str, name: str, restart: bool) -> None:
 def upgrade_image(name: str, dry_run: bool, format_: str | None, restart: bool) -> None:
     """Fetch the newest version of a running machine's OS image.
 
-    It is booted at the next start. The current version is kept, so that the
-    guest can be rolled back.
+    The machine boots it at its next start. The current version is kept, so that
+    the guest can be rolled back.
 
     \b
     Examples:
@@ -103,9 +103,9 @@ def upgrade_image(name: str, dry_run: bool, format_: str | None, restart: bool) 
         raise BadInputError("only value of `json` is supported")
     if restart and (dry_run or format_):
         raise BadInputError("--restart cannot be used with --dry-run or --format")
-    with _status_passed_on():
+    with _passing_on_status():
         if dry_run or format_:
-            check = op.check_upgrade(name, context())
+            check = op.check_upgrade(name, current_context())
             if format_:
                 click.echo(json.dumps(op.check_document(check)))
             elif check.available:
@@ -113,22 +113,22 @@ def upgrade_image(name: str, dry_run: bool, format_: str | None, restart: bool) 
             else:
                 click.echo(f'The OS of machine "{name}" is up to date')
             return
-        upgraded = op.upgrade_image(name, context(), PlainReporter(), restart=restart)
+        upgraded = op.upgrade_image(name, current_context(), PlainReporter(), restart=restart)
     click.echo(f'Machine "{name}" upgraded successfully')
-    _tell_of_restart(name, upgraded, restart=restart)
+    _print_restart(name, upgraded, restart=restart)
 
 
-def _tell_of_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
+def _print_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
     if upgraded.restarted:
         click.echo(f'Machine "{name}" restarted successfully')
-    elif upgraded.waits:
+    elif upgraded.needs_restart:
         click.echo(f"Restart the machine to use the upgrade: machine restart {name}")
     elif restart:
         click.echo("No restart is needed")
 
 
 @contextlib.contextmanager
-def _status_passed_on() -> Iterator[None]:
+def _passing_on_status() -> Iterator[None]:
     """Exit with the status of the program that failed in the guest, as `machine ssh` does."""
     try:
         yield

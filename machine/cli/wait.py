@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import context, name_argument
+from machine.cli.common import current_context, name_argument
 from machine.cli.flags import Command
 
 _WAIT_S = 600
@@ -38,4 +38,4 @@ def command(name: str, condition: str, timeout: int) -> None:
     """
     from machine.ops.wait import Condition, wait
 
-    wait(name, Condition(condition), timeout, context())
+    wait(name, Condition(condition), timeout, current_context())

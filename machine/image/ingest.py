@@ -194,7 +194,7 @@ class Ingest:
             except MachineError as error:
                 raise MachineError(
                     f"the signature of {_name(artifact)} is invalid: {error.line}",
-                    hint="nothing was stored; do not use it",
+                    hint="nothing was stored; do not use the image",
                 ) from error
             return _Checked(unpacked=unpacked, digests=digests, signer=signer)
 
@@ -253,7 +253,7 @@ def _check_digests(artifact: Artifact, digests: Digests, unpacked: Unpacked) -> 
 def _mismatch(artifact: Artifact, what: str) -> MachineError:
     return MachineError(
         f"{_name(artifact)} is not the expected file: {what}",
-        hint="nothing was stored; try again, and if it happens again, do not use it",
+        hint="nothing was stored; try again, and do not use the image if this happens again",
     )
 
 

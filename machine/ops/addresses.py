@@ -33,10 +33,10 @@ def ip(name: str, context: Context) -> str:
 
 
 def active(context: Context) -> str:
-    """Return the machine that a client without options reaches: by the environment, else by Podman's default.
+    """Return the machine that clients use by default: by the environment, else by Podman's default connection.
 
     Raises:
-        NotFoundError: such a client reaches no machine.
+        NotFoundError: clients use no machine by default.
     """
     configs = [record.config for record in records.load_readable(context.roots)]
     for variable in ("DOCKER_HOST", "CONTAINER_HOST"):

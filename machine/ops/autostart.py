@@ -15,7 +15,7 @@ def enable(name: str, context: Context, report: Reporter) -> Path:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: this host has no service manager that we know, or the file cannot be written.
+        MachineError: this host has no systemd, or the file cannot be written.
     """
     records.load(context.roots, name)
     return login_service.install(name, login_service.current_program(), context, report)

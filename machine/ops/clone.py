@@ -1,7 +1,7 @@
 """`machine clone`: a second machine made from a stopped one, with its own disk, keys and name.
 
-The clone's disk is a copy on the same base image. An overlay on the source's own disk would be quicker to make, but
-then both machines would depend on one file that removing either of them, or a crash, could take away.
+The clone's disk is a copy with the same base image. An overlay on the source's disk would be quicker to make, but then
+the clone would break when the source is removed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOCK_S = 1.0
 
 
 def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
-    """Clone the stopped machine `source`, completely or not at all, and leave it as it is.
+    """Clone the stopped machine `source`, completely or not at all.
 
     Raises:
         NotFoundError: there is no machine `source`.
@@ -110,16 +110,16 @@ def check_clonable(original: MachineRecord) -> None:
             hint=f"start it once: machine start {name}",
         )
     if provisioned and not BOARDS[config.arch].has_smbios:
-        able = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
+        supported = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
         raise MachineError(
             f'unable to clone "{name}": guests of {config.arch} cannot be given new keys after their first boot',
-            hint=f"guests of {able} can",
+            hint=f"guests of {supported} can",
         )
 
 
 def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
     if base := record.fresh_disk_base:
-        # The disk has not been used yet, and the next start creates it again.
+        # The disk has not been used yet; the next start would create it again anyway.
         QemuImg().create_overlay(paths.disk, base_image(roots.images, base), record.config.resources.disk_gib)
     else:
         QemuImg().copy(origin.disk, paths.disk)

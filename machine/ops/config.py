@@ -60,10 +60,10 @@ def unset(key: str, context: Context) -> None:
 def edit(context: Context, again: Callable[[str], bool]) -> bool:
     """Let the user edit a copy of config.toml, install it once it is valid, and return whether it has changed.
 
-    `again` is told what is wrong and asks whether to continue editing.
+    `again` gets the error and returns whether to continue editing.
 
     Raises:
-        MachineError: the copy cannot be installed. What was typed is kept, and the error says where.
+        MachineError: the copy cannot be installed. The user's edits are kept, and the error says where.
     """
     path = context.roots.settings
     before = settings.read(path)
@@ -73,11 +73,11 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
         while True:
             try:
                 _run_editor(draft, context)
-                typed = settings.read(draft)
-                if typed is None or typed == start:
+                edited = settings.read(draft)
+                if edited is None or edited == start:
                     return False
-                check_values(settings.parse(typed, path), context, source=path)
-                settings.replace(context.roots, typed, before=before)
+                check_values(settings.parse(edited, path), context, source=path)
+                settings.replace(context.roots, edited, before=before)
             except MachineError as error:
                 if settings.read(draft) in (None, start):
                     raise
@@ -90,7 +90,7 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
                 draft.unlink()
                 return True
     finally:
-        # Keep what was typed, also after ^C.
+        # Keep the user's edits, also after ^C.
         if settings.read(draft) == start:
             draft.unlink()
 

@@ -31,19 +31,21 @@ _STDIN, _STDOUT = 0, 1
 _CHUNK_BYTES = 4096
 _MAX_BYTES = 64 * 1024
 # The guest's output is read from its log; polling this often is not noticeable.
-_LOOK_S = 0.02
+_POLL_S = 0.02
 _ALIVE_EVERY_S = 0.5
 _QEMU_S = 10.0
 _QEMU_POLL_S = 0.1
-# Longer than the probes of other commands hold the lock.
+# Other commands hold the lock for a shorter time when they probe it.
 _LOCK_PATIENCE_S = 0.5
-# A guest that reads its console at all reads some of a script's input well within this time.
+# A guest that reads its console at all reads some of a script's input within this time.
 _DELIVERY_S = 10.0
-# How long the guest may answer after it has read the last of the input.
+# How long the guest may go on answering after it has read the last of the input.
 _ANSWER_S = 0.5
 
 
 class Ending(StrEnum):
+    """Why the connection to a console ended."""
+
     LEFT = "left"
     CLOSED = "closed"
     INPUT_ENDED = "input ended"
@@ -69,22 +71,26 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
     if machine_state(paths).state is State.STOPPED:
         raise MachineError(f'vm "{name}" is not running')
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(name, paths))
+        stack.enter_context(_exclusive(name, paths))
         console = _open_console(name, paths)
         stack.callback(os.close, console)
         log = stack.enter_context(paths.serial_log.open("rb", buffering=0))
         log.seek(0, os.SEEK_END)
-        person = os.isatty(_STDIN)
-        if person:
+        is_terminal = os.isatty(_STDIN)
+        if is_terminal:
             report.notice(f"Attached to the serial console of {name}. Press ctrl-] to leave.")
-            report.notice(f"No user has a password, so you cannot log in here: use `machine ssh {name}` for a shell.")
+            report.notice(f"You cannot log in here, because no user has a password: use `machine ssh {name}`.")
             stack.enter_context(_raw(_STDIN))
-        return _Relay(console, log, paths, escape=ESCAPE if person else None).run()
+        return _Relay(console, log, paths, escape=ESCAPE if is_terminal else None).run()
 
 
 @contextlib.contextmanager
-def _alone(name: str, paths: MachinePaths) -> Iterator[None]:
-    """Hold the console: a guest could not tell apart what two people type."""
+def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
+    """Hold the console's lock, so that the input of two commands does not mix.
+
+    Raises:
+        MachineError: another command holds it.
+    """
     descriptor = lock.acquire(paths.console_lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         holder = lock.holder_pid(paths.console_lock)
@@ -105,7 +111,7 @@ def _open_console(name: str, paths: MachinePaths) -> int:
     deadline = Deadline.after(_QEMU_S, "QEMU to open the console")
     while True:
         try:
-            # Without O_NONBLOCK this would block until somebody reads it.
+            # Without O_NONBLOCK this would block until QEMU reads it.
             return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if deadline.passed or machine_state(paths).state is not State.STARTING:
@@ -136,7 +142,7 @@ class _Relay:
         self._paths = paths
         self._escape = escape
         self._to_guest = bytearray()
-        self._to_person = b""
+        self._to_user = b""
         self._left = False
         self._input_ended = False
         self._pending = 0
@@ -148,11 +154,11 @@ class _Relay:
         Raises:
             DeadlineError: the guest does not read a script's input.
         """
-        look_again = 0.0
+        next_check = 0.0
         while not self._left:
-            self._turn()
-            if time.monotonic() >= look_again:
-                look_again = time.monotonic() + _ALIVE_EVERY_S
+            self._copy_available()
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + _ALIVE_EVERY_S
                 if not self._is_alive():
                     self._show_rest()
                     return Ending.CLOSED
@@ -179,30 +185,30 @@ class _Relay:
     def _is_alive(self) -> bool:
         """Return whether this is the console of a running machine, not of an earlier start."""
         try:
-            there = self._paths.console_input.stat()
+            current = self._paths.console_input.stat()
         except OSError:
             return False
-        return os.path.samestat(there, os.fstat(self._console)) and lock.is_held(self._paths.lock)
+        return os.path.samestat(current, os.fstat(self._console)) and lock.is_held(self._paths.lock)
 
-    def _turn(self) -> None:
+    def _copy_available(self) -> None:
         """Copy what can be copied now or within a moment."""
-        if not self._to_person:
-            self._to_person = self._log.read(_CHUNK_BYTES)
+        if not self._to_user:
+            self._to_user = self._log.read(_CHUNK_BYTES)
         # Always read what a user types: it may contain ctrl-].
         takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MAX_BYTES)
         reading = [_STDIN] if takes_input else []
-        writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_person else [])]
-        readable, writable, _ = select.select(reading, writing, [], _LOOK_S)
+        writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_user else [])]
+        readable, writable, _ = select.select(reading, writing, [], _POLL_S)
         if _STDIN in readable:
-            self._read_person()
+            self._read_user()
         if _STDOUT in writable:
             # No more than select promises to take without blocking.
-            self._to_person = self._to_person[os.write(_STDOUT, self._to_person[: select.PIPE_BUF]) :]
+            self._to_user = self._to_user[os.write(_STDOUT, self._to_user[: select.PIPE_BUF]) :]
         if self._console in writable or self._left:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # BrokenPipeError: the machine is ending
                 del self._to_guest[: os.write(self._console, self._to_guest)]
 
-    def _read_person(self) -> None:
+    def _read_user(self) -> None:
         try:
             typed = os.read(_STDIN, _CHUNK_BYTES)
         except OSError:  # the terminal is gone
@@ -218,9 +224,9 @@ class _Relay:
     def _show_rest(self) -> None:
         """Show everything that the guest has written so far."""
         end = os.fstat(self._log.fileno()).st_size
-        while self._to_person or self._log.tell() < end:
-            chunk = self._to_person or self._log.read(_CHUNK_BYTES)
-            self._to_person = chunk[os.write(_STDOUT, chunk) :]
+        while self._to_user or self._log.tell() < end:
+            chunk = self._to_user or self._log.read(_CHUNK_BYTES)
+            self._to_user = chunk[os.write(_STDOUT, chunk) :]
 
 
 def _unread_bytes(fifo: int) -> int:

@@ -42,7 +42,7 @@ _CLEAN_UP_S = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A file or a directory at `path`; `name` is its path relative to what is copied, empty for the top itself."""
+    """A file or a directory at `path`; `name` is its path relative to the source that was given, empty for itself."""
 
     path: str
     name: str
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Everything to copy, directories before their content; `skipped` says what is not copied, and why."""
+    """Everything to copy, directories before their content; `skipped` has a notice for each file left out."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
         if not Path(destination if request.to_guest else source).exists():
             raise
         raise NotFoundError(error.message, hint="write ./PATH for a local path that contains a colon") from error
-    # In a thread, because ^C could interrupt the sending of an SFTP packet, which would garble all that follow.
+    # In a thread, because ^C in the middle of an SFTP packet would garble all packets after it.
     interrupt = Interrupt(_CLEAN_UP_S)
     (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
     if isinstance(result.error, MachineError):
@@ -88,7 +88,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
 
 
 def _check_stream(request: CopyRequest) -> None:
-    """Check now that a standard stream is open: later its descriptor could belong to another file."""
+    """Check that a standard stream is open now: later its descriptor could belong to another file."""
     host_side = request.source if request.to_guest else request.destination
     if host_side == STANDARD_STREAM:
         with _stream_errors(to_guest=request.to_guest):
@@ -96,7 +96,7 @@ def _check_stream(request: CopyRequest) -> None:
 
 
 def _copy(request: CopyRequest, target: SshTarget, report: Reporter, interrupt: Interrupt) -> None:
-    from machine.ssh.sftp import guest_files  # loads paramiko, which a wrong request need not wait for
+    from machine.ssh.sftp import guest_files  # loads paramiko, which takes a while
 
     host = HostFiles()
     with guest_files(request.machine, target) as guest:
@@ -188,7 +188,7 @@ def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt
 def _stream_errors(*, to_guest: bool) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # the reader is done; programs end silently then
+    except BrokenPipeError:  # the reader has closed the pipe: the program ends silently
         raise
     except OSError as error:
         what = "read standard input" if to_guest else "write to standard output"
@@ -200,7 +200,7 @@ def take_survey(files: Files, top: str) -> Survey:
     facts = _existing(files, top)
     entries = [Entry(path=top, name="", facts=facts)]
     skipped: list[str] = []
-    # Each with the real paths of its parents and itself: a real path that occurs twice is a loop.
+    # Each with the real paths of its parents and itself: a real path that occurs twice means a loop.
     folders: list[tuple[Entry, tuple[str, ...]]]
     folders = [(entries[0], (files.real(top),))] if facts.kind is Kind.DIRECTORY else []
     while folders:

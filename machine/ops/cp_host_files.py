@@ -23,7 +23,7 @@ class HostFiles:
         return printable(path)
 
     def stat(self, path: str) -> Facts | None:
-        with _told("read", path):
+        with _translated_errors("read", path):
             try:
                 return _facts(Path(path).stat())
             except OSError as error:
@@ -32,23 +32,23 @@ class HostFiles:
                 raise
 
     def real(self, path: str) -> str:
-        with _told("read", path):
+        with _translated_errors("read", path):
             return os.fspath(Path(path).resolve())
 
     def entries(self, path: str) -> list[tuple[str, Facts]]:
-        with _told("read", path), os.scandir(path) as found:
+        with _translated_errors("read", path), os.scandir(path) as found:
             return sorted(
                 ((entry.name, _facts(entry.stat(follow_symlinks=False))) for entry in found), key=lambda pair: pair[0]
             )
 
-    def read(self, path: str, size: int) -> Generator[bytes]:  # noqa: ARG002  (of use to the guest's side)
-        with _told("read", path), Path(path).open("rb", buffering=0) as stream:
+    def read(self, path: str, size: int) -> Generator[bytes]:  # noqa: ARG002  (the guest's side needs it)
+        with _translated_errors("read", path), Path(path).open("rb", buffering=0) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
         part = part_path(path, secrets.token_hex(4))
-        with _told("write", path):
+        with _translated_errors("write", path):
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
             try:
                 with os.fdopen(descriptor, "wb") as stream:
@@ -69,11 +69,11 @@ class HostFiles:
                 raise
 
     def make_directory(self, path: str) -> None:
-        with _told("make", path):
+        with _translated_errors("make", path):
             Path(path).mkdir(mode=DIRECTORY_PRIVATE)
 
     def set_facts(self, path: str, facts: Facts) -> None:
-        with _told("write", path):
+        with _translated_errors("write", path):
             Path(path).chmod(facts.kept_mode)
             os.utime(path, (facts.accessed, facts.modified))
 
@@ -91,8 +91,8 @@ def _facts(found: os.stat_result) -> Facts:
 
 
 @contextlib.contextmanager
-def _told(verb: str, path: str) -> Iterator[None]:
-    """Translate errors of the file system."""
+def _translated_errors(verb: str, path: str) -> Iterator[None]:
+    """Turn errors of the file system into MachineError, with `verb` for what failed."""
     shown = Path(printable(path))
     try:
         with disk_errors(shown) if verb == "write" else contextlib.nullcontext():

@@ -1,7 +1,7 @@
-"""`machine doctor`: look at everything that making and starting a machine needs, and change nothing.
+"""`machine doctor`: check everything that making and starting a machine needs, and change nothing.
 
-The checks of each topic are in a module of their own, `doctor_<topic>`: what asks this host, and the pure functions
-that judge the answers. A question that cannot be asked because an earlier one has failed is left out.
+The checks of each topic are in a module `doctor_<topic>`: probes of this host, and pure functions that judge the
+results. A check that an earlier failure makes impossible is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from machine.store import drafts
 
 
 def doctor(context: Context) -> list[Check]:
-    """Every check, in the order in which a machine would meet them."""
+    """Return the results of all checks, in the order in which making and starting a machine depends on them."""
     host = context.host
     chosen, settings = chosen_settings(context)
     listing, unreadable = listed_machines(context)

@@ -41,11 +41,11 @@ def _client_files(name: str, directory: Path, finding: str) -> Check:
 
 
 def podman_check(client: legacy.Client | None, host: Host, connections: Path) -> Check:
-    """Judge Podman's client, None where it is not installed."""
+    """Judge Podman's client, which is None if it is not installed."""
     if client is None:
         return warning(
             "podman",
-            "podman is not on PATH; use machines through machine ssh or Docker's clients",
+            "podman is not on PATH; without it, use machine ssh or Docker's clients",
             host.install_hint(PODMAN, "podman"),
         )
     version = ".".join(map(str, client.version)) if client.version else "of unknown version"
@@ -55,7 +55,7 @@ def podman_check(client: legacy.Client | None, host: Host, connections: Path) ->
 
 
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
-    """Judge a directory of a client, in which `machine init` writes."""
+    """Judge a directory of a client to which `machine init` writes."""
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     return ok(name, finding)

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of the directories that machines, images and sockets are in."""
+"""Part of `machine doctor`: checks of the directories of machines, images and sockets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from machine.store.filesystem import DirectoryFacts, file_systems, probe_directo
 from machine.store.paths import fallback_directory, longest_socket_path
 from machine.this_host import lingers
 
-# With less, nothing can be started; an image of Fedora CoreOS needs about as much as the second, packed and unpacked.
+# With less than the first, nothing can be started. A Fedora CoreOS image takes about the second, packed and unpacked.
 _NO_ROOM = 256 * MIB
 _LITTLE_ROOM = 4 * GIB
 
-# File systems without links, modes or Unix sockets; those of other hosts; those that a shutdown empties.
+# File systems without links, modes or Unix sockets; remote ones; those that a shutdown empties.
 _POOR = frozenset({"exfat", "exfat-fuse", "fuseblk", "msdos", "ntfs", "ntfs3", "vfat"})
 _REMOTE = frozenset(
     {"9p", "afpfs", "afs", "ceph", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs", "webdav"}
@@ -64,11 +64,12 @@ def _session(context: Context) -> SessionFacts:
 def directory_check(  # noqa: PLR0911  (a table)
     name: str, facts: DirectoryFacts, *, keeps: bool, little: int = _LITTLE_ROOM
 ) -> Check:
-    """Judge a directory of this program; `keeps` says that it has to survive a shutdown.
+    """Judge a directory of this program; `keeps` means that its content has to survive a shutdown.
 
-    Less free space than `little` brings a warning.
+    Less than `little` bytes of free space are a warning.
     """
-    free, where = bytes_size(facts.free_bytes), f"{facts.path} on {facts.file_system or 'a file system'}"
+    free = bytes_size(facts.free_bytes)
+    where = f"{facts.path} on {facts.file_system}" if facts.file_system else str(facts.path)
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     if facts.file_system in _POOR:
@@ -81,7 +82,9 @@ def directory_check(  # noqa: PLR0911  (a table)
         return failure(name, f"{where} has only {free} free", f"free some space on the disk that holds {facts.nearest}")
     if facts.free_bytes < little:
         return warning(
-            name, f"{where} has only {free} free; a new image may need more", "machine image prune, or free some space"
+            name,
+            f"{where} has only {free} free; a new image may need more",
+            "free some space, for example with: machine image prune",
         )
     if keeps and facts.file_system in _REMOTE:
         return warning(
@@ -99,12 +102,12 @@ def directory_check(  # noqa: PLR0911  (a table)
 
 
 def unwritable(facts: DirectoryFacts) -> str | None:
-    """Return why nothing can be written there, None where it can."""
+    """Return why nothing can be written to the directory, or None."""
     if not facts.is_directory:
         return f"{facts.nearest} is not a directory"
     if not facts.writable:
-        beyond = "" if facts.exists else f", so {facts.path} cannot be created"
-        return f"{facts.nearest} is not writable{beyond}"
+        consequence = "" if facts.exists else f", so {facts.path} cannot be created"
+        return f"{facts.nearest} is not writable{consequence}"
     return None
 
 
@@ -117,7 +120,7 @@ def make_writable(facts: DirectoryFacts) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFacts:
-    """What the choice of the runtime directory depends on."""
+    """The facts that the choice of the runtime directory depends on."""
 
     session: str
     """The value of the variable in which a session names its directory."""
@@ -128,7 +131,7 @@ class SessionFacts:
     fallback: Path
     uid: int
     lingers: bool
-    """Whether the directory of the login outlives the last logout."""
+    """Whether the login's directory remains after the last logout."""
 
 
 def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
@@ -148,12 +151,12 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
         )
     if facts.path == session.fallback:
         variable = host_os.traits.session_variable
-        why = f"{variable} is not a directory of this user" if session.session else f"{variable} is not set"
+        reason = f"{variable} is not a directory of this user" if session.session else f"{variable} is not set"
         return warning(
             name,
-            f"{facts.path}, which may be cleaned up with /tmp; it is used because {why}",
+            f"{facts.path}, which may be cleaned up with /tmp; it is used because {reason}",
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):
         return ok(name, f"{facts.path}, as socket paths in the usual directory would be longer than {limit} bytes")
-    return ok(name, f"{facts.path}; socket paths have at most {longest} of {limit} bytes")
+    return ok(name, f"{facts.path}; socket paths take up to {longest} of {limit} bytes")

@@ -29,7 +29,7 @@ from machine.this_host import lingers
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
-    """Return the settings of new machines, none where they are invalid, and the check of them."""
+    """Return the settings of new machines, empty if they are invalid, and the check of them."""
     try:
         chosen = effective(context)
         with naming_source_of(chosen["username"]):
@@ -53,32 +53,32 @@ def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host
 
 
 def _available_memory_mib(host: Host) -> int | None:
-    """The memory that programs can have now, None on macOS, where the figure says little: it frees memory on demand."""
+    """Return the memory that is available now; None on macOS, which frees memory on demand: the figure says little."""
     return psutil.virtual_memory().available // MIB if host.os is HostOS.LINUX else None
 
 
 def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:
-    """Tell where the settings come from."""
+    """Report where the settings come from."""
     sources = sorted({setting.origin for setting in chosen.values()} - {BUILT_IN})
     return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults; no file changes them")
 
 
 def resources_check(resources: Resources, host: Host, available_mib: int | None) -> Check:
     """Judge the resources of a new machine; `available_mib` is the memory that is available now, None if unknown."""
-    asked = (
+    finding = (
         f"a new machine has {resources.cpus} of {host.cpus} CPUs and {resources.memory_mib} of {host.memory_mib} MiB"
     )
     if available_mib is not None and available_mib < resources.memory_mib:
         return warning(
             "resources",
-            f"{asked}, of which only {available_mib} MiB are available now",
+            f"{finding}, of which only {available_mib} MiB are available now",
             "close other programs, or give new machines less: machine config set memory MIB",
         )
-    return ok("resources", asked)
+    return ok("resources", finding)
 
 
 def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
-    """Return the machines; none, and a failed check, where their directory cannot be read."""
+    """Return the machines; if their directory cannot be read, none and a failed check."""
     try:
         return list_machines(context), []
     except OSError as error:
@@ -107,16 +107,16 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """What a machine needs in order to start."""
+    """The facts that decide whether a machine can start."""
 
     name: str
     state: MachineState
     log: Path
-    """Its supervisor's."""
+    """The log of its supervisor."""
 
     has_disk: bool
     base: Path | None
-    """The base image of its disk, if it is missing."""
+    """The base image of its disk, if that is missing."""
 
     refetch: str
     """The reference by which the image can be fetched again."""
@@ -160,11 +160,11 @@ def login_services_check(context: Context) -> Check:
 
 
 def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
-    """Judge the services: their programs by the names of their machines, and which programs are `gone`."""
+    """Judge the services: the program of each, by machine, and the programs that are `gone`."""
     if gone:
         name = min(name for name, program in services.items() if program in gone)
-        why = f"runs {services[name]}, which does not exist" if services[name] else "does not name a program"
-        finding = f"{name} will not start when you log in: its service {why}"
+        fault = f"runs {services[name]}, which does not exist" if services[name] else "does not name a program"
+        finding = f"{name} will not start when you log in: its service {fault}"
         return warning("autostart", finding, f"machine autostart enable {name}")
     if not services:
         return ok("autostart", "no machine starts when you log in")
@@ -173,7 +173,7 @@ def autostart_check(services: Mapping[str, str | None], gone: Collection[str | N
 
 
 def drafts_check(leftovers: Collection[Path]) -> Check:
-    """Judge what commands that were killed have left behind."""
+    """Judge the directories that killed commands have left behind."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
         return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init removes it")

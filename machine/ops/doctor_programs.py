@@ -39,7 +39,7 @@ from machine.store.paths import config_home
 
 _TIMEOUT_S = 10
 
-# As many files as a source tree with its dependencies has; systemd's default for everybody is 524,288.
+# A source tree with its dependencies has about as many files; systemd's default limit is 524,288.
 _ENOUGH_FILES = 65_536
 
 QEMU_IMG = {
@@ -57,7 +57,7 @@ GPGV = {
 
 
 def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
-    """Check the QEMU of this host's own architecture, and those of others that are installed."""
+    """Check QEMU for this host's own architecture, and for others if it is installed."""
     host = context.host
     try:
         arch = Arch.parse(host.machine)
@@ -81,7 +81,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
 
 
 def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
-    """Return why transports cannot be used here, after trying them as a start would."""
+    """Return the transports that cannot be used here, and why, after trying them as a start would."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
@@ -89,7 +89,7 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
-    """Check the QEMU of another architecture, whose guests a host need not be able to run."""
+    """Check QEMU for another architecture; a problem is only a warning, because no host needs such guests."""
     host, board = context.host, BOARDS[arch]
     try:
         check_qemu(probe_qemu(binary), arch, host)
@@ -114,7 +114,7 @@ def qemu_img_check(host: Host) -> Check:
 
 
 def _program(name: str, program: str, remedy: str) -> Check:
-    """Check a required program: it is installed and prints its version."""
+    """Check that a required program is installed and prints its version."""
     try:
         output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
@@ -133,27 +133,27 @@ def installed_ssh_check(host: Host) -> Check:
 
 
 def signature_checks(context: Context) -> Iterator[Check]:
-    """Check what verifies the signatures of images: a program, and the keys that are trusted."""
+    """Check the program that verifies the signatures of images, and the keys that are trusted."""
     remedy = context.host.install_hint(GPGV, "gpgv or sqv")
     try:
         yield _program("signatures", find_checker().program, remedy)
     except MachineError as error:
         yield failure_from("signatures", error, remedy)
     directory = context.roots.signing_keys
-    # The key that signs images built here lies beside the trusted ones.
+    # The secret key that signs images built here is in the same directory as the trusted keys.
     unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
     yield keys_check(0 if unusable else len(trusted_keys(directory)), unusable, directory)
 
 
 def architecture_check(host: Host, arch: Arch | None) -> Check:
-    """Judge the host's architecture; `arch` is that of its guests, None where they cannot have it."""
+    """Judge the host's architecture; `arch` is None if guests cannot have it."""
     if arch is None:
         return failure(
             "architecture",
             f"guests cannot have this host's architecture, {host.machine}",
             f"use a host with one of: {', '.join(Arch)}",
         )
-    return ok("architecture", f"{host.os} on {host.machine}; guests have the same")
+    return ok("architecture", f"{host.os} on {host.machine}; guests have the same architecture")
 
 
 def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
@@ -166,7 +166,7 @@ def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 
 
 def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
-    """Judge QEMU's support for the network of machines."""
+    """Judge whether QEMU has the network that machines need."""
     try:
         check_network(facts, arch, host)
     except MachineError as error:
@@ -191,7 +191,7 @@ def accelerator_check(
 
 
 def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
-    """Judge the firmware that was found, None where guests need none; only a `native` one can be a failure."""
+    """Judge the firmware that was found, None if guests need none; only missing `native` firmware is a failure."""
     name = "firmware" if native else f"firmware {arch}"
     match found:
         case None:
@@ -207,8 +207,8 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
     """Judge which transports can share this host's folders with a machine: those without an obstacle.
 
-    virtiofs is several times faster than the others. It needs an open file for each one that the guest knows of, and a
-    program may have `max_files`.
+    virtiofs is several times faster than the others. It keeps a file open for each one in the guest's cache, and a
+    program may open `max_files`.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)

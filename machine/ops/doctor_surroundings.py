@@ -19,14 +19,14 @@ from machine.ops.shared.images import image_cache
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# A clock that shows less is wrong: this program is younger.
+# A clock that shows an earlier time is wrong: this program was made later.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _SET_CLOCK = {HostOS.LINUX: "timedatectl set-ntp true", HostOS.MACOS: "sntp -sS time.apple.com"}
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 def used_certificates_check(context: Context) -> Check:
-    """Check the certificates with which downloads are verified."""
+    """Check the certificates by which servers of downloads are verified."""
     variable = certificates_variable(context.environment)
     return certificates_check(variable, readable=variable is not None and os.access(variable[1], os.R_OK))
 
@@ -42,7 +42,7 @@ def known_moments(listing: Listing, context: Context) -> list[datetime]:
 
 
 def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
-    """Judge the variables that name proxies."""
+    """Judge the environment variables that name proxies."""
     used = {}
     for name in _PROXIES:
         small, large = environment.get(name, ""), environment.get(name.upper(), "")
@@ -60,8 +60,8 @@ def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
                 "proxies", f"{name}={public_url(value)} is not a valid proxy", f"unset {name}, or set http://HOST:PORT"
             )
     if not used and host_os is HostOS.MACOS:
-        # Without variables requests asks macOS; guests get the proxies of variables only.
-        return ok("proxies", "no variable is set: downloads use those of System Settings, and guests none")
+        # Without variables, the library requests uses macOS's own settings; guests get only the proxies of variables.
+        return ok("proxies", "no variable is set: downloads use the proxies of System Settings, guests use none")
     if not used:
         return ok("proxies", "none; downloads connect directly")
     return ok("proxies", ", ".join(f"{name}={public_url(value)}" for name, value in used.items()))
@@ -76,14 +76,14 @@ def _is_proxy(value: str) -> bool:
 
 
 def certificates_variable(environment: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the variable that decides on the certificates of downloads, and the file that it names."""
+    """Return the variable that names the file of trusted certificates, and that file; None if there is none."""
     return next(((name, Path(environment[name])) for name in _CERTIFICATES if environment.get(name)), None)
 
 
 def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> Check:
     """Judge the file of certificates that a variable names, if one does."""
     if variable is None:
-        return ok("certificates", "those that come with this program")
+        return ok("certificates", "the ones that come with this program")
     name, path = variable
     if not readable:
         return failure("certificates", f"{name} names {path}, which cannot be read", f"unset {name}")
@@ -96,8 +96,8 @@ def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> 
     if now + _CLOCK_TOLERANCE < latest:
         return warning(
             "clock",
-            f"this host's clock shows {now:%Y-%m-%d %H:%M} UTC, but {latest:%Y-%m-%d %H:%M} is past already: "
-            "certificates and signatures may be refused",
+            f"this host's clock is behind: it shows {now:%Y-%m-%d %H:%M} UTC, but the time is later than "
+            f"{latest:%Y-%m-%d %H:%M}; certificates and signatures may be rejected",
             f"set the clock: sudo {_SET_CLOCK[host_os]}",
         )
     return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC, later than all machines and images")

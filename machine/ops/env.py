@@ -20,5 +20,5 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
 
 
 def env_command(name: str, *, default: str) -> str:
-    """Return the command line that prints the variables again."""
+    """Return the command line that prints these variables."""
     return "machine env" if name == default else f"machine env {shlex.quote(name)}"

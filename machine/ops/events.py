@@ -17,7 +17,7 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A machine's state has changed; None is the state of a machine before it is made and after it is removed."""
+    """A change of a machine's state; None is the state before it is made and after it is removed."""
 
     moment: datetime
     name: str

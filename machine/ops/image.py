@@ -1,4 +1,4 @@
-"""Images: fetching them ahead of their use, and what is in the cache."""
+"""`machine image`: fetch images ahead of their use, and list, describe and remove those in the cache."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import records
 
-# Of a digest, so many digits name an image.
+# How many digits of a digest are enough to name an image.
 _MIN_DIGEST = 6
 
 
 def pull_image(
     image: str | None, arch: str | None, options: ImageOptions, context: Context, report: Reporter
 ) -> BaseImage:
-    """Fetch an image into the cache; without `image` or `arch`, what `machine init` takes without them.
+    """Fetch an image into the cache; without `image` or `arch`, the one that `machine init` uses by default.
 
     Raises:
-        MachineError: it cannot be fetched, or is not what it should be.
+        MachineError: it cannot be fetched or verified.
     """
     guest = parse_arch(arch or context.host.machine)
     if image is None:
@@ -42,7 +42,7 @@ def pull_image(
 
 @dataclass(frozen=True, kw_only=True)
 class ListedImage:
-    """A base in the cache, and the machines that use it."""
+    """A base image in the cache, and the machines that use it."""
 
     base: BaseImage
     users: tuple[str, ...]
@@ -50,27 +50,27 @@ class ListedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What was removed, and the bytes that this freed."""
+    """The images that were removed, and the bytes that this freed."""
 
     bases: tuple[BaseImage, ...]
     freed: int
 
 
 def list_images(context: Context, *, strict: bool = False) -> list[ListedImage]:
-    """Every base in the cache with the machines that use it, the newest first.
+    """List the base images in the cache with the machines that use them, the newest first.
 
     Raises:
-        MachineError: `strict` is set, and it cannot be found out which base a machine uses.
+        MachineError: `strict` is set, and it cannot be found out which base image a machine uses.
     """
     users = image_users(context, strict=strict)
     return [ListedImage(base=base, users=tuple(users.get(base.digest, ()))) for base in image_cache(context).bases()]
 
 
 def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
-    """The names of the machines that use each base, by its digest.
+    """Return the names of the machines that use each base image, by its digest.
 
     Raises:
-        MachineError: `strict` is set, and neither a machine's record nor its disk says which base it uses.
+        MachineError: `strict` is set, and neither a machine's record nor its disk says which base image it uses.
     """
     users: dict[str, list[str]] = {}
     for entry in records.load_all(context.roots):
@@ -93,7 +93,7 @@ def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
 
 
 def find_images(name: str, images: Sequence[ListedImage]) -> list[ListedImage]:
-    """Find the images of a digest, a reference, a release or a location.
+    """Find the images that a digest, a reference, a release or a location names.
 
     Raises:
         NotFoundError: none is in the cache.
@@ -125,7 +125,7 @@ def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
         for image in images.values():
             if image.users:
                 raise MachineError(
-                    f"{image.base.reference} ({image.base.digest[:12]}) is the base of: {', '.join(image.users)}",
+                    f"{image.base.reference} ({image.base.digest[:12]}) is used by: {', '.join(image.users)}",
                     hint="remove these machines first",
                 )
         for image in images.values():
@@ -134,7 +134,7 @@ def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
 
 
 def prune_images(keep: int, context: Context) -> Pruned:
-    """Remove every image that no machine uses but the newest `keep` of each reference, and what fetches have left.
+    """Remove unfinished downloads and all images that no machine uses, except the newest `keep` of each reference.
 
     Raises:
         DeadlineError: an image is being fetched.
@@ -157,7 +157,7 @@ def prune_images(keep: int, context: Context) -> Pruned:
 
 
 def describe_image(image: ListedImage) -> dict[str, object]:
-    """An image as JSON has it."""
+    """Return an image as a JSON document."""
     base = image.base
     return {
         "Reference": base.reference,

@@ -1,4 +1,4 @@
-"""`machine image build`: a guest image from Debian's packages, published as a local stream."""
+"""`machine image build`: build a guest image from Debian's packages, and publish it as a local stream."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, s
 
 
 def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
-    """Return the accelerator of a new machine with the host's architecture, and the notice that a start would give."""
+    """Return the accelerator of a new machine of the host's architecture, and the notice that a start would print."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
         chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
@@ -114,16 +114,16 @@ def _qemu(host: Host) -> dict[str, str]:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
     except MachineError as error:
         return {"Path": "", "Version": "", "Notice": error.line}
-    found = {"Path": qemu.path, "Version": qemu.dotted}
+    document = {"Path": qemu.path, "Version": qemu.dotted}
     try:
         check_qemu(qemu, _own_arch(host), host)
     except MachineError as error:
-        return {**found, "Notice": error.line}
-    return {**found, "Notice": ""}
+        return {**document, "Notice": error.line}
+    return {**document, "Notice": ""}
 
 
 def _own_arch(host: Host) -> Arch:
     try:
         return Arch.parse(host.machine)
     except ValueError as error:
-        raise MachineError(f"machines cannot have this host's architecture, {host.machine}") from error
+        raise MachineError(f"guests cannot have this host's architecture, {host.machine}") from error

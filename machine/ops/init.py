@@ -1,4 +1,4 @@
-"""`machine init`: from an image reference to a machine that can be started."""
+"""`machine init`: make a machine from an image reference."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from machine.store import drafts
 
 
 def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
-    """Make the machine, completely or not at all, and return its record.
+    """Make the machine, completely or not at all, and return its config.
 
     Raises:
         MachineError: something in the request is invalid, or a file, the network or a program failed.
@@ -53,21 +53,21 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
         request = request.completed_by(load(request.file))
     name = checked_name(request, context)
     registration = ClientRegistration(context)
-    config, wanted = _choose(name, request, registration, context, report)
+    config, image = _choose(name, request, registration, context, report)
     with image_cache(context).using():
-        base = None if isinstance(wanted.source, EmptyReference) else obtain(wanted, context, report)
+        base = None if isinstance(image.source, EmptyReference) else obtain(image, context, report)
         if base:
             check_image_arch(base, config.arch)
             check_disk_holds(base, config.resources.disk_gib)
-            config = replace(config, image=_origin(wanted, base))
-        packages = wanted.source.packages if isinstance(wanted.source, CatalogueImage) else DEFAULT_PACKAGES
+            config = replace(config, image=_origin(image, base))
+        packages = image.source.packages if isinstance(image.source, CatalogueImage) else DEFAULT_PACKAGES
         return _make(config, base, packages, registration, context, report)
 
 
 def _choose(
     name: str, request: InitRequest, registration: ClientRegistration, context: Context, report: Reporter
 ) -> tuple[MachineConfig, ImageRequest]:
-    """Return the machine as it is to be, and the image that it is to be made from. Nothing is fetched yet."""
+    """Return the new machine's config, and the image that it is to be made from. Nothing is fetched yet."""
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):
@@ -85,12 +85,12 @@ def _choose(
     arch = guest_arch(request.arch, context.host)
     check_usbs(usbs, arch)
     with naming_source_of(chosen["image"]):
-        wanted = image_request(settings.image, arch, request.image_options, context)
-    provisioning = choose_provisioning(request.provisioning, wanted)
+        image = image_request(settings.image, arch, request.image_options, context)
+    provisioning = choose_provisioning(request.provisioning, image)
     swap_mib = request.swap_mib or 0
-    check_swap(swap_mib, wanted.reference, provisioning)
+    check_swap(swap_mib, image.reference, provisioning)
     first_boot = read_first_boot(request.first_boot, context.environment)
-    check_together(first_boot, swap_mib, wanted.reference, provisioning)
+    check_together(first_boot, swap_mib, image.reference, provisioning)
     if first_boot.ignition and not first_boot.ignition.replaces:
         check_users(first_boot.ignition, username, uid)
     labels = parse_labels(request.labels or ())
@@ -108,7 +108,7 @@ def _choose(
         timezone=timezone,
         ssh_port=0,
         mac=fresh_mac(),
-        image=ImageOrigin(reference=wanted.reference, digest=None),
+        image=ImageOrigin(reference=image.reference, digest=None),
         swap_mib=swap_mib,
         usbs=usbs,
         folders=folders,
@@ -120,20 +120,20 @@ def _choose(
         first_boot=first_boot,
         provisioning=provisioning,
     )
-    return config, wanted
+    return config, image
 
 
-def _origin(wanted: ImageRequest, base: BaseImage) -> ImageOrigin:
-    """Return what the record is to say about where the image came from."""
+def _origin(image: ImageRequest, base: BaseImage) -> ImageOrigin:
+    """Return where the image came from, for the record."""
     return ImageOrigin(
-        reference=wanted.reference,
+        reference=image.reference,
         digest=base.digest,
         stream=base.stream,
         release=base.release,
         location=base.location,
         verified=base.verified,
         signer=base.signer,
-        promised=wanted.options.sha256,
+        promised=image.options.sha256,
     )
 
 

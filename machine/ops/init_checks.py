@@ -30,10 +30,10 @@ from machine.store.paths import config_home
 
 
 def checked_name(request: InitRequest, context: Context) -> str:
-    """Return the new machine's name, once it is checked that it is valid.
+    """Check the new machine's name and provider, and return the name.
 
     Raises:
-        BadInputError: it is not valid, or another provider than ours is asked for.
+        BadInputError: the name is not valid, or the provider is not ours.
     """
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
@@ -54,36 +54,36 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
     registration.check_free(name)
 
 
-def choose_provisioning(asked: Provisioning | None, wanted: ImageRequest) -> Provisioning:
+def choose_provisioning(requested: Provisioning | None, image: ImageRequest) -> Provisioning:
     """Return how a guest of this image is provisioned.
 
-    The catalogue knows that of its images, and streams are always provisioned by Ignition. For any other image the
-    user has to know: `asked` holds, and without it Ignition.
+    The catalogue says so for its images, and streams are always provisioned by Ignition. For any other image it is
+    what the user has `requested`, by default Ignition.
 
     Raises:
-        BadInputError: the image is known to be provisioned in another way than was asked for.
+        BadInputError: the image is known to be provisioned in another way than the one `requested`.
     """
-    match wanted.source:
+    match image.source:
         case CatalogueImage(provisioning=provisioning):
             known = provisioning
         case StreamReference():
             known = Provisioning.IGNITION
         case _:
-            return asked or Provisioning.IGNITION
-    if asked not in (None, known):
-        raise BadInputError(f"the image {wanted.reference} is provisioned by {known}", hint="leave out --provisioning")
+            return requested or Provisioning.IGNITION
+    if requested not in (None, known):
+        raise BadInputError(f"the image {image.reference} is provisioned by {known}", hint="leave out --provisioning")
     return known
 
 
-def guest_arch(wanted: str | None, host: Host) -> Arch:
-    """Return the architecture that was asked for, else the host's.
+def guest_arch(requested: str | None, host: Host) -> Arch:
+    """Return the architecture that was `requested`, by default the host's.
 
     Raises:
-        BadInputError: guests cannot have the architecture that was asked for.
+        BadInputError: guests cannot have the one `requested`.
         MachineError: guests cannot have the host's architecture.
     """
-    if wanted is not None:
-        return parse_arch(wanted)
+    if requested is not None:
+        return parse_arch(requested)
     try:
         return Arch.parse(host.machine)
     except ValueError as error:
@@ -102,7 +102,7 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     host = context.host
     qemu = probe_qemu(find_qemu(arch, host))
     check_qemu(qemu, arch, host)
-    # Whatever keeps the hypervisor from working now may be gone by the time the machine is started.
+    # A hypervisor that does not work now may work by the time the machine is started.
     hypervisor = HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=None)
     acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
     find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
@@ -114,7 +114,7 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
 
 
 def check_image_arch(base: BaseImage, arch: Arch) -> None:
-    """Check that an image which some stream describes, however it was obtained, is for guests of this architecture.
+    """Check that an image that comes from a stream, even if it was given as a file, is for this architecture.
 
     Nothing is known of other images before they boot.
 
@@ -123,16 +123,16 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
     """
     if base.stream and base.arch != arch:
         raise BadInputError(
-            f"the image is {base.stream} {base.release} for {base.arch}, but the machine is to be {arch}",
+            f"the image {base.stream} {base.release} is for {base.arch}, but the machine would be {arch}",
             hint=f"use --arch {base.arch}, or an image for {arch}",
         )
 
 
 def check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> None:
-    """Check the amount of swap, and that guests of this image can have swap at all.
+    """Check the amount of swap, and that guests of this image can have swap.
 
     Raises:
-        BadInputError: the amount is negative, or guests of this image get no swap.
+        BadInputError: the amount is negative, or guests of this image cannot have swap.
     """
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")

@@ -23,7 +23,7 @@ _LOCAL_SPECIFICATION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBootRequest:
-    """What was asked for; None means that the option was not given.
+    """The first-boot options of `machine init`; None means that the option was not given.
 
     The Ignition config, scripts and the playbook are paths (of scripts: `[user:]PATH`) or already read. Variables are
     `NAME=VALUE` or `NAME`, SSH keys are keys or paths of files that contain some.
@@ -43,7 +43,7 @@ def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -
 
     Raises:
         BadInputError: something cannot be read or is invalid.
-        MachineError: the Ignition config is in Butane's format, but butane is not installed.
+        MachineError: the Ignition config is a Butane file, but butane is not installed.
     """
     ignition = request.ignition
     replaces = bool(request.ignition_replaces)
@@ -68,7 +68,7 @@ def read_ignition(path: Path) -> UserIgnition:
 
     Raises:
         BadInputError: it cannot be read, or something in it is wrong.
-        MachineError: it is in Butane's format, but butane is not installed.
+        MachineError: it is a Butane file, but butane is not installed.
     """
     return load(path)
 
@@ -131,18 +131,18 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
-    """Check that the user's Ignition config leaves alone the users that machines are reached as.
+    """Check that the user's Ignition config does not conflict with the users as which we log in: root and `username`.
 
     Raises:
-        BadInputError: it removes or changes one of them, or takes a name or a number of theirs.
+        BadInputError: it removes or changes one of them, or uses their group name, uid or gid for another.
     """
     passwd = json.loads(ignition.text).get("passwd") or {}
     for group in passwd.get("groups") or ():
-        # Ignition makes groups first. The user would then not get its own group, and without that not be made at all.
+        # Ignition makes groups first. Making the user would then fail, because its own group exists already.
         if group["name"] == username or group.get("gid") == uid:
             raise BadInputError(
-                f"{ignition.name} defines the group {group['name']}, which {username} needs as its own",
-                hint="remove it, or give it another name and gid",
+                f"{ignition.name} defines the group {group['name']}, which must be the user {username}'s own",
+                hint="remove the group, or give it another name and gid",
             )
     for user in passwd.get("users") or ():
         if user["name"] not in (username, ROOT):
@@ -153,22 +153,22 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
         if user["name"] == username and user.get("uid") not in (None, uid):
             raise BadInputError(
                 f"{ignition.name} gives the user {username} the uid {user['uid']}, but it must be this host's {uid}",
-                hint="leave it out",
+                hint="leave the uid out",
             )
 
 
-def _check_other(user: Mapping[str, Any], called: str, username: str, uid: int) -> None:
-    """Check another user: if it shares a uid, or replaces a removed user, the first boot ends in an emergency shell."""
+def _check_other(user: Mapping[str, Any], config_name: str, username: str, uid: int) -> None:
+    """Check another user: with a uid that is taken, or the name of the renamed default user, the first boot fails."""
     if user.get("shouldExist") is False:
         return
     if user["name"] == DEFAULT_USERNAME:
         raise BadInputError(
-            f"{called} defines the user {DEFAULT_USERNAME}, which is called {username} in this machine",
+            f"{config_name} defines the user {DEFAULT_USERNAME}, which is called {username} in this machine",
             hint=f"rename it to {username}, or leave out --username",
         )
     if user.get("uid") == uid:
         raise BadInputError(
-            f"{called} gives the user {user['name']} the uid {uid}, which {username} has", hint="use another uid"
+            f"{config_name} gives the user {user['name']} the uid {uid}, which {username} has", hint="use another uid"
         )
 
 

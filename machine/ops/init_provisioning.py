@@ -1,4 +1,4 @@
-"""What a new guest reads at its first boot, written into the machine's directory."""
+"""Writing the files that a new guest reads at its first boot into the machine's directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from machine.store.paths import MachinePaths
 
 
 def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str], paths: MachinePaths) -> None:
-    """Write what the guest reads at its first boot; `packages` are those that cloud-init has to install.
+    """Write the files that the guest reads at its first boot; cloud-init has to install `packages`.
 
     Raises:
         DiskError: it cannot be written.
@@ -34,14 +34,15 @@ def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str
 
 
 def report_replaced_parts(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
-    """Tell what the user's own Ignition config replaces in the machine's."""
-    theirs = config.first_boot.ignition
-    if theirs is None:
+    """Report what the user's Ignition config replaces in the machine's own."""
+    user_config = config.first_boot.ignition
+    if user_config is None:
         return
-    if theirs.replaces:
+    if user_config.replaces:
         report.notice(
-            f"The guest gets only {theirs.name}: machine start can reach it only if root accepts {paths.identity}"
-            f".pub and its SSH server has {paths.host_key}. You can change {paths.ignition} until the first start."
+            f"The guest gets only {user_config.name}: machine start can reach it only if root accepts the key "
+            f"{paths.identity}.pub and its SSH server uses {paths.host_key}. You can change {paths.ignition} until the "
+            "first start."
         )
-    elif lost := replaced(provision(config, keys), theirs.text):
-        report.notice(f"{theirs.name} replaces parts of the machine's own config: {', '.join(lost)}")
+    elif parts := replaced(provision(config, keys), user_config.text):
+        report.notice(f"{user_config.name} replaces parts of the machine's own config: {', '.join(parts)}")

@@ -1,4 +1,4 @@
-"""What `machine init` is asked to do, by flags and by a file, and what such a file is made of."""
+"""The request to make a machine, from the flags of `machine init` and from a file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _T = TypeVar("_T", "InitRequest", FirstBootRequest)
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """What was asked for; None means that the option was not given, and the settings decide.
+    """The options of `machine init`; None means that the option was not given.
 
-    `file` is a file for `ops.init_file`, which supplies what was not given otherwise. Labels are `KEY=VALUE`.
+    `file` is the path of a file that supplies options that were not given. Labels are `KEY=VALUE`.
     """
 
     name: str | None = None
@@ -51,8 +51,8 @@ class InitRequest:
 
     @property
     def flags(self) -> dict[str, Value]:
-        """What was asked for, by the keys of Settings."""
-        asked = {
+        """The options that were given and that Settings has, by its keys."""
+        options = {
             "image": self.image,
             "cpus": self.cpus,
             "memory": self.memory_mib,
@@ -64,17 +64,17 @@ class InitRequest:
             "accel": self.accelerator,
             "import_native_ca": self.native_ca,
         }
-        return {key: value for key, value in asked.items() if value is not None}
+        return {key: value for key, value in options.items() if value is not None}
 
     def completed_by(self, file: InitRequest) -> InitRequest:
-        """Return this request, completed by the values of the file for everything that was not given."""
-        mine, its = self.image_options, file.image_options
+        """Return this request with the values of the file for options that were not given."""
+        own, other = self.image_options, file.image_options
         # The file's sha256 belongs to the file's image.
-        sha256 = mine.sha256 or (its.sha256 if self.image is None else None)
-        base_url = mine.stream_base_url or its.stream_base_url
+        sha256 = own.sha256 or (other.sha256 if self.image is None else None)
+        base_url = own.stream_base_url or other.stream_base_url
         return replace(
             _filled(self, file),
-            image_options=replace(mine, sha256=sha256, stream_base_url=base_url),
+            image_options=replace(own, sha256=sha256, stream_base_url=base_url),
             first_boot=_filled(self.first_boot, file.first_boot),
         )
 

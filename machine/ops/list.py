@@ -1,4 +1,4 @@
-"""`machine ls`: every machine and its state."""
+"""`machine ls`: list the machines and their states."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ListedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The machines, running ones first, then by their last use; and the records that cannot be read."""
+    """The machines, running ones first, then by the time they were last up; and the records that cannot be read."""
 
     machines: list[ListedMachine]
     broken: list[BrokenRecord]

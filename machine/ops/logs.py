@@ -1,4 +1,4 @@
-"""`machine logs`: what the guest, QEMU and the supervisor have written. The guest is not asked for anything."""
+"""`machine logs`: print what the guest, QEMU and the supervisor have written to their logs on this host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import MachinePaths
 
-_EVERY_S = 0.2
+_POLL_S = 0.2
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -29,7 +29,7 @@ class Log(StrEnum):
     IGNITION = "Ignition's journal"
 
     def files(self, paths: MachinePaths, *, previous: bool) -> list[Path]:
-        """Return the files that have its content, in this order; the last one is being written."""
+        """Return the log's files, the oldest first; the last one is being written."""
         match self:
             case Log.SERIAL:
                 return [paths.previous_serial_log if previous else paths.serial_log]
@@ -114,11 +114,11 @@ def _additions(file: _File, directory: Path) -> Iterator[bytes]:
             added = True
             yield chunk
         if not added:
-            time.sleep(_EVERY_S)
+            time.sleep(_POLL_S)
 
 
 class _File(contextlib.AbstractContextManager["_File"]):
-    """A log that may start over at any time: as a new file of the same name, or as the same file, truncated."""
+    """A log that may be replaced at any time by a new file of the same name, or truncated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -147,18 +147,19 @@ class _File(contextlib.AbstractContextManager["_File"]):
         """Yield what has been written since the last call."""
         while self.is_there() and self._stream:
             # Check before reading, so that the rest of the old file is read first.
-            anew = self._begins_anew(self._stream)
+            was_replaced = self._was_replaced(self._stream)
             if chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
                 yield chunk
-            elif anew:
+            elif was_replaced:
                 self._stream.close()
                 self._stream = None
             else:
                 return
 
-    def _begins_anew(self, stream: BinaryIO) -> bool:
+    def _was_replaced(self, stream: BinaryIO) -> bool:
+        """Return whether the path has a new file by now, or the same one truncated."""
         try:
-            there = self._path.stat()
+            current = self._path.stat()
         except FileNotFoundError:
             return False
-        return not os.path.samestat(there, os.fstat(stream.fileno())) or there.st_size < stream.tell()
+        return not os.path.samestat(current, os.fstat(stream.fileno())) or current.st_size < stream.tell()

@@ -30,24 +30,24 @@ class ListedFolder:
     """`ro` or `rw`."""
 
     driver: str | None
-    """The transport; None where the machine is stopped, or no transport works."""
+    """The transport; None if the machine is stopped or no transport works."""
 
     problem: str | None
-    """Why the folder is not in the guest of a machine that runs."""
+    """Why the guest of a running machine does not have the folder mounted."""
 
 
 def add_mount(name: str, text: str, context: Context) -> None:
-    """Share a folder with the machine from now on, at once where it runs.
+    """Share a folder with the machine; a running guest mounts it at once.
 
     Raises:
-        BadInputError: it is malformed, or overlaps one that the machine has.
-        MachineError: the guest does not mount it.
+        BadInputError: the folder is invalid, or overlaps another one of the machine's.
+        MachineError: the guest cannot mount it.
     """
     config = records.load(context.roots, name).config
     if not text:
         raise BadInputError("the folder must not be empty", hint=f"write {SYNTAX}")
     (folder,) = read_volumes([text], context)
-    config.with_folder(folder)  # refuses what a supervisor would refuse later
+    config.with_folder(folder)  # raises now what a supervisor would raise later
 
     def offline(record: MachineRecord) -> MachineRecord:
         return replace(
@@ -58,10 +58,10 @@ def add_mount(name: str, text: str, context: Context) -> None:
 
 
 def remove_mount(name: str, target: str, context: Context) -> None:
-    """Stop sharing the folder that the guest has at `target`.
+    """Stop sharing the folder that is mounted at `target` in the guest.
 
     Raises:
-        NotFoundError: the machine has none there.
+        NotFoundError: the machine has no folder there.
         MachineError: the supervisor does not answer.
     """
     config = records.load(context.roots, name).config
@@ -78,7 +78,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
-    """The folders of a machine, with their transports where it runs.
+    """List the folders of a machine, with their transports if it is running.
 
     Raises:
         NotFoundError: there is no such machine.

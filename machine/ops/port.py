@@ -1,4 +1,4 @@
-"""`machine port`: the user's own forwards, and a list of everything on the host that leads into a guest."""
+"""`machine port`: the user's own forwards, and a list of all ports and sockets that are forwarded to a guest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPort:
-    """A way into the guest: `host` and `guest` are addresses with ports, or paths of sockets."""
+    """A forward to the guest: `host` and `guest` are addresses with ports, or paths of sockets."""
 
     host: str
     guest: str
@@ -52,15 +52,15 @@ class ListedPort:
 
 
 def add_port(name: str, text: str, context: Context) -> None:
-    """Forward a port or socket of the host from now on, at once where the machine runs.
+    """Forward a port or socket of the host to the machine; if that is running, at once.
 
     Raises:
-        BadInputError: `text` is not a forward, or its place on the host is taken by another forward.
+        BadInputError: `text` is not a forward, or another forward uses its port or socket on the host.
         MachineError: the host cannot listen there.
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
-    config.with_forward(forward)  # refuses what collides, before a supervisor is asked to open it
+    config.with_forward(forward)  # raises if it collides with another, before a supervisor is asked to open it
     _check_not_ssh(forward, context)
 
     def edit(record: MachineRecord) -> MachineRecord:
@@ -73,7 +73,7 @@ def add_port(name: str, text: str, context: Context) -> None:
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
-    """Remove one of the user's own forwards; `text` is the whole forward, or its host's side.
+    """Remove one of the user's own forwards; `text` is the whole forward, or its side on the host.
 
     Raises:
         BadInputError: `text` is neither.
@@ -98,7 +98,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
-    """List everything on the host that leads into the guest; of a stopped machine, what will.
+    """List all ports and sockets of the host that are forwarded to the guest, or will be at the next start.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -127,7 +127,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
 
 
 def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
-    """Ask the supervisor; without one, return the last forwards that are known."""
+    """Return the forwards of which the supervisor knows; without one, the last known ones."""
     current = machine_state(paths)
     if current.state is State.STOPPED:
         return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)
@@ -170,6 +170,6 @@ def _parse(text: str) -> Forward:
                 f'"{forward.guest}" is longer than {_GUEST_SOCKET_BYTES} bytes, the limit of a socket\'s path'
             )
     except ValueError as error:
-        hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]; the absolute path of a socket can take the place of a port"
+        hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]; instead of a port, a socket's absolute path can be used"
         raise BadInputError(str(error), hint=hint) from error
     return forward

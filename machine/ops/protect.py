@@ -1,4 +1,4 @@
-"""`machine protect` and `unprotect`: whether a machine may be removed."""
+"""`machine protect` and `unprotect`: choose whether a machine may be removed."""
 
 from __future__ import annotations
 

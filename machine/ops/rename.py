@@ -1,7 +1,7 @@
-"""`machine rename`: give a machine, and everything that bears its name, another one.
+"""`machine rename`: rename a machine and everything on this host that has its name.
 
-The rename of the directory is the step that counts. Before it, the record is given both names, so that it is valid
-under either. After it, everything else follows: at once or, if this command is cut short, at the next one.
+The rename of the directory is the step that counts. Before it, the record gets both names, so that it is valid under
+either. After it, everything else is renamed: at once or, if this command is interrupted, by the next one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from machine.model.names import check_machine_name
 from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.renaming import LOCK_S, finish_rename, follow_new_name
+from machine.ops.shared.renaming import LOCK_S, apply_new_name, finish_rename
 from machine.report import Reporter
 from machine.store import drafts, records
 
@@ -42,7 +42,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
         with disk_errors(target.directory):
             paths.directory.rename(target.directory)
             fsync_directory(roots.machines)
-        follow_new_name(old, records.load(roots, new).config, context, report)
+        apply_new_name(old, records.load(roots, new).config, context, report)
 
 
 def _renamed(record: MachineRecord, old: str, new: str) -> MachineRecord:

@@ -1,4 +1,4 @@
-"""`machine reset`: remove all machines, and the images that were fetched for them."""
+"""`machine reset`: remove all machines and the image cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_resettable(names: Iterable[str], context: Context) -> None:
         check_unprotected(name, context)
 
 
-def forget_images(context: Context) -> None:
+def clear_images(context: Context) -> None:
     """Empty the image cache and remove the metadata of streams.
 
     Raises:

@@ -26,7 +26,7 @@ from machine.store.names import check_exists
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is kept of a machine that is removed."""
+    """The parts of a removed machine that are kept."""
 
     disk: bool = False
     ignition: bool = False
@@ -43,8 +43,8 @@ def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
     """
     check_exists(context.roots, name)
     paths = context.roots.machine(name)
-    spared = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
-    return sorted(path for path in paths.directory.iterdir() if path not in spared)
+    kept_files = {*([paths.disk] if kept.disk else []), *([paths.ignition] if kept.ignition else [])}
+    return sorted(path for path in paths.directory.iterdir() if path not in kept_files)
 
 
 def check_removable(name: str, context: Context) -> None:
@@ -61,9 +61,9 @@ def check_removable(name: str, context: Context) -> None:
 
 
 def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
-    """Remove the machine; with `force`, also a running one or one whose record is damaged.
+    """Remove the machine; with `force`, even if it is running or its record is damaged.
 
-    What is to be `kept` is saved before anything is deleted.
+    The parts to be `kept` are saved before anything is deleted.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -76,7 +76,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         end_machine(paths, report, at_once=True)
     else:
         check_removable(name, context)
-    with contextlib.suppress(MachineError):  # a damaged record has no other name
+    with contextlib.suppress(MachineError):  # a damaged record does not say whether a rename is unfinished
         finish_rename(name, context, report)
     with lock.held(paths.lock, timeout_s=1) as free:
         if not free:

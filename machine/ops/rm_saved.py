@@ -1,4 +1,4 @@
-"""Keeping files of a machine that is removed, in a directory of their own, under names that are free."""
+"""Saving files of a machine that is removed, in a directory of their own, under unused names."""
 
 from __future__ import annotations
 

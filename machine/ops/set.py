@@ -26,7 +26,7 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """What is to change; None leaves a setting as it is. `("",)` removes all USB devices or folders."""
+    """The settings to change; None leaves a setting as it is. `("",)` removes all USB devices or folders."""
 
     cpus: int | None = None
     memory_mib: int | None = None
@@ -40,7 +40,7 @@ class SetRequest:
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
-    """Change everything that was asked for, or nothing.
+    """Change the settings of a stopped machine: all that are requested, or none.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -61,7 +61,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
         registration = ClientRegistration(context)
         registration.check_readable()
-        # Grow the disk before the record says so: if we are interrupted, the command can be repeated.
+        # Grow the disk before the record says so: if this is interrupted, the command can be repeated.
         if changed.resources.disk_gib != config.resources.disk_gib and _grow(record, changed.resources.disk_gib, paths):
             report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
@@ -72,7 +72,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
 def change_record(
     record: MachineRecord, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineRecord:
-    """Return the record with the changes that were asked for, and with what the guest is to be told of them.
+    """Return the record with the requested changes; if they concern the guest, it is marked as outdated.
 
     Raises:
         BadInputError: one of the changes is not possible.
@@ -90,10 +90,10 @@ def change_record(
 def plan_changes(
     config: MachineConfig, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineConfig:
-    """The machine as it is to be, with these `folders` instead of its own; texts as podman has them.
+    """Return the config with the requested changes; `folders` replace its own unless None. Errors are podman's.
 
     Raises:
-        BadInputError: something cannot be.
+        BadInputError: one of the changes is not possible.
     """
     resources = config.resources
     if request.cpus is not None:
@@ -121,24 +121,24 @@ def plan_changes(
     )
 
 
-def check_larger(wanted_gib: int, disk_gib: int) -> None:
+def check_larger(new_gib: int, disk_gib: int) -> None:
     """Check that the disk would become larger.
 
     Raises:
         BadInputError: it would not.
     """
-    if wanted_gib <= disk_gib:
+    if new_gib <= disk_gib:
         raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
 
 
-def _grow(record: MachineRecord, wanted: int, paths: MachinePaths) -> bool:
-    """Grow the machine's disk to `wanted` GiB, and return False if the next start creates the disk anyway."""
+def _grow(record: MachineRecord, new_gib: int, paths: MachinePaths) -> bool:
+    """Grow the machine's disk, and return False if the next start creates the disk anyway."""
     if record.fresh_disk_base:
         return False
     image = QemuImg()
-    held = image.virtual_size(paths.disk)
+    size_bytes = image.virtual_size(paths.disk)
     # An interrupted command may have grown it already.
-    check_larger(wanted, -(-held // GIB) - 1)
-    if held < wanted * GIB:
-        image.grow(paths.disk, wanted)
+    check_larger(new_gib, -(-size_bytes // GIB) - 1)
+    if size_bytes < new_gib * GIB:
+        image.grow(paths.disk, new_gib)
     return True

@@ -1,4 +1,4 @@
-"""`machine ssh`: a shell or a command in a running guest."""
+"""`machine ssh`: run a shell or a command in a running guest."""
 
 from __future__ import annotations
 

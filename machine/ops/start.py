@@ -26,7 +26,7 @@ from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.state import machine_state
 from machine.ops.start_scripts import run_scripts
-from machine.ops.start_tell_guest import tell_guest
+from machine.ops.start_update_guest import update_guest
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
@@ -64,7 +64,7 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is already running, or did not come up; then none of its processes is left.
+        MachineError: it is already running, or did not come up; in that case no process of it is left.
     """
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # it outlives us: keep Popen from warning about that
@@ -74,14 +74,14 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 def begin(
     name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
 ) -> tuple[Started, subprocess.Popen[bytes]]:
-    """Do what `start` does, and also return the supervisor's process, for callers that wait for it."""
+    """Start the machine as `start` does, and also return the supervisor's process, for callers that wait for it."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:
-        report.notice(f'The supervisor of "{name}" had ended: adopting the running guest')
+        report.notice(f'The supervisor of "{name}" has ended: a new one takes over the running guest')
     if notice := hidden_marker(config.folders):
         report.notice(notice)
     with drafts.names_lock(context.roots):
@@ -89,7 +89,7 @@ def begin(
     process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
     record = records.load(context.roots, name)  # the supervisor may have changed the port
     config = record.config
-    tell_guest(record, context, report)
+    update_guest(record, context, report)
     if record.pending.scripts:
         run_scripts(config, context, report)
     send_event(Event.START, name, context)
@@ -97,14 +97,14 @@ def begin(
 
 
 def hidden_marker(folders: Iterable[Folder]) -> str | None:
-    """Return a notice if a folder hides the file by which Podman up to 5 knows that it runs in a machine."""
+    """Return a notice if a folder hides the file by which Podman up to version 5 detects that it runs in a machine."""
     directory, name = os.path.split(MARKER_UP_TO_5)
     for folder in folders:
         marker = Path(folder.source, name)
         if folder.target == directory and not marker.exists():
             return (
-                f"{folder.source} hides the guest's {directory}: Podman up to 5 does not publish ports on this "
-                f"host without a file {name} there. Make it with: echo qemu >{marker}"
+                f"{folder.source} hides the guest's {directory}: Podman up to version 5 does not publish ports on this "
+                f"host without a file {name} there. Create it with: echo qemu >{marker}"
             )
     return None
 
@@ -139,7 +139,7 @@ def _run_supervisor(
             process = _spawn(argv, writing, paths)
             result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
-            if not adopt:  # if it may not adopt the guest, the old supervisor remains
+            if not adopt:  # if it cannot adopt the guest, an old supervisor is still running
                 _await_end(lines)
             raise
         except KeyboardInterrupt:
@@ -152,9 +152,9 @@ def _run_supervisor(
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
-    """Start the supervisor, which then holds the only writing end of the report: the report ends when it does."""
+    """Start the supervisor, which then has the only writing end of the report: the report ends when it does."""
     try:
-        # It logs into this file itself; so goes what the interpreter prints before that.
+        # The supervisor opens this log itself, but the interpreter may print errors before that.
         with paths.supervisor_log.open("ab") as output:
             return subprocess.Popen(
                 argv,
@@ -169,7 +169,7 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
 
 
 def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
-    """End the machine of an interrupted start: ask until its supervisor listens and has ended."""
+    """End the machine of an interrupted start: ask its supervisor again and again until it has ended."""
     deadline = Deadline.after(_ABORT_S, "the supervisor to end")
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
@@ -182,6 +182,6 @@ def _await_end(lines: BinaryIO) -> None:
 
 
 def _has_ended(lines: BinaryIO) -> bool:
-    """Return whether the supervisor has closed the report, after at most a tenth of a second."""
+    """Return whether the supervisor has closed the report; wait up to a tenth of a second for that."""
     readable, _, _ = select.select([lines], [], [], 0.1)
     return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

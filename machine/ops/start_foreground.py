@@ -17,12 +17,12 @@ def run(
 ) -> None:
     """Start the machine and return when it has stopped. An interrupt after the start stops it like `machine stop`.
 
-    `report` is told of the start, until `on_started` is called, and `later` of the rest.
+    Progress goes to `report` until `on_started` is called, then to `later`.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: it did not come up, or cannot be ended.
-        KeyboardInterrupt: the start was interrupted; then none of the machine's processes is left.
+        KeyboardInterrupt: the start was interrupted; no process of the machine is left.
     """
     paths = context.roots.machine(name)
 
@@ -49,7 +49,7 @@ def attend(
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
-    """Wait until the supervisor ends; replace it if its guest runs on. An interrupt calls `end`."""
+    """Wait until the supervisor ends; replace it if its guest is still running. An interrupt calls `end`."""
     try:
         on_started()
         supervisor.wait()

@@ -1,6 +1,6 @@
-"""The host's settings that a guest follows, gathered at each start: proxies, registries, certificates.
+"""The host's settings that are passed to a guest at each start: proxies, registries, certificates.
 
-Name servers need no care: QEMU's network asks the host's current ones.
+Name servers need not be passed: QEMU's network uses the host's current ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PROXIES = "50-host-proxy"
 _REGISTRIES = "etc/containers/registries.conf.d/9999-host"
 
 CERTIFICATES = "var/lib/boot2podman/host-ca-certs.pem"
-"""The path in the guest, whose own tools install the certificates from there."""
+"""The path of the certificates in the guest, whose own tools install them from there."""
 
 # From Go's crypto/x509/root_linux.go, and macOS's for programs that do not use a keychain.
 _BUNDLES = (
@@ -51,7 +51,7 @@ _PROGRAM_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFile:
-    """A file that root owns in the guest; `path` is relative to /, only the guest's user can read `private` ones."""
+    """A file for the guest, owned by root, at a `path` relative to /; a `private` one is for the guest's user only."""
 
     path: str
     content: bytes
@@ -59,7 +59,7 @@ class GuestFile:
 
 
 def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[GuestFile, ...]:
-    """Collect everything that the guest is to have from this host; what cannot be read is reported and left out."""
+    """Collect the files that the guest gets from this host; those that cannot be read are reported and left out."""
     proxies = environment_files(guest_proxies(context.environment), _PROXIES)
     files = [GuestFile(path=file.path.removeprefix("/"), content=file.contents.encode()) for file in proxies]
     files += _containers_files(containers_directory(context.environment, context.home), report)
@@ -72,7 +72,7 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
 
 
 def digest(files: tuple[GuestFile, ...]) -> str | None:
-    """Return a digest that tells whether a guest has these very files; None where there are none."""
+    """Return a digest of the files, which shows later whether they have changed; None if there are no files."""
     if not files:
         return None
     return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()
@@ -95,7 +95,7 @@ def packed(files: tuple[GuestFile, ...], username: str) -> str:
 
 
 def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
-    """Yield the user's registry settings for Podman. containers.conf and the rest are about this host only."""
+    """Yield the user's registry settings for Podman; containers.conf and the rest concern this host only."""
     for number, path in enumerate(_registries(directory)):
         try:
             content = path.read_bytes()

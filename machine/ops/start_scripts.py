@@ -16,10 +16,10 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# They may install packages over slow lines into emulated guests.
+# Scripts may install packages over a slow connection in an emulated guest.
 _SCRIPTS_S = 4 * 3600.0
 
-# The unit's exit status says no more than the report.
+# The unit's exit status is ignored: the report has that of each script.
 _SCRIPT = f"""
 systemctl start {PROVISION_UNIT} >&2 || true
 {PROVISION_RUNNER} report
@@ -30,7 +30,7 @@ _LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one script: `status` is its exit status, `began` or `waiting`; `number` counts from 1."""
+    """The outcome of one script: `status` is its exit status, `began` or `waiting`; `number` counts from 1."""
 
     number: int
     status: str
@@ -38,31 +38,31 @@ class Outcome:
 
 
 def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Have the guest run the scripts and wait for their end. If some fail, notices say so and the machine stays up."""
+    """Run the scripts in the guest and wait for their end. If some fail, notices say so and the machine stays up."""
     first_boot = config.first_boot
     names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]
     report.step(f"Running {', '.join(names)}")
     try:
         argv = script_argv(find_target(config.name, ROOT, context), ())
-        said = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT)
+        output = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT).stdout
         records.edit(
             context.roots.machine(config.name),
             lambda record: replace(record, pending=replace(record.pending, scripts=False)),
         )
     except MachineError as error:
         report.notice(
-            f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start asks again; to ask "
-            f"now, use: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
+            f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start checks again; to "
+            f"check now, use: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
         )
         return
-    for notice in notices(parse_report(said.stdout), names):
+    for notice in notices(parse_report(output), names):
         report.notice(notice)
 
 
-def parse_report(said: str) -> list[Outcome]:
-    """Parse what `boot2podman-provision report` prints."""
+def parse_report(output: str) -> list[Outcome]:
+    """Parse the output of `boot2podman-provision report`."""
     outcomes: list[Outcome] = []
-    for line in said.splitlines():
+    for line in output.splitlines():
         if found := _LINE.fullmatch(line):
             outcomes.append(Outcome(number=int(found["number"]), status=found["status"]))
         elif line.startswith("|") and outcomes:
@@ -72,11 +72,11 @@ def parse_report(said: str) -> list[Outcome]:
 
 
 def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
-    """Return notices on each script that failed, with its last lines, and on those that therefore did not run."""
-    told = []
+    """Return a notice for each script that failed, with its last lines, and one for those that did not run."""
+    found = []
     waiting = []
     if len(outcomes) != len(names):
-        told.append(f"The guest reports on {len(outcomes)} of {len(names)} scripts")
+        found.append(f"The guest reports on {len(outcomes)} of {len(names)} scripts")
     for outcome in outcomes:
         name = names[outcome.number - 1] if outcome.number <= len(names) else str(outcome.number)
         match outcome.status:
@@ -89,7 +89,7 @@ def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
                 how = f"{name} was interrupted and will not be run again"
             case status:
                 how = f"{name} failed with exit status {status}"
-        told.append("\n".join([f"{how}{'; its last lines:' if outcome.last_lines else ''}", *outcome.last_lines]))
+        found.append("\n".join([f"{how}{'; its last lines:' if outcome.last_lines else ''}", *outcome.last_lines]))
     if waiting:
-        told.append(f"{', '.join(waiting)} did not run")
-    return told
+        found.append(f"{', '.join(waiting)} did not run")
+    return found

@@ -1,4 +1,4 @@
-"""`machine status`: what a machine is doing."""
+"""`machine status`: find out the state of a machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from machine.store import records
 
 
 def status(name: str, context: Context) -> MachineState:
-    """Return what the machine is doing.
+    """Return the machine's state.
 
     Raises:
         NotFoundError: there is no such machine.

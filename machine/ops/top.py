@@ -1,4 +1,4 @@
-"""`machine top`: what machines use of this host, sampled again and again."""
+"""`machine top`: the resources of this host that machines use, sampled at intervals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FIRST_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one machine uses; a value is None where it cannot be known, or where the machine is stopped."""
+    """The resource usage of one machine; a value is None if it is unknown or the machine is stopped."""
 
     name: str
     state: State
     processes: int
     uptime_s: float | None
     cpu_percent: float | None
-    """Of one CPU of the host: 200 are two whole ones."""
+    """100 is one CPU of the host."""
 
     memory_bytes: int | None
     """May exceed the limit, which is the guest's: QEMU and its helpers need some memory for themselves."""
@@ -44,7 +44,7 @@ class Usage:
 
 
 def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
-    """Return what two samples of a machine tell together, and what its guest says of its network (pure)."""
+    """Return a machine's usage, calculated from two samples and its guest's network traffic (pure)."""
     running = bool(after.processes)
     started = min((process.started for process in after.processes), default=0.0)
     return Usage(
@@ -63,7 +63,7 @@ def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
 
 
 def _cpu_percent(before: Sample, after: Sample) -> float | None:
-    """The CPU time between two samples; a process that is new spent all of its own in between."""
+    """Return the CPU usage between two samples; a new process has used all of its CPU time in between."""
     elapsed = after.monotonic_s - before.monotonic_s
     if elapsed <= 0:
         return None
@@ -82,7 +82,7 @@ def _block_traffic(sample: Sample) -> Traffic:
 def follow(
     names: Sequence[str], context: Context, interval_s: float, *, everything: bool = False
 ) -> Iterator[list[Usage]]:
-    """Sample the machines named, or else those that run, or `everything`, for ever; yield a list for each interval.
+    """Yield the usage of machines at each interval, forever: of those named, of all (`everything`), or of running ones.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -91,10 +91,10 @@ def follow(
     for name in names:
         records.load(context.roots, name)
     with GuestNetworks(context) as networks:
-        before = _samples(_wanted(names, context, everything=everything))
+        before = _samples(_selected(names, context, everything=everything))
         for pause_s in chain([min(_FIRST_INTERVAL_S, interval_s)], repeat(interval_s)):
             time.sleep(pause_s)
-            machines = _wanted(names, context, everything=everything)
+            machines = _selected(names, context, everything=everything)
             after = _samples(machines)
             # Last, so that the first figures are without the CPU time that an emulated guest needs to answer.
             traffic = networks.ask(machines)
@@ -102,8 +102,8 @@ def follow(
             before = after
 
 
-def _wanted(names: Sequence[str], context: Context, *, everything: bool) -> list[ListedMachine]:
-    """Return the machines to show; those that were named, as far as they still exist."""
+def _selected(names: Sequence[str], context: Context, *, everything: bool) -> list[ListedMachine]:
+    """Return the machines to show; of those that were named, the ones that still exist."""
     listed = list_machines(context).machines
     if names:
         found = {machine.record.name: machine for machine in listed}

@@ -1,4 +1,4 @@
-"""Part of `machine top`: ask guests for their network traffic."""
+"""Part of `machine top`: the network traffic of guests, which only they can count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.target import find_target
 from machine.ssh.command import ROOT, command_argv
 
-# QEMU's user network has no counters, so the guest is asked for those of its network cards; bridges have no device.
+# QEMU's user network has no counters. Only network cards have a device/net directory in sysfs; bridges do not.
 _COUNTERS = "; echo; ".join(f"cat /sys/class/net/*/device/net/*/statistics/{kind}_bytes" for kind in ("rx", "tx"))
 _ANSWER_S = 5.0
 _PATIENCE_S = 1.0
@@ -25,16 +25,16 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Bytes that came in and went out, None where that cannot be known."""
+    """Bytes that came in and went out, None if unknown."""
 
     received: int | None = None
     sent: int | None = None
 
 
 class GuestNetworks:
-    """Asks guests for the counters of their network cards, all of them at the same time, over their SSH masters.
+    """Asks guests for the counters of their network cards, all guests at once, over their SSH masters.
 
-    A guest that is slow to answer does not hold up the others: its last answer counts until the next one.
+    A guest that is slow to answer does not delay the others: its last answer counts until the next one.
     """
 
     def __init__(self, context: Context) -> None:
@@ -48,11 +48,11 @@ class GuestNetworks:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave no process behind."""
+        """Wait until the questions have ended, so that no process is left."""
         self._await(_ANSWER_S)
 
     def ask(self, machines: Iterable[ListedMachine]) -> dict[str, Traffic]:
-        """Return the traffic of the machines, by name, as far as it is known within a second."""
+        """Return the traffic of the machines, by name; those that do not answer within a second keep their last one."""
         for listed in machines:
             name = listed.record.name
             if listed.state.state in (State.RUNNING, State.DEGRADED) and name not in self._questions:
@@ -78,7 +78,9 @@ class GuestNetworks:
 
 
 def parse_counters(answer: str) -> Traffic:
-    """Add up what all network cards have received and sent, from a list of numbers for each (pure).
+    """Add up the bytes that all network cards have received and sent (pure).
+
+    The answer has a line with each card's received bytes, an empty line, and a line with each card's sent bytes.
 
     Raises:
         ValueError: the guest answered something else.

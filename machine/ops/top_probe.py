@@ -1,4 +1,4 @@
-"""Part of `machine top`: look at the processes and the disk of a machine."""
+"""Part of `machine top`: sample the processes and the disk of a machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSample:
-    """One process, and what it has used since it started."""
+    """One process, and the resources that it has used since it started."""
 
     pid: int
     started: float
@@ -28,11 +28,11 @@ class ProcessSample:
     cpu_s: float
     memory_bytes: int
     storage: tuple[int, int] | None
-    """The bytes that it has read from and written to storage; None where the host does not say."""
+    """The bytes that it has read from and written to storage; None if the host does not say."""
 
     @property
     def identity(self) -> tuple[int, float]:
-        """Tells the process from a later one with the same id."""
+        """What distinguishes the process from a later one with the same id."""
         return self.pid, self.started
 
 
@@ -51,7 +51,7 @@ class Sample:
 
 
 def probe(listed: ListedMachine) -> Sample:
-    """Look at a machine now."""
+    """Take a sample of a machine now."""
     resources = listed.record.config.resources
     return Sample(
         name=listed.record.name,
@@ -66,7 +66,7 @@ def probe(listed: ListedMachine) -> Sample:
 
 
 def _allocated_bytes(paths: MachinePaths) -> int | None:
-    """Return the space that the overlay takes on this host's disk, without the image below it, which machines share."""
+    """Return the space that the overlay takes on this host's disk, without the base image, which machines share."""
     try:
         return paths.disk.stat().st_blocks * _BLOCK_BYTES
     except OSError:
@@ -74,7 +74,7 @@ def _allocated_bytes(paths: MachinePaths) -> int | None:
 
 
 def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
-    """Look at QEMU, the supervisor and all processes that they have started."""
+    """Sample QEMU, the supervisor and all processes that they have started."""
     qemu = lock.holder_pid(paths.lock)
     roots = filter(None, (lock.holder_pid(paths.supervisor_lock), qemu))
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
@@ -95,7 +95,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _process_sample(process: psutil.Process, *, is_qemu: bool) -> ProcessSample:
     with process.oneshot():
         times, memory = process.cpu_times(), process.memory_info()
-        # The memory that helpers share is mostly the guest's, mapped by virtiofsd, and counted in QEMU already.
+        # The shared memory of helpers is mostly the guest's, which virtiofsd maps and which QEMU's figure includes.
         shared = 0 if is_qemu else getattr(memory, "shared", 0)
         return ProcessSample(
             pid=process.pid,

@@ -1,4 +1,4 @@
-"""`machine upgrade` and `machine os`: upgrade the OS in a running guest, by scripts that its shell reads."""
+"""`machine upgrade` and `machine os`: upgrade the OS of a running guest, by scripts that its shell runs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _RESTART = "restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """The result of an upgrade; `waits` means that it takes effect at the next start."""
+    """The result of an upgrade; with `needs_restart`, it takes effect at the next start."""
 
-    waits: bool
+    needs_restart: bool
     restarted: bool
 
 
@@ -46,7 +46,7 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS, whichever it is. With `restart`, restart the machine if that is needed.
+    """Upgrade the guest's OS: its image or its packages. With `restart`, restart the machine if that is needed.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -64,7 +64,7 @@ def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> 
 
 
 def upgrade_image(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Do what `upgrade` does, for image-based guests only."""
+    """Upgrade the guest's OS as `upgrade` does, but only if it is image-based."""
     guest = _find_image_guest(name, context)
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
@@ -79,10 +79,10 @@ def apply_image(image: str, name: str, context: Context, report: Reporter, *, re
         ProgramError: it failed in the guest.
         MachineError: it is not running, cannot be reached, or is not image-based.
     """
-    wanted = parse_os_image(image)
+    os_image = parse_os_image(image)
     guest = _find_image_guest(name, context)
     report.step(f'Applying {image} to "{name}"')
-    return _carry_out(guest, ["apply", wanted.transport, wanted.name], context, report, restart=restart)
+    return _carry_out(guest, ["apply", os_image.transport, os_image.name], context, report, restart=restart)
 
 
 def check_upgrade(name: str, context: Context) -> UpgradeCheck:
@@ -112,10 +112,10 @@ def check_document(check: UpgradeCheck) -> dict[str, Any]:
 def _find_guest(name: str, context: Context) -> _Guest:
     target = running_target(name, ROOT, context)
     try:
-        said = runner.run(session_argv(target, [ASK_FAMILY]), timeout_s=_ASK_S).stdout
+        answer = runner.run(session_argv(target, [ASK_FAMILY]), timeout_s=_ASK_S).stdout
     except MachineError as error:
         raise GuestError(f'cannot find out which OS "{name}" runs: {error.message}') from error
-    return _Guest(name=name, target=target, os=parse_guest_os(said))
+    return _Guest(name=name, target=target, os=parse_guest_os(answer))
 
 
 def _find_image_guest(name: str, context: Context) -> _Guest:
@@ -130,14 +130,14 @@ def _find_image_guest(name: str, context: Context) -> _Guest:
 
 def _carry_out(guest: _Guest, words: list[str], context: Context, report: Reporter, *, restart: bool) -> Upgraded:
     try:
-        said = _run_script(guest, words)
+        output = _run_script(guest, words)
     except KeyboardInterrupt:
-        report.notice(f'What was started in "{guest.name}" continues there')
+        report.notice(f'The upgrade continues in the guest of "{guest.name}"')
         raise
-    waits = said.split()[-1:] == [_RESTART]
-    if waits and restart:
+    needs_restart = output.split()[-1:] == [_RESTART]
+    if needs_restart and restart:
         restart_machine(guest.name, context, report)
-    return Upgraded(waits=waits and not restart, restarted=waits and restart)
+    return Upgraded(needs_restart=needs_restart and not restart, restarted=needs_restart and restart)
 
 
 def _run_script(guest: _Guest, words: list[str]) -> str:
@@ -148,8 +148,8 @@ def _run_script(guest: _Guest, words: list[str]) -> str:
         raise GuestError(f'the connection to "{guest.name}" is lost', hint=f"see: machine logs {guest.name}")
     if done.returncode != 0:
         raise ProgramError(
-            f'the guest of "{guest.name}" failed to {words[0]} its OS, with exit status {done.returncode}',
+            f'the guest of "{guest.name}" failed to {words[0]} its OS: exit status {done.returncode}',
             returncode=done.returncode,
-            hint="its messages are above",
+            hint="see its messages above",
         )
     return done.stdout

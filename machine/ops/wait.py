@@ -1,4 +1,4 @@
-"""`machine wait`: until a machine runs, answers or has stopped."""
+"""`machine wait`: wait until a machine is running, answers or has stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_S = 0.5
 
 
 class Condition(StrEnum):
-    """What can be waited for."""
+    """The condition that a wait ends with."""
 
     RUNNING = "running"
     API = "api"
@@ -32,7 +32,7 @@ class Condition(StrEnum):
 
     @property
     def waits_for(self) -> str:
-        """The condition as the error of a wait that timed out names it."""
+        """The condition in the words of the error that a timeout raises."""
         return "answer on its API socket" if self is Condition.API else f"be {self.state}"
 
 

@@ -19,7 +19,7 @@ from machine.store.paths import Roots
 
 _LOCK_S = 10.0
 
-_MEND = "mend it with: machine config edit"
+_CORRECT = "correct it with: machine config edit"
 
 Edit = Callable[[str], str]
 """Makes the file's new text of its old one."""
@@ -49,7 +49,7 @@ def load_layer(roots: Roots) -> Layer:
     try:
         values = parse(content, path)
     except BadInputError as error:
-        raise BadInputError(error.message, hint=error.hint or _MEND) from error
+        raise BadInputError(error.message, hint=error.hint or _CORRECT) from error
     return Layer(origin=f"config.toml: {path}", values=values)
 
 
@@ -144,7 +144,7 @@ def change(roots: Roots, edit: Edit) -> None:
         try:
             _document(before, path)
         except BadInputError as error:
-            raise BadInputError(error.message, hint=_MEND) from error
+            raise BadInputError(error.message, hint=_CORRECT) from error
         after = edit(before.decode()).encode()
         parse(after, path)
         if after != before:

@@ -153,7 +153,7 @@ def test_no_service_without_a_machine_or_a_systemd(world: World, images: Images)
     world.init("box", images.qcow2)
     refused = world.machine("autostart", "enable", "box")
     line = "this host has no systemd to start the machine; "
-    hint = "make something else run this at login: machine start --foreground box"
+    hint = "run this at login by other means: machine start --foreground box"
     assert (refused.status, refused.stderr) == (125, f"Error: {line}{hint}\n")
     assert not units(world).exists()
 

@@ -101,7 +101,7 @@ def test_image_that_is_not_what_its_makers_promise_is_refused(
     assert refused.status == 125
     assert refused.stderr.splitlines()[-1] == (
         f"Error: {server.url}{IMAGE} is not the expected file: sha512 {digest} instead of {'0' * 128}; "
-        "nothing was stored; try again, and if it happens again, do not use it"
+        "nothing was stored; try again, and do not use the image if this happens again"
     )
     assert not list(world.cache.glob("sha256-*"))
     assert not seed_of(world, "box").parent.exists()

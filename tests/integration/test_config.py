@@ -296,7 +296,7 @@ def test_broken_file_is_left_alone_and_can_be_mended(world: World) -> None:
     outcome = world.machine("config", "set", "memory", "700")
     assert outcome.status == 125
     assert outcome.stderr.startswith(f"Error: {path} is not TOML: ")
-    assert outcome.stderr.endswith("; mend it with: machine config edit\n")
+    assert outcome.stderr.endswith("; correct it with: machine config edit\n")
     assert path.read_text() == "cpus = \n"
     mended = world.machine("config", "edit", EDITOR=editor(world, 'echo "cpus = 1" >"$1"'))
     assert (mended.status, mended.stderr) == (0, "")

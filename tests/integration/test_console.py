@@ -126,7 +126,7 @@ def test_person_types_to_the_guest_every_key_but_the_one_that_leaves(box: World)
         greeting = terminal.read_until(b"for a shell.\r\n").decode()
         assert greeting.splitlines() == [
             "Attached to the serial console of box. Press ctrl-] to leave.",
-            "No user has a password, so you cannot log in here: use `machine ssh box` for a shell.",
+            "You cannot log in here, because no user has a password: use `machine ssh box`.",
         ]
         until(lambda: not terminal.modes & RAW)
         terminal.type(b"hello\x03\x1a\x1c\n!")
@@ -151,7 +151,7 @@ def test_terminal_is_itself_again_however_the_console_ends(ending: signal.Signal
         said = terminal.rest()
         assert terminal.modes == before
         assert terminal.process.returncode == (130 if ending else 0)
-        assert (b"The console of box has closed: the machine has ended\r\n" in said) == (ending is None)
+        assert (b"The console of box has closed: the machine has stopped\r\n" in said) == (ending is None)
 
 
 def test_script_s_input_is_sent_as_it_is_and_its_end_ends_the_command(box: World) -> None:

@@ -99,7 +99,7 @@ def test_verbs_of_the_cache(world: World, images: Images, server: ImageServer) -
     assert (described["Reference"], described["UsedBy"]) == (url, [])
     refused = world.machine("image", "rm", other[:12], "stable")
     digest = sha256(images.qcow2)[:12]
-    assert refused.stderr == f"Error: fcos:stable ({digest}) is the base of: box; remove these machines first\n"
+    assert refused.stderr == f"Error: fcos:stable ({digest}) is used by: box; remove these machines first\n"
     assert len(world.machine("image", "ls", "-q").stdout.splitlines()) == 2
     assert world.machine("image", "rm", url).stdout == f"sha256:{other}\n"
     assert world.machine("image", "rm", url).stderr == f'Error: no image "{url}" in the cache; see: machine image ls\n'

@@ -155,7 +155,7 @@ def test_signatures_that_are_not_good(world: World, images: Images, server: Imag
     base = stream(world, server, images)
     url = f"{base}43/disk.qcow2.xz"
     bad = f"the signature of {url} is invalid: "
-    end = "; nothing was stored; do not use it"
+    end = "; nothing was stored; do not use the image"
     (tmp_path / "another").mkdir()
     shutil.copy(images.gz, tmp_path / "another" / "x")
     shutil.copytree(images.xz.parent / "keys", tmp_path / "keys")

@@ -336,7 +336,7 @@ def test_exit_status_of_what_failed_in_the_guest_is_passed_on(apt: Apt, make_gue
     done = make_guest(DEBIAN, **apt.environment).world.machine("upgrade", "--restart", "box")
     assert (done.status, done.stdout) == (100, "")
     assert done.stderr.endswith(
-        '\nError: the guest of "box" failed to upgrade its OS, with exit status 100; its messages are above\n'
+        '\nError: the guest of "box" failed to upgrade its OS: exit status 100; see its messages above\n'
     )
 
 
@@ -355,7 +355,7 @@ def test_interrupted_upgrade_says_that_it_goes_on(apt: Apt, make_guest: MakeGues
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to ssh too
         _, stderr = process.communicate(timeout=COMMAND_S)
     assert process.returncode == 130
-    assert stderr.endswith('What was started in "box" continues there\n\n')
+    assert stderr.endswith('The upgrade continues in the guest of "box"\n\n')
     assert apt.status() == "1 installed"
     wait_until(lambda: apt.status() == "2 installed", "upgrade in the guest")
 

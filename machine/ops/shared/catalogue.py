@@ -1,4 +1,4 @@
-"""The catalogue of other distributions' images, and what a text after `--image` refers to."""
+"""The catalogue of other distributions' images, and the lookup of what `--image` names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _FILE = "catalogue.toml"
 
 
 def catalogue(context: Context) -> Catalogue:
-    """Ours with the user's over it.
+    """Return our catalogue, with the entries of the user's taking precedence.
 
     Raises:
-        MachineError: the user's is wrong.
+        MachineError: the user's catalogue is invalid.
     """
     return load_catalogue(images_directory() / _FILE, context.roots.catalogue)
 
 
 def find_source(text: str, context: Context) -> ImageSource:
-    """The image that `text` refers to, looked up in the catalogue where only that knows it.
+    """Return the image that `text` refers to; images of other distributions are looked up in the catalogue.
 
     Raises:
         BadInputError: there is no such image.
@@ -30,7 +30,7 @@ def find_source(text: str, context: Context) -> ImageSource:
 
 
 def describe(image: CatalogueImage) -> dict[str, object]:
-    """An image of the catalogue as JSON has it."""
+    """Return an image of the catalogue as a JSON document."""
     return {
         "Reference": str(image.reference),
         "Aliases": [f"{image.name}:{alias}" for alias in image.aliases],

@@ -1,4 +1,4 @@
-"""Registering machines with Podman and Docker clients, and unregistering them."""
+"""Registering machines with Podman and Docker clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from machine.store.paths import MachinePaths
 
 
 class ClientRegistration:
-    """All the places where clients look: Podman's connections, in two kinds of files, and Docker's contexts."""
+    """Registers machines where clients look for them: Podman's connections, new and old, and Docker's contexts."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,21 +30,21 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that no connection has one of the machine's two names.
+        """Check that neither of the machine's two connections exists.
 
         Raises:
-            BadInputError: one has.
+            BadInputError: one of them exists.
         """
         taken = {**self._file.uris(), **(self._legacy.known if self._legacy else {})}
-        for wanted in (name, f"{name}-root"):
-            if wanted in taken:
+        for connection in (name, f"{name}-root"):
+            if connection in taken:
                 raise BadInputError(
-                    f'system connection "{wanted}" already exists. consider a different machine name or remove the '
+                    f'system connection "{connection}" already exists. consider a different machine name or remove the '
                     "connection with `podman system connection rm`"
                 )
 
     def register(self, config: MachineConfig, report: Reporter) -> None:
-        """Register the machine with every client that does not know it yet.
+        """Register the machine with every client that does not have it yet.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -52,8 +52,8 @@ class ClientRegistration:
         paths = self._paths(config.name)
         connections = connections_of(config.name, paths, rootful=config.rootful)
         # A connection of this name that points elsewhere is the user's own.
-        known = self._file.uris()
-        if missing := tuple(connection for connection in connections if connection.name not in known):
+        existing = self._file.uris()
+        if missing := tuple(connection for connection in connections if connection.name not in existing):
             self._file.add(missing)
         if self._legacy:
             self._legacy.add(connections)
@@ -68,7 +68,7 @@ class ClientRegistration:
             report.notice(f'The Docker context "{config.name}" is kept: it already existed and points elsewhere')
 
     def unregister(self, name: str, report: Reporter) -> None:
-        """Remove everything that points to the machine's sockets, and nothing else.
+        """Remove every connection and context that points to the machine's sockets.
 
         If a client's file cannot be changed, a notice says so; that must not prevent the removal of a machine.
         """
@@ -125,7 +125,7 @@ class ClientRegistration:
                 client.make_default(config.connections[0])
 
     def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
-        """Give the clients that know the machine by its old name and sockets the new ones.
+        """Give connections and contexts with the machine's old name and sockets the new ones.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -145,7 +145,7 @@ class ClientRegistration:
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
     """Return the machine's connections, the preferred one first.
 
-    They are Unix sockets, not ssh:// URLs: no handshake for every command, checked host keys, and compose works.
+    They are Unix sockets, not ssh:// URLs: no SSH handshake for every command, and `podman compose` works.
     """
     pair = (
         Connection(name=name, uri=connection_uri(paths.podman_socket)),

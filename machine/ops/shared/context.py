@@ -1,4 +1,4 @@
-"""What every verb needs to know about its surroundings, gathered once and passed on."""
+"""The context of a command: the host, directories, user and environment, gathered once and passed on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from machine.this_host import current_host
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
+    """What every verb depends on besides its arguments."""
+
     host: Host
     roots: Roots
     uid: int

@@ -1,4 +1,4 @@
-"""What every new machine needs, made by init or clone: keys, a MAC address, an SSH port, registered clients."""
+"""Steps that init and clone share: keys, a MAC address, an SSH port, and registration with clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GUEST_UID_OF_ROOT = 1000
 
 
 def guest_uid(host_uid: int) -> int:
-    """Return the uid of the guest's user: the host user's, so that shared files have one owner; 1000 for root."""
+    """Return the uid of the guest's user: the host user's, so that files have the same owner; 1000 if that is root."""
     return host_uid or _GUEST_UID_OF_ROOT
 
 
@@ -35,7 +35,7 @@ def fresh_mac() -> str:
 
 
 def make_keys(name: str, paths: MachinePaths) -> Keys:
-    """Make the key that logs in to the machine and the guest's host key, and keep both in its directory.
+    """Make the SSH user's key and the guest's host key, and write both to the machine's directory.
 
     Raises:
         MachineError: ssh-keygen is missing or failed.
@@ -56,7 +56,7 @@ def publish(
         MachineError: a file of the machine's or of a client's cannot be written; then there is no machine.
     """
     roots = context.roots
-    # One command at a time: it reserves a port, and old Podman clients do not lock their files.
+    # One command at a time, because it reserves a port, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
         drafts.sweep(roots)
         config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))

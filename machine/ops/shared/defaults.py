@@ -46,7 +46,7 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """Add to an error of the block where the setting comes from, unless it was typed just now."""
+    """Add the setting's source to errors of the block, unless that is the command line or a built-in default."""
     try:
         yield
     except BadInputError as error:
@@ -56,7 +56,7 @@ def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
-    """Check what the rules for single settings cannot: that the image and the time zone are known.
+    """Check that the image and the time zone exist, which the rules for single settings cannot.
 
     `source` is the file that errors name.
 
@@ -67,7 +67,7 @@ def check_values(values: Mapping[str, Value], context: Context, *, source: Path 
         if "image" in values:
             image = find_source(str(values["image"]), context)
             if isinstance(image, FileReference) and not image.path.is_absolute():
-                raise BadInputError('"image" must not depend on the current directory', hint=f"write {image}")
+                raise BadInputError('"image" must be an absolute path or a reference', hint=f"write {image}")
         if "timezone" in values:
             resolve_timezone(str(values["timezone"]), context.environment)
     except BadInputError as error:

@@ -1,4 +1,4 @@
-"""The folders of this host that a machine is to have, checked before anything is made or changed."""
+"""Choosing and checking a machine's folders, before anything is made or changed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
-    """The folders of a new machine; of the built-in ones, those that this host and the guest allow.
+    """Return the folders of a new machine; built-in ones that this host or the guest does not allow are left out.
 
     Raises:
-        BadInputError: one that the user asked for cannot be shared.
+        BadInputError: one that the user has configured cannot be shared.
     """
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
@@ -49,7 +49,7 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
     """Parse the user's folders and check their sources; empty texts are left out.
 
     Raises:
-        BadInputError: one of them is malformed, or its source cannot be shared.
+        BadInputError: one of them is invalid, or its source cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
@@ -63,7 +63,7 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
 def check_transport(
     choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
 ) -> None:
-    """Refuse a transport that this host cannot use; `auto` picks one that works, at each start.
+    """Check that this host can use the chosen transport; `auto` picks one that works at each start.
 
     Raises:
         MachineError: it cannot be used.
@@ -71,7 +71,7 @@ def check_transport(
     if not folders or choice is TransportChoice.AUTO:
         return
     facts = probe_transports(choice, folders, guest_uid=guest_uid, host=host)
-    # A host that lacks more than QEMU's device need not have QEMU yet.
+    # Ask QEMU last, because it may not be installed yet.
     if Transport(choice.value).is_device and not isinstance(choose_transport(choice, facts), Obstacle):
         facts = facts.with_devices(folder_devices(probe_qemu(find_qemu(arch, host)), arch))
     chosen = choose_transport(choice, facts)
@@ -80,10 +80,10 @@ def check_transport(
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:
-    """Refuse `--mount-inotify` where the host's kernel has no inotify.
+    """Check that the host has inotify if `--mount-inotify` is `wanted`.
 
     Raises:
-        BadInputError: it is wanted on such a host.
+        BadInputError: it does not.
     """
     if wanted and host.os is not HostOS.LINUX:
         raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave it out")

@@ -1,4 +1,4 @@
-"""Finds the image that a user asks for, and makes sure that it is in the cache."""
+"""Finding the image that a user names, and fetching it into the cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from machine.store.settings import load_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """An image as it was asked for; the sha256 of the options is plain lower-case hex."""
+    """An image to obtain; the sha256 of its options is plain lower-case hex."""
 
     source: ImageSource
     arch: Arch
@@ -48,10 +48,10 @@ class ImageRequest:
 
 
 def image_request(image: str, arch: Arch, options: ImageOptions, context: Context) -> ImageRequest:
-    """Check a reference and its options.
+    """Check an image reference and its options.
 
     Raises:
-        BadInputError: there is no such image, or the sha256 is not one.
+        BadInputError: there is no such image, or the sha256 is malformed.
         NotFoundError: the catalogue has no such image for guests of this architecture.
     """
     source = find_source(image, context)
@@ -74,16 +74,16 @@ def image_cache(context: Context) -> ImageCache:
 
 
 def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseImage:
-    """The base image that was asked for: from the cache, or fetched, verified and unpacked.
+    """Return the requested base image, from the cache or fetched, verified and unpacked.
 
     Raises:
-        MachineError: it cannot be fetched, or is not what it should be.
+        MachineError: it cannot be fetched or verified.
     """
     source, options = request.source, request.options
     web = WebSettings(offline=options.offline, verify_tls=options.verify_tls)
     artifact = _find_artifact(request, web, context, report)
     if options.sha256:
-        artifact = _with_promise(artifact, options.sha256, source)
+        artifact = _with_sha256(artifact, options.sha256, source)
     keys = None
     if isinstance(source, StreamReference):
         if options.verify_signature:
@@ -96,17 +96,17 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
     return base
 
 
-def _with_promise(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
-    """The artifact as a person has promised it to be."""
+def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
+    """Return the artifact with the sha256 that the user expects."""
     if artifact.sha256 not in (None, sha256):
-        raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 asks for {sha256}")
+        raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 is {sha256}")
     if isinstance(source, FileReference):
-        _check_promise(source.path, sha256)
+        _check_file(source.path, sha256)
     return replace(artifact, sha256=sha256)
 
 
-def _check_promise(path: Path, sha256: str) -> None:
-    """The cache is searched by the promised sha256, so that the file itself has to be checked too."""
+def _check_file(path: Path, sha256: str) -> None:
+    """Check the file itself: the cache, which is searched by the sha256, may have the image from elsewhere."""
     check_readable(path)
     found = sha256_of(path)
     if found != sha256:
@@ -153,7 +153,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """Find what was fetched for a reference, whatever its tag means in the registry by now."""
+    """Find the image in the cache for a reference, even if the registry has another one for its tag by now."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:

@@ -1,4 +1,4 @@
-"""Bringing ^C to operations that run in threads or wait for a pipe."""
+"""Passing ^C on to operations that run in threads or wait for a pipe."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _INTERRUPTED_S = 60.0
 
 
 class Interrupt:
-    """Brings ^C to threads, as Python raises KeyboardInterrupt only in the main one.
+    """Passes ^C on to threads, because Python raises KeyboardInterrupt only in the main one.
 
-    `patience_s` is how long an operation may take to end after it.
+    `patience_s` is how long an operation may take to end after ^C.
     """
 
     def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:

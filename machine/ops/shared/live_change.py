@@ -1,4 +1,4 @@
-"""Changing a machine's record, through its supervisor where one runs."""
+"""Changing a machine's record, through its supervisor if one is running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 
-# Long enough for a command that changes the machine to end.
+# Commands that change a stopped machine hold its lock for a shorter time.
 _LOCK_S = 1.0
 
 
@@ -24,9 +24,9 @@ def change_machine(
     *,
     timeout_s: float,
 ) -> None:
-    """Change the machine's record with `edit`; where it runs, its supervisor does so, and applies the change at once.
+    """Change the record of a stopped machine with `edit`; ask the supervisor of a running one to make the change.
 
-    The supervisor is sent `command` with `value`, and has `timeout_s` to answer.
+    The supervisor is sent `command` with `value` and has `timeout_s` to answer; it applies the change at once.
 
     Raises:
         MachineError: the record cannot be written, or the supervisor refuses or does not answer.

@@ -1,4 +1,4 @@
-"""The service of the user's own that starts a machine at login: a systemd unit or a launchd agent."""
+"""The user's service that starts a machine at login: a systemd unit or a launchd agent."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _PROGRAM_S = 20.0
 
 
 def current_program() -> Path:
-    """Return the command that is running now, by the path it was called by: an upgrade keeps that path."""
+    """Return the path by which this program was called, which an upgrade keeps."""
     return Path(sys.argv[0]).absolute()
 
 
 def install(name: str, program: Path, context: Context, report: Reporter) -> Path:
-    """Have `program` start the machine at every login, and return the service's file.
+    """Install a service in which `program` starts the machine at every login, and return its file.
 
     Raises:
-        MachineError: this host has no service manager that we know, or the file cannot be written.
+        MachineError: this host has no systemd, or the file cannot be written.
     """
     service = _service(name, program, context)
     path = service_file(name, context)
@@ -47,7 +47,7 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
             if shutil.which("systemctl") is None:
                 raise MachineError(
                     "this host has no systemd to start the machine",
-                    hint=f"make something else run this at login: machine start --foreground {name}",
+                    hint=f"run this at login by other means: machine start --foreground {name}",
                 )
             _write(path, systemd_unit(service))
             link = _wants(path)
@@ -57,7 +57,7 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
                 link.symlink_to(path)
             _reload(report)
             if not lingers(context.user):
-                report.notice("It starts when you log in. To start it when the host boots: loginctl enable-linger")
+                report.notice(f"To start {name} when the host boots, even without a login, run: loginctl enable-linger")
         case HostOS.MACOS:
             _write(path, launch_agent(service))
             # launchd remembers a service that was disabled by hand.
@@ -66,11 +66,11 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
 
 
 def remove(name: str, context: Context, report: Reporter) -> bool:
-    """Remove the service of a machine, which need not exist any more, and return whether there was one."""
+    """Remove the service of a machine, which may itself be gone, and return whether there was a service."""
     path = service_file(name, context)
     is_linux = context.host.os is HostOS.LINUX
     files = [path, *([_wants(path)] if is_linux else [])]
-    # Somebody may have removed only one of them by hand.
+    # The user may have removed only one of them by hand.
     if not any(os.path.lexists(file) for file in files):
         return False
     with disk_errors(path):
@@ -82,14 +82,14 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
 
 
 def rename(old: str, new: str, context: Context, report: Reporter) -> None:
-    """Give a renamed machine's service its new name; doing so twice does no harm."""
+    """Give a renamed machine's service its new name. This can be repeated."""
     if service_file(old, context).exists():
         install(new, current_program(), context, report)
         remove(old, context, report)
 
 
 def installed(context: Context) -> dict[str, str | None]:
-    """Return the machines that start at login, each with the program of its service, if that names one.
+    """Return the machines that start at login, each with the program that its service runs, if it names one.
 
     Raises:
         OSError: a service's file cannot be read.
@@ -143,7 +143,7 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 def _reload(report: Reporter) -> None:
-    """Let a running user systemd reread its units; one that starts later reads them anyway."""
+    """Make a running user systemd reread its units; one that starts later reads them anyway."""
     with contextlib.suppress(MachineError):
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
         if done.returncode == 0:

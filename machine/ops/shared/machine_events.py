@@ -17,6 +17,6 @@ def send_event(event: Event, name: str, context: Context) -> None:
 
 
 def events_directory(context: Context) -> Path:
-    """Return Podman's directory for sockets, wherever ours is."""
+    """Return the directory in which Podman looks for sockets, even if ours is another."""
     session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
     return Path(session) / "podman"

@@ -1,4 +1,4 @@
-"""Running an operation on several machines at once, each in a thread, as operations block."""
+"""Running an operation on several machines at once, each in a thread, because operations block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.state import machine_state
 from machine.store.names import machine_names
 
-# Guests that boot at the same time slow each other down, and could miss their deadlines.
+# More guests that boot at the same time could slow each other down until they miss their deadlines.
 MAX_AT_ONCE = 8
 
 _T = TypeVar("_T")
@@ -67,10 +67,10 @@ def each(
 
 
 def _await_end(threads: Sequence[threading.Thread], patience_s: float) -> None:
-    until = Deadline.after(patience_s, "what has begun to end")
+    deadline = Deadline.after(patience_s, "the operations to end")
     for thread in threads:
         if thread.ident:
-            thread.join(until.left_s)
+            thread.join(deadline.left_s)
 
 
 def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
@@ -81,14 +81,14 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Return the machines that `--all` means: those to which the verb would do something."""
+    """Return the machines that `--all` stands for: those that the verb would change or show."""
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names
-    return [name for name in names if concerns(verb, machine_state(context.roots.machine(name)))]
+    return [name for name in names if applies(verb, machine_state(context.roots.machine(name)))]
 
 
-def concerns(verb: str, state: MachineState) -> bool:
+def applies(verb: str, state: MachineState) -> bool:
     """Return whether the verb would do something to a machine in this state."""
     if verb == "start":
         return state.state is State.STOPPED or state.is_orphaned

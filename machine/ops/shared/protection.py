@@ -1,4 +1,4 @@
-"""Whether a machine is protected from removal."""
+"""The protection of machines from removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a rename that follows the directory's own, at once or, if that was cut short, at the next command."""
+"""The steps of a rename after the directory's own; the next command finishes a rename that was interrupted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOCK_S = 1.0
 
 
 def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecord:
-    """Finish a rename of the machine that was cut short, if there was one, and return the machine's record.
+    """Finish a rename of the machine that was interrupted, if there was one, and return the machine's record.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: its record is damaged, or something that bears its name cannot be changed.
+        MachineError: its record is damaged, or something with its old name cannot be changed.
     """
     record = records.load(context.roots, name)
     if record.pending.renamed_from is None:
@@ -39,12 +39,12 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
         old = record.pending.renamed_from
         if free and old is not None:
             report.notice(f'Finishing the rename of "{old}" to "{name}"')
-            follow_new_name(old, record.config, context, report)
+            apply_new_name(old, record.config, context, report)
     return records.load(context.roots, name)
 
 
-def follow_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Rename everything else that bears the machine's old name. Every step can be repeated.
+def apply_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
+    """Rename everything else that has the machine's old name. Every step can be repeated.
 
     The caller holds the machine's lock and the names lock.
     """

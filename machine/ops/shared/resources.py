@@ -1,4 +1,4 @@
-"""Which CPUs, memory, disk and USB devices a machine may have. The messages are podman's."""
+"""Checks of the CPUs, memory, disk and USB devices of a machine. The messages are podman's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from machine.qemu.boards import BOARDS
 
 
 def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resources:
-    """Return the resources of a new machine, once they are checked against the host's.
+    """Check the resources of a new machine against the host's, and return them.
 
     Raises:
         BadInputError: the machine would have more than the host, or less than a guest needs.
@@ -30,7 +30,7 @@ def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resou
 
 
 def checked_memory(memory: int, host: Host) -> int:
-    """Return the memory in MiB, once it is checked.
+    """Check an amount of memory in MiB, and return it.
 
     Raises:
         BadInputError: it is more than the host has, or less than a guest needs.
@@ -45,7 +45,7 @@ def checked_memory(memory: int, host: Host) -> int:
 
 
 def checked_cpus(cpus: int, host: Host) -> int:
-    """Return the number of CPUs, once it is checked.
+    """Check a number of CPUs, and return it.
 
     Raises:
         BadInputError: it is more than the host has, or less than one.
@@ -58,10 +58,10 @@ def checked_cpus(cpus: int, host: Host) -> int:
 
 
 def checked_disk(disk: int) -> int:
-    """Return the size of a disk in GiB, once it is checked.
+    """Check the size of a disk in GiB, and return it.
 
     Raises:
-        BadInputError: it is more than an image can have, or less than one.
+        BadInputError: it is larger than a disk image can be, or smaller than 1 GiB.
     """
     if not 1 <= disk <= MAX_DISK_GIB:
         raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
@@ -69,7 +69,7 @@ def checked_disk(disk: int) -> int:
 
 
 def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
-    """Check that guests of this architecture can have USB devices, if any are asked for.
+    """Check that guests of this architecture can have USB devices, if there are any.
 
     Raises:
         BadInputError: they cannot.

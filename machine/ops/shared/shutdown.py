@@ -1,4 +1,4 @@
-"""Ending a machine: through its supervisor, or without it if it is gone."""
+"""Ending a machine: through its supervisor, or without it if that does not work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STOP_S = _ANSWER_S + _LOCK_S
 
 
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End whatever is running of a machine, and return how it ended; `at_once` is like pulling the plug."""
+    """End all processes of a machine, and return how it ended; `at_once` is like pulling the plug."""
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S)

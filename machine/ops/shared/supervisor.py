@@ -1,4 +1,4 @@
-"""Asking a machine's supervisor for what only it can do."""
+"""Sending commands to a machine's supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError
 from machine.store.paths import MachinePaths
 
-# It probes the host before it listens, and listens again if its directory was removed.
+# A supervisor probes the host before it listens, and takes a moment to listen again if its socket was removed.
 _LISTENS_S = 15.0
 
 
@@ -23,10 +23,10 @@ def await_supervisor(paths: MachinePaths, *, timeout_s: float) -> None:
 
 
 def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths, *, timeout_s: float) -> dict[str, Any]:
-    """Return the answer of the machine's supervisor, which may have just started.
+    """Send a command to the machine's supervisor, which may have just started, and return the answer.
 
     Raises:
-        MachineError: there is none, it does not answer, or it refuses.
+        MachineError: there is no supervisor, it does not answer, or it refuses.
     """
     await_supervisor(paths, timeout_s=_LISTENS_S)
     try:
@@ -36,6 +36,6 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
             hint = f"try again, or end it with: machine stop {name}"
         elif lock.holder_pid(paths.lock):
             hint = f"restart the supervisor with: machine start {name}"
-        else:  # a command that changes the machine holds its lock, or the machine has just stopped
+        else:  # a command that changes a stopped machine holds its lock, or the machine has just stopped
             raise MachineError(f"another command is changing {name}", hint="try again when it has ended") from error
         raise MachineError(f"the supervisor of {name} does not answer: {error.strerror}", hint=hint) from error

@@ -11,7 +11,7 @@ from machine.store import records
 
 
 def find_target(name: str, username: str | None, context: Context) -> SshTarget:
-    """Return how to log in to a guest as `username`; None means the user whose containers the machine prefers.
+    """Return how to log in to a guest as `username`; None means root for a rootful machine, else the guest's user.
 
     Raises:
         NotFoundError: there is no such machine.

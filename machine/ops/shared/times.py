@@ -1,4 +1,4 @@
-"""Formatting times as Go's encoding/json does, and with it Podman."""
+"""Formatting times as Podman does, with Go's encoding/json."""
 
 from __future__ import annotations
 

@@ -15,23 +15,23 @@ _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _DATABASE = re.compile(r".*/zoneinfo(?:\.default)?/(?:posix/)?")
 
 LOCAL = "local"
-"""Means the host's time zone, whichever it is at a start."""
+"""Stands for the host's time zone at each start."""
 
 
-def resolve_timezone(wanted: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """Return a name of the time zone database; `local` becomes the host's own, or UTC if that has no name.
+def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
+    """Check a time zone and return its name; `local` becomes the host's time zone, or UTC if that has no name.
 
     Raises:
-        BadInputError: it is not such a name.
+        BadInputError: the time zone database has no such name.
     """
-    if wanted == LOCAL:
+    if name == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
         if not candidate or candidate.startswith("/"):
             candidate = _DATABASE.sub("", os.path.realpath(candidate or localtime), count=1)
         return candidate if _TIMEZONE.fullmatch(candidate) else "UTC"
-    if not _TIMEZONE.fullmatch(wanted) or not _is_known_zone(wanted):
-        raise BadInputError(f'invalid timezone "{wanted}"', hint='use a name like "Europe/Stockholm", or "local"')
-    return wanted
+    if not _TIMEZONE.fullmatch(name) or not _is_known_zone(name):
+        raise BadInputError(f'invalid timezone "{name}"', hint='use a name like "Europe/Stockholm", or "local"')
+    return name
 
 
 def _is_known_zone(name: str) -> bool:

@@ -72,4 +72,5 @@ def test_interval_has_to_be_positive_as_podman_says(machine: Machine) -> None:
 
 def test_names_and_all_exclude_each_other(machine: Machine) -> None:
     outcome = machine("top", "--all", "box")
-    assert (outcome.status, outcome.stderr) == (125, "Error: give names or --all, not both; see 'machine top --help'\n")
+    expected = "Error: use either names or --all, not both; see 'machine top --help'\n"
+    assert (outcome.status, outcome.stderr) == (125, expected)

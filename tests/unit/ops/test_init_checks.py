@@ -110,7 +110,7 @@ def test_image_whose_stream_tells_another_architecture_is_refused(tmp_path: Path
     with pytest.raises(BadInputError) as caught:
         check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.X86_64)
     assert caught.value.line == (
-        "the image is stable 43.1 for aarch64, but the machine is to be x86_64; "
+        "the image stable 43.1 is for aarch64, but the machine would be x86_64; "
         "use --arch aarch64, or an image for x86_64"
     )
     check_image_arch(make_base(tmp_path, arch="aarch64"), Arch.AARCH64)
@@ -174,6 +174,6 @@ def test_mac_is_not_sent_for_virtiofsd() -> None:
 def test_folder_that_hides_from_podman_that_it_is_in_a_machine_is_told(tmp_path: Path) -> None:
     folder = Folder(source=str(tmp_path), target="/etc/containers")
     assert hidden_marker([Folder(source=str(tmp_path), target="/etc/containers.d")]) is None
-    assert (hidden_marker([folder]) or "").endswith(f"Make it with: echo qemu >{tmp_path}/podman-machine")
+    assert (hidden_marker([folder]) or "").endswith(f"Create it with: echo qemu >{tmp_path}/podman-machine")
     (tmp_path / "podman-machine").touch()
     assert hidden_marker([folder]) is None

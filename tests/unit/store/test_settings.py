@@ -54,8 +54,11 @@ def test_file_with_everything_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("memory = '2GiB'", '{}: "memory" must be a whole number of at least 512; mend it with: machine config edit'),
-        ("accel = 'x'", '{}: "accel" must be one of: auto, kvm, hvf, tcg; mend it with: machine config edit'),
+        (
+            "memory = '2GiB'",
+            '{}: "memory" must be a whole number of at least 512; correct it with: machine config edit',
+        ),
+        ("accel = 'x'", '{}: "accel" must be one of: auto, kvm, hvf, tcg; correct it with: machine config edit'),
         ("username = 'root'", '{}: invalid username "root": root always exists in the guest; use --rootful'),
     ],
 )
@@ -80,7 +83,7 @@ def test_file_that_is_not_toml_is_told(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(BadInputError) as caught:
         load_layer(make_roots(tmp_path))
     assert caught.value.message.startswith(f"{path} is not TOML: ")
-    assert caught.value.hint == "mend it with: machine config edit"
+    assert caught.value.hint == "correct it with: machine config edit"
 
 
 def test_directory_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from machine.errors import MachineError
 from machine.model.state import ORPHANED, STOPPED, MachineState, State
 from machine.ops.shared.interrupt import Interrupt
-from machine.ops.shared.parallel import concerns, each
+from machine.ops.shared.parallel import applies, each
 
 
 def test_one_that_fails_stops_no_other() -> None:
@@ -86,4 +86,4 @@ RUNNING = MachineState(state=State.RUNNING)
     ],
 )
 def test_all_means_those_that_the_verb_does_something_to(verb: str, concerned: list[MachineState]) -> None:
-    assert [state for state in (STOPPED, ORPHANED, OTHERWISE, RUNNING) if concerns(verb, state)] == concerned
+    assert [state for state in (STOPPED, ORPHANED, OTHERWISE, RUNNING) if applies(verb, state)] == concerned

@@ -9,7 +9,7 @@ import pytest
 from machine.model.record import Pending
 from machine.model.units import GIB
 from machine.ops.start_host_settings import GuestFile, digest, gather
-from machine.ops.start_tell_guest import News, as_told, find_news, guest_script, size_notice
+from machine.ops.start_update_guest import GuestUpdate, find_update, guest_script, size_notice, updated_record
 from machine.report import SilentReporter
 from tests.support.builders import make_config, make_context, make_record
 
@@ -29,7 +29,7 @@ def calls(script: str) -> list[str]:
 
 def test_words_survive_the_shell_of_the_guest() -> None:
     config = make_config("a_b", rootful=True)
-    assert calls(guest_script(config, News(record=True, timezone="Asia/Tokyo"))) == [
+    assert calls(guest_script(config, GuestUpdate(record=True, timezone="Asia/Tokyo"))) == [
         "set_name a-b </dev/null",
         "set_docker_socket 'L+  /run/docker.sock   -    -    -     -   /run/podman/podman.sock' </dev/null",
         "grow_root </dev/null",
@@ -38,38 +38,38 @@ def test_words_survive_the_shell_of_the_guest() -> None:
 
 
 def test_files_come_as_a_document_of_the_script() -> None:
-    script = calls(guest_script(make_config(), News(files=(GuestFile(path="etc/a", content=b"x"),))))
+    script = calls(guest_script(make_config(), GuestUpdate(files=(GuestFile(path="etc/a", content=b"x"),))))
     assert script[0].startswith("follow_host http_proxy HTTP_PROXY https_proxy ")
     assert script[0].endswith(" NO_PROXY <<'END'")
     assert script[-1] == "END"
 
 
-def test_guest_that_knows_all_is_told_nothing(tmp_path: Path) -> None:
-    assert not find_news(make_record(), make_context(tmp_path), Notices()).any
-    news = find_news(make_record(pending=Pending(guest_outdated=True)), make_context(tmp_path), Notices())
-    assert (news.record, news.timezone, news.files) == (True, None, None)
+def test_guest_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
+    assert find_update(make_record(), make_context(tmp_path), Notices()).is_empty
+    update = find_update(make_record(pending=Pending(guest_outdated=True)), make_context(tmp_path), Notices())
+    assert (update.record, update.timezone, update.files) == (True, None, None)
 
 
 def test_time_zone_follows_the_hosts_where_that_was_asked_for(tmp_path: Path) -> None:
     context = make_context(tmp_path, TZ="Asia/Tokyo")
-    assert find_news(make_record(), context, Notices()).timezone is None
+    assert find_update(make_record(), context, Notices()).timezone is None
     record = make_record(timezone_local=True)
-    news = find_news(record, context, Notices())
-    assert news.timezone == "Asia/Tokyo"
-    told = as_told(record, news)
-    assert told.config.timezone == "Asia/Tokyo"
-    assert not find_news(told, context, Notices()).any
+    update = find_update(record, context, Notices())
+    assert update.timezone == "Asia/Tokyo"
+    updated = updated_record(record, update)
+    assert updated.config.timezone == "Asia/Tokyo"
+    assert find_update(updated, context, Notices()).is_empty
 
 
-def test_proxies_are_told_when_they_come_change_and_go(tmp_path: Path) -> None:
+def test_proxies_are_updated_when_they_come_change_and_go(tmp_path: Path) -> None:
     record = make_record()
     for environment in ({"http_proxy": "http://a:1"}, {"http_proxy": "http://b:1"}, {}):
         context = make_context(tmp_path, **environment)
-        news = find_news(record, context, Notices())
-        assert news.files is not None
-        assert bool(news.files) is bool(environment)
-        record = as_told(record, news)
-        assert not find_news(record, context, Notices()).any
+        update = find_update(record, context, Notices())
+        assert update.files is not None
+        assert bool(update.files) is bool(environment)
+        record = updated_record(record, update)
+        assert find_update(record, context, Notices()).is_empty
     assert record == make_record()
 
 
@@ -88,15 +88,15 @@ def test_registries_of_the_hosts_user_follow_and_what_podman_cannot_read_does_no
     (containers / "certs.d" / "example.com:5000").symlink_to(certificates)
     (certificates / "ca.crt").write_text("C")
     (certificates / "client.key").write_text("K")
-    told = Notices()
-    files = gather(make_config(), make_context(tmp_path), told)
+    updated = Notices()
+    files = gather(make_config(), make_context(tmp_path), updated)
     assert [(file.path, file.private) for file in files] == [
         ("etc/containers/registries.conf.d/9999-host-00-registries.conf", False),
         ("etc/containers/registries.conf.d/9999-host-02-b c.conf", False),
         ("etc/containers/certs.d/example.com:5000/ca.crt", False),
         ("etc/containers/certs.d/example.com:5000/client.key", True),
     ]
-    assert [Path(line.partition(" is not passed")[0]).name for line in told.said] == ["a.conf", "c.conf"]
+    assert [Path(line.partition(" is not passed")[0]).name for line in updated.said] == ["a.conf", "c.conf"]
 
 
 PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"
@@ -110,9 +110,9 @@ def test_certificates_that_the_host_trusts_follow_on_request(tmp_path: Path) -> 
     (file,) = gather(make_config(native_ca=True), context, Notices())
     assert file.content.decode() == f"{PEM.format('AAAA')}\n{PEM.format('BBBB')}\n"
     bundle.write_text("nothing")
-    told = Notices()
-    assert gather(make_config(native_ca=True), context, told) == ()
-    (line,) = told.said
+    updated = Notices()
+    assert gather(make_config(native_ca=True), context, updated) == ()
+    (line,) = updated.said
     assert "SSL_CERT_FILE" in line
 
 
@@ -132,5 +132,5 @@ def test_digest_tells_files_apart() -> None:
         ("df: no such file\n", "The guest does not say how large its root file system is"),
     ],
 )
-def test_root_that_did_not_grow_is_told(said: str, notice: str | None) -> None:
+def test_root_that_did_not_grow_is_updated(said: str, notice: str | None) -> None:
     assert size_notice(said, 20) == notice

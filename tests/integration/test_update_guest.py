@@ -15,7 +15,7 @@ from machine.ignition.environment import environment_files
 from machine.model.config import MachineConfig
 from machine.model.units import GIB
 from machine.ops.start_host_settings import CERTIFICATES, GuestFile
-from machine.ops.start_tell_guest import News, guest_script, size_notice
+from machine.ops.start_update_guest import GuestUpdate, guest_script, size_notice
 from tests.support.builders import make_config
 
 # These ask a service of a running guest: here they tell what they were asked.
@@ -73,7 +73,7 @@ def guest(tmp_path: Path) -> Guest:
 
 
 def test_script_does_what_a_guest_needs_and_can_do_it_again(guest: Guest) -> None:
-    told = guest_script(make_config("a_b", rootful=True), News(record=True, timezone="Asia/Tokyo"))
+    told = guest_script(make_config("a_b", rootful=True), GuestUpdate(record=True, timezone="Asia/Tokyo"))
     said = guest.run(told, told, "readlink /run/docker.sock /etc/localtime; df --output=size -B1 / | tail -1")
     assert guest.asked == ["hostnamectl set-hostname a-b"] * 2
     *first, docker, localtime, size = said.split()
@@ -82,7 +82,7 @@ def test_script_does_what_a_guest_needs_and_can_do_it_again(guest: Guest) -> Non
 
 
 def files_of(config: MachineConfig, *files: GuestFile) -> str:
-    return guest_script(config, News(files=files))
+    return guest_script(config, GuestUpdate(files=files))
 
 
 def proxy_files(value: str) -> tuple[GuestFile, ...]:
@@ -192,10 +192,10 @@ def test_guest_without_systemd_is_told_by_busyboxs_tools(guest: Guest) -> None:
     config = make_config("a_b", rootful=True)
     files = (GuestFile(path="etc/containers/registries.conf.d/a.conf", content=b"[aliases]\n"),)
     show = "cat /etc/hostname; readlink /run/docker.sock /etc/localtime; find /etc/containers -type f; echo ---"
-    zone = News(record=True, timezone="Asia/Tokyo", files=files)
+    zone = GuestUpdate(record=True, timezone="Asia/Tokyo", files=files)
     said = guest.run(
-        *(limited + guest_script(config, news) for news in (zone, zone)), show,
-        limited + guest_script(config, News(files=())), show,
+        *(limited + guest_script(config, update) for update in (zone, zone)), show,
+        limited + guest_script(config, GuestUpdate(files=())), show,
     )  # fmt: skip
     (first, second), told = (said.splitlines()[:2], said.partition("\n")[2].partition("\n")[2].split("---\n"))
     assert int(first) == int(second) > 0

@@ -1,4 +1,4 @@
-"""Telling a running guest, over SSH, what has changed on the host since it was last told."""
+"""Updating a running guest's settings, over SSH, after changes of the machine's config or the host's settings."""
 
 from __future__ import annotations
 
@@ -21,52 +21,51 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Growing a partition and a file system is quick, but an emulated guest is slow.
+# Growing a partition and a file system is quick, but emulated guests are slow.
 _SCRIPT_S = 300.0
 
-# Boot partitions and the file system's tables take less than the rest of a disk.
+# The share of a disk that a fully grown root file system has at least, beside boot partitions and its own tables.
 _MIN_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
-    """What the guest is to be told; None where it knows.
-
-    `record` says that it does not know its name, its preferred socket and the size of its disk.
-    """
+class GuestUpdate:
+    """The settings to change in the guest; None for those that are up to date."""
 
     record: bool = False
+    """Whether to set its name and its preferred socket, and to grow its root file system."""
+
     timezone: str | None = None
     files: tuple[GuestFile, ...] | None = None
 
     @property
-    def any(self) -> bool:
-        return self.record or self.timezone is not None or self.files is not None
+    def is_empty(self) -> bool:
+        return not self.record and self.timezone is None and self.files is None
 
 
-def tell_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
-    """Tell the guest what it does not know yet, if there is anything.
+def update_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
+    """Update the guest's settings, if they have changed.
 
     If that fails, a notice says why, the guest stays up, and the next start tries again.
     """
     config = record.config
-    news = find_news(record, context, report)
-    if not news.any:
+    update = find_update(record, context, report)
+    if update.is_empty:
         return
-    report.step("Telling the guest what has changed")
+    report.step("Updating the guest's settings")
     try:
         argv = script_argv(find_target(config.name, ROOT, context), ())
-        said = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, news))
-        records.edit(context.roots.machine(config.name), lambda record: as_told(record, news))
+        output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, update)).stdout
+        records.edit(context.roots.machine(config.name), lambda record: updated_record(record, update))
     except MachineError as error:
-        report.notice(f"The guest could not be told what has changed: {error.message}; the next start tries again")
+        report.notice(f"The guest's settings could not be updated: {error.message}; the next start tries again")
         return
-    if news.record and (notice := size_notice(said.stdout, config.resources.disk_gib)):
+    if update.record and (notice := size_notice(output, config.resources.disk_gib)):
         report.notice(notice)
 
 
-def find_news(record: MachineRecord, context: Context, report: Reporter) -> News:
-    """Return what differs from what the guest was last told."""
+def find_update(record: MachineRecord, context: Context, report: Reporter) -> GuestUpdate:
+    """Return the settings that differ from those that the guest has."""
     config = record.config
     timezone = config.timezone
     if config.timezone_local:
@@ -75,40 +74,40 @@ def find_news(record: MachineRecord, context: Context, report: Reporter) -> News
         except BadInputError as error:
             report.notice(f"The guest keeps the time zone {timezone}: {error.message}")
     files = gather(config, context, report)
-    return News(
+    return GuestUpdate(
         record=record.pending.guest_outdated,
         timezone=timezone if timezone != config.timezone else None,
         files=files if digest(files) != record.guest.followed else None,
     )
 
 
-def as_told(record: MachineRecord, news: News) -> MachineRecord:
-    """Return the record of a machine whose guest has been told everything."""
+def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
+    """Return the record of a machine whose guest has been updated."""
     config, guest = record.config, record.guest
-    if news.timezone is not None:
-        config = replace(config, timezone=news.timezone)
-    if news.files is not None:
-        guest = replace(guest, followed=digest(news.files))
+    if update.timezone is not None:
+        config = replace(config, timezone=update.timezone)
+    if update.files is not None:
+        guest = replace(guest, followed=digest(update.files))
     return MachineRecord(config=config, pending=replace(record.pending, guest_outdated=False), guest=guest)
 
 
-def guest_script(config: MachineConfig, news: News) -> str:
+def guest_script(config: MachineConfig, update: GuestUpdate) -> str:
     """Return a script for root's shell in the guest. Its last line of output is the size of the root file system."""
     # The shell reads the script from standard input, so no command may read from there.
     calls = []
-    if news.files is not None:
-        calls.append(f"follow_host {' '.join(_followed_names())} <<'END'\n{packed(news.files, config.username)}END")
-    if news.record:
+    if update.files is not None:
+        calls.append(f"follow_host {' '.join(_proxy_variables())} <<'END'\n{packed(update.files, config.username)}END")
+    if update.record:
         calls.append(f"set_name {shlex.quote(hostname(config))} </dev/null")
         conf = docker_socket_conf(config).removesuffix("\n")
         calls += [f"set_docker_socket {shlex.quote(conf)} </dev/null", "grow_root </dev/null"]
-    if news.timezone is not None:
-        # Last, as it fails in a guest that does not know the time zone, and prints nothing.
-        calls.append(f"set_timezone {shlex.quote(news.timezone)} </dev/null")
+    if update.timezone is not None:
+        # Last, because it fails in a guest that lacks the time zone. It prints nothing.
+        calls.append(f"set_timezone {shlex.quote(update.timezone)} </dev/null")
     return "\n".join([assets.load("files/tell-guest.sh"), *calls, ""])
 
 
-def _followed_names() -> list[str]:
+def _proxy_variables() -> list[str]:
     return [spelled for name in NAMES for spelled in (name, name.upper())]
 
 
