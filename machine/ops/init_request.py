@@ -1,4 +1,4 @@
-"""The request to make a machine, from the flags of `machine init` and from a file."""
+"""The request to make a machine, and the keys of the file that `machine export` writes and `machine init -f` reads."""
 
 from __future__ import annotations
 
