@@ -42,8 +42,8 @@ def command(names: tuple[str, ...], everything: bool, format_: str) -> None:
         except MachineError as error:
             print_failure(name, error)
     if format_ == "table" and len(selected) == 1 and not everything:
-        form = "word"
-    click.echo(_FORMS[form](found), nl=False)
+        format_ = "word"
+    click.echo(_FORMS[format_](found), nl=False)
     if len(found) < len(selected):
         raise click.exceptions.Exit(EXIT_ERROR)
     if any(state.state is not State.RUNNING for state in found.values()):
