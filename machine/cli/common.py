@@ -53,7 +53,7 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Complete an option whose invalid values get podman's error message, so that click.Choice cannot be used."""
+    """Return a completion from `words`, for options whose errors are podman's, so that click.Choice cannot be used."""
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 

@@ -171,7 +171,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
         return _fail(error.line, error.details)
     except OSError as error:
         _discard_output()
-        # Also what nothing has turned into an error of ours is told in one line.
+        # An error that no adapter has translated is one line, too.
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
@@ -179,7 +179,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
 
 
 def _line_of(error: click.ClickException) -> str:
-    """Return the line for an error in what was typed; where a command is missing, print the help first."""
+    """Return the message of a usage error; if the command is missing, print the help first."""
     match error:
         case click.exceptions.NoArgsIsHelpError(ctx=context):
             error.show()

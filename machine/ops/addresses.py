@@ -23,7 +23,7 @@ def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
 
 
 def ip(name: str, context: Context) -> str:
-    """Return the address of the machine's published ports: always this host's own, where they are forwarded.
+    """Return the address at which this host reaches the machine's published ports, always the host's loopback address.
 
     Raises:
         NotFoundError: there is no such machine.

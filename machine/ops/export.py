@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 
 
 def export(name: str, context: Context) -> str:
-    """Return in TOML what was chosen for the machine. What has happened in its guest since is not included.
+    """Return the machine's options in TOML; changes inside its guest are not included.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -27,7 +27,7 @@ def export(name: str, context: Context) -> str:
 
 def export_text(config: MachineConfig) -> str:
     """Return the file from which `machine init -f` makes an equal machine (pure)."""
-    plain = [f"# {config.name}: machine init -f FILE makes an equal one"]
+    plain = [f"# To make another machine like {config.name}: machine init -f FILE NAME"]
     # In TOML, whatever follows a table's heading belongs to that table.
     tables: list[str] = []
     for name, key in KEYS.items():

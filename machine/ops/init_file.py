@@ -1,4 +1,4 @@
-"""`machine init -f`: a TOML file with the same options as init's flags."""
+"""Reading the file of `machine init -f`: TOML whose keys are init's flags."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _HINT = "the keys are the flags of init; see: machine init --help"
 
 
 def load(path: str) -> InitRequest:
-    """Read what the file asks for, and what it names; `-` is standard input.
+    """Read the file, and the files that it names, into a request; `-` is standard input.
 
     Raises:
         BadInputError: it cannot be read, or something in it is invalid.
         MachineError: it names a Butane file, but butane is not installed.
     """
-    called = "standard input" if path == STDIN else path
+    shown_path = "standard input" if path == STDIN else path
     try:
         text = sys.stdin.read() if path == STDIN and sys.stdin else read_text(Path(path))
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{called} is not TOML: {error}") from error
-    return _request(document, called, Path() if path == STDIN else Path(path).parent)
+        raise BadInputError(f"{shown_path} is not TOML: {error}") from error
+    return _request(document, shown_path, Path() if path == STDIN else Path(path).parent)
 
 
-def _request(document: Mapping[str, object], called: str, base: Path) -> InitRequest:
-    """Make a request of the whole file; `called` is its name in messages, `base` the directory of relative paths."""
+def _request(document: Mapping[str, object], shown_path: str, base: Path) -> InitRequest:
+    """Return the request of the whole file; `shown_path` names it in errors, relative paths start at `base`."""
     values: dict[Part, dict[str, Any]] = {part: {} for part in Part}
     seen = set()
-    for written, value in document.items():
-        key = written.replace("-", "_")
+    for name, value in document.items():
+        key = name.replace("-", "_")
         if key in seen:
-            raise BadInputError(f'{called}: "{key}" is given twice')
+            raise BadInputError(f'{shown_path}: "{key}" is given twice')
         seen.add(key)
         if key not in KEYS:
             near = did_you_mean(key, list(KEYS))
-            raise BadInputError(f'{called}: unknown key "{written}"{near}', hint=None if near else _HINT)
-        values[KEYS[key].part][KEYS[key].field] = _read(written, value, called, base)
+            raise BadInputError(f'{shown_path}: unknown key "{name}"{near}', hint=None if near else _HINT)
+        values[KEYS[key].part][KEYS[key].field] = _read(name, value, shown_path, base)
     return InitRequest(
         **values[Part.MACHINE],
         image_options=ImageOptions(**values[Part.IMAGE]),
@@ -56,19 +56,19 @@ def _request(document: Mapping[str, object], called: str, base: Path) -> InitReq
     )
 
 
-def _read(written: str, value: object, called: str, base: Path) -> object:
-    """Read the value of one key, and name the file and the key where it is invalid."""
-    if _has_zero(value):
-        raise BadInputError(f'{called}: "{written}" contains a NUL character')
+def _read(name: str, value: object, shown_path: str, base: Path) -> object:
+    """Read the value of one key; errors name the file and the key."""
+    if _has_nul(value):
+        raise BadInputError(f'{shown_path}: "{name}" contains a NUL character')
     try:
-        return KEYS[written.replace("-", "_")].read(value, base)
+        return KEYS[name.replace("-", "_")].read(value, base)
     except ValueError as error:
-        raise BadInputError(f'{called}: "{written}" must be {error}') from error
+        raise BadInputError(f'{shown_path}: "{name}" must be {error}') from error
     except MachineError as error:
-        raise type(error)(f"{called}: {error.message}", details=error.details, hint=error.hint) from error
+        raise type(error)(f"{shown_path}: {error.message}", details=error.details, hint=error.hint) from error
 
 
-def _has_zero(value: object) -> bool:
+def _has_nul(value: object) -> bool:
     waiting = [value]
     while waiting:
         match waiting.pop():

@@ -1,7 +1,7 @@
-"""Readers for the values of a file for `machine init -f`.
+"""Readers for the values in the file of `machine init -f`.
 
-Each takes a TOML value and the directory that relative paths start from, and returns what an InitRequest holds. It
-raises ValueError with a description of a valid value, or a MachineError where a file that the value names is invalid.
+Each takes a TOML value and the directory that relative paths start from, and returns the value for an InitRequest. It
+raises ValueError with a description of a valid value, or MachineError if a file that the value names is invalid.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def strings(value: object, _: Path) -> tuple[str, ...]:
 
 
 def table(value: object, _: Path) -> tuple[str, ...]:
-    """Read a table as the flag's `NAME=VALUE`."""
+    """Read a table into the form of the flag, `NAME=VALUE`."""
     if (
         not isinstance(value, dict)
         or not all(isinstance(entry, str) for entry in value.values())

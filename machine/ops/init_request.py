@@ -89,7 +89,7 @@ def _filled(request: _T, other: _T) -> _T:
 
 
 class Part(Enum):
-    """Which value of a request a key of the file belongs to."""
+    """The part of a request that a key of the file belongs to."""
 
     MACHINE = auto()
     IMAGE = auto()
@@ -102,11 +102,10 @@ Written = bool | int | str | tuple[str, ...] | Mapping[str, str] | UserIgnition 
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of the file means."""
+    """A key of the file: the field of the request that it sets, and how its value is read and written."""
 
     part: Part
     field: str
-    """The field of that part."""
 
     read: values.Reader
     write: Callable[[MachineConfig], Written | None]
@@ -125,10 +124,10 @@ def _ignition_replaces(config: MachineConfig) -> bool | None:
 
 KEYS: Mapping[str, Key] = {
     "name": Key(Part.MACHINE, "name", values.string, lambda config: config.name),
-    # An image of a stream is named with its release, as the stream may move on.
+    # An image of a stream is named with its release, because the stream may have a newer one by then.
     "image": Key(Part.MACHINE, "image", values.image, lambda config: config.image.pinned),
     "image_sha256": Key(Part.IMAGE, "sha256", values.string_or_none, lambda config: config.image.promised),
-    # The record does not say where a stream was described.
+    # The record does not have it.
     "stream_base_url": Key(Part.IMAGE, "stream_base_url", values.string_or_none, lambda _: None),
     "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, lambda config: config.provisioning),
     "arch": Key(Part.MACHINE, "arch", values.string, lambda config: config.arch),
@@ -167,4 +166,4 @@ KEYS: Mapping[str, Key] = {
         Part.FIRST_BOOT, "scripts", values.scripts, lambda config: list(config.first_boot.scripts) or None
     ),
 }
-"""What each key of the file means; the keys are init's flags. `export` writes them in this order."""
+"""The keys of the file, which are init's flags; `export` writes them in this order."""

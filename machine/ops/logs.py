@@ -51,11 +51,9 @@ def read_log(
     tail: int | None = None,
     follow: bool = False,
 ) -> Generator[bytes]:
-    """Yield the content of a log, or its last `tail` lines; with `follow` also what is added, until the machine is
-    removed.
+    """Yield the content of a log, or its last `tail` lines; with `previous`, that of the previous start.
 
-    When the machine stops, following continues with the log of the next start. `previous` asks for the serial log of
-    the previous start.
+    With `follow`, go on with what is added, also by later starts, until the machine is removed.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -68,10 +66,10 @@ def read_log(
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]
-        there = [file for file in files if file.is_there()]
-        if not there and not follow:
+        existing = [file for file in files if file.open_if_exists()]
+        if not existing and not follow:
             raise _missing(name, log, previous=previous)
-        content = itertools.chain.from_iterable(file.chunks() for file in there)
+        content = itertools.chain.from_iterable(file.chunks() for file in existing)
         empty = True
         for chunk in content if tail is None else last_lines(content, tail):
             empty = False
@@ -96,7 +94,7 @@ def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
-    """Return the last lines of a text that arrives in chunks; the very last may lack a newline."""
+    """Return the last lines of a text that arrives in chunks; the last line may lack a newline."""
     lines: deque[bytes] = deque(maxlen=count)
     rest = b""
     for chunk in chunks:
@@ -128,7 +126,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
         if self._stream:
             self._stream.close()
 
-    def is_there(self) -> bool:
+    def open_if_exists(self) -> bool:
         """Open the log, if it exists, and return whether it does.
 
         Raises:
@@ -145,7 +143,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
 
     def chunks(self) -> Iterator[bytes]:
         """Yield what has been written since the last call."""
-        while self.is_there() and self._stream:
+        while self.open_if_exists() and self._stream:
             # Check before reading, so that the rest of the old file is read first.
             was_replaced = self._was_replaced(self._stream)
             if chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ class GuestNetworks:
 def parse_counters(answer: str) -> Traffic:
     """Add up the bytes that all network cards have received and sent (pure).
 
-    The answer has a line with each card's received bytes, an empty line, and a line with each card's sent bytes.
+    The answer has a line for each card's received bytes, an empty line, and a line for each card's sent bytes.
 
     Raises:
         ValueError: the guest answered something else.
