@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from machine.model.ports import Forward
 
 SCHEMA = 2
-"""Raised when an older program could not read what this one writes; `migrated` then gets one more step."""
+"""Raised when an older program could not read what this one writes; `migrated` then gets one more step.
+
+A field that is merely added does not raise it, but `migrated` has to give it to the records that lack it.
+"""
 
 Document = dict[str, object]
 

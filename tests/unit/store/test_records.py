@@ -29,7 +29,6 @@ from machine.store.names import machine_names
 from machine.store.record_document import NewerSchemaError, dump, parse
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
-from tests.support.golden import Golden
 
 HINT = "; restore it, or remove the machine with: machine rm --force box"
 
@@ -37,6 +36,9 @@ Document = dict[str, Any]
 
 SCHEMA_1 = Path(__file__).with_name("schema_1")
 """Records that the programs of their time wrote."""
+
+SCHEMA_2 = Path(__file__).with_name("schema_2") / "full.json"
+"""The same of this schema; a field that was added since is not in it."""
 
 FULL = make_record(
     accelerator=AcceleratorChoice.TCG,
@@ -110,8 +112,8 @@ def test_record_is_json_with_a_schema_number_and_three_parts() -> None:
     assert document.keys() == {"schema", "config", "pending", "guest"}
 
 
-def test_document_is_the_golden_one(golden: Golden) -> None:
-    golden.matches_file(json.dumps(dump(FULL), indent=2) + "\n", "schema_2.json")
+def test_record_that_an_earlier_program_of_this_schema_wrote_is_read() -> None:
+    assert parse(json.loads(SCHEMA_2.read_bytes())) == FULL
 
 
 def places(value: object, *above: str | int) -> Iterator[tuple[str | int, ...]]:
