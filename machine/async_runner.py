@@ -112,10 +112,23 @@ class Child:
         finally:
             self.kill()
             try:
-                status = await self.wait()
+                status = await self._reap()
             finally:
                 self._pipes.close()
         return status
+
+    async def _reap(self) -> int:
+        """Wait for a program that was killed, even if we are cancelled meanwhile: nobody would wait for it later."""
+        waiting = asyncio.ensure_future(self.wait())
+        cancelled: asyncio.CancelledError | None = None
+        while not waiting.done():
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled:
+            raise cancelled
+        return waiting.result()
 
     async def __aenter__(self) -> Self:
         return self

@@ -90,6 +90,19 @@ def test_program_is_killed_and_reaped_when_its_caller_is_cancelled(tmp_path: Pat
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
+def test_program_is_reaped_however_often_its_end_is_cancelled() -> None:
+    async def work() -> int:
+        child = await spawn(["sh", "-c", "trap '' TERM; sleep 60 & wait"], patience_s=PATIENCE_S)
+        ending = asyncio.create_task(child.end())
+        while not ending.done():
+            await asyncio.sleep(0)
+            ending.cancel()
+        assert ending.cancelled()
+        return child.pid
+
+    assert is_gone(finish(work()))
+
+
 def test_wait_is_over_when_the_program_has_ended_whoever_holds_its_pipes() -> None:
     """As the SSH master does for as long as a session lasts."""
     script = f"sleep {FOR_EVER_S} & echo $!"
