@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from machine.model.folders import Folder
     from machine.model.ports import Forward
 
-SCHEMA = 2
-"""Raised when an older program could not read what this one writes; `migrated` then gets one more step.
-
-A field that is merely added does not raise it, but `migrated` has to give it to the records that lack it.
-"""
-
 Document = dict[str, object]
+
+SCHEMA = 2
+"""Raised when an older program would misread what this one writes; `migrated` then gets one more step."""
+
+ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
+"""The fields that this schema has got since its first release, with their values in records without them.
+
+A new field needs a line here and no new schema, if an older program may ignore the field.
+"""
 
 
 class NewerSchemaError(ValueError):
@@ -56,7 +59,7 @@ def parse(document: object) -> MachineRecord:
         NewerSchemaError: a newer program wrote it.
         FieldError: something in it is missing or is not what it should be.
     """
-    fields = Fields(migrated(document))
+    fields = Fields(completed(migrated(document), ADDED))
     return MachineRecord(
         config=_config(fields.part("config")),
         pending=_pending(fields.part("pending")),
@@ -83,6 +86,12 @@ def migrated(document: object) -> Document:
 
         return to_schema_2(document)
     return document
+
+
+def completed(document: Document, added: Mapping[str, Document]) -> Document:
+    """A document with the values of `added`, by part, for the fields that it lacks."""
+    parts = {name: part for name in added if isinstance(part := document.get(name), dict)}
+    return {**document, **{name: {**added[name], **part} for name, part in parts.items()}}
 
 
 # From a record to a document

@@ -26,7 +26,7 @@ from machine.model.transport import Transport, TransportChoice
 from machine.store import records
 from machine.store.fields import FieldError
 from machine.store.names import machine_names
-from machine.store.record_document import NewerSchemaError, dump, parse
+from machine.store.record_document import NewerSchemaError, completed, dump, parse
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
 
@@ -136,6 +136,12 @@ def test_every_field_of_the_document_is_read(place: tuple[str | int, ...]) -> No
     del part[place[-1]]
     with pytest.raises(FieldError, match=rf"{place[-1]} is missing$"):
         parse(document)
+
+
+def test_field_that_came_later_has_its_value_for_records_without_it() -> None:
+    document: Document = {"schema": 2, "config": {"name": "box"}, "guest": {"new": 1}}
+    added: dict[str, Document] = {"config": {"new": True}, "guest": {"new": 0}, "pending": {"new": None}}
+    assert completed(document, added) == {"schema": 2, "config": {"new": True, "name": "box"}, "guest": {"new": 1}}
 
 
 def without(part: str, key: str) -> Callable[[Document], Document]:
