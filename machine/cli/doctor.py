@@ -9,7 +9,7 @@ import click
 from machine.cli.common import current_context, format_option
 from machine.cli.flags import Command
 from machine.cli.formats import Form, Listing, form_of, print_listing
-from machine.model.check import Check, Status, is_ready
+from machine.model.doctor_check import Check, Status, is_ready
 
 FIELDS = ("Name", "Status", "Finding", "Remedy")
 _NOT_READY = 1

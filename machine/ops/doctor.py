@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from machine.model.check import Check
+from machine.model.doctor_check import Check
 from machine.model.settings import built_in, settings_of
 from machine.ops.doctor_clients import client_checks
 from machine.ops.doctor_directories import directory_checks

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.check import Check, failure, failure_from, ok, warning
+from machine.model.doctor_check import Check, failure, failure_from, ok, warning
 from machine.model.host import Host, Installer
 from machine.ops.doctor_directories import check_directory, make_writable, unwritable
 from machine.ops.shared.context import Context
-from machine.podman import docker_context, legacy
+from machine.podman import docker_context, legacy_connections
 from machine.podman.connections import ConnectionsFile, connections_file
 from machine.store.filesystem import DirectoryFacts
 
@@ -22,7 +22,7 @@ PODMAN = dict.fromkeys(Installer, "podman")
 def client_checks(context: Context) -> Iterator[Check]:
     """Check the clients, and the files in which machines are registered with them."""
     path = connections_file(context.environment, context.home)
-    yield podman_check(legacy.find_client(), context.host, path)
+    yield podman_check(legacy_connections.find_client(), context.host, path)
     name = "podman connections"
     try:
         known = len(ConnectionsFile(path).uris())
@@ -40,7 +40,7 @@ def _client_files(name: str, directory: Path, finding: str) -> Check:
     return check_directory(name, directory, {}, partial(client_files_check, finding=finding))
 
 
-def podman_check(client: legacy.Client | None, host: Host, connections: Path) -> Check:
+def podman_check(client: legacy_connections.Client | None, host: Host, connections: Path) -> Check:
     """Judge Podman's client, which is None if it is not installed."""
     if client is None:
         return warning(

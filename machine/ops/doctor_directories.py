@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from machine.model.check import Check, Status, failure, ok, warning
+from machine.model.doctor_check import Check, Status, failure, ok, warning
 from machine.model.host import HostOS
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.shared.context import Context

@@ -11,8 +11,8 @@ import psutil
 
 from machine.errors import MachineError
 from machine.image.layout import base_image
-from machine.model.check import Check, failure, failure_from, ok, warning
 from machine.model.config import Resources
+from machine.model.doctor_check import Check, failure, failure_from, ok, warning
 from machine.model.host import Host, HostOS
 from machine.model.names import check_username
 from machine.model.settings import BUILT_IN, EffectiveSetting

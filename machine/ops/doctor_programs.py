@@ -13,7 +13,7 @@ from machine.folders.transports import host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
 from machine.model.arch import Arch
-from machine.model.check import Check, failure, failure_from, ok, warning
+from machine.model.doctor_check import Check, failure, failure_from, ok, warning
 from machine.model.folders import Folder
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
@@ -21,7 +21,7 @@ from machine.model.settings import Settings
 from machine.model.transport import Transport, TransportChoice
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import guest_uid
-from machine.qemu.acceleration import (
+from machine.qemu.accelerator import (
     HardwareSupport,
     QemuFacts,
     check_network,

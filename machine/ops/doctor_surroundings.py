@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machine.image.web import public_url
-from machine.model.check import Check, failure, ok, warning
+from machine.model.doctor_check import Check, failure, ok, warning
 from machine.model.host import HostOS
 from machine.ops.list import Listing
 from machine.ops.shared.context import Context

@@ -15,7 +15,7 @@ from machine.ops.list import Listing, list_machines
 from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective
 from machine.ops.shared.machine_events import events_directory
-from machine.qemu.acceleration import check_qemu, choose_accelerator
+from machine.qemu.accelerator import check_qemu, choose_accelerator
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 

@@ -21,7 +21,7 @@ from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.images import ImageRequest, parse_arch
-from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator, early_notice
+from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu

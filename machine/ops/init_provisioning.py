@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from machine.files import atomic_writer, write_atomic
-from machine.ignition import cloud_config
+from machine.ignition import cloud_init
 from machine.ignition.document import replaced
+from machine.ignition.fat import fat_image, fat_size
 from machine.ignition.provision import Keys, ignition_text, provision
-from machine.ignition.seed import fat_image, fat_size
 from machine.model.config import MachineConfig, Provisioning
 from machine.report import Reporter
 from machine.store.paths import MachinePaths
@@ -25,9 +25,9 @@ def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str
         case Provisioning.IGNITION:
             write_atomic(paths.ignition, ignition_text(config, keys))
         case Provisioning.CLOUD_INIT:
-            seed = cloud_config.render(provision(config, keys), config, packages)
+            seed = cloud_init.render(provision(config, keys), config, packages)
             with atomic_writer(paths.seed) as stream:
-                stream.write(fat_image(cloud_config.LABEL, seed.files()))
+                stream.write(fat_image(cloud_init.LABEL, seed.files()))
                 stream.truncate(fat_size())
         case _:
             assert_never(config.provisioning)

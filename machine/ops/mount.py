@@ -9,11 +9,11 @@ from machine.errors import BadInputError, NotFoundError
 from machine.model.folders import SYNTAX, Folder, normalized, read_folder
 from machine.model.record import MachineRecord
 from machine.model.state import State
+from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
-from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 
 # An emulated guest is slow to mount.

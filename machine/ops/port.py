@@ -26,10 +26,10 @@ from machine.model.ports import (
 )
 from machine.model.record import MachineRecord
 from machine.model.state import State
+from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
-from machine.ops.shared.supervisor import ask_supervisor
 from machine.ports.holder import listen_problem
 from machine.ports.listing import Listed, decode
 from machine.ports.table import Table

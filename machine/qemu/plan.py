@@ -16,7 +16,7 @@ from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.model.usb import parse_usb
-from machine.qemu.acceleration import Acceleration
+from machine.qemu.accelerator import Acceleration
 from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource
 from machine.qemu.firmware import FirmwareFiles
 

@@ -14,7 +14,7 @@ from machine.model.arch import Arch
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport
-from machine.qemu.acceleration import HardwareSupport, MacFacts, QemuFacts, hvf_support
+from machine.qemu.accelerator import HardwareSupport, MacFacts, QemuFacts, hvf_support
 from machine.qemu.boards import BOARDS
 
 _KVM_GET_API_VERSION = 0xAE00

@@ -19,7 +19,7 @@ from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
 from machine.ports import relay
-from machine.qemu.acceleration import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
+from machine.qemu.accelerator import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch

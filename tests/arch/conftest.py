@@ -16,7 +16,7 @@ import pytest
 from machine.guestimage.publish import find_build
 from machine.guestimage.recipe import recipe_key
 from machine.model.arch import Arch
-from machine.qemu.acceleration import is_native
+from machine.qemu.accelerator import is_native
 from machine.this_host import current_host
 from scripts.busybox import SUITE, static_busybox
 from tests.support.foreign_guests import NAME, Guest

@@ -12,7 +12,7 @@ import pytest
 
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
-from machine.qemu.acceleration import early_notice
+from machine.qemu.accelerator import early_notice
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.this_host import current_host
 from tests.support.disk_images import Images, qemu_img

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.ignition.cloud_config import LABEL
-from machine.ignition.seed import fat_image, fat_size
+from machine.ignition.cloud_init import LABEL
+from machine.ignition.fat import fat_image, fat_size
 from tests.support.disk_images import Images
 from tests.support.http_server import ImageServer
 from tests.support.world import World

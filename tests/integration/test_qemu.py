@@ -24,7 +24,7 @@ from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
 from machine.model.transport import Transport
-from machine.qemu.acceleration import HardwareSupport, check_qemu, choose_accelerator
+from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg

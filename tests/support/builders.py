@@ -19,7 +19,7 @@ from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.service import Service
 from machine.model.transport import TransportChoice
 from machine.ops.shared.context import Context
-from machine.qemu.acceleration import QemuFacts
+from machine.qemu.accelerator import QemuFacts
 from machine.qemu.plan import LaunchFiles
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine.model.check import Check, Status
+from machine.model.doctor_check import Check, Status
 
 
 def told(*checks: Check) -> str:

@@ -15,7 +15,7 @@ from machine.podman.connections import (
     connection_uri,
     connections_file,
 )
-from machine.podman.legacy import LegacyClient
+from machine.podman.legacy_connections import LegacyClient
 from machine.report import Reporter
 from machine.store.paths import MachinePaths
 

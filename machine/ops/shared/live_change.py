@@ -7,8 +7,8 @@ from collections.abc import Callable
 from machine import lock
 from machine.control import Command
 from machine.model.record import MachineRecord
+from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
-from machine.ops.shared.supervisor import ask_supervisor
 from machine.store import records
 
 # Commands that change a stopped machine hold its lock for a shorter time.

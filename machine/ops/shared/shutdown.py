@@ -13,7 +13,7 @@ from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.host import Accelerator
-from machine.ops.shared.supervisor import await_supervisor
+from machine.ops.shared.ask_supervisor import await_supervisor
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending
 from machine.report import Reporter

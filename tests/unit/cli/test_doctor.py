@@ -7,7 +7,7 @@ import json
 import pytest
 
 from machine.cli.doctor import FIELDS, report
-from machine.model.check import Check, failure, ok, warning
+from machine.model.doctor_check import Check, failure, ok, warning
 from machine.ops import doctor as ops
 from tests.support.command_line import Machine
 

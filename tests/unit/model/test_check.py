@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.errors import MachineError
-from machine.model.check import Check, Status, failure_from, is_ready
+from machine.model.doctor_check import Check, Status, failure_from, is_ready
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from machine.model.units import GIB
 from machine.ops import doctor_clients as checks
-from machine.podman import legacy
+from machine.podman import legacy_connections
 from machine.store.filesystem import DirectoryFacts
 from tests.support.builders import make_host
 from tests.support.checks import told
@@ -17,14 +17,14 @@ from tests.support.golden import Golden
 
 PODMANS = {
     "none": None,
-    "4.3": legacy.Client(program="podman", path="/b/podman", version=(4, 3)),
-    "5.4": legacy.Client(program="podman", path="/b/podman", version=(5, 4)),
-    "unknown version": legacy.Client(program="podman", path="/b/podman", version=None),
+    "4.3": legacy_connections.Client(program="podman", path="/b/podman", version=(4, 3)),
+    "5.4": legacy_connections.Client(program="podman", path="/b/podman", version=(5, 4)),
+    "unknown version": legacy_connections.Client(program="podman", path="/b/podman", version=None),
 }
 
 
 @pytest.mark.parametrize("client", PODMANS.values(), ids=PODMANS)
-def test_podman(client: legacy.Client | None, golden: Golden) -> None:
+def test_podman(client: legacy_connections.Client | None, golden: Golden) -> None:
     golden.matches(told(checks.podman_check(client, make_host(), Path("/c/connections.json"))))
 
 

@@ -10,12 +10,12 @@ import pytest
 from machine.errors import MachineError
 from machine.folders.transports import TransportFacts, choose_transport, host_obstacles
 from machine.model.arch import Arch
-from machine.model.check import Status
+from machine.model.doctor_check import Status
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 from machine.ops import doctor_programs as checks
-from machine.qemu.acceleration import HardwareSupport
+from machine.qemu.accelerator import HardwareSupport
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from tests.support.builders import make_host, make_qemu

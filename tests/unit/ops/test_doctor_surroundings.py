@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.model.check import Status
+from machine.model.doctor_check import Status
 from machine.model.host import HostOS
 from machine.ops import doctor_surroundings as checks
 from tests.support.checks import told

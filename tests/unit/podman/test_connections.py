@@ -19,7 +19,7 @@ from machine.podman.connections import (
     connections_file,
     next_default,
 )
-from machine.podman.legacy import parse_version
+from machine.podman.legacy_connections import parse_version
 
 BOX = (
     Connection(name="box", uri="unix:///run/box/podman.sock"),

@@ -15,7 +15,7 @@ from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.record import GuestFacts, Pending
 from machine.model.transport import Transport
-from machine.qemu.acceleration import Acceleration, HardwareSupport, choose_accelerator, is_native
+from machine.qemu.accelerator import Acceleration, HardwareSupport, choose_accelerator, is_native
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch

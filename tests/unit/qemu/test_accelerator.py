@@ -8,7 +8,7 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
-from machine.qemu.acceleration import (
+from machine.qemu.accelerator import (
     HardwareSupport,
     MacFacts,
     check_qemu,

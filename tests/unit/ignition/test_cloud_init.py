@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from machine.ignition.cloud_config import render
+from machine.ignition.cloud_init import render
 from machine.ignition.document import Document, File, Unit
 from machine.ignition.provision import provision
 from machine.model.config import MachineConfig

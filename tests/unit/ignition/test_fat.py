@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.errors import MachineError
-from machine.ignition.seed import fat_image, fat_size
+from machine.ignition.fat import fat_image, fat_size
 
 
 def test_same_files_make_the_same_disk() -> None:
