@@ -21,7 +21,7 @@ from tests.support.processes import processes_of, qemu_pid, supervisor_pid
 from tests.support.waiting import wait_until
 from tests.support.world import World, machine_program
 
-pytestmark = pytest.mark.usefixtures("box", "box2")
+pytestmark = pytest.mark.usefixtures("box")
 
 BACK_S = 120
 
@@ -166,7 +166,7 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def test_a_machine_without_qemu_is_stopped_and_starts_again(ordinary_world: World) -> None:
+def test_a_machine_without_qemu_is_stopped_and_starts_again(ordinary_world: World, box2: str) -> None:
     os.kill(qemu_pid(ordinary_world.runtime("box2")), signal.SIGKILL)
     wait_until(lambda: ordinary_world.state("box2")[0] == "stopped", timeout_s=10, what="ls to notice")
     wait_until(lambda: not processes_of(ordinary_world.runtime("box2")), timeout_s=10, what="its processes to end")
