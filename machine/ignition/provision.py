@@ -1,7 +1,7 @@
 """Describing the guest of a machine, for Ignition and cloud-init (pure, except that it reads our own assets).
 
-It has everything that podman machine writes, and what podman's own image has and a stock Fedora CoreOS lacks
-(shared/reference/podman-machine.md, 2). The marker file `podman-machine` makes Podman in the guest ask the host to
+It has everything that podman machine writes, and what podman's own image has and a stock Fedora CoreOS lacks.
+The marker file `podman-machine` makes Podman in the guest ask the host to
 publish each port.
 """
 

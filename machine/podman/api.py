@@ -45,8 +45,12 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
             for protocol in port["protocol"].split(",")
             for more in range(min(port["range"], MAX_PORT))
         }
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MachineError(f"cannot list the containers on {socket}: {error!r}") from error
+    except TimeoutError as error:
+        raise MachineError(f"cannot list the containers on {socket}: no answer within {timeout_s:.0f} s") from error
+    except OSError as error:
+        raise MachineError(f"cannot list the containers on {socket}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MachineError(f"cannot list the containers on {socket}: the answer is not a list of containers") from error
 
 
 async def _body(socket: Path, path: str) -> bytes:

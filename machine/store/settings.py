@@ -73,11 +73,11 @@ def parse(content: bytes, path: Path) -> dict[str, Value]:
     Raises:
         BadInputError: the content is not TOML, or a setting in it is unknown or invalid.
     """
+    document = _document(content, path)
     try:
-        return {key: check_value(key, value) for key, value in _document(content, path).items()}
+        return {key: check_value(key, value) for key, value in document.items()}
     except BadInputError as error:
-        message = error.message if str(path) in error.message else f"{path}: {error.message}"
-        raise BadInputError(message, hint=error.hint) from error
+        raise BadInputError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _document(content: bytes, path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A file in `lines` is a session in a world of its own, in the form that tests/support/transcripts.py describes.
 Lines that do not begin with `machine` are for the shell. Texts are Podman's
-where it has the same error: they were compared with the real podman 4.3.1 when they were written, and with
-shared/reference/podman-machine.md. `--update-golden` writes what comes out now.
+where it has the same error: they were compared with the real podman 4.3.1 when they were written, and with podman's
+sources. `--update-golden` writes what comes out now.
 """
 
 from __future__ import annotations
