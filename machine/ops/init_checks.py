@@ -47,7 +47,7 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
     """Check that no machine and no client's connection has the name.
 
     Raises:
-        BadInputError: one has it.
+        BadInputError: the name is taken.
     """
     if context.roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')

@@ -123,7 +123,7 @@ def test_person_types_to_the_guest_every_key_but_the_one_that_leaves(box: World)
     with Terminal(box, "console", "box") as terminal:
         before = terminal.modes
         assert before & RAW == RAW
-        greeting = terminal.read_until(b"for a shell.\r\n").decode()
+        greeting = terminal.read_until(b"machine ssh box`.\r\n").decode()
         assert greeting.splitlines() == [
             "Attached to the serial console of box. Press ctrl-] to leave.",
             "You cannot log in here, because no user has a password: use `machine ssh box`.",
