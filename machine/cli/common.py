@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from machine.ops.shared.context import Context
     from machine.report import Reporter
+
+_E = TypeVar("_E", bound=StrEnum)
 
 
 def current_context() -> Context:
@@ -55,6 +58,16 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Return a completion from `words`, for options whose errors are podman's, so that click.Choice cannot be used."""
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
+
+
+def none_if_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401, ARG001
+    """Take an empty value for an option that was not given, as Podman does; a callback of options."""
+    return value or None
+
+
+def member_of(kind: type[_E]) -> Callable[[click.Context, click.Parameter, str | None], _E | None]:
+    """Return a callback that makes the word of a click.Choice a member of an enum."""
+    return lambda _ctx, _param, word: None if word is None else kind(word)
 
 
 def format_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -130,6 +143,7 @@ def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--usb",
         "usbs",
         multiple=True,
+        callback=none_if_empty,
         metavar="DEVICE",
         help='Pass a USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
     )(command)
@@ -154,6 +168,7 @@ def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--volume",
             "volumes",
             multiple=True,
+            callback=none_if_empty,
             metavar="SRC[:DST[:ro]]",
             help='Mount a folder of the host in the guest; "" for none.',
         ),

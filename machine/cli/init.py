@@ -13,7 +13,9 @@ from machine.cli.common import (
     complete_from,
     complete_images,
     current_context,
+    member_of,
     native_ca_option,
+    none_if_empty,
     update_connection_option,
     usb_option,
     volume_options,
@@ -112,6 +114,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "-f",
     "--file",
     metavar="FILE",
+    callback=none_if_empty,
     help="Read options from a TOML file such as `machine export` prints; flags override it.",
 )
 @click.option(
@@ -124,6 +127,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--provisioning",
     type=click.Choice([choice.value for choice in Provisioning]),
+    callback=member_of(Provisioning),
     metavar="HOW",
     help="How an image from a path or a URL is provisioned: ignition or cloud-init. [default: ignition]",
 )
@@ -153,6 +157,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--accel",
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
+    callback=member_of(AcceleratorChoice),
     help="The accelerator; $MACHINE_ACCEL overrides it at a start. [default: auto]",
 )
 @click.option(
@@ -163,7 +168,12 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @first_boot_options
 @click.option(
-    "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Add a label, which machine ls and inspect show."
+    "--label",
+    "labels",
+    multiple=True,
+    callback=none_if_empty,
+    metavar="KEY[=VALUE]",
+    help="Add a label, which machine ls and inspect show.",
 )
 @native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
@@ -173,7 +183,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,
     file: str | None,
     image: str | None,
-    provisioning: str | None,
+    provisioning: Provisioning | None,
     image_path: str | None,
     cpus: int | None,
     memory: int | None,
@@ -184,9 +194,9 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     rootful: bool | None,
     now: bool,
     update_connection: bool | None,
-    volumes: tuple[str, ...],
-    usbs: tuple[str, ...],
-    accel: str | None,
+    volumes: tuple[str, ...] | None,
+    usbs: tuple[str, ...] | None,
+    accel: AcceleratorChoice | None,
     arch: str | None,
     quiet: bool,
     image_options: ImageOptions,
@@ -195,7 +205,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     mount_inotify: bool | None,
     user_mode_networking: bool | None,
     first_boot: FirstBootRequest,
-    labels: tuple[str, ...],
+    labels: tuple[str, ...] | None,
     native_ca: bool | None,
 ) -> None:
     """Initialize a virtual machine.
@@ -216,7 +226,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 
     request = InitRequest(
         name=name,
-        file=file or None,
+        file=file,
         image=image if image is not None else image_path,
         image_options=image_options,
         cpus=cpus,
@@ -226,17 +236,17 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         username=username,
         timezone=timezone,
         rootful=rootful,
-        volumes=volumes or None,
+        volumes=volumes,
         volume_driver=volume_driver,
         mount_inotify=mount_inotify,
-        usbs=usbs or None,
-        accelerator=AcceleratorChoice(accel) if accel else None,
+        usbs=usbs,
+        accelerator=accel,
         arch=arch,
         provider=provider,
         first_boot=first_boot,
-        labels=labels or None,
+        labels=labels,
         native_ca=native_ca,
-        provisioning=Provisioning(provisioning) if provisioning else None,
+        provisioning=provisioning,
     )
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
@@ -245,16 +255,16 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         warn_about_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:
-        _start(name, quiet=quiet)
-    if now or update_connection:
+        _start(name, quiet=quiet, update_connection=update_connection)
+        return
+    if update_connection:
         offer_connection(name, update_connection)
-    if not now:
-        suffix = "" if name == DEFAULT_MACHINE else f" {name}"
-        click.echo(f"To start your machine run:\n\n\tmachine start{suffix}\n")
+    suffix = "" if name == DEFAULT_MACHINE else f" {name}"
+    click.echo(f"To start your machine run:\n\n\tmachine start{suffix}\n")
 
 
-def _start(name: str, *, quiet: bool) -> None:
-    from machine.cli.start import print_started
+def _start(name: str, *, quiet: bool, update_connection: bool | None) -> None:
+    from machine.cli.start import offer_connection, print_started
     from machine.cli.terminal import reporter
     from machine.ops.start import start
 
@@ -262,3 +272,4 @@ def _start(name: str, *, quiet: bool) -> None:
     with reporter(quiet=quiet) as report:
         started = start(name, current_context(), report)
     print_started(started)
+    offer_connection(name, update_connection)
