@@ -122,7 +122,7 @@ def test_machine_takes_the_image_of_its_architecture(foreign_world: World, image
     foreign_world.init("arm", "fcos:stable", *base, "--arch", "aarch64")
     # What the stream has told of it holds for the same file under another name.
     refused = foreign_world.machine("init", "--image", images.xz, "box")
-    line = "the image is stable 43.20260101.3.0 for aarch64, but the machine is to be x86_64; "
+    line = "the image stable 43.20260101.3.0 is for aarch64, but the machine would be x86_64; "
     assert refused.status == 125
     assert f"Error: {line}use --arch aarch64, or an image for x86_64" in refused.stderr
     assert foreign_world.machine("ls", "-q").stdout == "arm*\n"
