@@ -77,7 +77,9 @@ def test_machine_that_was_exported_is_made_again_from_the_text_alone(
     assert {key: value for key, value in box.items() if key not in own} == {
         key: value for key, value in other.items() if key not in own
     }
-    assert world.machine("export", "other").stdout == exported.replace("like box:", "like other:").replace('"box"', '"other"')
+    assert world.machine("export", "other").stdout == exported.replace("like box:", "like other:").replace(
+        '"box"', '"other"'
+    )
     configs = [json.loads(world.machine("ignition", name).stdout) for name in ("box", "other")]
     assert [file["path"] for file in configs[0]["storage"]["files"]] == [
         file["path"] for file in configs[1]["storage"]["files"]
