@@ -1,7 +1,7 @@
 """Build a guest image from the recipe in `images/boot2podman/` and publish it as a local stream.
 
-Needs no root, no mounts and no loop devices: mmdebstrap makes the root file system as a tar, mke2fs fills a
-partition from it, and GRUB is put in place byte by byte (`disk`). Nothing half-made is ever visible.
+Needs no root, no mounts and no loop devices: mmdebstrap creates the root file system as a tar, mke2fs fills a
+partition from it, and GRUB is written to its sectors directly (see `disk`). A build is published only when complete.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from machine.report import Reporter
 
 LOCK_TIMEOUT_S = 3 * 3600.0
 
-# The fastest preset that still halves the image: the higher ones take minutes and save a tenth.
+# The fastest preset that still halves the image; higher ones take minutes longer and save another tenth.
 XZ_PRESET = "-1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """`recipe` is the folder `images/boot2podman`, `output` the stream's base, `keys` has the key."""
+    """What to build: `recipe` is the folder `images/boot2podman`, `output` the stream's, `keys` the signing key's."""
 
     arch: Arch
     suite: str
@@ -55,7 +55,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult:
-    """`reused` when an unchanged recipe had been built before."""
+    """A published build; `reused` means that it existed before and its recipe has not changed."""
 
     stream: Path
     release: str
@@ -64,13 +64,13 @@ class BuildResult:
 
 
 def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
-    """Build and publish the image, or return the published one when the recipe has not changed.
+    """Build and publish the image, or return the published one if the recipe has not changed.
 
     Raises:
-        BadInputError: the recipe knows no such suite or architecture.
+        BadInputError: the recipe has no such suite or architecture.
         MachineError: this host cannot build it, or a step of the build failed.
     """
-    # Absolute, because the programs run in the work folder.
+    # Absolute, since the programs run in the work folder.
     request = replace(
         request,
         recipe=request.recipe.absolute(),
@@ -84,7 +84,7 @@ def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
     with disk_errors(request.output / RECORD):
         request.output.mkdir(parents=True, exist_ok=True)
         with build_lock(request.output, report):
-            # The one that we waited for may have built it.
+            # Another process may have built it while this one waited.
             if build := find_build(request.output, request.keys, request.arch, key):
                 return result_of(request, build, reused=True)
             build = build_locked(request, plan, key, report)
@@ -110,25 +110,25 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
 
 @contextlib.contextmanager
 def build_lock(output: Path, report: Reporter) -> Iterator[None]:
-    """One build at a time in `output`; says so when it has to wait."""
+    """Hold the lock that allows one build at a time in `output`; waits for another build with a notice."""
 
-    def tell() -> None:
+    def announce() -> None:
         report.notice(f"another build is running in {output}: waiting for it")
 
     waits_for = f"the other build in {output}"
-    with lock.exclusively(output / ".lock", timeout_s=LOCK_TIMEOUT_S, waits_for=waits_for, on_wait=tell):
+    with lock.exclusively(output / ".lock", timeout_s=LOCK_TIMEOUT_S, waits_for=waits_for, on_wait=announce):
         yield
 
 
 def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
-    """Everything that is published, signed, in the work folder's `publish`."""
+    """Create and sign all files to publish, in `publish` of the work folder."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
     staged = steps.work / "publish"
     staged.mkdir(mode=0o755)
     names = {kind: file_name(release, plan.arch, kind) for kind in ("qemu", "kernel", "initramfs")}
-    shutil.copyfile(newest(root / "boot", "vmlinu[xz]-*"), staged / names["kernel"])
-    shutil.copyfile(newest(root / "boot", "initrd.img-*"), staged / names["initramfs"])
+    shutil.copyfile(newest_file(root / "boot", "vmlinu[xz]-*"), staged / names["kernel"])
+    shutil.copyfile(newest_file(root / "boot", "initrd.img-*"), staged / names["initramfs"])
 
     qcow2 = make_disk(steps, request.recipe, plan, root)
     steps.begin("compressing the disk image")
@@ -155,9 +155,9 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
 
 
 def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
-    """The bootable disk, as qcow2."""
+    """Create the bootable disk as qcow2."""
     steps.begin("writing the disk image")
-    fetched = plan.fetched_loaders(is_foreign=steps.helper(plan) is not None)
+    fetched = plan.fetched_loaders(is_foreign=steps.native_arch(plan) is not None)
     raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
     write_disk(
         plan,
@@ -173,13 +173,13 @@ def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
     return qcow2
 
 
-def newest(folder: Path, pattern: str) -> Path:
-    """The one file of that name.
+def newest_file(folder: Path, pattern: str) -> Path:
+    """Find the file that matches `pattern`, the last by name if there are several.
 
     Raises:
-        MachineError: the packages brought none.
+        MachineError: the installed packages contain none.
     """
     found = sorted(folder.glob(pattern))
     if not found:
-        raise MachineError(f"building the image failed: the packages brought no {pattern}")
+        raise MachineError(f"building the image failed: the installed packages contain no {folder.name}/{pattern}")
     return found[-1]

@@ -1,6 +1,6 @@
-"""A bootable GPT disk from a folder: no root, no loop device, no mount.
+"""Creation of a bootable GPT disk from a folder, without root, loop devices or mounts.
 
-The layout is decided by pure functions; `write_disk` carries it out.
+Pure functions decide the layout; `write_disk` carries it out.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 ROOT_LABEL = "root"
 GRUB_LIBRARY = Path("/usr/lib/grub")
-# What grub.cfg uses; nothing is loaded from the disk, so that a guest needs no GRUB packages.
+# The modules that grub.cfg uses, all built in, so that a guest needs no GRUB packages.
 GRUB_MODULES = (
     "part_gpt", "ext2", "search", "search_label", "normal", "configfile", "linux", "test", "echo",
     "terminal", "serial", "halt", "reboot", "sleep",
 )  # fmt: skip
 
-# Where the pieces of GRUB's BIOS images are, from grub-core/boot/i386/pc/{boot,diskboot}.S and
-# include/grub/i386/pc/boot.h: the sector of the core image, the jump that a hard disk does not need, the
-# first block list (sector, count, segment) at the end of the core's first sector.
+# Offsets in GRUB's BIOS images, from grub-core/boot/i386/pc/{boot,diskboot}.S and include/grub/i386/pc/boot.h:
+# the core image's sector, a jump that hard disks do not need, and the core's first block list (sector, count,
+# segment) at the end of its first sector.
 BOOT_CODE_SIZE = 440
 KERNEL_SECTOR_OFFSET = 0x5C
 DRIVE_CHECK_OFFSET = 0x66
@@ -54,7 +54,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Start and size in sectors."""
+    """A GPT partition; start and size are in sectors."""
 
     name: str
     type: str
@@ -65,7 +65,7 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class GrubFiles:
-    """The files of the `fetched` loaders lie in the work folder; `config` goes into GRUB's own image."""
+    """GRUB's input: `config` is embedded in its images; files of the `fetched` loaders are in the work folder."""
 
     fetched: tuple[BootLoader, ...]
     config: Path
@@ -73,7 +73,7 @@ class GrubFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """`root` comes last, so that it can grow; `core` is None where only UEFI boots it, `esp` where UEFI does not."""
+    """The partitions of a disk: `core` for BIOS or PReP, `esp` for UEFI, and `root` last, so that it can grow."""
 
     disk_uuid: uuid.UUID
     size: int
@@ -87,7 +87,7 @@ class Layout:
 
 
 def plan_layout(plan: ImagePlan) -> Layout:
-    """Partitions on whole MiB, with identifiers that are the same in every build."""
+    """Plan partitions aligned to MiB, with UUIDs that are the same in every build."""
 
     def identifier(name: str) -> uuid.UUID:
         return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{plan.arch.value}.boot2podman.invalid")
@@ -116,7 +116,7 @@ def sfdisk_script(layout: Layout) -> str:
 
 
 def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLike[str]]:
-    """Fills the root partition. The file is all zeros: no inode table need be written, now or later."""
+    """Return the command that fills the root partition; inode tables need no zeroing, as the file is all zeros."""
     extended = ",".join(
         [
             f"offset={layout.root.start * SECTOR}",
@@ -128,7 +128,7 @@ def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLik
     return [
         "mke2fs", "-q", "-F",
         "-t", "ext4",
-        # GRUB 2.06 cannot read the first; the second is of e2fsprogs 1.47 and buys nothing here.
+        # GRUB 2.06 cannot read the first; the second needs e2fsprogs 1.47 and has no benefit here.
         "-O", "^metadata_csum_seed,^orphan_file",
         "-m", "1",
         "-L", ROOT_LABEL,
@@ -140,7 +140,7 @@ def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLik
 
 
 def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: Path) -> list[str | os.PathLike[str]]:
-    """`library` has the platform's modules."""
+    """Return the command that creates a GRUB image from the modules in `library`."""
     return [
         "grub-mkimage",
         "--directory", library,
@@ -153,7 +153,7 @@ def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: P
 
 
 def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> bytes:
-    """GRUB's boot.img in the disk's first sector, told where the core image is; the partition table stays."""
+    """Return the disk's first sector with GRUB's boot code, set to load `core_sector`; keeps the partition table."""
     code = bytearray(boot_image[:BOOT_CODE_SIZE])
     struct.pack_into("<Q", code, KERNEL_SECTOR_OFFSET, core_sector)
     code[DRIVE_CHECK_OFFSET : DRIVE_CHECK_OFFSET + 2] = b"\x90\x90"
@@ -164,7 +164,7 @@ def check_core_fits(core: bytes, room: int) -> None:
     """Check that GRUB's core fits into `room` sectors.
 
     Raises:
-        MachineError: it does not.
+        MachineError: it is too large.
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:
@@ -172,7 +172,7 @@ def check_core_fits(core: bytes, room: int) -> None:
 
 
 def core_image(core: bytes, core_sector: int) -> bytes:
-    """GRUB's core.img for a BIOS, told where the rest of itself is."""
+    """Return GRUB's core.img for a BIOS, with its first block list set to load its own remaining sectors."""
     patched = bytearray(core)
     rest = -(-len(core) // SECTOR) - 1
     BLOCK_LIST.pack_into(patched, SECTOR - BLOCK_LIST.size, core_sector + 1, rest, KERNEL_SEGMENT)
@@ -182,10 +182,10 @@ def core_image(core: bytes, core_sector: int) -> bytes:
 def write_disk(
     plan: ImagePlan, *, root: Path, grub: GrubFiles, work: Path, disk: Path, run: Run, run_mapped: Run
 ) -> None:
-    """Make the raw image `disk` from the folder `root`; `run_mapped` lets a program see the files' owners.
+    """Create the raw image `disk` from the folder `root`; `run_mapped` runs a program that sees the files' owners.
 
     Raises:
-        MachineError: one of the programs failed (`run` says how).
+        MachineError: one of the programs failed.
     """
     layout = plan_layout(plan)
     with disk.open("wb") as stream:
@@ -220,7 +220,7 @@ def make_esp(partition: Partition, esp: Path, run: Run) -> None:
 
 
 def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
-    """Copy files to their paths in the partition, whose folders have to be made first, each once."""
+    """Copy files to their paths in the partition, after creating the folders."""
     folders = {parent.as_posix() for target in files for parent in PurePosixPath(target).parents} - {"."}
     for folder in sorted(folders):
         run(["mmd", "-i", esp, f"::/{folder}"])
@@ -229,7 +229,7 @@ def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
 
 
 def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path | None) -> None:
-    """GRUB's core into its partition; a BIOS takes it by way of the disk's first sector."""
+    """Write GRUB's core to its partition, and for a BIOS `boot_image` to the disk's first sector."""
     content = core.read_bytes()
     check_core_fits(content, partition.size)
     with disk.open("r+b") as stream:
@@ -243,7 +243,7 @@ def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path 
 
 
 def copy_to_offset(source: Path, target: Path, offset: int) -> None:
-    """Copy without the zeros, which are in the sparse `target` already."""
+    """Copy `source` into the sparse `target`, skipping chunks of zeros."""
     chunk_size = 1 << 16
     with source.open("rb") as reader, target.open("r+b") as writer:
         position = offset

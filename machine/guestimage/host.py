@@ -1,4 +1,4 @@
-"""Checks that this host can build an image: facts are probed into a value, which a pure function judges."""
+"""The check that this host can build an image: `probe_host` collects facts, `find_problem` judges them (pure)."""
 
 from __future__ import annotations
 
@@ -38,29 +38,36 @@ FOREIGN_TOOLS = {"arch-test": "arch-test"}
 # An ordinary user's PATH has no sbin on Debian.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
-# Programs that must see files' owners run like this for an ordinary user.
+# The prefix of programs that must see files' owners, for an ordinary user.
 MAPPED = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
-# At the worst moment: the tar with the unpacked tree, later the tree, the raw disk and the qcow2.
-OUTPUT_ROOM = 2_500_000_000
-SCRATCH_ROOM = 1_500_000_000
+# Peak usage: first the tar and the unpacked tree, later the tree, the raw disk and the qcow2.
+OUTPUT_BYTES = 2_500_000_000
+SCRATCH_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """`namespace_error` is the last line of a failed try, None if there was none or none was needed."""
+    """The facts of a host that decide whether it can build an image."""
 
     system: str
     arch: str
     is_root: bool
     missing: tuple[str, ...] = ()
+    """Debian packages."""
+
     namespace_error: str | None = None
+    """Why an ordinary user cannot create a user namespace; None if it works or is not needed."""
+
     runs_foreign: bool = True
-    room: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # folder → free bytes, needed bytes
+    """Whether programs of the image's architecture can run."""
+
+    space: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    """Folder → free bytes, needed bytes."""
 
 
 def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
-    """The first reason why this host cannot build the image."""
+    """Return the first reason why this host cannot build the image, or None."""
     for wrong, kind in (
         (facts.system != "Linux", f"Linux, and this is {facts.system}"),
         (facts.arch not in set(Arch), f"{', '.join(Arch)}, and this is {facts.arch}"),
@@ -73,21 +80,21 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     if facts.missing:
         packages = sorted(set(facts.missing))
         return MachineError(
-            f"programs that build the image are missing on this host: {', '.join(packages)}",
+            f"packages needed to build the image are missing on this host: {', '.join(packages)}",
             hint=f"install them: apt install {' '.join(packages)}",
         )
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
-            hint="install what runs them: apt install qemu-user-static binfmt-support arch-test; "
-            f"without systemd also: update-binfmts --enable qemu-{plan.arch.value}",
+            hint="install an emulator: apt install qemu-user-static binfmt-support arch-test; "
+            f"without systemd also run: update-binfmts --enable qemu-{plan.arch.value}",
         )
     if facts.namespace_error is not None:
         return MachineError(
-            f"no user namespace for an ordinary user's build on this host: {facts.namespace_error}",
-            hint="run it as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+            f"an ordinary user cannot create a user namespace on this host: {facts.namespace_error}",
+            hint="build as root, or run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
         )
-    for folder, (free, needed) in facts.room.items():
+    for folder, (free, needed) in facts.space.items():
         if free < needed:
             return MachineError(
                 f"not enough space in {folder} for the build: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
@@ -113,7 +120,7 @@ def probe_host(plan: ImagePlan, *, output: Path, scratch: Path) -> HostFacts:
         missing=tuple(missing),
         namespace_error=None if is_root or missing else try_namespace(),
         runs_foreign=not foreign or Path(f"/proc/sys/fs/binfmt_misc/qemu-{plan.arch.value}").exists(),
-        room=measure_room({output: OUTPUT_ROOM, scratch: SCRATCH_ROOM}),
+        space=measure_space({output: OUTPUT_BYTES, scratch: SCRATCH_BYTES}),
     )
 
 
@@ -124,18 +131,18 @@ def host_arch() -> str:
         return platform.machine()
 
 
-def measure_room(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Free and needed bytes; the needs of folders on one file system add up."""
-    room: dict[int, tuple[Path, int, int]] = {}
+def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
+    """Return the free and needed bytes of each file system, named by the first of its folders."""
+    space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():
         device = folder.stat().st_dev
-        first, free, before = room.get(device, (folder, shutil.disk_usage(folder).free, 0))
-        room[device] = (first, free, before + needed)
-    return {folder: (free, needed) for folder, free, needed in room.values()}
+        first, free, total = space.get(device, (folder, shutil.disk_usage(folder).free, 0))
+        space[device] = (first, free, total + needed)
+    return {folder: (free, needed) for folder, free, needed in space.values()}
 
 
 def try_namespace() -> str | None:
-    """Why this user cannot have a user namespace with a range of users in it, or None."""
+    """Create a user namespace with a range of user ids; returns why that failed, or None."""
     try:
         result = runner.run(
             [*MAPPED, "sh", "-c", "test $(wc -l </proc/self/uid_map) -ge 2"],
@@ -148,4 +155,4 @@ def try_namespace() -> str | None:
     if result.returncode == 0:
         return None
     lines = result.stderr.strip().splitlines()
-    return lines[-1] if lines else "no range of users in /etc/subuid"
+    return lines[-1] if lines else "/etc/subuid has no range of user ids for this user"

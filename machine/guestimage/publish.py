@@ -1,4 +1,4 @@
-"""A build as a local stream: signatures, and the stream metadata in Fedora CoreOS's public schema."""
+"""Publishing of a build as a local stream: signatures, and metadata in Fedora CoreOS's public schema."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GPG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltFile:
-    """A file beside its `.sig`; `uncompressed_sha256` is None for one that is not compressed."""
+    """A published file, which has a `.sig` beside it; `uncompressed_sha256` is None if it is not compressed."""
 
     name: str
     sha256: str
@@ -40,7 +40,7 @@ class BuiltFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One published build, as its `build.json` has it."""
+    """One published build, as described in its `build.json`."""
 
     release: str
     arch: Arch
@@ -51,7 +51,7 @@ class Build:
 
     @property
     def folder(self) -> str:
-        """Below the stream's base, with slashes as in a URL."""
+        """The build's folder, relative to the stream's, in URL form."""
         return f"builds/{self.release}/{self.arch.value}"
 
     @property
@@ -60,13 +60,13 @@ class Build:
 
 
 def file_name(release: str, arch: Arch, kind: str) -> str:
-    """As Fedora CoreOS names its artifacts."""
+    """Return an artifact's file name in the form that Fedora CoreOS uses."""
     suffix = {"qemu": ".qcow2.xz", "kernel": "", "initramfs": ".img"}[kind]
     return f"{STREAM}-{release}-{kind}.{arch.value}{suffix}"
 
 
 def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
-    """Locations are relative to the metadata: the folder can be moved, and served over HTTP."""
+    """Describe a file in metadata; its URLs are relative, so that the stream's folder can be moved or served."""
     location = f"{build.folder}/{file.name}"
     entry = {"location": location, "signature": f"{location}.sig", "sha256": file.sha256}
     if file.uncompressed_sha256:
@@ -75,7 +75,7 @@ def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
 
 
 def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict[str, Any]:
-    """The stream with `build` in place of its architecture's earlier one; other architectures stay."""
+    """Return the stream's metadata with the entry of `build`'s architecture replaced."""
     pxe = {"kernel": artifact(build, build.kernel), "initramfs": artifact(build, build.initramfs)}
     qcow2 = {"disk": artifact(build, build.disk)}
     architectures = dict(old.get("architectures", {}))
@@ -93,7 +93,7 @@ def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict
 
 
 def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
-    """Architecture → release of its QEMU image, without what cannot be read."""
+    """Map each architecture to the release of its QEMU image; invalid entries are left out."""
     found: dict[str, str] = {}
     for arch, entry in stream.get("architectures", {}).items():
         release = entry.get("artifacts", {}).get("qemu", {}).get("release")
@@ -103,20 +103,20 @@ def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
 
 
 def read_stream(output: Path) -> dict[str, Any]:
-    """The published metadata; an empty stream where there is none or it is damaged."""
+    """Read the published metadata; an empty stream if there is none or it is damaged."""
     try:
         stream = json.loads((output / f"{STREAM}.json").read_text())
         releases_by_arch(stream)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        log.warning("the stream in %s cannot be read and is made anew: %s", output, error)
+        log.warning("the stream in %s cannot be read and will be replaced: %s", output, error)
         return {}
     return stream if isinstance(stream, dict) else {}
 
 
 def read_build(folder: Path) -> Build | None:
-    """The record in a build's folder, or None if there is none that this version can read."""
+    """Read the build.json in a build's folder; None if it is missing, damaged or of another schema."""
     try:
         fields = json.loads((folder / RECORD).read_text())
         if fields["schema"] != 1:
@@ -148,17 +148,17 @@ def build_record(build: Build) -> str:
 
 
 def find_build(output: Path, keys: Path, arch: Arch, recipe_key: str) -> Build | None:
-    """The published build of this recipe, if it is complete and signed with the key in `keys`."""
+    """Find the published build of a recipe, if it is complete and signed with the key in `keys`."""
     release = releases_by_arch(read_stream(output)).get(arch.value)
     build = read_build(output / "builds" / release / arch.value) if release else None
-    if build is None or build.recipe_key != recipe_key or not same_key(output, keys):
+    if build is None or build.recipe_key != recipe_key or not has_same_key(output, keys):
         return None
     folder = output / build.folder
     names = [name for file in build.files for name in (file.name, f"{file.name}.sig")]
     return build if all((folder / name).is_file() for name in names) else None
 
 
-def same_key(output: Path, keys: Path) -> bool:
+def has_same_key(output: Path, keys: Path) -> bool:
     try:
         return (output / PUBLIC_KEY).read_bytes() == (keys / PUBLIC_KEY).read_bytes()
     except OSError:
@@ -166,7 +166,7 @@ def same_key(output: Path, keys: Path) -> bool:
 
 
 def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
-    """Move a finished build into the stream, name it in the metadata, then delete what is no longer named.
+    """Move a finished build into the stream, add it to the metadata, then delete its predecessors.
 
     Raises:
         MachineError: the disk is full or `output` cannot be written.
@@ -179,21 +179,21 @@ def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
     write_atomic(output / PUBLIC_KEY, (keys / PUBLIC_KEY).read_bytes(), mode=MODE_PUBLIC)
     stream = stream_metadata(read_stream(output), build, dt.datetime.now(dt.UTC))
     write_atomic(output / f"{STREAM}.json", json.dumps(stream, indent=2) + "\n", mode=MODE_PUBLIC)
-    remove_unnamed(output, releases_by_arch(stream), build.arch)
+    remove_old_builds(output, releases_by_arch(stream)[build.arch.value], build.arch)
 
 
-def remove_unnamed(output: Path, named: dict[str, str], arch: Arch) -> None:
-    """Delete earlier builds of `arch`; only folders with a record of ours in them."""
+def remove_old_builds(output: Path, current: str, arch: Arch) -> None:
+    """Delete the builds of `arch` except the `current` release; folders without a build.json are kept."""
     for release in sorted((output / "builds").iterdir()):
         folder = release / arch.value
-        if release.name != named[arch.value] and (folder / RECORD).is_file():
+        if release.name != current and (folder / RECORD).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             if not any(release.iterdir()):
                 release.rmdir()
 
 
 def sign(files: list[Path], keys: Path) -> None:
-    """Write a detached signature beside each file, with the key in `keys`, which is made at the first use.
+    """Write a detached signature beside each file, with the key in `keys`; generates the key on first use.
 
     Raises:
         MachineError: gpg failed, or `keys` cannot be written.
@@ -213,7 +213,7 @@ def sign(files: list[Path], keys: Path) -> None:
 
 
 class GpgHome:
-    """A GnuPG home for one operation: its path fits into a socket address, and its agent ends with it."""
+    """A temporary GnuPG home, short enough for the agent's socket; the agent is stopped at the end."""
 
     def __init__(self) -> None:
         self.path = Path()
@@ -226,7 +226,7 @@ class GpgHome:
         try:
             runner.run(["gpgconf", "--homedir", self.path, "--kill", "gpg-agent"], timeout_s=GPG_TIMEOUT_S)
         except MachineError as error:
-            log.warning("the agent of %s may still run: %s", self.path, error)
+            log.warning("the gpg-agent of %s may still be running: %s", self.path, error)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def run(self, *words: str | os.PathLike[str]) -> None:
@@ -235,7 +235,7 @@ class GpgHome:
 
 
 def package_manifest(dpkg_status: str) -> Iterator[str]:
-    """`name version` of every installed package, from dpkg's status file, in its order of names."""
+    """List `name version` of each installed package in dpkg's status file, sorted."""
     name = version = ""
     installed = False
     lines = []

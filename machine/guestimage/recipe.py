@@ -15,42 +15,44 @@ from typing import Any
 from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 
-# Bump when the builder makes another image from the same recipe.
+# Increment when the builder produces a different image from the same recipe.
 BUILDER_REVISION = 2
 
-# Every file of ours in the image has this time: 2026-01-01, so that the same recipe gives the same files.
+# The time of all files added by the build, for reproducible images: 2026-01-01.
 EPOCH = 1767225600
 
 
 class CoreKind(StrEnum):
-    """The firmware that loads GRUB's core from a partition of its own."""
+    """The firmware that loads GRUB's core from its own partition."""
 
     BIOS = "bios"
     PREP = "prep"
-    """Open Firmware, as Power has it: it takes the partition's content for a program."""
+    """Open Firmware on Power, which runs the content of a PReP partition as a program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootLoader:
-    """One GRUB image; `efi_path` is None for one that is the core in a partition of its own.
-
-    `image` is the file of the suite's package that is a loader ready made, and `config` where that looks for its
-    configuration; both are None for one that grub-mkimage makes.
-    """
+    """One GRUB image, either prebuilt in a package or made by grub-mkimage."""
 
     platform: str
     package: str
     modules: tuple[str, ...]
+
     efi_path: str | None
+    """Its path in the EFI system partition; None if it has its own partition."""
+
     image: str | None = None
+    """The prebuilt loader's file in the package; None to use grub-mkimage."""
+
     config: str | None = None
+    """The path in the EFI system partition where a prebuilt loader reads its configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """Everything that the recipe says about one architecture and suite.
+    """The recipe's settings for one architecture and suite; sizes are in bytes.
 
-    `native_packages` are of the host's architecture, for a build whose own programs are emulated.
+    `native_packages` have the host's architecture; they replace emulated programs in the build of a foreign image.
     """
 
     arch: Arch
@@ -65,12 +67,12 @@ class ImagePlan:
     esp_size: int
 
     def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
-        """The loaders whose files come from the suite; a host of the image's own architecture has the others."""
+        """Return the loaders to fetch from the suite; the others use GRUB files installed on the host."""
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
 def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
-    """Read what to build for `arch` and `suite`.
+    """Read the recipe's settings for `arch` and `suite`.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
@@ -88,17 +90,18 @@ def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
 
 
 def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
-    """The plan in a parsed recipe.toml; a damaged one raises KeyError, TypeError or ValueError.
+    """Select the settings for `arch` and `suite` from a parsed recipe.toml.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
+        KeyError, TypeError, ValueError: the recipe is damaged.
     """
     suites, architectures, image = document["suites"], document["architectures"], document["image"]
     if suite not in suites:
-        raise BadInputError(f"unknown Debian suite {suite!r}", hint=f"known suites: {', '.join(suites)}")
+        raise BadInputError(f"unknown Debian suite {suite!r}", hint=f"choose one of: {', '.join(suites)}")
     if arch.value not in architectures:
-        known = ", ".join(architectures)
-        raise BadInputError(f"there is no image for {arch.value}", hint=f"known architectures: {known}")
+        choices = ", ".join(architectures)
+        raise BadInputError(f"the image cannot be built for {arch.value}", hint=f"choose one of: {choices}")
     boot = architectures[arch.value]
     return ImagePlan(
         arch=arch,
@@ -125,7 +128,7 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
 
 
 def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
-    """SHA-256 over the recipe's files, the architecture, the suite and the builder itself.
+    """Hash the recipe's files, the architecture, the suite and the builder's revision with SHA-256.
 
     Raises:
         MachineError: the recipe cannot be read.
@@ -133,7 +136,7 @@ def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
     digest = hashlib.sha256()
 
     def add(field: bytes) -> None:
-        # With its length, so that no two sequences of fields read the same.
+        # The length makes the sequence of fields unambiguous.
         digest.update(len(field).to_bytes(8, "big") + field)
 
     for word in (str(BUILDER_REVISION), arch.value, suite):
@@ -149,7 +152,7 @@ def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
 
 
 def recipe_files(folder: Path) -> Iterator[Path]:
-    """The files and links below `folder` in a fixed order, without what editors and Python leave behind."""
+    """Iterate over the files and links below `folder` in a fixed order, without editor backups and bytecode."""
     for path in sorted(folder.rglob("*")):
         junk = path.name.endswith(("~", ".swp", ".pyc")) or "__pycache__" in path.parts
         if not junk and (path.is_symlink() or path.is_file()):
@@ -161,7 +164,7 @@ def is_executable(path: Path) -> bool:
 
 
 def overlay_tar(folder: Path) -> bytes:
-    """The files below `folder` as a tar: all of them root's, with one time and the two usual modes."""
+    """Pack the files below `folder` into a tar, owned by root, with a fixed time and mode 0644 or 0755."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         files = list(recipe_files(folder))

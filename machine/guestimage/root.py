@@ -1,4 +1,4 @@
-"""The root file system of the guest image: packages by mmdebstrap, the overlay, and the customize script."""
+"""Creation of the guest image's root file system: mmdebstrap's packages, the overlay, the customize script."""
 
 from __future__ import annotations
 
@@ -10,45 +10,44 @@ from machine.guestimage.recipe import BootLoader, ImagePlan, overlay_tar
 from machine.guestimage.steps import Steps
 from machine.model.arch import Arch
 
-# Under emulation of a foreign architecture the packages alone may take half an hour.
+# Under emulation of a foreign architecture, installing the packages may take half an hour.
 PACKAGES_TIMEOUT_S = 7200.0
 NATIVE_TAR = "native.tar"
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """Make the guest's root file system, a folder whose files have their owners in the guest."""
-    helper = steps.helper(plan)
+    """Create the guest's root file system in a folder, whose files have the owners that they have in the guest."""
+    native = steps.native_arch(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
-    if helper:
-        steps.begin(f"fetching programs of {helper} for the build of {plan.arch}")
-        steps.run(native_programs_argv(plan, helper), environment=environment)
+    if native:
+        steps.begin(f"fetching {native} programs to speed up the {plan.arch} build")
+        steps.run(native_programs_argv(plan, native), environment=environment)
 
     steps.begin(f"installing {len(plan.packages)} packages of Debian {plan.suite} (takes minutes)")
     (steps.work / "overlay.tar").write_bytes(overlay_tar(recipe / "overlay"))
     archive = steps.work / "root.tar"
-    # The kernel's package makes no initramfs, since customize makes the right one later.
+    # Keeps the kernel's package from creating an initramfs; customize creates the right one later.
     environment["INITRD"] = "No"
-    argv = mmdebstrap_argv(plan, recipe, archive, is_foreign=helper is not None)
+    argv = mmdebstrap_argv(plan, recipe, archive, is_foreign=native is not None)
     steps.run(argv, timeout_s=PACKAGES_TIMEOUT_S, environment=environment)
 
     steps.begin("unpacking the root file system")
     root = steps.work / "root"
     root.mkdir(mode=0o755)
-    # The kernel fills /dev, and an ordinary user may not make device nodes.
+    # An ordinary user may not create device nodes, and the guest's kernel fills /dev anyway.
     steps.run_mapped(
         ["tar", "--extract", "--file", archive, "--directory", root, "--numeric-owner", "--same-permissions",
          "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
     )  # fmt: skip
     archive.unlink()
-    forget_machine_id(root)
+    reset_machine_id(root)
     return root
 
 
-def forget_machine_id(root: Path) -> None:
-    """Make the next boot the first one, with presets and all.
+def reset_machine_id(root: Path) -> None:
+    """Make systemd treat the next boot as the first one, and so enable the units that Ignition presets.
 
-    It takes this word. With the empty file that mmdebstrap leaves, systemd does not take the boot for the first one and
-    enables none of the units that Ignition wants enabled.
+    The empty /etc/machine-id that mmdebstrap leaves does not do that; see "First Boot Semantics" in machine-id(5).
     """
     path = root / "etc/machine-id"
     path.unlink(missing_ok=True)
@@ -57,7 +56,7 @@ def forget_machine_id(root: Path) -> None:
 
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
-    """Installs the packages, adds the overlay and runs customize; the tars lie in the working directory."""
+    """Return the command that installs packages and overlay and runs customize; its tars are in the work folder."""
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -79,7 +78,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
 
 
 def fetch_grub_hooks(loader: BootLoader) -> list[str]:
-    """Take GRUB's files out of their package, which is not installed: it would bring the rest of GRUB along."""
+    """Return hooks that extract GRUB's files from their package without installing it and its dependencies."""
     folder = "/tmp/grub"  # noqa: S108 - in the new root file system
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
     return [
@@ -91,7 +90,7 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
 
 
 def native_hooks(recipe: Path) -> list[str]:
-    """Put native programs in the places of emulated ones, once there are any; remove them after the last package."""
+    """Return hooks that replace emulated programs with native ones while packages are being installed."""
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
     return [
         "--essential-hook", 'mkdir "$1/native"',

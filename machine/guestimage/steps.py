@@ -1,4 +1,4 @@
-"""The programs of a build, one step after the other, and the folders that they work in."""
+"""Running of the build's programs, step by step, and the folders that they work in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 STEP_TIMEOUT_S = 1800.0
 WORK_PREFIX = ".build-"
-# Not /tmp, which is often in memory.
+# Not /tmp, which is often a tmpfs.
 DEFAULT_SCRATCH = "/var/tmp"  # noqa: S108 - mkdtemp makes the folder in it
 LOG_TAIL = 20
 ERROR_PREFIXES = ("E: ", "dracut[E]", "dracut[F]", "error:")
@@ -30,10 +30,10 @@ MMDEBSTRAP_CLOSING = ("E: setup failed", "E: mmdebstrap failed", "E: run_chroot 
 
 @contextlib.contextmanager
 def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]:
-    """Make the folders of a build in `output` for the block, and yield what runs its steps.
+    """Create the temporary folders of a build for the block.
 
     Raises:
-        MachineError: this host cannot build it.
+        MachineError: this host cannot build the image.
     """
     scratch_base = Path(os.environ.get("TMPDIR") or DEFAULT_SCRATCH)
     facts = probe_host(plan, output=output, scratch=scratch_base)
@@ -46,13 +46,13 @@ def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]
 
 @contextlib.contextmanager
 def work_folder(output: Path, scratch_base: Path, facts: HostFacts) -> Iterator[tuple[Path, Path]]:
-    """A folder beside the result, and one that other users may pass, for mmdebstrap; both go at the end."""
+    """Create a work folder in `output` and a scratch folder for mmdebstrap; both are removed after the block."""
     work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=output))
     try:
         scratch = Path(tempfile.mkdtemp(prefix="boot2podman-", dir=scratch_base))
-        # What a killed build leaves behind is swept by the next one.
+        # For the next build, which removes the folders of one that was killed.
         (work / "scratch").write_text(os.fspath(scratch))
-        # mmdebstrap's user namespace maps its root to another user, who must be able to pass.
+        # Root in mmdebstrap's user namespace is another user on the host and must be able to enter.
         scratch.chmod(0o711)
         yield work, scratch
     finally:
@@ -74,7 +74,7 @@ def remove_work(work: Path, facts: HostFacts) -> None:
 
 
 def remove_tree(folder: Path, facts: HostFacts) -> None:
-    """Delete a folder that may hold files of the mapped users."""
+    """Delete a folder that may contain files of mapped users; a failure is only logged."""
     try:
         runner.run(
             [*mapping(facts), "rm", "-rf", "--one-file-system", "--", folder],
@@ -90,7 +90,7 @@ def mapping(facts: HostFacts) -> tuple[str, ...]:
 
 
 class Steps:
-    """Runs the programs of a build: in the work folder, with their output in the log."""
+    """Runs the programs of a build in its work folder, with their output in its log."""
 
     def __init__(self, *, log_file: Path, work: Path, scratch: Path, facts: HostFacts, report: Reporter) -> None:
         self.log_file = log_file
@@ -102,8 +102,8 @@ class Steps:
         self._name = ""
         log_file.write_bytes(b"")
 
-    def helper(self, plan: ImagePlan) -> Arch | None:
-        """This host's own architecture where the image has another: native programs are quicker than emulated ones."""
+    def native_arch(self, plan: ImagePlan) -> Arch | None:
+        """Return this host's architecture if the image has a different one, else None."""
         return None if self._facts.arch == plan.arch.value else Arch(self._facts.arch)
 
     def begin(self, name: str) -> None:
@@ -120,7 +120,7 @@ class Steps:
         timeout_s: float = STEP_TIMEOUT_S,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """Run one program.
+        """Run one program in the work folder.
 
         Raises:
             MachineError: it failed; the message names the step and the log.
@@ -138,23 +138,23 @@ class Steps:
             raise self.failure(error) from error
 
     def run_mapped(self, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None) -> None:
-        """Run one program that must see and make files of every owner."""
+        """Run one program that must see and create files of any owner."""
         self.run([*self._mapping, *argv], stdin=stdin)
 
     def failure(self, error: ProgramError) -> MachineError:
-        """The error of a step, with the end of the log."""
+        """Describe the failure of a step by the end of the log."""
         text = self.log_file.read_text(errors="replace")
         lines = [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_TAIL:]
         return MachineError(
-            f"building the image failed ({self._name}): {telling_line(lines) or error.message}",
+            f"building the image failed ({self._name}): {error_line(lines) or error.message}",
             details=[error.message, *lines],
-            hint=f"the whole log is {self.log_file}",
+            hint=f"see the whole log: {self.log_file}",
         )
 
 
-def telling_line(lines: Sequence[str]) -> str | None:
-    """The line that says why: the last one that calls itself an error, else the last one of all."""
+def error_line(lines: Sequence[str]) -> str | None:
+    """Find the line that gives the cause: the last one marked as an error, else the last line."""
     errors = [line for line in lines if line.startswith(ERROR_PREFIXES) or ": error: " in line]
-    # mmdebstrap's closing words only repeat that it failed.
-    telling = [line for line in errors if not line.startswith(MMDEBSTRAP_CLOSING)]
-    return next(reversed(telling or errors or list(lines)), None)
+    # mmdebstrap's last lines only say that it failed.
+    causes = [line for line in errors if not line.startswith(MMDEBSTRAP_CLOSING)]
+    return next(reversed(causes or errors or list(lines)), None)

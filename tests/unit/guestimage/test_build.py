@@ -13,8 +13,8 @@ from machine.guestimage.build import BuildRequest, build_image, build_lock
 from machine.guestimage.host import HostFacts
 from machine.guestimage.publish import PUBLIC_KEY, RECORD, Build, BuiltFile, build_record, publish
 from machine.guestimage.recipe import load_plan, recipe_key
-from machine.guestimage.root import forget_machine_id, mmdebstrap_argv, native_programs_argv
-from machine.guestimage.steps import Steps, telling_line, work_folder
+from machine.guestimage.root import mmdebstrap_argv, native_programs_argv, reset_machine_id
+from machine.guestimage.steps import Steps, error_line, work_folder
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 
@@ -141,7 +141,7 @@ def test_failed_build_leaves_neither_work_nor_scratch(tmp_path: Path) -> None:
 def test_next_boot_is_the_first_one(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/machine-id").touch(mode=0o400)
-    forget_machine_id(tmp_path)
+    reset_machine_id(tmp_path)
     assert (tmp_path / "etc/machine-id").read_text() == "uninitialized\n"
 
 
@@ -152,7 +152,7 @@ def test_failed_step_names_itself_its_reason_and_the_log(tmp_path: Path) -> None
     with pytest.raises(MachineError) as caught:
         steps.run(["sh", "-c", "echo 'E: no such package'; echo bye; exit 3"])
     assert caught.value.line == (
-        f"building the image failed (installing): E: no such package; the whole log is {log_file}"
+        f"building the image failed (installing): E: no such package; see the whole log: {log_file}"
     )
     assert "bye" in caught.value.details
     assert log_file.read_text() == "\n== installing\nE: no such package\nbye\n"
@@ -167,5 +167,5 @@ def test_failed_step_names_itself_its_reason_and_the_log(tmp_path: Path) -> None
         (["E: mmdebstrap failed to run", "bye"], "E: mmdebstrap failed to run"),
     ],
 )  # fmt: skip
-def test_telling_line_is_the_reason_not_the_echo(lines: list[str], telling: str | None) -> None:
-    assert telling_line(lines) == telling
+def test_error_line_is_the_reason_not_the_echo(lines: list[str], telling: str | None) -> None:
+    assert error_line(lines) == telling

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from machine.guestimage.host import HostFacts, find_problem, measure_room
+from machine.guestimage.host import HostFacts, find_problem, measure_space
 from machine.guestimage.recipe import load_plan
 from machine.model.arch import Arch
 
@@ -37,7 +37,7 @@ def test_hosts_that_no_guest_is_for_are_refused() -> None:
 
 def test_all_missing_packages_are_named_at_once_and_once() -> None:
     assert line_of(replace(GOOD, missing=("mtools", "mmdebstrap", "mtools"))) == (
-        "programs that build the image are missing on this host: mmdebstrap, mtools; "
+        "packages needed to build the image are missing on this host: mmdebstrap, mtools; "
         "install them: apt install mmdebstrap mtools"
     )
 
@@ -46,8 +46,8 @@ def test_foreign_architecture_wants_emulation() -> None:
     assert line_of(replace(GOOD, runs_foreign=False)) is None
     assert line_of(replace(GOOD, runs_foreign=False), Arch.AARCH64) == (
         "this x86_64 host cannot run the aarch64 programs of the image; "
-        "install what runs them: apt install qemu-user-static binfmt-support arch-test; "
-        "without systemd also: update-binfmts --enable qemu-aarch64"
+        "install an emulator: apt install qemu-user-static binfmt-support arch-test; "
+        "without systemd also run: update-binfmts --enable qemu-aarch64"
     )
     assert line_of(replace(GOOD, runs_foreign=True), Arch.AARCH64) is None
 
@@ -56,18 +56,18 @@ def test_missing_user_namespaces_are_one_line() -> None:
     line = line_of(replace(GOOD, namespace_error="unshare failed: Operation not permitted"))
     assert line is not None
     assert line.startswith(
-        "no user namespace for an ordinary user's build on this host: unshare failed: Operation not permitted; "
-        "run it as root, or: usermod "
+        "an ordinary user cannot create a user namespace on this host: unshare failed: Operation not permitted; "
+        "build as root, or run: usermod "
     )
 
 
 def test_full_disk_is_said_before_the_build() -> None:
-    facts = replace(GOOD, room={Path("/data"): (1_000_000_000, 2_500_000_000)})
+    facts = replace(GOOD, space={Path("/data"): (1_000_000_000, 2_500_000_000)})
     assert line_of(facts) == "not enough space in /data for the build: 2.5 GB needed, 1.0 GB free"
 
 
 def test_needs_of_folders_on_one_disk_add_up(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    room = measure_room({tmp_path / "a": 1000, tmp_path / "b": 500})
-    assert [(folder, needed) for folder, (_, needed) in room.items()] == [(tmp_path / "a", 1500)]
+    space = measure_space({tmp_path / "a": 1000, tmp_path / "b": 500})
+    assert [(folder, needed) for folder, (_, needed) in space.items()] == [(tmp_path / "a", 1500)]

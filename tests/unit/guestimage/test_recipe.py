@@ -41,7 +41,7 @@ def test_loaders_that_are_ready_made_are_fetched_and_others_where_the_host_has_n
 def test_unknown_suite_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(BadInputError) as caught:
         load_plan(RECIPE, Arch.X86_64, "potato")
-    assert caught.value.line == "unknown Debian suite 'potato'; known suites: trixie"
+    assert caught.value.line == "unknown Debian suite 'potato'; choose one of: trixie"
 
 
 def test_architecture_without_a_row_is_refused_and_the_known_ones_are_named() -> None:
@@ -49,7 +49,7 @@ def test_architecture_without_a_row_is_refused_and_the_known_ones_are_named() ->
     del document["architectures"]["aarch64"]
     with pytest.raises(BadInputError) as caught:
         parse_plan(document, Arch.AARCH64, "trixie")
-    assert caught.value.line == "there is no image for aarch64; known architectures: x86_64, ppc64le"
+    assert caught.value.line == "the image cannot be built for aarch64; choose one of: x86_64, ppc64le"
 
 
 @pytest.mark.parametrize("text", ["", "x", "[suites.trixie]\n[architectures.x86_64]\n[image]\n"])
