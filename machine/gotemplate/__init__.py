@@ -1,6 +1,6 @@
-"""Go's text/template, as people use it with Podman's `--format`: actions, functions and error messages.
+"""Go's text/template for `--format`, with Podman's functions and Go's error messages.
 
-`define`, `template`, `block`, `call` and complex numbers are not supported; a template that uses them is refused.
+`define`, `template`, `block`, `call` and complex numbers are not supported; templates that use them are rejected.
 Strings are measured in bytes, as in Go. Reference: the documentation of Go's text/template.
 """
 

@@ -1,4 +1,4 @@
-"""Rendering: a parsed template and data become text."""
+"""Evaluation of a parsed template with data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from machine.gotemplate.values import (
     type_name,
 )
 
-_NIL_TYPES = ("any", "[]string")  # what can be nil
+_NIL_TYPES = ("any", "[]string")  # parameter types that accept nil
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,26 +118,26 @@ class _Run:
         return None
 
     def _branch(self, dot: Value, node: If | With) -> Break | Continue | None:
-        known = len(self._variables)
+        outer = len(self._variables)
         value = self._pipe(dot, node.pipe)
         if truth(value):
             jump = self.walk(value if isinstance(node, With) else dot, node.body)
         else:
             jump = self.walk(dot, node.otherwise)
-        del self._variables[known:]
+        del self._variables[outer:]
         return jump
 
     def _range(self, dot: Value, node: Range) -> Break | Continue | None:
-        known = len(self._variables)
+        outer = len(self._variables)
         items = self._items(self._pipe(dot, node.pipe))
         inside = len(self._variables)
         for key, item in items:
-            self._set_range_variables(known, node.pipe, key, item)
+            self._set_range_variables(outer, node.pipe, key, item)
             jump = self.walk(item, node.body)
             del self._variables[inside:]
             if isinstance(jump, Break):
                 break
-        del self._variables[known:]
+        del self._variables[outer:]
         return None if items else self.walk(dot, node.otherwise)
 
     def _items(self, value: Value) -> list[tuple[Value, Value]]:
@@ -151,9 +151,9 @@ class _Run:
             case _:
                 return list(enumerate(value))
 
-    def _set_range_variables(self, known: int, pipe: Pipe, key: Value, item: Value) -> None:
+    def _set_range_variables(self, first: int, pipe: Pipe, key: Value, item: Value) -> None:
         values = (item,) if len(pipe.variables) == 1 else (key, item)
-        for place, (name, value) in enumerate(zip(pipe.variables, values, strict=False), known):
+        for place, (name, value) in enumerate(zip(pipe.variables, values, strict=False), first):
             if pipe.assigns:
                 self._assign(name, value)
             else:
@@ -216,8 +216,8 @@ class _Run:
                 return self._fields(dot, operand, (), ())
 
     def _variable(self, name: str) -> Value:
-        for known, value in reversed(self._variables):
-            if known == name:
+        for candidate, value in reversed(self._variables):
+            if candidate == name:
                 return value
         raise self._error(f"undefined variable: {name}")
 
@@ -320,7 +320,7 @@ class _Run:
                 return self._checked(self._value(dot, operand), type_)
 
     def _checked(self, value: Value, type_: str) -> Value:
-        """Return the value, once it is checked that a function takes it for a parameter of this type."""
+        """Check that a value can be passed for a parameter of this type, and return it."""
         if type_ == "any":
             return None if value is Missing.VALUE else value
         if value is Missing.VALUE:

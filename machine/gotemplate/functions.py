@@ -1,4 +1,4 @@
-"""The functions that a template can call: Go's, and the ones that Podman adds."""
+"""The functions that templates can call: Go's and Podman's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CallError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """A function with the Go types of its parameters (`any` for every value), and whether the last one repeats.
+    """A function and the Go types of its parameters; the last one may be repeated if it is `variadic`.
 
     A method's `call` takes the receiver first.
     """
@@ -81,11 +81,11 @@ def _less_or_equal(first: Value, second: Value) -> bool:
     return _less(first, second) or _same(first, second)
 
 
-# Lists, maps and texts
+# Lists, maps and strings
 
 
-def _pointed(value: Value) -> str:
-    """Return the name of the value's type without the * of a pointer."""
+def _base_type(value: Value) -> str:
+    """Return the name of a value's type, without the * of a pointer."""
     return type_name(value).removeprefix("*")
 
 
@@ -94,7 +94,7 @@ def _length(value: Value) -> int:
         return len(to_bytes(value))
     if isinstance(value, Mapping) or is_list(value):
         return len(cast("Sequence[Value]", value))
-    raise CallError("len of nil pointer" if value is None else f"len of type {_pointed(value)}")
+    raise CallError("len of nil pointer" if value is None else f"len of type {_base_type(value)}")
 
 
 def _position(index: Value, length: int, *, beyond: int = 0) -> int:
@@ -118,7 +118,7 @@ def _index(value: Value, *indices: Value) -> Value:
                     raise CallError(f"value has type {type_name(index)}; should be string")
                 value = value.get(index, Missing.VALUE)
             case None | Struct() | bool() | int() | float() | datetime() | Missing():
-                raise CallError(f"can't index item of type {_pointed(value)}")
+                raise CallError(f"can't index item of type {_base_type(value)}")
             case _:
                 value = value[_position(index, len(value))]
     return value
@@ -131,7 +131,7 @@ def _slice(value: Value, *indices: Value) -> Value:
         raise CallError(f"too many slice indexes: {len(indices)}")
     content: Any = to_bytes(value) if isinstance(value, str) else value
     if not isinstance(value, str) and not is_list(value):
-        raise CallError(f"can't slice item of type {_pointed(value)}")
+        raise CallError(f"can't slice item of type {_base_type(value)}")
     if isinstance(value, str) and len(indices) == 3:
         raise CallError("cannot 3-index slice a string")
     bounds = [_position(index, len(content), beyond=1) for index in indices]
@@ -151,7 +151,7 @@ def _join(parts: Sequence[str], separator: str) -> str:
 
 
 def _title(content: str) -> str:
-    """Capitalise each word; among non-ASCII characters only spaces end a word."""
+    """Capitalise each word, as Go's strings.Title; of non-ASCII characters only spaces end a word."""
     return re.sub(r"(?<!\w)(?<![^\x00-\x7f\s])\w", lambda letter: letter[0].upper(), content)
 
 
@@ -168,7 +168,7 @@ def _pad(content: str, before: int, after: int) -> str:
 
 
 def _print(*values: Value) -> str:
-    """Join the values, with a space between two neighbours if neither is a string."""
+    """Join values as Go's Sprint does, with a space between two neighbours if neither is a string."""
     parts: list[str] = []
     for before, value in zip((None, *values), values, strict=False):
         if parts and not isinstance(before, str) and not isinstance(value, str):
@@ -214,7 +214,7 @@ FUNCTIONS = {
 }
 
 LOGIC = {"and": False, "or": True}
-"""Functions that stop at the first argument whose truth is this one."""
+"""The logical functions, and the truth value at which each stops evaluating its arguments."""
 
 TIME_METHODS = {
     "Format": Signature(call=times.format_time, types=("string",)),

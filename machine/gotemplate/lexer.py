@@ -1,4 +1,4 @@
-"""Splitting a template's text into tokens: one at a time, so that the first of two errors is reported, as in Go."""
+"""A lexer for templates, which yields one token at a time, so that the first of two errors is reported, as in Go."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _INCOMPLETE = {
     "`": "unterminated raw quoted string",
     "'": "unterminated character constant",
 }
-"""What the beginning of a token lacks."""
+"""The error for each character that begins a token but was not completed."""
 
 
 class Lexer:
@@ -91,7 +91,7 @@ class Lexer:
         """The line of the last token."""
 
     def tokens(self) -> Iterator[Token]:
-        """Yield every token, with one for the end of the text as the last.
+        """Yield every token; the last one is EOF.
 
         Raises:
             TemplateError: the text contains something that is not a token.
@@ -133,7 +133,7 @@ class Lexer:
             yield self._token(Kind.TEXT, start, start + len(text))
 
     def _comment(self, start: int) -> tuple[int, bool]:
-        """Return where a comment ends, and whether it trims the space that follows."""
+        """Return the end of a comment, and whether it trims the space after it."""
         end = self._text.find("*/", start)
         if end < 0:
             raise self.error("unclosed comment")
@@ -152,7 +152,7 @@ class Lexer:
         return self._token(_RESERVED.get(match[0], kind), start, match.end())
 
     def _problem(self, kind: Kind, match: re.Match[str]) -> str | None:
-        """Return what is wrong with what looks like a token, if anything is."""
+        """Describe what is wrong with a matched token; None if it is valid."""
         text = match[0]
         following = self._text[match.end() : match.end() + 1]
         match kind:

@@ -1,4 +1,4 @@
-"""The parts of a parsed template. `position` is an offset in characters; error messages show `str` of a part."""
+"""The nodes of a parsed template. `position` is an offset in characters; error messages show a node's `str`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Nil:
 
 @dataclass(frozen=True, kw_only=True)
 class Literal:
-    """A constant; `text` is how it was written."""
+    """A constant; `text` is its source."""
 
     position: int
     value: bool | int | float | str
@@ -112,7 +112,7 @@ def _argument_text(operand: Operand) -> str:
     return f"({operand})" if isinstance(operand, Pipe) else str(operand)
 
 
-# Parts of a list of nodes
+# Nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """Print the value of a pipeline, unless it sets a variable."""
+    """A pipeline whose value is printed, unless it sets a variable."""
 
     pipe: Pipe
 

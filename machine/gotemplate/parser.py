@@ -1,4 +1,4 @@
-"""Parsing by recursive descent: tokens become nodes."""
+"""A recursive-descent parser that turns tokens into nodes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class _Parser:
     # Nodes
 
     def _nodes(self, branch: str | None) -> tuple[tuple[Node, ...], str | None]:
-        """Parse a branch (None: the whole text), and return its nodes and the word that closed it, `end` or `else`."""
+        """Parse a branch (None: the whole template); returns its nodes and the `end` or `else` that closed it."""
         nodes: list[Node] = []
         while (token := self._next()).kind is not Kind.EOF:
             if token.kind is Kind.TEXT:
@@ -137,7 +137,7 @@ class _Parser:
         return Break() if word == "break" else Continue()
 
     def _branch(self, word: str) -> Node:
-        known = len(self._variables)
+        outer = len(self._variables)
         pipe = self._pipe(word, Kind.RIGHT)
         self._ranges += word == "range"
         body, end = self._nodes(word)
@@ -151,7 +151,7 @@ class _Parser:
                 otherwise, end = self._nodes("else")
                 if end != "end":
                     raise self.error(f"expected end; found {{{{{end}}}}}")
-        del self._variables[known:]
+        del self._variables[outer:]
         return _BRANCHES[word](pipe=pipe, body=body, otherwise=otherwise)
 
     # Pipelines
@@ -175,7 +175,7 @@ class _Parser:
         return Pipe(position=position, variables=variables, assigns=assigns, commands=tuple(commands))
 
     def _declarations(self, context: str) -> tuple[tuple[str, ...], bool]:
-        """Parse the variables that a pipeline sets, and return them and whether it assigns to existing ones."""
+        """Parse the variables that a pipeline sets; returns them and whether they exist already (`=`, not `:=`)."""
         found: list[str] = []
         while (variable := self._peek_solid()).kind is Kind.VARIABLE:
             self._next_solid()
@@ -305,7 +305,7 @@ class _Parser:
         return ord(content)
 
     def _unquoted(self, text: str) -> str:
-        def replaced(match: re.Match[bytes]) -> bytes:
+        def decode(match: re.Match[bytes]) -> bytes:
             simple, hexadecimal, short, long, octal = match.groups()
             if simple:
                 return _CONTROL.get(simple, simple)
@@ -316,7 +316,7 @@ class _Parser:
             raise self.error("invalid syntax")
 
         try:
-            return from_bytes(_ESCAPE.sub(replaced, to_bytes(text)))
+            return from_bytes(_ESCAPE.sub(decode, to_bytes(text)))
         except ValueError as error:  # beyond Unicode
             raise self.error("invalid syntax") from error
 

@@ -1,4 +1,4 @@
-"""Go's printf, for the kinds of value that templates have."""
+"""Go's printf for the values of templates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FLOATS = "eEfFgG"
 
 @dataclass(frozen=True, kw_only=True)
 class _Spec:
-    """One format specification: its flags, its verb, and its width and precision, if it has them."""
+    """One format specification, such as `%-8.3f`."""
 
     flags: str
     width: int | None
@@ -56,7 +56,7 @@ class _Arguments:
         self._reordered = False
 
     def go_to(self, number: str | None) -> bool:
-        """Go to the argument of this number, counted from 1, and return whether there is one."""
+        """Go to an argument, by its number from 1 or None for the next; returns whether it exists."""
         if number:
             self._reordered = True
             self._next = int(number) - 1
@@ -67,7 +67,7 @@ class _Arguments:
         return self._values[self._next - 1]
 
     def take_number(self, word: str | None) -> tuple[int | None, bool]:
-        """Read a width or a precision (for a star: from an argument), and return it and whether it is valid."""
+        """Read a width or precision, for `*` from an argument; returns it and whether it is valid."""
         if word is None:
             return None, True
         value = int(word or 0) if word != "*" else self.take() if self.go_to(None) else None
@@ -83,7 +83,7 @@ class _Arguments:
 
 
 def printf(form: str, values: Sequence[Value]) -> str:
-    """Format as Go's Sprintf does, which reports mistakes within the text."""
+    """Format like Go's Sprintf, which reports mistakes within its result."""
     arguments = _Arguments(values)
     return _DIRECTIVE.sub(lambda match: _directive(match, arguments), form) + arguments.rest()
 

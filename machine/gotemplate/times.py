@@ -1,4 +1,4 @@
-"""Formatting times as Go does: by a layout that shows what 2006-01-02 15:04:05 -0700 would look like."""
+"""Go's formatting of times by a layout, which shows how 2006-01-02 15:04:05 -0700 would be written."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TOKEN = re.compile(
 
 
 def format_time(moment: datetime, layout: str) -> str:
-    """Format a moment by one of Go's layouts; text that is not a token stays as it is."""
+    """Format a time by a layout of Go; text that is not a token is kept."""
     return _TOKEN.sub(lambda token: _formatted(moment, token[0]), layout)
 
 
 def time_text(moment: datetime) -> str:
-    """Format a moment as Go prints it."""
+    """Format a time as Go's String method does."""
     return format_time(moment, _STRING)
 
 
@@ -44,7 +44,7 @@ def weekday(moment: datetime) -> str:
 
 
 def unix(moment: datetime, *, per_second: int) -> int:
-    """Return the time since 1970 in whole units."""
+    """Return the time since 1970 in whole units, of which a second has `per_second`."""
     return (moment - _EPOCH) * per_second // timedelta(seconds=1)
 
 
@@ -72,7 +72,7 @@ def _zone(moment: datetime) -> str:
     name = moment.tzname() or ""
     if name == "UTC" or not name.startswith("UTC"):
         return name
-    return _offset(moment, "-0700")  # Python makes up a name for an offset without one
+    return _offset(moment, "-0700")  # Python's name for an unnamed offset is UTC+hh:mm
 
 
 _SIMPLE: dict[str, Callable[[datetime], str]] = {

@@ -1,4 +1,4 @@
-"""The values that templates work on: Go's values as Python's, the names of their types, and how Go prints them."""
+"""The values in templates: Go's values in Python, their Go type names, and their text in Go's formats."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class TemplateError(Exception):
 
 
 class Missing(Enum):
-    """The value of a key that a map lacks."""
+    """The value of a key that is not in a map."""
 
     VALUE = "<no value>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Struct:
-    """A value with known fields; `type_name` is Go's, with a leading * for a pointer."""
+    """A struct; `type_name` is its Go type, with a leading * for a pointer."""
 
     type_name: str
     fields: Mapping[str, Value]
@@ -36,7 +36,7 @@ Value: TypeAlias = (
 
 
 def structure(document: Mapping[str, object], type_name: str, types: Mapping[str, str] | None = None) -> Struct:
-    """Turn a document into a struct of structs; `types` has the names of nested types by their keys."""
+    """Convert a document to nested structs; `types` maps keys to the type names of nested structs."""
     names = types or {}
     return Struct(
         type_name=type_name,
@@ -57,7 +57,7 @@ def _structured(value: object, type_name: str, types: Mapping[str, str]) -> Valu
 
 
 def to_bytes(content: str) -> bytes:
-    """Encode a string as Go holds it."""
+    """Encode a string in UTF-8, as Go stores it."""
     return content.encode(errors="surrogateescape")
 
 
@@ -97,7 +97,7 @@ def _common_type(values: Sequence[Value]) -> str:
 
 
 def truth(value: Value) -> bool:
-    """Return whether `if` takes the branch: for every struct, and for all but the zero values of simple types."""
+    """Return a value's truth in `if`: structs are always true, simple types unless zero."""
     match value:
         case None | Missing():
             return False
@@ -131,7 +131,7 @@ def text(value: Value) -> str:  # noqa: PLR0911  (a table)
 
 
 def float_text(value: float) -> str:
-    """Format a float as the shortest decimal that means the same number, with an exponent where Go's %v has one."""
+    """Format a float as the shortest decimal that gives the same number, with an exponent when Go's %v has one."""
     for precision in range(17):
         scientific = f"{value:.{precision}e}"
         if float(scientific) == value:
@@ -172,8 +172,8 @@ def quoted(content: str, quote: str = '"') -> str:
 def _escaped(character: str, quote: str) -> str:
     if character == quote:
         return f"\\{quote}"
-    if known := _ESCAPES.get(character):
-        return known
+    if escape := _ESCAPES.get(character):
+        return escape
     if character.isprintable():
         return character
     code = ord(character)

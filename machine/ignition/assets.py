@@ -18,7 +18,7 @@ def images_directory() -> Path:
     for candidate in (_PACKAGE / "_data", _PACKAGE.parent / "images"):
         if (candidate / "ignition").is_dir():
             return candidate
-    raise MachineError(f"data files of this program are missing in {_PACKAGE}", hint="reinstall the program")
+    raise MachineError(f"this program's data files are missing in {_PACKAGE}", hint="reinstall boot2podman")
 
 
 def load(name: str, **values: str) -> str:

@@ -1,7 +1,7 @@
-"""Translating the description of a guest for cloud-init, which reads it from a seed disk (data source NoCloud; pure).
+"""Translation of a guest's description for cloud-init, which reads it from a seed disk (data source NoCloud; pure).
 
-cloud-init writes the files after it has made the users and installed the packages. Links and units, which cloud-config
-cannot express, are made by commands at the end.
+cloud-init writes the files after it has created the users and installed the packages. Directories, links and units,
+which cloud-config cannot express, are set up by commands at the end.
 
 Source: cloud-init's documentation, reference/modules and reference/datasources/nocloud.
 """
@@ -63,7 +63,7 @@ def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[
     users = [_user(user) for user in document.users if user.should_exist]
     groups = sorted({group for user in users for group in user.get("groups", ())})
     return {
-        # cloud-init would make missing groups as ordinary ones, and give one of them the gid that the user's own needs.
+        # cloud-init would create missing groups as ordinary ones, which could take the gid that the user's group needs.
         "bootcmd": [["sh", "-c", _MAKE_GROUPS, "sh", *groups]],
         "users": users,
         # Root has a key too, and no user has a password.
@@ -71,7 +71,7 @@ def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[
         "ssh_pwauth": False,
         # cloud-init removes the host keys that came with the image, and would remove these if they were files.
         "ssh_keys": {"ed25519_private": host_keys[HOST_KEY], "ed25519_public": host_keys[f"{HOST_KEY}.pub"].strip()},
-        # Debian's images recreate it from a template at every boot, without what is appended here.
+        # Debian's images recreate /etc/hosts from a template at every boot, without the lines appended here.
         "manage_etc_hosts": "localhost",
         **({"package_update": True, "packages": list(packages)} if packages else {}),
         "write_files": [
@@ -98,7 +98,7 @@ def _user(user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         **({"uid": user.uid} if user.uid is not None else {}),
-        # Fedora CoreOS comes with a user who may use sudo; a cloud image does not.
+        # Fedora CoreOS has a user that may use sudo; a cloud image has none.
         "groups": list(user.groups or ADMIN_GROUPS),
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "shell": "/bin/bash",

@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """Text that is appended to a file of the image, or makes a new file if the image has none."""
+    """Text that is appended to a file; the file is created if the image does not have it."""
 
     path: str
     contents: str
@@ -149,17 +149,18 @@ def _owned_by(user: str | None) -> dict[str, Any]:
     return {"user": {"name": user}, "group": {"name": user}} if user else {}
 
 
-def replaced(ours: Document, theirs: str) -> list[str]:
-    """Return, for messages, the files and units of a config that another one replaces when it is merged over it."""
+def find_overridden(ours: Document, theirs: str) -> list[str]:
+    """List the paths and units of our config that the user's config `theirs` overrides."""
     document = json.loads(theirs)
-    files = [file for file in _entries(document, "storage", "files") if "contents" in file]  # appending replaces none
+    # A file without contents only appends to ours.
+    files = [file for file in _entries(document, "storage", "files") if "contents" in file]
     nodes = [*files, *_entries(document, "storage", "directories"), *_entries(document, "storage", "links")]
-    replacing = {
+    overriding = {
         *(node["path"] for node in nodes),
         *(unit["name"] for unit in _entries(document, "systemd", "units")),
     }
     paths = [node.path for node in (*ours.directories, *ours.files, *ours.links)]
-    return [name for name in (*paths, *(unit.name for unit in ours.units)) if name in replacing]
+    return [name for name in (*paths, *(unit.name for unit in ours.units)) if name in overriding]
 
 
 def _entries(document: dict[str, Any], section: str, name: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Environment variables for everything in a guest, in the files that podman machine uses for proxies (pure)."""
+"""Environment variables of all processes in a guest, in the files that podman machine uses for proxies (pure)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _manager_word(name: str, value: str) -> str:
 
 
 def _session_word(value: str) -> str:
-    """Quote for environment.d(5), which expands variables after unquoting: a dollar sign is doubled."""
+    """Quote for environment.d(5), which expands variables after unquoting, so that `$` must be doubled."""
     return _quoted(value.replace("$", "$$"), "`")
 
 

@@ -1,7 +1,7 @@
-"""Making a file system with a few small files in its root: cloud-init's seed disk (pure).
+"""A writer of small FAT16 file systems with files in the root directory only: cloud-init's seed disk (pure).
 
-It is FAT16 with long names, by Microsoft's specification of FAT (fatgen103). Every kernel of a cloud image can mount
-it, because EFI system partitions are FAT, and making it needs neither root nor a program that a host might lack.
+It follows Microsoft's specification of FAT (fatgen103), with long names. Every cloud image's kernel can mount FAT, as
+EFI system partitions are FAT, and writing it needs neither root nor external programs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LAST_PART = 0x40
 # The characters of a name that fit in one entry, and where they go.
 _PART = 13
 _PART_PLACES = ((1, 10), (14, 12), (28, 4))
-# 1 January 2026, so that the same files make the same disk.
+# 1 January 2026; fixed, so that the same files always give the same disk.
 _DATE = (2026 - 1980) << 9 | 1 << 5 | 1
 
 
@@ -58,7 +58,7 @@ def fat_image(label: str, files: Mapping[str, str]) -> bytes:
 
 
 def fat_size() -> int:
-    """Return the size of the whole disk in bytes; what follows the image is zeros."""
+    """Return the size of the whole disk in bytes."""
     return _SECTORS * _SECTOR
 
 
@@ -77,7 +77,7 @@ def _entry(name: bytes, attributes: int, *, first: int = 0, size: int = 0) -> by
 
 
 def _long_name(name: str, short: bytes) -> Iterator[bytes]:
-    """Return the entries that precede a file's own, with the last part of its long name first."""
+    """Yield the entries for a long name, which precede the file's own entry, with the name's last part first."""
     checksum = 0
     for byte in short:
         checksum = ((checksum & 1) << 7 | checksum >> 1) + byte & 0xFF

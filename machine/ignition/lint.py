@@ -1,6 +1,6 @@
-"""Finding mistakes in an Ignition config, each with its line and column (pure).
+"""Detection of mistakes in an Ignition config, each with its line and column (pure).
 
-Ignition ignores keys that it does not know, so a misspelt one would only show as something missing in the guest.
+Ignition ignores unknown keys, so a misspelt key would only show as something missing in the guest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NODES = ("files", "directories", "links")
 # Since this version a mode may include setuid, setgid and the sticky bit.
 _SPECIAL_MODES_SINCE = 4
 
-_KIND_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
+_KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -39,7 +39,7 @@ def lint(text: str) -> list[Problem]:
     """Return all mistakes in a config, in order; an empty list for a valid one."""
     try:
         root = parse(text)
-        found = list(_config(root))
+        found = list(_check_config(root))
     except SyntaxProblemError as error:
         found = [(error.offset, error.text)]
     problems = []
@@ -56,7 +56,7 @@ def minor_version(text: str) -> int:
     return int(found[1])
 
 
-def _config(root: Located) -> Iterator[tuple[int, str]]:
+def _check_config(root: Located) -> Iterator[tuple[int, str]]:
     version = _member(root, "ignition", "version")
     if isinstance(version, str):
         found = _VERSION.fullmatch(version)
@@ -70,7 +70,7 @@ def _config(root: Located) -> Iterator[tuple[int, str]]:
     else:
         minor = NEWEST
     yield from _check(root, CONFIG, "", minor)
-    yield from _nodes(root)
+    yield from _check_paths(root)
 
 
 def _member(value: Located, *names: str) -> object:
@@ -84,7 +84,7 @@ def _member(value: Located, *names: str) -> object:
 def _check(value: Located, kind: Kind, where: str, minor: int) -> Iterator[tuple[int, str]]:
     match kind:
         case type():
-            # In Python, true is a number.
+            # A bool is an int to isinstance.
             if type(value.value) is not kind:
                 yield value.offset, f"{where} must be {_KIND_NAMES[kind]}"
         case Many():
@@ -93,15 +93,15 @@ def _check(value: Located, kind: Kind, where: str, minor: int) -> Iterator[tuple
                 return
             for number, entry in enumerate(value.value):
                 yield from _check(entry, kind.kind, f"{where}[{number}]", minor)
-            if kind.identity and kind.identity != "path":  # of paths see _nodes
-                yield from _duplicates(value.value, kind.identity, where)
+            if kind.identity and kind.identity != "path":  # _check_paths compares paths across lists
+                yield from _check_duplicates(value.value, kind.identity, where)
         case dict():
-            yield from _table(value, kind, where, minor)
+            yield from _check_table(value, kind, where, minor)
         case _:
             assert_never(kind)  # type: ignore[arg-type]  # a Mapping is always a dict here
 
 
-def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tuple[int, str]]:
+def _check_table(value: Located, table: Table, where: str, minor: int) -> Iterator[tuple[int, str]]:
     if not isinstance(value.value, dict):
         yield value.offset, f"{where or 'a config'} must be an object"
         return
@@ -123,17 +123,17 @@ def _table(value: Located, table: Table, where: str, minor: int) -> Iterator[tup
             yield from _check(member, key.kind, below, minor)
             if problem := _meaning_problem(name, member.value, below, minor):
                 yield member.offset, problem
-    yield from _missing(value, value.value, table, where)
+    yield from _check_required(value, value.value, table, where)
 
 
-def _missing(value: Located, members: dict[str, Located], table: Table, where: str) -> Iterator[tuple[int, str]]:
+def _check_required(value: Located, members: dict[str, Located], table: Table, where: str) -> Iterator[tuple[int, str]]:
     for name, key in table.items():
         if key.required and (name not in members or members[name].value in (None, "")):
             yield value.offset, f'{where or "the config"} needs the key "{name}"'
 
 
 def _meaning_problem(name: str, value: object, where: str, minor: int) -> str | None:
-    """Return what is wrong with a value beyond its type, if anything is."""
+    """Describe what is wrong with a value of the right type; None if it is valid."""
     match name, value:
         case "path", str():
             return _path_problem(value, where)
@@ -165,17 +165,17 @@ def _mode_problem(mode: int, where: str, minor: int) -> str | None:
         return None
     text = str(mode)
     octal = f"; for the octal {text}, write {int(text, 8)}" if re.fullmatch(r"[0-7]{3,4}", text) else ""
-    return f"{where} is not a file mode, which JSON has as a decimal number{octal}"
+    return f"{where} is not a file mode in decimal{octal}"
 
 
 def _unit_problem(name: str, where: str) -> str | None:
     is_dropin = ".dropins[" in where
     if not name or name.rpartition(".")[2] in (("conf",) if is_dropin else _UNIT_TYPES):
         return None
-    return f"{where} must end in .conf" if is_dropin else f"{where} must end in .service or .socket or the like"
+    return f"{where} must end in .conf" if is_dropin else f"{where} must end in a unit type such as .service"
 
 
-def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:
+def _check_duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:
     seen: set[str] = set()
     for entry in entries:
         name = _member(entry, identity)
@@ -185,8 +185,8 @@ def _duplicates(entries: list[Located], identity: str, where: str) -> Iterator[t
             seen.add(name)
 
 
-def _nodes(root: Located) -> Iterator[tuple[int, str]]:
-    """Check that no path is given twice, as a file, a directory or a link."""
+def _check_paths(root: Located) -> Iterator[tuple[int, str]]:
+    """Check that no path is given twice among files, directories and links."""
     lists = [_member(root, "storage", name) for name in _NODES]
     entries = [entry for entries in lists if isinstance(entries, list) for entry in entries]
-    yield from _duplicates(entries, "path", "storage")
+    yield from _check_duplicates(entries, "path", "storage")

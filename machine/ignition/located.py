@@ -1,4 +1,4 @@
-"""Parsing JSON with the position of every value (pure)."""
+"""A JSON parser that records the position of every value (pure)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SyntaxProblemError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A value and its offset; for objects also the offsets of the `keys`, and of those that are `repeated`."""
+    """A value and its offset; for objects also the offsets of the `keys` and of `repeated` keys."""
 
     offset: int
     value: Scalar | list[Located] | dict[str, Located]
@@ -32,10 +32,10 @@ class Located:
 
 
 def parse(text: str) -> Located:
-    """Parse a text.
+    """Parse a JSON document.
 
     Raises:
-        SyntaxProblemError: it is not JSON.
+        SyntaxProblemError: `text` is not JSON.
     """
     try:
         json.loads(text)
@@ -47,7 +47,7 @@ def parse(text: str) -> Located:
 
 
 def _value(tokens: Iterator[re.Match[str]]) -> Located:
-    """Parse the next value of a text that is known to be JSON."""
+    """Parse the next value; the text must be valid JSON."""
     token = next(tokens)
     return _value_at(token, tokens)
 

@@ -1,8 +1,6 @@
-"""Describing the guest of a machine, for Ignition and cloud-init (pure, except that it reads our own assets).
+"""The description of a machine's guest, for Ignition and cloud-init (pure, except that it reads our own assets).
 
-It has everything that podman machine writes, and what podman's own image has and a stock Fedora CoreOS lacks.
-The marker file `podman-machine` makes Podman in the guest ask the host to
-publish each port.
+It contains all that podman machine provisions, plus the parts of podman's own image that stock Fedora CoreOS lacks.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from machine.ignition.environment import environment_files
 from machine.model import network
 from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 
-# The groups of Fedora CoreOS's own user, for a user of another name.
+# The groups of Fedora CoreOS's own user, which a user of another name gets too.
 ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -24,11 +22,11 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 PROVISION_UNIT = "boot2podman-provision.service"
 PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 
-# Names the files with the machine's own variables; sorts after those that follow the host's.
+# The stem of the files with the machine's own variables; it sorts after that of the host's.
 _ENVIRONMENT = "60-machine"
 
 MARKER_UP_TO_5 = "/etc/containers/podman-machine"
-"""The file by which Podman up to 5 knows that it runs in a machine, and has to ask the host to publish ports."""
+"""The file that makes Podman up to version 5 in a guest ask the host to publish ports."""
 
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
@@ -36,7 +34,7 @@ _SUBORDINATE_COUNT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """The keys for a guest: public keys as one line each, the private host key as the content of its file."""
+    """The keys installed in a guest: public keys as one line each, the host's private key as a file's content."""
 
     authorized: str
     host_private: str
@@ -79,7 +77,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 enabled=True,
                 contents=assets.load("units/boot2podman-ready.service"),
             ),
-            # It would reboot the machine after every update of Fedora's.
+            # Zincati would reboot the machine after each update of Fedora CoreOS.
             Unit(name="zincati.service", enabled=False),
             # /run/docker.sock belongs to Podman.
             Unit(name="docker.service", mask=True),
@@ -99,7 +97,7 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
 
 
 def _user_directories(username: str) -> tuple[Directory, ...]:
-    """Return every level by itself, as Ignition makes missing parents as root."""
+    """List the directories at all levels, since Ignition creates missing parents with root as owner."""
     home = f"/home/{username}"
     names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
     return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)
@@ -165,21 +163,21 @@ def _swap_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the user's scripts, and the unit that runs them when `machine start` asks for it.
+    """Return the user's scripts and the program that runs them when `machine start` requests it.
 
-    The playbook is where podman machine puts it, and one more script runs it.
+    A playbook gets the path that it has in podman machine, and an additional script that runs it.
     """
     scripts = config.first_boot.scripts
     playbook = config.first_boot.playbook
     if not (scripts or playbook):
         return ()
     path = f"/home/{config.username}/playbook.yaml"
-    played = f"#!/bin/sh\nexec ansible-playbook {path}\n"
     if playbook:
-        scripts = (*scripts, Script(name=playbook.name, text=played, as_user=True))
+        run_playbook = f"#!/bin/sh\nexec ansible-playbook {path}\n"
+        scripts = (*scripts, Script(name=playbook.name, text=run_playbook, as_user=True))
     return (
         *([File(path=path, contents=playbook.text, owner=config.username)] if playbook else []),
-        # SELinux lets services run programs from there.
+        # In a directory from which SELinux lets services run programs.
         File(
             path=PROVISION_RUNNER,
             contents=assets.load("files/provision.sh", username=config.username),
@@ -190,7 +188,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _script_file(number: int, script: Script) -> File:
-    """Return a script as a file. Its number gives the order and identifies it in the report; root's are private."""
+    """Return a script as a file; its number orders the scripts and identifies it in the report."""
     name = re.sub("[^A-Za-z0-9._-]", "_", script.name)
     return File(
         path=f"/var/lib/boot2podman/provision/scripts/{number:03}-{'user' if script.as_user else 'root'}-{name}",
@@ -212,12 +210,12 @@ def docker_socket_conf(config: MachineConfig) -> str:
 
 
 def hostname(config: MachineConfig) -> str:
-    """Return the host name that was asked for, else one made from the machine's name, without invalid characters."""
+    """Return the configured host name, or else the machine's name without characters that are invalid in one."""
     return config.first_boot.hostname or config.name.replace("_", "-").strip("-.")
 
 
 def subordinate_ids(username: str, uid: int) -> str:
-    """Return the user's line for /etc/subuid and /etc/subgid, whose range must not contain the user's own uid."""
+    """Return the user's line for /etc/subuid and /etc/subgid, with a range that does not contain `uid`."""
     start = _SUBORDINATE_START
     if start <= uid < start + _SUBORDINATE_COUNT:
         start = uid + 1

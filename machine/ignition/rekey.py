@@ -1,7 +1,7 @@
-"""Rekeying a clone's guest: systemd credentials that give it its own keys, machine ID and name.
+"""The systemd credentials that rekey a clone's guest: they give it its own keys, machine ID and host name.
 
-systemd accepts units from credentials since version 256. Ignition cannot do this, because it provisions a guest only
-once, at its first boot. (Pure, except that it reads our own assets.)
+systemd accepts units from credentials since version 256. Ignition cannot rekey, as it only runs at the first boot.
+(Pure, except that it reads our own assets.)
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from machine.ignition.provision import Keys
 
 _SCRIPT = "boot2podman.identity"
 
-# The units, and the target that wants each of them.
+# Each unit and the target that starts it.
 _UNITS = {"boot2podman-identity-initrd.service": "initrd.target", "boot2podman-identity.service": "sysinit.target"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rekey:
-    """What a clone is given in place of what it has from its original."""
+    """The values that a clone gets in place of those of its original."""
 
     hostname: str
     machine_id: str
     keys: Keys
     old_key: str
-    """The line of the public key that logs in to the original."""
+    """The public key that logs in to the original, as one line."""
 
 
 def credentials(rekey: Rekey) -> dict[str, str]:
@@ -45,5 +45,5 @@ def credentials(rekey: Rekey) -> dict[str, str]:
 
 
 def _material(public_key: str) -> str:
-    """Return the key itself, without its type and its comment."""
+    """Return the base64 part of a public key."""
     return public_key.split()[1]

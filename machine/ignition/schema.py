@@ -42,6 +42,7 @@ def _keys(kind: Kind, names: str, *, since: int = 0) -> dict[str, Key]:
 
 
 def _named(name: str = "name") -> dict[str, Key]:
+    """Return the required key that identifies an item."""
     return {name: Key(TEXT, required=True)}
 
 

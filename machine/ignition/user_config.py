@@ -1,4 +1,4 @@
-"""Reading the user's own Ignition config: translated, if it is in Butane's format, and checked."""
+"""The user's own Ignition config: reading, translation from Butane's format, and checks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BUTANE = "butane"
 _VALIDATOR = "ignition-validate"
 _PROGRAM_S = 60.0
 
-# It becomes a part of the record, which every listing reads, and is loaded into the guest's memory.
+# The config is stored in the record, which every listing reads, and loaded into the guest's memory.
 _MAX_MIB = 16
 
-# The complaint of a validator that is older than the config; we have checked the version ourselves.
+# The error of a validator that is older than the config; `lint` has already checked the version.
 _UNKNOWN_VERSION = "unsupported config version"
 
 
@@ -28,7 +28,7 @@ def load(path: Path) -> UserIgnition:
     """Read and check the config in a file.
 
     Raises:
-        BadInputError: it cannot be read, or something in it is wrong.
+        BadInputError: it cannot be read or is invalid.
         MachineError: it is in Butane's format, but butane is not installed.
     """
     if path.suffix.lower() in _BUTANE_SUFFIXES:
@@ -61,34 +61,34 @@ def read_text(path: Path) -> str:
     return text
 
 
-def check(text: str, called: str) -> None:
-    """Check a config; `called` is its name in messages.
+def check(text: str, name: str) -> None:
+    """Check a config; `name` is its name in messages.
 
     Raises:
         BadInputError: the config has mistakes; the first is the message, the others are its details.
     """
     problems = lint(text)
     if problems:
-        first, *others = (_line(problem, called) for problem in problems)
+        first, *others = (_format(problem, name) for problem in problems)
         raise BadInputError(first, details=others)
-    _validate(text, called)
+    _validate(text, name)
 
 
-def _line(problem: Problem, called: str) -> str:
-    return f"{called}:{problem.line}:{problem.column}: {problem.text}"
+def _format(problem: Problem, name: str) -> str:
+    return f"{name}:{problem.line}:{problem.column}: {problem.text}"
 
 
-def _validate(text: str, called: str) -> None:
-    """Run Ignition's validator, if it is installed. Warnings are errors, as a first boot shows them to nobody."""
+def _validate(text: str, name: str) -> None:
+    """Run Ignition's validator, if it is installed. Its warnings count as errors, as no one would see them later."""
     validator = runner.find_program(_VALIDATOR)
     if validator is None:
         return
     done = runner.run([validator, "-"], timeout_s=_PROGRAM_S, check=False, stdin=text)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if any(_UNKNOWN_VERSION in line for line in said) or (done.returncode == 0 and not said):
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if any(_UNKNOWN_VERSION in line for line in lines) or (done.returncode == 0 and not lines):
         return
-    first, *others = said or [f"{_VALIDATOR} ended with exit status {done.returncode}"]
-    raise BadInputError(f"{called}: {first}", details=others)
+    first, *others = lines or [f"{_VALIDATOR} ended with exit status {done.returncode}"]
+    raise BadInputError(f"{name}: {first}", details=others)
 
 
 def _from_butane(path: Path) -> str:
@@ -102,9 +102,9 @@ def _from_butane(path: Path) -> str:
     argv = [butane, "--strict", "--files-dir", os.fspath(path.parent), os.fspath(path)]
     done = runner.run(argv, timeout_s=_PROGRAM_S, check=False)
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        # The last line is a summary; the lines with a position say what is wrong.
-        placed = [line for line in said if re.search(r"line [0-9]+", line)]
-        first, *others = placed or said or [f"butane ended with exit status {done.returncode}"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        # The lines with a position describe the mistakes; the last line only sums up.
+        located = [line for line in lines if re.search(r"line [0-9]+", line)]
+        first, *others = located or lines or [f"butane ended with exit status {done.returncode}"]
         raise BadInputError(f"{path}: {first}", details=others)
     return done.stdout

@@ -61,31 +61,31 @@ class Ingest:
         Raises:
             MachineError: it cannot be fetched, does not match its digests or signature, or is not a disk image.
         """
-        promised = artifact.has_checksum
+        has_checksum = artifact.has_checksum
         is_local = local_path(artifact.location) is not None
         if is_local:
             artifact = self._with_digest(artifact)
 
-        def tell() -> None:
+        def announce() -> None:
             self._report.notice("Another process is fetching the same image: waiting for it")
 
-        with self._cache.making(artifact, on_wait=tell) as waited:
+        with self._cache.making(artifact, on_wait=announce) as waited:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
-                return self._cache.mark_verified(base) if promised else base
-            if not promised and not is_local and (waited or self._web.offline):
-                # Another process has just fetched it, or nobody may now.
+                return self._cache.mark_verified(base) if has_checksum else base
+            if not has_checksum and not is_local and (waited or self._web.offline):
+                # Another process has just fetched it, or this one must not.
                 base = self._cache.find_location(artifact.location)
                 if base is not None:
                     return base
             if not is_local and self._web.offline:
                 raise NotFoundError(f"{artifact.reference} is not in the cache", hint="leave out --offline to fetch it")
-            # Before the image: where the signature is missing, nothing else needs to be fetched.
+            # Before the image, which need not be fetched if its signature is missing.
             signature = None if keys is None else self._fetch_signature(artifact, keys)
-            return self._make(artifact, signature, promised=promised)
+            return self._make(artifact, signature, has_checksum=has_checksum)
 
     def _with_digest(self, artifact: Artifact) -> Artifact:
-        """Return the artifact of a file on this host with the file's digest, unless a digest is promised."""
+        """Add the digest of a file on this host to its artifact, unless the artifact already has a checksum."""
         path = local_path(artifact.location)
         assert path is not None
         check_readable(path)
@@ -95,26 +95,26 @@ class Ingest:
         return replace(artifact, sha256=sha256_of(path))
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
-        way_out = "use --no-verify-signature if you trust it anyway"
+        bypass = "use --no-verify-signature if you trust it anyway"
         if artifact.signature is None:
-            raise MachineError(f"{_name(artifact)} has no signature", hint=way_out)
+            raise MachineError(f"{_name(artifact)} has no signature", hint=bypass)
         try:
             data = fetch_bytes(artifact.signature, Web(self._web), limit=_SIGNATURE_BYTES)
         except FetchError as error:
-            hint = way_out if error.status in (403, 404, 410) else None
+            hint = bypass if error.status in (403, 404, 410) else None
             raise MachineError(f"the signature of the image is missing: {error.line}", hint=hint) from error
         return DetachedSignature(data=data, keys=keys)
 
-    def _make(self, artifact: Artifact, signature: DetachedSignature | None, *, promised: bool) -> BaseImage:
+    def _make(self, artifact: Artifact, signature: DetachedSignature | None, *, has_checksum: bool) -> BaseImage:
         try:
-            return self._attempt(artifact, signature, promised=promised, max_workers=MAX_WORKERS)
+            return self._attempt(artifact, signature, has_checksum=has_checksum, max_workers=MAX_WORKERS)
         except ChangedError as error:
             self._report.notice(f"{error.line}: starting over")
         # Once more, from nothing, on one connection.
-        return self._attempt(artifact, signature, promised=promised, max_workers=1)
+        return self._attempt(artifact, signature, has_checksum=has_checksum, max_workers=1)
 
     def _attempt(
-        self, artifact: Artifact, signature: DetachedSignature | None, *, promised: bool, max_workers: int
+        self, artifact: Artifact, signature: DetachedSignature | None, *, has_checksum: bool, max_workers: int
     ) -> BaseImage:
         with self._cache.workspace(artifact) as workspace:
             image = workspace / "image.qcow2"
@@ -124,17 +124,23 @@ class Ingest:
                 checked = self._unpack(artifact, signature, FileSource(path), image)
             else:
                 self._report.step(f"Fetching {public_url(artifact.location)}")
-                checked = self._download(artifact, signature, image, promised=promised, max_workers=max_workers)
+                checked = self._download(artifact, signature, image, has_checksum=has_checksum, max_workers=max_workers)
             if checked.unpacked.format is DiskFormat.RAW:
                 self._convert(image)
             self._check_structure(image, artifact)
             image.chmod(_READ_ONLY)
-            base = self._base_of(artifact, checked, image, promised=promised)
+            base = self._base_of(artifact, checked, image, has_checksum=has_checksum)
             self._cache.publish(base, workspace)
         return base
 
     def _download(
-        self, artifact: Artifact, signature: DetachedSignature | None, image: Path, *, promised: bool, max_workers: int
+        self,
+        artifact: Artifact,
+        signature: DetachedSignature | None,
+        image: Path,
+        *,
+        has_checksum: bool,
+        max_workers: int,
     ) -> _Checked:
         download = Download(
             artifact.location,
@@ -142,7 +148,7 @@ class Ingest:
             self._web,
             artifact.authorize,
             check_size=self._cache.check_space,
-            will_be_verified=promised,
+            will_be_verified=has_checksum,
             max_workers=max_workers,
         )
         try:
@@ -211,7 +217,7 @@ class Ingest:
         except ProgramError as error:
             raise MachineError(f"{_name(artifact)} is damaged or cut short", details=error.details) from error
 
-    def _base_of(self, artifact: Artifact, checked: _Checked, image: Path, *, promised: bool) -> BaseImage:
+    def _base_of(self, artifact: Artifact, checked: _Checked, image: Path, *, has_checksum: bool) -> BaseImage:
         signer = checked.signer
         return BaseImage(
             digest=checked.unpacked.sha256,
@@ -224,17 +230,17 @@ class Ingest:
             sha256=checked.digests.sha256,
             sha512=checked.digests.sha512,
             uncompressed_sha256=artifact.uncompressed_sha256,
-            verified=_verified(artifact, signer, promised=promised),
+            verified=_verified(artifact, signer, has_checksum=has_checksum),
             signer=" ".join(filter(None, [signer.name, signer.fingerprint])) if signer else None,
             fetched=datetime.now(UTC).isoformat(timespec="seconds"),
             length=image.stat().st_size,
         )
 
 
-def _verified(artifact: Artifact, signer: Signer | None, *, promised: bool) -> Verified:
+def _verified(artifact: Artifact, signer: Signer | None, *, has_checksum: bool) -> Verified:
     if signer:
         return Verified.SIGNATURE
-    if not promised:
+    if not has_checksum:
         return Verified.NOTHING
     return Verified.SHA256 if artifact.sha256 else Verified.SHA512
 

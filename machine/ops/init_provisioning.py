@@ -7,7 +7,7 @@ from typing import assert_never
 
 from machine.files import atomic_writer, write_atomic
 from machine.ignition import cloud_init
-from machine.ignition.document import replaced
+from machine.ignition.document import find_overridden
 from machine.ignition.fat import fat_image, fat_size
 from machine.ignition.provision import Keys, ignition_text, provision
 from machine.model.config import MachineConfig, Provisioning
@@ -44,5 +44,5 @@ def report_replaced_parts(config: MachineConfig, keys: Keys, paths: MachinePaths
             f"{paths.identity}.pub and its SSH server uses {paths.host_key}. You can change {paths.ignition} until the "
             "first start."
         )
-    elif parts := replaced(provision(config, keys), user_config.text):
+    elif parts := find_overridden(provision(config, keys), user_config.text):
         report.notice(f"{user_config.name} replaces parts of the machine's own config: {', '.join(parts)}")

@@ -1,4 +1,4 @@
-"""The few requests that we send to the Podman API, over a forwarded socket."""
+"""Requests to a guest's Podman API over a forwarded socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.model.ports import MAX_PORT
 
 
 async def ping(socket: Path, *, timeout_s: float) -> None:
-    """Check that Podman answers `/_ping`; the first request starts the service in the guest, which takes a while.
+    """Check that Podman answers `/_ping`; the first request is slow, as it starts the service in the guest.
 
     Raises:
         MachineError: the socket cannot be reached, or does not belong to Podman's API.
@@ -33,17 +33,17 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
     """Return the host ports that running containers publish, each with `tcp` or `udp`.
 
     Raises:
-        MachineError: the API cannot be asked, or its answer makes no sense.
+        MachineError: the API cannot be reached, or its answer is invalid.
     """
     try:
         async with asyncio.timeout(timeout_s):
             containers = json.loads(await _body(socket, "/v4.0.0/libpod/containers/json"))
         return {
-            (port["host_port"] + more, protocol)
+            (port["host_port"] + offset, protocol)
             for container in containers
             for port in container["Ports"] or ()
             for protocol in port["protocol"].split(",")
-            for more in range(min(port["range"], MAX_PORT))
+            for offset in range(min(port["range"], MAX_PORT))
         }
     except TimeoutError as error:
         raise MachineError(f"cannot list the containers on {socket}: no answer within {timeout_s:.0f} s") from error

@@ -1,6 +1,6 @@
-"""Podman's connections, as Podman 5 and later store them: in podman-connections.json.
+"""The connections of Podman 5 and later, which are stored in podman-connections.json.
 
-We edit the file as Podman does (go.podman.io/common/pkg/config): under its lock, as a whole, with unknown keys kept.
+The file is edited as Podman does it (go.podman.io/common/pkg/config): under its lock, keeping unknown keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_S = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A connection; the `uri` of ours is `unix:///…`."""
+    """A connection of ours; its `uri` is `unix:///…`."""
 
     name: str
     uri: str
@@ -45,7 +45,7 @@ def containers_directory(environment: Mapping[str, str], home: Path) -> Path:
 
 
 class ConnectionsFile:
-    """podman-connections.json and the changes that we make to it."""
+    """A podman-connections.json file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -102,7 +102,7 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second, if it still has our URI; all at once."""
+        """Replace the first connection of each pair by the second, if it still has our URI, in one write."""
         with self._editing() as document:
             entries = _entries(document)
             for old, new in pairs:
@@ -138,21 +138,21 @@ class ConnectionsFile:
             document["Connection"] = document.get("Connection") or {}
             document["Connection"]["Connections"] = document["Connection"].get("Connections") or {}
             document.setdefault("Farm", {})
-            known = all(isinstance(entry, dict) for entry in _entries(document).values())
+            is_valid = all(isinstance(entry, dict) for entry in _entries(document).values())
         except (AttributeError, TypeError):
-            known = False
-        if not known:
+            is_valid = False
+        if not is_valid:
             raise MachineError(
-                f"Podman's connections in {self._path} are not in the form that Podman writes",
+                f"Podman's connections in {self._path} are not in Podman's format",
                 hint="repair it or move it away",
             )
         return dict(document)
 
 
 def _await_lock(lock: IO[str], path: Path) -> None:
-    """Take the POSIX record lock over the whole file that containers/storage takes."""
+    """Acquire the POSIX record lock over the whole file, as containers/storage does."""
 
-    def is_ours() -> bool:
+    def try_lock() -> bool:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -160,7 +160,7 @@ def _await_lock(lock: IO[str], path: Path) -> None:
         return True
 
     try:
-        Deadline.after(_LOCK_S, "Podman's lock").wait_until(is_ours)
+        Deadline.after(_LOCK_S, "Podman's lock").wait_until(try_lock)
     except DeadlineError as error:
         raise DeadlineError(f"timed out after {_LOCK_S} s: another Podman client keeps {path} locked") from error
 
@@ -171,7 +171,7 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def next_default(names: list[str]) -> str:
-    """Return Podman's choice when the default is removed: the machine of the default name, else any."""
+    """Choose the new default after the old one was removed, as Podman does: the default machine, else any."""
     return DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
 
 

@@ -1,4 +1,4 @@
-"""Podman's containers.conf: `[machine]` and the time zone in `[containers]` are defaults of new machines.
+"""Defaults of new machines in Podman's containers.conf: `[machine]` and the time zone in `[containers]`.
 
 The files are found and read as by Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
 """
@@ -26,9 +26,9 @@ _SCALARS: tuple[tuple[str, type[int], str], ...] = (
     ("disk_size", int, "a whole number"),
     ("import_native_ca", bool, "true or false"),
 )
-"""Keys of [machine] that are called so here too, their types, and what is valid."""
+"""Keys of [machine] that our settings share: name, type, and the type in words."""
 
-# The table, their key, our key.
+# Text settings: table, Podman's key, our key.
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def load_layers(files: list[Path], host: Host) -> list[Layer]:
     """Return the defaults of new machines that each file sets.
 
     Raises:
-        BadInputError: a file cannot be read, or has a value that Podman would refuse too.
+        BadInputError: a file cannot be read, or has a value of a type that Podman also rejects.
     """
     return read_layers([(path, _load(path)) for path in files], host)
 
@@ -88,10 +88,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:
-    """Return what the files set, by our keys (pure); `documents` are in order of increasing precedence.
+    """Translate documents into settings (pure); `documents` are in order of increasing precedence.
 
     Raises:
-        BadInputError: a value is of a type that Podman would refuse too.
+        BadInputError: a value has a type that Podman also rejects.
     """
     layers = []
     volumes: tuple[str, ...] = ()
@@ -100,16 +100,16 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
         values = _single_values(document, path, host)
         machine = _table(document, "machine", path)
         if "volumes" in machine:
-            said, attribute = _volumes(machine["volumes"], path)
+            added, attribute = _volumes(machine["volumes"], path)
             # The attribute also applies to the files that follow.
             appends = appends if attribute is None else attribute
-            values["volumes"] = volumes = (*volumes, *said) if appends else said
+            values["volumes"] = volumes = (*volumes, *added) if appends else added
         layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
     return layers
 
 
 def _single_values(document: Mapping[str, Any], path: Path, host: Host) -> dict[str, Value]:
-    """Return what a file sets, by our keys, but for lists, which depend on the files before it."""
+    """Return a file's settings, by our keys, without lists, which depend on the preceding files."""
     tables = {name: _table(document, name, path) for name in ("machine", "containers")}
     values: dict[str, Value] = {}
     for key, kind, expected in _SCALARS:
@@ -133,20 +133,20 @@ def _typed(value: object, kind: type[T], expected: str, what: str) -> T:
 
 
 def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
-    """Return the volumes, and the attribute among them if there is one: `["/a:/b", {append=true}]`."""
+    """Split a list such as `["/a:/b", {append=true}]` into its volumes and its `append` attribute, if any."""
     what, expected = f"{path}: [machine] volumes", 'a list of strings like ["/a:/a"]'
     entries = _typed(value, list, expected, what)
     attributes = [entry for entry in entries if isinstance(entry, dict)]
-    said = tuple(_typed(entry, str, expected, what) for entry in entries if not isinstance(entry, dict))
-    found = [entry["append"] for entry in attributes if isinstance(entry.get("append"), bool)]
-    return said, found[-1] if found else None
+    volumes = tuple(_typed(entry, str, expected, what) for entry in entries if not isinstance(entry, dict))
+    appends = [entry["append"] for entry in attributes if isinstance(entry.get("append"), bool)]
+    return volumes, appends[-1] if appends else None
 
 
 def _expanded(image: str, host: Host) -> str:
     """Replace $OS and $ARCH by Go's names for this host."""
     try:
         arch = Arch.parse(host.machine).go
-    except ValueError:  # guests cannot have it
+    except ValueError:  # not an architecture of guests
         arch = host.machine
     names = {"$ARCH": arch, "$arch": arch, "$OS": host.os.value, "$os": host.os.value}
     for variable, name in names.items():

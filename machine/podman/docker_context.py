@@ -1,4 +1,4 @@
-"""Docker contexts, written as the docker client does, which need not be installed.
+"""Docker contexts, in the files of the docker client, which need not be installed.
 
 Source: docker/cli, cli/context/store.
 """
@@ -39,16 +39,16 @@ RESERVED = "default"
 
 
 def exists(config: Path, name: str) -> bool:
-    """Return whether Docker sees the context, which it does not after an interrupted `create`."""
+    """Return whether Docker sees the context; it does not see one whose `create` was interrupted."""
     return (_directory(config, name) / "meta.json").exists()
 
 
-def leads_to(config: Path, name: str, socket: Path) -> bool:
+def points_to(config: Path, name: str, socket: Path) -> bool:
     return _host(config, name) == f"unix://{socket}"
 
 
 def create(config: Path, name: str, socket: Path) -> None:
-    """Write, or replace, the context `name` that points to `socket`.
+    """Create or replace the context `name`, which points to `socket`.
 
     Raises:
         MachineError: the directory cannot be written.
@@ -65,8 +65,8 @@ def create(config: Path, name: str, socket: Path) -> None:
 
 
 def remove(config: Path, name: str, socket: Path) -> None:
-    """Remove the context `name` if it points to `socket`; it is then no longer the current one either."""
-    if not leads_to(config, name, socket):
+    """Remove the context `name` if it points to `socket`; if it is the current one, there is none afterwards."""
+    if not points_to(config, name, socket):
         return
     directory = _directory(config, name)
     with disk_errors(directory):
@@ -75,7 +75,7 @@ def remove(config: Path, name: str, socket: Path) -> None:
 
 
 def rename(config: Path, old: str, name: str, socket: Path) -> None:
-    """Replace the context `old` by `name`, which points to `socket`, also as the current one."""
+    """Replace the context `old` by `name`, which points to `socket`; it also becomes current if `old` is."""
     if not exists(config, name):
         create(config, name, socket)
     _move_current(config, old, name)
@@ -85,7 +85,7 @@ def rename(config: Path, old: str, name: str, socket: Path) -> None:
 
 
 def _move_current(config: Path, name: str, to: str | None) -> None:
-    """If `name` is the current context, make `to` the current one, or none."""
+    """Make `to`, or no context, the current one if `name` is."""
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())

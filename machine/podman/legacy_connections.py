@@ -1,6 +1,6 @@
-"""Podman's connections up to version 4.9, which stores them in a containers.conf of its own choosing.
+"""The connections of Podman up to version 4.9, which are added and removed by the client itself.
 
-Therefore the client itself is asked to add and remove them.
+It stores them in one of several containers.conf files, which only the client can choose.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A podman on PATH; `version` is None if we cannot read it."""
+    """A podman on PATH; `version` is None if it is in an unknown format."""
 
     program: str
     path: str
@@ -38,16 +38,16 @@ class Client:
 
 
 def find_client() -> Client | None:
-    """Return the podman that users of this host run, if there is one that works."""
+    """Find a working podman, or else podman-remote, on PATH."""
     for program in ("podman", "podman-remote"):
         path = shutil.which(program)
         if path is None:
             continue
         try:
-            told = runner.run([path, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout
+            output = runner.run([path, "--version"], timeout_s=_CLIENT_TIMEOUT_S).stdout
         except MachineError:  # it is broken
             continue
-        return Client(program=program, path=path, version=parse_version(told))
+        return Client(program=program, path=path, version=parse_version(output))
     return None
 
 
@@ -58,9 +58,9 @@ class LegacyClient:
         self._program = program
 
     @cached_property
-    def known(self) -> dict[str, str]:
-        """The URI of every connection, by name; asked for only once, as that takes a tenth of a second."""
-        # Old clients mark the default by a `*` after its name.
+    def uris(self) -> dict[str, str]:
+        """The URI of every connection, by name; cached, since the client takes 0.1 s."""
+        # Old clients mark the default with a `*` after its name.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
     def default(self) -> str | None:
@@ -70,7 +70,7 @@ class LegacyClient:
         return names[0].rstrip("*") if names else None
 
     def _list(self, field: str) -> list[tuple[str, str]]:
-        """Return every connection's name and another one of its fields."""
+        """Return the name and one other field of every connection."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
         rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
         return [(name, value) for name, _, value in rows if name != "Name"]
@@ -82,41 +82,41 @@ class LegacyClient:
         return cls(client.program) if client and client.is_legacy else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Add the connections whose names the client does not know yet.
+        """Add the connections whose names are not taken yet.
 
         Raises:
             MachineError: the client failed.
         """
         for connection in connections:
-            if connection.name not in self.known:
+            if connection.name not in self.uris:
                 self._run(["system", "connection", "add", connection.name, connection.uri])
-                self.known[connection.name] = connection.uri
+                self.uris[connection.name] = connection.uri
 
     def remove(self, connections: tuple[Connection, ...]) -> None:
         for connection in connections:
-            if self.known.get(connection.name) == connection.uri:
+            if self.uris.get(connection.name) == connection.uri:
                 self._run(["system", "connection", "remove", connection.name])
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
         """Make `to` the default if one of `names` is the default."""
-        if to in self.known and self.default() in {*names} - {to}:
+        if to in self.uris and self.default() in {*names} - {to}:
             self._run(["system", "connection", "default", to])
 
     def make_default(self, name: str) -> None:
         """Make an existing connection the default."""
-        if name in self.known:
+        if name in self.uris:
             self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Replace the first connection of each pair by the second, if it still has our URI."""
-        ours = [(old, new) for old, new in pairs if self.known.get(old.name) == old.uri]
+        ours = [(old, new) for old, new in pairs if self.uris.get(old.name) == old.uri]
         for old, new in ours:
             self.add((new,))
             self.move_default((old.name,), new.name)
             self.remove((old,))
 
     def _run(self, words: list[str]) -> str:
-        # With the user's CONTAINER_HOST, the client would talk to that service instead.
-        clean = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
+        # The user's CONTAINER_HOST would make the client use that service instead.
+        environment = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
         argv = [self._program, *words]
-        return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=clean).stdout
+        return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=environment).stdout

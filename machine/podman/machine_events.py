@@ -1,4 +1,4 @@
-"""podman machine's events: a JSON object that is sent to every Unix socket which a listener provides."""
+"""podman machine's events, JSON objects that are sent to listeners' Unix sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 SOCKET_VARIABLE = "PODMAN_MACHINE_EVENTS_SOCK"
 
 _PATTERN = "*machine_events*.sock*"
-# A listener that does not react must not delay a command.
+# A stuck listener must not delay commands for long.
 _TIMEOUT_S = 1.0
 
 
@@ -28,7 +28,7 @@ class Event(StrEnum):
 
 
 def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]:
-    """Return the sockets of listeners: the one that the variable names, else those below `directory`."""
+    """Find the sockets of listeners: the one in $PODMAN_MACHINE_EVENTS_SOCK, else those below `directory`."""
     named = environment.get(SOCKET_VARIABLE)
     if named is not None:
         return [Path(named)]
@@ -43,7 +43,7 @@ def event_message(event: Event, name: str, moment: datetime) -> bytes:
 
 
 def send(path: Path, message: bytes) -> None:
-    """Send an event to a listener; log, and otherwise ignore, that it does not listen."""
+    """Send an event to a listener; a failure is only logged."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""New machines: each is made in a hidden directory, which one rename turns into the machine."""
+"""Creation and removal of machines' directories, which are hidden while incomplete."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAMES_LOCK_S = 60.0
 
 @contextlib.contextmanager
 def names_lock(roots: Roots) -> Iterator[None]:
-    """Hold the names lock for the block: one command at a time takes names and ports and registers clients.
+    """Hold the lock that serialises new names and ports and client registration during the block.
 
     Raises:
-        DeadlineError: another command holds the lock for a minute.
+        DeadlineError: another command has held the lock for a minute.
     """
     with lock.exclusively(roots.names_lock, timeout_s=_NAMES_LOCK_S):
         yield
@@ -31,9 +31,9 @@ def names_lock(roots: Roots) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
-    """Make a private directory for a new machine's files, which goes after the block unless it was published."""
+    """Create a hidden private directory for a new machine; it is removed after the block unless it was published."""
     make_private(roots.machines)
-    # A `sweep` must not run between these two steps: until its lock is held, the directory looks abandoned.
+    # Prevents a concurrent `sweep`: until its lock is held, the directory looks abandoned.
     with disk_errors(roots.machines), names_lock(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
@@ -48,10 +48,10 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
 
 
 def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
-    """Turn a draft into the machine `name`.
+    """Rename a draft to its final directory, which makes it the machine `name`.
 
     Raises:
-        BadInputError: there is a machine of that name by now.
+        BadInputError: a machine of that name exists by now.
     """
     for entry in paths.directory.iterdir():
         if entry == paths.runtime_link:
@@ -67,26 +67,26 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 
 def withdraw(roots: Roots, name: str) -> None:
-    """Remove the machine `name`: hide it first, so that nobody sees a part of it, then delete its files."""
+    """Remove the machine `name`: first hide its directory, so that it is never seen incomplete, then delete it."""
     paths = roots.machine(name)
     directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
     directory.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
     shutil.rmtree(paths.runtime, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other machines have theirs there
+    with contextlib.suppress(OSError):  # it contains other machines' directories
         paths.runtime.parent.rmdir()
 
 
 def leftovers(roots: Roots) -> list[Path]:
-    """Return the directories that killed processes left half-made or half-removed: nobody holds their locks."""
+    """Find the hidden directories left by killed processes, whose locks are free."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]
 
 
 def sweep(roots: Roots) -> None:
-    """Remove what killed processes left half-made or half-removed."""
+    """Remove the hidden directories left by killed processes."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):
         with (
             contextlib.suppress(FileNotFoundError),

@@ -1,4 +1,4 @@
-"""Strict reading of a JSON document: every value has the type that is asked for, or the error names its field."""
+"""Strictly typed access to a JSON document; errors name the field."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
 
 
 class FieldError(ValueError):
-    """A field is missing, or holds something that it cannot."""
+    """A field is missing or has an invalid value."""
 
 
 class Fields:
-    """The fields of a JSON object; `path` is where it is in the document, as errors name it.
+    """The fields of a JSON object; `path` is its position in the document, for errors.
 
-    Each method raises FieldError where the field is missing or holds something else.
+    Each method raises FieldError if the field is missing or has an invalid value.
     """
 
     def __init__(self, document: object, path: str = "") -> None:
@@ -44,11 +44,12 @@ class Fields:
     def number(self, key: str, *, minimum: int = 1, maximum: int | None = None) -> int:
         number = _checked(self._value(key), int, self._name(key))
         if number < minimum or (maximum is not None and number > maximum):
-            raise FieldError(f"{self._name(key)} cannot be {number}")
+            limits = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
+            raise FieldError(f"{self._name(key)} is {number}, but must be {limits}")
         return number
 
     def moment(self, key: str) -> datetime:
-        """A time with its offset from UTC."""
+        """Return a time with its offset from UTC."""
         try:
             moment = datetime.fromisoformat(self.text(key))
         except FieldError:
@@ -75,7 +76,7 @@ class Fields:
         return [_checked(value, str, name) for name, value in self._entries(key)]
 
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        """An object whose values are all strings, in its order."""
+        """Return the items of an object whose values are all strings, in its order."""
         table = self.part(key)
         return tuple((name, table.text(name)) for name in table)
 
@@ -89,7 +90,7 @@ class Fields:
         return [Fields(value, name) for name, value in self._entries(key)]
 
     def error(self, key: str, problem: str) -> FieldError:
-        """The error for a value that only the caller can judge."""
+        """Return the error for a value that the caller finds invalid."""
         return FieldError(f"{self._name(key)}: {problem}")
 
     def _entries(self, key: str) -> list[tuple[str, object]]:
@@ -119,4 +120,4 @@ def _member(value: object, kind: type[_Member], name: str) -> _Member:
     except FieldError:
         raise
     except ValueError as error:
-        raise FieldError(f"{name} cannot be {value!r}, only one of: {', '.join(kind)}") from error
+        raise FieldError(f"{name} is {value!r}, but must be one of: {', '.join(kind)}") from error

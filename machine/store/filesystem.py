@@ -1,4 +1,4 @@
-"""Facts about a directory, also one that does not exist yet, without touching it."""
+"""Read-only probing of directories and their file systems; a directory need not exist yet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class DirectoryFacts:
-    """What the host says of a directory or, where it does not exist, of the nearest one above it."""
+    """Facts about a directory or, if it does not exist, about its nearest existing parent."""
 
     path: Path
     nearest: Path
-    """The directory itself, or the nearest existing path above it: all the other facts are about this one."""
+    """The directory itself or its nearest existing parent, which all other facts are about."""
 
     is_directory: bool
     writable: bool
@@ -22,7 +22,7 @@ class DirectoryFacts:
 
     free_bytes: int
     file_system: str | None
-    """The kind of file system; None where the host does not say."""
+    """The type of the file system, such as `ext4`, if known."""
 
     @property
     def exists(self) -> bool:
@@ -30,12 +30,12 @@ class DirectoryFacts:
 
 
 def probe_directory(path: Path, mounts: dict[Path, str]) -> DirectoryFacts:
-    """Ask the host about a directory; `mounts` are its mounted file systems.
+    """Probe a directory; `mounts` maps mount points to types, as from `file_systems`.
 
     Raises:
-        OSError: the host does not answer.
+        OSError: the directory cannot be probed.
     """
-    nearest = next(candidate for candidate in (path, *path.parents) if _is_there(candidate))
+    nearest = next(candidate for candidate in (path, *path.parents) if _exists(candidate))
     facts, volume = nearest.stat(), os.statvfs(nearest)
     return DirectoryFacts(
         path=path,
@@ -48,20 +48,20 @@ def probe_directory(path: Path, mounts: dict[Path, str]) -> DirectoryFacts:
     )
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a directory above may not be searched
+    except OSError:  # permission denied on a parent
         return False
 
 
 def file_system_of(path: Path, mounts: dict[Path, str]) -> str | None:
-    """Return the kind of file system that holds an absolute path without links; None where no mount does (pure)."""
+    """Return the type of the file system that contains an absolute, resolved path, if known (pure)."""
     return next((mounts[place] for place in (path, *path.parents) if place in mounts), None)
 
 
 def file_systems() -> dict[Path, str]:
-    """Return the kind of each file system by its mount point; at one mount point the last one counts."""
+    """Return the type of each mounted file system by mount point; of several at one mount point, the topmost."""
     import psutil
 
     return {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}

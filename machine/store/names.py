@@ -1,4 +1,4 @@
-"""Which machines there are."""
+"""Names of the machines on this host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def machine_names(roots: Roots) -> list[str]:
-    """Return the names of all machines on this host, sorted; half-made ones have names that begin with a dot."""
+    """Return the sorted names of all machines; incomplete ones are left out, their directories begin with a dot."""
     try:
         entries = list(roots.machines.iterdir())
     except FileNotFoundError:
@@ -19,18 +19,18 @@ def machine_names(roots: Roots) -> list[str]:
 
 
 def check_exists(roots: Roots, name: str) -> None:
-    """Check that there is a machine `name`, whatever its record is like.
+    """Check that the machine `name` exists, even if its record is damaged.
 
     Raises:
-        NotFoundError: there is none; the hint names the machines that may have been meant.
+        NotFoundError: it does not exist; the hint suggests other names.
     """
     if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
-        raise NotFoundError(f"{name}: VM does not exist", hint=_meant_instead(name, machine_names(roots)))
+        raise NotFoundError(f"{name}: VM does not exist", hint=_suggest(name, machine_names(roots)))
 
 
-def _meant_instead(name: str, known: Sequence[str]) -> str | None:
-    """What to type instead: any machine's name where none was given, a similar one where it was mistyped."""
-    if name == DEFAULT_MACHINE and known:
-        return f"add the name of a machine that exists: {', '.join(known)}"
-    near = similar_words(name, known)
+def _suggest(name: str, names: Sequence[str]) -> str | None:
+    """Suggest all names in place of the default name, else the names similar to `name`."""
+    if name == DEFAULT_MACHINE and names:
+        return f"add the name of a machine that exists: {', '.join(names)}"
+    near = similar_words(name, names)
     return f"did you mean {' or '.join(near)}?" if near else None

@@ -1,4 +1,4 @@
-"""The name of every file and directory of the program."""
+"""The paths of all files and directories of the program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUNTIME_LINK = "run"
 _LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
 
 
-class _Kept:
+class _PersistentPath:
     """The path of a file in a machine's `directory`, as an attribute."""
 
     def __init__(self, name: str) -> None:
@@ -32,7 +32,7 @@ class _Kept:
         return machine.directory / self._name
 
 
-class _Volatile:
+class _RuntimePath:
     """The path of a file in a machine's `runtime` directory, as an attribute."""
 
     def __init__(self, name: str) -> None:
@@ -44,97 +44,97 @@ class _Volatile:
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePaths:
-    """One machine's files: `directory` outlives the host's reboot, `runtime` need not."""
+    """The paths of one machine's files; those in `runtime` may vanish when the host reboots."""
 
     directory: Path
     runtime: Path
 
-    record = _Kept("record.json")
-    disk = _Kept("disk.qcow2")
-    ignition = _Kept("config.ign")
-    seed = _Kept("seed.img")
-    """The disk that cloud-init reads, where the guest is not made by Ignition."""
+    record = _PersistentPath("record.json")
+    disk = _PersistentPath("disk.qcow2")
+    ignition = _PersistentPath("config.ign")
+    seed = _PersistentPath("seed.img")
+    """The disk that cloud-init reads, if the guest is not provisioned by Ignition."""
 
-    identity = _Kept("id_ed25519")
-    rekey_table = _Kept("identity.smbios")
-    """What rekeys a clone's guest at its first start: its own keys, private ones too."""
+    identity = _PersistentPath("id_ed25519")
+    rekey_table = _PersistentPath("identity.smbios")
+    """The SMBIOS strings that rekey a clone's guest at its first start; they contain private keys."""
 
-    host_key = _Kept("ssh_host_ed25519_key")
-    """The guest's own SSH host key, made on this side so that every connection can be checked."""
+    host_key = _PersistentPath("ssh_host_ed25519_key")
+    """The guest's SSH host key, generated on the host so that every connection can be verified."""
 
-    known_hosts = _Kept("known_hosts")
-    efi_vars = _Kept("efivars.fd")
-    serial_log = _Kept("serial.log")
-    previous_serial_log = _Kept("serial.log.1")
-    """What `serial_log` was at the start before the last."""
+    known_hosts = _PersistentPath("known_hosts")
+    efi_vars = _PersistentPath("efivars.fd")
+    serial_log = _PersistentPath("serial.log")
+    previous_serial_log = _PersistentPath("serial.log.1")
+    """The `serial_log` of the previous start."""
 
-    ignition_journal = _Kept("ignition-journal.log")
-    qemu_log = _Kept("qemu.log")
-    folders_log = _Kept("folders.log")
-    """What virtiofsd and other programs that share folders print."""
+    ignition_journal = _PersistentPath("ignition-journal.log")
+    qemu_log = _PersistentPath("qemu.log")
+    folders_log = _PersistentPath("folders.log")
+    """The output of virtiofsd and other programs that share folders."""
 
-    supervisor_log = _Kept("supervisor.log")
-    older_supervisor_log = _Kept("supervisor.log.1")
-    """What was in `supervisor_log` until it was full."""
+    supervisor_log = _PersistentPath("supervisor.log")
+    older_supervisor_log = _PersistentPath("supervisor.log.1")
+    """The previous `supervisor_log`, which was full."""
 
-    service_log = _Kept("autostart.log")
-    """What a login service that starts the machine prints, where the host keeps no log of services."""
+    service_log = _PersistentPath("autostart.log")
+    """The output of the login service that starts the machine, if the host keeps no log of services."""
 
-    lock = _Kept("lock")
-    """Held by the supervisor and by QEMU: the machine runs while it is held."""
+    lock = _PersistentPath("lock")
+    """Held by the supervisor and by QEMU: while it is held, the machine is running."""
 
-    supervisor_lock = _Kept("supervisor.lock")
-    """Held by the supervisor alone: there is at most one, also where QEMU has outlived another."""
+    supervisor_lock = _PersistentPath("supervisor.lock")
+    """Held by the supervisor alone, so that there is at most one, even if QEMU has outlived an earlier one."""
 
-    record_lock = _Kept("record.lock")
-    """Held for the moment in which the record is read, changed and written."""
+    record_lock = _PersistentPath("record.lock")
+    """Held while the record is being edited."""
 
-    console_lock = _Kept("console.lock")
-    """Held by whoever is attached to the serial console."""
+    console_lock = _PersistentPath("console.lock")
+    """Held by the command that is attached to the serial console."""
 
-    runtime_link = _Kept(_RUNTIME_LINK)
-    """Leads to `runtime` as it was at init: another session's environment must not move a machine's sockets."""
+    runtime_link = _PersistentPath(_RUNTIME_LINK)
+    """A link to `runtime` as chosen by init, so that it is the same in sessions with another environment."""
 
-    control_socket = _Volatile("control.sock")
-    qmp_socket = _Volatile("qmp.sock")
-    qmp_tools_socket = _Volatile("qmp-tools.sock")
-    """A second QMP server, for everything but the supervisor: QMP serves one client at a time."""
+    control_socket = _RuntimePath("control.sock")
+    qmp_socket = _RuntimePath("qmp.sock")
+    qmp_tools_socket = _RuntimePath("qmp-tools.sock")
+    """A second QMP server for commands, since QMP serves one client at a time and the supervisor uses the first."""
 
-    ports_socket = _Volatile("ports.sock")
-    """Where the port API of guest Podman is answered."""
+    ports_socket = _RuntimePath("ports.sock")
+    """Serves the port API for Podman in the guest."""
 
-    ports_table = _Volatile("ports.json")
-    """The forwards that were granted, for a supervisor that takes over."""
+    ports_table = _RuntimePath("ports.json")
+    """The open forwards, for a supervisor that takes over."""
 
-    folders_table = _Volatile("folders.json")
-    """Which transport each folder has, for a supervisor that takes over."""
+    folders_table = _RuntimePath("folders.json")
+    """The transport of each mounted folder, for a supervisor that takes over."""
 
-    console = _Volatile("console")
-    """The serial console's path as QEMU is given it: QEMU adds `.in` and `.out`."""
+    console = _RuntimePath("console")
+    """The serial console's path for QEMU, which appends `.in` and `.out`."""
 
-    console_input = _Volatile("console.in")
-    """A FIFO, which QEMU reads."""
+    console_input = _RuntimePath("console.in")
+    """A FIFO that QEMU reads."""
 
-    console_output = _Volatile("console.out")
-    """Leads to `serial_log`, which QEMU writes."""
+    console_output = _RuntimePath("console.out")
+    """A link to `serial_log`, which QEMU writes."""
 
-    ready_socket = _Volatile("ready.sock")
-    podman_socket = _Volatile("podman.sock")
-    podman_root_socket = _Volatile("podman-root.sock")
-    ssh_control = _Volatile("ssh.ctl")
+    ready_socket = _RuntimePath("ready.sock")
+    podman_socket = _RuntimePath("podman.sock")
+    podman_root_socket = _RuntimePath("podman-root.sock")
+    ssh_control = _RuntimePath("ssh.ctl")
 
     def folder_socket(self, number: int) -> Path:
-        """Where the virtiofsd of a folder listens for QEMU."""
+        """Return the socket between QEMU and a folder's virtiofsd."""
         return self.runtime / f"folder{number}.sock"
 
     def api_socket(self, *, rootful: bool) -> Path:
-        """The one of the two that leads to root's or to the user's Podman."""
+        """Return the API socket of root's or the user's Podman."""
         return self.podman_root_socket if rootful else self.podman_socket
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roots:
-    """The directories that hold everything: XDG's four on Linux, their counterparts on macOS."""
+    """The program's directories: XDG's four on Linux, their counterparts on macOS."""
 
     data: Path
     runtime: Path
@@ -147,22 +147,22 @@ class Roots:
 
     @property
     def names_lock(self) -> Path:
-        """Held while ports are reserved and clients' files are changed: old Podman clients do not lock theirs."""
+        """Held while names and ports are chosen and clients registered; old Podman clients do not lock their files."""
         return self.machines / ".lock"
 
     @property
     def streams(self) -> Path:
-        """The local stream: metadata of the images that were built on this host."""
+        """The local stream: metadata of the images built on this host."""
         return self.data / "streams"
 
     @property
     def saved(self) -> Path:
-        """What is kept of machines that were removed."""
+        """The files kept from removed machines."""
         return self.data / "saved"
 
     @property
     def stream_metadata(self) -> Path:
-        """Stream metadata as servers have sent it."""
+        """The cache of fetched stream metadata."""
         return self.cache / "streams"
 
     @property
@@ -180,7 +180,7 @@ class Roots:
 
     @property
     def catalogue(self) -> Path:
-        """The user's own images of other distributions."""
+        """The user's own catalogue of images."""
         return self.config / "catalogue.toml"
 
     @property
@@ -197,13 +197,13 @@ class Roots:
 
 
 def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roots:
-    """Find the program's directories without making any; `MACHINE_HOME` moves all of them."""
+    """Find the program's directories without creating any; `MACHINE_HOME` moves all of them."""
     home = environment.get(HOME_VARIABLE)
     if home:
         base = Path(home).absolute()
         runtime = short_runtime_directory(base / "run", host_os, uid)
         return Roots(data=base / "data", runtime=runtime, cache=base / "cache", config=base / "config")
-    from platformdirs import PlatformDirs  # slow to import, and not needed where MACHINE_HOME is set
+    from platformdirs import PlatformDirs  # slow to import
 
     directories = PlatformDirs(APPLICATION, appauthor=False)
     return Roots(
@@ -221,13 +221,13 @@ def config_home(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
-    """Return where sockets go.
+    """Return the directory for sockets.
 
-    platformdirs warns where $XDG_RUNTIME_DIR is not set, and has no private place on macOS.
+    platformdirs is of no use here: it warns if $XDG_RUNTIME_DIR is not set, and has no private directory on macOS.
     """
     session = environment.get(host_os.traits.session_variable, "")
     for candidate in (Path(session), Path(f"/run/user/{uid}")):
-        # `su` keeps the variable of the user before; XDG wants relative ones ignored.
+        # `su` keeps the previous user's variable; by the XDG specification, relative paths are ignored.
         if candidate.is_absolute() and _is_owned(candidate, uid):
             return candidate / APPLICATION
     return fallback_directory(uid)
@@ -241,8 +241,8 @@ def _is_owned(directory: Path, uid: int) -> bool:
 
 
 def fallback_directory(uid: int) -> Path:
-    """Return where sockets go on a host without a runtime directory for its users."""
-    return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks whose it is)
+    """Return the directory for sockets on a host without runtime directories for users."""
+    return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks its owner)
 
 
 def longest_socket_path(runtime: Path) -> int:
@@ -251,7 +251,7 @@ def longest_socket_path(runtime: Path) -> int:
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
-    """Return `wanted` or, where socket paths below it would be too long, a short path made from its hash."""
+    """Return `wanted` or, if socket paths below it would be too long, a short path made from its hash."""
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
         return wanted
     import hashlib
@@ -261,10 +261,10 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
 
 
 def make_private(path: Path) -> Path:
-    """Make a directory that only this user may enter, and check that it is so.
+    """Create a directory that only this user may enter; an existing one is checked and its mode corrected.
 
     Raises:
-        MachineError: it belongs to another user, is a link, or cannot be made.
+        MachineError: it belongs to another user, is a link, or cannot be created.
     """
     with disk_errors(path):
         for missing in reversed([path, *path.parents]):
@@ -273,8 +273,8 @@ def make_private(path: Path) -> Path:
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
         raise MachineError(
-            f"{path} is not a directory of your own",
-            hint=f"remove it or set {HOME_VARIABLE} to another place",
+            f"{path} is not a directory that you own",
+            hint=f"remove it, or set {HOME_VARIABLE} to another directory",
         )
     if stat.S_IMODE(facts.st_mode) & 0o077:
         path.chmod(DIRECTORY_PRIVATE)

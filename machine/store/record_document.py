@@ -1,4 +1,4 @@
-"""A machine's record as a JSON document."""
+"""Conversion between a machine's record and its JSON document."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 SCHEMA = 2
-"""Raised when an older program would misread what this one writes; `migrated` then gets one more step."""
+"""The present schema's number; a change that older programs would misread increments it and extends `migrated`."""
 
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
-"""The fields that this schema has got since its first release, with their values in records without them.
+"""Fields added to this schema after its first release, with their values for records that lack them.
 
-A new field needs a line here and no new schema, if an older program may ignore the field.
+A new field needs an entry here, but no new schema if older programs may ignore it.
 """
 
 
 class NewerSchemaError(ValueError):
-    """A newer program wrote the record; `schema` is the number that it gave."""
+    """The record was written by a newer program, with this `schema` number."""
 
     def __init__(self, schema: int) -> None:
         super().__init__(f"schema {schema}")
@@ -48,16 +48,16 @@ class NewerSchemaError(ValueError):
 
 
 def dump(record: MachineRecord) -> Document:
-    """The JSON document of a record: an object for each dataclass in it, with the names of the fields as keys."""
+    """Convert a record to JSON: each dataclass becomes an object with the fields' names as keys."""
     return {"schema": SCHEMA, **_dump_fields(record)}
 
 
 def parse(document: object) -> MachineRecord:
-    """The record that a JSON document holds, whichever schema it is written in.
+    """Convert a JSON document of this or an older schema to a record.
 
     Raises:
         NewerSchemaError: a newer program wrote it.
-        FieldError: something in it is missing or is not what it should be.
+        FieldError: a field is missing or invalid.
     """
     fields = Fields(completed(migrated(document), ADDED))
     return MachineRecord(
@@ -68,7 +68,7 @@ def parse(document: object) -> MachineRecord:
 
 
 def migrated(document: object) -> Document:
-    """A document of this schema, made of one of this or an older schema.
+    """Return a document in the present schema.
 
     Raises:
         NewerSchemaError: a newer program wrote it.
@@ -82,14 +82,14 @@ def migrated(document: object) -> Document:
     if schema > SCHEMA:
         raise NewerSchemaError(schema)
     if schema == 1:
-        from machine.store.record_schema_1 import to_schema_2  # once for each machine
+        from machine.store.record_schema_1 import to_schema_2  # rarely needed
 
         return to_schema_2(document)
     return document
 
 
 def completed(document: Document, added: Mapping[str, Document]) -> Document:
-    """A document with the values of `added`, by part, for the fields that it lacks."""
+    """Add the fields of `added` that the parts of a document lack."""
     parts = {name: part for name in added if isinstance(part := document.get(name), dict)}
     return {**document, **{name: {**added[name], **part} for name, part in parts.items()}}
 
@@ -98,7 +98,7 @@ def completed(document: Document, added: Mapping[str, Document]) -> Document:
 
 
 def _dump_fields(part: object) -> Document:
-    """Return an object with all fields of a dataclass."""
+    """Convert a dataclass to an object with all its fields."""
     return {
         name: _NOTATIONS[name](value) if name in _NOTATIONS else _dump_value(value)
         for name, value in vars(part).items()
@@ -137,10 +137,10 @@ _NOTATIONS: Mapping[str, Callable[[Any], object]] = {
     "folders": _dump_folders,
     "forwards": _dump_forwards,
 }
-"""The fields that a document has in another form than `_dump_value` gives them."""
+"""Conversions of the fields that `_dump_value` does not handle."""
 
 
-# From a document to a record: what the user wants
+# From a document to a record: configuration
 
 
 def _config(fields: Fields) -> MachineConfig:
@@ -194,7 +194,7 @@ def _forwards(fields: Fields) -> tuple[Forward, ...]:
     texts = fields.texts("forwards")
     if not texts:
         return ()
-    from machine.model.ports import parse_forward  # `machine ls` does without where there are none
+    from machine.model.ports import parse_forward  # only if needed, to keep `machine ls` fast
 
     try:
         return tuple(parse_forward(text) for text in texts)
@@ -206,7 +206,7 @@ def _folders(fields: Fields) -> tuple[Folder, ...]:
     texts = fields.texts("folders")
     if not texts:
         return ()
-    from machine.model.folders import read_folder  # `machine ls` does without where there are none
+    from machine.model.folders import read_folder  # only if needed, to keep `machine ls` fast
 
     try:
         return tuple(read_folder(text) for text in texts)
@@ -235,7 +235,7 @@ def _script(fields: Fields) -> Script:
     return Script(name=fields.text("name"), text=fields.text("text"), as_user=fields.flag("as_user"))
 
 
-# … what is still to be done
+# From a document to a record: pending work
 
 
 def _pending(fields: Fields) -> Pending:
@@ -247,7 +247,7 @@ def _pending(fields: Fields) -> Pending:
     )
 
 
-# … what is known of the guest
+# From a document to a record: facts about the guest
 
 
 def _guest(fields: Fields) -> GuestFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# What the first programs did not write yet, with what its absence meant.
+# Keys that early versions did not write, with the values that their absence means.
 _CONFIG_DEFAULTS: Mapping[str, object] = {
     "forwards": [],
     "protected": False,
@@ -28,10 +28,10 @@ _FIRST_BOOT_DEFAULTS: Mapping[str, object] = {
     "hostname": "",
 }
 
-# An empty string was how these said that there is none.
+# Keys in which an empty string meant None.
 _OPTIONAL_OF_IMAGE = ("digest", "stream", "release", "location", "signer", "promised")
 
-# By the name that each has now.
+# New key → old key and default.
 _PENDING: Mapping[str, tuple[str, object]] = {
     "renamed_from": ("renamed_from", None),
     "rekey": ("identity_pending", False),
@@ -46,9 +46,9 @@ _REQUIRED_OF_GUEST = ("provisioned", "last_up")
 
 
 def to_schema_2(old: Mapping[str, object]) -> dict[str, object]:
-    """The document of schema 2 that says what `old` says.
+    """Convert a document of schema 1 to schema 2.
 
-    What is missing or damaged in `old` is so in the result, for its parser to find.
+    Missing and invalid values are kept so, for the parser to report.
     """
     moved = {"schema", *_REQUIRED_OF_GUEST, *(key for key, _ in (*_PENDING.values(), *_GUEST.values()))}
     config = {**_CONFIG_DEFAULTS, **{key: value for key, value in old.items() if key not in moved}}
@@ -71,5 +71,5 @@ def to_schema_2(old: Mapping[str, object]) -> dict[str, object]:
 
 
 def _without_empty(values: Mapping[str, object], keys: tuple[str, ...]) -> dict[str, object]:
-    """`values` with None in place of an empty string at any of `keys`."""
+    """Replace empty strings at `keys` with None."""
     return {key: None if key in keys and value == "" else value for key, value in values.items()}

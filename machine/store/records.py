@@ -1,6 +1,6 @@
-"""Machine records: one JSON file each, with a schema number, written whole or not at all.
+"""Machine records: one JSON file each, with a schema number, written atomically.
 
-A record of an older schema is migrated in memory; the next edit writes it in the present one.
+A record of an older schema is migrated in memory; the next edit writes it in the present schema.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _EDIT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenRecord:
-    """A machine whose record cannot be read, and why."""
+    """A machine whose record cannot be read."""
 
     name: str
     error: MachineError
 
 
 def load(roots: Roots, name: str) -> MachineRecord:
-    """The record of the machine `name`.
+    """Load the record of the machine `name`.
 
     Raises:
-        NotFoundError: there is no such machine.
+        NotFoundError: the machine does not exist.
         MachineError: its record is damaged or was written by a newer program.
     """
     check_exists(roots, name)
@@ -43,7 +43,7 @@ def load(roots: Roots, name: str) -> MachineRecord:
 
 
 def _load_own(paths: MachinePaths) -> MachineRecord:
-    """The record in a machine's directory, which must be that machine's."""
+    """Load the record in a machine's directory; it must have that machine's name."""
     record = load_file(paths.record)
     name = paths.directory.name
     if record.name == name:
@@ -56,7 +56,7 @@ def _load_own(paths: MachinePaths) -> MachineRecord:
 
 
 def load_file(path: Path) -> MachineRecord:
-    """The record in a file, whichever machine's it is.
+    """Load a record from a file, without checking its name.
 
     Raises:
         MachineError: it is damaged or was written by a newer program.
@@ -75,13 +75,14 @@ def load_file(path: Path) -> MachineRecord:
         raise _damaged(path, str(error)) from error
     except NewerSchemaError as error:
         raise MachineError(
-            f"{path} was written by a newer version of this program (schema {error.schema}, this one reads {SCHEMA})",
+            f"{path} was written by a newer version of this program (schema {error.schema}, this one reads"
+            f" up to {SCHEMA})",
             hint="upgrade boot2podman",
         ) from error
 
 
 def load_all(roots: Roots) -> list[MachineRecord | BrokenRecord]:
-    """Every machine of this host, by name; a damaged record does not hide the others."""
+    """Load the records of all machines, sorted by name."""
     found: list[MachineRecord | BrokenRecord] = []
     for name in machine_names(roots):
         with contextlib.suppress(NotFoundError):  # removed since it was listed
@@ -90,15 +91,15 @@ def load_all(roots: Roots) -> list[MachineRecord | BrokenRecord]:
 
 
 def load_readable(roots: Roots) -> list[MachineRecord]:
-    """The machines of this host whose records can be read, by name."""
+    """Load the records of all machines, sorted by name, without those that cannot be read."""
     return [entry for entry in load_all(roots) if isinstance(entry, MachineRecord)]
 
 
 def find(roots: Roots, name: str) -> MachineRecord | BrokenRecord:
-    """The machine `name`, also when its record is damaged.
+    """Load the record of the machine `name`, which may be broken.
 
     Raises:
-        NotFoundError: there is no such machine.
+        NotFoundError: the machine does not exist.
     """
     try:
         return load(roots, name)
@@ -109,12 +110,12 @@ def find(roots: Roots, name: str) -> MachineRecord | BrokenRecord:
 
 
 def save(paths: MachinePaths, record: MachineRecord) -> None:
-    """Replace the record of a machine whose directory exists."""
+    """Write the record of a machine whose directory exists."""
     write_atomic(paths.record, json.dumps(dump(record), indent=2) + "\n")
 
 
 def edit(paths: MachinePaths, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
-    """Replace a machine's record by what `change` makes of it, safely beside other processes that edit it.
+    """Apply `change` to a machine's record, under its lock, and return the new record.
 
     Raises:
         MachineError: the record is damaged or cannot be written.

@@ -1,4 +1,4 @@
-"""The user's own defaults: `config.toml` in the configuration directory. A missing file counts as an empty one."""
+"""The user's settings in `config.toml` of the configuration directory. A missing file counts as empty."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LOCK_S = 10.0
 _CORRECT = "correct it with: machine config edit"
 
 Edit = Callable[[str], str]
-"""Makes the file's new text of its old one."""
+"""A function that takes the file's old text and returns the new one."""
 
 
 class ChangedError(BadInputError):
-    """Another command has changed the file meanwhile."""
+    """The file was changed by another command in the meantime."""
 
 
 def load_settings(roots: Roots, host: Host) -> Settings:
-    """Return the settings of the file, with built-in defaults for the rest.
+    """Load the settings, with built-in defaults for those that the file lacks.
 
     Raises:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
@@ -39,7 +39,7 @@ def load_settings(roots: Roots, host: Host) -> Settings:
 
 
 def load_layer(roots: Roots) -> Layer:
-    """Return the settings of the file alone.
+    """Load the settings in the file, without defaults.
 
     Raises:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
@@ -54,7 +54,7 @@ def load_layer(roots: Roots) -> Layer:
 
 
 def read(path: Path) -> bytes | None:
-    """Return the file's content; None where there is no file.
+    """Return the file's content, None if it does not exist.
 
     Raises:
         BadInputError: it cannot be read.
@@ -68,7 +68,7 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path) -> dict[str, Value]:
-    """Return the values in a file's content; errors name the file by `path`.
+    """Parse and check a file's content; `path` is only used in errors.
 
     Raises:
         BadInputError: the content is not TOML, or a setting in it is unknown or invalid.
@@ -83,7 +83,7 @@ def parse(content: bytes, path: Path) -> dict[str, Value]:
 def _document(content: bytes, path: Path) -> dict[str, Any]:
     if not content:
         return {}
-    import tomllib  # commands that find no file do without
+    import tomllib  # not needed without a file
 
     try:
         return tomllib.loads(content.decode())
@@ -91,11 +91,11 @@ def _document(content: bytes, path: Path) -> dict[str, Any]:
         raise BadInputError(f"{path} is not TOML: {error}") from error
 
 
-# Changing it
+# Changes
 
 
 def with_value(text: str, key: str, value: object) -> str:
-    """Return the file's text with one setting changed or added; comments and order stay."""
+    """Return the text with one setting changed or added; comments and order are kept."""
     import tomlkit
 
     document = tomlkit.parse(text)
@@ -104,10 +104,10 @@ def with_value(text: str, key: str, value: object) -> str:
 
 
 def without(text: str, key: str) -> str:
-    """Return the file's text without one setting, whether it has that setting or not.
+    """Return the text without one setting, which it need not have.
 
     Raises:
-        BadInputError: there is no setting of that name, neither in the file nor in this program.
+        BadInputError: `key` is neither in the text nor the name of a setting.
     """
     import tomlkit
 
@@ -120,10 +120,10 @@ def without(text: str, key: str) -> str:
 
 
 def sample(defaults: Settings) -> str:
-    """Return a file that sets nothing and lists, in comments, all that can be set."""
+    """Return a file that sets nothing and describes all settings in comments."""
     import tomlkit
 
-    lines = ["# Defaults of `machine init`; flags overrule them. What holds: machine config get"]
+    lines = ["# Defaults of `machine init`; flags override them. To show the current values: machine config get"]
     for key, rule in RULES.items():
         value = getattr(defaults, key)
         literal = tomlkit.item(list(value) if rule.repeated else value).as_string()
@@ -132,7 +132,7 @@ def sample(defaults: Settings) -> str:
 
 
 def change(roots: Roots, edit: Edit) -> None:
-    """Replace the file's text by what `edit` makes of it.
+    """Apply `edit` to the file's text.
 
     Raises:
         BadInputError: the file is not TOML, or a setting in the new text is unknown or invalid.
@@ -152,7 +152,7 @@ def change(roots: Roots, edit: Edit) -> None:
 
 
 def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
-    """Replace the whole file, whose content must still be `before`.
+    """Replace the whole file if its content is still `before`.
 
     Raises:
         ChangedError: another command has changed the file since.
@@ -160,12 +160,12 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
     """
     with _editing(roots):
         if read(roots.settings) != before:
-            raise ChangedError(f"{roots.settings} was changed by another command meanwhile")
+            raise ChangedError(f"{roots.settings} was changed by another command in the meantime")
         _write(roots.settings, content)
 
 
 def make_draft(roots: Roots, content: bytes) -> Path:
-    """Make a copy of the content beside the file, for an editor."""
+    """Write `content` to a temporary file beside config.toml, for an editor."""
     with disk_errors(roots.settings):
         roots.config.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
@@ -183,7 +183,7 @@ def _editing(roots: Roots) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # The file may be a link to where its user keeps such files.
+    # The file may be a symbolic link to the user's dotfiles.
     target = path.resolve()
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else FILE_PRIVATE
     write_atomic(target, content, mode=mode)

@@ -1,4 +1,4 @@
-"""Choosing the port on the host that leads to a guest's SSH server."""
+"""The choice of a host port for a guest's SSH server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def is_free(port: int) -> bool:
-    """Return whether QEMU could listen on 127.0.0.1:PORT now."""
+    """Return whether QEMU could listen on this port of 127.0.0.1 now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
         try:
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(reserved: Collection[int]) -> int:
-    """Return a port that the kernel says is free and that is not `reserved`."""
+    """Choose a free port that is not `reserved`."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))
@@ -31,5 +31,5 @@ def choose(reserved: Collection[int]) -> int:
 
 
 def reserved_ports(roots: Roots, *, but: str | None = None) -> set[int]:
-    """Return the SSH ports of all machines but the one named `but`."""
+    """Return the SSH ports of all machines except the one named `but`."""
     return {record.config.ssh_port for record in records.load_readable(roots) if record.name != but}

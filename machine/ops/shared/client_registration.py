@@ -35,7 +35,7 @@ class ClientRegistration:
         Raises:
             BadInputError: one of them exists.
         """
-        taken = {**self._file.uris(), **(self._legacy.known if self._legacy else {})}
+        taken = {**self._file.uris(), **(self._legacy.uris if self._legacy else {})}
         for connection in (name, f"{name}-root"):
             if connection in taken:
                 raise BadInputError(
@@ -64,7 +64,7 @@ class ClientRegistration:
             )
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
-        elif not docker_context.leads_to(self._docker, config.name, socket):
+        elif not docker_context.points_to(self._docker, config.name, socket):
             report.notice(f'The Docker context "{config.name}" is kept: it already existed and points elsewhere')
 
     def unregister(self, name: str, report: Reporter) -> None:
@@ -103,7 +103,7 @@ class ClientRegistration:
             if client:
                 client.move_default(config.connections, config.connections[0])
         paths = self._paths(config.name)
-        if any(docker_context.leads_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
+        if any(docker_context.points_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
             docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
@@ -135,7 +135,7 @@ class ClientRegistration:
         for client in (self._file, self._legacy):
             if client:
                 client.replace(pairs)
-        if any(docker_context.leads_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
+        if any(docker_context.points_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
             docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
 
     def _paths(self, name: str) -> MachinePaths:

@@ -20,7 +20,7 @@ from tests.support.command_line import Machine
 
 HEADING = "NAME        VM TYPE     CREATED     LAST UP     CPUS        MEMORY      DISK SIZE\n"
 EMPTY = "Expecting value: line 1 column 1 (char 0)"
-NEWER = "schema 7, this one reads 2"
+NEWER = "schema 7, this one reads up to 2"
 REMOVE = "machine rm --force bad"
 NOW = CREATED + timedelta(hours=3)
 

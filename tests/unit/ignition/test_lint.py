@@ -50,7 +50,7 @@ def test_good_configs_have_no_problem() -> None:
         ("[]", "1:1: a config must be an object"),
         ("{}", '1:1: the config needs the key "ignition"'),
         ('{"ignition": {}}', '1:14: ignition needs the key "version"'),
-        ('{"ignition": {"version": 3}}', "1:26: ignition.version must be a text"),
+        ('{"ignition": {"version": 3}}', "1:26: ignition.version must be a string"),
         ('{"ignition": {"version": "2.3.0"}}', '1:26: version "2.3.0" is not supported (3.0.0 to 3.5.0)'),
         ('{"ignition": {"version": "3.6.0"}}', '1:26: version "3.6.0" is not supported (3.0.0 to 3.5.0)'),
         (config('"storagee": {}'), '2:1: unused key "storagee"; did you mean "storage"?'),
@@ -67,7 +67,7 @@ def test_good_configs_have_no_problem() -> None:
         ),
         (
             config('"storage": {"files": [{"path": "/a", "mode": 644}]}'),
-            "2:46: storage.files[0].mode is not a file mode, which JSON has as a decimal number; for the octal 644",
+            "2:46: storage.files[0].mode is not a file mode in decimal; for the octal 644",
         ),
         (
             config('"storage": {"files": [{"path": "/a", "overwrite": 1}]}'),
@@ -81,7 +81,10 @@ def test_good_configs_have_no_problem() -> None:
             config('"storage": {"files": [{"path": "/a"}],\n "links": [{"path": "/a", "target": "b"}]}'),
             '3:12: "/a" is given twice in storage',
         ),
-        (config('"systemd": {"units": [{"name": "a"}]}'), "2:32: systemd.units[0].name must end in .service or"),
+        (
+            config('"systemd": {"units": [{"name": "a"}]}'),
+            "2:32: systemd.units[0].name must end in a unit type such as .service",
+        ),
         (
             config('"systemd": {"units": [{"name": "a.service", "dropins": [{"name": "b"}]}]}'),
             "2:66: systemd.units[0].dropins[0].name must end in .conf",

@@ -10,7 +10,7 @@ import pytest
 
 from machine.errors import MachineError
 from machine.ignition.assets import load
-from machine.ignition.document import replaced
+from machine.ignition.document import find_overridden
 from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
 from machine.model.config import FirstBoot, UserIgnition
 from tests.support.builders import KEYS, USER_IGNITION, make_config, make_full_config
@@ -89,6 +89,8 @@ def test_what_theirs_takes_the_place_of_is_known() -> None:
         },
         "systemd": {"units": [{"name": "podman.socket", "enabled": False}, {"name": "own.service"}]},
     }
-    assert replaced(ours, json.dumps(theirs)) == ["/etc/subuid", "/etc/hostname", "podman.socket"]
-    assert replaced(ours, USER_IGNITION) == []
-    assert replaced(ours, '{"ignition": {"version": "3.2.0"}, "storage": null, "systemd": {"units": null}}') == []
+    assert find_overridden(ours, json.dumps(theirs)) == ["/etc/subuid", "/etc/hostname", "podman.socket"]
+    assert find_overridden(ours, USER_IGNITION) == []
+    assert (
+        find_overridden(ours, '{"ignition": {"version": "3.2.0"}, "storage": null, "systemd": {"units": null}}') == []
+    )

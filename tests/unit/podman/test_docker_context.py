@@ -41,7 +41,7 @@ def test_half_of_a_context_is_none(tmp_path: Path) -> None:
         (tmp_path / "contexts" / "meta" / half.name).mkdir(parents=True)
     assert not docker_context.exists(tmp_path, "box")
     docker_context.create(tmp_path, "box", SOCKET)
-    assert docker_context.leads_to(tmp_path, "box", SOCKET)
+    assert docker_context.points_to(tmp_path, "box", SOCKET)
 
 
 def test_context_that_goes_is_no_longer_the_current_one(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_context_that_is_renamed_stays_the_current_one(tmp_path: Path) -> None:
     docker_context.rename(tmp_path, "box", "bax", Path("/run/bax/podman.sock"))
     assert json.loads((tmp_path / "config.json").read_bytes()) == {"auths": {}, "currentContext": "bax"}
     assert not docker_context.exists(tmp_path, "box")
-    assert docker_context.leads_to(tmp_path, "bax", Path("/run/bax/podman.sock"))
+    assert docker_context.points_to(tmp_path, "bax", Path("/run/bax/podman.sock"))
 
 
 @pytest.mark.parametrize("settings", ['{"currentContext": "other"}', "damaged", "[]"])

@@ -127,14 +127,14 @@ def test_link_in_place_of_a_private_directory_is_refused(tmp_path: Path, target_
     with pytest.raises(MachineError) as caught:
         make_private(link)
     assert caught.value.line == (
-        f"{link} is not a directory of your own; remove it or set MACHINE_HOME to another place"
+        f"{link} is not a directory that you own; remove it, or set MACHINE_HOME to another directory"
     )
 
 
 def test_file_in_place_of_a_private_directory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.touch()
-    with pytest.raises(MachineError, match="is not a directory of your own"):
+    with pytest.raises(MachineError, match="is not a directory that you own"):
         make_private(path)
 
 
@@ -147,5 +147,5 @@ def test_file_in_place_of_a_parent_is_refused(tmp_path: Path) -> None:
 
 def test_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(MachineError, match="is not a directory of your own"):
+    with pytest.raises(MachineError, match="is not a directory that you own"):
         make_private(tmp_path)

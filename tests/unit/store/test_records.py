@@ -173,22 +173,22 @@ def top(**changed: object) -> Callable[[Document], Document]:
         (without("config", "resources"), "config.resources is missing"),
         (without("pending", "rekey"), "pending.rekey is missing"),
         (config(ssh_port="22"), "config.ssh_port is not an integer"),
-        (config(ssh_port=65536), "config.ssh_port cannot be 65536"),
+        (config(ssh_port=65536), "config.ssh_port is 65536, but must be 1 to 65535"),
         (config(uid=True), "config.uid is not an integer"),
         (config(rootful=1), "config.rootful is not true or false"),
         (config(provisioning="kickstart"),
-         "config.provisioning cannot be 'kickstart', only one of: ignition, cloud-init"),
+         "config.provisioning is 'kickstart', but must be one of: ignition, cloud-init"),
         (config(created="2026-06-01T10:00:00"), "config.created has no offset from UTC"),
         (config(created="yesterday"), "config.created is not a time: Invalid isoformat string: 'yesterday'"),
-        (config(volume_driver="nfs"), "config.volume_driver cannot be 'nfs', only one of: auto, virtiofs, 9p, sshfs"),
+        (config(volume_driver="nfs"), "config.volume_driver is 'nfs', but must be one of: auto, virtiofs, 9p, sshfs"),
         (config(resources={"cpus": 1.5, "memory_mib": 1, "disk_gib": 1}), "config.resources.cpus is not an integer"),
         (config(usbs=[3]), "config.usbs[0] is not a string"),
         (config(usbs="bus=1"), "config.usbs is not a list"),
-        (config(swap_mib=-1), "config.swap_mib cannot be -1"),
+        (config(swap_mib=-1), "config.swap_mib is -1, but must be at least 0"),
         (config(image=None), "config.image is not a JSON object"),
         (config(labels={"a": 1}), "config.labels.a is not a string"),
         (guest(provisioned=None), "guest.provisioned is not true or false"),
-        (guest(transports=["9p", "nfs"]), "guest.transports[1] cannot be 'nfs', only one of: virtiofs, 9p, sshfs"),
+        (guest(transports=["9p", "nfs"]), "guest.transports[1] is 'nfs', but must be one of: virtiofs, 9p, sshfs"),
         (guest(last_up=5), "guest.last_up is not a string"),
     ],
 )  # fmt: skip
@@ -214,7 +214,8 @@ def test_newer_record_is_refused_by_its_number(tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         records.load_file(record)
     assert caught.value.line == (
-        f"{record} was written by a newer version of this program (schema 3, this one reads 2); upgrade boot2podman"
+        f"{record} was written by a newer version of this program (schema 3, this one reads up to 2); "
+        "upgrade boot2podman"
     )
 
 

@@ -158,7 +158,7 @@ def test_whole_file_is_replaced_only_if_nobody_else_has_changed_it(tmp_path: Pat
     roots = make_roots(tmp_path)
     with pytest.raises(BadInputError) as caught:
         settings.replace(roots, b"cpus = 4\n", before=b"cpus = 1\n")
-    assert caught.value.line == f"{path} was changed by another command meanwhile"
+    assert caught.value.line == f"{path} was changed by another command in the meantime"
     assert path.read_text() == "cpus = 2\n"
     settings.replace(roots, b"cpus = 4\n", before=b"cpus = 2\n")
     assert path.read_text() == "cpus = 4\n"
