@@ -146,7 +146,7 @@ KEYS: Mapping[str, Key] = {
     ),
     "hostname": Key(Part.FIRST_BOOT, "hostname", values.string, lambda config: config.first_boot.hostname),
     "import_native_ca": Key(
-        Part.MACHINE, "native_ca", values.setting("import_native_ca"), lambda config: config.native_ca or None
+        Part.MACHINE, "native_ca", values.setting("import_native_ca"), lambda config: config.native_ca
     ),
     "volume": Key(Part.MACHINE, "volumes", values.volumes, _volumes),
     "volume_driver": Key(Part.MACHINE, "volume_driver", values.string, lambda config: config.volume_driver),
