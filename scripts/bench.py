@@ -1,4 +1,4 @@
-"""Measures what part 1 promises, each figure beside something plain that is taken in the same run."""
+"""Benchmarks of listing, creating, starting and stopping machines, each beside a plain reference in the same run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOOT_S = 900.0
 
 
 class Bench:
-    """A world of its own below `root`, with a local stream: that of `data`, else the one of the tests' cache."""
+    """Directories of the program below `root`, with the local stream of `data` or else of the tests' cache."""
 
     def __init__(self, root: Path, data: Path | None = None) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Bench:
             (self.home / "data" / name).symlink_to(data / name)
         (root / "containers.conf").touch()
         (root / "docker").mkdir()
-        (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
+        (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails without it
         self.environment = {
             **os.environ,
             "MACHINE_HOME": str(self.home),
@@ -50,7 +50,7 @@ class Bench:
         return self.run([MACHINE, *words])
 
     def podman(self, name: str, *words: str) -> str:
-        """The host's podman, as a remote client."""
+        """Run the host's podman as a remote client of a machine."""
         return self.run(["podman", "--remote", "--connection", name, *words])
 
     def run(self, argv: list[str], more: Mapping[str, str] | None = None) -> str:
@@ -75,13 +75,13 @@ def show(what: str, ratio: float, target: float, detail: str) -> None:
 
 
 def bench_ls(bench: Bench) -> None:
-    """Interleaved, the best of each: the machine's noise is never negative."""
-    asked = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start b", "COMP_CWORD": "2"}
+    """Run the commands in turn and compare the best times, since noise only ever adds to them."""
+    request = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start b", "COMP_CWORD": "2"}
     bare, ls, completion = [], [], []
     for _ in range(REPEAT):
         bare.append(seconds(lambda: bench.run([sys.executable, "-c", "pass"])))
         ls.append(seconds(lambda: bench.machine("ls")))
-        completion.append(seconds(lambda: bench.run([MACHINE], asked)))
+        completion.append(seconds(lambda: bench.run([MACHINE], request)))
     for what, times, target in (("ls", ls, 6.5), ("completion of a name", completion, 8.0)):
         detail = f"{min(times) * 1000:.0f} ms / {min(bare) * 1000:.0f} ms"
         show(f"{what} / python -c pass", min(times) / min(bare), target, detail)
@@ -92,7 +92,7 @@ def bench_init(bench: Bench) -> None:
     copies, inits = [], []
     for number in range(REPEAT):
         copy = bench.root / "copy.qcow2"
-        # What has been written must be on the disk, as init's own files are.
+        # Synced to disk, as init's own files are.
         copies.append(seconds(lambda copy=copy: (shutil.copyfile(base, copy), bench.run(["sync", str(copy)]))))  # type: ignore[misc]
         copy.unlink()
         name = f"second{number}"
@@ -104,7 +104,7 @@ def bench_init(bench: Bench) -> None:
 
 
 def bare_boot(bench: Bench, name: str) -> tuple[float, float]:
-    """Seconds to an SSH login and to an answered API, of a first boot by a QEMU command as one writes it by hand."""
+    """Boot a new machine by a plain QEMU command; returns the seconds to an SSH login and to the API's first answer."""
     directory = bench.directory(name)
     port = json.loads(bench.machine("inspect", name))[0]["SSHConfig"]["Port"]
     qemu = [
@@ -154,7 +154,7 @@ def bench_start(bench: Bench, rounds: int) -> None:
 
 
 def bench_memory(bench: Bench, name: str) -> None:
-    """Resident memory of everything but QEMU; the proportional share counts a shared page once."""
+    """Measure the resident memory of all processes but QEMU; the proportional size counts shared pages once."""
     supervisor = listener_pid(bench.runtime(name) / "control.sock")
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     helpers = [pid for pid in children if "qemu-system" not in Path(f"/proc/{pid}/cmdline").read_text()]
@@ -163,7 +163,7 @@ def bench_memory(bench: Bench, name: str) -> None:
     detail = (
         f"resident {' + '.join(f'{size:.0f}' for size in resident.values())} MB, proportional {proportional:.0f} MB"
     )
-    show("memory but for QEMU, MB", sum(resident.values()), 30, detail)
+    show("memory without QEMU, MB", sum(resident.values()), 30, detail)
 
 
 def memory_mb(pid: str, field: str) -> float:
@@ -172,7 +172,7 @@ def memory_mb(pid: str, field: str) -> float:
 
 
 def import_busybox(bench: Bench, name: str, *applets: str) -> None:
-    """The container image `busybox` in a machine."""
+    """Create the container image `busybox` in a machine."""
     root = bench.root / "container"
     (root / "bin").mkdir(parents=True)
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
@@ -184,7 +184,7 @@ def import_busybox(bench: Bench, name: str, *applets: str) -> None:
 
 
 def bench_stop(bench: Bench, name: str) -> None:
-    """With a container that ignores SIGTERM, as a shell or `sleep` does when it is process 1."""
+    """Stop a machine with a container that ignores SIGTERM, as a shell or `sleep` does as process 1."""
     import_busybox(bench, name, "sleep")
     bench.podman(name, "run", "--detach", "busybox", "sleep", "100000")
     taken = seconds(lambda: bench.machine("stop", name))

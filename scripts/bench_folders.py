@@ -1,8 +1,7 @@
-"""Measures folders of the host in a guest, by each transport, beside the guest's own disk in the same boot.
+"""Benchmark of host folders in a guest, by each transport, beside the guest's own disk in the same boot.
 
-The guest is the recipe's with two packages exchanged: Debian's cloud kernel has no 9p, and git is not a part of it. Its
-caches are dropped before each reading; the figures are medians of the rounds, and the times of the disk are those
-beside it. All of it is one machine, whose folder has another transport at each start.
+The guest image is the recipe's with git and another kernel, since Debian's cloud kernel has no 9p. Caches are dropped
+before each read; the figures are medians of all rounds. One machine is started with each transport in turn.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ NAME = "folders"
 TREE_FILES, TAR_FILES, RANDOM_READS = 20_000, 5000, 1000
 DRIVERS = ("virtiofs", "9p", "sshfs")
 
-# Run as root in the guest: DIRECTORY MEBIBYTES; one JSON object on its output. `time` in bash has milliseconds.
+# Run as root in the guest, with the arguments DIRECTORY MEBIBYTES; prints one JSON object. bash's `time` has
+# milliseconds.
 SCRIPT = r"""
 set -eu
 cd "$1"
@@ -54,7 +54,7 @@ cold; took random random_read
 cold; took untar untar
 rm -rf big files
 git config --global --replace-all safe.directory '*'
-# Else it reads every file whose inode or change time another driver tells otherwise.
+# Else git reads every file, since inodes and change times differ between transports.
 git config --global core.checkStat minimal
 git config --global core.trustctime false
 cold; took status status
@@ -63,7 +63,7 @@ printf '"end": 0}\n'
 
 
 def make_image(cache: Path) -> Path:
-    """The folder of a local stream with the benchmark's guest, built once."""
+    """Build the benchmark's guest image in `cache`, unless it is there already."""
     with tempfile.TemporaryDirectory(prefix="b2p-") as temporary:
         recipe = Path(temporary) / RECIPE
         shutil.copytree(images_directory() / RECIPE, recipe, symlinks=True)
@@ -78,7 +78,7 @@ def make_image(cache: Path) -> Path:
 
 
 def make_tree(folder: Path, files: int) -> None:
-    """A git repository with a commit of many small files, in directories of a hundred."""
+    """Create a git repository with a commit of many small files, 100 to a directory."""
     tree = folder / "tree"
     for number in range(files):
         path = tree / f"d{number // 100}" / f"f{number}"
@@ -90,7 +90,7 @@ def make_tree(folder: Path, files: int) -> None:
 
 
 def make_tar(folder: Path) -> Path:
-    """An archive of many small files."""
+    """Create an archive of many small files."""
     source = folder / "files"
     for number in range(TAR_FILES):
         path = source / f"d{number // 100}" / f"f{number}"
@@ -109,7 +109,7 @@ def measure(bench: Bench, directory: str, mebibytes: int) -> dict[str, float]:
 
 
 def prepare(bench: Bench, shared: Path) -> None:
-    """What the guest's own disk has to have, once."""
+    """Copy the script and the files to the guest's own disk."""
     script = bench.root / "bench.sh"
     script.write_text(SCRIPT)
     archive = make_tar(bench.root)
@@ -132,15 +132,15 @@ def show(driver: str, folder: list[dict[str, float]], own: list[dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each")
     parser.add_argument("--mebibytes", type=int, default=128, help="size of the large file")
-    parser.add_argument("--files", type=int, default=TREE_FILES, help="in the tree of git status")
+    parser.add_argument("--files", type=int, default=TREE_FILES, help="number of files in the git repository")
     parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=DRIVERS)
-    parser.add_argument("--cache", type=Path, help="where the guest's image is kept")
+    parser.add_argument("--cache", type=Path, help="directory for the guest image")
     arguments = parser.parse_args()
     if "virtiofs" in arguments.drivers and max_open_files() < arguments.files * 1.05:
         parser.error(
-            f"virtiofsd may open {max_open_files()} files here, too few for a tree of {arguments.files}; see --files"
+            f"virtiofsd may open only {max_open_files()} files on this host, fewer than {arguments.files}; use --files"
         )
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests" / "folders"

@@ -1,7 +1,7 @@
-"""Measures how images are fetched and unpacked, from a server of a given speed on this host.
+"""Benchmark of fetching and unpacking images, from a server on this host with limited speed.
 
-`machine init` is compared with curl, xz and qemu-img by hand, and several connections with one: from a server that
-limits each of them, as distant mirrors do, and on a line that all of them share.
+It compares `machine init` with curl, xz and qemu-img one after the other, and several connections with a single one,
+with a limit on each of them, as distant mirrors have it, and with a limit on all together.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MEMORY_MB = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """Of one run: wall time, peak resident memory and what it wrote to the disk."""
+class Usage:
+    """The wall time, peak resident memory and bytes written to disk of one command."""
 
     seconds: float
     memory_mb: float
@@ -45,50 +45,50 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Of a server, in Mbit/s: of each connection or of all of them; None has no limit."""
+    """A server's limits in Mbit/s, for each connection or all together; None is unlimited."""
 
     each: float | None = None
     together: float | None = None
 
 
-def serve(speed: Speed, files: dict[str, Path], told: Connection, end: threading.Event) -> None:
+def serve(speed: Speed, files: dict[str, Path], parent: Connection, end: threading.Event) -> None:
     with serving() as server:
         for path, file in files.items():
             server.add(path, file.read_bytes(), rate=(speed.each or 0) * 1e6 / 8)
         server.rate = (speed.together or 0) * 1e6 / 8
-        told.send(server.url)
+        parent.send(server.url)
         end.wait()
 
 
 @contextlib.contextmanager
 def mirror(speed: Speed, files: dict[str, Path]) -> Iterator[str]:
-    """A server in a process of its own: a large parent's memory would count as its children's."""
+    """Run a server in its own process, so that its memory is not counted as that of measured commands."""
     context = multiprocessing.get_context("fork")
     end = context.Event()
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(speed, files, there, end))
+    receiver, sender = context.Pipe()
+    process = context.Process(target=serve, args=(speed, files, sender, end))
     process.start()
     try:
-        yield here.recv()
+        yield receiver.recv()
     finally:
         end.set()
         process.join()
 
 
-def measured(argv: list[str], environment: dict[str, str]) -> Taken:
+def measure(argv: list[str], environment: dict[str, str]) -> Usage:
     began = time.monotonic()
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{argv} failed")
-    return Taken(
+    return Usage(
         seconds=time.monotonic() - began, memory_mb=usage.ru_maxrss * 1024 / 1e6, written=usage.ru_oublock * 512
     )
 
 
 def by_hand(url: str, directory: Path) -> float:
-    """Seconds for what one types without us, one step after the other."""
+    """Return the seconds that curl, xz and qemu-img take one after the other."""
     directory.mkdir()
     packed, disk = directory / "disk.qcow2.xz", directory / "disk.qcow2"
     began = time.monotonic()
@@ -102,15 +102,15 @@ def by_hand(url: str, directory: Path) -> float:
 
 
 def published(bench: Bench) -> tuple[Path, dict[str, str]]:
-    """The local stream's folder, and its image as the metadata describe it."""
+    """Return the local stream's folder, and its image's entry in the metadata."""
     streams = bench.home / "data" / "streams"
     document = json.loads((streams / "boot2podman.json").read_text())
     disk: dict[str, str] = document["architectures"]["x86_64"]["artifacts"]["qemu"]["formats"]["qcow2.xz"]["disk"]
     return streams, disk
 
 
-def fetched(url: str, directory: Path, max_workers: int) -> float:
-    """Seconds to fetch and unpack a file on so many connections at most."""
+def fetch_seconds(url: str, directory: Path, max_workers: int) -> float:
+    """Return the seconds to fetch and unpack a file on at most `max_workers` connections."""
     began = time.monotonic()
     with Download(url, directory / "download", WebSettings(), max_workers=max_workers) as download:
         unpack(io.BufferedReader(download.reader()), directory / "image", url)
@@ -120,13 +120,13 @@ def fetched(url: str, directory: Path, max_workers: int) -> float:
 
 
 def bench_connections(bench: Bench) -> None:
-    """Whether several connections pay; the second target is what they may cost where they bring nothing."""
+    """Compare several connections with one; on a shared line they bring nothing, and may cost at most 15 %."""
     streams, disk = published(bench)
     cases = [(f"at {mbits} Mbit/s each", Speed(each=mbits), 0.7) for mbits in CONNECTION_MBITS]
     cases.append((f"at {SHARED_MBITS} Mbit/s together", Speed(together=SHARED_MBITS), 1.15))
     for name, speed, target in cases:
         with mirror(speed, {"/image": streams / disk["location"]}) as url:
-            one, several = (fetched(f"{url}/image", bench.root / "fetched", count) for count in (1, MAX_WORKERS))
+            one, several = (fetch_seconds(f"{url}/image", bench.root / "fetched", count) for count in (1, MAX_WORKERS))
         show(f"connections {name}", several / one, target, f"up to {MAX_WORKERS}: {several:.1f} s / one: {one:.1f} s")
 
 
@@ -141,8 +141,8 @@ def bench_init(bench: Bench) -> None:
             hand = by_hand(f"{url}/{disk['location']}", bench.root / "hand")
             shutil.rmtree(bench.home / "cache", ignore_errors=True)
             words = ["init", "--stream-base-url", url, "--disk-size", "12", "--memory", "1024"]
-            taken = measured([MACHINE, *words, "one"], bench.environment)
-            second = measured([MACHINE, *words, "two"], bench.environment)
+            taken = measure([MACHINE, *words, "one"], bench.environment)
+            second = measure([MACHINE, *words, "two"], bench.environment)
         base = next((bench.home / "cache" / "images").glob("sha256-*/image.qcow2"))
         needed = packed + base.stat().st_blocks * 512
         bench.machine("rm", "--force", "one")
@@ -150,7 +150,7 @@ def bench_init(bench: Bench) -> None:
         detail = f"{taken.seconds:.1f} s / {hand:.1f} s"
         show(f"init / by hand at {mbits} Mbit/s", taken.seconds / hand, 1.05, detail)
         show("  peak memory, MB", taken.memory_mb, MEMORY_MB, "resident")
-        show("  second init, seconds", second.seconds, 1, "absolute, metadata asked for again")
+        show("  second init, seconds", second.seconds, 1, "absolute, with a new request for metadata")
         show("  written / packed + unpacked", taken.written / needed, 1.05, f"{taken.written / 1e6:.0f} MB")
 
 

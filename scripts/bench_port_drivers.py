@@ -1,4 +1,4 @@
-"""One guest of ours, and what can carry its TCP ports to this host: our drivers, gvproxy and passt."""
+"""A guest with several drivers that forward its TCP ports to this host: ours, gvproxy and passt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "ports"
 SLOTS = 4
 TOOLS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests" / "ports-trixie"
 
-# One server for everything: `put N` takes N bytes and says so, `get N` sends them, all else is HTTP.
+# The server in the guest: `put N` receives N bytes and answers `done`, `get N` sends N bytes, all else is HTTP.
 SERVER = r"""
 use IO::Socket::INET;
 $SIG{PIPE} = "IGNORE";
@@ -49,7 +49,7 @@ while (my $peer = $listener->accept) {
 
 
 def fetch_tools() -> None:
-    """Debian 13's gvproxy and passt, unpacked once."""
+    """Unpack Debian 13's gvproxy and passt into the cache, unless they are there already."""
     if not TOOLS.exists():
         unpacked = Path(tempfile.mkdtemp(prefix=".new-", dir=TOOLS.parent)) / "root"
         command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=gvproxy,passt", "trixie", str(unpacked)]
@@ -60,7 +60,7 @@ def fetch_tools() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """A port of 127.0.0.1 that leads to the server, and the process that serves it."""
+    """A port of 127.0.0.1 that is forwarded to the guest's server, and the process that forwards it."""
 
     name: str
     port: int
@@ -68,12 +68,12 @@ class Driver:
 
 
 class Guest:
-    """Our machine, with slots for further NICs: each gets a network namespace and a server of its own in there."""
+    """A machine with slots for more NICs, each of which gets its own network namespace and server in the guest."""
 
     def __init__(self, bench: Bench, processes: contextlib.ExitStack) -> None:
         self._bench = bench
         self._processes = processes
-        # QEMU is found on PATH; the slots must be there when it starts, all else can be plugged.
+        # A wrapper on PATH adds the slots, which must exist when QEMU starts; NICs are plugged in later.
         wrapper = bench.root / "bin" / "qemu-system-x86_64"
         wrapper.parent.mkdir()
         slots = " ".join(f"-device pcie-root-port,id=slot{slot},chassis={slot + 1}" for slot in range(SLOTS))
@@ -94,7 +94,7 @@ class Guest:
     def _listener(self, name: str) -> int:
         pid = listener_pid(self._bench.runtime(NAME) / name)
         if pid is None:
-            raise OSError(f"nobody listens on {name}")
+            raise OSError(f"no process listens on {name}")
         return pid
 
     def sh(self, script: str) -> None:
@@ -111,12 +111,12 @@ class Guest:
     def slirp(self, name: str, *, net: str = NETDEV, address: str = GUEST, guest_port: int = 7000) -> Driver:
         driver = Driver(name=name, port=choose(set()), pid=self.qemu)
         rule = f"hostfwd_add {net} tcp:127.0.0.1:{driver.port}-{address}:{guest_port}"
-        if said := self.qmp("human-monitor-command", **{"command-line": rule}):
-            raise OSError(f"{rule}: {said}")
+        if output := self.qmp("human-monitor-command", **{"command-line": rule}):
+            raise OSError(f"{rule}: {output}")
         return driver
 
     def master_forward(self) -> Driver:
-        """The user's own forwards are the SSH master's: `ssh -O forward`."""
+        """Add a user's forward, which the SSH master serves by `ssh -O forward`."""
         driver = Driver(name="ssh -O forward", port=choose(set()), pid=self.master)
         self._bench.machine("port", "add", NAME, f"{driver.port}:7000")
         return driver
@@ -160,13 +160,13 @@ class Guest:
         self._plug(name, address, peer, mtu, net)
 
     def another_slirp(self, name: str, net: str, number: int, mtu: int = 1500, **nic: object) -> Driver:
-        """A user network of its own, which differs from the machine's by what is said of its NIC."""
+        """Add another user network, whose NIC has other properties than the machine's."""
         subnet = f"10.9.{number}"
         self._plug(net, f"{subnet}.15", f"{subnet}.2", mtu, {"type": "user", "net": f"{subnet}.0/24"}, **nic)
         return self.slirp(name, net=net, address=f"{subnet}.15")
 
     def _spawn(self, *argv: str | Path) -> int:
-        """Start what carries a port; it ends with the bench."""
+        """Start a program that ends with the benchmark."""
         with (self._bench.root / "drivers.log").open("a") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._processes.callback(process.wait)
@@ -174,7 +174,7 @@ class Guest:
         return process.pid
 
     def _plug(self, name: str, address: str, peer: str, mtu: int, net: dict[str, object], **nic: object) -> None:
-        """A NIC in a network namespace; the server listens there too. `net` and `nic` are QEMU's properties."""
+        """Add a NIC in its own network namespace with a server; `net` and `nic` are QEMU's properties."""
         slot = next(slot for slot, mac in enumerate(self._macs) if mac)
         mac, self._macs[slot] = self._macs[slot], ""
         self.qmp("netdev_add", id=name, **net)
@@ -185,6 +185,6 @@ class Guest:
             f"ip netns add {name}; ip link set $dev netns {name}; ip -n {name} link set $dev name eth0 mtu {mtu} up;"
             f"ip -n {name} addr add {address}/24 dev eth0; ip -n {name} link set lo up;"
             f"systemd-run --quiet -p NetworkNamespacePath=/run/netns/{name} perl /run/server.pl;"
-            # What is on the other side learns our MAC.
+            # Tells the peer the NIC's MAC address.
             f"ip netns exec {name} ping -q -c 1 -W 2 {peer} >/dev/null || true"
         )

@@ -1,7 +1,7 @@
-"""Measures what carries a guest's TCP ports to this host: our own drivers beside gvproxy and passt, on one guest.
+"""Benchmark of forwarding a guest's TCP ports to this host: our drivers beside gvproxy and passt, on one guest.
 
-The rounds go over all drivers in turn, for what else this computer does is noise; the figures are medians. All load
-is bounded, and goes to 127.0.0.1.
+Each round measures all drivers in turn, so that other load affects all of them; the figures are medians. All load is
+bounded and stays on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHORT, AT_ONCE = 2000, 20
 IDLE_S = 20.0
 SERVED_S = 60.0
 
-# QEMU's network offers segments of 1460 bytes and takes larger ones; nft's `tcp option maxseg` only ever lowers that.
+# QEMU's network offers segments of 1460 bytes but accepts larger ones; nft's `tcp option maxseg` can only lower them.
 LARGE_MTU = 16000
 LARGE_SEGMENTS = f"""
 table ip t {{
@@ -45,7 +45,7 @@ NO_OFFLOADS = dict.fromkeys(("csum", "guest_csum", "gso", "host_tso4", "guest_ts
 
 @dataclass(kw_only=True)
 class Figures:
-    """Of one driver, of all rounds: MB/s from the guest and into it, seconds of a request."""
+    """One driver's figures of all rounds: MB/s out of the guest and into it, seconds of each request."""
 
     driver: Driver
     cpus: int = 2
@@ -79,11 +79,11 @@ def put(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=300) as peer:
         peer.sendall(b"put %d\n" % BYTES + bytes(BYTES))
         if peer.recv(4) != b"done":
-            raise EOFError("the guest has not taken everything")
+            raise EOFError("the guest has not received everything")
 
 
 def request(port: int) -> None:
-    """One small HTTP request on a connection of its own."""
+    """Send one small HTTP request on a new connection."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", "/")
         connection.getresponse().read()
@@ -104,7 +104,7 @@ def wait_for(port: int, interval_s: float = 0.2) -> None:
 
 
 def burst(driver: Driver, count: int) -> tuple[int, float]:
-    """How many short connections are served, and how many of them in a second."""
+    """Return how many of `count` short connections were served, and how many per second."""
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         served = sum(pool.map(is_served, [driver.port] * count))
@@ -135,7 +135,7 @@ def rounds(guest: Guest, all_figures: Sequence[Figures], count: int) -> None:
 
 
 def show_figures(all_figures: Sequence[Figures], reference: Figures) -> None:
-    """Medians, and ratios to `reference` of the same rounds: above 1 is better, of latency below 1."""
+    """Print medians and their ratios to `reference`: above 1 is better, for latency below 1."""
     print(f"{'driver':36} {'out MB/s':>8} {'in MB/s':>8} {'p50 ms':>7} {'p99 ms':>7}   x {reference.driver.name}")
     for figures in all_figures:
         out = median(own / other for own, other in zip(figures.outward, reference.outward, strict=True))
@@ -155,14 +155,14 @@ def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
     all_figures = [Figures(driver=driver) for driver in drivers]
     rounds(guest, all_figures, count)
     show_figures(all_figures, all_figures[3])
-    print(f"\n{SHORT // count * count} short connections, {AT_ONCE} at once; memory and idle CPU of what serves them")
+    print(f"\n{SHORT // count * count} short connections, {AT_ONCE} at once; memory and idle CPU of their forwarders")
     bursts = [[burst(driver, SHORT // count) for driver in drivers] for _ in range(count)]
     idle = idle_percent({driver.pid for driver in drivers})
     for number, driver in enumerate(drivers):
         served = sum(each[number][0] for each in bursts)
         speed = median(each[number][1] for each in bursts)
         ratio = median(each[number][1] / each[3][1] for each in bursts)
-        inside = " (all of QEMU, in which slirp is)" if driver is slirp else ""
+        inside = " (all of QEMU, which contains slirp)" if driver is slirp else ""
         process = f"{memory_mb(str(driver.pid), 'Rss'):.0f} MB, {idle[driver.pid]:.1f} % of a CPU{inside}"
         print(f"{driver.name:36} {served} served, {speed:.0f}/s ({ratio:.2f} x gvproxy); {process}")
     print()
@@ -170,7 +170,7 @@ def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
 
 
 def bench_published(bench: Bench, count: int) -> None:
-    """From the return of `podman run -d -p` to a served request."""
+    """Measure the time from the return of `podman run -d -p` to a served request."""
     import_busybox(bench, NAME, "httpd")
     taken = []
     for _ in range(count):
@@ -184,7 +184,7 @@ def bench_published(bench: Bench, count: int) -> None:
 
 
 def bench_trials(guest: Guest, count: int) -> None:
-    """What might make our own drivers faster."""
+    """Measure variants of our own drivers that might be faster."""
     base = guest.slirp("slirp")
     aes = guest.plain_ssh("ssh, aes128-gcm", "-c", "aes128-gcm@openssh.com")
     large = guest.another_slirp("slirp, segments of 16 KB", "large", 3, LARGE_MTU, host_mtu=LARGE_MTU)
@@ -218,7 +218,7 @@ def bench_trials(guest: Guest, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", action="store_true", help="what makes our own drivers faster, instead")
+    parser.add_argument("--trials", action="store_true", help="measure variants of our own drivers instead")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))

@@ -1,7 +1,7 @@
-"""Measures how soon a machine is back after what may happen to it, and how often a container's port is forwarded.
+"""Benchmark of a machine's recovery from disturbances, and of the forwarding of a container's ports at its restarts.
 
-Back means: its API answers, its state is `running`, and what a container publishes is served. The time counts from when
-that is possible: the calamity is over, and a guest that had to boot has started its container.
+A machine has recovered when its API answers, its state is `running`, and a container's published ports are served. The
+time counts from the end of the disturbance or, if the guest had to boot, from the start of its container.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Machine:
         self.bench.machine("ssh", "--username", "root", NAME, script)
 
     def monitor(self, line: str) -> None:
-        """A line for QEMU's human monitor."""
+        """Run a command of QEMU's human monitor."""
 
-        async def tell() -> None:
+        async def run() -> None:
             client = QMPClient("bench")
             await client.connect(str(self.socket("qmp-tools.sock")))
             await client.execute("human-monitor-command", {"command-line": line})
             await client.disconnect()
 
-        asyncio.run(tell())
+        asyncio.run(run())
 
     def state(self) -> str:
         state = control.query_state(self.socket("control.sock"))
@@ -74,8 +74,8 @@ class Machine:
         return False
 
     def publish(self) -> list[str]:
-        """A container that serves on two addresses of the host's, one by either driver of forwards."""
-        # Not of one port: in the guest Podman listens on every address.
+        """Run a container that is published on two addresses of the host, one by each port driver."""
+        # Two ports, since in the guest Podman listens on all addresses.
         four, six = choose(set()), choose(set())
         with tempfile.TemporaryDirectory() as scratch:
             image = Path(scratch) / "busybox.tar"
@@ -91,13 +91,13 @@ class Machine:
         return [f"127.0.0.1:{four}", f"[::1]:{six}"]
 
     def container_started(self) -> float:
-        """When the container last started, in seconds since the epoch, by the guest's clock."""
-        written = "{{.State.StartedAt.UnixMilli}}"
-        return int(self.bench.podman(NAME, "inspect", "--format", written, "web")) / 1000
+        """Return the time of the container's last start, in seconds since the epoch, by the guest's clock."""
+        template = "{{.State.StartedAt.UnixMilli}}"
+        return int(self.bench.podman(NAME, "inspect", "--format", template, "web")) / 1000
 
 
 def is_served(addresses: Iterable[str]) -> bool:
-    """A request to each address is answered, whatever with."""
+    """Return whether requests to all addresses are answered, with any status."""
     for address in addresses:
         try:
             urllib.request.urlopen(f"http://{address}/", timeout=2)
@@ -108,8 +108,8 @@ def is_served(addresses: Iterable[str]) -> bool:
     return True
 
 
-def restarts(machine: Machine, addresses: Iterable[str]) -> int:
-    """How often the container's ports were forwarded in RESTARTS of its starts."""
+def count_forwarded(machine: Machine, addresses: Iterable[str]) -> int:
+    """Restart the container `RESTARTS` times; returns how often its ports were forwarded."""
     served = 0
     for _ in range(RESTARTS):
         machine.bench.podman(NAME, "stop", "-t", "0", "web")
@@ -121,8 +121,8 @@ def restarts(machine: Machine, addresses: Iterable[str]) -> int:
     return served
 
 
-def calamities(machine: Machine) -> Iterator[tuple[str, Callable[[], None] | None, Callable[[], None]]]:
-    """What happens, and what makes coming back possible."""
+def disturbances(machine: Machine) -> Iterator[tuple[str, Callable[[], None] | None, Callable[[], None]]]:
+    """Yield the name of each disturbance, the function that begins it, if it lasts, and the one that ends it."""
     qemu, master = machine.pid("qmp-tools.sock"), machine.pid("ssh.ctl")
     yield "SSH master killed", None, lambda: os.kill(master, signal.SIGKILL)
     yield "sshd restarted", None, lambda: machine.root_sh("systemctl restart ssh")
@@ -140,22 +140,23 @@ def main() -> None:
     try:
         bench.machine(*INIT, "--now", NAME)
         addresses = machine.publish()
-        for what, strike, allow in calamities(machine):
-            if strike:
-                strike()
+        for name, begin, end in disturbances(machine):
+            if begin:
+                begin()
                 time.sleep(GONE_S)
             meanwhile = machine.state()
-            allow()
-            possible = time.time()
+            end()
+            ended = time.time()
             until = time.monotonic() + BACK_S
             while not (machine.is_back() and is_served(addresses)):
                 if time.monotonic() > until:
-                    raise TimeoutError(f"{what}: the machine never came back: {machine.state()}")
+                    raise TimeoutError(f"{name}: the machine did not recover within {BACK_S} s: {machine.state()}")
                 time.sleep(0.1)
             back = time.time()
-            possible = max(possible, machine.container_started())
-            show(f"{what}: back after, s", back - possible, TARGET_S, f"meanwhile {meanwhile}")
-        show(f"forwarded in {RESTARTS} restarts of a container", restarts(machine, addresses), RESTARTS, "times")
+            ended = max(ended, machine.container_started())
+            show(f"{name}: recovery, s", back - ended, TARGET_S, f"meanwhile {meanwhile}")
+        served = count_forwarded(machine, addresses)
+        show(f"forwarded after {RESTARTS} restarts of a container", served, RESTARTS, "times")
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))

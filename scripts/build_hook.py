@@ -1,4 +1,4 @@
-"""A build hook that adds man pages and completion scripts, made from the commands, to the wheel."""
+"""A build hook that generates man pages and completion scripts for the wheel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _COMPLETIONS = {
 
 
 class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # generic to type checkers alone
-    """The hook itself; hatchling finds it by its base class."""
+    """The hook, which hatchling finds by its base class."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":  # they would not follow changes of the commands
+        if version == "editable":  # generated files would become outdated
             return
         sys.path.insert(0, self.root)
         self._directory = Path(tempfile.mkdtemp())
@@ -51,7 +51,7 @@ def _manual() -> dict[str, str]:
 
 
 def _completions(programs: list[str]) -> dict[str, str]:
-    """The scripts that click generates, which call the program for every completion."""
+    """Generate click's scripts, which call the program for every completion."""
     from click.shell_completion import ShellComplete, get_completion_class
 
     from machine.cli.main import cli
@@ -62,6 +62,6 @@ def _completions(programs: list[str]) -> dict[str, str]:
         assert kind is not None
         for program in programs:
             variable = f"_{program}_COMPLETE".replace("-", "_").upper()
-            # Not kind.source: that of bash runs bash to check its version.
+            # Not kind.source, which for bash runs bash to check its version.
             found[place.format(program)] = ShellComplete.source(kind(cli, {}, program, variable))
     return found

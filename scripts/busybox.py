@@ -1,4 +1,4 @@
-"""Debian's static busybox of any architecture: a program that is the same on every guest and on the host."""
+"""Debian's static busybox for any architecture, to run the same program in guests and on the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FETCH_S = 600
 
 
 def static_busybox(arch: Arch, cache: Path) -> Path:
-    """The program for `arch`, fetched once into `cache`."""
+    """Return the program for `arch`; fetches it into `cache` if it is not there."""
     program = cache / f"busybox-{SUITE}-{arch}"
     if not program.exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Figures of the code's shape: `scripts/code-figures [DIRECTORY]`, by default of machine/ in this checkout."""
+"""Code metrics of a directory, by default machine/: `scripts/code-figures [DIRECTORY]`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BRANCHES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """A named piece of code and one of its measures."""
+class Metric:
+    """One metric of a named piece of code."""
 
     name: str
     size: int
@@ -31,7 +31,7 @@ class Shape:
 
 
 def functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
-    """Every function below `tree`, methods and nested ones included, with its dotted name."""
+    """Yield every function below `tree`, including methods and nested functions, with its dotted name."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, _Function):
             yield f"{prefix}.{node.name}", node
@@ -46,20 +46,20 @@ def classes(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
 
 
 def length(node: _Function) -> int:
-    """Lines from the `def` to the end."""
+    """Return the number of lines from the `def` on."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def complexity(node: _Function) -> int:
-    """One more than the places where the function branches, after McCabe; nested functions count for themselves."""
+    """Return McCabe's complexity, the number of branches plus one; nested functions count separately."""
     count = 1
-    waiting = list(ast.iter_child_nodes(node))
-    while waiting:
-        inner = waiting.pop()
+    pending = list(ast.iter_child_nodes(node))
+    while pending:
+        inner = pending.pop()
         if isinstance(inner, _Function):
             continue
         count += isinstance(inner, _BRANCHES)
-        waiting.extend(ast.iter_child_nodes(inner))
+        pending.extend(ast.iter_child_nodes(inner))
     return count
 
 
@@ -68,7 +68,7 @@ def methods(node: ast.ClassDef) -> int:
 
 
 def attributes(node: ast.ClassDef) -> int:
-    """Fields in the class's body, and what its methods assign to on `self`."""
+    """Count the annotated fields in the class's body and the attributes of `self` that its methods set."""
     names = {
         child.target.id
         for child in node.body
@@ -85,46 +85,46 @@ def attributes(node: ast.ClassDef) -> int:
     return len(names)
 
 
-def begins_with_raises(tree: ast.AST) -> int:
+def count_raises_first(tree: ast.AST) -> int:
     documented = (node for node in ast.walk(tree) if isinstance(node, _Function | ast.ClassDef))
     return sum((ast.get_docstring(node) or "").startswith("Raises:") for node in documented)
 
 
-def largest(shapes: list[Shape], count: int = 3) -> str:
-    return "".join(f"\n    {shape}" for shape in sorted(shapes, key=lambda shape: -shape.size)[:count])
+def largest(metrics: list[Metric], count: int = 3) -> str:
+    return "".join(f"\n    {metric}" for metric in sorted(metrics, key=lambda metric: -metric.size)[:count])
 
 
 def report(directory: Path) -> str:
     files = sorted(directory.rglob("*.py"))
-    sizes: list[Shape] = []
-    lengths: list[Shape] = []
-    branching: list[Shape] = []
-    method_counts: list[Shape] = []
-    attribute_counts: list[Shape] = []
+    sizes: list[Metric] = []
+    lengths: list[Metric] = []
+    branching: list[Metric] = []
+    method_counts: list[Metric] = []
+    attribute_counts: list[Metric] = []
     raises_first = 0
     for path in files:
         text = path.read_text()
         tree = ast.parse(text)
         module = ".".join(path.relative_to(directory.parent).with_suffix("").parts)
-        sizes.append(Shape(name=module, size=len(text.splitlines())))
-        raises_first += begins_with_raises(tree)
+        sizes.append(Metric(name=module, size=len(text.splitlines())))
+        raises_first += count_raises_first(tree)
         for name, function in functions(tree, module):
-            lengths.append(Shape(name=name, size=length(function)))
-            branching.append(Shape(name=name, size=complexity(function)))
+            lengths.append(Metric(name=name, size=length(function)))
+            branching.append(Metric(name=name, size=complexity(function)))
         for name, node in classes(tree, module):
-            method_counts.append(Shape(name=name, size=methods(node)))
-            attribute_counts.append(Shape(name=name, size=attributes(node)))
-    ordered = sorted(shape.size for shape in lengths)
-    complex_ones = [shape for shape in branching if shape.size > MAX_COMPLEXITY]
+            method_counts.append(Metric(name=name, size=methods(node)))
+            attribute_counts.append(Metric(name=name, size=attributes(node)))
+    ordered = sorted(metric.size for metric in lengths)
+    complex_ones = [metric for metric in branching if metric.size > MAX_COMPLEXITY]
     median = statistics.median(ordered)
     p95 = statistics.quantiles(ordered, n=20)[-1]
     rows = [
-        f"lines: {sum(shape.size for shape in sizes)} in {len(files)} modules",
-        f"modules over {LONG_FILE} lines: {sum(shape.size > LONG_FILE for shape in sizes)}; longest:{largest(sizes)}",
-        f"functions: {len(ordered)}; their lines: median {median:.0f}, p95 {p95:.0f}; longest:{largest(lengths)}",
-        f"functions of a complexity over {MAX_COMPLEXITY}: {len(complex_ones)}; highest:{largest(complex_ones)}",
-        f"methods of a class, most:{largest(method_counts)}",
-        f"attributes of a class, most:{largest(attribute_counts)}",
+        f"lines: {sum(metric.size for metric in sizes)} in {len(files)} modules",
+        f"modules over {LONG_FILE} lines: {sum(metric.size > LONG_FILE for metric in sizes)}; longest:{largest(sizes)}",
+        f"functions: {len(ordered)}; lines: median {median:.0f}, p95 {p95:.0f}; longest:{largest(lengths)}",
+        f"functions with a complexity over {MAX_COMPLEXITY}: {len(complex_ones)}; highest:{largest(complex_ones)}",
+        f"classes with most methods:{largest(method_counts)}",
+        f"classes with most attributes:{largest(attribute_counts)}",
         f"docstrings that begin with Raises: {raises_first}",
     ]
     return "\n".join(rows)

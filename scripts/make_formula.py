@@ -1,4 +1,4 @@
-"""The archive that Homebrew installs from, and the formula that names it; called by scripts/make-formula."""
+"""Creates the archive that Homebrew installs, and its formula; called by scripts/make-formula."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATE = REPOSITORY / "Formula" / "boot2podman.rb"
 LOCKS = REPOSITORY / "requirements"
 
-# Homebrew has these, or its Python has no need of them.
+# Dependencies that Homebrew provides or that its Python does not need.
 BREWED = {"cffi", "cryptography", "pycparser", "backports-zstd"}
-# These have parts in C: their sources are taken along, of everything else the wheels of plain Python.
+# Dependencies with C code are included as sources, all others as pure Python wheels.
 COMPILED = {"bcrypt", "psutil", "pynacl"}
 BUILD_TOOLS = {"hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/make-formula")
-    parser.add_argument("--url", help="where the archive will be; without it the formula names the file")
+    parser.add_argument("--url", help="the archive's future URL [default: that of the local file]")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "dist", help="[default: dist]")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def build_sdist(work: Path) -> Path:
 
 
 def fetch_sources(vendor: Path, work: Path) -> None:
-    """Everything that the formula's pip looks for, each as a lock has it."""
+    """Download all packages that the formula's pip needs, in their locked versions."""
     runtime = locked((LOCKS / "runtime.lock").read_text())
     tools = locked((LOCKS / "dev.lock").read_text())
     formula_lock = locked((LOCKS / "formula.lock").read_text())
@@ -59,7 +59,7 @@ def fetch_sources(vendor: Path, work: Path) -> None:
     python = re.findall(r"python@(\d+\.\d+)", TEMPLATE.read_text())[0]
     plain = ["--platform=any", f"--python-version={python}", "--implementation=py", "--abi=none"]
     download(wheels, ["--only-binary=:all:", *plain], vendor, work)
-    # pip asks each source for its metadata, by tools that it takes as wheels.
+    # To read their metadata, pip builds sources with tools that it installs as wheels.
     download(sources.values(), [f"--no-binary={','.join(sources)}"], vendor, work)
 
 
@@ -71,13 +71,13 @@ def download(requirements: Iterable[str], options: list[str], vendor: Path, work
 
 
 def locked(text: str) -> dict[str, str]:
-    """The entries of a lock by their names, each with its hashes and without its marker and comments."""
+    """Return the entries of a lock file by name, with hashes but without markers and comments."""
     entries = re.findall(r"^([a-z0-9-]+)(==[^\s;]+)[^\n]*\\\n((?:    --hash=\S+(?: \\)?\n)+)", text, re.MULTILINE)
     return {name: f"{name}{version} \\\n{hashes}" for name, version, hashes in entries}
 
 
 def bundle(sdist: Path, vendor: Path, output: Path) -> Path:
-    """The source distribution with `vendor/` in it; the same content gives the same bytes."""
+    """Add `vendor/` to the source distribution; the archive is reproducible."""
     target = output / sdist.name
     with (
         tarfile.open(sdist) as source,
@@ -98,7 +98,7 @@ def bundle(sdist: Path, vendor: Path, output: Path) -> Path:
 
 
 def formula(template: str, url: str, archive: bytes) -> str:
-    """The template with what it lacks; its first line is about the template alone."""
+    """Fill in the template, and drop its first line, which describes the template itself."""
     _, _, text = template.partition("\n")
     return text.replace("@URL@", url).replace("@SHA256@", hashlib.sha256(archive).hexdigest())
 

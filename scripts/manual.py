@@ -1,4 +1,4 @@
-"""Generate the man pages from the help of the commands, so that each text is written once."""
+"""Generates the man pages from the commands' help texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECTION = "1"
 _EXAMPLES = re.compile(r"Examples?:")
 _VERBATIM = "\b"  # marks a paragraph that click does not wrap
 
-# Characters that roff interprets, or prints as ones that a shell does not know (groff_char(7)).
+# Characters that roff interprets, or prints as similar ones that a shell does not accept (groff_char(7)).
 _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 
 _EXIT_STATUS = {
@@ -46,7 +46,7 @@ _FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """A command that has a page; `names` begin with the program's."""
+    """A command with its own page; `names` begin with the program's name."""
 
     names: tuple[str, ...]
     command: click.Command
@@ -76,7 +76,7 @@ def _topic(names: tuple[str, ...], command: click.Command, parent: click.Context
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program with its `aliases` of commands, and the titles under which its page lists the commands, if any."""
+    """A program, the aliases of its commands (alias → command), and the commands by section of its page."""
 
     name: str
     command: click.Command
@@ -85,7 +85,7 @@ class Program:
 
 
 def pages(program: Program, version: str, day: datetime) -> dict[str, str]:
-    """A page for each command and alias, by its file's name."""
+    """Generate the page of each command and alias, by file name."""
     root = _topic((program.name,), program.command, None)
     named = {child.names[-1]: child for child in root.children}
     aliases = [
@@ -105,7 +105,7 @@ def _walk(topic: Topic) -> Iterator[Topic]:
 def page(
     topic: Topic, version: str, day: datetime, sections: Mapping[str, Collection[str]] = MappingProxyType({})
 ) -> str:
-    """A whole page in the macros of man(7); `sections` are the names of its commands by their titles."""
+    """Generate a page in man(7) macros; `sections` map titles to names of commands."""
     paragraphs = help_paragraphs(topic.command)
     prose = [text for text in paragraphs if not is_example(text)]
     examples = [text for text in paragraphs if is_example(text)]
@@ -125,18 +125,18 @@ def page(
 
 
 def help_paragraphs(command: click.Command) -> list[str]:
-    """The paragraphs of a command's help."""
+    """Split a command's help into paragraphs."""
     return [text for text in re.split(r"\n[ ]*\n", inspect.cleandoc(command.help or "")) if text.strip()]
 
 
 def is_example(paragraph: str) -> bool:
-    """Whether a paragraph is the block of examples."""
+    """Return whether a paragraph is a block of examples."""
     first, *_ = paragraph.lstrip(f"{_VERBATIM}\n").splitlines()
     return paragraph.startswith(_VERBATIM) and _EXAMPLES.fullmatch(first) is not None
 
 
 def summary(prose: Sequence[str]) -> str:
-    """The first sentence, without its full stop."""
+    """Return the first sentence, without its full stop."""
     words = " ".join(prose[0].split()) if prose else ""
     return re.split(r"\.(?: |$)|; ", words, maxsplit=1)[0]
 
@@ -199,7 +199,7 @@ def _options(topic: Topic) -> list[str]:
 
 
 def _option_head(head: str) -> str:
-    """`-m, --memory MIB` with the flags bold, and their value in italics."""
+    """Format text such as `-m, --memory MIB`, with flags in bold and values in italics."""
     marked = (rf"\fB{escaped(word)}\fP" if word.startswith("-") else rf"\fI{escaped(word)}\fP" for word in head.split())
     return " ".join(marked)
 
