@@ -37,7 +37,7 @@ def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
     assert world.state("box")[1] == "its supervisor has ended"
     started = world.must("start", "box")
-    assert "adopting the running guest" in started.stderr
+    assert "takes over the running guest" in started.stderr
     assert world.state("box") == ("running", "")
     # The same guest, not another boot of it: what ran goes on running.
     assert "sleeper" in world.remote("box", "ps", "--format", "{{.Names}}").stdout

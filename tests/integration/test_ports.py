@@ -396,5 +396,5 @@ def test_port_for_ssh_is_nobody_elses(world: World, images: Images) -> None:
 def test_forward_that_cannot_be_meant(text: str, line: str, world: World, images: Images) -> None:
     world.init("box", images.qcow2)
     refused = world.machine("port", "add", "box", text)
-    hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]; the absolute path of a socket can take the place of a port"
+    hint = "write [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]; instead of a port, a socket's absolute path can be used"
     assert (refused.status, refused.stderr) == (125, f"Error: {line}; {hint}\n")
