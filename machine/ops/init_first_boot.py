@@ -141,7 +141,7 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
         # Ignition makes groups first. Making the user would then fail, because its own group exists already.
         if group["name"] == username or group.get("gid") == uid:
             raise BadInputError(
-                f"{ignition.name} defines the group {group['name']}, which must be the user {username}'s own",
+                f"{ignition.name} defines the group {group['name']} with the name or gid of {username}'s own group",
                 hint="remove the group, or give it another name and gid",
             )
     for user in passwd.get("users") or ():

@@ -30,7 +30,7 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that neither of the machine's two connections exists.
+        """Check that no client has a connection with one of the machine's two names yet.
 
         Raises:
             BadInputError: one of them exists.

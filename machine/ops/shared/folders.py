@@ -46,7 +46,7 @@ def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable
 
 
 def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
-    """Parse the user's folders and check their sources; empty texts are left out.
+    """Parse the user's folders and check their sources; empty ones are left out.
 
     Raises:
         BadInputError: one of them is invalid, or its source cannot be shared.
