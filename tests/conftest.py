@@ -1,4 +1,4 @@
-"""What every test has: a world of its own, in which nothing of the user's is read or written."""
+"""Fixtures and hooks of all tests; each test has its own world, so that none reads or writes the user's files."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from tests.support import golden
 from tests.support.golden import Golden
 from tests.support.world import world_environment
 
-# A busy machine is no defect.
+# No deadline, since a host may be busy.
 hypothesis.settings.register_profile("ours", deadline=None)
 hypothesis.settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(golden.UPDATE, action="store_true", help="write what the code says now into the golden files")
+    parser.addoption(golden.UPDATE, action="store_true", help="write the present texts to the golden files")
     parser.addoption(
         "--cached-images",
         action="store_true",
-        help="boot no foreign guests but those whose images are there: they take long to build",
+        help="boot foreign guests only if their images, which take long to build, are in the cache",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before any test is left out, golden texts without a test are found."""
+    """Find golden texts without a test, before any test is deselected."""
     golden.remember_orders(config, items)
     stale = golden.stale_texts(config)
     if config.getoption(golden.UPDATE):
         golden.drop_stale(stale)
     elif stale:
-        told = "; ".join(f"{path.name}: {', '.join(headings)}" for path, headings in stale.items())
-        raise pytest.UsageError(f"golden texts without a test, which {golden.UPDATE} takes out: {told}")
+        texts = "; ".join(f"{path.name}: {', '.join(headings)}" for path, headings in stale.items())
+        raise pytest.UsageError(f"golden texts without a test, which {golden.UPDATE} removes: {texts}")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """In a run of every test, golden files that none of them has looked at are an error."""
+    """Fail a run of all tests if none of them has used a golden file."""
     config = session.config
     whole = not (config.option.keyword or config.option.markexpr or any("::" in argument for argument in config.args))
     if exitstatus != 0 or not whole or config.option.collectonly or hasattr(config, "workerinput"):
@@ -49,13 +49,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if unused := golden.unused_files(config, config.rootpath):
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         assert reporter is not None
-        reporter.write_line(f"golden files that no test looks at: {', '.join(map(str, unused))}", red=True)
+        reporter.write_line(f"golden files that no test uses: {', '.join(map(str, unused))}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(name="golden")
 def golden_fixture(request: pytest.FixtureRequest) -> Iterator[Golden]:
-    """What the golden files have for this test; see tests/README.md."""
+    """The golden texts of this test; see tests/README.md."""
     stash = request.config.stash
     made = Golden(
         texts=golden.texts_of(request.path),
@@ -81,7 +81,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(autouse=True)
 def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HOME, our directories, Podman's and Docker's files all lie below the test's temporary directory."""
+    """Move HOME, our directories, Podman's and Docker's files below the test's temporary directory."""
     for name in (
         "CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "CONTAINERS_CONF_OVERRIDE", "DOCKER_HOST",
         "MACHINE_ACCEL", "TZ",
@@ -95,7 +95,7 @@ def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A directory whose name leaves room for sockets, which pytest's own may not."""
+    """A directory with a path short enough for sockets, unlike pytest's own."""
     directory = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Guests of other architectures than the host's, emulated; their images are cached like the guest tier's.
+"""Emulated guests of other architectures than the host's; their images are cached like the guest tier's.
 
-Building one takes up to an hour, since its packages configure themselves under emulation. With `--cached-images` a
-guest whose image is not in the cache is left out.
+Building an image takes up to an hour, since its packages are configured under emulation. With `--cached-images`,
+guests whose image is not in the cache are skipped.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from tests.support.foreign_guests import NAME, Guest
 from tests.support.guests import CACHE, busybox_archive, make_guest_world, publish, take_down
 
 RECIPE = Path(__file__).parents[2] / "images" / "boot2podman"
-# aarch64 boots by UEFI, and ppc64le takes its Ignition config from a disk.
+# aarch64 boots with UEFI; ppc64le gets its Ignition config from a disk.
 ARCHES = (Arch.AARCH64, Arch.PPC64LE)
 BUILD_S = 2 * 3600
 BOOT_S = 1800
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of an architecture that is left out, the first test alone says so."""
-    left_out: set[Arch] = set()
-    unheard = []
+    """Deselect all but the first test of an architecture that is skipped, so that the reason is reported once."""
+    skipped: set[Arch] = set()
+    deselected = []
     for item in items:
         if not isinstance(item, pytest.Function) or Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker(pytest.mark.timeout(BUILD_S + BOOT_S))
         arch = Arch(str(item.callspec.params["first_boot"]))
-        if why_not(arch, config):
-            if arch in left_out:
-                unheard.append(item)
-            left_out.add(arch)
-    config.hook.pytest_deselected(items=unheard)
-    items[:] = [item for item in items if item not in unheard]
+        if skip_reason(arch, config):
+            if arch in skipped:
+                deselected.append(item)
+            skipped.add(arch)
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
-def why_not(arch: Arch, config: pytest.Config) -> str:
-    """Why no guest of `arch` is booted, empty where one is."""
+def skip_reason(arch: Arch, config: pytest.Config) -> str | None:
+    """Return why guests of `arch` are not booted; None if they are."""
     if is_native(arch, current_host()):
         return f"{arch} is this host's own architecture, which the guest tier boots"
     if config.getoption("--cached-images") and not is_cached(arch):
         return f"no {arch} guest is booted: its image is not in {CACHE}; scripts/test arch builds it"
-    return ""
+    return None
 
 
 def is_cached(arch: Arch) -> bool:
@@ -62,23 +62,23 @@ def is_cached(arch: Arch) -> bool:
 
 @pytest.fixture(scope="session", params=ARCHES, ids=str)
 def first_boot(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """`machine init --arch … --now`, once for all tests of an architecture."""
+    """A machine from `machine init --arch … --now`, shared by all tests of an architecture."""
     arch: Arch = request.param
-    if reason := why_not(arch, request.config):
+    if reason := skip_reason(arch, request.config):
         pytest.skip(reason)
     streams = publish("--arch", arch.value, timeout_s=BUILD_S)
     world = make_guest_world(streams, os.getuid(), timeout_s=BOOT_S)
     size = ("--memory", "2048", "--cpus", "2")
     try:
         made = world.must("init", "--arch", arch.value, "--image", "boot2podman", *size, "--now", NAME)
-        yield Guest(world=world, arch=arch, said=made.stderr)
+        yield Guest(world=world, arch=arch, stderr=made.stderr)
     finally:
         take_down(world)
 
 
 @pytest.fixture
 def guest(first_boot: Guest) -> Guest:
-    """The machine, which runs."""
+    """The machine, running."""
     if first_boot.world.state(NAME)[0] != "running":
         first_boot.world.must("start", NAME)
     return first_boot
@@ -86,7 +86,7 @@ def guest(first_boot: Guest) -> Guest:
 
 @pytest.fixture(scope="session")
 def own_image() -> Path:
-    """The disk image for the host's own architecture, as a file."""
+    """The file of the disk image for the host's own architecture."""
     own = Arch.parse(current_host().machine)
     base = publish("--arch", own.value, timeout_s=BUILD_S)
     metadata = json.loads((base / "boot2podman.json").read_text())
@@ -96,7 +96,7 @@ def own_image() -> Path:
 
 @pytest.fixture(scope="session")
 def busybox(first_boot: Guest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A container image of the guest's architecture, from Debian's busybox for it."""
+    """A container image for the guest's architecture, with Debian's busybox."""
     return busybox_archive(
         static_busybox(first_boot.arch, CACHE), tmp_path_factory.mktemp(f"busybox-{first_boot.arch}")
     )

@@ -10,8 +10,8 @@ from tests.support.foreign_guests import NAME, Guest
 
 
 def test_init_tells_how_much_slower_the_guest_will_be(guest: Guest) -> None:
-    assert f"the guest is {guest.arch} and the host x86_64" in guest.said
-    assert "times slower" in guest.said
+    assert f"the guest is {guest.arch} and the host x86_64" in guest.stderr
+    assert "times slower" in guest.stderr
 
 
 def test_a_container_of_the_guests_architecture_runs(guest: Guest, busybox: Path) -> None:

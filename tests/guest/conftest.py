@@ -1,8 +1,8 @@
-"""Guests of one image, built once and cached outside the checkout.
+"""Guests of one image, which is built once and cached outside the checkout.
 
-Every boot here is a real one, and under TCG a slow one. So the tests share machines: in the order in which they stand
-few of them wait for a boot. Each can run alone as well, since its fixtures bring the machine that it needs into the
-state that it needs; see tests/support/guest_machines.py.
+Boots are real, and slow under TCG, so the tests share machines; in their order in the files few of them need a boot.
+Each can run alone as well, since fixtures bring its machine into the required state; see
+tests/support/guest_machines.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.guests import (
 )
 from tests.support.world import World
 
-# Building the image and booting under TCG, all in the setup of one test.
+# Includes building the image and booting under TCG, in the setup of the first test.
 GUEST_TEST_S = 3600
 
 
@@ -37,21 +37,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
 
 
-# What the machines are made of, and where
+# Images and worlds
 
 
 @pytest.fixture(scope="session")
 def streams() -> Path:
     """The local stream with the guest image."""
     published = publish()
-    # The same stream under a name of Fedora's, for whoever asks a mirror for it.
+    # The same stream under Fedora's name, for tests that use a mirror.
     shutil.copyfile(published / "boot2podman.json", published / "stable.json")
     return published
 
 
 @pytest.fixture(scope="session")
 def mirror(streams: Path) -> Iterator[str]:
-    """The base URL of a server that has the guest image as Fedora's servers have theirs."""
+    """The base URL of a server that offers the guest image like Fedora's servers."""
     with served(streams) as url:
         yield url
 
@@ -63,7 +63,7 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clients() -> Callable[[str], list[str]]:
-    """Command lines of Debian 13's clients by their paths below /usr."""
+    """A function that returns the command line of a client of Debian 13 by its path below /usr."""
     root = debian_clients()
     libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
     loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
@@ -72,7 +72,7 @@ def clients() -> Callable[[str], list[str]]:
 
 @pytest.fixture(scope="session")
 def world(streams: Path) -> Iterator[World]:
-    """The world of the user who runs the tests."""
+    """A world of the user who runs the tests."""
     made = make_guest_world(streams, os.getuid())
     with own_disk(made.machines):
         yield made
@@ -82,7 +82,7 @@ def world(streams: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def ordinary_world(streams: Path) -> Iterator[World]:
-    """A world of an ordinary user's, where the tests run as root and that user can reach what they need."""
+    """A world of an ordinary user, if the tests run as root and that user can read the program's files."""
     with ordinary_user() as uid:
         made = make_guest_world(streams, uid)
         yield made
@@ -94,7 +94,7 @@ def ordinary_world(streams: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def both_machines(world: World, ordinary_world: World, mirror: str, busybox: Path) -> tuple[MainMachine, SecondMachine]:
-    """Two that have booted for the first time, at once: whoever asks for one has both."""
+    """The main and the second machine after their first boots, which run in parallel."""
     main = MainMachine(world=world, mirror=mirror, busybox=busybox)
     second = SecondMachine(world=ordinary_world)
     first_boots(main, second)
@@ -113,19 +113,19 @@ def second_machine(both_machines: tuple[MainMachine, SecondMachine]) -> SecondMa
 
 @pytest.fixture
 def box(main_machine: MainMachine) -> str:
-    """The name of the main machine, which runs."""
+    """The name of the main machine, which is running."""
     return main_machine.run()
 
 
 @pytest.fixture
 def box2(second_machine: SecondMachine) -> str:
-    """The name of the second machine, which runs."""
+    """The name of the second machine, which is running."""
     return second_machine.run()
 
 
 @pytest.fixture
 def sleeper(main_machine: MainMachine) -> None:
-    """A container of that name runs in `box`, beside the image `busybox`."""
+    """Run the container `sleeper` in `box`, which also has the image `busybox`."""
     main_machine.run_sleeper()
 
 
@@ -136,10 +136,10 @@ def stopped_box(main_machine: MainMachine) -> str:
 
 @pytest.fixture
 def crate(main_machine: MainMachine, second_machine: SecondMachine) -> Change:
-    """`crate` runs: what has become of `box`. The second machine boots meanwhile, which costs no time."""
+    """Run `crate`, which is `box` after a rename and other changes; the second machine boots in parallel."""
     if main_machine.change:
         return main_machine.run_changed()
-    with second_machine.starting_anew():
+    with second_machine.reconfiguring():
         return main_machine.run_changed()
 
 
@@ -149,12 +149,12 @@ def stopped_crate(main_machine: MainMachine) -> str:
 
 
 @pytest.fixture
-def box2_anew(second_machine: SecondMachine) -> str:
-    """The second machine runs with other variables of its host's than at first, and with the other port driver."""
-    return second_machine.run_anew()
+def box2_reconfigured(second_machine: SecondMachine) -> str:
+    """The name of the second machine, which is running with other proxies on the host and the other port driver."""
+    return second_machine.run_reconfigured()
 
 
 @pytest.fixture(scope="session")
 def shared_machine(world: World) -> SharedMachine:
-    """The machine with folders of the host's."""
+    """The machine with folders of the host."""
     return SharedMachine(world=world, folders=world.root / "src")

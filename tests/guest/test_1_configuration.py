@@ -42,7 +42,7 @@ def test_start_tells_which_script_failed_and_its_last_lines(
     second_machine: SecondMachine, ordinary_world: World
 ) -> None:
     assert "fails.sh failed with exit status 3; its last lines:\nwhat is wrong\nnever.sh did not run\n" in (
-        second_machine.said
+        second_machine.stderr
     )
     report = guest(ordinary_world, "boot2podman-provision report")
     assert [line.split()[0] for line in report if not line.startswith("|")] == ["0", "0", "3", "waiting"]

@@ -12,8 +12,8 @@ import pytest
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import listen_problem
 from machine.store.ssh_ports import choose
-from tests.support.guest_machines import MainMachine, taken
-from tests.support.guest_network import SERVE, api_socket, echoed, fetch, reachable
+from tests.support.guest_machines import MainMachine, occupied
+from tests.support.guest_network import SERVE, api_socket, fetch, reachable, udp_echo
 from tests.support.guests import served
 from tests.support.waiting import wait_until
 from tests.support.world import World
@@ -46,7 +46,7 @@ def test_datagrams_are_published_too(world: World, main_machine: MainMachine) ->
     world.remote(
         "box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", "-v", "/:/guest:ro", "busybox", *echo
     )
-    assert echoed(udp) == b"ping"
+    assert udp_echo(udp) == b"ping"
     world.remote("box", "rm", "--force", "--time", "1", "echo")
     assert not listen_problem(Endpoint(protocol=Protocol.UDP, address="", port=udp))
 
@@ -56,7 +56,7 @@ def test_port_that_is_taken_is_told_by_podman_run(world: World, main_machine: Ma
     first = choose(set())
     world.remote("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo")
     wait_until(lambda: not reachable("127.0.0.1", first), timeout_s=60, what="the port of a container that ended")
-    with taken(first):
+    with occupied(first):
         conflict = world.remote("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo", check=False)
     assert conflict.status != 0
     assert f"cannot publish 127.0.0.1:{first}/tcp: the port is taken by " in conflict.stderr

@@ -17,7 +17,7 @@ from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
-from tests.support.guest_machines import Change, SecondMachine, copy_where_its_owner_may_go
+from tests.support.guest_machines import Change, SecondMachine, copy_into_world
 from tests.support.guest_network import SERVE, api_socket, fetch
 from tests.support.guests import BOOT_S, served
 from tests.support.processes import processes_of
@@ -48,7 +48,7 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate:
     assert "sleeper" in world.remote("crate", "ps", "--all", "--format", "{{.Names}}").stdout
 
 
-def test_machine_follows_the_variables_of_its_host_at_each_start(ordinary_world: World, box2_anew: str) -> None:
+def test_machine_follows_the_variables_of_its_host_at_each_start(ordinary_world: World, box2_reconfigured: str) -> None:
     assert proxies(ordinary_world) == ["http://proxy.example:8080 "] * 2
 
 
@@ -67,9 +67,11 @@ def listens(process: psutil.Process, port: int) -> bool:
     return False
 
 
-def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World, busybox: Path, box2_anew: str) -> None:
+def test_ssh_carries_published_ports_where_that_is_wanted(
+    ordinary_world: World, busybox: Path, box2_reconfigured: str
+) -> None:
     port = choose(set())
-    archive = copy_where_its_owner_may_go(busybox, ordinary_world)
+    archive = copy_into_world(busybox, ordinary_world)
     ordinary_world.remote("box2-root", "import", "--quiet", str(archive), "busybox")
     publish = ("--publish", f"127.0.0.1:{port}:80")
     ordinary_world.remote("box2-root", "run", "--detach", "--name", "web", *publish, "busybox", "sh", "-c", SERVE)
@@ -80,7 +82,7 @@ def test_ssh_carries_published_ports_where_that_is_wanted(ordinary_world: World,
 
 
 @pytest.mark.long
-def test_machines_are_restarted(ordinary_world: World, second_machine: SecondMachine, box2_anew: str) -> None:
+def test_machines_are_restarted(ordinary_world: World, second_machine: SecondMachine, box2_reconfigured: str) -> None:
     before = ordinary_world.must("ssh", "box2", "cat", "/proc/sys/kernel/random/boot_id").stdout
     second_machine.restart({})
     assert proxies(ordinary_world) == [" "] * 2

@@ -1,4 +1,4 @@
-"""Real tools in a world of the test's own: the installed `machine`, QEMU, OpenSSH, Podman's client, an HTTP server."""
+"""Fixtures with real tools in each test's own world: the installed `machine`, QEMU, OpenSSH, podman, an HTTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.world import World, machine_program, make_world
 
 
 class OneWorkerForTheWheel(LoadScopeScheduling):
-    """It takes long to build."""
+    """A scheduler that gives all tests of the wheel to one worker, since the wheel takes long to build."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "wheel" if "/test_wheel.py::" in nodeid else nodeid
@@ -46,14 +46,14 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def podman_world(world: World) -> World:
-    """One with an old podman on PATH, which keeps its connections in containers.conf."""
+    """A world with an old podman on PATH, which keeps its connections in containers.conf."""
     world.link_tool("podman")
     return world
 
 
 @pytest.fixture
 def box(world: World, images: Images) -> Iterator[World]:
-    """A world with the machine `box`, of which nothing runs in the end."""
+    """A world with the machine `box`; afterwards all machines are removed and no process may be left."""
     world.init("box", images.qcow2, "--disk-size", "7")
     yield world
     for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):

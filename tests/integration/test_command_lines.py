@@ -50,7 +50,7 @@ class Typed:
 
 
 def run_machine(typed: Typed, world: World) -> Outcome:
-    return world.machine(*typed.words[1:], typed=typed.stdin, **typed.environment)
+    return world.machine(*typed.words[1:], stdin=typed.stdin, **typed.environment)
 
 
 def run_shell(line: str, world: World, variables: dict[str, str]) -> Outcome:

@@ -419,7 +419,7 @@ def test_person_at_a_terminal_may_edit_again(world: World, golden: Golden) -> No
     os.close(controller)
     os.close(terminal)
     assert process.returncode == 0
-    golden.matches(transcript(world, Outcome(status=0, stdout=stdout, stderr=stderr), "config", "edit", typed="y\n"))
+    golden.matches(transcript(world, Outcome(status=0, stdout=stdout, stderr=stderr), "config", "edit", stdin="y\n"))
     assert stderr.count("\n") == 1
     assert path.read_text() == "memory = 800\n"
     assert drafts(world) == []

@@ -72,16 +72,16 @@ def tree(top: Path) -> dict[str, tuple[int, int, bytes | None]]:
 
 def test_tree_goes_there_and_back_with_modes_times_and_odd_names(guest: Guest) -> None:
     make_tree(guest.host / "t")
-    guest.copied("t", "box:there")
+    guest.copy("t", "box:there")
     assert tree(guest.home / "there") == tree(guest.host / "t")
-    guest.copied("box:there", "back")
+    guest.copy("box:there", "back")
     assert tree(guest.host / "back") == tree(guest.host / "t")
     assert len(tree(guest.host / "back")) == 8 + len(ODD_NAMES)
     # A second time, over what is there: read-only files, too.
     (guest.home / "there" / "deep" / "er").chmod(0o755)
     (guest.home / "there" / "big").chmod(0o600)
     (guest.home / "there" / "big").write_bytes(b"other")
-    guest.copied("t/.", "box:there")
+    guest.copy("t/.", "box:there")
     assert tree(guest.home / "there")["big"] == tree(guest.host / "t")["big"]
     assert list((guest.home / "there").rglob(".*.part-*")) == []
 
@@ -90,16 +90,16 @@ def test_existing_directory_receives_and_a_new_name_is_taken(guest: Guest) -> No
     (guest.host / "d").mkdir()
     (guest.host / "d" / "f").write_text("f")
     (guest.home / "into").mkdir()
-    guest.copied("d", "box:into")
-    guest.copied("d/f", "box:into/")
-    guest.copied("d/f", "box:~/into/renamed")
-    guest.copied("d", f"box:{guest.home}/new/")
-    guest.copied("d/.", "box:into")
+    guest.copy("d", "box:into")
+    guest.copy("d/f", "box:into/")
+    guest.copy("d/f", "box:~/into/renamed")
+    guest.copy("d", f"box:{guest.home}/new/")
+    guest.copy("d/.", "box:into")
     found = sorted(str(path.relative_to(guest.home)) for path in guest.home.rglob("*"))
     assert found == ["into", "into/d", "into/d/f", "into/f", "into/renamed", "new", "new/f"]
-    guest.copied("box:into/d", ".")
-    guest.copied("box:new/f", "./a:b")
-    guest.copied("box:~", "home")
+    guest.copy("box:into/d", ".")
+    guest.copy("box:new/f", "./a:b")
+    guest.copy("box:~", "home")
     assert names(guest.host) == ["a:b", "d", "home"]
     assert (guest.host / "home" / "into" / "d" / "f").read_text() == "f"
 
@@ -108,9 +108,9 @@ def test_existing_directory_receives_and_a_new_name_is_taken(guest: Guest) -> No
 def test_odd_name_on_the_command_line(name: str, guest: Guest) -> None:
     path = guest.host / name
     path.write_bytes(b"odd")
-    guest.copied("--", path, "box:.")
+    guest.copy("--", path, "box:.")
     path.unlink()
-    guest.copied("--", f"box:./{name}", f"./{name}")
+    guest.copy("--", f"box:./{name}", f"./{name}")
     assert path.read_bytes() == b"odd"
 
 
@@ -123,7 +123,7 @@ def test_links_are_followed_and_loops_and_special_files_are_told(guest: Guest) -
     (here / "sub" / "up").symlink_to(here)
     (here / "nowhere").symlink_to("no")
     os.mkfifo(here / "fi\nfo")
-    done = guest.copied("box:d", "d")
+    done = guest.copy("box:d", "d")
     assert done.stderr.splitlines() == [
         "Copying box:d to d",
         "Skipped box:d/fi\\nfo: it is neither a regular file nor a directory",
@@ -141,7 +141,7 @@ def test_link_at_the_destination_stays_and_what_it_leads_to_is_replaced(guest: G
     for side, source, destination in ((guest.home, "f", "box:link"), (guest.host, "box:link", "link")):
         (side / "real").write_text("old")
         (side / "link").symlink_to("real")
-        guest.copied(source, destination)
+        guest.copy(source, destination)
         assert (side / "link").readlink() == Path("real")
         assert (side / "real").read_text() == "new"
 
@@ -153,7 +153,7 @@ def test_file_that_is_replaced_keeps_its_owner(guest: Guest) -> None:
         path = side / destination.removeprefix("box:")
         path.touch()
         os.chown(path, 1234, 4321)
-        guest.copied(source, destination)
+        guest.copy(source, destination)
         assert (path.stat().st_uid, path.stat().st_gid, path.read_text()) == (1234, 4321, "new")
 
 
@@ -172,7 +172,7 @@ def test_standard_streams(guest: Guest) -> None:
     assert (guest.home / "piped").read_bytes() == b""
     assert stat.S_IMODE((guest.home / "piped").stat().st_mode) == 0o400
     (guest.host / "-").write_text("dash")
-    guest.copied("./-", "box:-")
+    guest.copy("./-", "box:-")
     assert guest.cp("box:./-", "-").stdout == b"dash"
 
 

@@ -24,7 +24,7 @@ from machine.ssh.sftp import GuestFiles, guest_files
 from tests.support.builders import make_context, make_record, make_roots, save_machine
 from tests.support.copying import Guest, names, parts, running_guest
 from tests.support.loaded_modules import HEAVY, run_and_list_modules
-from tests.support.start import guest_that_runs
+from tests.support.start import held_lock
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, make_world
 
@@ -87,13 +87,13 @@ def test_guest_that_lets_nothing_be_written(short_path: Path) -> None:
     with running_guest(short_path, options="-R") as guest:
         (guest.host / "f").write_text("f")
         (guest.host / "d").mkdir()
-        assert guest.refused("f", "box:f") == "Error: copy failed: cannot write box:f: Permission denied"
-        assert guest.refused("d", "box:d") == "Error: copy failed: cannot make box:d: Permission denied"
+        assert guest.copy_error("f", "box:f") == "Error: copy failed: cannot write box:f: Permission denied"
+        assert guest.copy_error("d", "box:d") == "Error: copy failed: cannot make box:d: Permission denied"
 
 
 def test_host_directory_that_lets_nothing_be_written(guest: Guest) -> None:
     (guest.home / "f").write_text("f")
-    assert guest.refused("box:f", "/sys/kernel/f") in (
+    assert guest.copy_error("box:f", "/sys/kernel/f") in (
         "Error: copy failed: cannot write /sys/kernel/f: Permission denied",
         "Error: copy failed: cannot write /sys/kernel/f: Read-only file system",
     )
@@ -121,7 +121,7 @@ def test_full_disk_on_either_side_is_told_and_leaves_the_old_content(guest: Gues
         ),
     }
     for words, line in lines.items():
-        assert guest.refused(*words) == f"Error: copy failed: {line}"
+        assert guest.copy_error(*words) == f"Error: copy failed: {line}"
         assert names(small_disk) == ["big"]
         assert (small_disk / "big").read_text() == "old"
 
@@ -215,22 +215,24 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     known_hosts = directory / "known_hosts"
     known = known_hosts.read_text()
     known_hosts.write_text(known_hosts_line("box", keys.generate(directory / "other", comment="x")))
-    assert guest.refused("f", "box:f") == (
+    assert guest.copy_error("f", "box:f") == (
         f"Error: copy failed: the server on 127.0.0.1:{port} does not have the host key of box: nothing was sent to it"
     )
     known_hosts.write_text("")
-    assert guest.refused("f", "box:f") == (
+    assert guest.copy_error("f", "box:f") == (
         f"Error: copy failed: no SSH session with box on 127.0.0.1:{port}: "
         "Server 'machine-box' not found in known_hosts"
     )
     assert known_hosts.read_text() == ""
     known_hosts.unlink()
-    assert guest.refused("f", "box:f") == (f"Error: copy failed: cannot read {known_hosts}: No such file or directory")
+    assert guest.copy_error("f", "box:f") == (
+        f"Error: copy failed: cannot read {known_hosts}: No such file or directory"
+    )
     known_hosts.write_text(known)
     (directory / "id_ed25519").rename(directory / "right")
     keys.generate(directory / "stranger", comment="x")
     (directory / "stranger").rename(directory / "id_ed25519")
-    assert guest.refused("f", "box:f") == (
+    assert guest.copy_error("f", "box:f") == (
         f'Error: copy failed: box rejects the machine\'s key for the user "{getpass.getuser()}"'
     )
     assert names(guest.home) == []
@@ -254,9 +256,9 @@ def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None
             subprocess.run(["ssh-add", "-q", own / "id_ed25519"], env=environment, check=True)
             guest.world.extra["SSH_AUTH_SOCK"] = str(socket_path)
             (directory / "known_hosts").touch()
-            assert "not found in known_hosts" in guest.refused("f", "box:f")
+            assert "not found in known_hosts" in guest.copy_error("f", "box:f")
             (own / "known_hosts").rename(directory / "known_hosts")
-            assert "rejects the machine's key" in guest.refused("f", "box:f")
+            assert "rejects the machine's key" in guest.copy_error("f", "box:f")
         finally:
             agent.terminate()
 
@@ -270,7 +272,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     assert world.machine("cp", "a:b", "/tmp/x").stderr == (
         "Error: a: VM does not exist; write ./PATH for a local path that contains a colon\n"
     )
-    with guest_that_runs(make_roots(world.home).machine("box")):
+    with held_lock(make_roots(world.home).machine("box")):
         keys.generate(make_roots(world.home).machine("box").identity, comment="x")
         make_roots(world.home).machine("box").known_hosts.touch()
         outcome = world.machine("cp", "/etc/passwd", "box:x")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.disk_images import Images, sha256
 from tests.support.http_server import Fault, ImageServer
-from tests.support.streams import PACKED, pulled, stream
+from tests.support.streams import PACKED, pull_image, stream
 from tests.support.world import World
 
 # The cache
@@ -17,7 +17,7 @@ from tests.support.world import World
 
 def test_base_that_is_damaged_is_made_anew(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
-    pulled(world, images, base)
+    pull_image(world, images, base)
     (image,) = world.cache.glob("sha256-*/image.qcow2")
     whole = image.read_bytes()
     description = image.parent / "artifact.json"
@@ -27,7 +27,7 @@ def test_base_that_is_damaged_is_made_anew(world: World, images: Images, server:
             image.chmod(0o600)
         spoil()
         assert world.machine("image", "ls", "-q").stdout == ""
-        pulled(world, images, base)
+        pull_image(world, images, base)
         assert image.read_bytes() == whole
     image.chmod(0o600)
     image.unlink()

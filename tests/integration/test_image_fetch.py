@@ -22,13 +22,13 @@ from tests.support.http_server import Fault, ImageServer, serving
 from tests.support.streams import (
     PACKED,
     SIGNATURE,
-    arrived,
     download_of,
     pull,
-    pulled,
+    pull_image,
     refuse_image,
     refuse_pull,
     stream,
+    write_partial_download,
 )
 from tests.support.world import World
 
@@ -88,7 +88,7 @@ def test_server_with_a_certificate_is_checked(
         assert refused.stderr.startswith(f"Error: cannot fetch {url}: ")
         assert "certificate" in refused.stderr
         world.extra["SSL_CERT_FILE"] = str(certificate)
-        pulled(world, images, base)
+        pull_image(world, images, base)
 
 
 def test_redirect_is_followed(world: World, images: Images, server: ImageServer) -> None:
@@ -96,7 +96,7 @@ def test_redirect_is_followed(world: World, images: Images, server: ImageServer)
     elsewhere = server.add("/elsewhere", images.xz.read_bytes())
     server.documents[PACKED].redirect = elsewhere
     server.documents["/elsewhere"].faults.append(Fault(cut_after=1_000_000))
-    pulled(world, images, base)
+    pull_image(world, images, base)
     assert server.ranges_of("/elsewhere")[0] is None
     assert len(server.ranges_of("/elsewhere")) == 2
 
@@ -121,7 +121,7 @@ def test_proxy_of_the_environment_is_used(world: World, images: Images, server: 
     for path in list(server.documents):
         server.documents[f"http://mirror.invalid{path}"] = server.documents[path]
     world.extra["http_proxy"] = server.url
-    pulled(world, images, base)
+    pull_image(world, images, base)
 
 
 # Going on where it ended
@@ -129,47 +129,47 @@ def test_proxy_of_the_environment_is_used(world: World, images: Images, server: 
 
 def test_interrupted_download_goes_on_where_it_ended(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
-    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
-    pulled(world, images, base)
+    write_partial_download(world, images, server, images.xz.read_bytes()[:1_000_000])
+    pull_image(world, images, base)
     assert server.ranges_of(PACKED) == ["bytes=1000000-"]
 
 
 def test_holes_of_an_earlier_download_are_filled(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
     content = images.xz.read_bytes()
-    arrived(world, images, server, content[:500_000])
+    write_partial_download(world, images, server, content[:500_000])
     (download_of(world, images) / f"{1_000_000:016}.part").write_bytes(content[1_000_000:1_200_000])
-    pulled(world, images, base)
+    pull_image(world, images, base)
     assert server.ranges_of(PACKED) == ["bytes=500000-999999", "bytes=1200000-"]
 
 
 def test_server_that_sends_everything_again_is_understood(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
     server.documents[PACKED].ranges = False
-    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
-    outcome = pulled(world, images, base)
+    write_partial_download(world, images, server, images.xz.read_bytes()[:1_000_000])
+    outcome = pull_image(world, images, base)
     assert "or its server cannot resume downloads: starting over\n" in outcome.stderr
 
 
 def test_whole_download_is_not_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
-    arrived(world, images, server, images.xz.read_bytes())
-    pulled(world, images, base)
+    write_partial_download(world, images, server, images.xz.read_bytes())
+    pull_image(world, images, base)
     assert server.ranges_of(PACKED) == []
 
 
 def test_download_of_something_else_is_thrown_away(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
-    arrived(world, images, server, bytes(1_000_000))
-    pulled(world, images, base)
+    write_partial_download(world, images, server, bytes(1_000_000))
+    pull_image(world, images, base)
     assert server.ranges_of(PACKED)[-1] is None
 
 
 def test_file_that_changes_while_it_is_away_is_fetched_anew(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
-    arrived(world, images, server, images.xz.read_bytes()[:1_000_000])
+    write_partial_download(world, images, server, images.xz.read_bytes()[:1_000_000])
     server.documents[PACKED].etag = '"another"'
-    outcome = pulled(world, images, base)
+    outcome = pull_image(world, images, base)
     assert "has changed" in outcome.stderr
     assert server.statuses_of(PACKED) == [200, 200]
 
@@ -237,7 +237,7 @@ def fetched(download: Download) -> bytes:
 
 def test_server_that_allows_one_connection_is_content_with_one(server: ImageServer, tmp_path: Path) -> None:
     content = os.urandom(4 * PIECE_BYTES)
-    url = server.add("/large", content, rate=6e6, most_connections=1)
+    url = server.add("/large", content, rate=6e6, max_connections=1)
     with Download(url, tmp_path / "d", WebSettings()) as download:
         assert fetched(download) == content
     assert 503 in server.statuses_of("/large")
@@ -261,13 +261,13 @@ def test_server_that_recovers_is_forgiven(
 ) -> None:
     base = stream(world, server, images)
     server.documents[PACKED].faults.extend(faults)
-    pulled(world, images, base)
+    pull_image(world, images, base)
 
 
 def test_metadata_that_fails_once_is_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
     server.documents["/streams/stable.json"].faults.append(Fault(status=502))
-    pulled(world, images, base)
+    pull_image(world, images, base)
 
 
 def always(fault: Fault) -> list[Fault]:
@@ -287,7 +287,7 @@ def test_server_that_does_not_recover_is_told(
     asked = len(server.ranges_of(PACKED))
     assert asked == 1 if what == "403" else asked > 2
     server.documents[PACKED].faults.clear()
-    pulled(world, images, base)
+    pull_image(world, images, base)
 
 
 def test_unreachable_url(world: World, server: ImageServer, golden: Golden) -> None:
@@ -307,7 +307,7 @@ def test_web_page_in_place_of_what_was_asked_for(
     server.documents[path].content = b"<html>Please log in to the hotel's network</html>"
     refuse_pull(golden, world, base)
     server.documents.clear()
-    pulled(world, images, stream(world, server, images))
+    pull_image(world, images, stream(world, server, images))
 
 
 # Offline
@@ -331,7 +331,7 @@ def test_image_that_is_not_here_is_not_fetched_offline(
     world: World, images: Images, server: ImageServer, golden: Golden
 ) -> None:
     base = stream(world, server, images)
-    pulled(world, images, base)
+    pull_image(world, images, base)
     shutil.rmtree(next(world.cache.glob("sha256-*")))
     refuse_pull(golden, world, base, "--offline")
 

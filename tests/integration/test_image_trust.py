@@ -20,7 +20,7 @@ from tests.support.streams import (
     PACKED,
     SIGNATURE,
     pull,
-    pulled,
+    pull_image,
     refuse_image,
     refuse_pull,
     stream,
@@ -36,7 +36,7 @@ def test_wrong_hash_of_a_download_keeps_nothing(
     base = stream(world, server, images, sha256="0" * 64)
     refuse_pull(golden, world, base)
     assert not list(world.cache.glob("downloads/*/*"))
-    pulled(world, images, stream(world, server, images))
+    pull_image(world, images, stream(world, server, images))
 
 
 def test_wrong_hash_of_the_content_keeps_nothing(
@@ -114,7 +114,7 @@ def test_signature_is_checked_by_what_there_is(checker: str, world: World, image
         world.without("gpgv")
         world.link_tool(checker)
     base = stream(world, server, images)
-    pulled(world, images, base)
+    pull_image(world, images, base)
     (listed,) = json.loads(world.machine("image", "ls", "--format", "json").stdout)
     assert listed["Verified"] == "signature"
     server.add(SIGNATURE, other_signature(images, world.root.parent / "other"))
@@ -175,7 +175,7 @@ def test_signatures_that_are_not_good(world: World, images: Images, server: Imag
         assert line.startswith(f"Error: {bad}{reason}"), line
         assert line.endswith(end)
         assert not list(world.cache.glob("sha256-*")) + list(world.cache.glob("downloads/*/*"))
-    pulled(world, images, stream(world, server, images))
+    pull_image(world, images, stream(world, server, images))
 
 
 def test_missing_signature_is_told_before_the_image_is_fetched(

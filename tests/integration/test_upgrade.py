@@ -23,7 +23,7 @@ from machine.ignition import assets
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.processes import children
 from tests.support.sshd import Sshd, serving_sshd
-from tests.support.start import guest_that_runs
+from tests.support.start import held_lock
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World, make_world
 
@@ -313,7 +313,7 @@ def make_guest(short_path: Path) -> Iterator[MakeGuest]:
             sshd = stack.enter_context(serving_sshd(paths.directory, settings, f"ForceCommand {wrapper}"))
             record = save_machine(make_roots(short_path / "aside"), make_record(ssh_port=sshd.target.port)).record
             record.rename(paths.record)
-            stack.enter_context(guest_that_runs(paths))
+            stack.enter_context(held_lock(paths))
             return Guest(world=world, sshd=sshd, tools=tools)
 
         yield make

@@ -56,7 +56,7 @@ def test_protected_machine_is_not_removed(box: World, images: Images, golden: Go
 
 def test_rm_of_several_asks_once_and_goes_on_without_those_that_are_not_there(box: World, images: Images) -> None:
     box.init("other", images.qcow2)
-    asked = box.machine("rm", "box", "nosuch", "other", typed="y\n")
+    asked = box.machine("rm", "box", "nosuch", "other", stdin="y\n")
     assert (asked.status, asked.stderr) == (125, "Error: nosuch: VM does not exist\n")
     assert asked.stdout.count("[y/N]") == 1
     assert str(box.machines / "other" / "disk.qcow2") in asked.stdout.splitlines()
@@ -66,9 +66,9 @@ def test_rm_of_several_asks_once_and_goes_on_without_those_that_are_not_there(bo
 def test_reset_asks_as_podman_does_and_removes_everything(box: World, golden: Golden) -> None:
     (box.home / "data" / "keys").mkdir()
     (box.home / "data" / "keys" / "mine.gpg").write_text("x")
-    refused = box.machine("reset", typed="n\n")
-    golden.matches(transcript(box, refused, "reset", typed="n\n"))
-    nobody = box.machine("reset", typed="")
+    refused = box.machine("reset", stdin="n\n")
+    golden.matches(transcript(box, refused, "reset", stdin="n\n"))
+    nobody = box.machine("reset", stdin="")
     assert (nobody.status, nobody.stderr) == (125, "Error: EOF\n")
     assert (box.machines / "box" / "disk.qcow2").exists()
     with starting(box) as process:
@@ -78,7 +78,7 @@ def test_reset_asks_as_podman_does_and_removes_everything(box: World, golden: Go
     assert not list(box.cache.glob("sha256-*"))
     assert box.connections == {"Default": "", "Connections": {}}
     assert (box.home / "data" / "keys" / "mine.gpg").exists()
-    assert box.machine("reset", typed="n\n").status == 0
+    assert box.machine("reset", stdin="n\n").status == 0
 
 
 # Machines that run

@@ -1,4 +1,4 @@
-"""Values that tests start from; each takes what a test cares about and makes up the rest."""
+"""Builders of values with defaults for all fields that a test does not set."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def make_config(
 def make_record(
     name: str = "box", *, pending: Pending | None = None, guest: GuestFacts | None = None, **fields: Any
 ) -> MachineRecord:
-    """The record of a machine with `fields` of its config; without facts, it was never up."""
+    """Make a record with `fields` in its config; without `guest`, the machine was never up."""
     return MachineRecord(config=make_config(name, **fields), pending=pending or Pending(), guest=guest or GuestFacts())
 
 
@@ -69,7 +69,7 @@ PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNhbm5vdCBiZSBhIHJlYWwga2V5 m
 
 
 def make_full_config(**fields: Any) -> MachineConfig:
-    """One to whose guest everything was given that can be."""
+    """Make a config with all optional settings."""
     first_boot = FirstBoot(
         ignition=UserIgnition(name="site.ign", text=USER_IGNITION),
         scripts=(
@@ -93,18 +93,18 @@ def make_full_config(**fields: Any) -> MachineConfig:
 def make_host(
     os: HostOS = HostOS.LINUX, machine: str = "x86_64", *, cpus: int = 4, memory_mib: int = 8192, **fields: Any
 ) -> Host:
-    """One with Debian's packages, or Homebrew's on a Mac with macOS 15."""
+    """Make a host with Debian's packages, or a Mac with macOS 15 and Homebrew."""
     mac = os is HostOS.MACOS
-    known = {"installer": Installer.BREW if mac else Installer.APT, "kernel": (24, 0, 0) if mac else (6, 1, 0)}
-    return Host(os=os, machine=machine, cpus=cpus, memory_mib=memory_mib, **{**known, **fields})
+    defaults = {"installer": Installer.BREW if mac else Installer.APT, "kernel": (24, 0, 0) if mac else (6, 1, 0)}
+    return Host(os=os, machine=machine, cpus=cpus, memory_mib=memory_mib, **{**defaults, **fields})
 
 
 def make_qemu(path: str = "/usr/bin/qemu-system-x86_64", **fields: Any) -> QemuFacts:
-    """A QEMU with everything."""
-    known = {
+    """Make a QEMU with all features."""
+    defaults = {
         "version": (10, 0, 2), "accelerators": frozenset({"tcg", "kvm", "hvf"}), "networks": frozenset({"user", "tap"}),
     }  # fmt: skip
-    return QemuFacts(path=path, **{**known, **fields})
+    return QemuFacts(path=path, **{**defaults, **fields})
 
 
 def make_roots(base: Path) -> Roots:
@@ -124,7 +124,7 @@ def make_launch_files(base: Path) -> LaunchFiles:
 
 
 def save_machine(roots: Roots, record: MachineRecord) -> MachinePaths:
-    """A machine as far as `ls` and `inspect` are concerned: its directory and its record."""
+    """Create a machine's directory with only its record, which is enough for `ls` and `inspect`."""
     paths = roots.machine(record.name)
     paths.directory.mkdir(parents=True)
     records.save(paths, record)
@@ -132,7 +132,7 @@ def save_machine(roots: Roots, record: MachineRecord) -> MachinePaths:
 
 
 def make_base(directory: Path, **fields: Any) -> BaseImage:
-    """A base whose file is there, and empty."""
+    """Make a base image with an empty file."""
     path = directory / "base.qcow2"
     path.touch()
     base = BaseImage(
@@ -152,7 +152,7 @@ def make_metadata(
     uncompressed_sha256: str = DIGEST,
     **disk: str,
 ) -> dict[str, Any]:
-    """Stream metadata with one image, in Fedora CoreOS's schema."""
+    """Make stream metadata with one image, in Fedora CoreOS's schema."""
     described = {"location": location, "sha256": sha256, "uncompressed-sha256": uncompressed_sha256, **disk}
     artifacts = {"qemu": {"release": "43.20260101.3.0", "formats": {"qcow2.xz": {"disk": described}}}}
     return {"stream": stream, "metadata": {}, "architectures": {arch: {"artifacts": artifacts}}}

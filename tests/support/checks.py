@@ -1,12 +1,12 @@
-"""Checks of doctor as golden files have them."""
+"""Formatting of doctor's checks for golden files."""
 
 from __future__ import annotations
 
 from machine.model.doctor_check import Check, Status
 
 
-def told(*checks: Check) -> str:
-    """Checks as text: status and finding, and the remedy below them."""
+def text_of(*checks: Check) -> str:
+    """Format checks as text: status and finding, and the remedy below them."""
     lines = []
     for check in checks:
         assert check.finding

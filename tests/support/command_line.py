@@ -1,4 +1,4 @@
-"""What a command line did, and running one inside the test's own process."""
+"""Running of a command line in the test's own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Machine = Callable[..., Outcome]
 
 
 def run_in_process(monkeypatch: pytest.MonkeyPatch, *words: str, stdin: str = "") -> Outcome:
-    """Call the entry point `machine` with these words on its command line."""
+    """Call the entry point of `machine` with these arguments."""
     monkeypatch.setattr(sys, "argv", ["machine", *words])
     monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
     stdout, stderr = io.StringIO(), io.StringIO()

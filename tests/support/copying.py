@@ -1,4 +1,4 @@
-"""A guest for `machine cp`: a real sshd on loopback, to which the record's SSH port leads."""
+"""A guest for `machine cp`: a real sshd on loopback, at the SSH port of the machine's record."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.sshd import Sshd, serving_sshd
-from tests.support.start import guest_that_runs
+from tests.support.start import held_lock
 from tests.support.warm import warm_program
 from tests.support.world import COMMAND_S, World, machine_program, make_world
 
 
 @dataclass(kw_only=True)
 class Guest:
-    """A machine `box` that runs, as far as `machine cp` can see; `home` is where its relative paths begin."""
+    """A machine `box` that seems to run to `machine cp`; its guest's relative paths begin in `home`."""
 
     world: World
     sshd: Sshd
@@ -27,12 +27,12 @@ class Guest:
     host: Path
 
     def cp(self, *words: str | Path, stdin: bytes | None = None, stdout: int | None = None) -> Done:
-        """Run `machine cp` to its end, in the directory `host`; where it has to do with pipes, by itself."""
+        """Run `machine cp` in the directory `host`; as a new process if it reads or writes pipes."""
         if stdin is None and stdout is None and "-" not in words:
-            status, said, errors = warm_program(machine_program()).run(
+            status, output, errors = warm_program(machine_program()).run(
                 ["cp", *(os.fspath(word) for word in words)], self.world.environment, self.host, timeout_s=COMMAND_S
             )
-            return Done(status=status, stdout=said.encode(), stderr=errors)
+            return Done(status=status, stdout=output.encode(), stderr=errors)
         stdout = subprocess.PIPE if stdout is None else stdout
         done = subprocess.run(
             [machine_program(), "cp", *(os.fsencode(word) for word in words)],
@@ -46,14 +46,14 @@ class Guest:
         )
         return Done(status=done.returncode, stdout=done.stdout or b"", stderr=done.stderr.decode())
 
-    def copied(self, *words: str | Path) -> Done:
-        """One that has to succeed."""
+    def copy(self, *words: str | Path) -> Done:
+        """Run a `machine cp` that must succeed."""
         done = self.cp(*words)
         assert (done.status, done.stdout) == (0, b"Copy successful\n"), done.stderr
         return done
 
-    def refused(self, *words: str | Path, stdin: bytes | None = None) -> str:
-        """The one line of a copy that has to fail."""
+    def copy_error(self, *words: str | Path, stdin: bytes | None = None) -> str:
+        """Run a `machine cp` that must fail; returns its error, which must be one line."""
         done = self.cp("-q", *words, stdin=stdin)
         assert (done.status, done.stdout) == (125, b""), done.stderr
         assert done.stderr.count("\n") == 1
@@ -61,7 +61,7 @@ class Guest:
 
     @contextlib.contextmanager
     def copying(self, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-        """One that is under way; a test that fails does not wait for it."""
+        """Run `machine cp` during the block; it is killed if the test fails."""
         with subprocess.Popen(
             ["/usr/bin/env", "--default-signal=INT", machine_program(), "cp", "-q", *words],
             env=self.world.environment,
@@ -98,7 +98,7 @@ def running_guest(base: Path, *, options: str = "") -> Iterator[Guest]:
             make_roots(base / "aside"), make_record(ssh_port=sshd.target.port, username=getpass.getuser())
         ).record
         record.rename(paths.record)
-        with guest_that_runs(paths):
+        with held_lock(paths):
             yield Guest(world=world, sshd=sshd, home=home, host=host)
 
 

@@ -14,9 +14,9 @@ from machine.guestimage.publish import PUBLIC_KEY, sign
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Small disk images with the same content in several packings, and the hashes that metadata tells.
+    """Small disk images with the same content, in several formats.
 
-    `signature` is the packed one's, and `key` the public key to it.
+    `signature` is that of `xz`, and `key` is its public key.
     """
 
     qcow2: Path
@@ -36,7 +36,7 @@ def sha256(path: Path) -> str:
 
 
 def make_images(directory: Path) -> Images:
-    """Four images of one disk: 64 MiB with an MBR signature and two megabytes that do not compress."""
+    """Create four images of one disk: 64 MiB with an MBR signature and 2 MB that cannot be compressed."""
     raw = directory / "disk.raw"
     with raw.open("wb") as stream:
         stream.write(bytes(510) + b"\x55\xaa")

@@ -1,4 +1,4 @@
-"""A machine without a guest: a real supervisor, whose QEMU, guest and ssh the test plays."""
+"""A machine without a guest: a real supervisor, with QEMU, guest and ssh simulated by the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.qmp_server import QmpServer, serving_qmp
 
 WAIT_S = 30
-"""A busy host is no defect."""
+"""Long enough for a busy host."""
 
 INTERVALS = Intervals(heartbeat_s=0.05, evidence_s=0.01, evidence_patience_s=0, lock_s=0.01)
 
@@ -42,7 +42,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class FakeQemu:
-    """A process in QEMU's place that ends when the test wants, and the lock of one that an earlier supervisor ran."""
+    """A process in place of QEMU that the test can end; `adopted_lock` is that of a QEMU started earlier."""
 
     def __init__(self, directory: Path, binary: str) -> None:
         fifo = directory / "end"
@@ -51,10 +51,10 @@ class FakeQemu:
         script = f"read status text <{shlex.quote(os.fspath(fifo))}; echo $text >&2; exit $status"
         self.argv = (binary, "-c", script)
         self.status = "running"
-        """What QMP's query-status tells."""
+        """The answer to QMP's query-status."""
 
-        self.obeys = True
-        """Whether the guest powers down when its button is pressed."""
+        self.powers_down = True
+        """Whether the guest obeys the power button."""
 
         self.adopted_lock: int | None = None
 
@@ -65,13 +65,13 @@ class FakeQemu:
             self.adopted_lock = None
 
     def answer(self, command: str) -> object:
-        """What QMP returns for a command, and does."""
+        """Execute a QMP command and return its result."""
         match command:
             case "query-status":
                 return {"status": self.status, "running": self.status == "running"}
             case "quit":
                 self.end()
-            case "system_powerdown" if self.obeys:
+            case "system_powerdown" if self.powers_down:
                 self.end()
             case _:
                 pass
@@ -82,26 +82,26 @@ class FakeQemu:
 
 
 class FakeMachine:
-    """The supervisor at work, what it has told, and what the test can make happen to it."""
+    """A running supervisor, its progress messages, and methods that act as its guest and its clients."""
 
     def __init__(
-        self, paths: MachinePaths, supervisor: Supervisor, qemu: FakeQemu, qmp: QmpServer, told: list[Line]
+        self, paths: MachinePaths, supervisor: Supervisor, qemu: FakeQemu, qmp: QmpServer, progress: list[Line]
     ) -> None:
         self.paths = paths
         self.supervisor = supervisor
         self.qemu = qemu
         self.qmp = qmp
-        self.told = told
-        """The lines that whoever waits for the start has received."""
+        self.progress = progress
+        """The lines sent to the command that waits for the start."""
 
         self._guests: list[asyncio.StreamWriter] = []
-        """The guest's end of the ready port, session after session."""
+        """The guest's ends of the ready port, one per session."""
 
         self._ended: asyncio.Task[MachineError | None] | None = None
 
     @property
     def steps(self) -> list[str]:
-        return [line["step"] for line in self.told if "step" in line]
+        return [line["step"] for line in self.progress if "step" in line]
 
     @property
     def state(self) -> MachineState:
@@ -125,12 +125,12 @@ class FakeMachine:
         await self._guests[-1].drain()
 
     async def boot(self) -> None:
-        """Have the guest boot, and the machine come up."""
+        """Report a boot of the guest and wait until the machine is running."""
         await self.say("ready boot-1")
         await self.reach(State.RUNNING)
 
     async def ask(self, command: Command, value: str = "") -> list[Line]:
-        """Send a command as other programs do; returns all of its answer's lines."""
+        """Send a command over the control socket; returns all lines of the answer."""
         reader, writer = await asyncio.open_unix_connection(self.paths.control_socket)
         writer.write(encode({"command": command, "value": value}))
         try:
@@ -143,7 +143,7 @@ class FakeMachine:
         self._ended = asyncio.create_task(self.supervisor.run())
 
     async def end(self) -> MachineError | None:
-        """Wait for the supervisor's end, and return what it returns."""
+        """Wait until the supervisor ends, and return its result."""
         assert self._ended is not None
         async with asyncio.timeout(WAIT_S):
             return await self._ended
@@ -163,10 +163,10 @@ class FakeMachine:
 async def fake_machine(
     directory: Path, *, adopts: bool = False, binary: str = "sh", **fields: Any
 ) -> AsyncIterator[FakeMachine]:
-    """A supervisor that starts the machine `box`, or adopts it; `fields` are make_record's, `binary` is QEMU's."""
-    told: list[Line] = []
+    """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU."""
+    progress: list[Line] = []
     starting = ProgressBroadcaster()
-    starting.add(lambda line: told.append(json.loads(line)))
+    starting.add(lambda line: progress.append(json.loads(line)))
     async with greeting_server() as port:
         record = make_record(ssh_port=port, **fields)
         paths = save_machine(make_roots(directory), record)
@@ -182,7 +182,7 @@ async def fake_machine(
             tcp_driver=Driver.SLIRP,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
-            machine = FakeMachine(paths, assemble(assignment, starting, INTERVALS), qemu, qmp, told)
+            machine = FakeMachine(paths, assemble(assignment, starting, INTERVALS), qemu, qmp, progress)
             async with await asyncio.start_unix_server(machine.take_guest, paths.ready_socket):
                 machine.start()
                 try:
@@ -193,7 +193,7 @@ async def fake_machine(
 
 @contextlib.asynccontextmanager
 async def greeting_server(is_up: asyncio.Event | None = None) -> AsyncIterator[int]:
-    """A port of the loopback interface where an SSH server greets: at once, or when `is_up` is set."""
+    """Run an SSH server that only sends its greeting, at once or when `is_up` is set; yields its port on loopback."""
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if is_up:

@@ -1,4 +1,4 @@
-"""An `ssh` for tests that plays a guest: it listens where a master would, and answers what is run over it."""
+"""A fake `ssh` that simulates a guest: it listens on the sockets of a master and answers commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-# Run by an interpreter of its own, so that it starts quickly: isolated, without site-packages.
+# Run with `python -IS`, which starts quickly.
 _PROGRAM = """
 import os, re, select, socket, sys
 from pathlib import Path
@@ -81,7 +81,7 @@ else:
 
 
 class FakeSsh:
-    """The program below `directory`/bin, and what it has been told and done."""
+    """A fake `ssh` in `directory`/bin, its settings and a log of its use."""
 
     def __init__(self, directory: Path) -> None:
         self._state = directory / "ssh"
@@ -93,14 +93,14 @@ class FakeSsh:
         program.chmod(0o755)
 
     def refuse(self, message: str = "", *, status: int = 255) -> None:
-        """Have everything that is run from now on end at once."""
+        """Make all further runs fail at once."""
         (self._state / "refusal").write_text(f"{status} {message}")
 
     def accept(self) -> None:
         (self._state / "refusal").unlink()
 
     def fail_api(self, fails: bool) -> None:
-        """Have the Podman sockets answer with an error, or no longer."""
+        """Make the Podman sockets answer with an error, or no longer do so."""
         if fails:
             (self._state / "api-fails").touch()
         else:
@@ -108,7 +108,7 @@ class FakeSsh:
 
     @property
     def masters(self) -> list[int]:
-        """The process ids of all masters that there have been."""
+        """The process ids of all masters so far."""
         return [int(pid) for pid in self._lines("masters")]
 
     def kill_master(self) -> None:
@@ -116,12 +116,12 @@ class FakeSsh:
 
     @property
     def commands(self) -> list[str]:
-        """What was run over masters, and what they were asked for with -O."""
+        """The commands that were run over masters, and the requests to masters by -O."""
         return self._lines("commands")
 
     @property
     def clocks(self) -> list[float]:
-        """The times that the guest was told."""
+        """The times that were sent to the guest's clock."""
         return [float(line) for line in self._lines("clock")]
 
     def _lines(self, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The machine of the tier that boots guests of other architectures."""
+"""The machine of the arch tier."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NAME = "arm"
 
 @dataclass(frozen=True, kw_only=True)
 class Guest:
-    """A machine that was made and started by one command, which wrote `said` to stderr."""
+    """A machine that was created and started by one command, with its `stderr`."""
 
     world: World
     arch: Arch
-    said: str
+    stderr: str

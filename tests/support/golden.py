@@ -1,13 +1,13 @@
-"""Golden files: what the code says, kept under version control, so that the diff of a change shows it.
+"""Golden files: expected texts under version control, so that a diff shows how a change affects them.
 
-A golden file is either one text as a whole (a command line of QEMU, an Ignition config, a help text), or the texts of
-one test module, each below the name of its test:
+A golden file is either one text (a command line of QEMU, an Ignition config, a help text) or has the texts of one test
+module, each below the name of its test:
 
     ## qemu_without_slirp[mac]
     FAILURE  /opt/qemu was built without slirp, which every machine needs
           -> install it with: brew install qemu
 
-`pytest --update-golden` writes them; without it nothing is ever written.
+`pytest --update-golden` writes them; without it nothing is written.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ADVICE = f"if it should, run the test again with {UPDATE} and look at the diff"
 DIRECTORY = "golden"
 
 USED = pytest.StashKey[set[Path]]()
-"""The golden files that this run has looked at."""
+"""The golden files used in this run."""
 ORDERS = pytest.StashKey[dict[Path, list[str]]]()
-"""The names of the tests of each module, in the order in which they stand in it."""
+"""The names of each module's tests, in the module's order."""
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class Golden:
     _cases: set[str] = field(default_factory=set)
 
     def matches_file(self, text: str, name: str) -> None:
-        """Compare a text with the file `name` of the directory of golden files beside the test."""
+        """Compare a text with the file `name` in the directory of golden files beside the test."""
         self.matches_path(text, self.texts.parent / name)
 
     def matches_path(self, text: str, path: Path) -> None:
@@ -56,7 +56,7 @@ class Golden:
         assert text == path.read_text(), f"{path.name} differs; {ADVICE}"
 
     def matches(self, text: str, case: str = "") -> None:
-        """Compare a text with what the module's golden file has for this test, and for one case of several in it."""
+        """Compare a text with that of this test in the module's golden file; `case` names one of several."""
         heading = f"{self.test}: {case}" if case else self.test
         assert heading not in self._cases, f"{heading} was compared before: give each text of a test a case of its own"
         self._cases.add(heading)
@@ -68,12 +68,12 @@ class Golden:
                 sections[heading] = text
                 _sort(sections, self.order)
             return
-        known = read_sections(self.texts)
-        assert heading in known, f"{self.texts.name} has no text for {heading}; {ADVICE}"
-        assert text == known[heading], f"{self.texts.name} has another text for {heading}; {ADVICE}"
+        expected = read_sections(self.texts)
+        assert heading in expected, f"{self.texts.name} has no text for {heading}; {ADVICE}"
+        assert text == expected[heading], f"{self.texts.name} has another text for {heading}; {ADVICE}"
 
     def drop_unused(self) -> None:
-        """Refuse texts that are kept for this test and were not compared, or take them out."""
+        """Fail if the golden file has texts of this test that were not compared, or remove them if updating."""
         left = {heading for heading in read_sections(self.texts) if test_of(heading) == self.test} - self._cases
         if left and self.update:
             with _editing(self.texts) as sections:
@@ -84,7 +84,7 @@ class Golden:
 
 
 def texts_of(module: Path) -> Path:
-    """The golden file with the texts of a test module."""
+    """Return the golden file with the texts of a test module."""
     return module.parent / DIRECTORY / f"{module.stem.removeprefix('test_')}.txt"
 
 
@@ -93,13 +93,13 @@ def name_of(item: pytest.Item) -> str:
 
 
 def test_of(heading: str) -> str:
-    """The name of the test that a heading belongs to; a parameter may have anything in it, a colon too."""
+    """Return the name of the test that a heading belongs to; a parameter may contain a colon."""
     test, bracket, rest = heading.partition("[")
     return f"{test}[{rest.rpartition(']')[0]}]" if bracket and ":" not in test else heading.partition(": ")[0]
 
 
 def read_sections(path: Path) -> dict[str, str]:
-    """The texts of a module by their headings."""
+    """Read the texts of a golden file by heading."""
     if not path.exists():
         return {}
     _, *sections = re.split("^## ", path.read_text(), flags=re.MULTILINE)
@@ -113,7 +113,7 @@ def write_sections(path: Path, sections: Mapping[str, str]) -> None:
 
 @contextmanager
 def _editing(path: Path) -> Iterator[dict[str, str]]:
-    """The texts of a module, for a change that no other worker of the run sees half made."""
+    """Edit the texts of a golden file during the block, locked against other workers of the run."""
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ def _editing(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _sort(sections: dict[str, str], order: list[str]) -> None:
-    """In the order of the tests; those of no test that is known come first, so that they are seen."""
+    """Sort texts in the order of the tests; those without a test come first, so that they are noticed."""
     places = {test: place for place, test in enumerate(order)}
     ordered = sorted(sections.items(), key=lambda section: places.get(test_of(section[0]), -1))
     sections.clear()
@@ -137,7 +137,7 @@ def remember_orders(config: pytest.Config, items: Iterable[pytest.Item]) -> None
 
 
 def stale_texts(config: pytest.Config) -> dict[Path, list[str]]:
-    """Texts that no test of their module has, by file; modules of which only some tests were asked for are left out."""
+    """Find texts without a test, by file; modules of which only some tests were requested are left out."""
     partly = {Path(argument.partition("::")[0]).resolve() for argument in config.args if "::" in argument}
     stale = {}
     for module, order in config.stash[ORDERS].items():
@@ -155,7 +155,7 @@ def drop_stale(stale: Mapping[Path, list[str]]) -> None:
 
 
 def unused_files(config: pytest.Config, root: Path) -> list[Path]:
-    """Golden files that no test has looked at, in the directories of which every test module has run."""
+    """Find golden files that no test has used, in directories all of whose test modules have run."""
     orders, used = config.stash.get(ORDERS, {}), config.stash.get(USED, set())
     directories = {module.parent for module in orders if set(module.parent.glob("test_*.py")) <= set(orders)}
     kept = [path for directory in directories for path in (directory / DIRECTORY).glob("*")]

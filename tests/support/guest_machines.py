@@ -1,7 +1,7 @@
-"""The machines of the guest tier: each method brings one into the state that a test asks for.
+"""The machines of the guest tier, with methods that bring each into the state that a test needs.
 
-A boot is slow, so machines go from test to test. A test that finds its machine as it needs it waits for nothing; one
-that runs alone, or after another that has left the machine otherwise, waits for a boot.
+Boots are slow, so tests share machines. A test only waits for a boot if its machine is not in the required state yet,
+because the test runs alone or because another test has changed the machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.support.world import Outcome, World, machine_program, successful
 SHARED = "shared"
 SPACES = "my folder, é"
 
-# What an ordinary user gives box2: files beside each other, by their names.
-_GIVEN = {
+# The files for the `machine init` of box2, in one directory, by name.
+_INIT_FILES = {
     "site.ign": json.dumps(
         {
             "ignition": {"version": "3.3.0"},
@@ -56,13 +56,13 @@ _GIVEN = {
     ),
 }
 
-# Nobody in the tests speaks FTP: what follows the host is in nobody's way.
+# No test uses FTP, so its proxy can follow the host's without any effect.
 FIRST_PROXY = {"ftp_proxy": "http://localhost:3128", "NO_PROXY": "a,b"}
 SECOND_PROXY = {"ftp_proxy": "http://proxy.example:8080"}
 
 
 def bring_up(world: World, name: str, **variables: str) -> None:
-    """A machine runs, whatever a test before has left it in."""
+    """Start a machine, whatever its present state is."""
     state, _ = world.state(name)
     if state == "running":
         return
@@ -73,7 +73,7 @@ def bring_up(world: World, name: str, **variables: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Web:
-    """Host ports of the container `web`: of every address, of one IPv4 or IPv6 address, and the first of ten."""
+    """Host ports of the container `web`: on all addresses, on one IPv4 or IPv6 address, and the first of ten."""
 
     every: int
     one: int
@@ -90,7 +90,7 @@ class Web:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What the change of `box` to `crate` has said, and the SSH port that `box` had."""
+    """The outcomes of changing `box` to `crate` and of starting it, and the SSH port that `box` had."""
 
     changed: Outcome
     started: Outcome
@@ -99,7 +99,7 @@ class Change:
 
 @dataclass(kw_only=True)
 class MainMachine:
-    """`box`, which belongs to the user who runs the tests and comes from a mirror; `crate` when it has been changed."""
+    """The machine `box` of the user who runs the tests, made from a mirror's image; `crate` after it was changed."""
 
     world: World
     mirror: str
@@ -110,7 +110,7 @@ class MainMachine:
     _imported: bool = False
 
     def init_words(self) -> tuple[str, ...]:
-        # No folder: what a device of the guest carries cannot be saved with it, and a test does that.
+        # Without folders, since a test saves a snapshot, which is impossible with virtiofs devices.
         size = ("--disk-size", "12", "--memory", "1536", "--cpus", "2")
         return ("init", *size, "--now", "--stream-base-url", self.mirror, "--volume", "", "box")
 
@@ -118,7 +118,7 @@ class MainMachine:
         return (self.world.machines / name).exists()
 
     def run(self) -> str:
-        """`box` runs."""
+        """Create, restore or start `box` as needed."""
         if self.exists("crate"):
             self._change_back()
         if not self.exists():
@@ -128,7 +128,7 @@ class MainMachine:
         return "box"
 
     def stop(self) -> str:
-        """`box` is stopped."""
+        """Create or stop `box` as needed."""
         if not self.exists():
             self.run()
         if self.world.state("box")[0] != "stopped":
@@ -142,7 +142,7 @@ class MainMachine:
             self._imported = True
 
     def run_sleeper(self) -> None:
-        """The container `sleeper` runs in `box`."""
+        """Run the container `sleeper` in `box`."""
         self.import_busybox()
         if not self._sleeper:
             self.world.remote("box", "run", "--detach", "--name", "sleeper", "busybox", "sleep", "100000")
@@ -151,7 +151,7 @@ class MainMachine:
             self.world.remote("box", "start", "sleeper")
 
     def publish_web(self) -> Web:
-        """The container `web` runs in `box`, and is published in every form of `-p` that has a counterpart here."""
+        """Run the container `web` in `box`, published by all forms of `-p` that machines support."""
         self.import_busybox()
         if self.web is None:
             web = Web(every=choose(set()), one=choose(set()), six=choose(set()), low=_free_range(10))
@@ -171,7 +171,7 @@ class MainMachine:
         self.web = None
 
     def forward_socket(self) -> Path:
-        """A socket of the host's leads to the guest's Podman, by a forward of the user's own."""
+        """Add a user's forward from a socket of the host to the guest's Podman; returns the socket."""
         self.run()
         path, guest = self.world.root / "guest.sock", "/run/podman/podman.sock"
         if str(path) not in self.world.must("port", "ls", "--format", "json", "box").stdout:
@@ -179,7 +179,7 @@ class MainMachine:
         return path
 
     def run_changed(self) -> Change:
-        """`crate` runs, which is `box` with another name, size and Podman; its old SSH port was taken at its start."""
+        """Run `crate`, which is `box` with another name, size and Podman; its SSH port was in use at its start."""
         if self.change is None or not self.exists("crate"):
             if not self._sleeper:
                 self.run_sleeper()
@@ -188,7 +188,7 @@ class MainMachine:
         return self.change
 
     def stop_changed(self) -> str:
-        """`crate` is stopped."""
+        """Create or stop `crate` as needed."""
         if self.change is None or not self.exists("crate"):
             self.run_changed()
         if self.world.state("crate")[0] != "stopped":
@@ -200,7 +200,7 @@ class MainMachine:
         port = self.world.inspect(name)["SSHConfig"]["Port"]
         changed = self.world.must("set", "--disk-size", "16", "--cpus", "1", "--rootful", name)
         self.world.must("rename", name, "crate")
-        with taken(port):
+        with occupied(port):
             started = self.world.must("start", "crate")
         return Change(changed=changed, started=started, port=port)
 
@@ -217,32 +217,32 @@ class MainMachine:
 
 @dataclass(kw_only=True)
 class SecondMachine:
-    """`box2`, which belongs to an ordinary user where that is possible, and to which is given all that can be."""
+    """The machine `box2`, of an ordinary user if possible, which was created with all optional settings."""
 
     world: World
-    said: str = ""
-    """What `machine init --now` has written to stderr."""
+    stderr: str = ""
+    """The stderr of `machine init --now`."""
 
     _started_with: Mapping[str, str] = field(default_factory=dict)
     _port_driver: str = ""
 
     def init_words(self) -> tuple[str, ...]:
-        for name, text in _GIVEN.items():
+        for name, text in _INIT_FILES.items():
             (self.world.root / name).write_text(text)
         return ("init", "--disk-size", "12", "--memory", "1536", "--now", "-f", "box2.toml")
 
-    def initialised(self, stderr: str) -> None:
-        self.said, self._started_with = stderr, FIRST_PROXY
+    def record_first_start(self, stderr: str) -> None:
+        self.stderr, self._started_with = stderr, FIRST_PROXY
 
     def run(self, variables: Mapping[str, str] | None = None) -> str:
-        """`box2` runs; where the variables of the host's at its start matter, with these."""
+        """Run `box2`, started with these variables on the host if they are given."""
         runs = self.world.state("box2")[0] == "running"
-        wanted = self._started_with if variables is None else variables
-        if runs and wanted != self._started_with:
-            self.restart(wanted)
+        required = self._started_with if variables is None else variables
+        if runs and required != self._started_with:
+            self.restart(required)
         elif not runs:
-            bring_up(self.world, "box2", **wanted)
-            self._started_with = wanted
+            bring_up(self.world, "box2", **required)
+            self._started_with = required
         return "box2"
 
     def restart(self, variables: Mapping[str, str]) -> None:
@@ -255,9 +255,9 @@ class SecondMachine:
         return "box2"
 
     @contextmanager
-    def starting_anew(self) -> Iterator[None]:
-        """Meanwhile `box2` boots, with other variables and the other port driver; in the end it runs."""
-        if self.runs_anew():
+    def reconfiguring(self) -> Iterator[None]:
+        """Start `box2` with other variables and the other port driver during the block; waits for it afterwards."""
+        if self.is_reconfigured():
             yield
             return
         self.stop()
@@ -268,19 +268,19 @@ class SecondMachine:
         successful(Outcome(status=start.returncode, stdout=out, stderr=err), "start", "box2")
         self._started_with, self._port_driver = SECOND_PROXY, "ssh"
 
-    def runs_anew(self) -> bool:
+    def is_reconfigured(self) -> bool:
         return (self._started_with, self._port_driver) == (SECOND_PROXY, "ssh") and (
             self.world.state("box2")[0] == "running"
         )
 
-    def run_anew(self) -> str:
-        with self.starting_anew():
+    def run_reconfigured(self) -> str:
+        with self.reconfiguring():
             return "box2"
 
 
 @dataclass(kw_only=True)
 class SharedMachine:
-    """`shared`, which has two of three folders of the host's."""
+    """The machine `shared`, created with two folders of the host; a third one can be added."""
 
     world: World
     folders: Path
@@ -291,7 +291,7 @@ class SharedMachine:
             (self.folders / name / "hosts").write_text(f"{name}\n")
 
     def init(self) -> str:
-        """`shared` is there, and as new."""
+        """Create `shared`, replacing an existing one."""
         if (self.world.machines / SHARED).exists():
             self.world.must("rm", "--force", SHARED)
         volumes = ("--volume", f"{self.folders}/{SPACES}:/mnt/{SPACES}", "--volume", f"{self.folders}/ro:/mnt/ro:ro")
@@ -300,14 +300,14 @@ class SharedMachine:
         return SHARED
 
     def run(self) -> str:
-        """`shared` runs, whatever folders it has."""
+        """Run `shared`, whatever folders it has."""
         if not (self.world.machines / SHARED).exists():
             self.init()
         bring_up(self.world, SHARED)
         return SHARED
 
     def run_with_folders(self) -> Path:
-        """`shared` runs and has the two that it was made with; returns where all three are on the host."""
+        """Run `shared` with the two folders that it was created with; returns the parent of all three on the host."""
         self.run()
         if not {f"/mnt/{SPACES}", "/mnt/ro"} <= set(self.mounts()):
             self.init()
@@ -315,20 +315,20 @@ class SharedMachine:
         return self.folders
 
     def run_with_live_folder(self) -> Path:
-        """Also the third one, which was added while the machine ran."""
+        """Run `shared` with all three folders; the third is added while the machine is running."""
         self.run_with_folders()
         if "/mnt/live" not in self.mounts():
             self.world.must("mount", "add", SHARED, f"{self.folders}/live:/mnt/live")
         return self.folders
 
     def mounts(self) -> dict[str, tuple[str, str]]:
-        """What carries each folder and what keeps it from being there, by its place."""
+        """Return the driver and the problem of each folder, by its target."""
         listed = json.loads(self.world.must("mount", "ls", SHARED, "--format", "json").stdout)
         return {entry["target"]: (entry["driver"], entry["problem"]) for entry in listed}
 
 
 def first_boots(main: MainMachine, second: SecondMachine) -> None:
-    """Both machines boot for the first time, at once."""
+    """Create and start both machines in parallel."""
     boots = [
         (main.world, main.world.spawn(machine_program(), *main.init_words())),
         (second.world, second.world.spawn(machine_program(), *second.init_words(), **FIRST_PROXY)),
@@ -337,24 +337,24 @@ def first_boots(main: MainMachine, second: SecondMachine) -> None:
     for (owner, process), (out, err) in zip(boots, ends, strict=True):
         if process.returncode != 0:
             pytest.fail(f"{owner}: {out}\n{err}")
-    second.initialised(ends[1][1])
+    second.record_first_start(ends[1][1])
 
 
 @contextmanager
-def taken(port: int) -> Iterator[None]:
-    """Another program listens on a port."""
+def occupied(port: int) -> Iterator[None]:
+    """Listen on a port during the block."""
     with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot linger
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last boot may linger
         holder.bind(("127.0.0.1", port))
         holder.listen()
         yield
 
 
 def _free_range(count: int) -> int:
-    """The first of as many free ports in a row."""
+    """Find `count` consecutive free ports; returns the first."""
     while True:
         low = choose(set())
-        if all(_is_free(low + more) for more in range(count)):
+        if all(_is_free(low + offset) for offset in range(count)):
             return low
 
 
@@ -367,7 +367,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def copy_where_its_owner_may_go(archive: Path, world: World) -> Path:
+def copy_into_world(archive: Path, world: World) -> Path:
+    """Copy a file to a directory that the world's user may enter."""
     copy = world.root / archive.name
     shutil.copy(archive, copy)
     return copy

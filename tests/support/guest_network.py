@@ -1,4 +1,4 @@
-"""What a client on the host sees of a guest."""
+"""Clients on the host that reach a guest over its network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from tests.support.world import World
 
 SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
-"""For a shell in a container of busybox."""
+"""A shell command for a busybox container that runs a web server."""
 
 
 def fetch(address: str) -> str:
-    """What the server says once it is one: until then the guest resets what the host has taken."""
+    """Fetch a page; retries for a minute while no server listens in the guest, whose kernel then resets connections."""
     until = time.monotonic() + 60
     while True:
         try:
             with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
                 return str(answer.read().decode())
-        except OSError as error:  # whoever ends a connection without an answer resets it, to Python
+        except OSError as error:  # Python raises a reset also for an end of the connection without an answer
             reset = isinstance(getattr(error, "reason", error), ConnectionResetError)
             if not reset or time.monotonic() > until:
                 raise
@@ -34,8 +34,8 @@ def reachable(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) == 0
 
 
-def echoed(port: int) -> bytes:
-    """What comes back for `ping` over UDP, nothing where nobody answers."""
+def udp_echo(port: int) -> bytes:
+    """Send `ping` over UDP and return the answer; b"" if there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", port))
         client.settimeout(5)
@@ -47,7 +47,7 @@ def echoed(port: int) -> bytes:
 
 
 def web_addresses(world: World) -> list[str]:
-    """Where the container `web` answers on the host."""
+    """List the addresses of the container `web` on the host."""
     mappings = world.remote("box", "port", "web", "80").stdout.split()
     assert len(mappings) >= 3
     return [mapping.replace("0.0.0.0", "127.0.0.1") for mapping in mappings]
@@ -62,7 +62,7 @@ def api_socket(world: World, name: str) -> str:
 
 
 def monitor(world: World, name: str, line: str) -> None:
-    """A line for QEMU's human monitor, on the socket that is there for it."""
+    """Run a command of QEMU's human monitor on its second QMP socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(120)
         connection.connect(str(world.runtime(name) / "qmp-tools.sock"))

@@ -1,4 +1,4 @@
-"""What real guests need: their images, the worlds that they are in, and a container's image."""
+"""Images and worlds for real guests, and a container image."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ BOOT_S = 900
 BUILD_S = 2400
 
 _ORDINARY_USER = "boot2podman-test"
-# Holds what the machines of a world write; a test fills it.
+# The size of the file system for a world's machines, which a test fills up.
 _DISK = "4G"
 _APPLETS = ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget")
 
 
 def publish(*words: str, timeout_s: float = BUILD_S) -> Path:
-    """The local stream with the guest image, which is built where the cache has not the current one."""
+    """Return the local stream with the guest image, which is built unless the cache has the current one."""
     command = [machine_program(), "image", "build", *words]
     subprocess.run(command, env={**os.environ, "MACHINE_HOME": str(CACHE)}, check=True, timeout=timeout_s)
     return CACHE / "data" / "streams"
 
 
 def make_guest_world(streams: Path, uid: int, *, timeout_s: float = COMMAND_S) -> World:
-    """A user's world, with the local stream and its key in it."""
+    """Create a user's world with the local stream and its key."""
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     (root / "m" / "data").mkdir(parents=True)
     (root / "home").mkdir()
     if uid == os.getuid():
         (root / "m" / "data" / "streams").symlink_to(streams)
-    else:  # who may not go where the tests' cache is
+    else:  # that user may not enter the tests' cache
         shutil.copytree(streams, root / "m" / "data" / "streams")
     (root / "m" / "data" / "keys").mkdir()
     shutil.copyfile(streams / PUBLIC_KEY, root / "m" / "data" / "keys" / PUBLIC_KEY)
     world = World(root=root, uid=uid, timeout_s=timeout_s)
-    assert world.environment  # makes the files that are there before any command
+    assert world.environment  # creates the initial files
     if uid != os.getuid():
         for directory, _, files in os.walk(root):
             for name in (".", *files):
@@ -61,7 +61,7 @@ def make_guest_world(streams: Path, uid: int, *, timeout_s: float = COMMAND_S) -
 
 
 def take_down(world: World) -> None:
-    """Remove every machine, then prove that nothing is left of them."""
+    """Remove all machines, and check that none of their processes is left."""
     try:
         for name in world.must("ls", "-n", "-q").stdout.split():
             world.must("rm", "--force", name.rstrip("*"))
@@ -76,7 +76,7 @@ def take_down(world: World) -> None:
 
 @contextlib.contextmanager
 def own_disk(directory: Path) -> Iterator[None]:
-    """Where the tests may, the machines have a disk of their own, which can be filled."""
+    """Mount a separate file system for the machines, which tests can fill, if the tests run as root."""
     directory.mkdir()
     if os.getuid() != 0:
         yield
@@ -88,11 +88,11 @@ def own_disk(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ordinary_user() -> Iterator[int]:
-    """A user who exists as long as that, where the tests run as root: ssh serves nobody whom it cannot look up."""
+    """Create a user for the block if the tests run as root, since ssh requires an entry in passwd; yields its uid."""
     if os.getuid() != 0:
         yield os.getuid()
         return
-    if _ORDINARY_USER not in {user.pw_name for user in pwd.getpwall()}:  # as a run that was cut short leaves it
+    if _ORDINARY_USER not in {user.pw_name for user in pwd.getpwall()}:  # it may be left from an interrupted run
         subprocess.run(["useradd", "--no-create-home", "--user-group", _ORDINARY_USER], check=True)
     try:
         uid = pwd.getpwnam(_ORDINARY_USER).pw_uid
@@ -105,7 +105,7 @@ def ordinary_user() -> Iterator[int]:
 
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """The URL of a server that has a directory's files."""
+    """Serve a directory's files over HTTP during the block; yields the URL."""
     handler = functools.partial(_QuietHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -122,7 +122,7 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def busybox_archive(program: Path, root: Path) -> Path:
-    """The tar of a container image, made on the spot."""
+    """Create the tar of a container image with busybox."""
     (root / "bin").mkdir()
     shutil.copy2(program, root / "bin" / "busybox")
     for applet in _APPLETS:
@@ -134,7 +134,7 @@ def busybox_archive(program: Path, root: Path) -> Path:
 
 
 def debian_clients() -> Path:
-    """The root of Debian 13's clients, unpacked once beside their own libraries."""
+    """Return a directory with Debian 13's clients and their libraries, unpacked once into the cache."""
     root = CACHE / "clients-trixie"
     if not root.exists():
         unpacked = Path(tempfile.mkdtemp(prefix=".new-", dir=CACHE)) / "root"

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that serves bytes as Fedora's does, fails on demand and remembers requests."""
+"""A real HTTP server on loopback that behaves like Fedora's, fails on demand and records requests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ _SLICE = 32 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What goes wrong with one answer: another status, an end or a silence after so many bytes of the body, or a
-    Content-Length that is wrong by so many."""
+    """A fault in one response: another status, an end or a stall after a number of bytes, or a wrong Content-Length."""
 
     status: int = 0
     cut_after: int | None = None
@@ -32,10 +31,10 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Served:
-    """One document. `faults` are used up, one for each answer with a body; `rate` in bytes/s is each connection's.
+    """One document. Each response with a body consumes one of `faults`; `rate` limits each connection in bytes/s.
 
-    `ranges` says whether the server understands Range: not every one does. An empty `etag` is not sent. `login` is
-    USER:PASSWORD; more connections at once than `most_connections` get 503.
+    `ranges` says whether Range is supported. An empty `etag` is not sent. `login` is USER:PASSWORD. More simultaneous
+    connections than `max_connections` are answered with 503.
     """
 
     content: bytes
@@ -44,7 +43,7 @@ class Served:
     redirect: str = ""
     rate: float = 0
     login: str = ""
-    most_connections: int = 0
+    max_connections: int = 0
     busy: int = 0
     faults: list[Fault] = field(default_factory=list)
 
@@ -55,7 +54,7 @@ class Served:
 
 @functools.lru_cache(maxsize=8)
 def _tag(content: bytes) -> str:
-    """Each request needs it several times, and hashing a disk image takes a second."""
+    """Compute an ETag; cached, since hashing a disk image takes a second."""
     return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
@@ -68,7 +67,7 @@ class Request:
 
 @dataclass(kw_only=True)
 class ImageServer:
-    """`documents` by their paths may be changed while the server runs; `rate` in bytes/s is all connections'."""
+    """A running server; `documents`, by path, may be changed at any time. `rate` limits all connections in bytes/s."""
 
     url: str
     documents: dict[str, Served] = field(default_factory=dict)
@@ -85,7 +84,7 @@ class ImageServer:
         return f"{self.url}{path}"
 
     def ranges_of(self, path: str) -> list[str | None]:
-        """The Range header of each request for `path`."""
+        """Return the Range header of each request for `path`."""
         return [request.range for request in self.requests if request.path == path]
 
     def statuses_of(self, path: str) -> list[int]:
@@ -94,7 +93,7 @@ class ImageServer:
 
 @contextlib.contextmanager
 def serving(certificate: Path | None = None) -> Iterator[ImageServer]:
-    """A server that ends with the block; with a PEM file of certificate and key it speaks TLS."""
+    """Run a server during the block; with a PEM file of certificate and key it uses TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -127,7 +126,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up, or does not like our certificate, is no news."""
+        """Ignore clients that close the connection or reject our certificate."""
 
 
 def _answer(handler: BaseHTTPRequestHandler, images: ImageServer) -> None:
@@ -147,7 +146,7 @@ def _answer(handler: BaseHTTPRequestHandler, images: ImageServer) -> None:
         begin(302, Location=served.redirect, Content_Length=0)
     elif served.login and handler.headers.get("Authorization") != _basic(served.login):
         begin(401, Content_Length=0)
-    elif served.most_connections and served.busy >= served.most_connections:
+    elif served.max_connections and served.busy >= served.max_connections:
         begin(503, Content_Length=0)
     elif served.faults and served.faults[0].status:
         begin(served.faults.pop(0).status, Content_Length=0)

@@ -1,4 +1,4 @@
-"""Which modules a command line loads."""
+"""The modules that a command line loads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with open(out, "w") as stream:
 
 
 def run_and_list_modules(world: World, *words: str, **environment: str) -> tuple[Outcome, list[str]]:
-    """Run `machine` in an interpreter of its own; returns the modules that it has loaded in the end."""
+    """Run `machine` in a new interpreter; returns its outcome and the modules loaded at its end."""
     listed = world.root.with_name("loaded.json")
     done = subprocess.run(
         [sys.executable, "-c", _RUN, str(listed), *words],

@@ -1,4 +1,4 @@
-"""What runs of a world's machines."""
+"""Lookup of the processes of machines."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def command_lines() -> Iterator[tuple[psutil.Process, str]]:
 
 
 def processes_of(directory: Path) -> dict[int, str]:
-    """Command lines, by process id, of what names something below `directory`: the helpers of a world's machines."""
+    """Find the processes whose command lines contain `directory`, such as those of machines; by process id."""
     return {process.pid: command for process, command in command_lines() if f"{directory}" in command}
 
 
 def machine_processes(home: Path) -> list[str]:
-    """Command lines of the supervisors and QEMUs of the machines below a MACHINE_HOME."""
+    """List the command lines of the supervisors and QEMUs with this MACHINE_HOME."""
     found = []
     for process, command in command_lines():
         with contextlib.suppress(*_GONE):
@@ -44,7 +44,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def supervisor_pid(runtime: Path) -> int:
-    """By the kernel's word: who listens on the control socket of the machine with this runtime directory."""
+    """Return the process that listens on the control socket of the machine with this runtime directory."""
     return _listener(runtime / "control.sock")
 
 
@@ -54,5 +54,5 @@ def qemu_pid(runtime: Path) -> int:
 
 def _listener(path: Path) -> int:
     pid = listener_pid(path)
-    assert pid is not None, f"nobody listens on {path}"
+    assert pid is not None, f"no process listens on {path}"
     return pid

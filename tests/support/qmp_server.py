@@ -1,7 +1,6 @@
-"""QEMU's side of QMP, as far as a supervisor needs it.
+"""A fake QMP server for a supervisor.
 
-qemu.qmp has a server side too, but each of its servers serves one session: a supervisor wants another one when QEMU has
-hung up, as a QEMU gives it.
+It differs from that of qemu.qmp in serving several sessions, since a supervisor reconnects if QEMU hangs up.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 Answer = Callable[[str], object]
-"""What QEMU returns for a command."""
+"""A function that returns QEMU's result of a command."""
 
 
 class QmpServer:
-    """Serves one session after another; `commands` are those that were executed."""
+    """A QMP server for one session at a time; `commands` are those executed so far."""
 
     def __init__(self, answer: Answer = lambda _: {}) -> None:
         self.commands: list[str] = []
         self.sessions = 0
         self.running = asyncio.Event()
-        """Cleared while QEMU stands still, as when a signal has stopped it."""
+        """Cleared to simulate a QEMU that was stopped by a signal."""
 
         self.running.set()
         self._answer = answer
@@ -55,7 +54,7 @@ class QmpServer:
 
 @contextlib.asynccontextmanager
 async def serving_qmp(socket: Path, answer: Answer = lambda _: {}) -> AsyncIterator[QmpServer]:
-    """A QEMU that listens on `socket`."""
+    """Run a QMP server on `socket` during the block."""
     qmp = QmpServer(answer)
     async with await asyncio.start_unix_server(qmp.serve, socket):
         try:
@@ -70,7 +69,7 @@ def _send(writer: asyncio.StreamWriter, message: dict[str, object]) -> None:
 
 
 async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
-    """What a client sends: JSON objects, with nothing between them."""
+    """Iterate over a client's messages, which are JSON objects without separators."""
     received = ""
     while chunk := await reader.read(4096):
         received += chunk.decode()

@@ -1,4 +1,4 @@
-"""An sshd of the user who runs the tests, on loopback, with a host key and an authorized key of its own."""
+"""A real sshd on loopback, run by the user who runs the tests, with its own keys."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tests.support.waiting import WAIT_S, wait_until
 
 @dataclass(frozen=True, kw_only=True)
 class Sshd:
-    """`target` leads to it by the key pair in `directory`."""
+    """A running sshd; `target` is how to reach it with the key pair in `directory`."""
 
     directory: Path
     target: SshTarget
     pid: int
 
     def signal_sessions(self, number: signal.Signals) -> None:
-        """Every process that serves a connection."""
+        """Send a signal to every process that serves a connection."""
         sessions = descendants(self.pid)
-        assert sessions, "nobody is connected"
+        assert sessions, "no client is connected"
         for pid in sessions:
             os.kill(pid, number)
 
 
 @contextlib.contextmanager
 def serving_sshd(directory: Path, settings: Path, *lines: str, name: str = "box") -> Iterator[Sshd]:
-    """As the guest of the machine `name`; its clients' files are in `directory`, its own in `settings`."""
+    """Run sshd as the guest of the machine `name`, with its clients' files in `directory` and its own in `settings`."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "sshd is needed by these tests"
     host_public = keys.generate(directory / "host_key", comment="host")

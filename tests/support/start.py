@@ -1,4 +1,4 @@
-"""Starts of machines whose disk is empty: a real QEMU that never boots."""
+"""Starts of machines with empty disks, on which a real QEMU never boots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def control_socket(world: World) -> Path:
 
 @contextlib.contextmanager
 def starting(world: World) -> Iterator[subprocess.Popen[str]]:
-    """A start of `box` that has come as far as its QEMU."""
+    """Run `machine start box`; the block begins when its QEMU is running."""
     with world.popen("start", "box") as process:
         tools_socket = control_socket(world).with_name("qmp-tools.sock")
         lock_file = world.machines / "box" / "lock"
@@ -30,8 +30,8 @@ def starting(world: World) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def guest_that_runs(paths: MachinePaths) -> Iterator[None]:
-    """By the word of its lock, as when its supervisor has been killed."""
+def held_lock(paths: MachinePaths) -> Iterator[None]:
+    """Hold a machine's lock, so that it seems to run without a supervisor."""
     descriptor = lock.acquire(paths.lock)
     assert descriptor is not None
     lock.write_holder(descriptor, os.getpid())

@@ -1,4 +1,4 @@
-"""A stream of images on a server of the test's own."""
+"""A stream of images on the test's own server."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def download_of(world: World, images: Images) -> Path:
 
 
 def part_of(world: World, images: Images) -> Path:
-    """The first run of the packed image's download."""
+    """Return the file with the first run of the packed image's download."""
     return download_of(world, images) / f"{0:016}.part"
 
 
-def arrived(world: World, images: Images, server: ImageServer, content: bytes) -> None:
-    """What an earlier attempt has left of the packed image."""
+def write_partial_download(world: World, images: Images, server: ImageServer, content: bytes) -> None:
+    """Write the files that an interrupted download of the packed image leaves."""
     part = part_of(world, images)
     part.parent.mkdir(parents=True)
     part.write_bytes(content)
@@ -49,7 +49,8 @@ def pull(world: World, base: str, *words: str) -> Outcome:
     return world.machine("image", "pull", "--stream-base-url", base, *words)
 
 
-def pulled(world: World, images: Images, base: str, *words: str) -> Outcome:
+def pull_image(world: World, images: Images, base: str, *words: str) -> Outcome:
+    """Run a `machine image pull` that must succeed and leave no temporary files."""
     outcome = pull(world, base, *words)
     assert outcome.status == 0, outcome.stderr
     assert outcome.stdout == f"sha256:{sha256(images.qcow2)}\n"
@@ -58,7 +59,7 @@ def pulled(world: World, images: Images, base: str, *words: str) -> Outcome:
 
 
 def refuse_image(golden: Golden, world: World, *words: str | Path, case: str = "") -> None:
-    """A command that fails as the golden file has it, and leaves nothing half-made."""
+    """Run a command that must fail as in the golden file and leave no incomplete image."""
     outcome = world.machine(*words)
     golden.matches(transcript(world, without_steps(outcome), *words), case)
     assert (outcome.status, outcome.stdout) == (125, "")

@@ -1,11 +1,11 @@
-"""What is typed and what comes out, as the golden files have it.
+"""Transcripts of command lines, for golden files.
 
-    $ VARIABLE=value machine rm box <<< n     what is typed, with its environment and its standard input
-    > The following files will be deleted:    standard output; `\\` at the end of its last line: no line feed there
+    $ VARIABLE=value machine rm box <<< n     the command line, with its environment and its standard input
+    > The following files will be deleted:    standard output; `\\` after its last line means no line feed
     ! Error: EOF                              standard error
     = 125                                     the exit status
 
-Spaces at the ends of lines are left out, and what differs from host to host and from run to run has a name instead.
+Trailing spaces are removed, and values that differ between hosts or runs are replaced by names.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _SCRUBBED = (
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?[^/\s]+", "$TMP"),
     (r"http(s?)://127\.0\.0\.1:\d+", r"http\1://SERVER"),
 )
-_ASIDE = ("Verifying ", "Unpacking ", "Fetching ", "  ERROR: ")
-"""How lines begin that tell of an image on its way, or are qemu-img's own, which differ from version to version."""
+_IGNORED = ("Verifying ", "Unpacking ", "Fetching ", "  ERROR: ")
+"""Prefixes of progress lines, and of qemu-img's lines, which differ between its versions."""
 
 
 def names_in(world: World) -> dict[str, str]:
-    """The names that transcripts have for what is in a world."""
+    """Return the names that replace a world's paths in transcripts."""
     return {"MACHINES": str(world.machines), "ROOT": str(world.root), "PROGRAM": machine_program()}
 
 
 def transcribe(outcome: Outcome, names: Mapping[str, str]) -> str:
-    """What came out."""
+    """Format the outcome of a command line."""
     stdout = [f"> {line}" for line in outcome.stdout.splitlines()]
     if stdout and not outcome.stdout.endswith("\n"):
         stdout[-1] += "\\"
@@ -52,17 +52,17 @@ def scrub(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def transcript(world: World, outcome: Outcome, *words: str | Path, typed: str = "", **environment: str) -> str:
-    """What was typed, and what came out."""
+def transcript(world: World, outcome: Outcome, *words: str | Path, stdin: str = "", **environment: str) -> str:
+    """Format a command line and its outcome."""
     names = names_in(world)
     variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     line = " ".join([*variables, "machine", *(shlex.quote(str(word)) for word in words)])
-    answer = f" <<< {shlex.quote(typed.removesuffix(chr(10)))}" if typed else ""
+    answer = f" <<< {shlex.quote(stdin.removesuffix(chr(10)))}" if stdin else ""
     return f"$ {scrub(line, names)}{answer}\n{transcribe(outcome, names)}"
 
 
 def refuse(golden: Golden, world: World, *words: str | Path, case: str = "", **environment: str) -> Outcome:
-    """A command that fails as the golden file has it, writes nothing to standard output and changes no file."""
+    """Run a command that must fail as in the golden file, write nothing to standard output and change no file."""
     before = world.files()
     outcome = world.machine(*words, **environment)
     golden.matches(transcript(world, without_steps(outcome), *words, **environment), case)
@@ -73,6 +73,6 @@ def refuse(golden: Golden, world: World, *words: str | Path, case: str = "", **e
 
 
 def without_steps(outcome: Outcome) -> Outcome:
-    """Without lines that are not what a test of an error is about."""
-    kept = [line for line in outcome.stderr.splitlines(keepends=True) if not line.startswith(_ASIDE)]
+    """Remove progress lines, which tests of errors ignore."""
+    kept = [line for line in outcome.stderr.splitlines(keepends=True) if not line.startswith(_IGNORED)]
     return Outcome(status=outcome.status, stdout=outcome.stdout, stderr="".join(kept))

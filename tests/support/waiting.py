@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waiting for conditions that other processes bring about."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def wait_until(
     timeout_s: float = WAIT_S,
     every_s: float = 0.05,
 ) -> None:
-    """Return as soon as `condition` holds; a test that waits longer fails."""
+    """Wait until `condition` is true; fails the test after `timeout_s`."""
     until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:
-            pytest.fail(f"waited {timeout_s:.0f} s in vain for {what}")
+            pytest.fail(f"timed out after {timeout_s:.0f} s waiting for {what}")
         time.sleep(every_s)

@@ -1,9 +1,8 @@
-"""`machine` without the start of an interpreter, which is nine tenths of the time of most command lines.
+"""Runs `machine` without starting an interpreter, which takes 90 % of the time of most command lines.
 
-A process of its own imports the whole program once and runs nothing of it. For each command line it forks: the child
-has the arguments, environment, directory, streams and process group that a new process would have, goes through the
-program's own entry point, and ends as an interpreter does. Tests that are about a process - its signals, its end, its
-terminal, what it loads - start one of their own.
+A server process imports the whole program once. For each command line it forks; the child gets the arguments,
+environment, directory, streams and process group of a new process, calls the program's entry point, and ends like an
+interpreter. Tests of process behaviour (signals, exit, terminal, loaded modules) start real processes instead.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-_MOST_BYTES = 256 * 1024
-# What the program imports only where it is used.
+_MAX_BYTES = 256 * 1024
+# Modules that the program imports only when they are needed.
 _LATE = (
     "click.shell_completion", "paramiko", "platformdirs", "qemu.qmp", "requests", "rich.console", "rich.live",
     "rich.progress", "rich.table", "tomlkit",
@@ -40,18 +39,18 @@ _LATE = (
 
 @functools.cache
 def warm_program(program: str) -> WarmProgram:
-    """One for all tests of a process; whoever ends the tests ends it."""
+    """Return the server of this test process; a session fixture closes it."""
     return WarmProgram(program)
 
 
 class WarmProgram:
-    """The side of the tests."""
+    """The client side: starts the server and sends it command lines."""
 
     def __init__(self, program: str) -> None:
         self._program = program
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            # Whoever started the tests in the background has made their children deaf to ^C.
+            # A shell makes background jobs, and so their children, ignore SIGINT.
             self._process = subprocess.Popen(
                 ["/usr/bin/env", "--default-signal=INT", sys.executable, "-P", __file__, str(other.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -69,23 +68,23 @@ class WarmProgram:
         directory: Path,
         *,
         timeout_s: float,
-        typed: str = "",
+        stdin: str = "",
     ) -> tuple[int, str, str]:
-        """Exit status (as subprocess has it), standard output and standard error of one command line."""
+        """Run one command line; returns exit status (as in subprocess), standard output and standard error."""
         request = {"words": [self._program, *words], "environment": dict(environment), "directory": str(directory)}
         message = json.dumps(request).encode()
         with (
-            tempfile.TemporaryFile() as stdin,
+            tempfile.TemporaryFile() as input_file,
             tempfile.TemporaryFile() as stdout,
             tempfile.TemporaryFile() as stderr,
             contextlib.ExitStack() as stack,
         ):
-            stdin.write(typed.encode())
-            stdin.seek(0)
+            input_file.write(stdin.encode())
+            input_file.seek(0)
             reading, writing = os.pipe()
             stack.callback(os.close, reading)
             try:
-                files = [stdin.fileno(), stdout.fileno(), stderr.fileno(), writing]
+                files = [input_file.fileno(), stdout.fileno(), stderr.fileno(), writing]
                 socket.send_fds(self._socket, [message], files)
             finally:
                 os.close(writing)
@@ -93,42 +92,42 @@ class WarmProgram:
             texts = []
             for stream in (stdout, stderr):
                 stream.seek(0)
-                # As subprocess reads text.
+                # Universal newlines, as in subprocess.
                 texts.append("\n".join(stream.read().decode().replace("\r\n", "\n").split("\r")))
         return status, texts[0], texts[1]
 
     @staticmethod
     def _status(reading: int, words: Sequence[str], timeout_s: float) -> int:
-        """First the child's id comes, then its end; the server is the one who can tell."""
+        """Read the child's process id and then its exit status, which the server sends."""
         deadline = time.monotonic() + timeout_s
-        said = b""
+        received = b""
         with selectors.DefaultSelector() as selector:
             selector.register(reading, selectors.EVENT_READ)
-            while said.count(b"\n") < 2:
+            while received.count(b"\n") < 2:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    if pid := said.partition(b"\n")[0]:
+                    if pid := received.partition(b"\n")[0]:
                         os.kill(int(pid), signal.SIGKILL)
                         os.read(reading, 100)  # until it has ended
                     raise subprocess.TimeoutExpired(list(words), timeout_s)
                 chunk = os.read(reading, 100)
                 assert chunk, "the warm program has ended"
-                said += chunk
-        return int(said.split()[1])
+                received += chunk
+        return int(received.split()[1])
 
 
 def serve(requests: socket.socket) -> None:
-    """Fork for every request, tell of each child's end, and return in the children alone."""
+    """Fork for each request and report each child's exit; returns only in the children."""
     with selectors.DefaultSelector() as selector:
         selector.register(requests, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
                 if key.fileobj is not requests:
-                    pid, told = key.data
+                    pid, writing = key.data
                     _, status = os.waitpid(pid, 0)
-                    os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                    os.write(writing, f"{os.waitstatus_to_exitcode(status)}\n".encode())
                     selector.unregister(key.fileobj)
                     os.close(key.fd)
-                    os.close(told)
+                    os.close(writing)
                     continue
                 message, files = receive(requests)
                 if not message:
@@ -148,7 +147,7 @@ def serve(requests: socket.socket) -> None:
 def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
     files = array.array("i")
     message, ancillary, _, _ = requests.recvmsg(
-        _MOST_BYTES, socket.CMSG_SPACE(4 * files.itemsize), socket.MSG_CMSG_CLOEXEC
+        _MAX_BYTES, socket.CMSG_SPACE(4 * files.itemsize), socket.MSG_CMSG_CLOEXEC
     )
     for _, _, data in ancillary:
         files.frombytes(data)
@@ -156,7 +155,7 @@ def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def become(request: dict[str, Any], files: Sequence[int], others: Sequence[int]) -> None:
-    """What a new process would have been given."""
+    """Take on the arguments, environment, directory and streams of a new process."""
     os.setpgid(0, 0)
     for number, descriptor in enumerate(files[:3]):
         os.dup2(descriptor, number)
@@ -171,14 +170,14 @@ def become(request: dict[str, Any], files: Sequence[int], others: Sequence[int])
 
 
 def standard_streams() -> Iterator[io.TextIOWrapper]:
-    """As the interpreter makes them where they are no terminal."""
+    """Create the standard streams as the interpreter does if they are not a terminal."""
     for number, mode, errors in ((0, "rb", "strict"), (1, "wb", "strict"), (2, "wb", "backslashreplace")):
         binary = open(number, mode, closefd=False)  # noqa: SIM115
         yield io.TextIOWrapper(binary, encoding="utf-8", errors=errors, line_buffering=number == 2)
 
 
 def end(status: object) -> NoReturn:
-    """As the interpreter does, but for taking all of its modules apart, which would copy every page that is shared."""
+    """Exit like the interpreter, but without finalizing modules, which would copy all shared memory pages."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:

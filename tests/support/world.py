@@ -1,4 +1,4 @@
-"""A user's world: directories in which nothing of the real user's is read or written, and programs that run in them."""
+"""A simulated user's world: directories apart from the real user's, and programs that run in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a command line ended, and what it wrote."""
+    """The exit status and output of a command line."""
 
     status: int
     stdout: str
@@ -32,32 +32,32 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class World:
-    """One user's directories, and how programs run as that user."""
+    """One user's directories, and methods that run programs as that user."""
 
     root: Path
     path: str = field(default_factory=lambda: os.environ["PATH"])
     uid: int = field(default_factory=os.getuid)
     extra: dict[str, str] = field(default_factory=dict)
     warm: bool = False
-    """Whether command lines of `machine` go to the warm program: quicker, and never as another user."""
+    """Whether `machine` runs in the warm program, which is quicker, but cannot run as another user."""
 
     timeout_s: float = COMMAND_S
 
     @property
     def environment(self) -> dict[str, str]:
-        # LC_ALL and the like would only change texts.
+        # Others, such as LC_ALL, would change messages.
         kept = {key: value for key, value in os.environ.items() if key in ("LANG", "TERM")}
         return {**kept, **world_environment(self.root), "PATH": self.path, **self.extra}
 
     # Running programs
 
     def spawn(self, *argv: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Any program, as this user and in a process group of its own."""
+        """Start any program as this user, in its own process group."""
         identity: dict[str, Any] = {} if self.uid == os.getuid() else {
             "user": self.uid, "group": self.uid, "extra_groups": [],
         }  # fmt: skip
         return subprocess.Popen(
-            # Whoever started the tests in the background has made their children deaf to ^C.
+            # A shell makes background jobs, and so their children, ignore SIGINT.
             ["/usr/bin/env", "--default-signal=INT", *(os.fspath(word) for word in argv)],
             env={**self.environment, **environment},
             cwd=self.root,
@@ -71,7 +71,7 @@ class World:
 
     @contextlib.contextmanager
     def popen(self, *words: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """`machine` as a process of its own; a test that fails does not wait for it."""
+        """Run `machine` as a process during the block; it is killed if the test fails."""
         with self.spawn(machine_program(), *words, **environment) as process:
             try:
                 yield process
@@ -90,36 +90,36 @@ class World:
         outcome = Outcome(status=process.returncode, stdout=stdout, stderr=stderr)
         return successful(outcome, *argv) if check else outcome
 
-    def machine(self, *words: str | Path, typed: str = "", **environment: str) -> Outcome:
-        """Run `machine` to its end; `popen` is for tests of the process that it is."""
+    def machine(self, *words: str | Path, stdin: str = "", **environment: str) -> Outcome:
+        """Run `machine` to its end; for tests of process behaviour, use `popen`."""
         if not self.warm:
-            assert not typed, "only the warm program has a standard input"
+            assert not stdin, "only the warm program supports standard input"
             return self.run(machine_program(), *words, check=False, **environment)
         status, stdout, stderr = warm_program(machine_program()).run(
             [os.fspath(word) for word in words],
             {**self.environment, **environment},
             self.root,
             timeout_s=self.timeout_s,
-            typed=typed,
+            stdin=stdin,
         )
         return Outcome(status=status, stdout=stdout, stderr=stderr)
 
     def must(self, *words: str | Path, **environment: str) -> Outcome:
-        """`machine` where anything but success fails the test."""
+        """Run a `machine` command that must succeed."""
         return successful(self.machine(*words, **environment), "machine", *words)
 
     def init(self, name: str, image: str | Path, *words: str) -> Outcome:
         return self.must("init", "--image", image, *words, name)
 
     def podman(self, *words: str) -> str:
-        """What the host's podman says in this world."""
+        """Run the host's podman in this world; returns its output."""
         return self.run("podman", *words, PATH=os.environ["PATH"]).stdout
 
     def remote(self, connection: str, *words: str, check: bool = True) -> Outcome:
-        """The host's podman as a remote client of a machine."""
+        """Run the host's podman as a remote client of a machine."""
         return self.run("podman", "--remote", "--connection", connection, *words, check=check)
 
-    # What is there
+    # Reading
 
     @property
     def home(self) -> Path:
@@ -139,11 +139,11 @@ class World:
         return Path(self.path)
 
     def runtime(self, name: str) -> Path:
-        """Where the sockets of a machine are: in a world whose paths are short."""
+        """Return the directory of a machine's sockets, if the world's path is short."""
         return self.home / "run" / name
 
     def files(self) -> dict[str, bytes]:
-        """Every file that has a content: empty lock files do not count."""
+        """Read all files that are not empty, as lock files are."""
         found = {path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink()}
         return {str(path.relative_to(self.root)): content for path in found if (content := path.read_bytes())}
 
@@ -162,14 +162,14 @@ class World:
         return document
 
     def state(self, name: str) -> tuple[str, str]:
-        """State and reason, as `machine ls` tells them."""
+        """Return a machine's state and reason from `machine ls`."""
         listed = json.loads(self.must("ls", "--format", "json").stdout)
         return next((entry["State"], entry["Reason"]) for entry in listed if entry["Name"] == name)
 
-    # Changing what is there
+    # Changing
 
     def trust(self, key: bytes) -> None:
-        """Put a key into the user's own directory of keys."""
+        """Add a key to the user's signing keys."""
         keys = self.home / "data" / "keys"
         keys.mkdir(parents=True, exist_ok=True)
         (keys / "test.gpg").write_bytes(key)
@@ -182,19 +182,20 @@ class World:
         (self.machines / name / "record.json").write_text(json.dumps(document))
 
     def link_tool(self, *tools: str) -> None:
-        """Put these programs of the host's on the user's PATH."""
+        """Add programs of the host to the user's PATH."""
         for tool in tools:
             found = shutil.which(tool)
             assert found is not None, f"{tool} is needed by these tests"
             (self.bin / tool).symlink_to(found)
 
     def without(self, *tools: str) -> None:
-        """Take these programs off the user's PATH."""
+        """Remove programs from the user's PATH."""
         for tool in tools:
             (self.bin / tool).unlink()
 
 
 def successful(outcome: Outcome, *argv: str | Path) -> Outcome:
+    """Return the outcome; fails the test unless its status is 0."""
     if outcome.status != 0:
         words = " ".join(map(str, argv))
         pytest.fail(f"{words} ended with {outcome.status}\nstdout: {outcome.stdout}\nstderr: {outcome.stderr}")
@@ -202,22 +203,22 @@ def successful(outcome: Outcome, *argv: str | Path) -> Outcome:
 
 
 def make_world(root: Path) -> World:
-    """A world with the tools that `machine` needs on its PATH, and no podman."""
+    """Create a world with the tools that `machine` needs on its PATH, without podman."""
     root.mkdir(parents=True)
     binaries = root.with_name("bin")
     binaries.mkdir()
     world = World(root=root, path=str(binaries), warm=True)
-    world_environment(root)  # makes the files that are there before any command
+    world_environment(root)  # creates the initial files
     world.link_tool(*TOOLS)
     return world
 
 
 def world_environment(root: Path) -> dict[str, str]:
-    """The variables that lead every program of a test into `root`."""
+    """Return the variables that make all programs use `root`, and create the files that they need."""
     (root / "containers.conf").touch()
     docker = root / "docker"
     docker.mkdir(exist_ok=True)
-    (docker / "config.json").write_text("{}")  # podman 4.3 fails where $DOCKER_CONFIG has none
+    (docker / "config.json").write_text("{}")  # podman 4.3 fails without it
     return {
         "HOME": str(root / "home"),
         "MACHINE_HOME": str(root / "m"),
@@ -231,5 +232,5 @@ def world_environment(root: Path) -> dict[str, str]:
 
 
 def machine_program() -> str:
-    """The installed command, beside the interpreter that runs the tests."""
+    """Return the installed command, beside the interpreter that runs the tests."""
     return os.fspath(Path(sys.executable).with_name("machine"))

@@ -12,7 +12,7 @@ from machine.ops import doctor_clients as checks
 from machine.podman import legacy_connections
 from machine.store.filesystem import DirectoryFacts
 from tests.support.builders import make_host
-from tests.support.checks import told
+from tests.support.checks import text_of
 from tests.support.golden import Golden
 
 PODMANS = {
@@ -25,7 +25,7 @@ PODMANS = {
 
 @pytest.mark.parametrize("client", PODMANS.values(), ids=PODMANS)
 def test_podman(client: legacy_connections.Client | None, golden: Golden) -> None:
-    golden.matches(told(checks.podman_check(client, make_host(), Path("/c/connections.json"))))
+    golden.matches(text_of(checks.podman_check(client, make_host(), Path("/c/connections.json"))))
 
 
 DATA = Path("/home/me/data")
@@ -38,5 +38,5 @@ GOOD = DirectoryFacts(
 
 def test_clients_directory(golden: Golden) -> None:
     check = checks.client_files_check("docker contexts", replace(GOOD, writable=False), "contexts")
-    golden.matches(told(check), "not writable")
-    golden.matches(told(checks.client_files_check("docker contexts", GOOD, "contexts")), "good")
+    golden.matches(text_of(check), "not writable")
+    golden.matches(text_of(checks.client_files_check("docker contexts", GOOD, "contexts")), "good")

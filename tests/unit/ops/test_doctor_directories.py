@@ -12,7 +12,7 @@ from machine.model.units import GIB, MIB
 from machine.ops import doctor_directories as checks
 from machine.ops.doctor_directories import SessionFacts
 from machine.store.filesystem import DirectoryFacts
-from tests.support.checks import told
+from tests.support.checks import text_of
 from tests.support.golden import Golden
 
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
@@ -43,7 +43,7 @@ DIRECTORIES: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("changes", DIRECTORIES.values(), ids=DIRECTORIES)
 def test_directory_of_machines(changes: dict[str, object], golden: Golden) -> None:
-    golden.matches(told(checks.directory_check("data", replace(GOOD, **changes), keeps=True)))  # type: ignore[arg-type]
+    golden.matches(text_of(checks.directory_check("data", replace(GOOD, **changes), keeps=True)))  # type: ignore[arg-type]
 
 
 LOGIN, FALLBACK = Path("/run/user/1000"), Path("/tmp/b2p-1000")
@@ -77,4 +77,4 @@ def test_runtime_directory(
     path: Path, changes: dict[str, object], session: dict[str, object], host_os: HostOS, golden: Golden
 ) -> None:
     facts = replace(GOOD, path=path, nearest=path, **changes)  # type: ignore[arg-type]
-    golden.matches(told(checks.runtime_check(facts, replace(SESSION, **session), host_os)))  # type: ignore[arg-type]
+    golden.matches(text_of(checks.runtime_check(facts, replace(SESSION, **session), host_os)))  # type: ignore[arg-type]

@@ -14,21 +14,21 @@ from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, S
 from machine.ops import doctor_machines as checks
 from machine.ops.doctor_machines import MachineFacts
 from tests.support.builders import make_host
-from tests.support.checks import told
+from tests.support.checks import text_of
 from tests.support.golden import Golden
 
 
 def test_settings_name_their_sources(golden: Golden) -> None:
     memory = EffectiveSetting(key="memory", value=2048, origin=BUILT_IN)
     cpus = EffectiveSetting(key="cpus", value=2, origin="config.toml: /c/config.toml")
-    golden.matches(told(checks.settings_check({"memory": memory})), "built in")
-    golden.matches(told(checks.settings_check({"memory": memory, "cpus": cpus})), "of a file")
+    golden.matches(text_of(checks.settings_check({"memory": memory})), "built in")
+    golden.matches(text_of(checks.settings_check({"memory": memory, "cpus": cpus})), "of a file")
 
 
 @pytest.mark.parametrize("available", [None, 2048, 2047])
 def test_memory_that_is_available_now(available: int | None, golden: Golden) -> None:
     resources = Resources(cpus=2, memory_mib=2048, disk_gib=100)
-    golden.matches(told(checks.resources_check(resources, make_host(cpus=4, memory_mib=8192), available)))
+    golden.matches(text_of(checks.resources_check(resources, make_host(cpus=4, memory_mib=8192), available)))
 
 
 BOX = MachineFacts(
@@ -47,23 +47,23 @@ PROBLEMS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("changes", PROBLEMS.values(), ids=PROBLEMS)
 def test_machine_with_a_problem(changes: dict[str, object], golden: Golden) -> None:
-    golden.matches(told(*checks.machine_checks([BOX, replace(BOX, **changes)], {})))  # type: ignore[arg-type]
+    golden.matches(text_of(*checks.machine_checks([BOX, replace(BOX, **changes)], {})))  # type: ignore[arg-type]
 
 
 def test_machine_with_a_damaged_record() -> None:
     error = MachineError("the record is damaged", hint="machine rm --force bad")
     (check,) = checks.machine_checks([BOX], {"bad": error})
-    assert told(check) == "machine bad: warning: the record is damaged\n  -> machine rm --force bad"
+    assert text_of(check) == "machine bad: warning: the record is damaged\n  -> machine rm --force bad"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_machines_without_a_problem_have_one_line(count: int, golden: Golden) -> None:
-    golden.matches(told(*checks.machine_checks([BOX] * count, {})))
+    golden.matches(text_of(*checks.machine_checks([BOX] * count, {})))
 
 
 def test_drafts(golden: Golden) -> None:
-    golden.matches(told(checks.drafts_check([])), "none")
-    golden.matches(told(checks.drafts_check([Path("/m/.box.x.tmp")])), "one")
+    golden.matches(text_of(checks.drafts_check([])), "none")
+    golden.matches(text_of(checks.drafts_check([Path("/m/.box.x.tmp")])), "one")
 
 
 AUTOSTARTS: dict[str, tuple[dict[str, str | None], set[str | None], bool]] = {
@@ -77,4 +77,4 @@ AUTOSTARTS: dict[str, tuple[dict[str, str | None], set[str | None], bool]] = {
 
 @pytest.mark.parametrize(("services", "gone", "lingers"), AUTOSTARTS.values(), ids=AUTOSTARTS)
 def test_autostart(services: dict[str, str | None], gone: set[str | None], lingers: bool, golden: Golden) -> None:
-    golden.matches(told(checks.autostart_check(services, gone, lingers=lingers)))
+    golden.matches(text_of(checks.autostart_check(services, gone, lingers=lingers)))

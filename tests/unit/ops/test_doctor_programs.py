@@ -19,7 +19,7 @@ from machine.qemu.accelerator import HardwareSupport
 from machine.qemu.firmware import FirmwareFiles
 from machine.ssh.client import Client
 from tests.support.builders import make_host, make_qemu
-from tests.support.checks import told
+from tests.support.checks import text_of
 from tests.support.golden import Golden
 
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
@@ -43,8 +43,8 @@ ENOUGH_FILES = 524_288
 
 
 def test_architecture(golden: Golden) -> None:
-    golden.matches(told(checks.architecture_check(make_host(machine="armv7l"), None)), "without guests")
-    golden.matches(told(checks.architecture_check(make_host(), Arch.X86_64)), "with guests")
+    golden.matches(text_of(checks.architecture_check(make_host(machine="armv7l"), None)), "without guests")
+    golden.matches(text_of(checks.architecture_check(make_host(), Arch.X86_64)), "with guests")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_version_of_qemu(version: tuple[int, ...], arch: Arch, status: Status) -
 @pytest.mark.parametrize(("host_os", "arch"), [(LINUX, Arch.X86_64), (LINUX, Arch.AARCH64), (MAC, Arch.AARCH64)])
 def test_qemu_without_slirp(host_os: HostOS, arch: Arch, golden: Golden) -> None:
     facts = replace(QEMU, networks=frozenset({"socket", "vhost-user"}))
-    golden.matches(told(checks.network_check(facts, arch, make_host(host_os))))
+    golden.matches(text_of(checks.network_check(facts, arch, make_host(host_os))))
     assert checks.network_check(QEMU, arch, make_host(host_os)).status is Status.OK
 
 
@@ -87,30 +87,32 @@ ACCELERATORS = {
 def test_accelerator(choice: str, support: HardwareSupport, accelerators: str, golden: Golden) -> None:
     facts = replace(QEMU, accelerators=frozenset(accelerators.split()))
     check = checks.accelerator_check(AcceleratorChoice(choice), Arch.X86_64, make_host(), support, facts)
-    golden.matches(told(check))
+    golden.matches(text_of(check))
 
 
 def test_firmware(golden: Golden) -> None:
     missing = MachineError("no UEFI firmware for aarch64 guests on this host", hint="install it")
     found = FirmwareFiles(code=Path("/usr/share/code.fd"), variables=Path("/usr/share/vars.fd"))
-    golden.matches(told(checks.firmware_check(Arch.X86_64, None, native=True)), "not needed")
-    golden.matches(told(checks.firmware_check(Arch.AARCH64, found, native=True)), "found")
-    golden.matches(told(checks.firmware_check(Arch.AARCH64, missing, native=True)), "missing for the host's own guests")
-    golden.matches(told(checks.firmware_check(Arch.AARCH64, missing, native=False)), "missing for foreign guests")
+    golden.matches(text_of(checks.firmware_check(Arch.X86_64, None, native=True)), "not needed")
+    golden.matches(text_of(checks.firmware_check(Arch.AARCH64, found, native=True)), "found")
+    golden.matches(
+        text_of(checks.firmware_check(Arch.AARCH64, missing, native=True)), "missing for the host's own guests"
+    )
+    golden.matches(text_of(checks.firmware_check(Arch.AARCH64, missing, native=False)), "missing for foreign guests")
 
 
 def test_ssh(golden: Golden) -> None:
-    golden.matches(told(checks.ssh_check(SSH, make_host(), has_keygen=True)), "good")
+    golden.matches(text_of(checks.ssh_check(SSH, make_host(), has_keygen=True)), "good")
     old = replace(SSH, version="OpenSSH_6.6", obstacle="command-line: line 0: Bad configuration option: SetEnv")
-    golden.matches(told(checks.ssh_check(old, make_host(), has_keygen=True)), "old")
-    golden.matches(told(checks.ssh_check(SSH, make_host(MAC), has_keygen=False)), "without ssh-keygen")
+    golden.matches(text_of(checks.ssh_check(old, make_host(), has_keygen=True)), "old")
+    golden.matches(text_of(checks.ssh_check(SSH, make_host(MAC), has_keygen=False)), "without ssh-keygen")
 
 
 def test_keys(golden: Golden) -> None:
     keys = Path("/home/me/keys")
-    golden.matches(told(checks.keys_check(3, [], keys)), "good")
-    golden.matches(told(checks.keys_check(3, [keys / "a.gpg", keys / "b.asc"], keys)), "files without a key")
-    golden.matches(told(checks.keys_check(0, [], keys)), "none")
+    golden.matches(text_of(checks.keys_check(3, [], keys)), "good")
+    golden.matches(text_of(checks.keys_check(3, [keys / "a.gpg", keys / "b.asc"], keys)), "files without a key")
+    golden.matches(text_of(checks.keys_check(0, [], keys)), "none")
 
 
 NO_VIRTIOFSD = {Transport.VIRTIOFS: Obstacle("virtiofsd is not installed on this host", "install it")}
@@ -140,7 +142,7 @@ FOLDERS: dict[str, tuple[dict[Transport, Obstacle], Host, int]] = {
 
 @pytest.mark.parametrize(("obstacles", "host", "open_files"), FOLDERS.values(), ids=FOLDERS)
 def test_folders(obstacles: dict[Transport, Obstacle], host: Host, open_files: int, golden: Golden) -> None:
-    golden.matches(told(checks.folders_check(obstacles, host, open_files)))
+    golden.matches(text_of(checks.folders_check(obstacles, host, open_files)))
 
 
 @pytest.mark.parametrize("is_root", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from machine.model.doctor_check import Status
 from machine.model.host import HostOS
 from machine.ops import doctor_surroundings as checks
-from tests.support.checks import told
+from tests.support.checks import text_of
 from tests.support.golden import Golden
 
 LINUX, MAC = HostOS.LINUX, HostOS.MACOS
@@ -31,13 +31,13 @@ PROXIES = {
 
 @pytest.mark.parametrize("environment", PROXIES.values(), ids=PROXIES)
 def test_proxies(environment: dict[str, str], golden: Golden) -> None:
-    golden.matches(told(checks.proxies_check(environment, LINUX)))
+    golden.matches(text_of(checks.proxies_check(environment, LINUX)))
 
 
 def test_proxies_of_a_mac(golden: Golden) -> None:
     """Its own settings are those of downloads, and not of guests."""
-    golden.matches(told(checks.proxies_check({}, MAC)), "no variable")
-    golden.matches(told(checks.proxies_check({"https_proxy": "http://p:1"}, MAC)), "variable")
+    golden.matches(text_of(checks.proxies_check({}, MAC)), "no variable")
+    golden.matches(text_of(checks.proxies_check({"https_proxy": "http://p:1"}, MAC)), "variable")
 
 
 def test_certificates(golden: Golden) -> None:
@@ -46,9 +46,9 @@ def test_certificates(golden: Golden) -> None:
         Path("/c"),
     )
     variable = checks.certificates_variable({"SSL_CERT_FILE": "/a", "REQUESTS_CA_BUNDLE": "/b"})
-    golden.matches(told(checks.certificates_check(variable, readable=True)), "variable")
-    golden.matches(told(checks.certificates_check(variable, readable=False)), "variable that leads nowhere")
-    golden.matches(told(checks.certificates_check(None, readable=False)), "no variable")
+    golden.matches(text_of(checks.certificates_check(variable, readable=True)), "variable")
+    golden.matches(text_of(checks.certificates_check(variable, readable=False)), "variable that leads nowhere")
+    golden.matches(text_of(checks.certificates_check(None, readable=False)), "no variable")
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_clock(now: datetime, known: list[datetime], status: Status) -> None:
 
 @pytest.mark.parametrize("host_os", [LINUX, MAC])
 def test_clock_is_set_by_a_program_of_the_host(host_os: HostOS, golden: Golden) -> None:
-    golden.matches(told(checks.clock_check(datetime(1970, 1, 1, tzinfo=UTC), [], host_os)))
+    golden.matches(text_of(checks.clock_check(datetime(1970, 1, 1, tzinfo=UTC), [], host_os)))

@@ -47,8 +47,8 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         await until(lambda: machine.steps)
         assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": ""}}]
         await machine.boot()
-        await until(lambda: {"ok": {}} in machine.told)
-        assert machine.told == [
+        await until(lambda: {"ok": {}} in machine.progress)
+        assert machine.progress == [
             {"step": "Booting the guest for the first time"},
             {"step": "Waiting for the guest's SSH server"},
             {"step": "Waiting for the guest to mount the host's folders"},
@@ -77,7 +77,7 @@ def test_heartbeats_write_nothing_into_the_log(
 
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
-        await until(lambda: {"ok": {}} in machine.told)
+        await until(lambda: {"ok": {}} in machine.progress)
         before = machine.qmp.commands.count("query-status")
         await until(lambda: machine.qmp.commands.count("query-status") > before)
         written = len(ours(caplog))
@@ -101,7 +101,7 @@ def test_stop_during_a_start_says_so_to_whoever_waits(ssh: FakeSsh, short_path: 
             {"ok": {"ending": "powered down"}},
         ]
         assert await machine.end() is None
-        assert machine.told[-1]["error"]["message"] == 'unable to start "box": it was stopped'
+        assert machine.progress[-1]["error"]["message"] == 'unable to start "box": it was stopped'
         assert machine.record.guest.last_up is None
 
     play(story, short_path, guest=BOOTED)
@@ -121,7 +121,7 @@ def test_stop_during_a_first_boot_ends_the_guest_at_once(ssh: FakeSsh, short_pat
 
 def test_quit_ends_a_running_guest_at_once(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
-        machine.qemu.obeys = False
+        machine.qemu.powers_down = False
         await machine.boot()
         await machine.ask(Command.QUIT)
         assert await machine.end() is None
@@ -165,8 +165,8 @@ def test_start_fails_with_what_the_console_says(ssh: FakeSsh, short_path: Path) 
             f"the whole console: {machine.paths.serial_log}",
         )
         assert error.hint is None
-        assert [line for line in machine.told if "error" in line] == [machine.told[-1]]
-        assert machine.told[-1]["error"]["message"] == error.message
+        assert [line for line in machine.progress if "error" in line] == [machine.progress[-1]]
+        assert machine.progress[-1]["error"]["message"] == error.message
         assert "quit" in machine.qmp.commands
 
     play(story, short_path)
@@ -187,7 +187,7 @@ def test_start_fails_where_qemu_cannot_be_run(ssh: FakeSsh, short_path: Path) ->
         error = await machine.end()
         assert error is not None
         assert error.message == "/nonexistent/qemu is not installed on this host"
-        assert machine.told[-1]["error"]["message"] == error.message
+        assert machine.progress[-1]["error"]["message"] == error.message
 
     play(story, short_path, binary="/nonexistent/qemu")
 
@@ -223,7 +223,7 @@ def test_clone_that_answers_has_been_rekeyed(ssh: FakeSsh, short_path: Path) -> 
     async def story(machine: FakeMachine) -> None:
         machine.paths.rekey_table.write_text("keys")
         await machine.boot()
-        await until(lambda: {"ok": {}} in machine.told)
+        await until(lambda: {"ok": {}} in machine.progress)
         assert not machine.record.pending.rekey
         assert not machine.paths.rekey_table.exists()
 
@@ -323,7 +323,7 @@ def test_sockets_that_somebody_removes_are_made_anew(ssh: FakeSsh, short_path: P
 def test_guest_is_adopted_and_supervised_to_its_end(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
         await machine.reach(State.RUNNING)
-        await until(lambda: {"ok": {}} in machine.told)
+        await until(lambda: {"ok": {}} in machine.progress)
         assert machine.steps == [
             "Waiting for the guest to mount the host's folders",
             "Waiting for the Podman API",
@@ -342,8 +342,8 @@ def test_adopted_guest_that_cannot_be_reached_is_kept(ssh: FakeSsh, short_path: 
         ssh.refuse("Connection refused\n")
         await until(lambda: machine.supervisor.life.current.failures)
         machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
-        await until(lambda: machine.told)
-        assert "timed out waiting for the guest's SSH server" in machine.told[-1]["error"]["message"]
+        await until(lambda: machine.progress)
+        assert "timed out waiting for the guest's SSH server" in machine.progress[-1]["error"]["message"]
         ssh.accept()
         await machine.reach(State.RUNNING)
         assert "quit" not in machine.qmp.commands
