@@ -44,7 +44,7 @@ def weekday(moment: datetime) -> str:
 
 
 def unix(moment: datetime, *, per_second: int) -> int:
-    """Return the time since 1970 in whole units, of which a second has `per_second`."""
+    """Return the Unix time in units of 1 / `per_second` seconds, rounded down."""
     return (moment - _EPOCH) * per_second // timedelta(seconds=1)
 
 

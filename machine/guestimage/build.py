@@ -44,7 +44,7 @@ XZ_PRESET = "-1"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build: `recipe` is the folder `images/boot2podman`, `output` the stream's, `keys` the signing key's."""
+    """What to build, and the folders of the recipe (`images/boot2podman`), of the stream and of the signing key."""
 
     arch: Arch
     suite: str

@@ -337,5 +337,5 @@ def _content_range(response: Response) -> re.Match[str] | None:
 
 
 def _supports_ranges(response: Response) -> bool:
-    """Tell whether the server can send a part of the file."""
+    """Return whether the server can send a part of the file."""
     return response.status_code == 206 or response.headers.get("Accept-Ranges") == "bytes"

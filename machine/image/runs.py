@@ -31,7 +31,7 @@ class Version:
 
 @dataclass(kw_only=True)
 class Run:
-    """The received bytes from `start` to `end` (exclusive). A `busy` run is being filled up to `limit`, None = EOF."""
+    """The received bytes from `start` to `end` (exclusive). A worker fills a `busy` run up to `limit`, None = EOF."""
 
     start: int
     end: int

@@ -85,7 +85,7 @@ def rename(config: Path, old: str, name: str, socket: Path) -> None:
 
 
 def _move_current(config: Path, name: str, to: str | None) -> None:
-    """Make `to`, or no context, the current one if `name` is."""
+    """If `name` is the current context, select `to` instead; None selects no context."""
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())
