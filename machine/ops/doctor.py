@@ -42,7 +42,7 @@ def doctor(context: Context) -> list[Check]:
         *(new_machine_resources_checks(chosen, host) if chosen else []),
         *(unreadable or existing_machines_checks(listing, context)),
         login_services_check(context),
-        drafts_check(drafts.leftovers(context.roots)),
+        drafts_check(drafts.find_leftovers(context.roots)),
         proxies_check(context.environment, host.os),
         used_certificates_check(context),
         clock_check(datetime.now(UTC), known_moments(listing, context), host.os),

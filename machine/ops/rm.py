@@ -89,5 +89,5 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
             check_unprotected(name, context)
             ClientRegistration(context).unregister(name, report)
             login_service.remove(name, context, report)
-            drafts.withdraw(context.roots, name)
+            drafts.remove(context.roots, name)
     send_event(Event.REMOVE, name, context)

@@ -33,7 +33,7 @@ def names_lock(roots: Roots) -> Iterator[None]:
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
     """Create a hidden private directory for a new machine; it is removed after the block unless it was published."""
     make_private(roots.machines)
-    # Prevents a concurrent `sweep`: until its lock is held, the directory looks abandoned.
+    # Prevents a concurrent `remove_leftovers`: until its lock is held, the directory looks abandoned.
     with disk_errors(roots.machines), names_lock(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
@@ -66,7 +66,7 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
     fsync_directory(roots.machines)
 
 
-def withdraw(roots: Roots, name: str) -> None:
+def remove(roots: Roots, name: str) -> None:
     """Remove the machine `name`: first hide its directory, so that it is never seen incomplete, then delete it."""
     paths = roots.machine(name)
     directory = paths.directory
@@ -78,14 +78,14 @@ def withdraw(roots: Roots, name: str) -> None:
         paths.runtime.parent.rmdir()
 
 
-def leftovers(roots: Roots) -> list[Path]:
+def find_leftovers(roots: Roots) -> list[Path]:
     """Find the hidden directories left by killed processes, whose locks are free."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]
 
 
-def sweep(roots: Roots) -> None:
+def remove_leftovers(roots: Roots) -> None:
     """Remove the hidden directories left by killed processes."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):
         with (

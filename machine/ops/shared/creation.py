@@ -58,7 +58,7 @@ def publish(
     roots = context.roots
     # One command at a time, because it reserves a port, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
-        drafts.sweep(roots)
+        drafts.remove_leftovers(roots)
         config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
         records.save(paths, replace(record, config=config))
         drafts.publish(paths, roots, config.name)
@@ -67,7 +67,7 @@ def publish(
         except BaseException:
             # The user should hear of the first failure.
             registration.unregister(config.name, SilentReporter())
-            drafts.withdraw(roots, config.name)
+            drafts.remove(roots, config.name)
             raise
     send_event(Event.INIT, config.name, context)
     return config

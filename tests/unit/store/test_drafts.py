@@ -53,7 +53,7 @@ def test_withdrawn_machine_is_gone_with_its_sockets(tmp_path: Path) -> None:
     paths.directory.mkdir(parents=True)
     paths.runtime.mkdir(parents=True)
     paths.podman_socket.touch()
-    drafts.withdraw(roots, "box")
+    drafts.remove(roots, "box")
     assert list(roots.machines.iterdir()) == []
     assert not paths.runtime.exists()
 
@@ -65,9 +65,9 @@ def test_sweep_removes_what_nobody_makes_any_more(tmp_path: Path) -> None:
     (dead / "id_ed25519").touch()
     with drafts.draft(roots, "other") as alive:
         alive.record.touch()
-        assert drafts.leftovers(roots) == [dead]
-        drafts.sweep(roots)
-        assert drafts.leftovers(roots) == []
+        assert drafts.find_leftovers(roots) == [dead]
+        drafts.remove_leftovers(roots)
+        assert drafts.find_leftovers(roots) == []
         assert alive.record.exists()
         assert not dead.exists()
 
@@ -80,7 +80,7 @@ def test_draft_is_never_swept_away_while_it_is_begun(tmp_path: Path) -> None:
     def sweep_again_and_again() -> None:
         while not ended.is_set():
             with drafts.names_lock(roots):
-                drafts.sweep(roots)
+                drafts.remove_leftovers(roots)
 
     sweeper = threading.Thread(target=sweep_again_and_again)
     sweeper.start()
