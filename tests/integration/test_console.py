@@ -275,8 +275,10 @@ def test_following_ends_with_the_machine_itself(world: World, tmp_path: Path) ->
     disk = tmp_path / "empty.raw"
     disk.write_bytes(bytes(510) + b"\x55\xaa" + bytes(1024**2))
     world.init("box", disk)
+    (world.machines / "box" / "serial.log").write_text("a line\n")
     with world.popen("logs", "--follow", "box") as following:
-        time.sleep(0.5)
+        assert following.stdout is not None
+        assert following.stdout.readline() == "a line\n"
         assert following.poll() is None
         world.machine("rm", "--force", "box")
         assert following.communicate(timeout=COMMAND_S) == ("", "")
