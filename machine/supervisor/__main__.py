@@ -1,4 +1,4 @@
-"""`python -m machine.supervisor NAME`: the background process of one machine, spawned by `machine start`."""
+"""The background process of one machine. `machine start` spawns it as `python -m machine.supervisor NAME`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from machine.this_host import current_host
 log = logging.getLogger(__name__)
 
 _LOG_BYTES = 1024**2
-# Outlasts the probes of `machine ls`.
+# `machine ls` takes the locks for a moment, to see whether they are held.
 _LOCK_PATIENCE_S = 1.0
 
 
@@ -101,7 +101,7 @@ def _acquire(path: Path, name: str) -> int:
 
 
 def _adopt(roots: Roots, name: str) -> Assignment:
-    """Return the assignment to take over the QEMU of an earlier supervisor."""
+    """Return the assignment for taking over the QEMU of an earlier supervisor."""
     paths = roots.machine(name)
     return Assignment(
         record=records.load(roots, name),
@@ -114,7 +114,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
 
 
 def _log_to(paths: MachinePaths) -> None:
-    """Log everything to the machine's own log, of at most two files."""
+    """Log everything to the machine's own log, which has at most two files."""
     handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""What a supervisor can do about an event: the actions that `lifecycle.step` asks for. Values, no behaviour."""
+"""The actions that `lifecycle.step` can request of a supervisor. They are values without behaviour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """Start an SSH master after `after_s` seconds, replacing a current one."""
+    """After `after_s` seconds, start an SSH master in place of the current one, if any."""
 
     after_s: float
 
@@ -31,40 +31,40 @@ class ProbeApi:
 
 @dataclass(frozen=True, kw_only=True)
 class SetGuestClock:
-    """Set the guest's clock over the SSH master; with `tests_master`, a failure means that the master is lost."""
+    """Set the guest's clock over the SSH master. If `tests_master` is set, a failure means that the master is lost."""
 
     tests_master: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportUp:
-    """Report to the command that waits for the start that the machine is up."""
+    """Report to the waiting `machine start` that the machine is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerDown:
-    """End the guest: as its power button does, or `at_once`."""
+    """Shut the guest down by its power button, or end it `at_once`."""
 
     at_once: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailStart:
-    """End the machine, and report the cause to the command that waits for the start."""
+    """End the machine, and report the cause to the waiting `machine start`."""
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefuseAdoption:
-    """Report to the command that waits for the start that the guest cannot be reached; the guest keeps running."""
+    """Report to the waiting `machine start` that the guest cannot be reached. The guest keeps running."""
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """End the supervisor: nothing is left to supervise."""
+    """End the supervisor, as nothing is left to supervise."""
 
 
 Action = (

@@ -1,4 +1,4 @@
-"""Put a supervisor together: turn an assignment (values) into the objects that carry it out."""
+"""Make a supervisor and all its parts from an assignment, which holds only values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Assignment:
 
     @property
     def accelerator(self) -> Accelerator:
-        # An adopted guest's is unknown, and TCG's timeouts are long enough for all.
+        # The accelerator of an adopted guest is unknown; the timeouts of TCG are long enough for all.
         return self.plan.accelerator if self.plan else Accelerator.TCG
 
 
@@ -72,7 +72,7 @@ class Intervals:
 
 
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
-    """Make the supervisor of a machine; `starting` reports the start."""
+    """Make the supervisor of a machine. `starting` reports the progress of the start."""
     config, paths = assignment.record.config, assignment.paths
     target = _ssh_target(assignment)
     tasks = asyncio.TaskGroup()

@@ -1,4 +1,4 @@
-"""Detect that the host has slept, when its wall clock has gone on and its monotonic clock has not."""
+"""Detect that the host has slept. Its monotonic clock stops during sleep, and its wall clock goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TOLERANCE_S = 2.0
 
 
 class HostClock:
-    """Compares the host's two clocks; setting the wall clock counts as a jump, slow corrections do not."""
+    """Compares the host's two clocks. Setting the wall clock also counts as a jump; correcting it slowly does not."""
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall

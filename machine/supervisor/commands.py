@@ -1,4 +1,4 @@
-"""Carry out what other commands (`machine port`, `mount`, `stop` …) request of a running machine."""
+"""Carry out the requests of other commands, such as `machine port` and `machine stop`, to a running machine."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Commands:
         return self._life.current.state
 
     def stop(self, *, at_once: bool) -> None:
-        """Stop the machine, at once if its first boot has not completed: the next start makes a new disk."""
+        """Stop the machine. A first boot is ended at once, as the next start begins it again on a new disk."""
         disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
-            self._stopping.notice("The first boot had not completed: the next start will begin it again")
+            self._stopping.notice("The first boot had not completed, so the next start will begin it again")
         self._life.post(StopRequested(at_once=at_once or disposable))
 
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
-        """Change or list forwards or folders, and return the list.
+        """Add, remove or list forwards or folders, and return the resulting list.
 
         Raises:
             MachineError: the host cannot listen, the guest does not mount the folder, or the record cannot be written.

@@ -1,4 +1,4 @@
-"""The server of the control socket, on which other commands reach the supervisor; machine.control has the client."""
+"""The server of the control socket, by which other commands reach the supervisor. The client is machine.control."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class CommandHandler(Protocol):
         """Carry out a command other than STATUS, STOP and QUIT, and return the answer.
 
         Raises:
-            MachineError: it cannot be carried out.
+            MachineError: the command is invalid, or fails.
         """
 
 
 class ControlServer:
-    """Receives commands on the control socket; `stopping` reports to clients that send STOP or QUIT."""
+    """Receives commands on the control socket. `stopping` reports to the clients that have sent STOP or QUIT."""
 
     def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
         self._handler = handler
@@ -52,7 +52,7 @@ class ControlServer:
         return server
 
     async def flush(self) -> None:
-        """Send every client the end of its answer before this process ends."""
+        """Finish sending every client its answer, before this process ends."""
         for writer in list(self._writers):
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -68,7 +68,7 @@ class ControlServer:
             if await self._carry_out(*_parse(line), writer):
                 await writer.drain()
             else:
-                await reader.read()  # until the client hangs up: its answer is written when the machine has ended
+                await reader.read()  # until the client hangs up; its answer is written when the machine has ended
         except MachineError as error:
             writer.write(control.encode_error(error))
         except (OSError, ValueError, TimeoutError) as error:

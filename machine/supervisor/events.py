@@ -1,4 +1,4 @@
-"""What can happen to a machine: the events that its supervisor reacts to. Values, no behaviour."""
+"""The events that a machine's supervisor reacts to. They are values without behaviour."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class PauseCause(StrEnum):
 
     @property
     def reason(self) -> str | None:
-        """What the user should know about the pause; None if the user requested it."""
+        """The reason for the pause, for the user; None if the user requested the pause."""
         return {
             PauseCause.REQUESTED: None,
-            PauseCause.DISK_FULL: "the host's disk is full: the guest resumes when there is space",
+            PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
         }[self]
 
 
@@ -30,17 +30,17 @@ class QemuUp:
 
 @dataclass(frozen=True, kw_only=True)
 class QemuSilent:
-    """QMP does not answer, as when QEMU is stopped by a signal."""
+    """QEMU does not answer on the QMP socket, for example because a signal has stopped it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QemuAnswered:
-    """QMP has answered."""
+    """QEMU has answered on the QMP socket."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QemuExited:
-    """QEMU has ended; `cause` is its last message, or None after a normal end."""
+    """QEMU has ended. `cause` is QEMU's last message, or None after a normal end."""
 
     cause: str | None = None
 
@@ -100,19 +100,19 @@ class MasterLost:
 
 @dataclass(frozen=True, kw_only=True)
 class MountAttempted:
-    """The guest has tried to mount the host's folders, or there are none; `FoldersChanged` reports failures."""
+    """The guest has tried to mount the host's folders, or has none to mount. `FoldersChanged` reports failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChanged:
-    """`problem` says why one of the host's folders is not mounted in the guest; None when all are."""
+    """The mounts of the host's folders have changed. `problem` says why one is not mounted; None when all are."""
 
     problem: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsChanged:
-    """`problem` says why a forward cannot be opened; None when all are open."""
+    """The forwards have changed. `problem` says why one cannot be opened; None when all are open."""
 
     problem: str | None
 
@@ -138,19 +138,19 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, kw_only=True)
 class SocketsLost:
-    """The runtime directory was removed, as at a logout, and the sockets have been made anew."""
+    """The runtime directory was removed, as happens at a logout, and the sockets have been made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequested:
-    """The machine shall stop; `at_once`, like pulling the plug."""
+    """The machine is to stop. `at_once` means as if its plug were pulled."""
 
     at_once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """No process of a failed start is left, unless it cannot be killed."""
+    """The processes of a failed start have ended, or cannot be killed."""
 
 
 Event = (

@@ -1,4 +1,4 @@
-"""Why a guest does not come up: what its serial console and Ignition's own journal say."""
+"""Find out why a guest does not come up, from its serial console and Ignition's own journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no better explanation can follow, as Ignition's journal may follow emergency mode."""
+        """Whether no better explanation can follow. Ignition's journal may still follow emergency mode."""
         return self is not FailureKind.EMERGENCY_MODE
 
     @property
@@ -55,11 +55,11 @@ class Failure:
     def cause(self) -> str:
         """The failure with its detail, for people."""
         if self.kind is FailureKind.IGNITION_ERROR and self.detail:
-            return self.detail  # it names Ignition itself
+            return self.detail  # a message that names Ignition
         return f"{self.kind.text}: {self.detail}" if self.detail else self.kind.text
 
 
-# The first messages of a kernel or its boot loader, which firmware does not print.
+# What a kernel or its boot loader prints first; firmware prints nothing of the kind.
 _KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
 
 _CONSOLE_SIGNS = (
@@ -104,7 +104,7 @@ class FailureWatch:
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """Return the guest's failure, if any; Ignition's own message is preferred to the console's."""
+    """Return the guest's failure, or None. Ignition's own message is preferred to the console's."""
     return ignition_failure(_tail(ignition_journal, None)) or console_failure(without_escapes(_tail(serial_log)))
 
 
@@ -115,7 +115,7 @@ def console_tail(log: Path) -> list[str]:
 
 
 def reached_kernel(serial_log: Path) -> bool:
-    """Return whether the console shows more than messages of the firmware; a kernel may be set to print none."""
+    """Return whether the console shows messages of a boot loader or a kernel. A quiet kernel may print none."""
     try:
         with serial_log.open("rb") as stream:
             return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
@@ -133,7 +133,7 @@ def console_failure(text: str) -> Failure | None:
 
 
 def ignition_failure(text: str) -> Failure | None:
-    """Return Ignition's error in a dumped journal (JSON lines, the last one `{}`); None while it is incomplete."""
+    """Return Ignition's error in its journal of JSON lines; None while the last line, `{}`, is missing."""
     lines = text.splitlines()
     if _JOURNAL_END not in lines:
         return None
@@ -145,7 +145,7 @@ def ignition_failure(text: str) -> Failure | None:
 
 
 def _error_message(line: str) -> str | None:
-    """Return the message of a journal's line, or None if it is not an error of Ignition's."""
+    """Return the message in a line of the journal, or None if the line is not an error of Ignition."""
     try:
         entry = json.loads(line)
         message = entry.get("MESSAGE")
@@ -155,7 +155,7 @@ def _error_message(line: str) -> str | None:
         return None
     if not isinstance(message, str) or not identifier.startswith("ignition"):
         return None
-    # Where Ignition logs to stdout, as on Debian, only the message itself has the severity.
+    # If Ignition logs to stdout, as on Debian, the severity is part of the message.
     prefix = _ERROR_PREFIX.match(message)
     if priority > _SYSLOG_ERROR and not prefix:
         return None

@@ -1,4 +1,4 @@
-"""The error of a failed start: the phase, the cause, the console's last lines and where to read more."""
+"""Make the error of a failed start from the phase, the cause and the console's last lines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause:
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
     return GuestError(
-        f'unable to start "{record.name}": in phase {phase}: {cause}',
+        f'unable to start "{record.name}" in phase {phase}: {cause}',
         details=[*console, f"the whole console: {paths.serial_log}"],
         hint=_hint(record, paths, phase),
     )
 
 
 def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:
-    """Return a hint if a local image may be for another architecture, or a clone's systemd too old."""
+    """Return a hint if the image may be for another architecture, or a clone's systemd too old, else None."""
     if phase is Phase.SSH and record.pending.rekey:
         return "a clone takes its new keys only if its guest has systemd 256 or later"
     if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):
-        return f"the guest never reached its kernel: is this image for {record.config.arch}?"
+        return f"the guest never reached its kernel; is this image for {record.config.arch}?"
     return None

@@ -1,4 +1,4 @@
-"""The SSH connection to the guest: the master, and what the supervisor does over it."""
+"""The SSH connection to the guest, and what the supervisor does over it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PING_S = 60.0
 class GuestSsh:
     """Connects, mounts folders, probes the Podman API and sets the clock; reports each outcome as an event.
 
-    There is at most one SSH master and one probe: a new one replaces the old one.
+    At most one SSH master and one probe run at the same time. A new one replaces its predecessor.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GuestSsh:
         self._probe_task: asyncio.Task[None] | None = None
 
     def connect(self, *, after_s: float) -> None:
-        """Start an SSH master after `after_s` seconds, replacing a current one."""
+        """After `after_s` seconds, start an SSH master in place of the current one, if any."""
         self.disconnect()
         self._master_task = self._tasks.create_task(self._run_master(after_s))
 
@@ -93,7 +93,7 @@ class GuestSsh:
         await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
-        """Have the guest mount the machine's folders, and unmount those of an earlier config."""
+        """Have the guest mount the machine's current folders, and unmount all others."""
         if not self._folders.is_empty or self._record.current.pending.guest_outdated:
             try:
                 await self._folders.mount()
@@ -114,7 +114,7 @@ class GuestSsh:
             self._life.post(ApiAnswered())
 
     async def set_guest_clock(self, *, tests_master: bool) -> None:
-        """Set the guest's clock; with `tests_master`, a failure means that the master has not survived a pause."""
+        """Set the guest's clock. If `tests_master` is set, a failure means that the master has not survived a pause."""
         task = self._master_task
         if await self._master.set_guest_clock(in_doubt=tests_master):
             self._life.post(GuestClockSet())

@@ -1,4 +1,4 @@
-"""Turn a record into a QEMU command line: probe this host, decide, make the files that QEMU expects."""
+"""Prepare a start: probe this host, decide how to run the machine, and make the files that QEMU expects."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Launch:
 def prepare(
     roots: Roots, name: str, host: Host, *, environment: Mapping[str, str], notice: Callable[[str], None]
 ) -> Launch:
-    """Decide how to run the machine, and make the files that QEMU expects; the caller holds the machine's lock.
+    """Decide how to run the machine, and make the files that QEMU expects. The caller holds the machine's lock.
 
     Raises:
         MachineError: the machine cannot run on this host, or something that it needs is missing.
@@ -94,7 +94,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """Give the machine another SSH port if its own is taken; the caller holds the machine's lock."""
+    """Give the machine another SSH port if its port is taken. The caller holds the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
@@ -107,10 +107,10 @@ def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], 
 
 
 def _usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
-    """Find the QEMU of this start.
+    """Find the QEMU for this start.
 
     Raises:
-        MachineError: it is not installed, or lacks something that machines need.
+        MachineError: QEMU is not installed, or lacks something that machines need.
     """
     qemu = probe_qemu(find_qemu(config.arch, host))
     check_qemu(qemu, config.arch, host)
@@ -121,7 +121,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
     """Choose the accelerator of this start.
 
     Raises:
-        MachineError: the user chose one that cannot be used.
+        MachineError: the accelerator that the user chose cannot be used.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
     return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
@@ -130,7 +130,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
 def _within_limits(
     config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
 ) -> MachineConfig:
-    """Reduce the machine's memory to what this host can give a guest."""
+    """Reduce the machine's memory if this host cannot give a guest that much."""
     max_mib = max_memory_mib(host, acceleration.accelerator)
     if max_mib is None or config.resources.memory_mib <= max_mib:
         return config
@@ -139,7 +139,7 @@ def _within_limits(
 
 
 def _assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[MountedFolder]:
-    """Choose the transport of this start for the machine's folders; a virtiofsd that is chosen has been tried."""
+    """Choose the transport of the machine's folders for this start. virtiofsd is chosen only if a trial has worked."""
     config = record.config
     if not config.folders:
         return []
@@ -153,7 +153,7 @@ def _assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths
 
 
 def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
-    """Check that the disk exists, and make it anew if no first boot has completed."""
+    """Check that the disk exists. If no first boot has completed, make a new disk."""
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
     if base and not base.exists():
@@ -162,7 +162,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
             hint=f"fetch it again with: machine image pull {config.image.pinned}",
         )
     if base and not record.guest.provisioned:
-        # What an interrupted first boot has written would disturb the next one, and contains no user's data.
+        # What an interrupted first boot has written would disturb the next one, and contains no data of the user.
         paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
     elif not paths.disk.exists():

@@ -1,4 +1,4 @@
-"""What a supervisor does when something happens: a pure function of a state and an event.
+"""Decide what a supervisor does about an event, given the machine's state (pure).
 
 ::
 
@@ -6,8 +6,8 @@
                         ▲                   ▲ │                  │                         │                    │
                         └── GuestReset ─────┼─┴── MasterLost ────┴─────────────────────────┴────────────────────┘
 
-A start has succeeded when UP is reached for the first time. A failure before that ends the machine; after it, the
-machine is degraded until UP is reached again.
+A start has succeeded when UP is reached for the first time. A failure before that ends the machine. After a later
+failure, the machine is degraded until UP is reached again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from machine.supervisor.events import (
 )
 from machine.supervisor.phases import Phase
 
-# Together with ssh's own timeouts, this bounds how soon a guest is reconnected once it can be reached.
+# These pauses and ssh's own timeouts delay the new connection to a guest that can be reached again.
 _RETRY_S = (0.5, 1.0, 2.0)
 _API_RETRY_S = 0.5
 
@@ -104,7 +104,7 @@ class Life:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with a machine that was up, the worst first; None if nothing is."""
+        """The worst of what is wrong with a machine that was up; None if nothing is wrong."""
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
@@ -199,12 +199,12 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
-    """End a start. Only the first cause is reported, as later ones, such as QEMU's end, are consequences."""
+    """End a start because of `cause`. Later failures are not reported, as they only follow from this one."""
     return replace(life, stopping=True), (FailStart(cause=cause),)
 
 
 def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """End a start that takes too long; a guest that was up before is kept."""
+    """End a start that takes too long. A guest that was up before keeps running."""
     last = f" (last: {life.reason})" if life.reason else ""
     cause = f"timed out waiting for {life.phase.waits_for}{last}"
     if life.was_up:
@@ -213,14 +213,14 @@ def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
-    """Start another SSH master, unless the guest stands still and attempts would pile up."""
+    """Start another SSH master. While the guest stands still, start none, as attempts would pile up."""
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
     lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 
 def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """Set the guest's clock, which is behind; this also shows whether its connections have survived."""
+    """Set the guest's clock, which is behind after a pause. This also tests whether the SSH master has survived."""
     if not life.was_up:
         return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)

@@ -1,4 +1,4 @@
-"""The supervisor at work: it waits for events, has `lifecycle.step` decide, and carries out the actions."""
+"""Wait for a machine's events, have `lifecycle.step` decide about them, and carry out the resulting actions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Supervisor:
                     task.cancel()
                 self.connection.close()
         except BaseException:
-            # A bug of ours must not end a guest that has been up, nor leave one behind that has not.
+            # A bug of ours must not end a guest that has been up, but must end one that has not.
             if not self.life.current.was_up:
                 self.qemu.kill()
             raise

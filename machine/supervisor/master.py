@@ -1,4 +1,4 @@
-"""The SSH master: the one connection that carries the API sockets and TCP forwards, and what is done over it."""
+"""The SSH master, which is the one connection that carries the API sockets, the TCP forwards and our commands."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LINE_BYTES = 4096
 _GREETING_S = 3.0
 _MAX_GREETING_S = 30.0
 _GREETING_PAUSE_S = 0.5
-# Once the guest has greeted a new connection, its answer on the old one may take this many times as long, …
+# The guest may take this many times as long to answer on the old connection as to greet on a new one, …
 _DOUBT_FACTOR = 3
-# … and at least this long.
+# … but it always has this long.
 _MIN_DOUBT_S = 2.0
 _CLOCK_S = 60.0
 _END_S = 5.0
@@ -33,7 +33,7 @@ _SET_CLOCK = "echo; read now && date -u -s @$now"
 
 
 class Master:
-    """Runs SSH masters to one guest; `forwards` maps host sockets to guest sockets."""
+    """Runs the SSH masters of one guest. `forwards` maps host sockets to guest sockets."""
 
     def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
         self._target = target
@@ -42,11 +42,11 @@ class Master:
         self._running = asyncio.Lock()
 
     async def run(self, *, expects_delay: bool, on_up: Callable[[], Awaitable[None]]) -> str:
-        """Run one master until it ends, and return why it ended; `on_up` is called when its forwards work.
+        """Run one master until it ends, and return why it ended. `on_up` is called when the forwards work.
 
-        It starts after the previous one, which may have been cancelled, has ended: both use the same socket paths. With
-        `expects_delay`, it first waits for the guest's greeting: an ssh that connects before the guest's network is up
-        goes on waiting long after.
+        First wait for the end of the previous master, which may have been cancelled, as both use the same socket paths.
+        With `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that connects
+        before the guest's network is up goes on waiting long after the network is up.
         """
         async with self._running:
             if expects_delay:
@@ -86,7 +86,7 @@ class Master:
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
         """Set the guest's clock to the host's, and return whether that worked.
 
-        `in_doubt` says that the master's connection may be lost: the guest then has little time to answer once it has
+        `in_doubt` says that the master's connection may be lost. The guest then has little time to answer after it has
         greeted a new connection.
         """
         argv = command_argv(self._target, self._control, _SET_CLOCK)
@@ -130,7 +130,7 @@ class Master:
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:
-    """Return the last line of a stream, which may be open for months."""
+    """Read a stream to its end, which may be months away, and return the last line."""
     end = b""
     while chunk := await stream.read(_LINE_BYTES):
         end = (end + chunk)[-_LINE_BYTES:]
@@ -138,7 +138,7 @@ async def _last_line(stream: asyncio.StreamReader) -> str:
 
 
 async def _send_time(child: Child) -> int:
-    """Send the time to a guest's shell once it asks: an emulated guest takes a second to open the session."""
+    """Send the time when the guest's shell asks for it, as the session of an emulated guest opens a second late."""
     assert child.stdin is not None
     assert child.stdout is not None
     await child.stdout.readline()

@@ -1,4 +1,4 @@
-"""The phases of a boot, what each waits for, and how long it may take."""
+"""The phases of a boot, what each waits for, and how long each may take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """How far a boot has come; each phase is named after what it waits for."""
+    """How far a boot has come. Each phase is named after what the supervisor waits for."""
 
     LAUNCH = "launch"
     BOOT = "boot"
@@ -29,7 +29,7 @@ class Phase(StrEnum):
     def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
         """Return the seconds that the phase may take in a start.
 
-        `download_s` is for packages that the guest downloads; like QEMU's start, that does not scale.
+        `download_s` is added for packages that the guest downloads. Like the time of QEMU's start, it does not scale.
         """
         return {
             Phase.LAUNCH: 30.0,

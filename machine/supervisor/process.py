@@ -1,4 +1,4 @@
-"""The QEMU process of a machine: a child of this supervisor, or one that has outlived an earlier supervisor."""
+"""The QEMU process of a machine, which is a child of this supervisor or has outlived an earlier one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class QemuProcess(ABC):
         self._ended = asyncio.Event()
 
     async def wait(self) -> str | None:
-        """Wait for QEMU's end, and return its last message, or None after a normal end."""
+        """Wait for QEMU's end, and return QEMU's last message, or None after a normal end."""
         cause = await self._wait()
         self._ended.set()
         return cause
 
     async def end(self, client: QMPClient | None, *, patience_s: float) -> Ending:
-        """End QEMU; the guest has `patience_s` seconds to power down, and with 0, its power button is not pressed.
+        """End QEMU. The guest has `patience_s` seconds to power down; with 0, its power button is not pressed.
 
         Raises:
             MachineError: QEMU survives SIGKILL.
@@ -51,7 +51,7 @@ class QemuProcess(ABC):
 
 
 class ChildQemu(QemuProcess):
-    """A QEMU that this supervisor runs; it inherits the descriptor of the machine's lock."""
+    """A QEMU that this supervisor runs, and that inherits the descriptor of the machine's lock."""
 
     def __init__(self, argv: Sequence[str], *, output: Path, lock_descriptor: int | None) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class ChildQemu(QemuProcess):
         """Run QEMU.
 
         Raises:
-            MachineError: it cannot be run.
+            MachineError: QEMU cannot be run.
         """
         descriptor = self.lock_descriptor
         with self._output.open("wb") as output:
@@ -85,7 +85,7 @@ class ChildQemu(QemuProcess):
 
 
 class AdoptedQemu(QemuProcess):
-    """A QEMU of an earlier supervisor; it has ended when it has released the machine's lock."""
+    """A QEMU of an earlier supervisor. That QEMU has ended when the machine's lock is free."""
 
     def __init__(self, lock_file: Path, *, poll_s: float) -> None:
         super().__init__()

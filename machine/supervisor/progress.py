@@ -1,4 +1,4 @@
-"""Reports of a supervisor to the commands that wait for it: JSON lines, as machine.control defines them."""
+"""Send a supervisor's reports to the commands that wait for it, as the JSON lines that machine.control defines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sink = Callable[[bytes], None]
 
 
 class ProgressBroadcaster:
-    """Sends reports to all sinks and to the log; `ok` and `error` are the last ones."""
+    """Sends reports to all sinks and to the log. The last report is `ok` or `error`."""
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []
@@ -48,7 +48,7 @@ class ProgressBroadcaster:
 
 
 def pipe_sink(descriptor: int) -> Sink:
-    """Return a sink that writes to a pipe, whose reader may be gone."""
+    """Return a sink that writes to a pipe. It is no error if nobody reads the pipe any more."""
 
     def write(line: bytes) -> None:
         try:

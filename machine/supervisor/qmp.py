@@ -1,4 +1,4 @@
-"""The supervisor's connection to QEMU: QMP sessions, and the port on which the guest reports that it is ready."""
+"""The supervisor's QMP sessions with QEMU, and the port on which the guest reports that it is ready."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 _GREETING_RETRY_S = 0.05
 _GREETING_S = 5.0
 _FAREWELL_S = 5.0
-# With less than this, a guest that a full disk has stopped would stop again at once.
+# With less free space, a guest that a full disk has stopped would stop again at once.
 _MIN_FREE_BYTES = 64 * 1024**2
 
 _EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
 
 _STATUS_DISK_FULL = "io-error"
 
-# How a session or a command on it ends when QEMU hangs up.
+# The errors that end a session, or a command of the session, when QEMU hangs up.
 _HUNG_UP = (EOFError, OSError, QMPError)
 
 
@@ -141,7 +141,7 @@ class QmpSessions:
             await asyncio.sleep(self._heartbeat_s)
             if clock.has_jumped():
                 self._life.post(HostClockJumped())
-            # Never cancelled: a late answer of QEMU must still find a task that waits for it.
+            # Never cancelled, as a late answer of QEMU must still find a task that waits for it.
             question = asyncio.ensure_future(_query_status(client))
             answered, _ = await asyncio.wait([question], timeout=self._heartbeat_s)
             if not answered:
@@ -189,7 +189,7 @@ class QmpSessions:
             writer.close()
 
     async def _handle_report(self, line: str) -> None:
-        """Handle `ready BOOT_ID` of boot2podman-ready.service, or `failed CAUSE` of cloud-init-finish.sh."""
+        """Handle `ready BOOT_ID` from boot2podman-ready.service, or `failed CAUSE` from cloud-init-finish.sh."""
         log.debug("ready port: %r", line)
         match line.split():
             case ["ready", boot_id]:

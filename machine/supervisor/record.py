@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class RecordKeeper:
     """Edits the record on disk and the copy in memory together.
 
-    Other commands edit the record as well; `current` has their changes after our next edit.
+    Other commands edit the record on disk as well. `current` has their changes only after our next edit.
     """
 
     def __init__(self, paths: MachinePaths, record: MachineRecord) -> None:
@@ -36,7 +36,7 @@ class RecordKeeper:
         """Change the record, without blocking the event loop while another command holds its lock.
 
         Raises:
-            MachineError: the record cannot be read or written; it stays as it was, in memory too.
+            MachineError: the record cannot be read or written. Both copies stay as they were.
         """
         async with self._editing:
             try:
@@ -45,20 +45,20 @@ class RecordKeeper:
                 raise MachineError(f"cannot write {self._paths.record}: {error.strerror}") from error
 
     async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record, but only log a failure."""
+        """Change the record. A failure is only logged."""
         try:
             await self.edit(change)
         except MachineError as error:
             log.error("cannot write the machine's state into its record: %s", error.line)
 
     async def note_boot(self) -> None:
-        """Note that the guest has booted: from now on, its disk holds the user's data."""
+        """Note that the guest has booted, and that its disk holds the user's data from now on."""
         await self.note(
             lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
         )
 
     async def note_up(self) -> None:
-        """Note that the machine is up: a clone that answers with its own host key has been rekeyed."""
+        """Note that the machine is up. A clone has then been rekeyed, as it answers with its own host key."""
         rekeyed = self._current.pending.rekey
         await self.note(
             lambda record: replace(

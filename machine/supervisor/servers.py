@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Servers:
-    """Serves commands and Podman in the guest, and makes sockets anew that have been removed.
+    """Serves other commands and Podman in the guest, and makes sockets anew that have been removed.
 
-    A user's runtime directory is removed when their last session ends, unless lingering is enabled; QEMU keeps running.
+    When the last session of a user ends, the user's runtime directory is removed, unless lingering is enabled. QEMU
+    keeps running.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Servers:
         return self._life.current.phase is Phase.UP
 
     async def finish(self) -> None:
-        """Send every client the end of its answer, then remove all sockets of the machine."""
+        """Finish sending every client its answer, then remove all sockets of the machine."""
         await self._control.flush()
         with contextlib.suppress(FileNotFoundError):  # the whole directory has been removed
             for path in self._paths.runtime.iterdir():

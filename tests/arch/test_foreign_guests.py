@@ -50,8 +50,8 @@ def test_image_of_another_architecture_is_known_by_the_boot_that_fails(guest: Gu
     assert refused.status == 125
     assert [line for line in refused.stderr.splitlines() if line.startswith("Error")] == [
         (
-            'Error: unable to start "wrong": in phase boot: the firmware found nothing to boot; '
-            f"the guest never reached its kernel: is this image for {guest.arch}?"
+            'Error: unable to start "wrong" in phase boot: the firmware found nothing to boot; '
+            f"the guest never reached its kernel; is this image for {guest.arch}?"
         )
     ]
     assert world.state("wrong") == ("stopped", "")

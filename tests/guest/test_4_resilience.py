@@ -122,7 +122,7 @@ def filled(directory: Path, *, but: int) -> Iterator[None]:
 def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -> None:
     """Also under the supervisor's log, its record and the console's."""
     script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
-    full = ("paused", "the host's disk is full: the guest resumes when there is space")
+    full = ("paused", "the host's disk is full; the guest resumes when there is space")
     with filled(world.machines, but=40 * 1024**2):
         writing = world.spawn(machine_program(), "ssh", "box", script)
         wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")

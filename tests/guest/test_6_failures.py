@@ -27,7 +27,7 @@ def test_a_broken_ignition_config_fails_the_start_with_ignitions_own_error(world
     failed = world.machine("start", "broken")
     assert failed.status == 125
     first, *details = failed.stderr[failed.stderr.index("Error: ") :].splitlines()
-    assert first.startswith('Error: unable to start "broken": in phase boot: Ignition failed')
+    assert first.startswith('Error: unable to start "broken" in phase boot: Ignition failed')
     assert "hash" in first
     assert any("serial.log" in line for line in details)
     assert world.state("broken") == ("stopped", "")

@@ -76,7 +76,7 @@ def test_start_names_what_qemu_said_when_it_ends_at_once(box: World) -> None:
     (box.machines / "box" / "config.ign").unlink()
     failed = box.machine("start", "box")
     assert failed.status == 125
-    assert 'Error: unable to start "box": in phase launch: QEMU exited with status 1: ' in failed.stderr
+    assert 'Error: unable to start "box" in phase launch: QEMU exited with status 1: ' in failed.stderr
     assert "config.ign" in failed.stderr
     assert state(box) == "stopped"
 

@@ -161,5 +161,5 @@ def test_stop_waits_for_every_guest_but_one_that_is_made_anew(
     world = make_world(tmp_path, life=life, guest=guest)
     world.commands.stop(at_once=at_once)
     assert world.next_event() == StopRequested(at_once=at_once or is_disposable)
-    notice = {"notice": "The first boot had not completed: the next start will begin it again"}
+    notice = {"notice": "The first boot had not completed, so the next start will begin it again"}
     assert world.told == ([notice] if is_disposable else [])

@@ -111,7 +111,7 @@ def test_stop_during_a_first_boot_ends_the_guest_at_once(ssh: FakeSsh, short_pat
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.qmp.commands)
         told = await machine.ask(Command.STOP)
-        assert told[0] == {"notice": "The first boot had not completed: the next start will begin it again"}
+        assert told[0] == {"notice": "The first boot had not completed, so the next start will begin it again"}
         assert told[-1] == {"ok": {"ending": "powered down"}}
         assert "system_powerdown" not in machine.qmp.commands
         assert not machine.record.guest.provisioned
@@ -157,7 +157,7 @@ def test_start_fails_with_what_the_console_says(ssh: FakeSsh, short_path: Path) 
         machine.paths.serial_log.write_text("[ 1.0] one\nKernel panic - not syncing: no root\n")
         error = await machine.end()
         assert error is not None
-        assert error.message == 'unable to start "box": in phase boot: the guest\'s kernel panicked: no root'
+        assert error.message == 'unable to start "box" in phase boot: the guest\'s kernel panicked: no root'
         assert error.details == (
             "the console's last lines:",
             "  [ 1.0] one",
@@ -197,8 +197,8 @@ def test_start_fails_where_cloud_init_says_so(ssh: FakeSsh, short_path: Path) ->
         await machine.say("failed no mirror answers")
         error = await machine.end()
         assert error is not None
-        assert error.message == 'unable to start "box": in phase boot: no mirror answers'
-        assert error.hint == "the guest never reached its kernel: is this image for x86_64?"
+        assert error.message == 'unable to start "box" in phase boot: no mirror answers'
+        assert error.hint == "the guest never reached its kernel; is this image for x86_64?"
         assert machine.steps == ["Booting the guest for the first time, which installs Podman if it is missing"]
 
     play(story, short_path, provisioning=Provisioning.CLOUD_INIT)
