@@ -1,7 +1,8 @@
-"""The port API, by which Podman in a guest publishes containers' ports: the part of gvproxy's that it uses (pure).
+"""Parse requests of the port API, by which Podman in a guest publishes containers' ports, and make responses (pure).
 
-Source: containers/gvisor-tap-vsock pkg/services/forwarder/ports.go; its client is libpod/networking_machine.go.
-A connection carries one request. An error is a sentence in plain text, which `podman run` shows unchanged.
+It is the part of gvproxy's API that Podman uses (containers/gvisor-tap-vsock, pkg/services/forwarder/ports.go; Podman,
+libpod/networking_machine.go). A connection carries one request. An error is a sentence in plain text, which
+`podman run` shows unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _METHODS = {f"{_BASE}expose": "POST", f"{_BASE}unexpose": "POST", f"{_BASE}all":
 
 
 class RequestError(Exception):
-    """A request that is refused: the HTTP status and the sentence of the response."""
+    """A refused request, with the HTTP status and the message to answer with."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -32,7 +33,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A request's line and the length of its body."""
+    """The first line of a request, and the length of the request's body."""
 
     method: str
     path: str
@@ -85,7 +86,7 @@ def parse_request(head: Head, body: bytes) -> Request:
     """Parse a whole request.
 
     Raises:
-        RequestError: the path does not exist, or the body is not valid for it.
+        RequestError: the path does not exist, or the method or the body is not valid for the path.
     """
     method = _METHODS.get(head.path)
     if method is None:
@@ -124,7 +125,7 @@ def _text(fields: dict[str, Any], key: str) -> str:
 
 
 def _parse_remote(text: str, protocol: Protocol) -> int:
-    """Parse a port of the guest, the only host that can be reached."""
+    """Parse the port to forward to, which must be on the guest itself."""
     remote = parse_endpoint(text, protocol)
     if remote.address not in ("", network.GUEST):
         raise ValueError(f"{remote.address} is not the guest's address")
@@ -136,7 +137,7 @@ def _bad_request(message: str) -> RequestError:
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """Return a whole response, after which the connection is closed."""
+    """Return a whole response, which announces that the connection will be closed."""
     content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"

@@ -1,4 +1,4 @@
-"""The two drivers that forward ports of the host: QEMU, by its monitor, and the SSH master."""
+"""The two drivers that forward the host's ports: one uses QEMU's monitor, the other the SSH master."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def hostfwd(endpoint: Endpoint) -> str:
 
 
 def ssh_ends(binding: Binding) -> tuple[End, End]:
-    """Return the host's and the guest's end for ssh's -L.
+    """Return the two ends of a forward, the host's and the guest's, for ssh's option -L.
 
-    Ports of containers are open on all addresses of the guest, so its loopback address reaches them.
+    Ports of containers are open on all addresses of the guest, so the guest's loopback address reaches them.
     """
     endpoint, guest = binding.endpoint, binding.guest
     return (
@@ -38,10 +38,10 @@ def ssh_ends(binding: Binding) -> tuple[End, End]:
 
 
 class Drivers:
-    """Opens and closes bindings, each by its driver.
+    """Opens and closes bindings, each with the driver that the binding names.
 
-    `netdev` is the ID of QEMU's network. `ssh` returns the command line that makes the SSH master carry out a verb
-    (forward or cancel) for two ends.
+    `netdev` is the ID of QEMU's network. `ssh` returns the command line that has the SSH master carry out `forward` or
+    `cancel` for the two ends of a forward.
     """
 
     def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
@@ -59,12 +59,12 @@ class Drivers:
             case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
                 output = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
                 if output.strip():
-                    raise MachineError(f"cannot publish {endpoint}: QEMU says: {output.strip()}")
+                    raise MachineError(f"cannot publish {endpoint}: {output.strip()}")
             case _:
                 await self._ask_master("forward", binding)
 
     async def close(self, binding: Binding) -> None:
-        """Stop listening on the binding's endpoint, if it is open.
+        """Close a binding, if it is open.
 
         Raises:
             MachineError: QEMU or ssh does not answer.
@@ -92,7 +92,7 @@ class Drivers:
 
 
 def remove_socket(binding: Binding) -> None:
-    """Remove the socket file of a closed binding, which OpenSSH leaves behind."""
+    """Remove the socket file that OpenSSH leaves behind when a binding is closed."""
     if isinstance(binding.endpoint, SocketPath):
         path = Path(binding.endpoint.path)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The forwards of a running machine: granting, opening and closing them."""
+"""Grant, open and close the forwards of a running machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _MAX_RETRY_S = 15.0
 
 
 class Forwarding:
-    """Grants forwards, and opens them again for a new SSH master; `table_file` keeps them for a next supervisor.
+    """Grants forwards, and opens them again whenever a new SSH master has connected.
 
-    A forward waits while its driver is down, and is retried if it cannot be opened; `on_failure` is called with the
-    reason of the first that fails, and with None when none fails any more.
+    `table_file` saves the forwards for a next supervisor. A forward waits while its driver is down, and is retried if
+    it cannot be opened. `on_failure` is called with the reason why a forward fails, and with None when no forward
+    fails any more.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Forwarding:
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:
-        """Load the forwards of an earlier supervisor; QEMU still listens for its own."""
+        """Load the forwards of an earlier supervisor. QEMU still listens for those that it forwards."""
         try:
             self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
@@ -66,7 +67,7 @@ class Forwarding:
     async def add(self, forward: Forward) -> bool:
         """Open a forward, and return whether it is new.
 
-        It is not new if its container was killed, which leaves it open, and starts again.
+        A forward is not new if its container was killed, which leaves the forward open, and starts again.
 
         Raises:
             MachineError: the host cannot listen there; the message says what to do.
@@ -89,14 +90,14 @@ class Forwarding:
         return is_new
 
     async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
-        """Close a forward of this origin, if there is one."""
+        """Close the forward of this endpoint, if it has this origin."""
         async with self._changing:
             forward = self._table.get(endpoint)
             if forward and forward.origin is origin:
                 await self._close(forward)
 
     async def close_unused(self, before: Iterable[Forward], used: Container[tuple[int, str]]) -> None:
-        """Close those of `before` whose port and protocol are not among the `used` ones of containers."""
+        """Close the forwards in `before` whose port and protocol no container uses, according to `used`."""
         async with self._changing:
             for forward in before:
                 endpoint = forward.endpoint
@@ -114,7 +115,8 @@ class Forwarding:
     async def on_driver_up(self, driver: Driver) -> None:
         """Open all forwards of a driver that has come up.
 
-        Not those of other drivers: the task of an SSH master may be cancelled here, which must not interrupt QEMU's.
+        Forwards of the other driver are left alone. This may run in the task of an SSH master, and when that task is
+        cancelled, no operation of QEMU must be interrupted.
         """
         self._listeners.on_driver_up(driver)
         async with self._changing:
@@ -125,7 +127,7 @@ class Forwarding:
         self._listeners.on_driver_down(driver)
 
     async def on_guest_reset(self) -> None:
-        """Close the ports that containers published: they publish them again when they start."""
+        """Close the ports that containers published. The containers publish them again when they start."""
         async with self._changing:
             for forward in self.published():
                 await self._close(forward)
@@ -138,7 +140,7 @@ class Forwarding:
                 await self._listeners.try_open(self._table.all_bindings())
 
     async def retry_failed(self) -> None:
-        """Retry the forwards that could not be opened, with growing pauses; never returns."""
+        """Retry forwards that could not be opened, with growing pauses between the attempts; never returns."""
         pause = _RETRY_S
         while True:
             if not self._listeners.failed.is_set():

@@ -1,4 +1,4 @@
-"""Find out whether the host can listen on a port or a socket's path, and which program holds it if not."""
+"""Find out whether the host can listen on a port or a socket's path and, if not, which program does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
 def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
-    """Return why the host cannot listen there and what to do about it, or None if it can."""
+    """Return why the host cannot listen at `endpoint` and what to do about it, or None if it can."""
     if isinstance(endpoint, SocketPath):
         return _path_problem(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
@@ -103,7 +103,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return the program that listens there, as `machine NAME` or `PROGRAM (pid N)`; None if it cannot be found."""
+    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`; None if none is found."""
     import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):
@@ -113,13 +113,13 @@ def find_holder(endpoint: Endpoint) -> str | None:
 
 
 def listening_pids(endpoint: Endpoint) -> set[int]:
-    """Return the IDs of the processes that listen there, as far as this user may see them."""
+    """Return the IDs of the processes that listen at `endpoint`, as far as this user may see them."""
     import psutil
 
     kind = endpoint.protocol.value
     try:
         every = psutil.net_connections(kind)
-    except psutil.AccessDenied:  # on macOS, only root may list those of all processes at once
+    except psutil.AccessDenied:  # on macOS, only root may list the sockets of all processes at once
         return {process.pid for process in psutil.process_iter() if _process_listens(process, endpoint)}
     return {one.pid for one in every if one.pid and _listens(one.laddr, one.raddr, one.status, endpoint)}
 

@@ -1,4 +1,4 @@
-"""The host's listening sockets of forwards: opening and closing them, and noting those that fail."""
+"""Open and close the sockets on which the host listens for forwards, and note those that cannot be opened."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the g
 class Listeners:
     """Opens each binding while its driver is up.
 
-    `on_failure` is called with the reason of the first binding that fails, and with None when none fails any more. The
-    caller holds a lock, as no two calls may overlap.
+    `on_failure` is called with the reason why a binding fails, and with None when no binding fails any more. The caller
+    holds a lock, as no two calls may overlap.
     """
 
     def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:
@@ -36,14 +36,14 @@ class Listeners:
         """Set while any binding could not be opened."""
 
     def assume_open(self, bindings: Iterable[Binding]) -> None:
-        """Note these bindings, which an earlier supervisor opened, as open."""
+        """Note that these bindings are open, because an earlier supervisor has opened them."""
         self._open.update(bindings)
 
     def on_driver_up(self, driver: Driver) -> None:
         self._up.add(driver)
 
     def on_driver_down(self, driver: Driver) -> None:
-        """Note that the driver has ended and listens no more, and forget its failures."""
+        """Note that the driver has ended, so that its bindings are closed, and forget their failures."""
         self._up.discard(driver)
         for binding in [one for one in self._open if one.driver is driver]:
             self._open.discard(binding)
@@ -52,7 +52,7 @@ class Listeners:
         self._report()
 
     def status(self, bindings: Iterable[Binding]) -> PortStatus:
-        """Return the state of a forward that needs these bindings."""
+        """Return the status of a forward that needs these bindings."""
         closed = [binding for binding in bindings if binding not in self._open]
         if not closed:
             return PortStatus(state=PortState.OPEN)
@@ -74,7 +74,7 @@ class Listeners:
         """Open these bindings, or none of them.
 
         Raises:
-            MachineError: the host cannot listen there.
+            MachineError: one of them cannot be opened.
         """
         before = set(self._open)
         try:
@@ -107,7 +107,7 @@ class Listeners:
         self._report()
 
     async def _open_one(self, binding: Binding) -> None:
-        """Open a binding, unless its driver is down: `on_driver_up` is followed by opening all."""
+        """Open a binding, unless its driver is down. When the driver comes up, all its bindings are opened."""
         if binding in self._open:
             return
         if reason := await asyncio.to_thread(listen_problem, binding.endpoint):

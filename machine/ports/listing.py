@@ -1,4 +1,4 @@
-"""The supervisor's answer to `machine port`, as JSON on the control socket: all forwards and their status."""
+"""Encode and decode the supervisor's answer to `machine port`, which lists all forwards with their status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode(answer: dict[str, Any]) -> Listed:
     """Read what `encode` returned.
 
     Raises:
-        ValueError: it is malformed.
+        ValueError: the answer is malformed.
     """
     try:
         return Listed(

@@ -1,4 +1,4 @@
-"""Relays one connection of the guest to the socket of the port API's server.
+"""Relay one connection of the guest to the socket of the port API's server.
 
 QEMU's guestfwd runs this file for each connection, with the connection as standard input and output. It imports
 nothing of ours, so that it starts fast.

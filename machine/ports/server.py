@@ -19,7 +19,7 @@ from machine.ports.forwarding import Forwarding
 log = logging.getLogger(__name__)
 
 _REQUEST_S = 10.0
-_MAX_REQUESTS = 256  # waiting, as they are carried out one after another
+_MAX_REQUESTS = 256  # requests that wait, as they are carried out one after another
 _MAX_SILENT = 64
 _BACKLOG = 256  # further connections wait in the kernel
 
@@ -60,7 +60,7 @@ class PortServer:
                 writer.close()
 
     async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
-        """Read a request; if too many clients are silent, disconnect the one that has been silent longest."""
+        """Read a request. If too many clients are silent, disconnect the one that has been silent longest."""
         if len(self._silent) >= _MAX_SILENT:
             longest = next(iter(self._silent))
             del self._silent[longest]  # now, as its own task may run only after more clients have connected

@@ -11,7 +11,7 @@ from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, Soc
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """One socket that the host listens on, by one driver."""
+    """One socket on which the host listens, and the driver that listens there."""
 
     driver: Driver
     endpoint: Endpoint | SocketPath
@@ -21,11 +21,11 @@ class Binding:
 def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Binding, ...]:
     """Return the sockets that a forward needs.
 
-    `tcp_driver` forwards what both drivers can. QEMU listens on IPv4 only, and SSH forwards TCP only. `ipv6` says
-    whether the host has IPv6.
+    `tcp_driver` is used if both drivers can forward the port. QEMU listens on IPv4 only, and SSH forwards TCP only.
+    `ipv6` says whether the host has IPv6.
 
     Raises:
-        ValueError: no driver can forward it.
+        ValueError: no driver can open the forward.
     """
     endpoint = forward.endpoint
     if isinstance(endpoint, SocketPath):
@@ -45,7 +45,7 @@ def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Bindi
 
 
 class Table:
-    """The forwards of one machine, by their endpoints; see `bindings` for `tcp_driver` and `ipv6`."""
+    """The forwards of one machine, by their endpoints. The function `bindings` explains `tcp_driver` and `ipv6`."""
 
     def __init__(self, tcp_driver: Driver, *, ipv6: bool) -> None:
         self.tcp_driver = tcp_driver
@@ -74,7 +74,7 @@ class Table:
         """Return the sockets that a forward needs.
 
         Raises:
-            ValueError: no driver can forward it.
+            ValueError: no driver can open the forward.
         """
         return bindings(forward, self.tcp_driver, ipv6=self._ipv6)
 
@@ -95,7 +95,7 @@ class Table:
         """Read what `dump` returned.
 
         Raises:
-            ValueError: it is malformed.
+            ValueError: the text is malformed.
         """
         try:
             document = json.loads(text)

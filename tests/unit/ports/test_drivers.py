@@ -21,7 +21,7 @@ async def refuse(line: str) -> str:
 @pytest.mark.parametrize(
     ("driver", "ssh", "message"),
     [
-        (Driver.SLIRP, [], "QEMU says: could not set up: hostfwd_add net0 tcp:127.0.0.1:8080-:80"),
+        (Driver.SLIRP, [], "could not set up: hostfwd_add net0 tcp:127.0.0.1:8080-:80"),
         (Driver.SSH, ["no-such-ssh"], "no-such-ssh is not installed on this host"),
         (Driver.SSH, ["sh", "-c", "echo first >&2; echo last >&2; exit 255"], "last"),
         (Driver.SSH, ["false"], "ssh failed"),
