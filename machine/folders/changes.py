@@ -1,4 +1,4 @@
-"""Pass changes that the host makes in shared folders on to the guest, as no transport does."""
+"""Pass changes that the host makes in shared folders on to the guest, because no transport does so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # Long enough that a file written in many steps is one change.
 _GATHER_S = 0.2
-# Unpacking an archive need not wake the guest for each of its files.
+# When an archive is unpacked, the guest need not be woken for each file.
 _MAX_PENDING = 1024
 
 
@@ -73,7 +73,7 @@ class ChangeRelay:
         self._watchers[folder] = watcher
         await asyncio.to_thread(watcher.watch_all)
         if watcher.is_full:
-            log.warning("%s has more than %d directories: not all are watched", folder.source, MAX_DIRECTORIES)
+            log.warning("%s has more than %d directories, so not all are watched", folder.source, MAX_DIRECTORIES)
         asyncio.get_running_loop().add_reader(watcher.descriptor, self._read, folder, watcher)
 
     def _unwatch(self, folder: Folder) -> None:

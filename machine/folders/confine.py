@@ -1,10 +1,10 @@
-"""A program that runs another one with access to only one of its user's directories, by Linux's Landlock.
+"""Run a command that Linux's Landlock allows to access only one of the user's directories.
 
     python -I -S confine.py DIRECTORY COMMAND…
 
-An SFTP server serves all directories: without this program, a container that breaks out into the guest could read
-everything that the host's user can. On Linux before 5.19, whose Landlock is too old, the command runs unconfined.
-The program replaces itself with the command, and imports nothing of ours.
+An SFTP server serves all directories. Without this program, a container that breaks out into the guest could read
+everything that the host's user can read. On Linux before 5.19, whose Landlock is too old, the command runs unconfined.
+This program replaces itself with the command, and imports nothing of ours.
 """
 
 from __future__ import annotations

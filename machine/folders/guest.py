@@ -1,4 +1,7 @@
-"""Commands that run the folder scripts in the guest, and parsers of their output (pure); see images/ignition/files."""
+"""Make the commands that run the folder scripts in the guest, and parse the scripts' output (pure).
+
+The scripts are in images/ignition/files.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReport:
-    """The output of folders.sh; folders are numbered as on its command line."""
+    """The output of folders.sh, which numbers the folders as its command line does."""
 
     supported: frozenset[Transport]
     """The transports by which the guest can mount folders."""
@@ -26,7 +29,7 @@ class GuestReport:
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
-    """Return the command that runs folders.sh, which it reads from stdin."""
+    """Return the command of a guest shell that reads folders.sh from stdin and runs it."""
     words = [
         word
         for folder, transport in folders
@@ -36,7 +39,7 @@ def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
 
 
 def sshfs_command(script: str, folder: Folder, *, uid: int, where: str) -> str:
-    """Return the command that runs folder-sshfs.sh; `where` is the target in `GuestReport.ready`."""
+    """Return the command that runs folder-sshfs.sh. `where` is the target from `GuestReport.ready`."""
     return shlex.join(["sh", "-c", script, "sshfs", _mode(folder), str(uid), where, folder.source])
 
 
@@ -45,7 +48,7 @@ def _mode(folder: Folder) -> str:
 
 
 def parse_report(text: str, count: int) -> GuestReport | None:
-    """Parse the output of folders.sh for `count` folders; None if the script did not reach its end."""
+    """Parse the output of folders.sh for `count` folders. Return None if the script did not reach its end."""
     supported, mounted = set(), set()
     ready, failed = {}, {}
     # Not splitlines: paths may contain other characters that end a line in Unicode.

@@ -1,4 +1,4 @@
-"""The file that tells a supervisor the transport of each folder of the QEMU that it takes over."""
+"""Save the folders and their transports for a supervisor that takes over the running QEMU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
-    """Save the folders and their transports; a failure is only logged, as nothing else depends on the file."""
+    """Save the folders and their transports. A failure is only logged, as nothing else depends on the file."""
     try:
         write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
     except (MachineError, OSError) as error:
@@ -25,7 +25,7 @@ def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
 
 
 def load_folders(path: Path) -> list[MountedFolder]:
-    """Return the folders that an earlier supervisor saved; empty if it saved none."""
+    """Return the folders that an earlier supervisor saved, if any."""
     try:
         return [
             MountedFolder(

@@ -1,4 +1,4 @@
-"""A program that runs another one in a user namespace, with mapped user and group IDs.
+"""Run a command in a user namespace, with mapped user and group IDs.
 
     python -I -S idmap.py UIDS GIDS READ_ONLY COMMAND…
 
@@ -41,7 +41,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
     os.write(unshared[1], b"x")
     os.close(unshared[1])
     if os.waitpid(mapped, 0)[1] != 0:
-        sys.exit(1)  # it has printed the reason
+        sys.exit(1)  # the child has printed the reason
     if read_only:
         _protect(os.fsencode(read_only))
     if uids.startswith("0:"):
@@ -55,7 +55,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
 
 
 def _write_maps(pid: int, uids: str, gids: str) -> int:
-    """Write the ID maps, as root directly, else by newuidmap and newgidmap; return an exit status."""
+    """Write the ID maps, for which only root needs no newuidmap and newgidmap. Return an exit status."""
     for kind, text in (("gid", gids), ("uid", uids)):
         lines = [entry.split(":") for entry in text.split(",")]
         try:

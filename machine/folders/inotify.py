@@ -1,4 +1,4 @@
-"""Watching a directory of this host and all directories below it, by Linux's inotify(7)."""
+"""Watch a directory of this host and all directories below it, by Linux's inotify(7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _REMOVED = flags.DELETE | flags.MOVED_FROM
 _ADDED = flags.CREATE | flags.MOVED_TO
-# Not changes of attributes: those that the guest makes when a change is passed on would come back here.
+# Without changes of attributes: the guest makes some when a change is passed on, and they would come back here.
 _EVENTS = flags.MODIFY | flags.CLOSE_WRITE | _ADDED | _REMOVED
 _MASK = _EVENTS | flags.ONLYDIR | flags.DONT_FOLLOW | flags.EXCL_UNLINK
 
@@ -26,7 +26,7 @@ class Watcher:
     """Watches a directory and all directories below it. Paths are relative, and the directory itself is `.`."""
 
     def __init__(self, directory: str) -> None:
-        """Make a watcher that watches nothing before `watch_all`.
+        """Make a watcher that watches nothing until `watch_all` is called.
 
         Raises:
             OSError: the kernel grants this user no more inotify instances.
@@ -74,7 +74,7 @@ class Watcher:
             yield from self._watch_below(path)
 
     def _watch_below(self, directory: str) -> Iterator[str]:
-        """Watch a directory and those below it; yield the files in them, whose creation may have been missed."""
+        """Watch a directory and those below it. Yield the files in them, as their creation may have been missed."""
         waiting = [directory]
         while waiting:
             path = waiting.pop()

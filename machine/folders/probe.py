@@ -76,7 +76,7 @@ def source_problem(source: str) -> SourceProblem | None:
 
 
 def probe_sources(folders: Iterable[Folder]) -> dict[Folder, Obstacle | None]:
-    """Map each folder to why its source cannot be shared, or None if it can."""
+    """Map each folder to why its source cannot be shared, or to None if it can."""
     problems = {folder: source_problem(folder.source) for folder in folders}
     return {
         folder: Obstacle(problem.message(folder.source)) if problem else None for folder, problem in problems.items()
@@ -147,7 +147,7 @@ def _first(paths: Iterable[str]) -> str | None:
 
 
 def probe_owners(guest_uid: int) -> OwnerIds:
-    """Return the IDs of this user on the host, and of the guest's user."""
+    """Return the IDs of this user on the host, and those of the guest's user."""
     uid, gid = os.getuid(), os.getgid()
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -175,7 +175,7 @@ def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacl
 
 
 def _try_command(command: Sequence[str]) -> str | None:
-    """Start virtiofsd and return why it does not answer a message from inside its sandbox, or None if it does."""
+    """Try whether virtiofsd starts and answers a message inside its sandbox; return why not, or None if it does."""
     # Not in the machine's directory, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:
         path = os.path.join(directory, "s")  # noqa: PTH118

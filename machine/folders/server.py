@@ -1,4 +1,4 @@
-"""The server of a running machine's folders: its virtiofsd, its SFTP sessions, and the mounts in the guest."""
+"""Serve the folders of a running machine by virtiofsd or SFTP, and have the guest mount them."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class FolderSettings:
 
 
 class FolderServer:
-    """Keeps the machine's folders mounted in the guest, by the transports that a start has chosen.
+    """Keeps the machine's folders mounted in the guest, by the transports that were chosen for this start.
 
-    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted; `on_learned`
+    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted. `on_learned`
     is called with the transports that the guest supports.
     """
 
@@ -93,10 +93,12 @@ class FolderServer:
     # virtiofsd
 
     async def start_daemons(self, lock: int | None) -> None:
-        """Start each virtiofsd, before QEMU connects to it; they inherit the machine's lock, and end with QEMU.
+        """Start a virtiofsd for each folder that needs one, before QEMU connects to it.
+
+        Each virtiofsd inherits the machine's lock, and ends with QEMU.
 
         Raises:
-            MachineError: one of them cannot be run.
+            MachineError: virtiofsd cannot be run.
         """
         self._save()
         self._settings.log_file.unlink(missing_ok=True)
@@ -121,7 +123,7 @@ class FolderServer:
     # The guest's mounts
 
     async def mount(self) -> None:
-        """Have the guest mount all folders over a new SSH master; `on_problem` reports those that are not mounted."""
+        """Have the guest mount all folders over a new SSH master. `on_problem` reports those that are not mounted."""
         async with self._changing:
             for each in self._folders:
                 await self._disconnect(each.folder)
@@ -167,9 +169,9 @@ class FolderServer:
         return parse_report(done.stdout, len(folders)) or Obstacle("the script that mounts folders failed")
 
     def _fall_back(self, folder: Folder) -> bool:
-        """Switch a folder to SSH if the guest lacks its transport, and return whether it was switched.
+        """Switch a folder to SSH if the guest does not support the folder's transport. Return whether it was switched.
 
-        A first start chooses a transport before the guest can be asked.
+        This may be needed in a first start, which chooses a transport before the guest can be asked.
         """
         mounted = self._find(folder)
         transport = mounted.transport
@@ -177,14 +179,14 @@ class FolderServer:
             return False
         if Transport.SSHFS not in self._supported or find_sftp_server() is None:
             return False
-        log.info("the guest has no %s: %s goes over SSH", transport, folder.target)
+        log.info("the guest has no %s, so %s goes over SSH", transport, folder.target)
         self._replace(replace(mounted, transport=Transport.SSHFS))
         return True
 
     # Sessions over SSH
 
     async def _connect(self, folder: Folder, where: str) -> str | None:
-        """Start an sshfs session for one folder, and return why the folder is not mounted, or None if it is."""
+        """Start an sshfs session for one folder. Return why the folder is not mounted, or None if it is."""
         await self._disconnect(folder)
         server = find_sftp_server()
         if server is None:
@@ -218,8 +220,8 @@ class FolderServer:
         """Mount another folder now.
 
         Raises:
-            BadInputError: another folder is mounted there.
-            MachineError: the folder cannot be mounted, or not before the next start.
+            BadInputError: another folder is mounted at the same target.
+            MachineError: the folder cannot be mounted, or only at the next start.
         """
         async with self._changing:
             # The caller has checked a record that may have changed since.
@@ -238,7 +240,7 @@ class FolderServer:
         """Check that a folder can be added over SSH, the only transport for a new folder of a running machine.
 
         Raises:
-            MachineError: it cannot.
+            MachineError: the user chose another transport, or the guest has no sshfs.
         """
         choice = self._settings.choice
         if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
@@ -258,7 +260,7 @@ class FolderServer:
         """Unmount the folder at `target` now.
 
         Raises:
-            NotFoundError: no folder is mounted there.
+            NotFoundError: no folder is mounted at `target`.
         """
         async with self._changing:
             found = next((each for each in self._folders if each.folder.target == target), None)

@@ -1,4 +1,4 @@
-"""One folder over SSH: an SFTP server of this host, joined to an sshfs in the guest by a session of the SSH master."""
+"""Share one folder over SSH. A session of the SSH master joins an SFTP server on this host to an sshfs in the guest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOUNTED = "mounted"
 
 
 def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
-    """Return the command line of an SFTP server on stdin and stdout; on Linux, it is confined to the folder."""
+    """Return the command line of an SFTP server on stdin and stdout. On Linux, the server is confined to the folder."""
     read_only = ["-R"] if folder.read_only else []
     server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
     if host_os is not HostOS.LINUX:
@@ -30,9 +30,9 @@ def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]
 
 
 class SshfsSession:
-    """A session that serves one folder until the SSH master ends or it is closed.
+    """A session that serves one folder until the SSH master ends or the session is closed.
 
-    `on_end` is called with the reason when a session ends after mounting the folder, unless it was closed.
+    `on_end` is called with the reason when a session ends after mounting the folder, unless `close` ended it.
     """
 
     def __init__(self, folder: Folder, on_end: Callable[[str], None]) -> None:
@@ -44,7 +44,7 @@ class SshfsSession:
     async def open(
         self, local: Sequence[str], remote: Sequence[str], log_file: Path, *, timeout_s: float
     ) -> str | None:
-        """Connect the SFTP server `local` to the guest's `remote`; return why the folder is not mounted, else None."""
+        """Connect the SFTP server `local` to the guest's `remote`. Return why the folder is not mounted, or None."""
         self._task = asyncio.create_task(self._serve(local, remote, log_file))
         try:
             async with asyncio.timeout(timeout_s):
@@ -70,7 +70,7 @@ class SshfsSession:
             self._mounted.set_result(reason)
 
     async def _join(self, local: Sequence[str], remote: Sequence[str], log_file: Path) -> str:
-        """Run both programs until the guest's has ended, and return why it has."""
+        """Run both programs until the one in the guest ends, and return why it ended."""
         async with contextlib.AsyncExitStack() as running:
             ours, theirs = socket.socketpair()
             with ours, theirs, log_file.open("ab") as output:
@@ -86,7 +86,7 @@ class SshfsSession:
         return f"sshfs of {self._folder.target} has ended" + (f": {last_line}" if last_line else "")
 
     async def _read(self, stderr: asyncio.StreamReader) -> str:
-        """Note when the guest reports that the folder is mounted; return the last other line that it writes."""
+        """Note when the guest reports that the folder is mounted. Return the last of the other lines of `stderr`."""
         last_line = ""
         while line := await stderr.readline():
             text = line.decode(errors="replace").strip()

@@ -27,13 +27,13 @@ class TransportFacts:
     """The transports that need a device which QEMU lacks; empty before QEMU has been asked."""
 
     def with_devices(self, devices: frozenset[Transport]) -> TransportFacts:
-        """Return these facts completed by the transports for which QEMU has devices."""
+        """Return these facts, completed with the transports for which QEMU has a device."""
         needed = {transport for transport in Transport if transport.is_device}
         return replace(self, missing_devices=frozenset(needed - devices))
 
 
 def host_obstacles(choice: TransportChoice, facts: TransportFacts) -> dict[Transport, Obstacle]:
-    """Return why this host cannot use transports, without those that it can use."""
+    """Map each transport that this host cannot use to the reason."""
     found = {transport: _host_obstacle(transport, choice, facts) for transport in Transport}
     return {transport: obstacle for transport, obstacle in found.items() if obstacle}
 
@@ -55,9 +55,10 @@ def _host_obstacle(transport: Transport, choice: TransportChoice, facts: Transpo
 def choose_transport(
     choice: TransportChoice, facts: TransportFacts, guest: frozenset[Transport] | None = None
 ) -> Transport | Obstacle:
-    """Return the transport for a start: the one that the user chose, or the fastest that works.
+    """Return the transport that the user chose or else the fastest that works, or why there is none.
 
-    `guest` has the transports that the guest supports; with None, before it has been asked, all count as supported.
+    `guest` has the transports that the guest supports. None means that the guest has not been asked yet; all transports
+    then count as supported.
     """
     obstacles = host_obstacles(choice, facts)
     if guest is not None:
@@ -75,19 +76,19 @@ def choose_transport(
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFolder:
-    """A folder of a running machine, with its transport; `problem` says why it is not mounted in the guest."""
+    """A folder of a running machine, with its transport. `problem` says why the folder is not mounted in the guest."""
 
     folder: Folder
     transport: Transport | None
     problem: str | None = None
     virtiofsd: Sequence[str] = ()
-    """The command line of the folder's virtiofsd, which listens on `socket`; empty where it needs none."""
+    """The command line of the folder's virtiofsd, which listens on `socket`; empty if the folder needs none."""
 
     socket: Path = Path()
 
     @property
     def share(self) -> Share | None:
-        """The folder as QEMU shares it by a device; None if its transport needs no device."""
+        """The folder as a device of QEMU shares it; None if the transport needs no device."""
         if self.transport is None or not self.transport.is_device:
             return None
         return Share(folder=self.folder, transport=self.transport, socket=PurePosixPath(self.socket))
@@ -99,9 +100,10 @@ def plan_folders(
     virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle,
     sockets: Sequence[Path],
 ) -> list[MountedFolder]:
-    """Assign the transport to each folder.
+    """Assign the transport to each folder that can be shared.
 
-    `sources` maps each folder to why its directory cannot be shared, if so; `sockets` has a path for each folder.
+    `sources` maps each folder to why its directory cannot be shared, or to None if it can. `sockets` has a path for
+    each folder.
     """
     commands = virtiofsd if transport is Transport.VIRTIOFS and not isinstance(virtiofsd, Obstacle) else {}
     planned = []

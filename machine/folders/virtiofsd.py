@@ -1,7 +1,8 @@
-"""Command lines of virtiofsd (pure). There are two programs of that name: QEMU's own in C, up to 7.2, and one in Rust.
+"""Make command lines of virtiofsd (pure).
 
-Whoever makes a file, it belongs to the user: the host's user on the host, the guest's user in the guest. A newer
-virtiofsd translates owners itself; an older one runs in a user namespace that does.
+Two programs have that name: one in C, which QEMU contained up to version 7.2, and one in Rust. Whoever made a file, it
+belongs to the host's user on the host, and to the guest's user in the guest. A newer virtiofsd translates the owners
+itself. An older one runs in a user namespace that translates them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Virtiofsd:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerIds:
-    """The IDs that own files: the host user's, and the guest user's, whose group has the same ID."""
+    """The IDs of the users who own the files on the host and in the guest. The guest user's group has the user's ID."""
 
     uid: int
     gid: int
@@ -56,7 +57,7 @@ class OwnerIds:
     """The same from /etc/subgid."""
 
     def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
-        """Return the UID and GID maps of a namespace for this flavour; None if the user has too few IDs."""
+        """Return the UID and GID maps of a namespace for this flavour; None if the user lacks subordinate IDs."""
         if flavour is not Flavour.LEGACY:
             return [(self.guest, self.uid, 1)], [(self.guest, self.gid, 1)]
         if self.uid == 0:
@@ -93,7 +94,7 @@ def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
 
 
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
-    """Yield the ways to run virtiofsd for one folder, the best first; the listener's `--fd` is added later."""
+    """Yield the command lines to try for one folder's virtiofsd, the best first. `with_listener` adds `--fd` later."""
     protect = folder.read_only and not daemon.has_readonly
     namespace = _namespace(daemon.flavour, owners, folder.source if protect else "")
     match daemon.flavour:
@@ -122,7 +123,7 @@ def _rust_words(daemon: Virtiofsd, folder: Folder) -> list[str]:
 
 
 def _translations(owners: OwnerIds) -> list[str]:
-    """Return options that map all users of the guest to the host's user, and all owners on the host to the guest's."""
+    """Return options that map all IDs in the guest to the host's user, and all IDs on the host to the guest's user."""
     return [
         word
         for kind, own in (("uid", owners.uid), ("gid", owners.gid))
@@ -134,7 +135,7 @@ def _translations(owners: OwnerIds) -> list[str]:
 
 
 def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
-    """Return the beginning of a command line that runs the rest in a user namespace; empty if there can be none."""
+    """Return the first words of a command line that runs the rest in a user namespace; empty if that is impossible."""
     maps = owners.maps(flavour)
     if maps is None:
         return []
