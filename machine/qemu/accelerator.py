@@ -15,7 +15,7 @@ HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 
 # In older versions, HVF on Apple silicon loses registers and hangs guests (changelog of QEMU 8.2.1).
 _MIN_QEMU_HVF_ARM = (8, 2, 1)
-# Rounded means of scripts/bench arch.
+# Rounded mean results of `scripts/bench arch`.
 _SLOWER_NATIVE = "about twenty"
 _SLOWER_FOREIGN = "about thirty"
 
@@ -28,7 +28,7 @@ _OLD_DARWIN_MEMORY_MIB = 3072
 
 @dataclass(frozen=True, kw_only=True)
 class QemuFacts:
-    """What a QEMU binary reports about itself; `accelerators` and `networks` are QEMU's names."""
+    """What a QEMU binary reports about itself. `accelerators` and `networks` have QEMU's names."""
 
     path: str
     version: tuple[int, ...]
@@ -43,7 +43,7 @@ class QemuFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareSupport:
-    """Whether this host's hardware accelerator works; `has_sme` says whether the CPU has Arm's matrix extension."""
+    """Whether this host's hardware accelerator works. `has_sme` says whether the CPU has Arm's matrix extension."""
 
     accelerator: Accelerator
     obstacle: Obstacle | None
@@ -66,9 +66,10 @@ class Acceleration:
 
 @dataclass(frozen=True, kw_only=True)
 class MacFacts:
-    """Facts about a Mac: values of `sysctl`, and the entitlements of a QEMU binary in codesign's XML.
+    """The facts about a Mac and a QEMU binary that decide whether the Mac's hardware accelerates guests.
 
-    `entitlements` is None if codesign fails, and empty if the binary is not signed.
+    `sysctl` has values by name. `entitlements` is the XML that codesign prints for the QEMU binary: None if codesign
+    fails, and empty if the binary is not signed.
     """
 
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -115,7 +116,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
 
 
 def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport:
-    """Decide whether Hypervisor.framework on a Mac can run a guest in this QEMU."""
+    """Decide whether Hypervisor.framework on a Mac can run the guests of this QEMU."""
     return HardwareSupport(
         accelerator=Accelerator.HVF,
         obstacle=_hvf_obstacle(facts, qemu, host),
@@ -147,7 +148,7 @@ def _is_entitled(entitlements: str) -> bool:
 
     try:
         document = plistlib.loads(entitlements.encode())
-    except (ExpatError, ValueError):  # empty, where there is no signature
+    except (ExpatError, ValueError):  # empty if there is no signature
         return False
     return isinstance(document, dict) and document.get(HYPERVISOR_ENTITLEMENT) is True
 
@@ -155,10 +156,10 @@ def _is_entitled(entitlements: str) -> bool:
 def choose_accelerator(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Acceleration:
-    """Choose hardware acceleration if possible, else TCG, with a notice unless the user chose TCG.
+    """Choose hardware acceleration if possible, else TCG. The result has a notice if TCG is not the user's choice.
 
     Raises:
-        MachineError: the accelerator that the user chose cannot be used, or none can.
+        MachineError: the accelerator that the user chose cannot be used, or no accelerator can.
     """
     board = BOARDS[arch]
     obstacle = _obstacle(choice, arch, host, support, qemu)
@@ -189,7 +190,7 @@ def _slow_notice(obstacle: Obstacle, arch: Arch, host: Host) -> str:
 
 
 def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | None:
-    """Return a warning, before any start, if the accelerator that the user chose cannot be used at present."""
+    """Return a warning if the accelerator that the user chose cannot be used at present, else None."""
     if choice.value != support.accelerator or not support.obstacle:
         return None
     remedy = f"; {support.obstacle.remedy}" if support.obstacle.remedy else ""

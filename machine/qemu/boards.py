@@ -1,4 +1,4 @@
-"""The virtual computer (QEMU's board) of each guest architecture: a new architecture is a new row of the table."""
+"""The virtual computer (QEMU's board) of each guest architecture. A new architecture needs a new row in the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Packages = Mapping[Installer, str]
 
 
 class Bus(StrEnum):
-    """The bus of the virtio devices; its value is the suffix of their names."""
+    """The bus of a board's virtio devices. The value is the suffix of the devices' names."""
 
     PCI = "pci"
     CCW = "ccw"
@@ -81,14 +81,14 @@ class Board:
         return self.bus is Bus.PCI
 
     def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
-        """Return the CPU model; `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
+        """Return the CPU model. `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
         match accelerator:
             case Accelerator.TCG:
                 return self.tcg_cpu
             case Accelerator.KVM:
                 return "host"
             case Accelerator.HVF:
-                # `host` reads SME registers that HVF does not provide (Apple M4); `max` does not.
+                # `host` reads SME registers that HVF does not provide (Apple M4); `max` reads none.
                 return "max" if has_sme else self.hvf_cpu
             case _:
                 assert_never(accelerator)
@@ -125,7 +125,7 @@ BOARDS = {
         target="aarch64",
         packages=_packages("qemu-system-arm", "qemu-system-aarch64", "qemu-arm"),
         machine="virt,gic-version=max",
-        # Pointer authentication with QEMU's own algorithm: the architected one halves the speed of TCG.
+        # Pointer authentication uses QEMU's own algorithm, as the architected one halves the speed of TCG.
         tcg_cpu="max,pauth-impdef=on",
         console="ttyAMA0",
         firmware=Firmware(
@@ -148,7 +148,7 @@ BOARDS = {
         packages=_packages(
             "qemu-system-riscv  # before Debian 13: qemu-system-misc", "qemu-system-riscv", "qemu-extra"
         ),
-        # Kernels before 6.12 have no ACPI interrupts on RISC-V, and firmware hides the device tree where there is ACPI.
+        # Kernels before 6.12 have no ACPI interrupts on RISC-V, and firmware hides the device tree if there is ACPI.
         machine="virt,acpi=off",
         tcg_cpu="rv64",
         console="ttyS0",

@@ -1,6 +1,7 @@
-"""Find UEFI firmware for the boards that need it, by QEMU's descriptors or where distributions install it.
+"""Find UEFI firmware for the boards that need it.
 
-QEMU's docs/interop/firmware.json specifies the descriptors.
+The firmware's files are named by QEMU's descriptors (see its docs/interop/firmware.json), or are where distributions
+install them.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _UNSUITABLE = {"secure-boot", "requires-smm", "enrolled-keys"}
 
 @dataclass(frozen=True, kw_only=True)
 class FirmwareFiles:
-    """UEFI code, which QEMU maps read-only, and a template of the variables, which every machine has a copy of.
+    """UEFI code, which QEMU maps read-only, and a template for the UEFI variables.
 
-    The formats are QEMU's names; a machine's copy is always raw.
+    Each machine gets its own copy of the variables, which is always raw. The formats have QEMU's names.
     """
 
     code: Path
@@ -39,7 +40,7 @@ class FirmwareFiles:
 
 
 def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[Path, ...]:
-    """Return the directories of descriptors; a file overrides those of the same name in earlier directories."""
+    """Return the directories of descriptors. A file overrides files of the same name in earlier directories."""
     own = [parent / "share/qemu/firmware" for parent in _prefixes(binary)]
     shared = [Path(directory) for directory in host.os.traits.firmware_directories]
     directories = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
@@ -47,12 +48,12 @@ def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[P
 
 
 def _prefixes(binary: Path) -> list[Path]:
-    """Return the prefixes in which the binary may be installed; Homebrew's is a link into a versioned prefix."""
+    """Return the prefixes in which the binary may be installed. A binary of Homebrew links to a versioned prefix."""
     return [path.parent.parent for path in (binary.resolve(), binary)]
 
 
 def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the descriptors in the order in which to try them, without files that are not JSON objects."""
+    """Return the descriptors, the first to try first. Files that are not JSON objects are left out."""
     texts: dict[str, bytes] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -96,7 +97,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
 
 
 def _matches_board(target: Mapping[str, Any], board: Board) -> bool:
-    """Return whether a target is this board; its machine names are versioned, ours is not."""
+    """Return whether a target is this board. The target's machine names have versions; the board's name has none."""
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")
     return target["architecture"] == board.target and any(
@@ -133,7 +134,7 @@ def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> 
 
 
 def ensure_variables(firmware: FirmwareFiles, path: Path) -> None:
-    """Make a machine's own copy of the variables, unless it has one.
+    """Make a machine's own copy of the variables, unless the machine has one.
 
     Raises:
         MachineError: the template cannot be read, or the disk is full.

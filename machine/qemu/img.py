@@ -1,4 +1,7 @@
-"""Disk images, by qemu-img. We always state the format, as QEMU would guess it from what the guest has written."""
+"""Make, convert and inspect disk images with qemu-img.
+
+We always state the format. QEMU would otherwise guess it from data that the guest has written.
+"""
 
 from __future__ import annotations
 
@@ -57,16 +60,16 @@ class QemuImg:
         self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)
 
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
-        """Make an overlay of `size_gib` on `base`, which must not be moved or changed afterwards."""
+        """Make an overlay of `size_gib` on `base`. The base must not be moved or changed afterwards."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
         self._run(words, timeout_s=_QUICK_S)
         overlay.chmod(0o600)
 
     def copy(self, disk: Path, target: Path) -> None:
-        """Copy a disk, keeping its base if it has one; the file system shares the blocks if it can.
+        """Copy a disk. If the file system can, the copy shares its blocks. The copy of an overlay has the same base.
 
         Raises:
-            MachineError: the disk is damaged, there is no space, or qemu-img is missing.
+            MachineError: the disk is damaged, there is no space for the copy, or qemu-img is missing.
         """
         if not _share_blocks(disk, target):
             base = self.backing_file(disk)
@@ -80,11 +83,11 @@ class QemuImg:
         disk.chmod(0o600)
 
     def grow(self, disk: Path, size_gib: int) -> None:
-        """Make the disk larger; qemu-img refuses to make one smaller."""
+        """Make a disk larger. qemu-img refuses to make a disk smaller."""
         self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
 
     def backing_file(self, overlay: Path) -> Path | None:
-        """Return the base of an overlay, or None if it has none.
+        """Return the base of a disk image, or None if the image has none.
 
         Raises:
             MachineError: the file is not a qcow2 image, or qemu-img is missing.

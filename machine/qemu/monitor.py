@@ -42,7 +42,7 @@ async def execute(
     """Run one QMP command.
 
     Raises:
-        MachineError: QEMU rejects it, closes the connection or does not answer in time.
+        MachineError: QEMU rejects the command, closes the connection or does not answer in time.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -65,6 +65,6 @@ async def human_command(client: QMPClient | None, line: str) -> str:
 
 
 async def request_quit(client: QMPClient) -> None:
-    """Tell QEMU to quit; it may close the connection before it answers."""
+    """Tell QEMU to quit. QEMU may close the connection without an answer."""
     with contextlib.suppress(MachineError, ExecInterruptedError):
         await execute(client, "quit")

@@ -85,11 +85,11 @@ def plan_launch(
 ) -> LaunchPlan:
     """Make the command line that boots a machine.
 
-    `relay` is the command that relays a request of the guest to the port API's socket, its last argument; `shares` are
-    the folders that a device shares.
+    `relay` is the command that relays a request of the guest to the socket of the port API. The socket's path is the
+    last argument of that command. `shares` are the folders that a device shares.
 
-    The provisioning config is passed only until a first boot has completed: it contains the guest's private host key,
-    which root in the guest could read.
+    The provisioning config is passed only until a first boot has completed, because it contains the guest's private
+    host key, and root in the guest could read the config.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -107,7 +107,7 @@ def plan_launch(
         *_usb(config),
         *(["-smbios", option(file=files.rekey_table)] if record.pending.rekey else []),
         *_folders(board, shares),
-        # Last, so that no other device moves on the bus when this one goes.
+        # Last, so that no other device moves on the bus when this one is left out.
         *(_provisioning(config, board, files) if not record.guest.provisioned else []),
     ]  # fmt: skip
     return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
@@ -194,8 +194,8 @@ def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: L
 def _ports(board: Board, files: LaunchFiles) -> list[str]:
     """Return the serial console, and the named ports by which the guest talks to the host."""
     return [
-        # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log. A file never makes the guest wait,
-        # or loses or doubles output, as a socket with a `logfile` and a slow client does.
+        # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log. Unlike a socket with a `logfile` and
+        # a slow client, a file never makes the guest wait, and never loses or doubles output.
         "-chardev", option("pipe", id="serial", path=files.console),
         "-serial", "chardev:serial",
         "-device", board.device("serial"),
@@ -207,7 +207,10 @@ def _ports(board: Board, files: LaunchFiles) -> list[str]:
 
 
 def _usb(config: MachineConfig) -> list[str]:
-    """Return the host's USB devices; QEMU waits for a missing one given by vendor, and fails for one given by bus."""
+    """Return options for the host's USB devices.
+
+    QEMU waits for a missing device that is given by vendor, and fails if a device that is given by bus is missing.
+    """
     if not config.usbs:
         return []
     words = ["-device", option("qemu-xhci", id="usb")]
@@ -231,7 +234,7 @@ def _folders(board: Board, shares: Sequence[Share]) -> list[str]:
         else:
             read_only = {"readonly": "on"} if folder.read_only else {}
             words += [
-                # `none`: files that the guest makes belong to the user of QEMU. `remap`: folders may contain mounts.
+                # With `none`, the guest's files belong to QEMU's user. With `remap`, folders may contain mounts.
                 "-fsdev",
                 option(
                     "local", id=name, path=folder.source, security_model="none", multidevs="remap", **read_only

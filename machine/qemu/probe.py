@@ -35,7 +35,7 @@ def find_qemu(arch: Arch, host: Host) -> str:
     """Return the path of the QEMU binary for guests of `arch`.
 
     Raises:
-        MachineError: it is not installed.
+        MachineError: that QEMU is not installed.
     """
     board = BOARDS[arch]
     path = runner.find_program(board.binary)
@@ -51,16 +51,16 @@ def probe_qemu(path: str) -> QemuFacts:
     """Ask a QEMU binary for its version, accelerators and networks.
 
     Raises:
-        MachineError: it cannot be run, or its output has no version.
+        MachineError: QEMU cannot be run, or does not print its version.
     """
-    # Without a machine, some binaries answer nothing, and most have no default one.
+    # Some binaries answer only if a machine is given, and most have no default machine.
     version, accelerators, networks = (
         runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
         for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
     )
     found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
-        raise MachineError(f"cannot find out the version of {path}", details=version.splitlines())
+        raise MachineError(f"cannot determine the version of {path}", details=version.splitlines())
     return QemuFacts(
         path=path,
         version=tuple(map(int, found[1].split("."))),
@@ -81,13 +81,13 @@ def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
 
 
 def parse_listing(text: str) -> frozenset[str]:
-    """Parse a list that QEMU prints: one word on each line, after a line that ends with a colon (pure)."""
+    """Parse a list that QEMU prints, with one word on each line after a line that ends with a colon (pure)."""
     _, _, listed = text.partition(":\n")
     return frozenset(listed.split())
 
 
 def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareSupport:
-    """Try whether this host's hypervisor can run an ordinary guest; on a Mac, in this QEMU."""
+    """Find out whether this host's hypervisor can run an ordinary guest. On a Mac, that also depends on the QEMU."""
     match host.os:
         case HostOS.LINUX:
             return HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
@@ -156,9 +156,9 @@ def _entitlements(path: str) -> str | None:
 
 
 def parse_entitlements(answer: runner.Completed) -> str | None:
-    """Return the entitlements that codesign printed: empty without a signature, None if codesign failed (pure).
+    """Return the entitlements that codesign printed, which are empty without a signature; None if it failed (pure).
 
-    Codesign of an old macOS fails, as it has no --xml (lima-vm/lima#1975).
+    The codesign of an old macOS fails, because it has no option --xml (lima-vm/lima#1975).
     """
     if answer.returncode == 0:
         return answer.stdout.strip()

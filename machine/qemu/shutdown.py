@@ -32,9 +32,9 @@ class Ending(StrEnum):
             case Ending.POWERED_DOWN:
                 return None
             case Ending.QUIT:
-                return "The guest did not power down in time: QEMU was told to quit"
+                return "The guest did not power down in time, so QEMU was told to quit"
             case Ending.KILLED:
-                return "The guest did not power down and QEMU did not quit: it was killed"
+                return "The guest did not power down and QEMU did not quit, so QEMU was killed"
 
 
 def patience_s(accelerator: Accelerator) -> float:
@@ -49,9 +49,9 @@ async def shut_down(
     kill: Callable[[], None],
     patience: float,
 ) -> Ending:
-    """End QEMU, after giving the guest `patience` seconds to power down; with 0, its power button is not pressed.
+    """End QEMU. The guest has `patience` seconds to power down; with 0, its power button is not pressed.
 
-    `ended` waits the given number of seconds for QEMU's end, and returns whether it has ended.
+    `ended` waits the given number of seconds for QEMU's end, and returns whether QEMU has ended.
 
     Raises:
         MachineError: QEMU survives SIGKILL.

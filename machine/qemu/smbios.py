@@ -1,4 +1,4 @@
-"""SMBIOS tables that pass systemd credentials to a guest, as OEM strings (pure)."""
+"""Make SMBIOS tables that pass systemd credentials to a guest as OEM strings (pure)."""
 
 from __future__ import annotations
 
