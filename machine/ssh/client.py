@@ -15,7 +15,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """The OpenSSH client; `obstacle` says why it cannot forward a machine's sockets, and is None if it can."""
+    """The OpenSSH client. `obstacle` says why the client cannot forward a machine's sockets; None if it can."""
 
     path: str
     version: str
@@ -26,7 +26,7 @@ def find_client() -> Client:
     """Return the client on PATH.
 
     Raises:
-        MachineError: it is not installed, or cannot be run.
+        MachineError: ssh is not installed, or cannot be run.
     """
     path = shutil.which("ssh")
     if path is None:
@@ -37,7 +37,7 @@ def find_client() -> Client:
 
 
 def _obstacle(path: str) -> str | None:
-    """Return why the client rejects our options, or None if it accepts them; `-G` evaluates them without connecting."""
+    """Return why the client rejects our options, or None if it accepts them. `-G` evaluates them without connecting."""
     nowhere = Path("/nowhere")
     target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
     _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})

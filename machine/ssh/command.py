@@ -1,4 +1,4 @@
-"""Command lines of the OpenSSH client (pure). They ignore the user's own SSH configuration."""
+"""Make command lines of the OpenSSH client (pure). They ignore the user's own SSH configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = "root"
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """How to reach a guest; `alias` is its name in `known_hosts`, which does not depend on its port."""
+    """How to reach a guest. `alias` is the guest's name in `known_hosts`, and does not depend on the port."""
 
     alias: str
     port: int
@@ -31,7 +31,7 @@ def host_key_alias(name: str) -> str:
 
 
 def known_hosts_line(name: str, public_key: str) -> str:
-    """Return the line of a machine's known_hosts; `public_key` is the content of the .pub file."""
+    """Return the line of a machine's known_hosts. `public_key` is the content of the .pub file."""
     kind, key, *_ = public_key.split()
     return f"{host_key_alias(name)} {kind} {key}\n"
 
@@ -50,7 +50,7 @@ def _identity_options(target: SshTarget) -> dict[str, str]:
 
 
 def config_block(target: SshTarget) -> str:
-    """Return a `Host` block for ~/.ssh/config, named by the target's alias."""
+    """Return a `Host` block for ~/.ssh/config, named after the target's alias."""
     options = {
         "HostName": "127.0.0.1",
         "Port": str(target.port),
@@ -86,7 +86,7 @@ def quoted(path: Path) -> str:
 
 
 def local_forward(host: End, guest: End) -> str:
-    """Return the argument of -L; colons, which separate the ends, and `%` are escaped in paths."""
+    """Return the argument of -L. In a path, `%` and colons are escaped, as a colon separates the two ends."""
     ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
     return ":".join(ends)
 
@@ -120,7 +120,7 @@ def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: 
 
 
 def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
-    """Return the argv of a guest command over the master at `control`; without the master, the command fails."""
+    """Return the argv that runs a command in the guest over the master at `control`. Without the master, ssh fails."""
     return [
         "ssh", *base_options(target),
         "-o", f"ControlPath={quoted(control)}",

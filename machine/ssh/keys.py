@@ -1,4 +1,4 @@
-"""Making key pairs with ssh-keygen, which comes with the OpenSSH client."""
+"""Make key pairs with ssh-keygen, which comes with the OpenSSH client."""
 
 from __future__ import annotations
 

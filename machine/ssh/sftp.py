@@ -1,4 +1,4 @@
-"""A guest's files over SFTP, by paramiko. The user's own SSH configuration is ignored.
+"""Read and write a guest's files over SFTP, with paramiko. The user's own SSH configuration is ignored.
 
 paramiko takes a tenth of a second to load, so import this module only where it is needed.
 """
@@ -50,7 +50,7 @@ _ERRORS = (OSError, EOFError, paramiko.SSHException)
 
 @contextlib.contextmanager
 def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
-    """Connect to a guest with its own key, check its host key, and yield its files.
+    """Connect to a guest with the machine's key, check the guest's host key, and yield access to its files.
 
     Raises:
         GuestError: the guest does not answer, has another host key, or rejects the machine's key.
@@ -90,7 +90,7 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
         yield
     except paramiko.BadHostKeyException as error:
         raise GuestError(
-            f"the server on {where} does not have the host key of {name}: nothing was sent to it"
+            f"the server on {where} does not have the host key of {name}, so nothing was sent to it"
         ) from error
     except paramiko.AuthenticationException as error:
         raise GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"') from error
@@ -125,7 +125,7 @@ class _Sftp(paramiko.SFTPClient):
         return self.answer(self.send_request(kind, *words))
 
     def send_request(self, kind: int, *words: object) -> int:
-        """Send a request and return its number, by which `answer` gets the answer; other answers are dropped."""
+        """Send a request, and return its number for `answer`. Answers that are not asked for are dropped."""
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
 
@@ -147,7 +147,7 @@ class _Sftp(paramiko.SFTPClient):
         return self._request(CMD_OPEN, os.fsencode(path), flags, attributes)[1].get_string()
 
     def chunks(self, handle: bytes, size: int) -> Iterator[bytes]:
-        """Yield the content of a file of this size; if the file has grown, read the rest with one request at a time."""
+        """Yield the content of a file of this size. If the file has grown, read the rest with one request at a time."""
         in_flight: deque[int] = deque()
         asked = done = 0
         while True:

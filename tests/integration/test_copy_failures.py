@@ -216,7 +216,8 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     known = known_hosts.read_text()
     known_hosts.write_text(known_hosts_line("box", keys.generate(directory / "other", comment="x")))
     assert guest.copy_error("f", "box:f") == (
-        f"Error: copy failed: the server on 127.0.0.1:{port} does not have the host key of box: nothing was sent to it"
+        f"Error: copy failed: the server on 127.0.0.1:{port} does not have the host key of box, "
+        "so nothing was sent to it"
     )
     known_hosts.write_text("")
     assert guest.copy_error("f", "box:f") == (
