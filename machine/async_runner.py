@@ -1,8 +1,8 @@
-"""Run programs from asyncio: `run` waits for a program's end, `spawn` starts one in the background.
+"""Run programs from asyncio. `run` waits for a program's end, and `spawn` starts a program in the background.
 
-machine.runner is the blocking counterpart, with the same error messages. We make the pipes ourselves: asyncio waits for
-a process until every copy of its pipes is closed, and the SSH master keeps copies of a client's pipes for as long as
-the client's session lasts.
+machine.runner is the blocking counterpart, with the same error messages. We make the pipes ourselves, because asyncio
+waits for a process until every copy of its pipes is closed, and the SSH master keeps copies of a client's pipes for as
+long as the client's session lasts.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ async def run(
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Completed:
-    """Run a program to its end and capture its output; it is killed after `timeout_s`, or when the caller is cancelled.
+    """Run a program to its end and capture its output.
 
-    `environment` is added to our own, in which LC_ALL=C makes messages English.
+    The program is killed after `timeout_s`, or when the caller is cancelled.
+
+    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`.
 
     Raises:
         ProgramError: the exit status is not 0, and `check` is set.
@@ -118,7 +120,7 @@ class Child:
         return status
 
     async def _reap(self) -> int:
-        """Wait for a program that was killed, even if we are cancelled meanwhile: nobody would wait for it later."""
+        """Wait for a program that was killed, even if we are cancelled meanwhile, as nobody would wait for it later."""
         waiting = asyncio.ensure_future(self.wait())
         cancelled: asyncio.CancelledError | None = None
         while not waiting.done():
@@ -149,7 +151,7 @@ async def spawn(
     environment: Mapping[str, str] | None = None,
     patience_s: float = 0.0,
 ) -> Child:
-    """Start a program in the background: `async with await spawn(…) as child`.
+    """Start a program in the background, for use as `async with await spawn(…) as child`.
 
     `Child.end` sends SIGTERM, and SIGKILL after `patience_s` seconds; with 0, it sends SIGKILL at once.
 
@@ -234,7 +236,7 @@ def _abort(transport: asyncio.WriteTransport) -> None:
 
 
 async def _communicate(child: Child, stdin: bytes) -> Completed:
-    """Write `stdin` to a child of `run`, and collect its output until it ends."""
+    """Write `stdin` to a child of `run`, and collect the child's output until the child ends."""
     out, err = bytearray(), bytearray()
     assert child.stdout is not None
     assert child.stderr is not None

@@ -1,7 +1,7 @@
-"""The protocol of a machine's supervisor and its clients: one JSON object per line, over a Unix socket or a pipe.
+"""The protocol between a machine's supervisor and its clients, with one JSON object on each line.
 
-A client sends one `{"command": …, "value": …}`. The answer is any number of `{"step": …}` and `{"notice": …}` lines
-and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
+They talk over a Unix socket or a pipe. A client sends one `{"command": …, "value": …}`. The answer is any number of
+`{"step": …}` and `{"notice": …}` lines and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def encode_error(error: MachineError) -> bytes:
 
 
 def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
-    """Pass steps and notices on to `report`, and return the result, or None if the lines end without one.
+    """Pass steps and notices on to `report`, and return the result, or None if the lines end without a result.
 
     Raises:
         GuestError: the supervisor reports an error.
@@ -73,7 +73,7 @@ def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
 def request(
     path: Path, command: Command, value: str = "", *, timeout_s: float, report: Reporter | None = None
 ) -> dict[str, Any]:
-    """Send one command; `timeout_s` bounds each wait for the next line of the answer.
+    """Send one command, and return the answer. `timeout_s` bounds each wait for the next line of the answer.
 
     Raises:
         OSError: no supervisor listens on `path`.

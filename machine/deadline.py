@@ -11,7 +11,7 @@ from machine.errors import DeadlineError
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A point in time; error messages name `what` is being waited for."""
+    """A point in time until which a caller waits for something. Error messages call that something `what`."""
 
     what: str
     at: float
@@ -38,7 +38,7 @@ class Deadline:
         """Poll `condition` until it holds.
 
         Raises:
-            DeadlineError: it did not hold in time.
+            DeadlineError: the condition did not hold in time.
         """
         while not condition():
             if self.passed:

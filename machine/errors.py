@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130
 
 
 class MachineError(Exception):
-    """An error for users: what failed (`message`), what to do (`hint`), and evidence (`details`, one line each)."""
+    """An error for users: what failed (`message`), what to do (`hint`) and evidence (`details`, one line each)."""
 
     def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message)

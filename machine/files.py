@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or ^C leaves either the old content or the new."""
+"""Write files so that a crash, a full disk or ^C leaves either the old content or the new."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _MAX_PAUSE_S = 0.25
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock exclusively, without waiting for it; False if there is no such file."""
+    """Return at once whether a process holds the lock exclusively; False if the lock file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -43,8 +43,9 @@ def is_held(path: Path) -> bool:
 def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int | None:
     """Take the lock and return its descriptor, or None if another process holds it for all of `timeout_s`.
 
-    Several processes can hold a `shared` lock at the same time, but not while one holds it exclusively. `is_held` takes
-    the lock for a moment, which a short `timeout_s` outlasts. Closing the last copy of the descriptor releases it.
+    Several processes can hold a `shared` lock at the same time, but not while another process holds it exclusively. As
+    `is_held` takes the lock for a moment, `timeout_s` should be longer than that. Closing the last copy of the
+    descriptor releases the lock.
     """
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
@@ -75,7 +76,7 @@ def write_holder(descriptor: int, pid: int) -> None:
 
 
 def holder_pid(path: Path) -> int | None:
-    """Return the ID in the lock file if a process holds the lock, or None if none does or the file has no ID."""
+    """Return the process ID in the lock file, or None if nobody holds the lock or the file has no ID."""
     if not is_held(path):
         return None
     try:
@@ -100,7 +101,7 @@ def signal_holder(path: Path, number: signal.Signals) -> bool:
 def exclusively(
     path: Path, *, timeout_s: float, waits_for: str | None = None, on_wait: Callable[[], None] = lambda: None
 ) -> Iterator[bool]:
-    """Hold the lock for the block; yield whether another process had to release it first.
+    """Hold the lock during the block. Yield whether another process had to release the lock first.
 
     `on_wait` is called if the lock is not free at once. `waits_for` completes the error "timed out waiting for …".
 
@@ -120,7 +121,7 @@ def exclusively(
 
 @contextlib.contextmanager
 def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Iterator[None]:
-    """Hold the lock for the block, shared with other processes.
+    """Hold the lock during the block, shared with other processes.
 
     Raises:
         DeadlineError: another process holds the lock exclusively for all of `timeout_s`.
@@ -133,7 +134,7 @@ def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Ite
 
 @contextlib.contextmanager
 def held(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
-    """Try to hold the lock for the block; yield whether that succeeded within `timeout_s`."""
+    """Try to hold the lock during the block. Yield whether that succeeded within `timeout_s`."""
     descriptor = acquire(path, timeout_s=timeout_s, shared=shared)
     try:
         yield descriptor is not None

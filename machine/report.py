@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Receives progress and notices, which end up on stderr; results are returned, not reported."""
+    """Receives progress and notices, which end up on stderr. Results are returned, not reported."""
 
     def step(self, text: str) -> None:
         """Report that a new step has begun."""

@@ -52,9 +52,9 @@ def run(
     cwd: Path | None = None,
     output: Path | None = None,
 ) -> Completed:
-    """Run a program to its end and capture its output; with `output`, it is appended to that file instead.
+    """Run a program to its end. Capture its output, or append it to the file `output` if one is given.
 
-    `environment` is added to our own, in which LC_ALL=C makes messages English.
+    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`.
 
     Raises:
         ProgramError: the exit status is not 0, and `check` is set.
@@ -128,7 +128,7 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program during the block, and kill it at the end if it still runs.
 
-    `environment` replaces our own unless it is None.
+    `environment` replaces our own environment, unless it is None.
 
     Raises:
         MachineError: the program is not installed, or cannot be run.

@@ -1,4 +1,4 @@
-"""Find the process that listens on a Unix socket: the kernel names it to a client that connects."""
+"""Find the process that listens on a Unix socket. The kernel tells the process ID to a client that connects."""
 
 from __future__ import annotations
 
