@@ -11,7 +11,7 @@ from machine.errors import DeadlineError
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A point in time until which a caller waits for something. Error messages call that something `what`."""
+    """A point in time until which to wait. Error messages say what was awaited, in the words of `what`."""
 
     what: str
     at: float

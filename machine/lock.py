@@ -86,7 +86,7 @@ def holder_pid(path: Path) -> int | None:
 
 
 def signal_holder(path: Path, number: signal.Signals) -> bool:
-    """Send a signal to the process that holds the lock, and return whether there is one."""
+    """Send a signal to the process that holds the lock. Return whether there is such a process."""
     pid = holder_pid(path)
     if pid is None:
         return False

@@ -1,4 +1,4 @@
-"""How `ops` and the rooms below it report progress to the user: a protocol that `cli` implements."""
+"""The protocol by which `ops` and the rooms below it report progress to the user; `cli` implements it."""
 
 from __future__ import annotations
 

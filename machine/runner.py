@@ -126,7 +126,7 @@ def running(
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program during the block, and kill it at the end if it still runs.
+    """Run a program during the block. If the program still runs at the end of the block, kill it.
 
     `environment` replaces our own environment, unless it is None.
 

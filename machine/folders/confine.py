@@ -1,4 +1,4 @@
-"""Run a command that Linux's Landlock allows to access only one of the user's directories.
+"""Run a command that can access only one of its user's directories, because Linux's Landlock confines it.
 
     python -I -S confine.py DIRECTORY COMMAND…
 

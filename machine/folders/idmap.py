@@ -2,8 +2,8 @@
 
     python -I -S idmap.py UIDS GIDS READ_ONLY COMMAND…
 
-UIDS and GIDS are lists of INSIDE:OUTSIDE:COUNT, separated by commas. READ_ONLY is a directory in which the command
-cannot change anything, or empty. The program replaces itself with the command. It imports nothing of ours, so that it
+UIDS and GIDS are lists of INSIDE:OUTSIDE:COUNT, separated by commas. READ_ONLY is empty, or a directory in which the
+command cannot change anything. The program replaces itself with the command. It imports nothing of ours, so that it
 starts in a few milliseconds.
 """
 
@@ -55,7 +55,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
 
 
 def _write_maps(pid: int, uids: str, gids: str) -> int:
-    """Write the ID maps, for which only root needs no newuidmap and newgidmap. Return an exit status."""
+    """Write the ID maps, and return an exit status. Users other than root need newuidmap and newgidmap for that."""
     for kind, text in (("gid", gids), ("uid", uids)):
         lines = [entry.split(":") for entry in text.split(",")]
         try:

@@ -175,7 +175,7 @@ def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacl
 
 
 def _try_command(command: Sequence[str]) -> str | None:
-    """Try whether virtiofsd starts and answers a message inside its sandbox; return why not, or None if it does."""
+    """Start virtiofsd, and send it a message. Return why it does not answer from its sandbox, or None."""
     # Not in the machine's directory, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:
         path = os.path.join(directory, "s")  # noqa: PTH118

@@ -35,13 +35,13 @@ class GuestScripts:
     """The texts of the scripts that a guest runs for its folders."""
 
     mount: str
-    """Mounts exactly the folders that its arguments name: folders.sh."""
+    """folders.sh, which mounts exactly the folders that its arguments name."""
 
     sshfs: str
-    """Runs sshfs on its stdin and stdout: folder-sshfs.sh."""
+    """folder-sshfs.sh, which runs sshfs on its stdin and stdout."""
 
     changes: str
-    """Raises inotify events for the files that its stdin names: folder-changes.sh."""
+    """folder-changes.sh, which raises inotify events for the files that its stdin names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class FolderSettings:
     guest_uid: int
     choice: TransportChoice
     relay_changes: bool
-    """Pass changes that this host makes in the folders on to the guest."""
+    """Whether changes that this host makes in the folders are passed on to the guest."""
 
     state_file: Path
     log_file: Path
@@ -169,7 +169,7 @@ class FolderServer:
         return parse_report(done.stdout, len(folders)) or Obstacle("the script that mounts folders failed")
 
     def _fall_back(self, folder: Folder) -> bool:
-        """Switch a folder to SSH if the guest does not support the folder's transport. Return whether it was switched.
+        """Switch a folder to SSH if the guest does not support its transport. Return whether that was done.
 
         This may be needed in a first start, which chooses a transport before the guest can be asked.
         """

@@ -1,8 +1,8 @@
 """Make command lines of virtiofsd (pure).
 
-Two programs have that name: one in C, which QEMU contained up to version 7.2, and one in Rust. Whoever made a file, it
-belongs to the host's user on the host, and to the guest's user in the guest. A newer virtiofsd translates the owners
-itself. An older one runs in a user namespace that translates them.
+Two programs have that name: one in C, which QEMU contained up to version 7.2, and one in Rust. On the host, every
+file belongs to the host's user, and in the guest, to the guest's user, whoever made the file. A newer virtiofsd
+translates the owners itself. An older virtiofsd runs in a user namespace that translates the owners.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Span = tuple[int, int, int]
 
 class Flavour(StrEnum):
     LEGACY = "legacy"
-    """QEMU's own. As root in its namespace, it makes files with the IDs of the guest's process."""
+    """QEMU's own virtiofsd. As root in its namespace, it makes files with the IDs of the guest's process."""
 
     RUST = "rust"
-    """The one in Rust before 1.13. It makes files of the guest's root with its own IDs."""
+    """virtiofsd in Rust before 1.13. What the guest's root makes gets the IDs of virtiofsd."""
 
     TRANSLATING = "translating"
-    """The one in Rust since 1.13, which translates owners."""
+    """virtiofsd in Rust since 1.13, which translates owners."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class OwnerIds:
     """The first of the user's subordinate IDs in /etc/subuid, and their count; None if there are none."""
 
     subgids: tuple[int, int] | None = None
-    """The same from /etc/subgid."""
+    """The same for group IDs, from /etc/subgid."""
 
     def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
         """Return the UID and GID maps of a namespace for this flavour; None if the user lacks subordinate IDs."""

@@ -1,8 +1,8 @@
 """Parse requests of the port API, by which Podman in a guest publishes containers' ports, and make responses (pure).
 
-It is the part of gvproxy's API that Podman uses (containers/gvisor-tap-vsock, pkg/services/forwarder/ports.go; Podman,
-libpod/networking_machine.go). A connection carries one request. An error is a sentence in plain text, which
-`podman run` shows unchanged.
+The port API is the part of gvproxy's API that Podman uses. gvproxy's server is containers/gvisor-tap-vsock,
+pkg/services/forwarder/ports.go, and Podman's client is libpod/networking_machine.go. A connection carries one request.
+An error is a sentence in plain text, which `podman run` shows unchanged.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Forwarding:
         return self._table.of(Origin.PUBLISHED)
 
     async def add(self, forward: Forward) -> bool:
-        """Open a forward, and return whether it is new.
+        """Open a forward, and return whether the forward is new.
 
         A forward is not new if its container was killed, which leaves the forward open, and starts again.
 
@@ -123,7 +123,7 @@ class Forwarding:
             await self._listeners.try_open(one for one in self._table.all_bindings() if one.driver is driver)
 
     def on_driver_down(self, driver: Driver) -> None:
-        """Note that a driver has ended, and that its forwards wait until it is up again."""
+        """Note that a driver has ended. Its forwards wait until the driver is up again."""
         self._listeners.on_driver_down(driver)
 
     async def on_guest_reset(self) -> None:
@@ -140,7 +140,7 @@ class Forwarding:
                 await self._listeners.try_open(self._table.all_bindings())
 
     async def retry_failed(self) -> None:
-        """Retry forwards that could not be opened, with growing pauses between the attempts; never returns."""
+        """Retry forwards that could not be opened, with growing pauses between the attempts. This never returns."""
         pause = _RETRY_S
         while True:
             if not self._listeners.failed.is_set():

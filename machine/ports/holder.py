@@ -1,4 +1,4 @@
-"""Find out whether the host can listen on a port or a socket's path and, if not, which program does."""
+"""Find out whether the host can listen on a port or a socket's path, or which program already does."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`; None if none is found."""
+    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`; None if unknown."""
     import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):

@@ -1,4 +1,4 @@
-"""Open and close the sockets on which the host listens for forwards, and note those that cannot be opened."""
+"""Open and close the sockets on which the host listens for forwards, and note which cannot be opened."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Listeners:
         self._up.add(driver)
 
     def on_driver_down(self, driver: Driver) -> None:
-        """Note that the driver has ended, so that its bindings are closed, and forget their failures."""
+        """Note that the driver has ended, which closes its bindings, and forget the failures of its other bindings."""
         self._up.discard(driver)
         for binding in [one for one in self._open if one.driver is driver]:
             self._open.discard(binding)
@@ -74,7 +74,7 @@ class Listeners:
         """Open these bindings, or none of them.
 
         Raises:
-            MachineError: one of them cannot be opened.
+            MachineError: a binding cannot be opened.
         """
         before = set(self._open)
         try:

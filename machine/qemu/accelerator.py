@@ -1,4 +1,4 @@
-"""Decide whether hardware accelerates a guest, from facts about the host and its QEMU (pure)."""
+"""Decide whether hardware accelerates a guest, from facts about the host and the installed QEMU (pure)."""
 
 from __future__ import annotations
 
@@ -232,6 +232,6 @@ def is_native(arch: Arch, host: Host) -> bool:
 
 
 def max_memory_mib(host: Host, accelerator: Accelerator) -> int | None:
-    """Return the most memory that this host can give a guest, or None if its own memory is the only limit."""
+    """Return the most memory that this host can give a guest, or None if only the host's own memory limits it."""
     limited = host.os is HostOS.MACOS and host.machine == "arm64" and host.kernel < _DARWIN_MEMORY
     return _OLD_DARWIN_MEMORY_MIB if limited and accelerator is Accelerator.HVF else None

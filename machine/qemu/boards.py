@@ -37,10 +37,10 @@ class Firmware:
 
     packages: Packages
     files: tuple[tuple[str, str], ...]
-    """Where distributions install it: pairs of code and template of variables."""
+    """Where distributions install the firmware. Each pair is the code and the template of the variables."""
 
     shipped: tuple[str, str]
-    """The names of the pair in QEMU's own data directory."""
+    """The names of the code and of the template in QEMU's own data directory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Find UEFI firmware for the boards that need it.
 
-The firmware's files are named by QEMU's descriptors (see its docs/interop/firmware.json), or are where distributions
-install them.
+Descriptors name the firmware's files, as QEMU's docs/interop/firmware.json specifies. Without a descriptor, the files
+are looked for where distributions install them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _parse(text: bytes) -> dict[str, Any] | None:
 
 
 def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFiles | None:
-    """Return the files that a descriptor names, or None if they are not UEFI firmware for this board."""
+    """Return the files that a descriptor names, or None if the files are not UEFI firmware for this board."""
     try:
         mapping = descriptor["mapping"]
         suitable = (

@@ -66,7 +66,7 @@ class QemuImg:
         overlay.chmod(0o600)
 
     def copy(self, disk: Path, target: Path) -> None:
-        """Copy a disk. If the file system can, the copy shares its blocks. The copy of an overlay has the same base.
+        """Copy a disk. If the file system allows it, both share their blocks. The copy of an overlay has the same base.
 
         Raises:
             MachineError: the disk is damaged, there is no space for the copy, or qemu-img is missing.

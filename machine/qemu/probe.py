@@ -156,7 +156,7 @@ def _entitlements(path: str) -> str | None:
 
 
 def parse_entitlements(answer: runner.Completed) -> str | None:
-    """Return the entitlements that codesign printed, which are empty without a signature; None if it failed (pure).
+    """Return the entitlements that codesign printed, or "" without a signature; None if codesign failed (pure).
 
     The codesign of an old macOS fails, because it has no option --xml (lima-vm/lima#1975).
     """

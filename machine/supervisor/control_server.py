@@ -78,7 +78,7 @@ class ControlServer:
             writer.close()
 
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
-        """Carry out a command, and return whether its answer is complete."""
+        """Carry out a command, and return whether its whole answer has been written."""
         match command:
             case Command.STATUS:
                 state = self._handler.state

@@ -47,7 +47,7 @@ class QemuExited:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReady:
-    """The guest has booted; `boot_id` is the boot ID of its kernel."""
+    """The guest has booted. `boot_id` is the boot ID of its kernel."""
 
     boot_id: str
 
@@ -105,14 +105,14 @@ class MountAttempted:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChanged:
-    """The mounts of the host's folders have changed. `problem` says why one is not mounted; None when all are."""
+    """The mounts of folders have changed. `problem` says why a folder is not mounted; None when all are mounted."""
 
     problem: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsChanged:
-    """The forwards have changed. `problem` says why one cannot be opened; None when all are open."""
+    """The forwards have changed. `problem` says why a forward cannot be opened; None when all are open."""
 
     problem: str | None
 
@@ -143,7 +143,7 @@ class SocketsLost:
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequested:
-    """The machine is to stop. `at_once` means as if its plug were pulled."""
+    """The machine is to stop. `at_once` is like pulling the plug."""
 
     at_once: bool = False
 

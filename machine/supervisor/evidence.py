@@ -17,7 +17,7 @@ _TAIL_LINES = 15
 
 
 class FailureKind(StrEnum):
-    """A way in which a boot fails."""
+    """A kind of failure of a boot."""
 
     NOTHING_TO_BOOT = "nothing to boot"
     KERNEL_PANIC = "kernel panic"
@@ -49,7 +49,7 @@ class Failure:
     kind: FailureKind
 
     detail: str | None = None
-    """The guest's own message."""
+    """The message of the guest."""
 
     @property
     def cause(self) -> str:
@@ -86,7 +86,7 @@ class FailureWatch:
         self._patience_s = patience_s
 
     async def wait(self, *, is_needed: Callable[[], bool]) -> Failure | None:
-        """Wait for a failure of the guest; return None as soon as `is_needed` returns False.
+        """Wait for a failure of the guest. Return None as soon as `is_needed` returns False.
 
         A failure that is not final is returned if no better explanation follows within `patience_s`.
         """
@@ -133,7 +133,7 @@ def console_failure(text: str) -> Failure | None:
 
 
 def ignition_failure(text: str) -> Failure | None:
-    """Return Ignition's error in its journal of JSON lines; None while the last line, `{}`, is missing."""
+    """Return the error in Ignition's journal, a text of JSON lines; None until the last line, `{}`, is there."""
     lines = text.splitlines()
     if _JOURNAL_END not in lines:
         return None

@@ -31,9 +31,9 @@ _PING_S = 60.0
 
 
 class GuestSsh:
-    """Connects, mounts folders, probes the Podman API and sets the clock; reports each outcome as an event.
+    """Connects to the guest, mounts folders, probes the Podman API, sets the clock, and posts events about the results.
 
-    At most one SSH master and one probe run at the same time. A new one replaces its predecessor.
+    At most one SSH master and one probe run at the same time. A new master or probe replaces the old one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Prepare a start: probe this host, decide how to run the machine, and make the files that QEMU expects."""
+"""Prepare a start by probing this host, deciding how to run the machine, and making the files that QEMU expects."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """Give the machine another SSH port if its port is taken. The caller holds the machine's lock."""
+    """Give the machine another SSH port if the port in its record is taken. The caller holds the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):

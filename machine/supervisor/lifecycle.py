@@ -104,7 +104,7 @@ class Life:
 
     @property
     def trouble(self) -> str | None:
-        """The worst of what is wrong with a machine that was up; None if nothing is wrong."""
+        """The worst problem of a machine that was up; None if it has no problem."""
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
@@ -130,7 +130,7 @@ ADOPTED = Life(phase=Phase.SSH, was_up=True, reason="the supervisor had ended")
 
 
 def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
-    """Return the state after `event`, and the actions that it requires."""
+    """Return the state after `event`, and the actions that the event requires."""
     match event:
         case QemuExited(cause=cause):
             if life.was_up or life.stopping:

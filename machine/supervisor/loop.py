@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Supervisor:
-    """Supervises one machine, from its start or adoption to QEMU's end."""
+    """Supervises one machine, from the start or the adoption of QEMU to the end of QEMU."""
 
     paths: MachinePaths
     accelerator: Accelerator
@@ -80,7 +80,7 @@ class Supervisor:
     _deadline: asyncio.TimerHandle | None = field(default=None, init=False)
 
     async def run(self) -> MachineError | None:
-        """Supervise until QEMU has ended; return the error of a failed start, or None."""
+        """Supervise until QEMU has ended. Return the error of a failed start, or None."""
         await self.servers.open()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, partial(self.commands.stop, at_once=False))
         try:
@@ -104,7 +104,7 @@ class Supervisor:
         return self._error
 
     async def _begin(self) -> list[asyncio.Task[None]]:
-        """Start or adopt QEMU, and return the tasks that run as long as it does."""
+        """Start or adopt QEMU, and return the tasks that run as long as QEMU does."""
         self._set_deadline()
         work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu]
         try:

@@ -138,7 +138,7 @@ async def _last_line(stream: asyncio.StreamReader) -> str:
 
 
 async def _send_time(child: Child) -> int:
-    """Send the time when the guest's shell asks for it, as the session of an emulated guest opens a second late."""
+    """Send the time when the guest's shell asks for it, because an emulated guest starts the shell a second later."""
     assert child.stdin is not None
     assert child.stdout is not None
     await child.stdout.readline()

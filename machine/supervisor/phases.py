@@ -29,7 +29,8 @@ class Phase(StrEnum):
     def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
         """Return the seconds that the phase may take in a start.
 
-        `download_s` is added for packages that the guest downloads. Like the time of QEMU's start, it does not scale.
+        `time_scale` is the factor by which the guest's timeouts are longer than with hardware acceleration.
+        `download_s` is added for packages that the guest downloads.
         """
         return {
             Phase.LAUNCH: 30.0,

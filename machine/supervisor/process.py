@@ -102,7 +102,7 @@ class AdoptedQemu(QemuProcess):
 
 
 def _last_message(status: int, output: Path) -> str | None:
-    """Return how QEMU failed and its last message, or None after a normal end."""
+    """Return how QEMU failed, with QEMU's last message; None after a normal end."""
     if status == 0:
         return None
     lines = output.read_text(errors="replace").strip().splitlines()

@@ -1,4 +1,4 @@
-"""Send a supervisor's reports to the commands that wait for it, as the JSON lines that machine.control defines."""
+"""Send a supervisor's reports to the commands that wait for them, as JSON lines (see machine.control)."""
 
 from __future__ import annotations
 

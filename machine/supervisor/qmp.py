@@ -86,7 +86,7 @@ class QmpSessions:
         self._heartbeat_s = heartbeat_s
 
     async def run(self) -> None:
-        """Hold one session after another; never returns."""
+        """Hold one session after another. This never returns."""
         while True:
             await self._hold_session()
             log.info("QEMU has hung up")

@@ -33,7 +33,7 @@ class RecordKeeper:
         return self._current
 
     async def edit(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record, without blocking the event loop while another command holds its lock.
+        """Change the record. While another command holds the record's lock, the event loop is not blocked.
 
         Raises:
             MachineError: the record cannot be read or written. Both copies stay as they were.
@@ -52,13 +52,13 @@ class RecordKeeper:
             log.error("cannot write the machine's state into its record: %s", error.line)
 
     async def note_boot(self) -> None:
-        """Note that the guest has booted, and that its disk holds the user's data from now on."""
+        """Note that the guest has booted, so the disk holds the user's data from now on."""
         await self.note(
             lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
         )
 
     async def note_up(self) -> None:
-        """Note that the machine is up. A clone has then been rekeyed, as it answers with its own host key."""
+        """Note that the machine is up, which also shows that the guest of a clone has been rekeyed."""
         rekeyed = self._current.pending.rekey
         await self.note(
             lambda record: replace(

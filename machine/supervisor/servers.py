@@ -1,4 +1,4 @@
-"""The sockets on which a supervisor listens, and their repair."""
+"""Open the sockets on which a supervisor listens, and make them anew when they have been removed."""
 
 from __future__ import annotations
 

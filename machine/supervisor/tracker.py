@@ -27,7 +27,7 @@ class LifeTracker:
         self._events.put_nowait(event)
 
     async def advance(self) -> tuple[Action, ...]:
-        """Wait for the next event, apply it, and return the actions that it requires."""
+        """Wait for the next event, apply it to the state, and return the required actions."""
         event = await self._events.get()
         before = self.current
         self.current, actions = step(before, event)
