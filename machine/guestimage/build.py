@@ -1,7 +1,8 @@
 """Build a guest image from the recipe in `images/boot2podman/` and publish it as a local stream.
 
-Needs no root, no mounts and no loop devices: mmdebstrap creates the root file system as a tar, mke2fs fills a
-partition from it, and GRUB is written to its sectors directly (see `disk`). A build is published only when complete.
+The build needs no root, mounts or loop devices, because mmdebstrap creates the root file system as a tar, mke2fs fills
+a partition with its files, and GRUB is written directly to sectors of the disk (see `disk`). A build is published only
+when complete.
 """
 
 from __future__ import annotations
@@ -110,10 +111,10 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
 
 @contextlib.contextmanager
 def build_lock(output: Path, report: Reporter) -> Iterator[None]:
-    """Hold the lock that allows one build at a time in `output`; waits for another build with a notice."""
+    """Hold the lock that allows one build at a time in `output`. If another build holds it, say so and wait."""
 
     def announce() -> None:
-        report.notice(f"another build is running in {output}: waiting for it")
+        report.notice(f"waiting for another build in {output}")
 
     waits_for = f"the other build in {output}"
     with lock.exclusively(output / ".lock", timeout_s=LOCK_TIMEOUT_S, waits_for=waits_for, on_wait=announce):
@@ -121,7 +122,7 @@ def build_lock(output: Path, report: Reporter) -> Iterator[None]:
 
 
 def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
-    """Create and sign all files to publish, in `publish` of the work folder."""
+    """Create and sign all files to publish, in the folder `publish` of the work folder."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
     staged = steps.work / "publish"
@@ -155,7 +156,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
 
 
 def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
-    """Create the bootable disk as qcow2."""
+    """Create the bootable disk image, in the format qcow2."""
     steps.begin("writing the disk image")
     fetched = plan.fetched_loaders(is_foreign=steps.native_arch(plan) is not None)
     raw, qcow2 = steps.work / "disk.raw", steps.work / "disk.qcow2"
@@ -177,7 +178,7 @@ def newest_file(folder: Path, pattern: str) -> Path:
     """Find the file that matches `pattern`, the last by name if there are several.
 
     Raises:
-        MachineError: the installed packages contain none.
+        MachineError: no installed package contains such a file.
     """
     found = sorted(folder.glob(pattern))
     if not found:

@@ -1,4 +1,4 @@
-"""Creation of a bootable GPT disk from a folder, without root, loop devices or mounts.
+"""Create a bootable GPT disk from a folder, without root, loop devices or mounts.
 
 Pure functions decide the layout; `write_disk` carries it out.
 """
@@ -65,7 +65,7 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class GrubFiles:
-    """GRUB's input: `config` is embedded in its images; files of the `fetched` loaders are in the work folder."""
+    """The files for GRUB's images. `config` is embedded in each; files of `fetched` loaders are in the work folder."""
 
     fetched: tuple[BootLoader, ...]
     config: Path
@@ -116,7 +116,7 @@ def sfdisk_script(layout: Layout) -> str:
 
 
 def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLike[str]]:
-    """Return the command that fills the root partition; inode tables need no zeroing, as the file is all zeros."""
+    """Return the command that fills the root partition. It need not zero inode tables, as the file is all zeros."""
     extended = ",".join(
         [
             f"offset={layout.root.start * SECTOR}",
@@ -128,7 +128,7 @@ def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLik
     return [
         "mke2fs", "-q", "-F",
         "-t", "ext4",
-        # GRUB 2.06 cannot read the first; the second needs e2fsprogs 1.47 and has no benefit here.
+        # GRUB 2.06 cannot read metadata_csum_seed; orphan_file needs e2fsprogs 1.47 and has no benefit here.
         "-O", "^metadata_csum_seed,^orphan_file",
         "-m", "1",
         "-L", ROOT_LABEL,
@@ -153,7 +153,7 @@ def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: P
 
 
 def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> bytes:
-    """Return the disk's first sector with GRUB's boot code, set to load `core_sector`; keeps the partition table."""
+    """Return the disk's first sector with GRUB's boot code, which loads `core_sector`. The partition table is kept."""
     code = bytearray(boot_image[:BOOT_CODE_SIZE])
     struct.pack_into("<Q", code, KERNEL_SECTOR_OFFSET, core_sector)
     code[DRIVE_CHECK_OFFSET : DRIVE_CHECK_OFFSET + 2] = b"\x90\x90"
@@ -164,7 +164,7 @@ def check_core_fits(core: bytes, room: int) -> None:
     """Check that GRUB's core fits into `room` sectors.
 
     Raises:
-        MachineError: it is too large.
+        MachineError: GRUB's core is larger than that.
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:
@@ -172,7 +172,7 @@ def check_core_fits(core: bytes, room: int) -> None:
 
 
 def core_image(core: bytes, core_sector: int) -> bytes:
-    """Return GRUB's core.img for a BIOS, with its first block list set to load its own remaining sectors."""
+    """Return GRUB's core.img for a BIOS, changed so that its first block list loads the rest of core.img."""
     patched = bytearray(core)
     rest = -(-len(core) // SECTOR) - 1
     BLOCK_LIST.pack_into(patched, SECTOR - BLOCK_LIST.size, core_sector + 1, rest, KERNEL_SEGMENT)
@@ -229,7 +229,7 @@ def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
 
 
 def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path | None) -> None:
-    """Write GRUB's core to its partition, and for a BIOS `boot_image` to the disk's first sector."""
+    """Write GRUB's core to its partition. For a BIOS, also write `boot_image` to the disk's first sector."""
     content = core.read_bytes()
     check_core_fits(content, partition.size)
     with disk.open("r+b") as stream:

@@ -1,4 +1,4 @@
-"""The check that this host can build an image: `probe_host` collects facts, `find_problem` judges them (pure)."""
+"""Check whether this host can build an image: `probe_host` collects facts, `find_problem` judges them (pure)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ TOOLS = {
 USER_TOOLS = {"unshare": "util-linux", "newuidmap": "uidmap"}
 FOREIGN_TOOLS = {"arch-test": "arch-test"}
 
-# An ordinary user's PATH has no sbin on Debian.
+# On Debian, the PATH of an ordinary user has no sbin.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
-# The prefix of programs that must see files' owners, for an ordinary user.
+# Put before the command if an ordinary user runs a program that must see the files' owners.
 MAPPED = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
 # Peak usage: first the tar and the unpacked tree, later the tree, the raw disk and the qcow2.
@@ -54,7 +54,7 @@ class HostFacts:
     arch: str
     is_root: bool
     missing: tuple[str, ...] = ()
-    """Debian packages."""
+    """The Debian packages that the build needs and the host lacks."""
 
     namespace_error: str | None = None
     """Why an ordinary user cannot create a user namespace; None if it works or is not needed."""
@@ -63,19 +63,19 @@ class HostFacts:
     """Whether programs of the image's architecture can run."""
 
     space: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-    """Folder → free bytes, needed bytes."""
+    """The free and the needed bytes in each folder."""
 
 
 def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     """Return the first reason why this host cannot build the image, or None."""
     for wrong, kind in (
-        (facts.system != "Linux", f"Linux, and this is {facts.system}"),
-        (facts.arch not in set(Arch), f"{', '.join(Arch)}, and this is {facts.arch}"),
+        (facts.system != "Linux", f"Linux; this host runs {facts.system}"),
+        (facts.arch not in set(Arch), f"hosts of these architectures: {', '.join(Arch)}; this one is {facts.arch}"),
     ):
         if wrong:
             return MachineError(
-                f"an image can only be built on {kind}",
-                hint="build it on such a host and copy the stream's folder, or use --image fcos:stable",
+                f"images can only be built on {kind}",
+                hint="build it on such a host and copy the stream's folder to this one, or use --image fcos:stable",
             )
     if facts.missing:
         packages = sorted(set(facts.missing))
@@ -132,7 +132,7 @@ def host_arch() -> str:
 
 
 def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Return the free and needed bytes of each file system, named by the first of its folders."""
+    """Return the free and the needed bytes of each file system, keyed by the first folder in it."""
     space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():
         device = folder.stat().st_dev
@@ -142,7 +142,7 @@ def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
 
 
 def try_namespace() -> str | None:
-    """Create a user namespace with a range of user ids; returns why that failed, or None."""
+    """Create a user namespace with a range of user ids. If that fails, return the reason, else None."""
     try:
         result = runner.run(
             [*MAPPED, "sh", "-c", "test $(wc -l </proc/self/uid_map) -ge 2"],

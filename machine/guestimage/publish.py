@@ -1,4 +1,4 @@
-"""Publishing of a build as a local stream: signatures, and metadata in Fedora CoreOS's public schema."""
+"""Publish a build as a local stream: sign its files, and describe it in Fedora CoreOS's public schema."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GPG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltFile:
-    """A published file, which has a `.sig` beside it; `uncompressed_sha256` is None if it is not compressed."""
+    """A published file with a `.sig` beside it. `uncompressed_sha256` is None if the file is not compressed."""
 
     name: str
     sha256: str
@@ -103,7 +103,7 @@ def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
 
 
 def read_stream(output: Path) -> dict[str, Any]:
-    """Read the published metadata; an empty stream if there is none or it is damaged."""
+    """Read the published metadata of a stream; an empty stream if the metadata is missing or damaged."""
     try:
         stream = json.loads((output / f"{STREAM}.json").read_text())
         releases_by_arch(stream)
@@ -116,7 +116,7 @@ def read_stream(output: Path) -> dict[str, Any]:
 
 
 def read_build(folder: Path) -> Build | None:
-    """Read the build.json in a build's folder; None if it is missing, damaged or of another schema."""
+    """Read the build.json in a build's folder; None if the file is missing, damaged or of another schema."""
     try:
         fields = json.loads((folder / RECORD).read_text())
         if fields["schema"] != 1:
@@ -148,7 +148,7 @@ def build_record(build: Build) -> str:
 
 
 def find_build(output: Path, keys: Path, arch: Arch, recipe_key: str) -> Build | None:
-    """Find the published build of a recipe, if it is complete and signed with the key in `keys`."""
+    """Find the published build of a recipe; None if no build is complete and signed with the key in `keys`."""
     release = releases_by_arch(read_stream(output)).get(arch.value)
     build = read_build(output / "builds" / release / arch.value) if release else None
     if build is None or build.recipe_key != recipe_key or not has_same_key(output, keys):
@@ -183,7 +183,7 @@ def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
 
 
 def remove_old_builds(output: Path, current: str, arch: Arch) -> None:
-    """Delete the builds of `arch` except the `current` release; folders without a build.json are kept."""
+    """Delete all builds of `arch` except the `current` release. Folders without a build.json are kept."""
     for release in sorted((output / "builds").iterdir()):
         folder = release / arch.value
         if release.name != current and (folder / RECORD).is_file():
@@ -193,7 +193,7 @@ def remove_old_builds(output: Path, current: str, arch: Arch) -> None:
 
 
 def sign(files: list[Path], keys: Path) -> None:
-    """Write a detached signature beside each file, with the key in `keys`; generates the key on first use.
+    """Sign each file with the key in `keys`, which is generated on first use. Signatures go beside the files.
 
     Raises:
         MachineError: gpg failed, or `keys` cannot be written.
@@ -213,7 +213,7 @@ def sign(files: list[Path], keys: Path) -> None:
 
 
 class GpgHome:
-    """A temporary GnuPG home, short enough for the agent's socket; the agent is stopped at the end."""
+    """A temporary GnuPG home whose path is short enough for the agent's socket. The agent is stopped at the end."""
 
     def __init__(self) -> None:
         self.path = Path()

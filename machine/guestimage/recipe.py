@@ -1,4 +1,4 @@
-"""The recipe of the guest image (`images/boot2podman/`) as values."""
+"""Read the recipe of the guest image (`images/boot2podman/`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BootLoader:
     modules: tuple[str, ...]
 
     efi_path: str | None
-    """Its path in the EFI system partition; None if it has its own partition."""
+    """The loader's path in the EFI system partition; None if the loader has its own partition."""
 
     image: str | None = None
     """The prebuilt loader's file in the package; None to use grub-mkimage."""
@@ -50,9 +50,10 @@ class BootLoader:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """The recipe's settings for one architecture and suite; sizes are in bytes.
+    """The recipe's settings for one architecture and suite. Sizes are in bytes.
 
-    `native_packages` have the host's architecture; they replace emulated programs in the build of a foreign image.
+    `native_packages` are only for the build of an image of a foreign architecture. They are fetched for the host's
+    architecture, and their programs run in place of the image's, which would need emulation.
     """
 
     arch: Arch
@@ -67,7 +68,7 @@ class ImagePlan:
     esp_size: int
 
     def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
-        """Return the loaders to fetch from the suite; the others use GRUB files installed on the host."""
+        """Return the loaders whose GRUB files are fetched from the suite; the host has the files of the others."""
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
@@ -128,7 +129,7 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
 
 
 def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
-    """Hash the recipe's files, the architecture, the suite and the builder's revision with SHA-256.
+    """Return a SHA-256 of the recipe's files, the architecture, the suite and the builder's revision.
 
     Raises:
         MachineError: the recipe cannot be read.

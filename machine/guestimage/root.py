@@ -1,4 +1,4 @@
-"""Creation of the guest image's root file system: mmdebstrap's packages, the overlay, the customize script."""
+"""Create the guest image's root file system from mmdebstrap's packages, the overlay and the customize script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NATIVE_TAR = "native.tar"
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """Create the guest's root file system in a folder, whose files have the owners that they have in the guest."""
+    """Create the guest's root file system in a folder. Its files have the same owners there as in the guest."""
     native = steps.native_arch(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
     if native:
@@ -26,7 +26,7 @@ def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
     steps.begin(f"installing {len(plan.packages)} packages of Debian {plan.suite} (takes minutes)")
     (steps.work / "overlay.tar").write_bytes(overlay_tar(recipe / "overlay"))
     archive = steps.work / "root.tar"
-    # Keeps the kernel's package from creating an initramfs; customize creates the right one later.
+    # Keeps the kernel's package from creating an initramfs, since customize creates the right one later.
     environment["INITRD"] = "No"
     argv = mmdebstrap_argv(plan, recipe, archive, is_foreign=native is not None)
     steps.run(argv, timeout_s=PACKAGES_TIMEOUT_S, environment=environment)
@@ -56,7 +56,7 @@ def reset_machine_id(root: Path) -> None:
 
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
-    """Return the command that installs packages and overlay and runs customize; its tars are in the work folder."""
+    """Return the command that installs packages and overlay and runs customize; run it in the work folder."""
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -78,7 +78,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
 
 
 def fetch_grub_hooks(loader: BootLoader) -> list[str]:
-    """Return hooks that extract GRUB's files from their package without installing it and its dependencies."""
+    """Return hooks that extract GRUB's files from a package; neither it nor its dependencies are installed."""
     folder = "/tmp/grub"  # noqa: S108 - in the new root file system
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
     return [

@@ -1,4 +1,4 @@
-"""Running of the build's programs, step by step, and the folders that they work in."""
+"""Run the build's programs, step by step, in temporary folders."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def work_folder(output: Path, scratch_base: Path, facts: HostFacts) -> Iterator[
     work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=output))
     try:
         scratch = Path(tempfile.mkdtemp(prefix="boot2podman-", dir=scratch_base))
-        # For the next build, which removes the folders of one that was killed.
+        # If this build is killed, the next build reads this and removes both folders.
         (work / "scratch").write_text(os.fspath(scratch))
         # Root in mmdebstrap's user namespace is another user on the host and must be able to enter.
         scratch.chmod(0o711)
@@ -90,7 +90,7 @@ def mapping(facts: HostFacts) -> tuple[str, ...]:
 
 
 class Steps:
-    """Runs the programs of a build in its work folder, with their output in its log."""
+    """Runs the programs of a build in its work folder and writes their output to its log."""
 
     def __init__(self, *, log_file: Path, work: Path, scratch: Path, facts: HostFacts, report: Reporter) -> None:
         self.log_file = log_file
@@ -123,7 +123,7 @@ class Steps:
         """Run one program in the work folder.
 
         Raises:
-            MachineError: it failed; the message names the step and the log.
+            MachineError: the program failed; the message names the step and the log.
         """
         try:
             runner.run(
@@ -153,7 +153,7 @@ class Steps:
 
 
 def error_line(lines: Sequence[str]) -> str | None:
-    """Find the line that gives the cause: the last one marked as an error, else the last line."""
+    """Find the line that gives the cause: the last line marked as an error, else the last line of all."""
     errors = [line for line in lines if line.startswith(ERROR_PREFIXES) or ": error: " in line]
     # mmdebstrap's last lines only say that it failed.
     causes = [line for line in errors if not line.startswith(MMDEBSTRAP_CLOSING)]

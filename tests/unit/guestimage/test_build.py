@@ -120,7 +120,7 @@ def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:
         with build_lock(tmp_path, report):
             pass
         release.join()
-    assert report.notices == [f"another build is running in {tmp_path}: waiting for it"]
+    assert report.notices == [f"waiting for another build in {tmp_path}"]
 
 
 def test_failed_build_leaves_neither_work_nor_scratch(tmp_path: Path) -> None:

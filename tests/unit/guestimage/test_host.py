@@ -24,14 +24,15 @@ def test_good_host_has_no_problem() -> None:
 def test_other_systems_are_refused() -> None:
     line = line_of(replace(GOOD, system="Darwin", missing=("mmdebstrap",)))
     assert line is not None
-    assert line.startswith("an image can only be built on Linux, and this is Darwin; ")
+    assert line.startswith("images can only be built on Linux; this host runs Darwin; ")
 
 
 def test_hosts_that_no_guest_is_for_are_refused() -> None:
     line = line_of(replace(GOOD, arch="armv7l"))
     assert line is not None
     assert line.startswith(
-        "an image can only be built on x86_64, aarch64, riscv64, s390x, ppc64le, and this is armv7l; "
+        "images can only be built on hosts of these architectures: x86_64, aarch64, riscv64, s390x, ppc64le; "
+        "this one is armv7l; "
     )
 
 
