@@ -1,4 +1,4 @@
-"""The files that go into a guest, from the installed package's data or from the checkout."""
+"""Load the files that go into a guest, from the installed package's data or from the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation of a guest's description for cloud-init, which reads it from a seed disk (data source NoCloud; pure).
+"""Translate a guest's description to the seed disk from which cloud-init reads it (data source NoCloud; pure).
 
 cloud-init writes the files after it has created the users and installed the packages. Directories, links and units,
 which cloud-config cannot express, are set up by commands at the end.
@@ -33,8 +33,8 @@ _MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group
 class Seed:
     """The files on the seed disk.
 
-    There is no `network-config`: without it cloud-init uses DHCP on the only interface, under the name that it has at
-    every boot. With systemd-networkd, a name that we chose would be valid for the first boot only.
+    There is no `network-config`, because without that file cloud-init uses DHCP on the only interface and keeps the
+    interface's name. With systemd-networkd, a name that we chose would be valid for the first boot only.
     """
 
     user_data: str
@@ -45,7 +45,7 @@ class Seed:
 
 
 def render(document: Document, config: MachineConfig, packages: Sequence[str]) -> Seed:
-    """Return the seed that turns a cloud image into the machine that `document` describes, with these packages."""
+    """Return the seed that makes the machine that `document` describes of a cloud image, and installs `packages`."""
     created = int(config.created.timestamp())
     return Seed(
         user_data=f"#cloud-config\n{_json(_cloud_config(document, config, packages))}",
@@ -54,7 +54,7 @@ def render(document: Document, config: MachineConfig, packages: Sequence[str]) -
 
 
 def _json(document: dict[str, Any]) -> str:
-    """Return JSON, which is valid YAML as long as non-ASCII characters are not escaped as surrogate pairs."""
+    """Return JSON that is also valid YAML: its non-ASCII characters are not escaped as surrogate pairs."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -63,15 +63,15 @@ def _cloud_config(document: Document, config: MachineConfig, packages: Sequence[
     users = [_user(user) for user in document.users if user.should_exist]
     groups = sorted({group for user in users for group in user.get("groups", ())})
     return {
-        # cloud-init would create missing groups as ordinary ones, which could take the gid that the user's group needs.
+        # cloud-init would create missing groups as ordinary ones, and one might take the gid of the user's group.
         "bootcmd": [["sh", "-c", _MAKE_GROUPS, "sh", *groups]],
         "users": users,
-        # Root has a key too, and no user has a password.
+        # Root may log in with a key too; no user has a password.
         "disable_root": False,
         "ssh_pwauth": False,
-        # cloud-init removes the host keys that came with the image, and would remove these if they were files.
+        # cloud-init removes the host keys that came with the image. If ours were files, it would remove them too.
         "ssh_keys": {"ed25519_private": host_keys[HOST_KEY], "ed25519_public": host_keys[f"{HOST_KEY}.pub"].strip()},
-        # Debian's images recreate /etc/hosts from a template at every boot, without the lines appended here.
+        # Debian's images would recreate /etc/hosts from a template at every boot, without the lines that we append.
         "manage_etc_hosts": "localhost",
         **({"package_update": True, "packages": list(packages)} if packages else {}),
         "write_files": [
@@ -131,7 +131,7 @@ def _make_link(link: Link) -> Iterator[list[str]]:
 
 
 def _unit_words(units: Sequence[Unit]) -> Iterator[str]:
-    """Return VERB:UNIT for the script; the unit that reports to the host comes last."""
+    """Yield VERB:UNIT for each unit, as the script reads it; the unit that reports to the host comes last."""
     for unit in sorted(units, key=lambda unit: unit.name == _READY):
         if unit.mask:
             yield f"mask:{unit.name}"

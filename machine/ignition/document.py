@@ -1,4 +1,4 @@
-"""A builder of Ignition configs of specification 3.2.0, which podman machine uses and every guest supports.
+"""Build Ignition configs of version 3.2.0, which podman machine uses and every guest supports.
 
 Source: coreos/ignition, docs/configuration-v3_2.md.
 """
@@ -20,7 +20,7 @@ def data_url(text: str) -> str:
 
 
 def base64_url(text: str) -> str:
-    """Return text as a base64 `data:` URL, which is shorter for long texts."""
+    """Return text as a base64 `data:` URL, shorter than `data_url` for long texts."""
     return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 
@@ -101,7 +101,7 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A systemd unit of ours, or one of the image's that is enabled, disabled or masked."""
+    """A systemd unit that we add, or a unit of the image that we enable, disable or mask."""
 
     name: str
     enabled: bool | None = None
@@ -121,7 +121,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A complete config. The order of its lists is kept. The configs in `merged` take precedence over the rest."""
+    """A complete config. Lists keep their order. The configs in `merged` take precedence over everything else."""
 
     users: tuple[User, ...] = ()
     directories: tuple[Directory, ...] = ()
@@ -152,7 +152,7 @@ def _owned_by(user: str | None) -> dict[str, Any]:
 def find_overridden(ours: Document, theirs: str) -> list[str]:
     """List the paths and units of our config that the user's config `theirs` overrides."""
     document = json.loads(theirs)
-    # A file without contents only appends to ours.
+    # If the user's file has no contents, it only appends to ours.
     files = [file for file in _entries(document, "storage", "files") if "contents" in file]
     nodes = [*files, *_entries(document, "storage", "directories"), *_entries(document, "storage", "links")]
     overriding = {
@@ -164,5 +164,5 @@ def find_overridden(ours: Document, theirs: str) -> list[str]:
 
 
 def _entries(document: dict[str, Any], section: str, name: str) -> list[dict[str, Any]]:
-    """Return a list of a config; to Ignition, null means absent."""
+    """Return a list of a config; a null counts as absent, as it does for Ignition."""
     return (document.get(section) or {}).get(name) or []

@@ -1,4 +1,4 @@
-"""Environment variables of all processes in a guest, in the files that podman machine uses for proxies (pure)."""
+"""Write environment variables for all processes in a guest to the files that podman machine uses (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Variables = Sequence[tuple[str, str]]
 
 
 def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
-    """Return files, named after `stem`, for system services, user services and login shells."""
+    """Return files that set the variables in system services, user services and shells. `stem` names the files."""
     if not variables:
         return ()
     services = "[Manager]\n" + "".join(f"DefaultEnvironment={_manager_word(*pair)}\n" for pair in variables)
@@ -26,12 +26,12 @@ def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
 
 
 def _manager_word(name: str, value: str) -> str:
-    """Quote for systemd-system.conf(5), which expands specifiers and C escapes."""
+    """Quote an assignment for systemd-system.conf(5), where specifiers and C escapes are expanded."""
     return _quoted(f"{name}={value}".replace("%", "%%"))
 
 
 def _session_word(value: str) -> str:
-    """Quote for environment.d(5), which expands variables after unquoting, so that `$` must be doubled."""
+    """Quote a value for environment.d(5). `$` is doubled, because variables are expanded after unquoting."""
     return _quoted(value.replace("$", "$$"), "`")
 
 

@@ -1,7 +1,7 @@
-"""A writer of small FAT16 file systems with files in the root directory only: cloud-init's seed disk (pure).
+"""Write cloud-init's seed disk, a small FAT16 file system with files in the root directory only (pure).
 
-It follows Microsoft's specification of FAT (fatgen103), with long names. Every cloud image's kernel can mount FAT, as
-EFI system partitions are FAT, and writing it needs neither root nor external programs.
+The format is FAT with long names, by Microsoft's specification (fatgen103). The kernel of every cloud image can mount
+FAT, because EFI system partitions are FAT. Writing FAT needs neither root nor external programs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from machine.errors import MachineError
 
 _SECTOR = 512
-# With fewer than 4085 clusters it would be FAT12.
+# A file system of fewer than 4085 clusters would be FAT12.
 _CLUSTERS = 16_384
 _RESERVED_SECTORS = 1
 _FATS = 2
@@ -26,7 +26,7 @@ _HARD_DISK = 0xF8
 _VOLUME_ID = 0x08
 _LONG_NAME = 0x0F
 _LAST_PART = 0x40
-# The characters of a name that fit in one entry, and where they go.
+# The number of a name's characters that fit in one entry, and the offset and length of each place for them.
 _PART = 13
 _PART_PLACES = ((1, 10), (14, 12), (28, 4))
 # 1 January 2026; fixed, so that the same files always give the same disk.
@@ -34,7 +34,7 @@ _DATE = (2026 - 1980) << 9 | 1 << 5 | 1
 
 
 def fat_image(label: str, files: Mapping[str, str]) -> bytes:
-    """Return the disk up to its last used byte; pad it to `fat_size`. `label` has at most 11 letters.
+    """Return the disk up to its last used byte; the caller pads it to `fat_size`. `label` has at most 11 letters.
 
     Raises:
         MachineError: the files are larger than the disk.
@@ -77,7 +77,7 @@ def _entry(name: bytes, attributes: int, *, first: int = 0, size: int = 0) -> by
 
 
 def _long_name(name: str, short: bytes) -> Iterator[bytes]:
-    """Yield the entries for a long name, which precede the file's own entry, with the name's last part first."""
+    """Yield the entries for a long name, the name's last part first. They precede the file's own entry."""
     checksum = 0
     for byte in short:
         checksum = ((checksum & 1) << 7 | checksum >> 1) + byte & 0xFF

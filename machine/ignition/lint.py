@@ -1,6 +1,7 @@
-"""Detection of mistakes in an Ignition config, each with its line and column (pure).
+"""Find the mistakes in an Ignition config, with their lines and columns (pure).
 
-Ignition ignores unknown keys, so a misspelt key would only show as something missing in the guest.
+Unknown keys are mistakes too. Ignition ignores them, so a misspelt key would only show as something missing in the
+guest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _UNIT_TYPES = (
 )  # fmt: skip
 _NODES = ("files", "directories", "links")
 
-# Since this version a mode may include setuid, setgid and the sticky bit.
+# From this version on, a mode may include setuid, setgid and the sticky bit.
 _SPECIAL_MODES_SINCE = 4
 
 _KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
@@ -36,7 +37,7 @@ class Problem:
 
 
 def lint(text: str) -> list[Problem]:
-    """Return all mistakes in a config, in order; an empty list for a valid one."""
+    """Return all mistakes in a config, in the order of their positions; an empty list if the config is valid."""
     try:
         root = parse(text)
         found = list(_check_config(root))

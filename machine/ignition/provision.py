@@ -1,6 +1,7 @@
-"""The description of a machine's guest, for Ignition and cloud-init (pure, except that it reads our own assets).
+"""Describe a machine's guest for Ignition and cloud-init (pure, except that our own assets are read).
 
-It contains all that podman machine provisions, plus the parts of podman's own image that stock Fedora CoreOS lacks.
+The description has all that podman machine provisions, and the parts of podman's own image that stock Fedora CoreOS
+lacks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from machine.ignition.environment import environment_files
 from machine.model import network
 from machine.model.config import DEFAULT_USERNAME, MachineConfig, Script
 
-# The groups of Fedora CoreOS's own user, which a user of another name gets too.
+# The groups of Fedora CoreOS's own user. A user of another name gets the same groups.
 ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -22,7 +23,7 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 PROVISION_UNIT = "boot2podman-provision.service"
 PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 
-# The stem of the files with the machine's own variables; it sorts after that of the host's.
+# The stem of the files with the machine's own variables. It sorts after the stem for the host's variables.
 _ENVIRONMENT = "60-machine"
 
 MARKER_UP_TO_5 = "/etc/containers/podman-machine"
@@ -34,7 +35,7 @@ _SUBORDINATE_COUNT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """The keys installed in a guest: public keys as one line each, the host's private key as a file's content."""
+    """The keys installed in a guest. A public key is one line, the host's private key the content of a file."""
 
     authorized: str
     host_private: str
@@ -42,13 +43,13 @@ class Keys:
 
 
 def ignition_text(config: MachineConfig, keys: Keys) -> str:
-    """Return the Ignition config that the guest gets."""
+    """Return the text of the Ignition config that the guest gets."""
     theirs = config.first_boot.ignition
     return theirs.text if theirs and theirs.replaces else provision(config, keys).to_json()
 
 
 def provision(config: MachineConfig, keys: Keys) -> Document:
-    """Return the document that turns a stock Fedora CoreOS, or an image like it, into this machine."""
+    """Return the document that turns a stock Fedora CoreOS, or a similar image, into this machine."""
     theirs = config.first_boot.ignition
     return Document(
         merged=(theirs.text,) if theirs else (),
@@ -97,7 +98,7 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
 
 
 def _user_directories(username: str) -> tuple[Directory, ...]:
-    """List the directories at all levels, since Ignition creates missing parents with root as owner."""
+    """List the user's directories with all their parents, since root would own parents that Ignition creates."""
     home = f"/home/{username}"
     names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
     return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)
@@ -144,7 +145,7 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
             contents=assets.load("files/registries.conf"),
         ),
-        # Podman looks for the first up to version 5, and for the second since version 6.
+        # Podman up to version 5 looks for the first file, and Podman from version 6 on for the second.
         File(path=MARKER_UP_TO_5, contents="qemu\n"),
         File(path="/etc/podman-machine", contents="qemu\n"),
         Appended(path="/etc/hosts", contents=network.HOSTS),
@@ -156,16 +157,16 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
 
 
 def _swap_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the config of Fedora's zram generator, which makes a swap device in compressed memory at every boot."""
+    """Return the config of Fedora's zram generator, for a swap device in compressed memory at every boot."""
     if not config.swap_mib:
         return ()
     return (File(path="/etc/systemd/zram-generator.conf", contents=f"[zram0]\nzram-size={config.swap_mib}\n"),)
 
 
 def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the user's scripts and the program that runs them when `machine start` requests it.
+    """Return the user's scripts, and the program that runs the scripts when `machine start` requests this.
 
-    A playbook gets the path that it has in podman machine, and an additional script that runs it.
+    A playbook gets the same path as in podman machine, and an additional script runs the playbook.
     """
     scripts = config.first_boot.scripts
     playbook = config.first_boot.playbook
@@ -177,7 +178,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
         scripts = (*scripts, Script(name=playbook.name, text=run_playbook, as_user=True))
     return (
         *([File(path=path, contents=playbook.text, owner=config.username)] if playbook else []),
-        # In a directory from which SELinux lets services run programs.
+        # SELinux lets services run programs from this directory.
         File(
             path=PROVISION_RUNNER,
             contents=assets.load("files/provision.sh", username=config.username),
@@ -188,7 +189,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _script_file(number: int, script: Script) -> File:
-    """Return a script as a file; its number orders the scripts and identifies it in the report."""
+    """Return a script as a file. `number` orders the scripts and identifies this script in the report."""
     name = re.sub("[^A-Za-z0-9._-]", "_", script.name)
     return File(
         path=f"/var/lib/boot2podman/provision/scripts/{number:03}-{'user' if script.as_user else 'root'}-{name}",
@@ -210,7 +211,7 @@ def docker_socket_conf(config: MachineConfig) -> str:
 
 
 def hostname(config: MachineConfig) -> str:
-    """Return the configured host name, or else the machine's name without characters that are invalid in one."""
+    """Return the configured host name, or else the machine's name without characters that host names cannot have."""
     return config.first_boot.hostname or config.name.replace("_", "-").strip("-.")
 
 

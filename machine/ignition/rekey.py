@@ -1,4 +1,4 @@
-"""The systemd credentials that rekey a clone's guest: they give it its own keys, machine ID and host name.
+"""Rekey a clone's guest: make the systemd credentials that give the guest its own keys, machine ID and host name.
 
 systemd accepts units from credentials since version 256. Ignition cannot rekey, as it only runs at the first boot.
 (Pure, except that it reads our own assets.)
@@ -13,23 +13,23 @@ from machine.ignition.provision import Keys
 
 _SCRIPT = "boot2podman.identity"
 
-# Each unit and the target that starts it.
+# Each unit, and the target that starts this unit.
 _UNITS = {"boot2podman-identity-initrd.service": "initrd.target", "boot2podman-identity.service": "sysinit.target"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rekey:
-    """The values that a clone gets in place of those of its original."""
+    """The values that a clone gets in place of its original's."""
 
     hostname: str
     machine_id: str
     keys: Keys
     old_key: str
-    """The public key that logs in to the original, as one line."""
+    """The public key, as one line, with which users log in to the original."""
 
 
 def credentials(rekey: Rekey) -> dict[str, str]:
-    """Return the systemd credentials, by name."""
+    """Return the text of each systemd credential, by the credential's name."""
     script = assets.load(
         "files/identity.sh",
         machine_id=rekey.machine_id,
@@ -45,5 +45,5 @@ def credentials(rekey: Rekey) -> dict[str, str]:
 
 
 def _material(public_key: str) -> str:
-    """Return the base64 part of a public key."""
+    """Return the base64 part of a public key's line."""
     return public_key.split()[1]

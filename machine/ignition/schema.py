@@ -17,12 +17,12 @@ Kind = Union[type, "Table", "Many"]
 Table = Mapping[str, "Key"]
 
 NEWEST = 5
-"""The newest specification known here is 3.NEWEST.0."""
+"""The N of 3.N.0, the newest version that is supported."""
 
 
 @dataclass(frozen=True)
 class Many:
-    """A list of items of one type; no two may have the same value of the key that `identity` names."""
+    """A list of items of one type. `identity` names a key whose value must be different in each item."""
 
     kind: Kind
     identity: str = ""
@@ -42,7 +42,7 @@ def _keys(kind: Kind, names: str, *, since: int = 0) -> dict[str, Key]:
 
 
 def _named(name: str = "name") -> dict[str, Key]:
-    """Return the required key that identifies an item."""
+    """Return the schema of the key `name`, which is required because it identifies an item."""
     return {name: Key(TEXT, required=True)}
 
 

@@ -1,4 +1,4 @@
-"""The user's own Ignition config: reading, translation from Butane's format, and checks."""
+"""Read and check the user's own Ignition config; translate it first if it is in Butane's format."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BUTANE = "butane"
 _VALIDATOR = "ignition-validate"
 _PROGRAM_S = 60.0
 
-# The config is stored in the record, which every listing reads, and loaded into the guest's memory.
+# The limit is low because every listing reads the config with the record, and the guest loads it into memory.
 _MAX_MIB = 16
 
-# The error of a validator that is older than the config; `lint` has already checked the version.
+# A validator that is older than the config reports this error; `lint` has already checked the version.
 _UNKNOWN_VERSION = "unsupported config version"
 
 
@@ -28,8 +28,8 @@ def load(path: Path) -> UserIgnition:
     """Read and check the config in a file.
 
     Raises:
-        BadInputError: it cannot be read or is invalid.
-        MachineError: it is in Butane's format, but butane is not installed.
+        BadInputError: the config cannot be read or is invalid.
+        MachineError: the config is in Butane's format, but butane is not installed.
     """
     if path.suffix.lower() in _BUTANE_SUFFIXES:
         text = _from_butane(path)
@@ -44,7 +44,7 @@ def read_text(path: Path) -> str:
     """Read a text file.
 
     Raises:
-        BadInputError: it cannot be read, is too large, or is not text.
+        BadInputError: the file cannot be read, is too large, or is not text.
     """
     try:
         with path.open("rb") as stream:
@@ -65,7 +65,7 @@ def check(text: str, name: str) -> None:
     """Check a config; `name` is its name in messages.
 
     Raises:
-        BadInputError: the config has mistakes; the first is the message, the others are its details.
+        BadInputError: the config has mistakes. The first mistake is the message, the others are the error's details.
     """
     problems = lint(text)
     if problems:
@@ -79,7 +79,7 @@ def _format(problem: Problem, name: str) -> str:
 
 
 def _validate(text: str, name: str) -> None:
-    """Run Ignition's validator, if it is installed. Its warnings count as errors, as no one would see them later."""
+    """Run Ignition's validator if it is installed. Warnings count as errors, because no one would see them later."""
     validator = runner.find_program(_VALIDATOR)
     if validator is None:
         return
