@@ -1,4 +1,4 @@
-"""Requests to a guest's Podman API over a forwarded socket."""
+"""Send requests to a guest's Podman API over a forwarded socket."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from machine.model.ports import MAX_PORT
 
 
 async def ping(socket: Path, *, timeout_s: float) -> None:
-    """Check that Podman answers `/_ping`; the first request is slow, as it starts the service in the guest.
+    """Check that Podman answers `/_ping`. The first request is slow, because it starts the service in the guest.
 
     Raises:
-        MachineError: the socket cannot be reached, or does not belong to Podman's API.
+        MachineError: no server can be reached on the socket, or the server is not Podman's API.
     """
     try:
         async with asyncio.timeout(timeout_s):

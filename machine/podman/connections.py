@@ -1,6 +1,6 @@
-"""The connections of Podman 5 and later, which are stored in podman-connections.json.
+"""Edit the connections of Podman 5 and later in podman-connections.json.
 
-The file is edited as Podman does it (go.podman.io/common/pkg/config): under its lock, keeping unknown keys.
+As in Podman (go.podman.io/common/pkg/config), the file is locked while it is edited, and unknown keys are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_S = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A connection of ours; its `uri` is `unix:///…`."""
+    """A connection that we add; `uri` is `unix:///…`."""
 
     name: str
     uri: str
@@ -51,7 +51,7 @@ class ConnectionsFile:
         self._path = path
 
     def uris(self) -> dict[str, str]:
-        """Return the URI of every connection, by name."""
+        """Return the URI of every connection, by the connection's name."""
         return {name: str(entry.get("URI", "")) for name, entry in _entries(self._read()).items()}
 
     def default(self) -> str | None:
@@ -59,7 +59,7 @@ class ConnectionsFile:
         return str(self._read()["Connection"].get("Default") or "") or None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Add or replace connections; the first one becomes the default if there were none before.
+        """Add or replace connections. If the file had none before, the first of them becomes the default.
 
         Raises:
             MachineError: the file is damaged or cannot be written.
@@ -72,7 +72,7 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...]) -> None:
-        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does."""
+        """Remove the connections that still have our URI. If the default is removed, choose another as Podman does."""
         if not self._path.exists():
             return
         with self._editing() as document:
@@ -102,7 +102,7 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second, if it still has our URI, in one write."""
+        """In one write, replace the first connection of each pair by the second if the first still has our URI."""
         with self._editing() as document:
             entries = _entries(document)
             for old, new in pairs:
@@ -132,7 +132,7 @@ class ConnectionsFile:
             document = {}
         except (OSError, ValueError) as error:
             raise MachineError(
-                f"cannot read Podman's connections in {self._path}: {error}", hint="repair it or move it away"
+                f"cannot read Podman's connections in {self._path}: {error}", hint="repair the file or move it away"
             ) from error
         try:
             document["Connection"] = document.get("Connection") or {}
@@ -144,7 +144,7 @@ class ConnectionsFile:
         if not is_valid:
             raise MachineError(
                 f"Podman's connections in {self._path} are not in Podman's format",
-                hint="repair it or move it away",
+                hint="repair the file or move it away",
             )
         return dict(document)
 
@@ -162,7 +162,9 @@ def _await_lock(lock: IO[str], path: Path) -> None:
     try:
         Deadline.after(_LOCK_S, "Podman's lock").wait_until(try_lock)
     except DeadlineError as error:
-        raise DeadlineError(f"timed out after {_LOCK_S} s: another Podman client keeps {path} locked") from error
+        raise DeadlineError(
+            f"timed out after {_LOCK_S} s, because another Podman client keeps {path} locked"
+        ) from error
 
 
 def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -171,7 +173,7 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def next_default(names: list[str]) -> str:
-    """Choose the new default after the old one was removed, as Podman does: the default machine, else any."""
+    """Choose a new default, as Podman does when the old one is removed: the default machine, else any."""
     return DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
 
 

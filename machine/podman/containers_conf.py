@@ -1,6 +1,6 @@
-"""Defaults of new machines in Podman's containers.conf: `[machine]` and the time zone in `[containers]`.
+"""Read defaults of new machines from Podman's containers.conf: `[machine]`, and the time zone in `[containers]`.
 
-The files are found and read as by Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
+The files are found and read as in Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCALARS: tuple[tuple[str, type[int], str], ...] = (
     ("disk_size", int, "a whole number"),
     ("import_native_ca", bool, "true or false"),
 )
-"""Keys of [machine] that our settings share: name, type, and the type in words."""
+"""The keys that [machine] and our settings have in common: name, type, and the type in words."""
 
 # Text settings: table, Podman's key, our key.
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
@@ -101,7 +101,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
         machine = _table(document, "machine", path)
         if "volumes" in machine:
             added, attribute = _volumes(machine["volumes"], path)
-            # The attribute also applies to the files that follow.
+            # `append` also applies to the files that follow.
             appends = appends if attribute is None else attribute
             values["volumes"] = volumes = (*volumes, *added) if appends else added
         layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
@@ -109,7 +109,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
 
 
 def _single_values(document: Mapping[str, Any], path: Path, host: Host) -> dict[str, Value]:
-    """Return a file's settings, by our keys, without lists, which depend on the preceding files."""
+    """Return a file's settings by our keys. Lists are left out, because they depend on the preceding files."""
     tables = {name: _table(document, name, path) for name in ("machine", "containers")}
     values: dict[str, Value] = {}
     for key, kind, expected in _SCALARS:
@@ -143,7 +143,7 @@ def _volumes(value: object, path: Path) -> tuple[tuple[str, ...], bool | None]:
 
 
 def _expanded(image: str, host: Host) -> str:
-    """Replace $OS and $ARCH by Go's names for this host."""
+    """Replace $OS and $ARCH by Go's names of this host's system and architecture."""
     try:
         arch = Arch.parse(host.machine).go
     except ValueError:  # not an architecture of guests

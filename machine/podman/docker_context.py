@@ -1,4 +1,4 @@
-"""Docker contexts, in the files of the docker client, which need not be installed.
+"""Edit Docker contexts in the files of the docker client. The client need not be installed.
 
 Source: docker/cli, cli/context/store.
 """
@@ -26,7 +26,7 @@ def _directory(config: Path, name: str) -> Path:
 
 
 def _host(config: Path, name: str) -> str | None:
-    """Return the endpoint of the context, or None if it cannot be read."""
+    """Return the endpoint of the context `name`, or None if the context cannot be read."""
     try:
         document = json.loads((_directory(config, name) / "meta.json").read_bytes())
         return str(document["Endpoints"]["docker"]["Host"])
@@ -35,11 +35,11 @@ def _host(config: Path, name: str) -> str | None:
 
 
 RESERVED = "default"
-"""Docker's built-in context."""
+"""The name of Docker's built-in context."""
 
 
 def exists(config: Path, name: str) -> bool:
-    """Return whether Docker sees the context; it does not see one whose `create` was interrupted."""
+    """Return whether Docker sees the context `name`. Docker does not see a context whose `create` was interrupted."""
     return (_directory(config, name) / "meta.json").exists()
 
 
@@ -65,7 +65,7 @@ def create(config: Path, name: str, socket: Path) -> None:
 
 
 def remove(config: Path, name: str, socket: Path) -> None:
-    """Remove the context `name` if it points to `socket`; if it is the current one, there is none afterwards."""
+    """Remove the context `name` if it points to `socket`. If it was current, no context is current afterwards."""
     if not points_to(config, name, socket):
         return
     directory = _directory(config, name)
@@ -75,7 +75,7 @@ def remove(config: Path, name: str, socket: Path) -> None:
 
 
 def rename(config: Path, old: str, name: str, socket: Path) -> None:
-    """Replace the context `old` by `name`, which points to `socket`; it also becomes current if `old` is."""
+    """Replace the context `old` by `name`, which points to `socket`. If `old` is current, `name` becomes current."""
     if not exists(config, name):
         create(config, name, socket)
     _move_current(config, old, name)

@@ -1,6 +1,6 @@
-"""The connections of Podman up to version 4.9, which are added and removed by the client itself.
+"""Edit the connections of Podman up to version 4.9 by running the client.
 
-It stores them in one of several containers.conf files, which only the client can choose.
+The client stores connections in one of several containers.conf files, and only the client knows in which one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A podman on PATH; `version` is None if it is in an unknown format."""
+    """A podman on PATH; `version` is None if the client reports it in an unknown format."""
 
     program: str
     path: str
@@ -33,7 +33,7 @@ class Client:
 
     @property
     def is_legacy(self) -> bool:
-        """Whether it is too old to read podman-connections.json."""
+        """Whether the client is too old to read podman-connections.json."""
         return self.version is not None and self.version < (5, 0)
 
 
@@ -52,14 +52,14 @@ def find_client() -> Client | None:
 
 
 class LegacyClient:
-    """A podman of version 4.9 or older, which manages its connections for us."""
+    """A podman of version 4.9 or older, which we run to edit its connections."""
 
     def __init__(self, program: str) -> None:
         self._program = program
 
     @cached_property
     def uris(self) -> dict[str, str]:
-        """The URI of every connection, by name; cached, since the client takes 0.1 s."""
+        """The URI of every connection, by the connection's name. It is cached, since running the client takes 0.1 s."""
         # Old clients mark the default with a `*` after its name.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
@@ -70,14 +70,14 @@ class LegacyClient:
         return names[0].rstrip("*") if names else None
 
     def _list(self, field: str) -> list[tuple[str, str]]:
-        """Return the name and one other field of every connection."""
+        """Return the name and the field `field` of every connection."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
         rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
         return [(name, value) for name, _, value in rows if name != "Name"]
 
     @classmethod
     def find(cls) -> LegacyClient | None:
-        """Return the client, if there is one and it is too old to read podman-connections.json."""
+        """Return the client if it is too old to read podman-connections.json; None if it is newer or missing."""
         client = find_client()
         return cls(client.program) if client and client.is_legacy else None
 
@@ -108,7 +108,7 @@ class LegacyClient:
             self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second, if it still has our URI."""
+        """Replace the first connection of each pair by the second if the first still has our URI."""
         ours = [(old, new) for old, new in pairs if self.uris.get(old.name) == old.uri]
         for old, new in ours:
             self.add((new,))
@@ -116,7 +116,7 @@ class LegacyClient:
             self.remove((old,))
 
     def _run(self, words: list[str]) -> str:
-        # The user's CONTAINER_HOST would make the client use that service instead.
+        # The user's CONTAINER_HOST would make the client edit another service's connections.
         environment = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
         argv = [self._program, *words]
         return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=environment).stdout

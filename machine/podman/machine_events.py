@@ -1,4 +1,4 @@
-"""podman machine's events, JSON objects that are sent to listeners' Unix sockets."""
+"""Send the events of podman machine, which are JSON objects, to the Unix sockets of listeners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event(StrEnum):
 
 
 def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]:
-    """Find the sockets of listeners: the one in $PODMAN_MACHINE_EVENTS_SOCK, else those below `directory`."""
+    """Find the sockets of listeners: the socket in $PODMAN_MACHINE_EVENTS_SOCK, else all sockets below `directory`."""
     named = environment.get(SOCKET_VARIABLE)
     if named is not None:
         return [Path(named)]
@@ -36,7 +36,7 @@ def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]
 
 
 def event_message(event: Event, name: str, moment: datetime) -> bytes:
-    """Return an event in the form of libpod's JSON."""
+    """Return an event as JSON, in the form that libpod has."""
     time = moment.isoformat().replace("+00:00", "Z")
     document = {"Name": name, "Status": event, "Time": time, "Type": "machine", "Attributes": None}
     return json.dumps(document, separators=(",", ":")).encode()

@@ -194,7 +194,7 @@ def test_home_whose_sockets_would_have_long_paths(world: World) -> None:
 def test_connections_that_cannot_be_read(world: World) -> None:
     (world.root / "podman-connections.json").write_text("{")
     status, finding, remedy = told(examine(world, 1), "podman connections")
-    assert (status, remedy) == ("failure", "repair it or move it away")
+    assert (status, remedy) == ("failure", "repair the file or move it away")
     assert "cannot read Podman's connections" in finding
 
 
