@@ -1,6 +1,6 @@
-"""Go's text/template for `--format`, with Podman's functions and Go's error messages.
+"""Render Go's text/template for `--format`, with Podman's functions and Go's error messages.
 
-`define`, `template`, `block`, `call` and complex numbers are not supported; templates that use them are rejected.
+Templates with `define`, `template`, `block`, `call` or complex numbers are rejected as unsupported.
 Strings are measured in bytes, as in Go. Reference: the documentation of Go's text/template.
 """
 

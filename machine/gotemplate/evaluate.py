@@ -1,4 +1,4 @@
-"""Evaluation of a parsed template with data."""
+"""Render a parsed template with data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Template:
         """Parse the text of a template.
 
         Raises:
-            TemplateError: its syntax is wrong.
+            TemplateError: the template's syntax is wrong.
         """
         return cls(name=name, text=text, nodes=parse(name, text, {*FUNCTIONS, *LOGIC}))
 
@@ -65,7 +65,7 @@ class Template:
         """Render the template with `data`.
 
         Raises:
-            TemplateError: it names a field that `data` lacks, or calls a function with wrong arguments.
+            TemplateError: the template names a field that `data` lacks, or calls a function with wrong arguments.
         """
         run = _Run(self, data)
         try:
@@ -95,7 +95,7 @@ class _Run:
     # Nodes
 
     def walk(self, dot: Value, nodes: Sequence[Node]) -> Break | Continue | None:
-        """Render the nodes, and return the break or continue that ended them early, if one did."""
+        """Render the nodes. If a break or continue ends the rendering early, return it, else None."""
         for node in nodes:
             jump: Break | Continue | None = None
             match node:
@@ -182,7 +182,7 @@ class _Run:
         raise self._error(f"undefined variable: {name}")
 
     def _command(self, dot: Value, command: Command, final: tuple[Value, ...]) -> Value:
-        """Return a command's value; `final` has the value of the previous command, if there is one."""
+        """Return a command's value; `final` has the value of the previous command if there is one."""
         first, arguments = command.operands[0], command.operands[1:]
         if not isinstance(first, Pipe):
             self._at = first

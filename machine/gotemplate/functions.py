@@ -1,4 +1,4 @@
-"""The functions that templates can call: Go's and Podman's."""
+"""Define the functions that templates can call: Go's and Podman's."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class CallError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """A function and the Go types of its parameters; the last one may be repeated if it is `variadic`.
+    """A function and the Go types of its parameters. The last parameter of a `variadic` function may be repeated.
 
-    A method's `call` takes the receiver first.
+    The `call` of a method takes the receiver as its first argument.
     """
 
     call: Callable[..., Value]
@@ -85,7 +85,7 @@ def _less_or_equal(first: Value, second: Value) -> bool:
 
 
 def _base_type(value: Value) -> str:
-    """Return the name of a value's type, without the * of a pointer."""
+    """Return the name of a value's type; if that is a pointer, without the *."""
     return type_name(value).removeprefix("*")
 
 
@@ -151,7 +151,7 @@ def _join(parts: Sequence[str], separator: str) -> str:
 
 
 def _title(content: str) -> str:
-    """Capitalise each word, as Go's strings.Title; of non-ASCII characters only spaces end a word."""
+    """Capitalise each word, as Go's strings.Title does. Of non-ASCII characters, only spaces end a word."""
     return re.sub(r"(?<!\w)(?<![^\x00-\x7f\s])\w", lambda letter: letter[0].upper(), content)
 
 
@@ -168,7 +168,7 @@ def _pad(content: str, before: int, after: int) -> str:
 
 
 def _print(*values: Value) -> str:
-    """Join values as Go's Sprint does, with a space between two neighbours if neither is a string."""
+    """Join values as Go's Sprint does: with a space between two neighbours if neither of them is a string."""
     parts: list[str] = []
     for before, value in zip((None, *values), values, strict=False):
         if parts and not isinstance(before, str) and not isinstance(value, str):
@@ -214,7 +214,7 @@ FUNCTIONS = {
 }
 
 LOGIC = {"and": False, "or": True}
-"""The logical functions, and the truth value at which each stops evaluating its arguments."""
+"""Each logical function, and the truth value of an argument after which it evaluates no more arguments."""
 
 TIME_METHODS = {
     "Format": Signature(call=times.format_time, types=("string",)),

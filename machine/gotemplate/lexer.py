@@ -1,4 +1,7 @@
-"""A lexer for templates, which yields one token at a time, so that the first of two errors is reported, as in Go."""
+"""Split a template into tokens. Of several errors in a template, the first one is reported, as in Go.
+
+To that end the tokens are yielded one at a time, so that the parser reports its errors before the lexer goes on.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A piece of a template: `position` is its offset in characters, `line` counts from 1."""
+    """A piece of a template. `position` is the token's offset in characters; `line` counts from 1."""
 
     kind: Kind
     text: str
@@ -48,7 +51,7 @@ class Token:
     line: int
 
     def __str__(self) -> str:
-        """The token as error messages show it."""
+        """Return the token as error messages show it."""
         if self.kind is Kind.EOF:
             return "EOF"
         if self.kind in (Kind.KEYWORD, Kind.DOT):
@@ -80,7 +83,7 @@ _INCOMPLETE = {
     "`": "unterminated raw quoted string",
     "'": "unterminated character constant",
 }
-"""The error for each character that begins a token but was not completed."""
+"""The error for a token that is not complete, by the token's first character."""
 
 
 class Lexer:
@@ -88,7 +91,7 @@ class Lexer:
         self._name = name
         self._text = text
         self.line = 1
-        """The line of the last token."""
+        """The line of the token that was yielded last."""
 
     def tokens(self) -> Iterator[Token]:
         """Yield every token; the last one is EOF.
@@ -133,7 +136,7 @@ class Lexer:
             yield self._token(Kind.TEXT, start, start + len(text))
 
     def _comment(self, start: int) -> tuple[int, bool]:
-        """Return the end of a comment, and whether it trims the space after it."""
+        """Return the end of a comment, and whether the comment trims the space that follows."""
         end = self._text.find("*/", start)
         if end < 0:
             raise self.error("unclosed comment")
@@ -152,7 +155,7 @@ class Lexer:
         return self._token(_RESERVED.get(match[0], kind), start, match.end())
 
     def _problem(self, kind: Kind, match: re.Match[str]) -> str | None:
-        """Describe what is wrong with a matched token; None if it is valid."""
+        """Describe what is wrong with a matched token; None if the token is valid."""
         text = match[0]
         following = self._text[match.end() : match.end() + 1]
         match kind:

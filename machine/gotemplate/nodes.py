@@ -1,4 +1,7 @@
-"""The nodes of a parsed template. `position` is an offset in characters; error messages show a node's `str`."""
+"""Define the nodes of a parsed template.
+
+`position` is an offset in characters. Error messages show the `str` of a node.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Nil:
 
 @dataclass(frozen=True, kw_only=True)
 class Literal:
-    """A constant; `text` is its source."""
+    """A constant; `text` is the constant as written in the template."""
 
     position: int
     value: bool | int | float | str
@@ -47,7 +50,7 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """`.A.B`, fields of the dot."""
+    """`.A.B`, fields of the current value (the dot)."""
 
     position: int
     names: tuple[str, ...]
@@ -70,7 +73,7 @@ class Variable:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """`(pipeline).A.B`, or fields of the result of a function without arguments."""
+    """Fields of another operand's value: `(pipeline).A.B`, or `function.A.B` if the function takes no arguments."""
 
     position: int
     operand: Operand
@@ -93,7 +96,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipe:
-    """Commands, each of which takes the previous one's value as its last argument."""
+    """A sequence of commands. The value of each command is the last argument of the next."""
 
     position: int
     variables: tuple[str, ...]
@@ -122,7 +125,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """A pipeline whose value is printed, unless it sets a variable."""
+    """A pipeline. Its value is printed unless the pipeline sets a variable."""
 
     pipe: Pipe
 

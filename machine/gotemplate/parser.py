@@ -1,4 +1,4 @@
-"""A recursive-descent parser that turns tokens into nodes."""
+"""Parse a template: turn tokens into nodes by recursive descent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse(name: str, text: str, functions: Collection[str]) -> tuple[Node, ...]:
     """Return the nodes of a template.
 
     Raises:
-        TemplateError: its syntax is wrong.
+        TemplateError: the template's syntax is wrong.
     """
     parser = _Parser(Lexer(name, text), functions)
     try:
@@ -100,7 +100,10 @@ class _Parser:
     # Nodes
 
     def _nodes(self, branch: str | None) -> tuple[tuple[Node, ...], str | None]:
-        """Parse a branch (None: the whole template); returns its nodes and the `end` or `else` that closed it."""
+        """Parse up to the end of `branch`, or of the template if that is None.
+
+        Returns the nodes, and the `end` or `else` that closed the branch.
+        """
         nodes: list[Node] = []
         while (token := self._next()).kind is not Kind.EOF:
             if token.kind is Kind.TEXT:
@@ -175,7 +178,7 @@ class _Parser:
         return Pipe(position=position, variables=variables, assigns=assigns, commands=tuple(commands))
 
     def _declarations(self, context: str) -> tuple[tuple[str, ...], bool]:
-        """Parse the variables that a pipeline sets; returns them and whether they exist already (`=`, not `:=`)."""
+        """Return the variables that a pipeline sets, and whether the variables must already exist (`=`, not `:=`)."""
         found: list[str] = []
         while (variable := self._peek_solid()).kind is Kind.VARIABLE:
             self._next_solid()

@@ -1,4 +1,4 @@
-"""Go's printf for the values of templates."""
+"""Format the values of templates as Go's printf does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Arguments:
         self._reordered = False
 
     def go_to(self, number: str | None) -> bool:
-        """Go to an argument, by its number from 1 or None for the next; returns whether it exists."""
+        """Go to the argument `number`, counted from 1, or to the next if that is None; return whether it exists."""
         if number:
             self._reordered = True
             self._next = int(number) - 1
@@ -67,7 +67,7 @@ class _Arguments:
         return self._values[self._next - 1]
 
     def take_number(self, word: str | None) -> tuple[int | None, bool]:
-        """Read a width or precision, for `*` from an argument; returns it and whether it is valid."""
+        """Return a width or precision, and whether it is valid. For `*`, the next argument is the number."""
         if word is None:
             return None, True
         value = int(word or 0) if word != "*" else self.take() if self.go_to(None) else None
@@ -83,7 +83,7 @@ class _Arguments:
 
 
 def printf(form: str, values: Sequence[Value]) -> str:
-    """Format like Go's Sprintf, which reports mistakes within its result."""
+    """Format as Go's Sprintf does. Mistakes are reported within the result."""
     arguments = _Arguments(values)
     return _DIRECTIVE.sub(lambda match: _directive(match, arguments), form) + arguments.rest()
 

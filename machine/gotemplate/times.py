@@ -1,4 +1,4 @@
-"""Go's formatting of times by a layout, which shows how 2006-01-02 15:04:05 -0700 would be written."""
+"""Format times as Go does, by a layout that shows how 2006-01-02 15:04:05 -0700 would be written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 
 
 def format_time(moment: datetime, layout: str) -> str:
-    """Format a time by a layout of Go; text that is not a token is kept."""
+    """Format a time by a layout of Go. Parts of the layout that are not tokens are kept as they are."""
     return _TOKEN.sub(lambda token: _formatted(moment, token[0]), layout)
 
 

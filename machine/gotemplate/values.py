@@ -1,4 +1,4 @@
-"""The values in templates: Go's values in Python, their Go type names, and their text in Go's formats."""
+"""Represent Go's values in Python, with their type names in Go and their text in Go's formats."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class TemplateError(Exception):
 
 
 class Missing(Enum):
-    """The value of a key that is not in a map."""
+    """The type of the value that a template gets for a key that its map lacks."""
 
     VALUE = "<no value>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Struct:
-    """A struct; `type_name` is its Go type, with a leading * for a pointer."""
+    """A struct; `type_name` is the struct's type in Go, with a leading * if the value is a pointer."""
 
     type_name: str
     fields: Mapping[str, Value]
@@ -53,7 +53,7 @@ def _structured(value: object, type_name: str, types: Mapping[str, str]) -> Valu
         case None | bool() | int() | float() | str() | datetime():
             return value
         case _:
-            raise TypeError(f"a template cannot hold a {type(value).__name__}")
+            raise TypeError(f"Go templates have no type for a value of Python's type {type(value).__name__}")
 
 
 def to_bytes(content: str) -> bytes:
@@ -97,7 +97,7 @@ def _common_type(values: Sequence[Value]) -> str:
 
 
 def truth(value: Value) -> bool:
-    """Return a value's truth in `if`: structs are always true, simple types unless zero."""
+    """Return whether `if` takes a value for true. Structs are always true; other values unless zero or empty."""
     match value:
         case None | Missing():
             return False
@@ -131,7 +131,7 @@ def text(value: Value) -> str:  # noqa: PLR0911  (a table)
 
 
 def float_text(value: float) -> str:
-    """Format a float as the shortest decimal that gives the same number, with an exponent when Go's %v has one."""
+    """Format a float as the shortest decimal of the same value, with an exponent when Go's %v has one."""
     for precision in range(17):
         scientific = f"{value:.{precision}e}"
         if float(scientific) == value:
@@ -141,7 +141,7 @@ def float_text(value: float) -> str:
 
 
 def json_text(value: Value) -> str:
-    """Encode a value as one line of JSON, as Go's encoder does without HTML escapes."""
+    """Encode a value as one line of JSON, as Go's encoder does if HTML escapes are off."""
     return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
