@@ -1,4 +1,4 @@
-"""A base image in the cache, and the artifact.json beside it that describes it."""
+"""Base images in the cache, each described by the artifact.json beside it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class BaseImage:
     """An unpacked and verified image that backs machines' disks. Digests are lower-case hex."""
 
     digest: str
-    """The sha256 of the unpacked image, which names its directory in the cache."""
+    """The sha256 of the unpacked image; the image's directory in the cache is named after this digest."""
 
     path: Path
     reference: str
     arch: Arch
 
     location: str
-    """The URL it was fetched from, without credentials."""
+    """The URL that the image was fetched from, without credentials."""
 
     verified: Verified
 
@@ -61,7 +61,7 @@ class BaseImage:
 
 
 def read_base(entry: Path) -> BaseImage | None:
-    """Read the base image in one directory of the cache; None if it is damaged, truncated or undescribed."""
+    """Read the base image in one directory of the cache; None if the image is damaged, truncated or undescribed."""
     digest = digest_of(entry)
     path = base_image(entry.parent, digest)
     try:

@@ -1,4 +1,4 @@
-"""The content-addressed cache of base images, one per digest; machines' disks are overlays on them.
+"""Store the base images, each under its digest. The disks of machines are overlays on base images.
 
 A base image gets its final name only when it is complete and verified, and never changes after that.
 """
@@ -44,7 +44,7 @@ class ImageCache:
         return sorted((base for base in found if base), key=lambda base: base.fetched, reverse=True)
 
     def find(self, artifact: Artifact, *, signed: bool) -> BaseImage | None:
-        """Find the base image made from this artifact; `signed` accepts only one whose signature was verified."""
+        """Find the base image made from this artifact. If `signed`, the image's signature must have been verified."""
         for base in self.bases():
             if _is_made_from(base, artifact) and (not signed or base.verified is Verified.SIGNATURE):
                 return base
@@ -77,7 +77,8 @@ class ImageCache:
         with lock.held(self._lock_file(".lock"), timeout_s=_WAIT_FOR_USERS_S) as free:
             if not free:
                 raise DeadlineError(
-                    "another command is fetching an image or creating a machine", hint="try again when it is done"
+                    "another command is fetching an image or creating a machine",
+                    hint="try again when that command has ended",
                 )
             yield
 
@@ -85,7 +86,7 @@ class ImageCache:
     def making(self, artifact: Artifact, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         """Prevent other processes from fetching the same artifact during the block.
 
-        Yields whether another process had to finish first; `on_wait` is called before waiting for it.
+        Yields whether another process had to finish first; `on_wait` is called before waiting for that process.
         """
         with lock.exclusively(
             self._lock_file(f"{_DOWNLOADS}/{_key(artifact)}.lock"),
@@ -109,7 +110,7 @@ class ImageCache:
 
     @contextlib.contextmanager
     def workspace(self, artifact: Artifact) -> Iterator[Path]:
-        """Create an empty directory for a new base image; it is removed after the block unless it was published."""
+        """Create an empty directory for a new base image; after the block it is removed unless it was published."""
         directory = self._directory / f"{_NEW}{_key(artifact)}"
         with disk_errors(directory):
             shutil.rmtree(directory, ignore_errors=True)  # left by a killed process
@@ -135,7 +136,7 @@ class ImageCache:
             )
 
     def publish(self, base: BaseImage, workspace: Path) -> None:
-        """Move a new base image from `workspace` to its final path, unless a signed one is there already."""
+        """Move a new base image from `workspace` to its final path, unless a signed base image is already there."""
         waits_for = "another process to publish the same image"
         path = self._lock_file(f"{_DOWNLOADS}/{base.digest}.publish.lock")
         with lock.exclusively(path, timeout_s=_WAIT_FOR_REMOVAL_S, waits_for=waits_for):
@@ -161,7 +162,7 @@ class ImageCache:
     # Removing images
 
     def remove(self, base: BaseImage) -> None:
-        """Rename a base image out of the way, then delete it. No machine may be using it."""
+        """Rename a base image out of the way, then delete it. Call this only if no machine uses the base image."""
         hidden = base.path.parent.with_name(f"{_NEW}{base.digest}.gone")
         base.path.parent.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
@@ -186,7 +187,7 @@ def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
 
 
 def _key(artifact: Artifact) -> str:
-    """Return a file name for an artifact: its digest, or the digest of its URL."""
+    """Return a file name for an artifact. It is the artifact's digest or, if that is unknown, the digest of its URL."""
     return (
         artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
     )  # fmt: skip

@@ -1,6 +1,7 @@
-"""The catalogue of other distributions' cloud images: their URLs, checksum files and way of provisioning.
+"""Read the catalogue of other distributions' cloud images.
 
-It is a TOML file, documented in `images/catalogue.toml`; entries of the user's own file override ours.
+Each entry gives an image's URL, its checksum file and how guests are provisioned. The catalogue is a TOML file,
+documented in `images/catalogue.toml`. Entries in the user's own catalogue override ours.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ _E = TypeVar("_E", bound=StrEnum)
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueImage:
-    """One entry, NAME:TAG; `arches` has the word for each architecture in the URLs `url` and `checksums`.
+    """The entry for NAME:TAG in the catalogue.
 
-    `packages` are installed from the distribution's repositories.
+    `url` and `checksums` are URLs, and `arches` has the word that each architecture has in them. `packages` are
+    installed from the distribution's repositories.
     """
 
     name: str
@@ -102,7 +104,7 @@ class CatalogueImage:
 
 
 ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
-"""A reference with catalogue names resolved; `str` gives the full reference."""
+"""A reference in which a name of the catalogue is resolved; `str` gives the full reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ class Catalogue:
     images: Sequence[CatalogueImage] = field(default=())
 
     def find(self, reference: CatalogueReference) -> CatalogueImage:
-        """Find the image with the given name and tag, or with the tag as an alias.
+        """Find the image of this name that has the given tag as its tag or as an alias.
 
         Raises:
             BadInputError: the catalogue has no such image.
@@ -133,7 +135,7 @@ class Catalogue:
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
-    """Read our catalogue and override its entries with the user's, if that file exists.
+    """Read our catalogue, then override its entries with those of the user's catalogue if that file exists.
 
     Raises:
         MachineError: a file cannot be read or is invalid; the message names it.
@@ -167,14 +169,14 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     """Read one entry.
 
     Raises:
-        ValueError: something in it is wrong.
+        ValueError: the entry is invalid; the message says what is wrong with it.
     """
     where = f'["{reference}"]'
     name, tag = _name_and_tag(reference)
     if not isinstance(entry, dict):
-        raise ValueError(f"{reference} is not a table: write {where}")
+        raise ValueError(f"{reference} is not a table; write {where}")
     if unknown := sorted(entry.keys() - _KEYS):
-        raise ValueError(f'{where} has the unknown key "{unknown[0]}": there are {", ".join(sorted(_KEYS))}')
+        raise ValueError(f'{where} has the unknown key "{unknown[0]}"; choose from {", ".join(sorted(_KEYS))}')
     try:
         image = CatalogueImage(
             name=name,
@@ -189,7 +191,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     except KeyError as error:
         raise ValueError(f'{where} has no "{error.args[0]}"') from error
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"in {where}, {error}") from error
     _check_links(image, where)
     return image
 
@@ -199,16 +201,16 @@ def _name_and_tag(reference: str) -> tuple[str, str]:
     if not CatalogueReference.is_one(reference) or not tag:
         raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
     if name in _TAKEN:
-        raise ValueError(f'["{reference}"]: the name {name} is reserved')
+        raise ValueError(f'["{reference}"] has the reserved name {name}')
     return name, tag
 
 
 def _check_links(image: CatalogueImage, where: str) -> None:
     for link in filter(None, (image.url, image.checksums)):
         if problem := _link_problem(link):
-            raise ValueError(f'{where}: "{link}" {problem}')
+            raise ValueError(f'"{link}" in {where} {problem}')
     if len(image.arches) > 1 and _ARCH_PLACE not in image.url:
-        raise ValueError(f'{where}: "{image.url}" is the same for every architecture: write {_ARCH_PLACE} in it')
+        raise ValueError(f'{where} has several architectures, so "{image.url}" must contain {_ARCH_PLACE}')
 
 
 def _link_problem(link: str) -> str | None:
@@ -228,7 +230,7 @@ def _text(entry: Mapping[str, Any], key: str) -> str:
 
 def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise TypeError("aliases and packages are lists of strings")
+        raise TypeError("aliases and packages must be lists of strings")
     return tuple(values)
 
 
@@ -236,12 +238,12 @@ def _member(kind: type[_E], word: object) -> _E:
     try:
         return kind(str(word))
     except ValueError as error:
-        raise ValueError(f'unknown value "{word}": choose one of {", ".join(kind)}') from error
+        raise ValueError(f'"{word}" is not one of {", ".join(kind)}') from error
 
 
 def _arches(words: object) -> dict[Arch, str]:
     if not isinstance(words, dict) or not words or not all(isinstance(word, str) for word in words.values()):
-        raise TypeError('arch is a table such as { x86_64 = "amd64" }')
+        raise TypeError('arch must be a table such as { x86_64 = "amd64" }')
     return {_member(Arch, arch): word for arch, word in words.items()}
 
 
@@ -256,10 +258,10 @@ class Checksums:
 def parse_checksums(text: bytes, name: str, url: str) -> Checksums:
     """Find the checksums of the file `name` in the checksum file `text`, fetched from `url`.
 
-    It may be a list in the form of coreutils or BSD, signed or not, or a single digest.
+    The text is either a list in the format of coreutils or BSD, signed or not, or a single digest.
 
     Raises:
-        MachineError: it has no checksum of `name`.
+        MachineError: the text has no checksum of `name`.
     """
     lines = text.decode(errors="replace").splitlines()
     if len(lines) == 1 and re.fullmatch(_HEX, alone := lines[0].strip()):

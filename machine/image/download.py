@@ -35,7 +35,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
 class ChangedError(MachineError):
-    """The file has changed or its server cannot resume: the download must start over."""
+    """A download must start over, because the file has changed or the server cannot resume."""
 
 
 class Download:
@@ -56,7 +56,7 @@ class Download:
 
         `authorize` returns the headers of a login, and is called again when the server rejects them. `check_size` gets
         the total and the missing bytes before anything is written, and may raise. A download that `will_be_verified`
-        always resumes; any other resumes only if the server confirms that the file is unchanged.
+        always resumes; any other download resumes only if the server confirms that the file is unchanged.
         """
         self.url = url
         self.resumed = False
@@ -126,7 +126,7 @@ class Download:
         return _Reader(self)
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Wait for and return 1 to `count` bytes from `position` on; b"" at the end of the file.
+        """Wait for data at `position`, and return 1 to `count` bytes of it; b"" at the end of the file.
 
         Raises:
             MachineError: the download failed or was stopped.
@@ -183,7 +183,7 @@ class Download:
             return self._pace.retreat()
 
     def _should_retry(self, error: FetchError) -> bool:
-        """Decide whether another attempt may succeed; renews a login that was rejected."""
+        """Return whether another attempt may succeed, after renewing the login if it was rejected."""
         if error.status == 401 and self._authorize:
             self._headers = self._authorize()
             return True
@@ -306,10 +306,10 @@ class _Reader(io.RawIOBase):
 
 
 def _version_of(response: Response, position: int, name: str) -> Version:
-    """Return the version of the file that a response sends from `position` on.
+    """Return the version of the file, from a response that must begin at `position` of the file.
 
     Raises:
-        ChangedError: the response starts at 0 instead.
+        ChangedError: the response begins at the start of the file instead.
         FetchError: the server sent neither the file nor the requested range.
     """
     match response.status_code:

@@ -1,4 +1,4 @@
-"""Adding an image to the cache: fetch, verify, unpack, publish."""
+"""Add an image to the cache: fetch, verify, unpack and publish it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Checked:
 
 
 class Ingest:
-    """The way of an image into the cache, with the programs and settings that it needs."""
+    """Adds images to the cache; holds the programs and settings that this needs."""
 
     def __init__(self, cache: ImageCache, tools: DiskTools, web: WebSettings, report: Reporter) -> None:
         self._cache = cache
@@ -56,10 +56,10 @@ class Ingest:
     def ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
         """Return the base image of an artifact, fetching and verifying it unless it is in the cache.
 
-        A signature by one of `keys` is required unless they are None.
+        Unless `keys` is None, one of these keys must have signed the image.
 
         Raises:
-            MachineError: it cannot be fetched, does not match its digests or signature, or is not a disk image.
+            MachineError: the image cannot be fetched, does not match its digests or signature, or is not a disk image.
         """
         has_checksum = artifact.has_checksum
         is_local = local_path(artifact.location) is not None
@@ -67,20 +67,20 @@ class Ingest:
             artifact = self._with_digest(artifact)
 
         def announce() -> None:
-            self._report.notice("Another process is fetching the same image: waiting for it")
+            self._report.notice("Waiting for another process that is fetching the same image")
 
         with self._cache.making(artifact, on_wait=announce) as waited:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
                 return self._cache.mark_verified(base) if has_checksum else base
             if not has_checksum and not is_local and (waited or self._web.offline):
-                # Another process has just fetched it, or this one must not.
+                # Another process has just fetched the image, or this process may not fetch it.
                 base = self._cache.find_location(artifact.location)
                 if base is not None:
                     return base
             if not is_local and self._web.offline:
                 raise NotFoundError(f"{artifact.reference} is not in the cache", hint="leave out --offline to fetch it")
-            # Before the image, which need not be fetched if its signature is missing.
+            # Fetched first, because an image without a signature need not be fetched.
             signature = None if keys is None else self._fetch_signature(artifact, keys)
             return self._make(artifact, signature, has_checksum=has_checksum)
 
@@ -109,8 +109,8 @@ class Ingest:
         try:
             return self._attempt(artifact, signature, has_checksum=has_checksum, max_workers=MAX_WORKERS)
         except ChangedError as error:
-            self._report.notice(f"{error.line}: starting over")
-        # Once more, from nothing, on one connection.
+            self._report.notice(f"{error.line}; starting over")
+        # Try once more, from the start, on one connection.
         return self._attempt(artifact, signature, has_checksum=has_checksum, max_workers=1)
 
     def _attempt(
@@ -162,7 +162,7 @@ class Ingest:
         except MachineError as error:
             download.discard()
             if download.resumed:
-                # What an earlier attempt left may be of another file.
+                # An earlier attempt may have left parts of another file.
                 raise ChangedError(error.message, hint=error.hint) from error
             raise
         download.discard()
@@ -172,7 +172,7 @@ class Ingest:
         """Unpack a source into `image` while hashing it and checking its signature.
 
         Raises:
-            MachineError: it is damaged, does not match its digests, or has no good signature.
+            MachineError: the image is damaged, does not match its digests, or has no good signature.
         """
 
         def tick() -> None:
@@ -272,7 +272,7 @@ def check_readable(path: Path) -> None:
     """Check that an image on this host is a readable file or block device.
 
     Raises:
-        MachineError: it is not.
+        MachineError: the image does not exist, cannot be read, or is neither a file nor a block device.
     """
     if path.is_dir():
         raise MachineError(f"image {path} is a directory")

@@ -1,16 +1,16 @@
-"""The number of parallel connections for a download, chosen by the rate that each adds (pure)."""
+"""Choose the number of a download's parallel connections by how much each one raises the rate (pure)."""
 
 from __future__ import annotations
 
 MAX_WORKERS = 4
 # Each added worker must raise the rate by this factor.
 _MIN_GAIN = 1.2
-# No worker is added for a download that will end sooner at the present rate.
+# No worker is added if the download will end sooner than this at the present rate.
 _WORTHWHILE_S = 3.0
 
 
 class Pace:
-    """The number of workers: one more is added as long as the last one raised the rate enough."""
+    """The number of workers. It grows by one as long as the last added worker raised the rate enough."""
 
     def __init__(self, max_workers: int = MAX_WORKERS) -> None:
         self.workers = 1

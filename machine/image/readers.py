@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """The bytes of an artifact, for any number of readers; `stop` makes all of them fail."""
+    """The bytes of an artifact, for any number of readers; `stop` makes all readers fail."""
 
     def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...
@@ -88,14 +88,15 @@ class DownloadSource:
         self._download.stop()
 
     def progress(self) -> tuple[int, int | None]:
-        """Return the received and the total bytes; unpacking keeps up with them."""
+        """Return the numbers of received and of total bytes. Unpacking keeps up with the download."""
         return self._download.received, self._download.size
 
 
 class Job(threading.Thread, Generic[T]):
     """A function that runs in its own thread while the main thread only waits.
 
-    ^C raises an exception anywhere in the main thread; if that held a lock, the lock might never be released.
+    ^C raises an exception anywhere in the main thread. If the main thread held a lock then, the lock might never be
+    released.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -129,7 +130,7 @@ class Digests:
 
 
 def digest(reader: IO[bytes], check: SignatureCheck | None, *, with_sha512: bool) -> Digests:
-    """Compute the digests of a stream, and feed its content to the signature check."""
+    """Compute the digests of a stream while feeding its content to the signature check."""
     sha256 = hashlib.sha256()
     sha512 = hashlib.sha512() if with_sha512 else None
     with reader:

@@ -30,7 +30,7 @@ _DOCKER_HUB = "docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """A stream, at its newest or a pinned `release`; `local` means that its images are built on this host."""
+    """A stream, at its newest release or a pinned `release`. A `local` stream's images are built on this host."""
 
     stream: str
     local: bool
@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """The name of a catalogue image, which may not exist."""
+    """A name and tag to look up in the catalogue, which may not have them."""
 
     name: str
     tag: str | None = None
@@ -89,7 +89,7 @@ class CatalogueReference:
 
 @dataclass(frozen=True, kw_only=True)
 class EmptyReference:
-    """`/dev/null`, which as in podman machine means an empty disk."""
+    """The reference `/dev/null`, which means an empty disk, as in podman machine."""
 
     def __str__(self) -> str:
         return "/dev/null"
@@ -99,7 +99,7 @@ Reference = StreamReference | FileReference | UrlReference | RegistryReference |
 
 
 def parse_reference(text: str) -> Reference:
-    """Parse a reference; only text with a slash or dot can be a path.
+    """Parse a reference. Text without a slash or dot is never taken for a path.
 
     Raises:
         BadInputError: `text` is not a reference.

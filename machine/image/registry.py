@@ -1,6 +1,7 @@
-"""Disk images in an OCI registry, in the layout of podman's machine-os: index → manifest → a single layer.
+"""Find disk images in an OCI registry, in the layout of podman's machine-os.
 
-The layer is then fetched like any other file; its digest is its checksum.
+An index lists manifests, and each manifest has a single layer, the disk image. The layer is fetched like any other
+file; its digest serves as the checksum.
 Sources: the OCI distribution and image specifications; podman's pkg/machine/ocipull for the annotations.
 """
 
@@ -46,7 +47,7 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
-    """Find `user:password` in base64 for a repository or its registry; None if there are no credentials."""
+    """Find the base64 of `user:password` for a repository or its registry; None if the files have no credentials."""
     keys = [registry]
     for part in name.split("/"):
         keys.append(f"{keys[-1]}/{part}")
@@ -78,7 +79,7 @@ class Registry:
         """Find the disk image for QEMU on `arch`.
 
         Raises:
-            MachineError: the registry cannot be reached or has no such image.
+            MachineError: the registry cannot be reached, or has no disk image for QEMU on `arch`.
         """
         if not self._settings.verify_tls:
             self._allow_http()
@@ -111,7 +112,7 @@ class Registry:
             )
         digest = str(layers[0].get("digest", ""))
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise MachineError(f"{self._reference}: its layer has no sha256 digest")
+            raise MachineError(f"the layer of {self._reference} has no sha256 digest")
         return Artifact(
             reference=str(self._reference),
             arch=arch,
@@ -122,7 +123,10 @@ class Registry:
         )
 
     def _renew_login(self) -> Mapping[str, str]:
-        """Return the headers of a new login, since a token may expire during a download. Called from other threads."""
+        """Log in again, because a token may expire during a download, and return the new login's headers.
+
+        The download's worker threads call this.
+        """
         with Web(self._settings).get(
             f"{self._base}/manifests/{self._reference.version}", {"Accept": _ACCEPT}
         ) as response:
@@ -163,7 +167,7 @@ class Registry:
                 challenge = response.headers.get("WWW-Authenticate", "")
             if self._headers:
                 raise FetchError(
-                    f"access to {self._reference} was denied: its registry answered 401",
+                    f"the registry denied access to {self._reference} with the status 401",
                     transient=False,
                     status=401,
                     hint=f"log in with: podman login {self._reference.registry}",
@@ -187,7 +191,7 @@ class Registry:
         parameters = dict(_CHALLENGE_FIELD.findall(fields))
         realm = parameters.pop("realm", "")
         if kind.lower() != "bearer" or not realm:
-            raise MachineError(f"{self._reference}: its registry requires an unsupported kind of login: {challenge}")
+            raise MachineError(f"the registry of {self._reference} requires an unsupported kind of login: {challenge}")
         url = f"{realm}?{urlencode(parameters)}"
         headers = {"Authorization": f"Basic {self._auth}"} if self._auth else {}
         with web.get(url, headers) as response:

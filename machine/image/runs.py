@@ -1,7 +1,7 @@
-"""The received parts of a download, in a folder that survives a crash at any time.
+"""Store the received parts of a download in a folder that stays valid after a crash.
 
-Each `OFFSET.part` holds one run: contiguous bytes of the file from that offset on. It only ever grows at its end, so
-its length says what was received even if the process was killed. `source.json` names the version of the file.
+Each `OFFSET.part` holds one run: contiguous bytes of the file from that offset on. A part only ever grows at its end,
+so its length says what was received even if the process was killed. `source.json` names the version of the file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Runs:
 
     @property
     def busy(self) -> list[Run]:
-        """The runs that a worker is filling."""
+        """The runs that workers are filling."""
         return [run for run in self._runs if run.busy]
 
     # The folder
@@ -146,9 +146,9 @@ class Runs:
                 run.end += written
 
     def claim(self, piece: int | None) -> Run | None:
-        """Claim the first gap that no worker is filling, as a run to append to; None if there is none.
+        """Claim the first gap that no worker is filling, and return a run to append to; None if there is no such gap.
 
-        At most `piece` bytes are claimed, or the whole gap if it is None.
+        At most `piece` bytes are claimed, or the whole gap if `piece` is None.
         """
         gap = self._first_gap()
         if gap is None:

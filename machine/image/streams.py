@@ -1,4 +1,4 @@
-"""Stream metadata, the public JSON schema of Fedora CoreOS (coreos/stream-metadata-go, stream/stream.go)."""
+"""Find images in stream metadata of Fedora CoreOS's public schema (coreos/stream-metadata-go, stream/stream.go)."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Artifact:
     """One published disk image. Digests are lower-case hex, None if unpublished."""
 
     reference: str
-    """The reference that it was looked up by."""
+    """The reference by which the image was looked up."""
 
     arch: Arch
     location: str
 
     sha256: str | None = None
-    """The sha256 of the published file; some distributions publish `sha512` instead."""
+    """The sha256 of the published file; some distributions publish only the `sha512`."""
 
     sha512: str | None = None
     uncompressed_sha256: str | None = None
 
     signature: str | None = None
-    """The URL of its detached signature."""
+    """The URL of the published file's detached signature."""
 
     stream: str | None = None
     release: str | None = None
@@ -62,7 +62,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cached:
-    """A document and the response headers that identify its version, empty if they were not sent."""
+    """A document, and the response headers that identify its version. A header that was not sent is empty."""
 
     url: str
     etag: str
@@ -86,10 +86,10 @@ class MetadataCache:
         self._report = report
 
     def get(self, url: str, parse: Callable[[bytes], _T]) -> _T:
-        """Fetch and parse a document, from the cache if it is unchanged or its server cannot be reached.
+        """Fetch and parse a document. The cached copy is used if it is current or the server cannot be reached.
 
         Raises:
-            MachineError: it cannot be fetched, or `parse` rejects it; a rejected document is not cached.
+            MachineError: the document cannot be fetched, or `parse` rejects it; a rejected document is not cached.
         """
         if local_path(url) is not None:
             return parse(fetch_bytes(url, self._web, limit=_MAX_BYTES))
@@ -103,7 +103,7 @@ class MetadataCache:
         except FetchError as error:
             if cached is None or not error.transient:
                 raise
-            self._report.notice(f"{error.line}: using the copy fetched on {cached.fetched[:10]}")
+            self._report.notice(f"{error.line}; using the copy fetched on {cached.fetched[:10]}")
             return parse(cached.body.encode())
 
     def _fetch(self, url: str, cached: _Cached | None, parse: Callable[[bytes], _T]) -> _T:
@@ -186,9 +186,9 @@ def _release_url(reference: StreamReference, release: str, base: str, metadata: 
 def parse_artifact(
     text: bytes, url: str, reference: StreamReference, arch: Arch, *, remedy: str | None = None
 ) -> Artifact:
-    """Find the disk image for QEMU in stream metadata; its URLs may be relative to the metadata's own.
+    """Find the disk image for QEMU in stream metadata. URLs in the metadata may be relative to `url`.
 
-    `remedy` is a hint for the error that the stream has no image for `arch`.
+    `remedy` is the hint if the stream has no image for `arch`.
 
     Raises:
         MachineError: `text` is not stream metadata, or lists no such image.
@@ -269,7 +269,7 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         what = "a web page" if text.lstrip()[:1] == b"<" else "not JSON"
-        raise MachineError(f"{url} is {what}, where metadata was expected") from error
+        raise MachineError(f"{url} is {what} instead of metadata") from error
     if not isinstance(document, dict):
         raise TypeError("not a JSON object")
     return document

@@ -1,4 +1,4 @@
-"""Unpacking of images; compression and disk format are detected by content, never by file name."""
+"""Unpack images. Compression and disk format are detected by content, never by file name."""
 
 from __future__ import annotations
 
@@ -118,15 +118,15 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
             writer.write(chunk)
             if magic and writer.written > _BOMB_BYTES + _BOMB_RATIO * packed.count:
                 raise MachineError(
-                    f"{name} unpacks to more than {writer.written // 1024**2} MiB from {packed.count} bytes,"
-                    " which cannot be a disk image"
+                    f"{name} cannot be a disk image, because its {packed.count} bytes unpack to more than"
+                    f" {writer.written // 1024**2} MiB"
                 )
             chunk = next(content, None)
     return Unpacked(sha256=writer.sha256, format=disk_format)
 
 
 def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
-    """Join chunks until there are `count` bytes or more; fewer only at the end."""
+    """Join chunks until there are at least `count` bytes; returns fewer if the chunks end before that."""
     data = b""
     while len(data) < count and (chunk := next(chunks, b"")):
         data += chunk
@@ -134,7 +134,7 @@ def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
 
 
 class _Counted:
-    """A reader of a file whose `head` was read before, which counts the bytes of both."""
+    """A reader of a file whose `head` has already been read. It counts all bytes, including those of the head."""
 
     def __init__(self, source: IO[bytes], head: bytes) -> None:
         self._source = source
@@ -148,7 +148,7 @@ class _Counted:
 
 
 def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
-    """Decompress a file, which may be several compressed streams in a row, followed by zeros."""
+    """Decompress a file, which may consist of several compressed streams followed by zeros."""
     new_decoder = _DECODERS[magic]
     decoder = new_decoder()
     data = packed.read()
@@ -232,7 +232,7 @@ class _SparseWriter:
 
     def _write_sparse(self, chunk: bytes, at: int) -> None:
         view = memoryview(chunk)
-        begin = 0  # of the bytes not written yet
+        begin = 0  # where the bytes begin that are not written yet
         for start in range(0, len(chunk), _HOLE_BYTES):
             piece = view[start : start + _HOLE_BYTES]
             if piece == _HOLE[: len(piece)]:

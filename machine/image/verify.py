@@ -1,4 +1,4 @@
-"""Verification of OpenPGP signatures by gpgv or sqv while an image is being fetched."""
+"""Verify OpenPGP signatures with gpgv or sqv while an image is being fetched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Signer:
 class Checker(Protocol):
     """A program that verifies a signature of its standard input.
 
-    `judge` returns the signer or raises MachineError, by the program's exit status and output.
+    `judge` decides by the program's exit status and output: it returns the signer or raises MachineError.
     """
 
     program: str
@@ -50,7 +50,7 @@ class Checker(Protocol):
 
 
 class Gpgv:
-    """GnuPG's gpgv. Its exit status accepts expired and revoked keys, so its status lines decide."""
+    """GnuPG's gpgv. Its status lines decide, because its exit status is 0 even for expired and revoked keys."""
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -118,7 +118,7 @@ def find_checker() -> Checker:
 
 
 def trusted_keys(directory: Path) -> list[bytes]:
-    """Read the shipped keys (Fedora's) and the user's own, which are `*.gpg` and `*.asc` in `directory`."""
+    """Read Fedora's keys, which are shipped, and the user's own keys, `*.gpg` and `*.asc` in `directory`."""
     shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc") and path.is_file())
     return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
@@ -156,7 +156,7 @@ class DetachedSignature:
 
 
 class SignatureCheck:
-    """The check of one signature of a file that is fed chunk by chunk. Use as a context manager."""
+    """Checks a signature while the signed file is fed to it chunk by chunk. Use as a context manager."""
 
     def __init__(self, signature: DetachedSignature, workspace: Path) -> None:
         self._workspace = workspace

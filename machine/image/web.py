@@ -1,4 +1,4 @@
-"""HTTP requests whose errors name the URL and the cause, and say whether a retry may help.
+"""Send HTTP requests. Errors name the URL and the cause, and say whether a retry may help.
 
 Proxies are configured by the usual environment variables, certificates by `SSL_CERT_FILE`.
 """
@@ -154,7 +154,7 @@ def body_chunks(response: Response) -> Iterator[bytes]:
 
 
 def retried(action: Callable[[], T]) -> T:
-    """Call `action` and return its result; retries it with pauses while its error is transient."""
+    """Call `action` and return its result. After a transient error, wait and call `action` again."""
     for pause in _BACK_OFF:
         try:
             return action()
@@ -180,7 +180,7 @@ def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
     """Fetch a small document, with retries.
 
     Raises:
-        MachineError: it cannot be fetched, or is larger than `limit` bytes.
+        MachineError: the document cannot be fetched, or is larger than `limit` bytes.
     """
     path = local_path(url)
     if path is not None:
@@ -203,7 +203,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
     """Read the body of a response.
 
     Raises:
-        MachineError: it is larger than `limit` bytes, or takes too long.
+        MachineError: the body is larger than `limit` bytes, or takes too long.
     """
     received = bytearray()
     deadline = time.monotonic() + _DOCUMENT_S
@@ -217,7 +217,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
 
 
 def _cause(error: BaseException) -> str:
-    """Describe the innermost cause of an error; urllib3 wraps a socket's error several times."""
+    """Describe the innermost cause of an error, because urllib3 wraps a socket's error several times."""
     cause: BaseException = error
     while (inner := _inner(cause)) is not None:
         cause = inner

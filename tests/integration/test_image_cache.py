@@ -128,7 +128,7 @@ def test_prune_does_not_disturb_who_fetches(world: World, images: Images, server
         process.communicate()
     assert (
         refused.stderr
-        == "Error: another command is fetching an image or creating a machine; try again when it is done\n"
+        == "Error: another command is fetching an image or creating a machine; try again when that command has ended\n"
     )
     assert world.machine("image", "prune").status == 0
     assert not list(world.cache.glob("downloads/*"))

@@ -111,7 +111,7 @@ def test_two_processes_fetch_the_same_image_once(world: World, images: Images, s
         said = [process.communicate(timeout=60) for process in (one, two)]
     assert [one.returncode, two.returncode] == [0, 0]
     assert len(server.ranges_of(PACKED)) == 1
-    assert sum("Another process is fetching the same image: waiting for it\n" in stderr for _, stderr in said) == 1
+    assert sum("Waiting for another process that is fetching the same image\n" in stderr for _, stderr in said) == 1
 
 
 def test_proxy_of_the_environment_is_used(world: World, images: Images, server: ImageServer) -> None:
@@ -148,7 +148,7 @@ def test_server_that_sends_everything_again_is_understood(world: World, images: 
     server.documents[PACKED].ranges = False
     write_partial_download(world, images, server, images.xz.read_bytes()[:1_000_000])
     outcome = pull_image(world, images, base)
-    assert "or its server cannot resume downloads: starting over\n" in outcome.stderr
+    assert "or its server cannot resume downloads; starting over\n" in outcome.stderr
 
 
 def test_whole_download_is_not_asked_for_again(world: World, images: Images, server: ImageServer) -> None:
@@ -324,7 +324,7 @@ def test_host_that_is_offline_uses_what_it_knows(world: World, images: Images, s
     server.documents["/streams/stable.json"] = metadata
     outcome = world.init("three", "stable", "--stream-base-url", base)
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    assert f"{base}stable.json answered 503 Service Unavailable: using the copy fetched on {today}\n" in outcome.stderr
+    assert f"{base}stable.json answered 503 Service Unavailable; using the copy fetched on {today}\n" in outcome.stderr
 
 
 def test_image_that_is_not_here_is_not_fetched_offline(

@@ -74,7 +74,7 @@ def test_what_is_no_metadata_is_told_by_its_url(text: bytes) -> None:
 def test_what_is_no_json_is_told_by_its_url(text: bytes, what: str) -> None:
     with pytest.raises(MachineError) as caught:
         parse_artifact(text, URL, STABLE, Arch.X86_64)
-    assert caught.value.line == f"{URL} is {what}, where metadata was expected"
+    assert caught.value.line == f"{URL} is {what} instead of metadata"
 
 
 @pytest.mark.parametrize("field", ["location", "signature"])
