@@ -1,4 +1,4 @@
-"""Creation and removal of machines' directories, which are hidden while incomplete."""
+"""Create and remove the directories of machines. A directory is hidden while it is incomplete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES_LOCK_S = 60.0
 
 @contextlib.contextmanager
 def names_lock(roots: Roots) -> Iterator[None]:
-    """Hold the lock that serialises new names and ports and client registration during the block.
+    """Hold the names lock during the block, so that no one else adds names or ports or registers clients.
 
     Raises:
         DeadlineError: another command has held the lock for a minute.
@@ -31,9 +31,9 @@ def names_lock(roots: Roots) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
-    """Create a hidden private directory for a new machine; it is removed after the block unless it was published."""
+    """Create a hidden private directory for a new machine, and remove it after the block unless it was published."""
     make_private(roots.machines)
-    # Prevents a concurrent `remove_leftovers`: until its lock is held, the directory looks abandoned.
+    # The names lock keeps `remove_leftovers` out, since the directory looks abandoned until its own lock is held.
     with disk_errors(roots.machines), names_lock(roots):
         directory = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=roots.machines))
         paths = MachinePaths(directory=directory, runtime=roots.machine(name).runtime)
@@ -48,10 +48,10 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
 
 
 def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
-    """Rename a draft to its final directory, which makes it the machine `name`.
+    """Make a draft the machine `name`, by renaming the draft's directory to the final one.
 
     Raises:
-        BadInputError: a machine of that name exists by now.
+        BadInputError: a machine of that name has been made in the meantime.
     """
     for entry in paths.directory.iterdir():
         if entry == paths.runtime_link:
@@ -67,7 +67,7 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 
 def remove(roots: Roots, name: str) -> None:
-    """Remove the machine `name`: first hide its directory, so that it is never seen incomplete, then delete it."""
+    """Remove the machine `name`. Its directory is hidden before it is deleted, so that no one sees it incomplete."""
     paths = roots.machine(name)
     directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
@@ -79,7 +79,7 @@ def remove(roots: Roots, name: str) -> None:
 
 
 def find_leftovers(roots: Roots) -> list[Path]:
-    """Find the hidden directories left by killed processes, whose locks are free."""
+    """Find the hidden directories left by killed processes; the locks in them are free."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]

@@ -1,4 +1,4 @@
-"""Strictly typed access to a JSON document; errors name the field."""
+"""Read the fields of a JSON document with strict checks of their types; errors name the field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FieldError(ValueError):
 
 
 class Fields:
-    """The fields of a JSON object; `path` is its position in the document, for errors.
+    """The fields of a JSON object; `path` is the object's position in the document, for errors.
 
     Each method raises FieldError if the field is missing or has an invalid value.
     """
@@ -76,7 +76,7 @@ class Fields:
         return [_checked(value, str, name) for name, value in self._entries(key)]
 
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        """Return the items of an object whose values are all strings, in its order."""
+        """Return the items of an object whose values are all strings, in the object's order."""
         table = self.part(key)
         return tuple((name, table.text(name)) for name in table)
 

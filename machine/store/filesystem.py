@@ -1,4 +1,4 @@
-"""Read-only probing of directories and their file systems; a directory need not exist yet."""
+"""Probe directories and their file systems without changing anything. A directory need not exist yet."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class DirectoryFacts:
-    """Facts about a directory or, if it does not exist, about its nearest existing parent."""
+    """Facts about a directory or, if the directory does not exist, about its nearest existing parent."""
 
     path: Path
     nearest: Path
-    """The directory itself or its nearest existing parent, which all other facts are about."""
+    """The directory itself or its nearest existing parent; all other facts are about this."""
 
     is_directory: bool
     writable: bool
     owner: int
-    """The user ID of its owner."""
+    """The user ID of the owner of `nearest`."""
 
     free_bytes: int
     file_system: str | None
@@ -56,12 +56,12 @@ def _exists(path: Path) -> bool:
 
 
 def file_system_of(path: Path, mounts: dict[Path, str]) -> str | None:
-    """Return the type of the file system that contains an absolute, resolved path, if known (pure)."""
+    """Return the type of the file system that contains an absolute, resolved path; None if unknown (pure)."""
     return next((mounts[place] for place in (path, *path.parents) if place in mounts), None)
 
 
 def file_systems() -> dict[Path, str]:
-    """Return the type of each mounted file system by mount point; of several at one mount point, the topmost."""
+    """Return the type of the topmost file system at each mount point."""
     import psutil
 
     return {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}

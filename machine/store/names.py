@@ -1,4 +1,4 @@
-"""Names of the machines on this host."""
+"""List and check the names of the machines on this host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def machine_names(roots: Roots) -> list[str]:
-    """Return the sorted names of all machines; incomplete ones are left out, their directories begin with a dot."""
+    """Return the sorted names of all machines, without incomplete machines, whose directories begin with a dot."""
     try:
         entries = list(roots.machines.iterdir())
     except FileNotFoundError:
@@ -22,14 +22,14 @@ def check_exists(roots: Roots, name: str) -> None:
     """Check that the machine `name` exists, even if its record is damaged.
 
     Raises:
-        NotFoundError: it does not exist; the hint suggests other names.
+        NotFoundError: no machine has that name; the hint suggests other names.
     """
     if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
         raise NotFoundError(f"{name}: VM does not exist", hint=_suggest(name, machine_names(roots)))
 
 
 def _suggest(name: str, names: Sequence[str]) -> str | None:
-    """Suggest all names in place of the default name, else the names similar to `name`."""
+    """Suggest the names that are similar to `name`, or all names if `name` is the default name."""
     if name == DEFAULT_MACHINE and names:
         return f"add the name of a machine that exists: {', '.join(names)}"
     near = similar_words(name, names)

@@ -1,4 +1,4 @@
-"""The paths of all files and directories of the program."""
+"""Find the paths of all files and directories of the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOME_VARIABLE = "MACHINE_HOME"
 
 _RUNTIME_LINK = "run"
 
-# OpenSSH binds its control socket under a temporary name, 17 characters longer, and links it into place.
+# OpenSSH binds its control socket under a temporary name, 17 characters longer, and then links it to its own name.
 _LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
 
 
@@ -44,7 +44,7 @@ class _RuntimePath:
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePaths:
-    """The paths of one machine's files; those in `runtime` may vanish when the host reboots."""
+    """The paths of one machine's files. The files in `runtime` may vanish when the host reboots."""
 
     directory: Path
     runtime: Path
@@ -53,14 +53,14 @@ class MachinePaths:
     disk = _PersistentPath("disk.qcow2")
     ignition = _PersistentPath("config.ign")
     seed = _PersistentPath("seed.img")
-    """The disk that cloud-init reads, if the guest is not provisioned by Ignition."""
+    """The disk that cloud-init reads; unused if Ignition provisions the guest."""
 
     identity = _PersistentPath("id_ed25519")
     rekey_table = _PersistentPath("identity.smbios")
-    """The SMBIOS strings that rekey a clone's guest at its first start; they contain private keys."""
+    """The SMBIOS strings that rekey a clone's guest at its first start. The strings contain private keys."""
 
     host_key = _PersistentPath("ssh_host_ed25519_key")
-    """The guest's SSH host key, generated on the host so that every connection can be verified."""
+    """The guest's SSH host key, which is generated on the host so that every connection can be verified."""
 
     known_hosts = _PersistentPath("known_hosts")
     efi_vars = _PersistentPath("efivars.fd")
@@ -78,13 +78,13 @@ class MachinePaths:
     """The previous `supervisor_log`, which was full."""
 
     service_log = _PersistentPath("autostart.log")
-    """The output of the login service that starts the machine, if the host keeps no log of services."""
+    """The output of the login service that starts the machine; unused if the host keeps a log of services."""
 
     lock = _PersistentPath("lock")
-    """Held by the supervisor and by QEMU: while it is held, the machine is running."""
+    """Held by the supervisor and by QEMU. While this lock is held, the machine is running."""
 
     supervisor_lock = _PersistentPath("supervisor.lock")
-    """Held by the supervisor alone, so that there is at most one, even if QEMU has outlived an earlier one."""
+    """Held by the supervisor only, so that no second supervisor runs, even if QEMU has outlived the first."""
 
     record_lock = _PersistentPath("record.lock")
     """Held while the record is being edited."""
@@ -93,30 +93,30 @@ class MachinePaths:
     """Held by the command that is attached to the serial console."""
 
     runtime_link = _PersistentPath(_RUNTIME_LINK)
-    """A link to `runtime` as chosen by init, so that it is the same in sessions with another environment."""
+    """A link to the `runtime` that init chose, so that sessions with another environment use the same directory."""
 
     control_socket = _RuntimePath("control.sock")
     qmp_socket = _RuntimePath("qmp.sock")
     qmp_tools_socket = _RuntimePath("qmp-tools.sock")
-    """A second QMP server for commands, since QMP serves one client at a time and the supervisor uses the first."""
+    """The QMP server for commands. A QMP server has one client at a time, and the supervisor uses the other server."""
 
     ports_socket = _RuntimePath("ports.sock")
     """Serves the port API for Podman in the guest."""
 
     ports_table = _RuntimePath("ports.json")
-    """The open forwards, for a supervisor that takes over."""
+    """The open forwards, for a supervisor that takes over from another."""
 
     folders_table = _RuntimePath("folders.json")
-    """The transport of each mounted folder, for a supervisor that takes over."""
+    """The transport of each mounted folder, for a supervisor that takes over from another."""
 
     console = _RuntimePath("console")
-    """The serial console's path for QEMU, which appends `.in` and `.out`."""
+    """The path of the serial console that QEMU is given; QEMU appends `.in` and `.out`."""
 
     console_input = _RuntimePath("console.in")
-    """A FIFO that QEMU reads."""
+    """The FIFO from which QEMU reads the console's input."""
 
     console_output = _RuntimePath("console.out")
-    """A link to `serial_log`, which QEMU writes."""
+    """A link to `serial_log`, to which QEMU writes the console's output."""
 
     ready_socket = _RuntimePath("ready.sock")
     podman_socket = _RuntimePath("podman.sock")
@@ -124,17 +124,17 @@ class MachinePaths:
     ssh_control = _RuntimePath("ssh.ctl")
 
     def folder_socket(self, number: int) -> Path:
-        """Return the socket between QEMU and a folder's virtiofsd."""
+        """Return the path of the socket between QEMU and the virtiofsd of the folder with this number."""
         return self.runtime / f"folder{number}.sock"
 
     def api_socket(self, *, rootful: bool) -> Path:
-        """Return the API socket of root's or the user's Podman."""
+        """Return the path of the API socket of root's or the user's Podman."""
         return self.podman_root_socket if rootful else self.podman_socket
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roots:
-    """The program's directories: XDG's four on Linux, their counterparts on macOS."""
+    """The program's directories: the four of XDG on Linux, and their counterparts on macOS."""
 
     data: Path
     runtime: Path
@@ -147,17 +147,17 @@ class Roots:
 
     @property
     def names_lock(self) -> Path:
-        """Held while names and ports are chosen and clients registered; old Podman clients do not lock their files."""
+        """Held while names or ports are chosen or clients registered, because old Podman clients lock no files."""
         return self.machines / ".lock"
 
     @property
     def streams(self) -> Path:
-        """The local stream: metadata of the images built on this host."""
+        """The folder of the local stream, which consists of images built on this host."""
         return self.data / "streams"
 
     @property
     def saved(self) -> Path:
-        """The files kept from removed machines."""
+        """The folder of the files that were kept from removed machines."""
         return self.data / "saved"
 
     @property
@@ -175,7 +175,7 @@ class Roots:
 
     @property
     def settings(self) -> Path:
-        """The user's own defaults."""
+        """The file of the user's own defaults."""
         return self.config / "config.toml"
 
     @property
@@ -191,13 +191,13 @@ class Roots:
         directory = self.machines / name
         try:
             runtime = (directory / _RUNTIME_LINK).readlink()
-        except OSError:  # no such machine yet, or a damaged one
+        except OSError:  # the machine does not exist yet, or is damaged
             runtime = self.runtime / name
         return MachinePaths(directory=directory, runtime=runtime)
 
 
 def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roots:
-    """Find the program's directories without creating any; `MACHINE_HOME` moves all of them."""
+    """Find the program's directories without creating them. If `MACHINE_HOME` is set, all of them are below it."""
     home = environment.get(HOME_VARIABLE)
     if home:
         base = Path(home).absolute()
@@ -215,7 +215,7 @@ def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roo
 
 
 def config_home(environment: Mapping[str, str], home: Path) -> Path:
-    """Return the directory of all programs' configuration files: $XDG_CONFIG_HOME or its default."""
+    """Return the directory for the configuration of all programs: $XDG_CONFIG_HOME, or its default."""
     wanted = Path(environment.get("XDG_CONFIG_HOME", ""))
     return wanted if wanted.is_absolute() else home / ".config"
 
@@ -223,7 +223,8 @@ def config_home(environment: Mapping[str, str], home: Path) -> Path:
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
     """Return the directory for sockets.
 
-    platformdirs is of no use here: it warns if $XDG_RUNTIME_DIR is not set, and has no private directory on macOS.
+    platformdirs is of no use here, because it warns if $XDG_RUNTIME_DIR is not set and has no private directory on
+    macOS.
     """
     session = environment.get(host_os.traits.session_variable, "")
     for candidate in (Path(session), Path(f"/run/user/{uid}")):
@@ -246,12 +247,12 @@ def fallback_directory(uid: int) -> Path:
 
 
 def longest_socket_path(runtime: Path) -> int:
-    """Return the length in bytes of the longest socket path below a runtime directory."""
+    """Return the length in bytes of the longest path that a socket below this runtime directory may have."""
     return len(os.fsencode(runtime)) + 1 + MAX_NAME_LENGTH + 1 + _LONGEST_SOCKET_NAME
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
-    """Return `wanted` or, if socket paths below it would be too long, a short path made from its hash."""
+    """Return `wanted`, or a short path made from its hash if the paths of sockets below `wanted` would be too long."""
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
         return wanted
     import hashlib
@@ -261,10 +262,10 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
 
 
 def make_private(path: Path) -> Path:
-    """Create a directory that only this user may enter; an existing one is checked and its mode corrected.
+    """Create a directory that only this user may enter. If it exists, check it and correct its mode.
 
     Raises:
-        MachineError: it belongs to another user, is a link, or cannot be created.
+        MachineError: the directory belongs to another user, is a link, or cannot be created.
     """
     with disk_errors(path):
         for missing in reversed([path, *path.parents]):

@@ -1,4 +1,4 @@
-"""Conversion between a machine's record and its JSON document."""
+"""Convert a machine's record to a JSON document, and back."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 SCHEMA = 2
-"""The present schema's number; a change that older programs would misread increments it and extends `migrated`."""
+"""The number of the present schema. A change that older programs would misread needs a new number and migration."""
 
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
-"""Fields added to this schema after its first release, with their values for records that lack them.
+"""The fields added since this schema was first released, with the values that they have if a record lacks them.
 
-A new field needs an entry here, but no new schema if older programs may ignore it.
+A new field needs an entry here. It needs no new schema if older programs may ignore the field.
 """
 
 
 class NewerSchemaError(ValueError):
-    """The record was written by a newer program, with this `schema` number."""
+    """The record was written by a newer program; `schema` is the number of the record's schema."""
 
     def __init__(self, schema: int) -> None:
         super().__init__(f"schema {schema}")
@@ -48,7 +48,7 @@ class NewerSchemaError(ValueError):
 
 
 def dump(record: MachineRecord) -> Document:
-    """Convert a record to JSON: each dataclass becomes an object with the fields' names as keys."""
+    """Convert a record to JSON. Each dataclass becomes an object with the names of the fields as keys."""
     return {"schema": SCHEMA, **_dump_fields(record)}
 
 
@@ -56,7 +56,7 @@ def parse(document: object) -> MachineRecord:
     """Convert a JSON document of this or an older schema to a record.
 
     Raises:
-        NewerSchemaError: a newer program wrote it.
+        NewerSchemaError: a newer program wrote the document.
         FieldError: a field is missing or invalid.
     """
     fields = Fields(completed(migrated(document), ADDED))
@@ -71,8 +71,8 @@ def migrated(document: object) -> Document:
     """Return a document in the present schema.
 
     Raises:
-        NewerSchemaError: a newer program wrote it.
-        FieldError: it has no schema number.
+        NewerSchemaError: a newer program wrote the document.
+        FieldError: the document has no schema number.
     """
     if not isinstance(document, dict):
         raise FieldError("not a JSON object")
@@ -89,7 +89,7 @@ def migrated(document: object) -> Document:
 
 
 def completed(document: Document, added: Mapping[str, Document]) -> Document:
-    """Add the fields of `added` that the parts of a document lack."""
+    """Add those fields of `added` to the parts of a document that the parts lack."""
     parts = {name: part for name in added if isinstance(part := document.get(name), dict)}
     return {**document, **{name: {**added[name], **part} for name, part in parts.items()}}
 

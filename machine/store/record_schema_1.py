@@ -1,10 +1,10 @@
-"""Records of schema 1, which mixed configuration, pending work and facts about the guest in one object."""
+"""Migrate records of schema 1, where configuration, pending work and facts about the guest are in one object."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Keys that early versions did not write, with the values that their absence means.
+# Keys that early versions did not write, with the values to assume for missing keys.
 _CONFIG_DEFAULTS: Mapping[str, object] = {
     "forwards": [],
     "protected": False,
@@ -28,7 +28,7 @@ _FIRST_BOOT_DEFAULTS: Mapping[str, object] = {
     "hostname": "",
 }
 
-# Keys in which an empty string meant None.
+# Keys for which an empty string meant None.
 _OPTIONAL_OF_IMAGE = ("digest", "stream", "release", "location", "signer", "promised")
 
 # New key → old key and default.
@@ -48,7 +48,7 @@ _REQUIRED_OF_GUEST = ("provisioned", "last_up")
 def to_schema_2(old: Mapping[str, object]) -> dict[str, object]:
     """Convert a document of schema 1 to schema 2.
 
-    Missing and invalid values are kept so, for the parser to report.
+    Values that are missing or invalid stay so; the parser will report them.
     """
     moved = {"schema", *_REQUIRED_OF_GUEST, *(key for key, _ in (*_PENDING.values(), *_GUEST.values()))}
     config = {**_CONFIG_DEFAULTS, **{key: value for key, value in old.items() if key not in moved}}

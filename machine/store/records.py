@@ -1,6 +1,6 @@
-"""Machine records: one JSON file each, with a schema number, written atomically.
+"""Load and save the records of machines. Each record is a JSON file with a schema number, written atomically.
 
-A record of an older schema is migrated in memory; the next edit writes it in the present schema.
+A record of an older schema is migrated in memory. The next edit writes the record in the present schema.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def load(roots: Roots, name: str) -> MachineRecord:
 
     Raises:
         NotFoundError: the machine does not exist.
-        MachineError: its record is damaged or was written by a newer program.
+        MachineError: the machine's record is damaged, or was written by a newer program.
     """
     check_exists(roots, name)
     return _load_own(roots.machine(name))
 
 
 def _load_own(paths: MachinePaths) -> MachineRecord:
-    """Load the record in a machine's directory; it must have that machine's name."""
+    """Load the record in a machine's directory. The record must have the directory's name."""
     record = load_file(paths.record)
     name = paths.directory.name
     if record.name == name:
         return record
-    if record.pending.renamed_from == name:  # the rename was interrupted before it moved the directory
+    if record.pending.renamed_from == name:  # a rename was interrupted before the directory was moved
         return replace(
             record, config=replace(record.config, name=name), pending=replace(record.pending, renamed_from=None)
         )
@@ -59,7 +59,7 @@ def load_file(path: Path) -> MachineRecord:
     """Load a record from a file, without checking its name.
 
     Raises:
-        MachineError: it is damaged or was written by a newer program.
+        MachineError: the record is damaged, or was written by a newer program.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -85,18 +85,18 @@ def load_all(roots: Roots) -> list[MachineRecord | BrokenRecord]:
     """Load the records of all machines, sorted by name."""
     found: list[MachineRecord | BrokenRecord] = []
     for name in machine_names(roots):
-        with contextlib.suppress(NotFoundError):  # removed since it was listed
+        with contextlib.suppress(NotFoundError):  # the machine was removed after it was listed
             found.append(find(roots, name))
     return found
 
 
 def load_readable(roots: Roots) -> list[MachineRecord]:
-    """Load the records of all machines, sorted by name, without those that cannot be read."""
+    """Load the records of all machines whose records can be read, sorted by name."""
     return [entry for entry in load_all(roots) if isinstance(entry, MachineRecord)]
 
 
 def find(roots: Roots, name: str) -> MachineRecord | BrokenRecord:
-    """Load the record of the machine `name`, which may be broken.
+    """Load the record of the machine `name`; the record may be broken.
 
     Raises:
         NotFoundError: the machine does not exist.
@@ -115,7 +115,7 @@ def save(paths: MachinePaths, record: MachineRecord) -> None:
 
 
 def edit(paths: MachinePaths, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
-    """Apply `change` to a machine's record, under its lock, and return the new record.
+    """Apply `change` to a machine's record while holding the record's lock, and return the new record.
 
     Raises:
         MachineError: the record is damaged or cannot be written.
@@ -129,5 +129,5 @@ def edit(paths: MachinePaths, change: Callable[[MachineRecord], MachineRecord]) 
 def _damaged(path: Path, reason: str) -> MachineError:
     return MachineError(
         f"the record {path} is damaged: {reason}",
-        hint=f"restore it, or remove the machine with: machine rm --force {path.parent.name}",
+        hint=f"restore the file, or remove the machine with: machine rm --force {path.parent.name}",
     )

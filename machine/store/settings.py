@@ -1,4 +1,4 @@
-"""The user's settings in `config.toml` of the configuration directory. A missing file counts as empty."""
+"""Read and edit the user's settings in `config.toml` of the configuration directory. A missing file is empty."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Edit = Callable[[str], str]
 
 
 class ChangedError(BadInputError):
-    """The file was changed by another command in the meantime."""
+    """Another command has changed the file since it was read."""
 
 
 def load_settings(roots: Roots, host: Host) -> Settings:
-    """Load the settings, with built-in defaults for those that the file lacks.
+    """Load the settings. A setting that the file lacks has its built-in default.
 
     Raises:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
@@ -39,7 +39,7 @@ def load_settings(roots: Roots, host: Host) -> Settings:
 
 
 def load_layer(roots: Roots) -> Layer:
-    """Load the settings in the file, without defaults.
+    """Load only the settings in the file, without the built-in defaults.
 
     Raises:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
@@ -54,10 +54,10 @@ def load_layer(roots: Roots) -> Layer:
 
 
 def read(path: Path) -> bytes | None:
-    """Return the file's content, None if it does not exist.
+    """Return the file's content, or None if the file does not exist.
 
     Raises:
-        BadInputError: it cannot be read.
+        BadInputError: the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -95,7 +95,7 @@ def _document(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def with_value(text: str, key: str, value: object) -> str:
-    """Return the text with one setting changed or added; comments and order are kept."""
+    """Return the text with the setting `key` changed or added. Comments and order are kept."""
     import tomlkit
 
     document = tomlkit.parse(text)
@@ -104,7 +104,7 @@ def with_value(text: str, key: str, value: object) -> str:
 
 
 def without(text: str, key: str) -> str:
-    """Return the text without one setting, which it need not have.
+    """Return the text without the setting `key`, which the text need not have.
 
     Raises:
         BadInputError: `key` is neither in the text nor the name of a setting.
@@ -136,7 +136,7 @@ def change(roots: Roots, edit: Edit) -> None:
 
     Raises:
         BadInputError: the file is not TOML, or a setting in the new text is unknown or invalid.
-        DiskError: it cannot be written.
+        DiskError: the file cannot be written.
     """
     path = roots.settings
     with _editing(roots):
@@ -155,8 +155,8 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
     """Replace the whole file if its content is still `before`.
 
     Raises:
-        ChangedError: another command has changed the file since.
-        DiskError: it cannot be written.
+        ChangedError: another command has changed the file, so its content is no longer `before`.
+        DiskError: the file cannot be written.
     """
     with _editing(roots):
         if read(roots.settings) != before:

@@ -1,4 +1,4 @@
-"""The choice of a host port for a guest's SSH server."""
+"""Choose a host port for a guest's SSH server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def is_free(port: int) -> bool:
-    """Return whether QEMU could listen on this port of 127.0.0.1 now."""
+    """Return whether QEMU could now listen on this port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
         try:
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(reserved: Collection[int]) -> int:
-    """Choose a free port that is not `reserved`."""
+    """Choose a free port that is not in `reserved`."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))

@@ -146,7 +146,7 @@ def test_columns_are_twelve_wide_or_two_apart(rows: list[tuple[str, ...]], text:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", f"the record {{}} is damaged: not JSON ({EMPTY}); restore it, or remove the machine with: {REMOVE}"),
+        ("", f"the record {{}} is damaged: not JSON ({EMPTY}); restore the file, or remove the machine with: {REMOVE}"),
         ('{"schema": 7}', f"{{}} was written by a newer version of this program ({NEWER}); upgrade boot2podman"),
     ],
 )

@@ -30,7 +30,7 @@ from machine.store.record_document import NewerSchemaError, completed, dump, par
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
 
-HINT = "; restore it, or remove the machine with: machine rm --force box"
+HINT = "; restore the file, or remove the machine with: machine rm --force box"
 
 Document = dict[str, Any]
 
