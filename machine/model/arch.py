@@ -1,4 +1,4 @@
-"""The guest architectures, by the names that stream metadata and QEMU use."""
+"""List the guest architectures, by the names that stream metadata and QEMU use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Arch(StrEnum):
-    """A guest architecture, by the RPM name that stream metadata uses as its key."""
+    """A guest architecture. The value is RPM's name for it, which is also its key in stream metadata."""
 
     X86_64 = "x86_64"
     AARCH64 = "aarch64"
@@ -16,7 +16,7 @@ class Arch(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Arch:
-        """Return the architecture of this name, which may be uname's, Go's or Debian's.
+        """Return the architecture that uname, Go or Debian calls `name`.
 
         Raises:
             ValueError: there is no guest architecture of that name.
@@ -25,7 +25,7 @@ class Arch(StrEnum):
 
     @property
     def go(self) -> str:
-        """Go's name, which OCI registries and Podman use too."""
+        """Go's name for the architecture, which OCI registries and Podman use too."""
         return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}.get(self, self.value)
 
     @property

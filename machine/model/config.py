@@ -1,4 +1,4 @@
-"""A machine's configuration: what the user wants, and what was chosen when the machine was made."""
+"""Describe a machine's configuration: what the user wants, and what was chosen when the machine was made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_IMAGE = "fcos:stable"
 DEFAULT_USERNAME = "core"
 DEFAULT_MEMORY_MIB = 2048
 DEFAULT_DISK_GIB = 100
-MAX_DISK_GIB = 2 * 1024**2  # qcow2 with clusters of 64 KiB: its first-level table has at most 32 MiB
+MAX_DISK_GIB = 2 * 1024**2  # for qcow2 with clusters of 64 KiB, since its first-level table has at most 32 MiB
 MIN_MEMORY_MIB = 512
 
 
@@ -29,16 +29,16 @@ class Provisioning(StrEnum):
 
     IGNITION = "ignition"
     CLOUD_INIT = "cloud-init"
-    """cloud-init, which reads a seed disk (its data source NoCloud)."""
+    """By cloud-init, which reads a seed disk (its data source NoCloud)."""
 
     @property
     def download_s(self) -> float:
-        """Seconds that a first boot may spend on downloading packages, whatever the accelerator."""
+        """The seconds that a first boot may spend on downloading packages, with any accelerator."""
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 class Verified(StrEnum):
-    """How an image was verified, the strongest way first; a signature covers the digest too."""
+    """How an image was verified, the strongest way first. A verified signature implies a verified digest."""
 
     SIGNATURE = "signature"
     SHA256 = "sha256"
@@ -63,7 +63,7 @@ class ImageOrigin:
     """The image as the user named it."""
 
     digest: str | None
-    """The SHA-256 of the unpacked image, which is its key in the cache; None for a disk without a base image."""
+    """The SHA-256 of the unpacked image, by which the cache finds it; None for a disk without a base image."""
 
     stream: str | None = None
     """The stream that the image belongs to; None for an image that no stream describes."""
@@ -81,11 +81,11 @@ class ImageOrigin:
     """The key that signed the image; None if no signature was verified."""
 
     promised: str | None = None
-    """The SHA-256 that the user gave for the image's file; None if they gave none."""
+    """The SHA-256 that the user gave for the image's file; None if the user gave none."""
 
     @property
     def pinned(self) -> str:
-        """The reference that always names this image, even after its stream has published a newer one."""
+        """The reference that names this very image, even after its stream has published a newer image."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
         return f"{self.reference}@{self.release}" if moving else self.reference
 
@@ -95,11 +95,11 @@ class Script:
     """A user's script or playbook, which the guest runs once."""
 
     name: str
-    """The name of the file that it was read from."""
+    """The name of the file from which the script was read."""
 
     text: str
     as_user: bool = False
-    """Run it as the guest's user instead of root."""
+    """Run the script as the guest's user instead of root."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +107,13 @@ class UserIgnition:
     """The user's own Ignition config."""
 
     name: str
-    """The name of the file that it was read from."""
+    """The name of the file from which the config was read."""
 
     text: str
     """The config, in JSON."""
 
     replaces: bool = False
-    """Use it instead of the machine's own config, rather than merge it over that."""
+    """Use this config in place of the machine's own; if False, merge it over the machine's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +122,19 @@ class FirstBoot:
 
     ignition: UserIgnition | None = None
     scripts: tuple[Script, ...] = ()
-    """Run in this order."""
+    """The scripts, in the order in which they run."""
 
     playbook: Script | None = None
-    """An Ansible playbook, run after the scripts."""
+    """An Ansible playbook, which runs after the scripts."""
 
     environment: tuple[tuple[str, str], ...] = ()
     """Environment variables for all programs in the guest, as pairs of name and value."""
 
     ssh_keys: tuple[str, ...] = ()
-    """Public keys that may log in, besides the machine's own."""
+    """Public keys that may log in, besides the machine's own key."""
 
     hostname: str | None = None
-    """The guest's host name; None for one derived from the machine's name."""
+    """The guest's host name; None to derive it from the machine's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,23 +153,23 @@ class MachineConfig:
     """The user ID of `username` in the guest."""
 
     rootful: bool
-    """Clients prefer root's Podman in the guest to the user's."""
+    """Whether clients prefer root's Podman in the guest to the user's."""
 
     timezone: str
     """The time zone that the guest was given, by its name in the IANA database."""
 
     ssh_port: int
-    """The port on 127.0.0.1 that leads to the guest's SSH server; `start` chooses another if it is taken."""
+    """The port on 127.0.0.1 that leads to the guest's SSH server; if it is taken, `start` chooses another port."""
 
     mac: str
     """The guest's MAC address, different for each machine."""
 
     image: ImageOrigin
     forwards: tuple[Forward, ...] = ()
-    """The forwards that the user added; those that containers publish are not among them."""
+    """The forwards that the user added, without the forwards that containers publish."""
 
     protected: bool = False
-    """`machine rm` refuses to remove the machine."""
+    """Whether `machine rm` refuses to remove the machine."""
 
     swap_mib: int = 0
     """The size of the guest's swap file; 0 for none."""
@@ -184,13 +184,13 @@ class MachineConfig:
     """How the folders reach the guest."""
 
     mount_inotify: bool = False
-    """Changes that the host makes in the folders raise inotify events in the guest."""
+    """Whether changes that the host makes in the folders raise inotify events in the guest."""
 
     timezone_local: bool = False
-    """The guest's time zone follows the host's."""
+    """Whether the guest's time zone follows the host's."""
 
     native_ca: bool = False
-    """The guest trusts the certificate authorities that the host trusts."""
+    """Whether the guest trusts the certificate authorities that the host trusts."""
 
     labels: tuple[tuple[str, str], ...] = ()
     """Labels of the machine, as pairs of key and value."""
@@ -210,7 +210,7 @@ class MachineConfig:
 
     @property
     def api_socket(self) -> str:
-        """The path of the socket in the guest that clients prefer."""
+        """The path, in the guest, of the Podman socket that clients prefer."""
         return self.root_socket if self.rootful else self.user_socket
 
     @property
@@ -225,10 +225,10 @@ class MachineConfig:
         return (pair[1], pair[0]) if self.rootful else pair
 
     def with_forward(self, forward: Forward) -> MachineConfig:
-        """Return this config with one more forward of the user's own.
+        """Return this config with one more forward of the user's.
 
         Raises:
-            BadInputError: another forward of the machine's listens there.
+            BadInputError: another of the user's forwards listens on the same endpoint.
         """
         rival = next((own for own in self.forwards if own.collides_with(forward)), None)
         if rival is None:
@@ -239,14 +239,14 @@ class MachineConfig:
         )
 
     def without_forward(self, endpoint: Endpoint | SocketPath) -> MachineConfig:
-        """Return this config without the user's own forward from `endpoint`."""
+        """Return this config without the user's forward from `endpoint`."""
         return replace(self, forwards=tuple(own for own in self.forwards if own.endpoint != endpoint))
 
     def with_folder(self, folder: Folder) -> MachineConfig:
         """Return this config with one more folder.
 
         Raises:
-            BadInputError: the target is one of the guest's own directories, or overlaps with another folder's.
+            BadInputError: the target is one of the guest's own directories, or overlaps with another folder's target.
         """
         from machine.model.folders import check_targets  # not for `machine ls`
 

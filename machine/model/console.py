@@ -1,18 +1,18 @@
-"""Making a guest's console output safe for a terminal (pure)."""
+"""Make a guest's console output safe for a terminal (pure)."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-# The control sequences and strings of ECMA-48, which firmware, boot loaders and systemd use; a string that does not end
-# on its line counts as text. Then every control character except tab and line feed, including C1, which terminals obey
-# in UTF-8 too.
+# First the control sequences and strings of ECMA-48, which firmware, boot loaders and systemd use; a string that does
+# not end on its line counts as text. Then every control character except tab and line feed. C1 controls are included,
+# because terminals obey them in UTF-8 too.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
-# What may be the beginning of a sequence or of a line end.
+# The end of a text that may be the beginning of a sequence or of a line end.
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)?|\r+)\Z")
 _MAX_UNFINISHED = 4096
 
@@ -21,7 +21,7 @@ _PLAIN = "\x1b[0m"
 
 
 def without_escapes(text: str) -> str:
-    """Remove the control sequences from a console's text; a lone carriage return ends a line."""
+    """Remove the control sequences from a console's text. A carriage return ends a line even without a line feed."""
     return _ESCAPES.sub("", _end_lines(text))
 
 
@@ -34,7 +34,7 @@ class SafeOutput:
         self._coloured = False
 
     def feed(self, data: bytes) -> str:
-        """Return the part that can be shown; an unfinished sequence is kept until the rest arrives."""
+        """Return the part that can be shown now. An unfinished sequence is kept until its rest arrives."""
         text = self._rest + self._decode(data)
         unfinished = _UNFINISHED.search(text)
         whole = text[: unfinished.start()] if unfinished and len(unfinished[0]) < _MAX_UNFINISHED else text

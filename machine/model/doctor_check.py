@@ -1,4 +1,4 @@
-"""The result of checking one thing about this host."""
+"""Describe the result of checking one thing about this host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from machine.errors import MachineError
 class Status(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """It works, but not as well as it could, or not for everything."""
+    """What was checked works, but not as well as it could, or not for everything."""
 
     FAILURE = "failure"
     """No machine can be made or started."""
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The result of one check; `remedy` is a command or a sentence, and empty if there is nothing to do."""
+    """The result of one check. `remedy` is a command or a sentence; it is empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -41,7 +41,7 @@ def failure(name: str, finding: str, remedy: str) -> Check:
 
 
 def failure_from(name: str, error: MachineError, remedy: str = "") -> Check:
-    """Return a failure with an error's message and hint; `remedy` stands in for a missing hint."""
+    """Return a failure with an error's message and hint; `remedy` replaces the hint if the error has none."""
     return failure(name, error.message, error.hint or remedy)
 
 

@@ -1,4 +1,4 @@
-"""What a user can add to a new guest: variables, SSH keys, a host name, labels (pure)."""
+"""Parse what a user can add to a new guest: variables, SSH keys, a host name and labels (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.errors import BadInputError
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?")
 _SSH_KEY = re.compile(r"(sk-)?(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{16,}={0,3}( .*)?")
-# Surrogates are how Python represents bytes that are not UTF-8.
+# Python represents bytes that are not UTF-8 by surrogates.
 _NOT_ONE_LINE = re.compile(r"[\0\r\n\ud800-\udfff]")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -19,14 +19,14 @@ _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _MAX_HOST_NAME = 64
 
 USER_PREFIX = "user:"
-"""The prefix of a script's path with which the guest's user runs the script instead of root."""
+"""Put before a script's path if the guest's user shall run the script instead of root."""
 
 
 def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Parse variables from `NAME=VALUE`; a NAME alone takes its value from the host, as with podman run.
+    """Parse variables from `NAME=VALUE`. A NAME alone takes its value from the host, as in `podman run`.
 
     Raises:
-        BadInputError: one is not valid, or is not set on the host.
+        BadInputError: a text is not a variable, or a variable is not set on the host.
     """
 
     def parse(text: str) -> tuple[str, str]:
@@ -49,7 +49,7 @@ def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Parse labels from `KEY=VALUE` or `KEY`.
 
     Raises:
-        BadInputError: one is not valid.
+        BadInputError: a text is not a label.
     """
 
     def parse(text: str) -> tuple[str, str]:
@@ -64,12 +64,12 @@ def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _last_of_each(texts: Iterable[str], parse: Callable[[str], tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Parse each text and sort the results by name; if a name is given twice, the last one counts."""
+    """Parse each text and sort the results by name. If a name is given twice, its last value counts."""
     return tuple(sorted(dict(map(parse, texts)).items()))
 
 
 def has_label(labels: Iterable[tuple[str, str]], wanted: str) -> bool:
-    """Return whether the labels include `KEY`, or exactly `KEY=VALUE`."""
+    """Return whether the label `wanted` is present; a KEY matches any value, `KEY=VALUE` only that value."""
     key, equals, value = wanted.partition("=")
     return any(own == key and (not equals or text == value) for own, text in labels)
 
@@ -78,7 +78,7 @@ def check_hostname(text: str) -> str:
     """Check a host name, and return it.
 
     Raises:
-        BadInputError: it is not a valid host name.
+        BadInputError: `text` is too long, or has parts that host names cannot have.
     """
     if len(text) > _MAX_HOST_NAME or not all(_HOST_LABEL.fullmatch(label) for label in text.split(".")):
         raise BadInputError(
@@ -89,7 +89,7 @@ def check_hostname(text: str) -> str:
 
 
 def is_ssh_key(text: str) -> bool:
-    """Return whether the text is a public key as authorized_keys has it, without options."""
+    """Return whether the text is a public key in the format of authorized_keys, without options."""
     if not _SSH_KEY.fullmatch(text) or _NOT_ONE_LINE.search(text):
         return False
     kind, encoded, *_ = text.split(" ")

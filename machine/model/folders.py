@@ -1,6 +1,6 @@
-"""Folders of the host that are shared with a guest: their syntax, and where the guest can mount them (pure).
+"""Parse the folders of the host that a guest gets, and check where the guest can mount them (pure).
 
-Error messages are podman's where podman has one, as scripts match them.
+If podman has an error message for a case, ours is the same, because scripts match podman's messages.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ _FORBIDDEN_TARGETS = frozenset(
 )  # fmt: skip
 # The kernel's own file systems, in which no folder can be mounted.
 _KERNEL_FILE_SYSTEMS = ("/dev", "/proc", "/sys")
-# Where a folder would keep the guest from booting, or from learning that the folder was removed.
+# A folder here would keep the guest from booting, or from learning that the folder was removed.
 _GUEST_DIRECTORIES = (
     "/etc/ssh", "/etc/systemd/system", "/lib", "/lib64", "/ostree", "/sysroot", "/usr/bin", "/usr/lib", "/usr/lib64",
     "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib/boot2podman", "/var/lib/systemd",
 )  # fmt: skip
-# Surrogates are how Python represents bytes that are not UTF-8.
+# Python represents bytes that are not UTF-8 by surrogates.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+)|(?P<dollar>\$))")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A directory of the host and where the guest mounts it; both paths are absolute, normalized and without colons."""
+    """A directory of the host, and the path where the guest mounts it.
+
+    Both paths are absolute and normalized and contain no colon.
+    """
 
     source: str
     target: str
@@ -45,7 +48,7 @@ class Folder:
 
     @property
     def tag(self) -> str:
-        """The mount tag of the folder's device, of at most 31 bytes (9p's limit)."""
+        """The mount tag of the folder's device. It has at most 31 bytes, the limit of 9p."""
         import hashlib  # not for `machine inspect`
 
         return f"folder-{hashlib.sha256(self.target.encode()).hexdigest()[:16]}"
@@ -53,7 +56,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A folder that QEMU shares by a device; `socket` is virtiofsd's, and unused with 9p."""
+    """A folder that QEMU shares by a device. `socket` is the socket of virtiofsd; 9p does not use it."""
 
     folder: Folder
     transport: Transport
@@ -61,10 +64,10 @@ class Share:
 
 
 def read_folder(text: str) -> Folder:
-    """Parse a folder in the form of `str(folder)`, which records store.
+    """Parse a folder from the text that `str(folder)` gives, as it is stored in records.
 
     Raises:
-        ValueError: the text is malformed.
+        ValueError: the text is not such a folder.
     """
     source, target, *mode = text.split(":")
     if mode not in ([], ["ro"]) or not source.startswith("/") or not target.startswith("/"):
@@ -73,10 +76,10 @@ def read_folder(text: str) -> Folder:
 
 
 def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Folder:
-    """Parse a folder as users write it: variables are expanded, `$$` is a dollar sign, sources are relative to `cwd`.
+    """Parse a folder as users write it. Variables are expanded, `$$` is a dollar sign, sources are relative to `cwd`.
 
     Raises:
-        BadInputError: it is malformed.
+        BadInputError: the text does not describe a folder, or has an unknown option.
     """
 
     def expand(found: re.Match[str]) -> str:
@@ -92,7 +95,7 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     if not target.startswith("/"):
         raise BadInputError(f'invalid volume "{text}": the path in the guest must be absolute', hint=f"write {SYNTAX}")
     target = normalized(target)
-    # A systemd unit would lose white space at the end of a line, and take a backslash there for a continuation.
+    # At the end of a line, a systemd unit would lose white space, and take a backslash for a continuation.
     if target != target.rstrip() or target.endswith("\\"):
         raise BadInputError(
             f'invalid volume "{text}": the path in the guest must not end with white space or a backslash'
@@ -101,7 +104,7 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
 
 
 def without_variables(path: str) -> str:
-    """Escape dollar signs, so that `parse_volume` returns this path."""
+    """Escape the dollar signs of a path, so that `parse_volume` returns the path unchanged."""
     return path.replace("$", "$$")
 
 
@@ -112,14 +115,14 @@ def _is_read_only(options: Sequence[str], text: str) -> bool:
             case ("ro" | "rw", "", ""):
                 read_only = option == "ro"
             case ("security_model", "=", _) | ("", "", ""):
-                pass  # podman had this option when it used 9p
+                pass  # podman had the option security_model when it used 9p
             case _:
                 raise BadInputError(f'unknown option "{option}" of volume "{text}"', hint="choose one of: ro, rw")
     return read_only
 
 
 def normalized(path: str) -> str:
-    """Normalize an absolute path, including two slashes at its beginning, which posixpath keeps."""
+    """Normalize an absolute path. Two slashes at its beginning become one; posixpath would keep both."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
@@ -153,7 +156,7 @@ def check_target(target: str, username: str) -> None:
     """Check that a folder may be mounted at `target`.
 
     Raises:
-        BadInputError: the guest has something of its own there.
+        BadInputError: the guest needs that path for itself.
     """
     homes = [f"{home}/{username}" for home in ("/home", "/var/home")]
     own = [*homes, *(f"{home}/.ssh" for home in (*homes, "/root", "/var/roothome")), *_GUEST_DIRECTORIES]

@@ -1,4 +1,4 @@
-"""A guest's operating system and its upgrades: commands for the guest, and parsers of their output (pure)."""
+"""Make the commands that query a guest's operating system and its upgrades, and parse their output (pure)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEFAULT_TRANSPORT = "registry"
 
 
 class Family(StrEnum):
-    """How an OS is upgraded; each family except OTHER has a script, images/ignition/files/upgrade-FAMILY.sh."""
+    """How an OS is upgraded. Each family except OTHER has a script, images/ignition/files/upgrade-FAMILY.sh."""
 
     OSTREE = "ostree"
     APT = "apt"
@@ -34,7 +34,7 @@ class GuestOS:
 
 @dataclass(frozen=True, kw_only=True)
 class OSImage:
-    """An OS image; `transport` says, in bootc's terms, where the guest finds `name`."""
+    """An OS image. `transport` says where the guest finds the image `name`, in the words of bootc."""
 
     transport: str
     name: str
@@ -42,7 +42,7 @@ class OSImage:
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeCheck:
-    """Whether there is a newer OS image; `new_hash` equals `current_hash` if there is none."""
+    """Whether there is a newer OS image. If there is none, `new_hash` equals `current_hash`."""
 
     version: str
     current_hash: str
@@ -77,7 +77,7 @@ def parse_os_image(text: str) -> OSImage:
     """Parse the argument of `os apply`: an image in a registry, or TRANSPORT:NAME.
 
     Raises:
-        BadInputError: it is not an image reference, or the transport is unknown.
+        BadInputError: the text is not an image reference, or its transport is unknown.
     """
     transport, colon, name = text.partition(":")
     if name.startswith("//"):
@@ -100,7 +100,7 @@ def parse_check(output: str) -> UpgradeCheck:
     """Parse the output of `upgrade-ostree.sh check`: bootc's status, or rpm-ostree's status and check.
 
     Raises:
-        GuestError: the output is neither.
+        GuestError: the output has neither form.
     """
     try:
         status, end = json.JSONDecoder().raw_decode(output.lstrip())

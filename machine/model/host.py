@@ -1,4 +1,4 @@
-"""Facts about a host, as values that tests can construct."""
+"""Describe a host by values that tests can construct."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class Accelerator(StrEnum):
 
     @property
     def time_scale(self) -> int:
-        """The factor by which a guest's deadlines are longer than with hardware acceleration."""
+        """The factor by which deadlines of guests are longer than they are with hardware acceleration."""
         return 10 if self is Accelerator.TCG else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostTraits:
-    """What all hosts of an operating system have in common: one row of the table below."""
+    """What all hosts of an operating system have in common (one row of the table below)."""
 
     accelerator: Accelerator
     socket_path_limit: int
-    """The longest path of a Unix socket in bytes: sun_path without its final NUL."""
+    """The length in bytes of the longest path of a Unix socket (sun_path without its final NUL)."""
 
     session_variable: str
     """The environment variable that names the directory for sockets."""
 
     firmware_directories: tuple[str, ...]
-    """Where packages put firmware descriptors, besides the directory of the QEMU in use."""
+    """The directories where packages put firmware descriptors, besides the directory of the QEMU in use."""
 
     service_path: tuple[str, ...]
-    """The end of the PATH of services, after the directories of the user's own PATH."""
+    """The directories at the end of the PATH of services, after those of the user's own PATH."""
 
 
 _TRAITS = {
@@ -93,7 +93,7 @@ _FAMILIES = {
 
 
 def installer_of(os_release: str) -> Installer | None:
-    """Return the package manager that belongs to an os-release(5), or None if we do not know it."""
+    """Return the package manager of the OS that an os-release(5) describes, or None if we do not know this OS."""
     lines = (line.partition("=") for line in os_release.splitlines())
     fields = {key: value.strip("\"'") for key, _, value in lines}
     families = [*fields.get("ID", "").split(), *fields.get("ID_LIKE", "").split()]
@@ -101,12 +101,12 @@ def installer_of(os_release: str) -> Installer | None:
 
 
 def mac_machine(machine: str, version: str) -> str:
-    """Return a Mac's architecture from uname's fields: under Rosetta, `machine` claims an Intel CPU."""
+    """Return a Mac's architecture from the fields of uname. Under Rosetta, `machine` alone would name an Intel CPU."""
     return "arm64" if "/RELEASE_ARM64" in version else machine
 
 
 class AcceleratorChoice(StrEnum):
-    """The accelerator that a user asks for: a particular one, or the best that works."""
+    """The accelerator that a user asks for. It is a particular accelerator, or the best that works."""
 
     AUTO = "auto"
     KVM = "kvm"
@@ -118,7 +118,7 @@ class AcceleratorChoice(StrEnum):
         """Return the accelerator that $MACHINE_ACCEL names, or None if it is not set.
 
         Raises:
-            BadInputError: its value is not an accelerator.
+            BadInputError: the value of $MACHINE_ACCEL is not an accelerator.
         """
         value = environment.get(ACCEL_VARIABLE)
         if not value:
@@ -137,16 +137,16 @@ class Host:
 
     os: HostOS
     machine: str
-    """The architecture as `uname -m` names it; not every one is an Arch of guests."""
+    """The host's architecture as `uname -m` names it. It need not be one that guests can have."""
 
     cpus: int
     memory_mib: int
     installer: Installer | None = None
     kernel: tuple[int, ...] = ()
-    """The numbers of the kernel's version (on macOS, Darwin's)."""
+    """The numbers of the kernel's version. On macOS the kernel is Darwin."""
 
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
-        """Return a hint to install a program: a command if `packages` names its package for this host, else prose."""
+        """Return a hint with the command that installs a program, or with `otherwise` if `packages` lacks this host."""
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"
         return f"install {otherwise}"

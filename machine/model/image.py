@@ -1,4 +1,4 @@
-"""A user's options for fetching an image."""
+"""Describe a user's options for fetching an image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class ImageOptions:
     """How an image is fetched and checked."""
 
     stream_base_url: str | None = None
-    """The base URL of stream metadata; None for the one in the settings."""
+    """The base URL of stream metadata; None to use the URL in the settings."""
 
     sha256: str | None = None
-    """The SHA-256 that the published file must have, as the user typed it; None if they gave none."""
+    """The SHA-256 that the published file must have, as the user typed it; None if the user gave none."""
 
     offline: bool = False
-    """Use the cache alone, never the network."""
+    """Use only the cache, not the network."""
 
     verify_signature: bool = True
     """Check the signature of a stream's image."""

@@ -1,4 +1,4 @@
-"""The rules for names that users choose. The messages are podman machine's, because scripts match them."""
+"""Check the names that users choose. The messages are podman machine's, because scripts match them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROVIDER = "qemu"
 PROVIDER_VARIABLE = "CONTAINERS_MACHINE_PROVIDER"
 RESERVED_NAMES = frozenset({"qemu", "wsl", "applehv", "hyperv", "libkrun"})
 
-_MAX_USERNAME_LENGTH = 32  # as useradd has it
+_MAX_USERNAME_LENGTH = 32  # the limit of useradd
 _SYSTEM_USERS = frozenset(
     {"adm", "bin", "daemon", "dbus", "ftp", "games", "halt", "lp", "mail", "messagebus", "nobody", "operator"}
     | {"polkitd", "shutdown", "sshd", "sync", "sys"}
@@ -27,7 +27,7 @@ def check_machine_name(name: str) -> str:
     """Check that a machine can have this name, and return it.
 
     Raises:
-        BadInputError: it is too long, is reserved, or contains a character that is not allowed.
+        BadInputError: the name is too long, is reserved, or contains a character that names cannot have.
     """
     check_name_form(name)
     if name in RESERVED_NAMES:
@@ -39,7 +39,7 @@ def check_name_form(name: str) -> None:
     """Check the length and the characters of a machine's name.
 
     Raises:
-        BadInputError: it is too long, or contains a character that is not allowed.
+        BadInputError: the name is too long, or contains a character that names cannot have.
     """
     if len(name) > MAX_NAME_LENGTH:
         raise BadInputError(f'machine name "{name}" must be {MAX_NAME_LENGTH} characters or less')
@@ -48,10 +48,10 @@ def check_name_form(name: str) -> None:
 
 
 def check_provider(name: str) -> None:
-    """Check that the provider is QEMU, the only one that is supported.
+    """Check that the provider is QEMU, the only provider that is supported.
 
     Raises:
-        BadInputError: it is another one.
+        BadInputError: `name` is another provider.
     """
     if name != PROVIDER:
         raise BadInputError(f'unsupported provider "{name}"', hint=f"the only provider is {PROVIDER}")
@@ -61,7 +61,7 @@ def check_username(name: str) -> str:
     """Check that the guest's user can have this name, and return it.
 
     Raises:
-        BadInputError: it is too long, belongs to another user, or contains a character that is not allowed.
+        BadInputError: the name is too long, belongs to another user, or contains a character that names cannot have.
     """
     if len(name) > _MAX_USERNAME_LENGTH:
         raise BadInputError(f'username "{name}" must be {_MAX_USERNAME_LENGTH} characters or less')
@@ -75,13 +75,13 @@ def check_username(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return "; did you mean …?" for the end of an error, or an empty string if no known word is similar."""
+    """Return "; did you mean …?" to end an error with, or an empty string if no known word is similar."""
     near = similar_words(word, known)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def similar_words(word: str, known: Sequence[str]) -> list[str]:
-    """Return the known words that are similar to this one, or begin with it."""
+    """Return the known words that are similar to `word`, or begin with it."""
     import difflib
 
     lower = word.lower()

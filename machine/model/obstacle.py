@@ -1,4 +1,4 @@
-"""Why something cannot be used."""
+"""Describe why something cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forwards from ports and sockets of the host into a guest, and the notation for them (pure)."""
+"""Describe forwards from ports and sockets of the host into a guest; parse and write their notation (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 MAX_PORT = 65535
 EVERY = "*"
-"""Stands for every address of the host, in what users type and are shown."""
+"""What users type, and are shown, for every address of the host."""
 
 _LOOPBACK = "127.0.0.1"
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104  (the user asks for it)
@@ -22,20 +22,20 @@ class Protocol(StrEnum):
 
 
 class Driver(StrEnum):
-    """What listens on the host and forwards into the guest."""
+    """The program that listens on the host and forwards into the guest."""
 
     SLIRP = "slirp"
-    """QEMU's own network stack: TCP and UDP, on IPv4 only."""
+    """QEMU's own network stack, which forwards TCP and UDP, on IPv4 only."""
 
     SSH = "ssh"
-    """The SSH master of the supervisor: TCP, and Unix sockets on either side."""
+    """The SSH master of the supervisor, which forwards TCP; on either side there can be a Unix socket."""
 
 
 class Origin(StrEnum):
     """Who asked for a forward."""
 
     PUBLISHED = "published"
-    """Podman in the guest, for a container."""
+    """Podman in the guest asked, for a container."""
 
     USER = "user"
 
@@ -52,7 +52,7 @@ class SocketPath:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Endpoint:
-    """Where the host listens; an empty `address` stands for every address, IPv4 and IPv6."""
+    """A port on which the host listens. An empty `address` stands for every address, IPv4 and IPv6."""
 
     protocol: Protocol
     address: str
@@ -62,7 +62,7 @@ class Endpoint:
         return f"{self.host_port(EVERY)}/{self.protocol}"
 
     def host_port(self, every: str) -> str:
-        """Return `ADDRESS:PORT`, with IPv6 addresses in brackets; `every` stands for every address."""
+        """Return `ADDRESS:PORT`, with brackets around IPv6 addresses. For every address, `every` is written."""
         address = f"[{self.address}]" if self.is_ipv6 else self.address or every
         return f"{address}:{self.port}"
 
@@ -71,9 +71,10 @@ class Endpoint:
         return ":" in self.address
 
     def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
-        """Return what the host listens on: for every address, a socket for IPv4 and, for TCP, one for IPv6.
+        """Return the endpoints of the sockets that the host listens on.
 
-        `ipv6` says whether the host has IPv6.
+        If `address` stands for every address, there is a socket for IPv4. There is also one for IPv6 if the protocol is
+        TCP and the host has IPv6, as `ipv6` says.
         """
         if self.address:
             return (self,)
@@ -83,7 +84,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A forward from an endpoint of the host to a port or a socket of the guest; sockets need TCP."""
+    """A forward from an endpoint of the host to a port or socket of the guest. Sockets can only be used with TCP."""
 
     endpoint: Endpoint | SocketPath
     guest: int | SocketPath
@@ -103,21 +104,21 @@ class PortState(StrEnum):
     OPEN = "open"
 
     WAITING = "waiting"
-    """The driver is not up yet."""
+    """Not yet, because the driver is still starting."""
 
     FAILED = "failed"
-    """The host cannot listen there; the supervisor keeps trying."""
+    """The host cannot listen on the endpoint. The supervisor keeps trying."""
 
     STOPPED = "stopped"
-    """The machine is stopped."""
+    """No, because the machine is stopped."""
 
     UNKNOWN = "unknown"
-    """No supervisor answers."""
+    """Unknown, because no supervisor answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PortStatus:
-    """A forward's state, and the reason for people if it is neither open nor stopped."""
+    """A forward's state. If it is neither open nor stopped, `reason` explains it to people."""
 
     state: PortState
     reason: str | None = None
@@ -127,7 +128,7 @@ def parse_address(text: str) -> str:
     """Return an IP address in its canonical form; an empty text stands for every address.
 
     Raises:
-        ValueError: it is not an address that the host can listen on.
+        ValueError: `text` is not an address on which the host can listen.
     """
     if not text:
         return ""
@@ -152,7 +153,7 @@ def parse_port(text: str) -> int:
     """Read a port number.
 
     Raises:
-        ValueError: it is not a number from 1 to 65535.
+        ValueError: `text` is not a number from 1 to 65535.
     """
     if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_PORT)) or not 1 <= int(text) <= MAX_PORT:
         raise ValueError(f'"{text}" is not a port number (1-{MAX_PORT})')
@@ -160,10 +161,10 @@ def parse_port(text: str) -> int:
 
 
 def parse_protocol(value: str) -> Protocol:
-    """Read the name of a protocol that can be forwarded.
+    """Read the name of a protocol.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: `value` is not a protocol that can be forwarded.
     """
     try:
         return Protocol(value)
@@ -172,10 +173,10 @@ def parse_protocol(value: str) -> Protocol:
 
 
 def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
-    """Read `[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, with IPv6 addresses in brackets.
+    """Read `[ADDRESS]:PORT` as Go's net.JoinHostPort writes it, with brackets around IPv6 addresses.
 
     Raises:
-        ValueError: it is malformed.
+        ValueError: `text` has another form, or its address or port is not valid.
     """
     address, colon, port = text.rpartition(":")
     if not colon:
@@ -186,11 +187,11 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
 def parse_forward(text: str) -> Forward:
     """Read a user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`.
 
-    Without HOST_IP only this host can connect; `*` stands for every address. On either side the absolute path of a
-    Unix socket may take the place of the port.
+    Without HOST_IP only this host can connect; the HOST_IP `*` stands for every address. On either side the absolute
+    path of a Unix socket may replace the port.
 
     Raises:
-        ValueError: it is malformed.
+        ValueError: `text` has another form, or a part of it is not valid.
     """
     host, colon, end = text.rpartition(":")
     if not colon:
@@ -207,10 +208,10 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """Read both sides of a user's forward, or the host's side only; then the guest's is None.
+    """Read a user's forward, or only its host's side. Returns both sides; the guest's is None if it is not in `text`.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: `text` is neither a forward nor the host's side of one.
     """
     try:
         forward = parse_forward(text)
@@ -264,16 +265,16 @@ def load_forward(text: str, origin: str) -> Forward:
     """Read a forward of any origin.
 
     Raises:
-        ValueError: it is not a forward, or not an origin.
+        ValueError: `text` is not a forward, or `origin` is not an origin.
     """
     return replace(parse_forward(text), origin=Origin(origin))
 
 
 def load_forwards(document: object) -> list[Forward]:
-    """Read what `dump_forwards` returned.
+    """Read forwards from the values that `dump_forwards` returned.
 
     Raises:
-        ValueError: it is malformed.
+        ValueError: `document` is not such a list of forwards.
     """
     try:
         return [load_forward(text, origin) for text, origin in document]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The proxies of the host's environment, translated for a guest (pure)."""
+"""Translate the proxies of the host's environment for a guest (pure)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 NAMES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
 HOST = "host.containers.internal"
-"""The name by which guests and containers reach the host's loopback."""
+"""The name by which guests and containers reach the host's loopback address."""
 
-# A scheme and credentials, then a name of the loopback, followed by a port, a path or the end.
+# A scheme and credentials, then a name of the loopback address, followed by a port, a path or the end.
 _LOOPBACK = re.compile(
     r"(?P<before>(?:[a-z][a-z0-9+.-]*://)?(?:[^@/]*@)?)(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?=[:/]|$)",
     re.IGNORECASE,
@@ -18,12 +18,12 @@ _LOOPBACK = re.compile(
 
 
 def guest_proxies(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return the proxy variables that are set, in lower and upper case as the host has them."""
+    """Return the proxy variables that are set on the host. Names keep the case that they have there."""
     found = {
         name: environment[name]
         for lower in NAMES
         for name in (lower, lower.upper())
-        # The guest reads one line per variable; an empty value means that there is no proxy.
+        # A value must be one line, since the guest reads one line per variable. An empty value means no proxy.
         if environment.get(name) and not re.search(r"[\0\r\n]", environment[name])
     }
     return tuple((name, value if name.lower() == "no_proxy" else _translate(value)) for name, value in found.items())

@@ -1,4 +1,4 @@
-"""A machine's record: what the user wants, what is still to be done, and what is known about the guest."""
+"""Describe a machine's record: what the user wants, what is still to be done, and what is known about the guest."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """What one command has begun and a later one must finish."""
+    """What a command has begun and a later command must finish."""
 
     renamed_from: str | None = None
     """The machine's old name while its rename is under way."""
 
     rekey: bool = False
-    """The guest is a clone's: its next start gives it host keys, a machine ID and a host name of its own."""
+    """The machine is a clone. Its next start gives the guest host keys, a machine ID and a host name of its own."""
 
     scripts: bool = False
     """The user's scripts and playbook have not run in the guest yet."""
@@ -31,16 +31,16 @@ class GuestFacts:
     """What is known about the guest."""
 
     provisioned: bool = False
-    """The first boot has completed: the disk holds the user's data."""
+    """The first boot has completed, so the disk holds the user's data."""
 
     last_up: datetime | None = None
     """When the guest was last known to be up; None before its first boot has completed."""
 
     transports: frozenset[Transport] | None = None
-    """The transports by which the guest can mount folders; None before it has been asked."""
+    """The transports by which the guest can mount folders; None if the guest has not been asked yet."""
 
     followed: str | None = None
-    """A digest of the host's settings that the guest last received; None before it has received any."""
+    """A digest of the host's settings that the guest last received; None if it has not received any yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class MachineRecord:
 
     @property
     def fresh_disk_base(self) -> str | None:
-        """The digest of the base image from which the next start makes a fresh disk; None if it keeps the disk.
+        """The digest of the base image from which the next start makes a fresh disk; None if the present disk is kept.
 
-        A disk on which no first boot has completed holds no data of the user's.
+        A disk is made afresh until a first boot has completed, because it holds no data of the user's until then.
         """
         return None if self.guest.provisioned else self.config.image.digest

@@ -1,4 +1,4 @@
-"""A service that runs while a user is logged in, described for systemd and launchd (pure)."""
+"""Describe a service that runs while a user is logged in, for systemd and launchd (pure)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from machine.model.host import ACCEL_VARIABLE
 from machine.model.proxies import NAMES
 
 _UNRUNNABLE = frozenset("\"'\\")
-# Control characters, and the surrogates of bytes that are not UTF-8: neither may occur in units and property lists.
+# Control characters, and the surrogates of bytes that are not UTF-8. Units and property lists may contain neither.
 _NO_TEXT = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
-# Variables that a service needs: they name directories, change how a machine starts, or are passed on to the guest,
-# which would lose its proxies if the service had none.
+# Variables that a service needs, because they name directories, change how a machine starts, or are passed on to the
+# guest, which would lose its proxies if the service had none.
 _PATHS = (
     "MACHINE_HOME", "CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_HELPER_BINARY_DIR", "DOCKER_CONFIG",
     "PODMAN_CONNECTIONS_CONF", "SSL_CERT_FILE",
@@ -29,7 +29,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A service; it may take `stop_s` seconds to end after SIGTERM. `log` is for service managers that keep no log."""
+    """A service, which may take `stop_s` seconds to end after SIGTERM. Service managers without a log use `log`."""
 
     label: str
     description: str
@@ -42,7 +42,7 @@ class Service:
 def service_environment(
     environment: Mapping[str, str], service_path: Iterable[str], directory: PurePath
 ) -> dict[str, str]:
-    """Return the part of the environment that a service needs, with paths relative to `directory` made absolute."""
+    """Return the variables that a service needs. Relative paths in them are made absolute, based on `directory`."""
     entries = environment.get("PATH", "").split(":")
     own = [entry for entry in entries if entry.startswith("/") and not _NO_TEXT.search(entry)]
     return {
@@ -56,7 +56,7 @@ def systemd_unit(service: Service) -> str:
     """Return a unit for the user's systemd.
 
     Raises:
-        BadInputError: systemd cannot run a program with this path, or something is not printable text.
+        BadInputError: systemd cannot run a program with this path, or the service has text that is not printable.
     """
     _check_text(service)
     if not _UNRUNNABLE.isdisjoint(service.argv[0]):
@@ -101,7 +101,7 @@ def _quoted(text: str) -> str:
 
 
 def unit_program(unit: str) -> str | None:
-    """Return the program that a unit of ours runs, or None if it names none."""
+    """Return the program that a unit of ours runs, or None if the unit does not name a program."""
     found = re.search(r'^ExecStart="([^"]+)"', unit, re.MULTILINE)
     return found[1].replace("%%", "%") if found else None
 
@@ -110,7 +110,7 @@ def launch_agent(service: Service) -> bytes:
     """Return a property list for launchd (launchd.plist(5)).
 
     Raises:
-        BadInputError: something is not printable text.
+        BadInputError: the service has text that is not printable.
     """
     import plistlib
 
@@ -131,7 +131,7 @@ def launch_agent(service: Service) -> bytes:
 
 
 def agent_program(agent: bytes) -> str | None:
-    """Return the program that a property list of ours runs, or None if it names none."""
+    """Return the program that a property list of ours runs, or None if the list does not name a program."""
     import plistlib
     from xml.parsers.expat import ExpatError
 

@@ -1,4 +1,4 @@
-"""The defaults that users can set: which values are valid, and which of several sources wins (pure)."""
+"""Define the defaults that users can set, their valid values, and which of several sources wins (pure)."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Settings:
 
     cpus: int
     memory: int
-    """In MiB."""
+    """The memory in MiB."""
 
     disk_size: int
-    """In GiB."""
+    """The size of the disk in GiB."""
 
     image: str
     username: str
@@ -51,7 +51,7 @@ class Settings:
     accel: AcceleratorChoice
     import_native_ca: bool
     stream_base_url: str
-    """Where the metadata of Fedora CoreOS's streams is fetched from; empty for Fedora's own servers."""
+    """The URL from which the metadata of Fedora CoreOS's streams is fetched; empty for Fedora's own servers."""
 
     port_driver: Driver
     """The driver that forwards published TCP ports."""
@@ -84,10 +84,10 @@ class Rule:
 
     meaning: str
     expected: str
-    """What is valid, to complete the error '"cpus" must be …'."""
+    """What the values must be, to complete the error '"cpus" must be …'."""
 
     read: Callable[[Any], Value]
-    """Converts a TOML value; raises ValueError if it is not valid, or BadInputError with a better message."""
+    """Converts a TOML value. If it is not valid, raises ValueError, or BadInputError with a better message."""
 
     parse: Callable[[str], object] = str
     """Converts a word of the command line to a TOML value."""
@@ -157,14 +157,14 @@ RULES: Mapping[str, Rule] = {
     "stream_base_url": _text("Mirror of Fedora's stream metadata; empty for Fedora's own servers"),
     "port_driver": _choice("The driver that forwards published TCP ports", Driver),
 }
-"""The rules by the keys of config.toml, which are the fields of Settings."""
+"""The rule for each key of config.toml. The keys are the fields of Settings."""
 
 
 def check_key(key: str) -> str:
     """Check that there is a setting of this name.
 
     Raises:
-        BadInputError: there is none.
+        BadInputError: there is no setting of this name.
     """
     if key not in RULES:
         raise BadInputError(f'unknown setting "{key}"', hint=f"choose one of: {', '.join(RULES)}")
@@ -172,10 +172,10 @@ def check_key(key: str) -> str:
 
 
 def check_value(key: str, value: object) -> Value:
-    """Check a setting's value, and return it as Settings stores it.
+    """Check a setting's value, and return the value in the form that Settings stores.
 
     Raises:
-        BadInputError: there is no such setting, or the value is not valid for it.
+        BadInputError: there is no such setting, or the value is not valid for the setting.
     """
     rule = RULES[check_key(key)]
     try:
@@ -185,10 +185,10 @@ def check_value(key: str, value: object) -> Value:
 
 
 def parse_words(key: str, words: Sequence[str]) -> object:
-    """Convert the words of a command line to a TOML value for `check_value`; empty words mean an empty list.
+    """Convert the words of a command line to a TOML value for `check_value`. A list is made of all non-empty words.
 
     Raises:
-        BadInputError: there is no such setting, or it takes a single value and there are several.
+        BadInputError: there is no such setting, or the setting takes one value and the words are more or fewer.
     """
     rule = RULES[check_key(key)]
     if rule.repeated:
@@ -210,7 +210,7 @@ def value_text(value: Value, separator: str = "\n") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The values that one source sets, by the keys of Settings, and that source's name."""
+    """The values that one source sets, by the keys of Settings, and the name of the source."""
 
     origin: str
     values: Mapping[str, Value]
@@ -218,7 +218,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectiveSetting:
-    """The value of a setting, and the source that it comes from."""
+    """The value of a setting, and the source of the value."""
 
     key: str
     value: Value
@@ -226,7 +226,7 @@ class EffectiveSetting:
 
 
 def merge(defaults: Settings, layers: Sequence[Layer]) -> dict[str, EffectiveSetting]:
-    """Return every setting by its key; later layers override earlier ones."""
+    """Return every setting by its key. Later layers override earlier layers."""
     merged = {}
     for layer in (Layer(origin=BUILT_IN, values=vars(defaults)), *layers):
         for key, value in layer.values.items():

@@ -1,4 +1,4 @@
-"""Setting environment variables in the shells that people use (pure)."""
+"""Write the commands that set environment variables in the shells that people use (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Shell(StrEnum):
 
     @classmethod
     def of(cls, path: str) -> Shell:
-        """Return the shell that `$SHELL` names; an unknown one is taken for sh."""
+        """Return the shell that `$SHELL` names. An unknown shell is taken for sh."""
         name = path.rpartition("/")[2]
         try:
             return cls(ALIASES.get(name, name))
@@ -25,7 +25,7 @@ class Shell(StrEnum):
             return cls.SH
 
     def set(self, name: str, value: str) -> str:
-        """Return a line that sets a variable, whatever its value contains."""
+        """Return a line that sets a variable; the value may contain any character."""
         match self:
             case Shell.SH:
                 return f"export {name}={shlex.quote(value)}"
@@ -83,7 +83,7 @@ class Shell(StrEnum):
 
 
 ALIASES = {"bash": "sh", "zsh": "sh", "csh": "tcsh", "pwsh": "powershell"}
-"""Shells that understand the syntax of another."""
+"""Shells that understand the syntax of another, with the name of the other."""
 
 
 def _lisp(text: str) -> str:

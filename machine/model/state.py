@@ -1,4 +1,4 @@
-"""What a machine is doing. States are computed from live facts and never stored."""
+"""Describe what a machine is doing. States are computed from live facts and never stored."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class State(StrEnum):
 
 
 class SupervisorState(StrEnum):
-    """The condition of the supervisor of a machine that is not stopped, as a command sees it."""
+    """What a command can tell about the supervisor of a machine that is not stopped."""
 
     WORKING = "working"
     SILENT = "silent"
-    """It runs but does not answer."""
+    """The supervisor runs but does not answer."""
 
     GONE = "gone"
-    """It has ended, but the guest still runs."""
+    """The supervisor has ended, but the guest still runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,13 @@ class MachineState:
 
     state: State
     reason: str | None = None
-    """What is wrong, in a few words for people; None if nothing is."""
+    """What is wrong, in a few words for people; None if nothing is wrong."""
 
     supervisor: SupervisorState = SupervisorState.WORKING
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether the guest runs without its supervisor, so that `machine start` can adopt it."""
+        """Whether the guest runs without its supervisor. If so, `machine start` can adopt the guest."""
         return self.supervisor is SupervisorState.GONE
 
 

@@ -1,4 +1,4 @@
-"""What `machine cp` copies, and where to (pure). The rules are those of podman and of scp -r."""
+"""Decide what `machine cp` copies to which paths, by the rules of podman and of scp -r (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Protocol
 from machine.errors import BadInputError
 
 STANDARD_STREAM = "-"
-CHUNK_BYTES = 32 * 1024  # the largest request that every SFTP server accepts
+CHUNK_BYTES = 32 * 1024  # the size of the largest request that every SFTP server accepts
 
 _MAX_STEM_BYTES = 200  # leaves room for the rest of a name of 255 bytes
 _SIDES = "write the machine's side as NAME:PATH, and a local path that contains a colon as ./PATH"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """A file's metadata, as far as it is copied: `mode` excludes the file type, times are whole seconds as in SFTP."""
+    """The metadata of a file that are copied. `mode` excludes the file type; times are whole seconds as in SFTP."""
 
     kind: Kind
     size: int
@@ -40,7 +40,7 @@ class Facts:
 
     @property
     def kept_mode(self) -> int:
-        """The mode without set-uid and set-gid, which would have another effect under another owner."""
+        """The mode without the set-uid and set-gid bits, because these would mean something else for another owner."""
         return self.mode & (0o1777 if self.kind is Kind.DIRECTORY else 0o777)
 
 
@@ -59,7 +59,7 @@ class Files(Protocol):
         """Return the path as messages show it."""
 
     def stat(self, path: str) -> Facts | None:
-        """Return the metadata of what a path leads to, following links, or None if nothing exists there."""
+        """Follow links, and return the metadata of what the path leads to; None if nothing exists there."""
 
     def real(self, path: str) -> str:
         """Return the absolute path with all links resolved."""
@@ -68,10 +68,10 @@ class Files(Protocol):
         """Return the sorted entries of a directory; links are not followed."""
 
     def read(self, path: str, size: int) -> Generator[bytes]:
-        """Yield the content of a file, which is expected to have `size` bytes."""
+        """Yield the content of a file. The file is expected to have `size` bytes."""
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
-        """Write a file, which gets its name once it is complete; `replaced` describes the file of that name now."""
+        """Write a file. It gets its name once complete; `replaced` describes the file that has the name until then."""
 
     def make_directory(self, path: str) -> None:
         """Make a directory that only the user can enter."""
@@ -82,7 +82,7 @@ class Files(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CopyRequest:
-    """What to copy: one path is in the guest, the other on the host, where `-` means standard input or output."""
+    """What to copy. One path is in the guest, the other on the host; `-` on the host is standard input or output."""
 
     machine: str
     source: str
@@ -91,11 +91,12 @@ class CopyRequest:
 
 
 def parse_request(source: str, destination: str) -> CopyRequest:
-    """Find out which side is in a machine, by podman's rule: what precedes the first colon is a machine's name, unless
-    the text begins with a dot or a slash.
+    """Find out which side of a copy is in a machine.
+
+    By podman's rule, the text before the first colon is a machine's name unless it begins with a dot or a slash.
 
     Raises:
-        BadInputError: a path is missing, or not exactly one side is in a machine.
+        BadInputError: a path is missing, or both sides or neither are in a machine.
     """
     from_name, from_path = _parse_side(source)
     to_name, to_path = _parse_side(destination)
@@ -114,7 +115,7 @@ def parse_request(source: str, destination: str) -> CopyRequest:
 
 
 def _parse_side(text: str) -> tuple[str, str]:
-    """Split a side into the machine's name (empty for this host) and the path."""
+    """Split one side of a copy into the machine's name, empty for this host, and the path."""
     if text.startswith((".", "/")) or ":" not in text:
         return "", text
     name, _, path = text.partition(":")
@@ -122,7 +123,7 @@ def _parse_side(text: str) -> tuple[str, str]:
 
 
 def _guest_path(path: str) -> str:
-    """Replace a leading `~`: relative paths begin at the home directory in SFTP."""
+    """Remove a leading `~`, since relative paths begin at the home directory in SFTP."""
     tilde, slash, rest = path.partition("/")
     if tilde == "~":
         return rest.lstrip("/") or "."
@@ -135,7 +136,10 @@ def _guest_path(path: str) -> str:
 
 
 def base_name(source: str) -> str:
-    """Return the name of a copy in a directory; empty for `dir/.` and the like, whose content is copied."""
+    """Return the name that the copy of `source` gets in a directory; empty if only a directory's content is copied.
+
+    For example, `dir/.` stands for the content of `dir`.
+    """
     name = source.rstrip("/").rpartition("/")[2]
     return "" if name in (".", "..") else name
 
@@ -145,15 +149,15 @@ def without_slashes(path: str) -> str:
 
 
 def target_path(destination: str, shown: str, existing: Facts | None, source: str, *, directory: bool) -> str:
-    """Return where the source goes: into the destination if that is a directory, else to the destination's own name.
+    """Return the path of the copy. It is inside the destination if that is a directory, else the destination itself.
 
     Raises:
-        BadInputError: a file is in the way, or a directory does not exist.
+        BadInputError: the destination should be a directory, but is a file or does not exist.
     """
     plain = without_slashes(destination)
     if existing is None:
         if not directory and destination.endswith("/"):
-            raise BadInputError(f"{shown} does not exist: a file can only be copied into an existing directory")
+            raise BadInputError(f"{shown} does not exist, and a file can only be copied into an existing directory")
         return plain
     if existing.kind is Kind.DIRECTORY:
         if name := base_name(source):
@@ -165,7 +169,7 @@ def target_path(destination: str, shown: str, existing: Facts | None, source: st
 
 
 def overwrite_error(existing: Facts, shown: str, *, directory: bool) -> BadInputError | None:
-    """Return the error if a file, or a directory, cannot replace what exists at its destination."""
+    """Return an error if a file, or a directory, cannot replace what already exists at the destination."""
     if directory:
         return None if existing.kind is Kind.DIRECTORY else BadInputError(f'"{shown}" exists but is not a directory')
     if existing.kind is Kind.DIRECTORY:
@@ -185,7 +189,7 @@ def below(directory: str, name: str) -> str:
 
 
 def part_path(path: str, token: str) -> str:
-    """Return the temporary path of a file while it is being written, in the same directory."""
+    """Return the temporary path, in the same directory, that a file has while it is being written."""
     directory, name = posixpath.split(path)
     stem = os.fsencode(name)[:_MAX_STEM_BYTES].decode(errors="ignore")
     return below(directory, f".{stem}.part-{token}")

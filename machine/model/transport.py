@@ -1,4 +1,4 @@
-"""How a folder of the host reaches a guest."""
+"""List the ways in which a folder of the host can reach a guest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Transport(StrEnum):
 
 
 class TransportChoice(StrEnum):
-    """The transport that a user asks for: a particular one, or the best that works."""
+    """The transport that a user asks for. It is a particular transport, or the best that works."""
 
     AUTO = "auto"
     VIRTIOFS = "virtiofs"
@@ -30,13 +30,13 @@ class TransportChoice(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> TransportChoice:
-        """Return the choice that a flag or a file names.
+        """Return the choice that `text` names, in a flag or a file.
 
         Raises:
             BadInputError: there is no transport of that name.
         """
         try:
-            return cls({"virtfs": "9p"}.get(text, text))  # podman's name for it, until version 4
+            return cls({"virtfs": "9p"}.get(text, text))  # podman's name for 9p, up to version 4
         except ValueError as error:
             hint = f"choose one of: {', '.join(cls)}"
             raise BadInputError(f'unknown volume driver "{text}"', hint=hint) from error

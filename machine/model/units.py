@@ -1,4 +1,4 @@
-"""Sizes and times for people, in the form of docker/go-units, which podman uses."""
+"""Format sizes and times for people in the form of docker/go-units, which podman uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def bytes_size(count: float) -> str:
-    """Format a number of bytes with four significant digits: 2147483648 is `2GiB`."""
+    """Format a number of bytes with four significant digits, such as `2GiB` for 2147483648."""
     unit = 0
     while count >= 1024 and unit < len(_BINARY_UNITS) - 1:
         count /= 1024
@@ -20,7 +20,7 @@ def bytes_size(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
-    """Format a duration in its largest unit: 100000 seconds are `28 hours`."""
+    """Format a duration in its largest unit, such as `28 hours` for 100000 seconds."""
     count = int(seconds)
     if count < 1:
         return "Less than a second"
@@ -33,7 +33,7 @@ def human_duration(seconds: float) -> str:  # noqa: PLR0911  (a table)
         return "About a minute"
     if minutes < 60:
         return f"{minutes} minutes"
-    hours = (count + 1800) // 3600  # half an hour counts as one
+    hours = (count + 1800) // 3600  # half an hour or more counts as an hour
     if hours == 1:
         return "About an hour"
     for limit, size, unit in ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks")):

@@ -1,4 +1,4 @@
-"""USB devices of the host that are passed to a machine. The messages are podman's."""
+"""Parse the USB devices of the host that are passed to a machine. The error messages are podman's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAIRS = (("bus", "devnum"), ("vendor", "product"))
 
 @dataclass(frozen=True, kw_only=True)
 class UsbDevice:
-    """A USB device, by its place (`bus` and `devnum`) or its kind (`vendor` and `product`); the other two are zero."""
+    """A USB device, named by its place (`bus`, `devnum`) or its kind (`vendor`, `product`). The other two are zero."""
 
     bus: int = 0
     devnum: int = 0
@@ -30,7 +30,7 @@ def parse_usb(text: str) -> UsbDevice:
     """Parse `bus=B,devnum=D` or `vendor=HEX,product=HEX`, in either order.
 
     Raises:
-        BadInputError: it is neither.
+        BadInputError: `text` has neither form, or a number in it is not valid.
     """
     halves = text.split(",")
     if len(halves) != 2:
@@ -47,10 +47,10 @@ def parse_usb(text: str) -> UsbDevice:
 
 
 def usb_texts(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return USB devices in the notation that records store, leaving out empty texts.
+    """Return USB devices in the notation of records, without empty texts.
 
     Raises:
-        BadInputError: one is not a device.
+        BadInputError: a text does not name a device.
     """
     return tuple(str(parse_usb(text)) for text in texts if text)
 

@@ -61,7 +61,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
         ("d", "box:no/such"): "cannot make box:no/such: No such file or directory",
         ("box:f", "no/such"): "cannot write no/such: No such file or directory",
         ("box:d", "no/such"): "cannot make no/such: No such file or directory",
-        ("f", "box:no/"): "box:no/ does not exist: a file can only be copied into an existing directory",
+        ("f", "box:no/"): "box:no/ does not exist, and a file can only be copied into an existing directory",
         ("d", "box:f"): '"box:f" exists but is not a directory',
         ("box:d", "f"): '"f" exists but is not a directory',
         ("f", "box:d"): '"box:d/f" is a directory, which a file cannot replace',

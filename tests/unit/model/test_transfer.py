@@ -114,7 +114,7 @@ def test_target(destination: str, there: Facts | None, source: str, directory: b
 @pytest.mark.parametrize(
     ("destination", "there", "directory", "message"),
     [
-        ("no/", None, False, "SHOWN does not exist: a file can only be copied into an existing directory"),
+        ("no/", None, False, "SHOWN does not exist, and a file can only be copied into an existing directory"),
         ("file", facts(), True, '"SHOWN" exists but is not a directory'),
         ("file/", facts(), False, '"SHOWN" exists but is not a directory'),
     ],
