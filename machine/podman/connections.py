@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -71,8 +71,11 @@ class ConnectionsFile:
             for connection in connections:
                 entries[connection.name] = {"URI": connection.uri}
 
-    def remove(self, connections: tuple[Connection, ...]) -> None:
-        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does."""
+    def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
+        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does.
+
+        `rootful` names the remaining machines that are rootful.
+        """
         if not self._path.exists():
             return
         with self._editing() as document:
@@ -82,7 +85,7 @@ class ConnectionsFile:
                     del entries[connection.name]
             default = document["Connection"].get("Default")
             if default in (connection.name for connection in connections) and default not in entries:
-                document["Connection"]["Default"] = next_default(list(entries))
+                document["Connection"]["Default"] = next_default(list(entries), rootful)
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
         """Make `to` the default if one of `names` is the default."""
@@ -170,9 +173,14 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def next_default(names: list[str]) -> str:
-    """Choose the new default after the old one was removed, as Podman does: the default machine, else any."""
-    return DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
+def next_default(names: Collection[str], rootful: Collection[str]) -> str:
+    """Choose the new default after the old one was removed, as Podman does: the default machine, else any.
+
+    A machine in `rootful` gets its rootful connection.
+    """
+    chosen = DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
+    preferred = f"{chosen}-root"
+    return preferred if chosen in rootful and preferred in names else chosen
 
 
 def connection_uri(socket: Path) -> str:

@@ -17,6 +17,7 @@ from machine.podman.connections import (
 )
 from machine.podman.legacy_connections import LegacyClient
 from machine.report import Reporter
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 
@@ -74,9 +75,10 @@ class ClientRegistration:
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
+        rootful = {record.name for record in records.load_readable(self._context.roots) if record.config.rootful}
         steps = [
-            partial(self._file.remove, connections),
-            *([partial(self._legacy.remove, connections)] if self._legacy else []),
+            partial(self._file.remove, connections, rootful=rootful),
+            *([partial(self._legacy.remove, connections, rootful=rootful)] if self._legacy else []),
             *(partial(docker_context.remove, self._docker, name, socket) for socket in sockets_of(paths)),
         ]
         for step in steps:
