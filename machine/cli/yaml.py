@@ -11,14 +11,13 @@ _OTHER_MEANING = frozenset({"false", "n", "no", "null", "off", "on", "true", "y"
 
 
 def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
-    """Format a document in block style with sorted keys, as Podman does."""
+    """Format a document in block style with lower-case keys, as Podman 5 and later does (Go's yaml.v3 with structs)."""
     lines: list[str] = []
-    for key in sorted(document):
-        value = document[key]
+    for key, value in document.items():
         if isinstance(value, Mapping) and value:
-            lines.append(f"{indent}{_scalar(key)}:\n{yaml_text(value, f'{indent}  ')}")
+            lines.append(f"{indent}{_scalar(key.lower())}:\n{yaml_text(value, f'{indent}    ')}")
         else:
-            lines.append(f"{indent}{_scalar(key)}: {_scalar(value)}\n")
+            lines.append(f"{indent}{_scalar(key.lower())}: {_scalar(value)}\n")
     return "".join(lines)
 
 
