@@ -14,11 +14,15 @@ def is_machine(name: str, context: Context) -> bool:
     return name in machine_names(context.roots)
 
 
-def session(name: str, username: str | None, command: Sequence[str], context: Context) -> list[str]:
+def session(
+    name: str, username: str | None, command: Sequence[str], context: Context, *, no_input: bool = False
+) -> list[str]:
     """Return the argv of an interactive session in a running guest, or of one command there.
+
+    With `no_input`, its standard input is /dev/null.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running.
     """
-    return session_argv(running_target(name, username, context), command)
+    return session_argv(running_target(name, username, context), command, no_input=no_input)
