@@ -10,7 +10,7 @@ from machine.errors import BadInputError, MachineError
 from machine.folders.probe import probe_transports, source_problem
 from machine.folders.transports import choose_transport
 from machine.model.arch import Arch
-from machine.model.folders import Folder, check_target, check_targets, parse_volume
+from machine.model.folders import Folder, check_targets, parse_volume
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.settings import BUILT_IN, EffectiveSetting
@@ -30,23 +30,22 @@ def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -
     if setting.origin == BUILT_IN:
         return tuple(_possible(setting.value, username, context))
     with naming_source_of(setting):
-        folders = read_volumes(setting.value, context)
-        check_targets(folders, username)
-    return folders
+        return read_volumes(setting.value, username, context)
 
 
 def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable[Folder]:
     for text in texts:
         try:
-            (folder,) = read_volumes([text], context)
-            check_target(folder.target, username)
+            (folder,) = read_volumes([text], username, context)
         except BadInputError:
             continue
         yield folder
 
 
-def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
-    """Parse the user's folders and check their sources; empty texts are left out.
+def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple[Folder, ...]:
+    """Parse the user's folders and check where they go and then, as Podman does, their sources.
+
+    Empty texts are left out. `username` is the guest's user, whose own directories are no targets.
 
     Raises:
         BadInputError: one of them is invalid, or its source cannot be shared.
@@ -54,6 +53,7 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
     folders = tuple(parse_volume(text, environment=environment, cwd=cwd) for text in texts if text)
+    check_targets(folders, username)
     for folder in folders:
         if problem := source_problem(folder.source):
             raise BadInputError(problem.message(folder.source), hint=problem.hint)
