@@ -118,7 +118,7 @@ def _program(name: str, program: str, remedy: str) -> Check:
     try:
         output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
-        return failure_from(name, error, remedy)
+        return failure_from(name, error, _install_or_repair(program, remedy))
     first, _, _ = output.strip().partition("\n")
     return ok(name, f"{shutil.which(program)}, {first}")
 
@@ -126,10 +126,15 @@ def _program(name: str, program: str, remedy: str) -> Check:
 def installed_ssh_check(host: Host) -> Check:
     """Check OpenSSH's client."""
     try:
-        client = find_client()
+        return ssh_check(find_client())
     except MachineError as error:
-        return failure_from("ssh", error, host.install_hint(OPENSSH, "OpenSSH's client"))
-    return ssh_check(client, host, has_keygen=shutil.which("ssh-keygen") is not None)
+        return failure_from("ssh", error, _install_or_repair("ssh", host.install_hint(OPENSSH, "OpenSSH's client")))
+
+
+def _install_or_repair(program: str, install: str) -> str:
+    """Return the remedy for a program that does not run: `install` only where it is missing."""
+    path = shutil.which(program)
+    return f"repair or reinstall {path}" if path else install
 
 
 def signature_checks(context: Context) -> Iterator[Check]:
@@ -228,15 +233,14 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
     return ok("folders", finding)
 
 
-def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
+def ssh_check(client: Client) -> Check:
     """Judge OpenSSH's client, which has to forward Unix sockets."""
-    remedy = host.install_hint(OPENSSH, "OpenSSH's client")
     if client.obstacle:
         return failure(
-            "ssh", f"{client.path} ({client.version}) cannot forward Unix sockets: {client.obstacle}", remedy
+            "ssh",
+            f"{client.path} ({client.version}) cannot forward Unix sockets: {client.obstacle}",
+            "upgrade it, or put the directory of a newer OpenSSH first on PATH",
         )
-    if not has_keygen:
-        return failure("ssh", "ssh-keygen is not installed on this host", remedy)
     return ok("ssh", f"{client.path}, {client.version}")
 
 

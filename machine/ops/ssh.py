@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
+from machine.ssh.client import check_user
 from machine.ssh.command import session_argv
 from machine.store.names import machine_names
 
@@ -23,6 +24,8 @@ def session(
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is not running.
+        MachineError: the machine is not running, or ssh refuses to run for this user.
     """
-    return session_argv(running_target(name, username, context), command, no_input=no_input)
+    target = running_target(name, username, context)
+    check_user()
+    return session_argv(target, command, no_input=no_input)

@@ -94,12 +94,12 @@ class QemuImg:
         return Path(name) if name else None
 
     def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
-        try:
-            return runner.run([runner.find_program(self.program) or self.program, *words], timeout_s=timeout_s).stdout
-        except ProgramError:
-            raise
-        except MachineError as error:
-            raise MachineError(error.message, hint="install it (Debian: apt install qemu-utils)") from error
+        path = runner.find_program(self.program)
+        if path is None:
+            raise MachineError(
+                f"{self.program} is not installed on this host", hint="install it (Debian: apt install qemu-utils)"
+            )
+        return runner.run([path, *words], timeout_s=timeout_s).stdout
 
 
 def _share_blocks(source: Path, target: Path) -> bool:

@@ -24,6 +24,7 @@ from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
+from machine.ssh.client import check_user
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
 
@@ -58,6 +59,7 @@ def prepare(
     folders = _assign_transports(record, host, qemu, paths)
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
+    check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
     _check_disk(record, paths, roots)
     if firmware:

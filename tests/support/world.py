@@ -18,7 +18,7 @@ import pytest
 from tests.support.warm import warm_program
 
 COMMAND_S = 60
-TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
+TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "gpgv")
 
 
 @dataclass(frozen=True, kw_only=True)
