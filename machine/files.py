@@ -7,12 +7,47 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from machine.errors import DiskError
 
 FILE_PRIVATE = 0o600
+FILE_PUBLIC = 0o644
 DIRECTORY_PRIVATE = 0o700
+DIRECTORY_PUBLIC = 0o755
+
+
+def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
+    """Create a directory and its missing parents, all with this mode, unless it exists.
+
+    Not `Path.mkdir(parents=True)`: with a umask of 0, everybody could write to the parents that it makes.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    try:
+        path.mkdir(mode=mode)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_directory(path.parent, mode=mode)
+        path.mkdir(mode=mode, exist_ok=True)
+    except OSError:
+        if not path.is_dir():
+            raise
+
+
+def open_created(path: Path, mode: str, *, permissions: int = FILE_PRIVATE) -> IO[bytes]:
+    """Open a binary file for writing; one that it creates has these permissions, whatever the umask would leave.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, permissions)
+
+    return cast("IO[bytes]", open(path, mode, opener=opener))
 
 
 def fsync_directory(path: Path) -> None:

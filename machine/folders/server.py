@@ -12,6 +12,7 @@ from pathlib import Path
 from machine import async_runner
 from machine.async_runner import Child
 from machine.errors import DeadlineError, MachineError, NotFoundError
+from machine.files import open_created
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.handover import save_folders
@@ -106,7 +107,7 @@ class FolderServer:
                 self._daemons[asyncio.create_task(self._watch_daemon(each.folder, child))] = child
 
     async def _start_daemon(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
-        with make_listener(mounted.socket) as listener, self._settings.log_file.open("ab") as output:
+        with make_listener(mounted.socket) as listener, open_created(self._settings.log_file, "ab") as output:
             return await async_runner.spawn(
                 with_listener(mounted.virtiofsd, listener),
                 stdout=output,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from machine import async_runner
 from machine.errors import MachineError
+from machine.files import open_created
 from machine.folders import confine
 from machine.model.folders import Folder
 from machine.model.host import HostOS
@@ -73,7 +74,7 @@ class SshfsSession:
         """Run both programs until the guest's has ended, and return why it has."""
         async with contextlib.AsyncExitStack() as running:
             ours, theirs = socket.socketpair()
-            with ours, theirs, log_file.open("ab") as output:
+            with ours, theirs, open_created(log_file, "ab") as output:
                 server = await async_runner.spawn(local, stdin=ours.fileno(), stdout=ours.fileno(), stderr=output)
                 await running.enter_async_context(server)
                 guest = await async_runner.spawn(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import DeadlineError, DiskError
-from machine.files import disk_errors, fsync_directory, fsync_file
+from machine.files import disk_errors, fsync_directory, fsync_file, make_directory
 from machine.image.base import BaseImage, read_base, write_description
 from machine.image.layout import base_image
 from machine.image.streams import Artifact
@@ -98,7 +98,7 @@ class ImageCache:
     def _lock_file(self, name: str) -> Path:
         path = self._directory / name
         with disk_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
         return path
 
     # Adding images

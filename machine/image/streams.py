@@ -13,7 +13,7 @@ from typing import Any, TypedDict, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.files import DIRECTORY_PRIVATE, disk_errors, write_atomic
+from machine.files import DIRECTORY_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.image.reference import StreamReference
 from machine.image.web import FetchError, Web, fetch_bytes, local_path, read_body, retried
 from machine.model.arch import Arch
@@ -121,7 +121,7 @@ class MetadataCache:
             body=body.decode(errors="replace"),
         )
         with disk_errors(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
+            make_directory(self._directory, mode=DIRECTORY_PRIVATE)
         write_atomic(self._path(url), json.dumps(asdict(fresh)))
         return parsed
 

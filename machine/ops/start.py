@@ -16,6 +16,7 @@ from machine import control
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import MachineError
+from machine.files import open_created
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
@@ -155,7 +156,7 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
     """Start the supervisor, which then has the only writing end of the report: the report ends when it does."""
     try:
         # The supervisor opens this log itself, but the interpreter may print errors before that.
-        with paths.supervisor_log.open("ab") as output:
+        with open_created(paths.supervisor_log, "ab") as output:
             return subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

@@ -16,10 +16,9 @@ from typing import IO, Any
 
 from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError
-from machine.files import disk_errors, write_atomic
+from machine.files import FILE_PUBLIC, disk_errors, make_directory, open_created, write_atomic
 from machine.model.names import DEFAULT_MACHINE
 
-_FILE_MODE = 0o644
 _LOCK_S = 30
 
 
@@ -119,14 +118,15 @@ class ConnectionsFile:
     @contextlib.contextmanager
     def _editing(self) -> Iterator[dict[str, Any]]:
         with disk_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self._path.with_name(f"{self._path.name}.lock").open("a")
+            make_directory(self._path.parent)
+            lock_path = self._path.with_name(f"{self._path.name}.lock")
+            lock = open_created(lock_path, "ab", permissions=FILE_PUBLIC)
         with lock:
             _await_lock(lock, self._path)
             document = self._read()
             yield document
             # The file may be a symbolic link to the user's dotfiles.
-            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
+            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=FILE_PUBLIC)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -152,7 +152,7 @@ class ConnectionsFile:
         return dict(document)
 
 
-def _await_lock(lock: IO[str], path: Path) -> None:
+def _await_lock(lock: IO[bytes], path: Path) -> None:
     """Acquire the POSIX record lock over the whole file, as containers/storage does."""
 
     def try_lock() -> bool:

@@ -9,10 +9,12 @@ import logging.handlers
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.files import open_created
 from machine.folders.handover import load_folders
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
@@ -113,9 +115,16 @@ def _adopt(roots: Roots, name: str) -> Assignment:
     )
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log that only this user may read, whatever the umask; bytes of paths that are not UTF-8 are escaped."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open_created(Path(self.baseFilename), "ab"), "utf-8", errors="backslashreplace")
+
+
 def _log_to(paths: MachinePaths) -> None:
     """Log everything to the machine's own log, of at most two files."""
-    handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
+    handler = _PrivateLog(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
