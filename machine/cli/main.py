@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -150,12 +151,23 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
+    _accept_any_text()
     status = _run()
     # Nothing is left to clean up, and during the interpreter's exit ^C would print a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     sys.exit(status)
+
+
+def _accept_any_text() -> None:
+    """Print paths that are not UTF-8 as the bytes that they are, and in the locale C all other text, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+            if stream.encoding.lower() in ("utf-8", "ascii"):
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            else:
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _run() -> int:  # noqa: PLR0911  (one for each kind of error)

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Mapping
 
+from machine.gotemplate.values import escape_surrogates
+
 _PLAIN = re.compile(r"(?:[A-Za-z_/]|[0-9]+\.[0-9]+\.[0-9])(?:[\w./()+@,;=~-]|:(?=\S)| +(?=[^\s#]))*")
 _OTHER_MEANING = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})
 
@@ -25,4 +27,4 @@ def _scalar(value: object) -> str:
     """Format a value plainly if that reads back as the same text, else as JSON, which is valid YAML."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING:
         return str(value)
-    return json.dumps(value, ensure_ascii=False)
+    return escape_surrogates(json.dumps(value, ensure_ascii=False))

@@ -188,5 +188,5 @@ def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
 def _key(artifact: Artifact) -> str:
     """Return a file name for an artifact: its digest, or the digest of its URL."""
     return (
-        artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
+        artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(os.fsencode(artifact.location)).hexdigest()}"
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -133,7 +134,7 @@ class MetadataCache:
             return None
 
     def _path(self, url: str) -> Path:
-        return self._directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+        return self._directory / f"{hashlib.sha256(os.fsencode(url)).hexdigest()[:16]}.json"
 
 
 def find_artifact(

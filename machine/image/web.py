@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from machine.errors import MachineError
 
@@ -173,7 +173,8 @@ def back_off_s(failures: int) -> float | None:
 def local_path(url: str) -> Path | None:
     """Return the path of a `file:` URL, None for other URLs."""
     parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    # In bytes, as `Path.as_uri` has it: a path need not be UTF-8.
+    return Path(os.fsdecode(unquote_to_bytes(parts.path))) if parts.scheme == "file" else None
 
 
 def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:

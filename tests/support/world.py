@@ -65,6 +65,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="surrogateescape",
             process_group=0,
             **identity,
         )
