@@ -9,6 +9,7 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.folders.probe import max_open_files, probe_transports
+from machine.folders.sources import probe_sources
 from machine.folders.transports import host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
@@ -84,8 +85,8 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
     """Return the transports that cannot be used here, and why, after trying them as a start would."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
-    facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
-    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)))
+    facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
+    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)), sample)
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
