@@ -6,6 +6,7 @@
     ├── NotFoundError        a machine, image or stream of that name does not exist
     ├── BadInputError        invalid input
     ├── DiskError            a disk is full or cannot be written
+    │   └── NotWritableError this user may not write there, or nobody may
     ├── DeadlineError        something did not happen in time
     ├── ProgramError         a program that we ran failed
     └── GuestError           the guest failed to boot, to provision itself or to answer
@@ -45,6 +46,10 @@ class BadInputError(MachineError):
 
 class DiskError(MachineError):
     """A disk is full or cannot be written."""
+
+
+class NotWritableError(DiskError):
+    """This user may not write to a file or directory, or it is on a read-only file system."""
 
 
 class DeadlineError(MachineError):

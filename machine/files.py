@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from machine.errors import DiskError
+from machine.errors import DiskError, NotWritableError
 
 FILE_PRIVATE = 0o600
 FILE_PUBLIC = 0o644
@@ -86,7 +86,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskError(
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise NotWritableError(f"cannot write {path}: {error.strerror}") from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR):
             raise DiskError(f"cannot write {path}: {error.strerror}") from error
         raise
 

@@ -66,7 +66,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
-            registration.prefer(changed)
+            registration.prefer(changed, report)
 
 
 def change_record(

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +75,7 @@ class ConnectionsFile:
 
         `rootful` names the remaining machines that are rootful.
         """
-        if not self._path.exists():
+        if not self._has_any(connections) and self.default() not in [connection.name for connection in connections]:
             return
         with self._editing() as document:
             entries = _entries(document)
@@ -105,6 +105,8 @@ class ConnectionsFile:
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Replace the first connection of each pair by the second, if it still has our URI, in one write."""
+        if not self._has_any([old for old, _ in pairs]):
+            return
         with self._editing() as document:
             entries = _entries(document)
             for old, new in pairs:
@@ -114,6 +116,11 @@ class ConnectionsFile:
                 entries.setdefault(new.name, {"URI": new.uri})
                 if document["Connection"].get("Default") == old.name:
                     document["Connection"]["Default"] = new.name
+
+    def _has_any(self, connections: Iterable[Connection]) -> bool:
+        """Return whether a connection still has our URI; if none has, the file need not be writable."""
+        uris = self.uris()
+        return any(uris.get(connection.name) == connection.uri for connection in connections)
 
     @contextlib.contextmanager
     def _editing(self) -> Iterator[dict[str, Any]]:

@@ -58,6 +58,43 @@ def test_start_says_at_once_what_needs_a_name(nameless: World) -> None:
     )
 
 
+@pytest.fixture
+def read_only(nameless: World) -> World:
+    """The world of a user whose home is read-only, with everything of ours elsewhere."""
+    nameless.extra = {"DOCKER_CONFIG": "", "PODMAN_CONNECTIONS_CONF": "", "CONTAINERS_CONF": ""}
+    (nameless.root / "home").chmod(0o555)
+    return nameless
+
+
+def test_read_only_home_keeps_nobody_from_having_machines(read_only: World) -> None:
+    home = read_only.root / "home"
+    made = read_only.init("box", read_only.root / "disk.qcow2")
+    notices = [line for line in made.stderr.splitlines() if "could not be registered" in line]
+    assert len(notices) == 2, made.stderr
+    assert f"cannot write {home}/.config/containers/podman-connections.json: Permission denied" in notices[0]
+    assert f"cannot write {home}/.docker/contexts/meta/" in notices[1]
+    assert notices[0].endswith('to use it, run: eval "$(machine env box)"')
+    assert "podman.sock" in read_only.must("env", "box").stdout
+    assert read_only.must("ls", "--quiet").stdout == "box\n"
+    read_only.must("clone", "box", "two")
+    read_only.must("set", "--rootful", "box")
+    assert read_only.must("rename", "two", "three").stderr == ""
+    started = read_only.machine("start", "box").stderr
+    assert "could not be registered" in started
+    assert "ssh refuses to run" in started
+    assert read_only.must("rm", "--force", "box").stderr == ""
+    assert list(home.iterdir()) == []
+
+
+def test_home_that_becomes_read_only_is_told_by_rename_and_rm(nameless: World) -> None:
+    nameless.extra = {"DOCKER_CONFIG": "", "PODMAN_CONNECTIONS_CONF": "", "CONTAINERS_CONF": ""}
+    init(nameless)
+    for path in (nameless.root / "home").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert "could not be registered with every client" in nameless.must("rename", "box", "new").stderr
+    nameless.must("rm", "--force", "new")
+
+
 def test_openssh_really_refuses(nameless: World) -> None:
     outcome = nameless.run("ssh", "-V", check=False)
     assert outcome.status == 255

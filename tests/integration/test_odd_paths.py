@@ -18,7 +18,7 @@ LOCALES = {
 }
 
 
-@pytest.fixture(params=LOCALES.values(), ids=LOCALES)
+@pytest.fixture(params=list(LOCALES.values()), ids=list(LOCALES))
 def odd_world(request: pytest.FixtureRequest, short_path: Path) -> World:
     """All of the user's directories are below such a name; podman cannot be told of it but by its default places."""
     (short_path / ODD).mkdir()
