@@ -57,6 +57,11 @@ class ConnectionsFile:
         """Return the name of the default connection, if there is one."""
         return str(self._read()["Connection"].get("Default") or "") or None
 
+    def default_connection(self) -> Connection | None:
+        """Return the default connection, if there is one."""
+        name, uris = self.default(), self.uris()
+        return Connection(name=name, uri=uris[name]) if name in uris else None
+
     def add(self, connections: tuple[Connection, ...]) -> None:
         """Add or replace connections; the first one becomes the default if there were none before.
 

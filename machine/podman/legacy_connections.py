@@ -70,6 +70,11 @@ class LegacyClient:
         names = starred or [name for name, default in self._list("Default") if default == "true"]
         return names[0].rstrip("*") if names else None
 
+    def default_connection(self) -> Connection | None:
+        """Return the default connection, if there is one."""
+        name = self.default()
+        return Connection(name=name, uri=self.uris[name]) if name in self.uris else None
+
     def _list(self, field: str) -> list[tuple[str, str]]:
         """Return the name and one other field of every connection."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
