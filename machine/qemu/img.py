@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError, ProgramError
+from machine.files import share_blocks
 
 _QUICK_S = 60
 _LONG_S = 1800
@@ -68,7 +68,7 @@ class QemuImg:
         Raises:
             MachineError: the disk is damaged, there is no space, or qemu-img is missing.
         """
-        if not _share_blocks(disk, target):
+        if not share_blocks(disk, target):
             base = self.backing_file(disk)
             words = ("convert", "-f", "qcow2", "-O", "qcow2", *(("-B", base, "-F", "qcow2") if base else ()))
             self._run((*words, disk, target), timeout_s=_LONG_S)
@@ -100,13 +100,3 @@ class QemuImg:
                 f"{self.program} is not installed on this host", hint="install it (Debian: apt install qemu-utils)"
             )
         return runner.run([path, *words], timeout_s=timeout_s).stdout
-
-
-def _share_blocks(source: Path, target: Path) -> bool:
-    """Clone a file if the file system can share its blocks, and return whether that succeeded."""
-    try:
-        runner.run(["cp", "-c" if sys.platform == "darwin" else "--reflink=always", source, target], timeout_s=_LONG_S)
-    except MachineError:
-        target.unlink(missing_ok=True)
-        return False
-    return True
