@@ -166,7 +166,7 @@ def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[No
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
     """Return the error for a failed program: its name, its exit status, and the last line of its output."""
     lines = [line for line in (completed.stderr or completed.stdout).splitlines() if line.strip()]
-    last_line = f": {lines[-1].strip()}" if lines else ""
+    last_line = f": {lines[-1].strip().rstrip('.')}" if lines else ""
     code = completed.returncode
     ending = f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
     return ProgramError(

@@ -15,7 +15,7 @@ import click
 
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
-from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
+from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, reason_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -184,7 +184,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0
@@ -209,9 +209,7 @@ def _unexpected(error: Exception) -> int:
     import logging
 
     logging.getLogger(__name__).debug("unexpected error", exc_info=error)
-    return _fail(
-        f"this program has a bug: {type(error).__name__}: {error}; for a traceback, run it again with: machine -vv"
-    )
+    return _fail("this program has a bug; for what to report, run it again with: machine -vv")
 
 
 def _was_interrupted(error: BaseException) -> bool:

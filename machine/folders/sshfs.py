@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from machine import async_runner
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.files import open_created
 from machine.folders import confine
 from machine.model.folders import Folder
@@ -64,7 +64,7 @@ class SshfsSession:
         try:
             reason = await self._join(local, remote, log_file)
         except (MachineError, OSError, ValueError) as error:  # ValueError: a line that is too long
-            reason = f"{self._folder.target} cannot be shared over SSH: {error}"
+            reason = f"{self._folder.target} cannot be shared over SSH: {reason_of(error)}"
         if self._mounted.done():
             self._on_end(reason)
         else:

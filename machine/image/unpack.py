@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.files import FILE_PRIVATE, disk_errors
 
 if sys.version_info >= (3, 14):
@@ -176,7 +176,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         try:
             content = decoder.decompress(data, _OUTPUT_BYTES)
         except _DAMAGED as error:
-            raise MachineError(f"{name} is damaged: {error}") from error
+            raise MachineError(f"{name} is damaged: {reason_of(error)}") from error
         if content:
             yield content
         if not decoder.eof:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, MachineError
+from machine.errors import DeadlineError, MachineError, reason_of
 from machine.files import FILE_PUBLIC, disk_errors, make_directory, open_created, write_atomic
 from machine.model.names import DEFAULT_MACHINE
 
@@ -147,7 +147,8 @@ class ConnectionsFile:
             document = {}
         except (OSError, ValueError) as error:
             raise MachineError(
-                f"cannot read Podman's connections in {self._path}: {error}", hint="repair it or move it away"
+                f"cannot read Podman's connections in {self._path}: {reason_of(error)}",
+                hint="repair it or move it away",
             ) from error
         try:
             document["Connection"] = document.get("Connection") or {}

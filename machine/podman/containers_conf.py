@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, reason_of
 from machine.model.arch import Arch
 from machine.model.host import Host
 from machine.model.settings import Layer, Value
@@ -45,7 +45,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise BadInputError(f"{path} is not TOML: {error}") from error
+        raise BadInputError(f"{path} is not TOML: {reason_of(error)}") from error
 
 
 def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import lock
-from machine.errors import BadInputError
+from machine.errors import BadInputError, reason_of
 from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.model.host import Host
 from machine.model.settings import RULES, Layer, Settings, Value, built_in, check_key, check_value, merge, settings_of
@@ -88,7 +88,7 @@ def _document(content: bytes, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except ValueError as error:
-        raise BadInputError(f"{path} is not TOML: {error}") from error
+        raise BadInputError(f"{path} is not TOML: {reason_of(error)}") from error
 
 
 # Changes
