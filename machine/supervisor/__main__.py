@@ -21,7 +21,7 @@ from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
-from machine.supervisor.progress import ProgressBroadcaster, pipe_sink
+from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
 from machine.this_host import current_host
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def main() -> int:
     starting = ProgressBroadcaster()
     if arguments.report_fd is not None:
         os.set_inheritable(arguments.report_fd, False)
-        starting.add(pipe_sink(arguments.report_fd))
+        starting.add_pipe(ReportPipe(arguments.report_fd))
     _log_to(paths)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

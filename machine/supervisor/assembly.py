@@ -82,7 +82,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life)
     folders = _make_folder_server(assignment, target, life, record, starting)
-    commands = Commands(life=life, record=record, ports=ports, folders=folders, stopping=stopping)
+    commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
     api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
     return Supervisor(
         paths=paths,
