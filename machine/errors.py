@@ -6,6 +6,7 @@
     ├── NotFoundError        a machine, image or stream of that name does not exist
     ├── BadInputError        invalid input
     ├── DiskError            a disk is full or cannot be written
+    │   └── NotWritableError this user may not write there, or nobody may
     ├── DeadlineError        something did not happen in time
     ├── ProgramError         a program that we ran failed
     └── GuestError           the guest failed to boot, to provision itself or to answer
@@ -13,11 +14,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 EXIT_OK = 0
 EXIT_ERROR = 125
 EXIT_INTERRUPTED = 130
+
+# What libraries put around their sentences, for programmers.
+# Not compiled, because most commands succeed.
+_FOR_PROGRAMMERS = r"""(?x)\[Errno\ -?\d+\]\s*       # OSError
+    |\[(?:SSL|X509)[^]]*\]\s*     # ssl.SSLError
+    |\s*\(_ssl\.c:\d+\)
+    |Error\ -?\d+\ (?=while\ )   # zlib.error
+    |<[\w.]+\ object\ at\ 0x[0-9a-f]+>:?\s*
+    |^(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b:?\s*"""
 
 
 class MachineError(Exception):
@@ -47,6 +58,10 @@ class DiskError(MachineError):
     """A disk is full or cannot be written."""
 
 
+class NotWritableError(DiskError):
+    """This user may not write to a file or directory, or it is on a read-only file system."""
+
+
 class DeadlineError(MachineError):
     """Something did not happen in time."""
 
@@ -61,3 +76,23 @@ class ProgramError(MachineError):
     def __init__(self, message: str, *, returncode: int, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message, details=details, hint=hint)
         self.returncode = returncode
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception says, for users: without its class, an error number or a place in a library's source."""
+    match error:
+        case MachineError():
+            return error.line
+        case UnicodeError():
+            return "it is not UTF-8"
+        case KeyError(args=[key]):
+            return f'"{key}" is missing'
+        case TimeoutError() if not error.strerror:
+            return "timed out"
+        case EOFError() | ConnectionError() if not str(error):
+            return "the connection was closed"
+        case OSError(strerror=str(text)):
+            pass
+        case _:
+            text = str(error).removeprefix(type(error).__name__).lstrip(": ")
+    return re.sub(_FOR_PROGRAMMERS, "", " ".join(text.split())).rstrip(".") or "an unexpected error"

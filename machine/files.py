@@ -5,14 +5,51 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
-from machine.errors import DiskError
+from machine.errors import DiskError, NotWritableError
 
 FILE_PRIVATE = 0o600
+FILE_PUBLIC = 0o644
 DIRECTORY_PRIVATE = 0o700
+DIRECTORY_PUBLIC = 0o755
+_FICLONE = 0x40049409  # ioctl_ficlonerange(2)
+
+
+def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
+    """Create a directory and its missing parents, all with this mode, unless it exists.
+
+    Not `Path.mkdir(parents=True)`: with a umask of 0, everybody could write to the parents that it makes.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    try:
+        path.mkdir(mode=mode)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_directory(path.parent, mode=mode)
+        path.mkdir(mode=mode, exist_ok=True)
+    except OSError:
+        if not path.is_dir():
+            raise
+
+
+def open_created(path: Path, mode: str, *, permissions: int = FILE_PRIVATE) -> IO[bytes]:
+    """Open a binary file for writing; one that it creates has these permissions, whatever the umask would leave.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, permissions)
+
+    return cast("IO[bytes]", open(path, mode, opener=opener))
 
 
 def fsync_directory(path: Path) -> None:
@@ -41,6 +78,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def share_blocks(source: Path, target: Path) -> bool:
+    """Clone a file to the new file `target` if the file system can share its blocks, and return whether it could."""
+    import ctypes  # not for `machine ls`
+    import fcntl
+
+    if sys.platform == "darwin":
+        return ctypes.CDLL(None).clonefile(os.fsencode(source), os.fsencode(target), 0) == 0
+    with source.open("rb") as reading, target.open("xb") as writing:
+        os.fchmod(writing.fileno(), FILE_PRIVATE)
+        try:
+            fcntl.ioctl(writing, _FICLONE, reading.fileno())
+        except OSError:
+            target.unlink()
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn errors of a full or read-only disk into DiskError; `path` is the file that was being written."""
@@ -51,7 +105,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskError(
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise NotWritableError(f"cannot write {path}: {error.strerror}") from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR):
             raise DiskError(f"cannot write {path}: {error.strerror}") from error
         raise
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from machine.errors import DeadlineError, MachineError, ProgramError
+from machine.files import open_created
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def run(
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
-    with output.open("ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
+    with open_created(output, "ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
         result = subprocess.run(
             words,
             input=None if stdin is None else stdin.encode(),
@@ -165,7 +166,7 @@ def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[No
 def program_error(argv: Sequence[str], completed: Completed) -> ProgramError:
     """Return the error for a failed program: its name, its exit status, and the last line of its output."""
     lines = [line for line in (completed.stderr or completed.stdout).splitlines() if line.strip()]
-    last_line = f": {lines[-1].strip()}" if lines else ""
+    last_line = f": {lines[-1].strip().rstrip('.')}" if lines else ""
     code = completed.returncode
     ending = f"was killed by signal {-code}" if code < 0 else f"failed with exit status {code}"
     return ProgramError(

@@ -40,7 +40,8 @@ class Form(StrEnum):
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that a `--format` asks for; `default` is the word for the default output.
 
-    With `json_of_all`, the template `{{json .}}` means JSON of the whole listing, as in some of Podman's commands.
+    With `json_of_all`, the template `{{json .}}` means the whole document as indented JSON, as in those of Podman's
+    commands that show one thing.
 
     Raises:
         BadInputError: it is an unknown word.
@@ -115,7 +116,7 @@ def listing_text(listing: Listing, format_: str | None, *, heading: bool = True)
     Raises:
         BadInputError: the format is an unknown word, or a template that does not fit the items.
     """
-    match form_of(format_, default="table"):
+    match form_of(format_, default="table", json_of_all=False):
         case Form.DEFAULT:
             rows = listing.rows()
             return table([listing.columns, *rows] if heading else rows)

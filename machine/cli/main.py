@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import click
 
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
-from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError
+from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, reason_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -150,12 +151,23 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
+    _accept_any_text()
     status = _run()
     # Nothing is left to clean up, and during the interpreter's exit ^C would print a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     sys.exit(status)
+
+
+def _accept_any_text() -> None:
+    """Print paths that are not UTF-8 as the bytes that they are, and in the locale C all other text, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+            if stream.encoding.lower() in ("utf-8", "ascii"):
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            else:
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
@@ -172,7 +184,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0
@@ -197,9 +209,7 @@ def _unexpected(error: Exception) -> int:
     import logging
 
     logging.getLogger(__name__).debug("unexpected error", exc_info=error)
-    return _fail(
-        f"this program has a bug: {type(error).__name__}: {error}; for a traceback, run it again with: machine -vv"
-    )
+    return _fail("this program has a bug; for what to report, run it again with: machine -vv")
 
 
 def _was_interrupted(error: BaseException) -> bool:

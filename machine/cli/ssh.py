@@ -13,6 +13,9 @@ from machine.model.names import DEFAULT_MACHINE
 
 @click.command("ssh", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.option("--username", help="Log in as this user instead of the machine's own.")
+@click.option(
+    "-n", "no_input", is_flag=True, help="Take standard input from /dev/null, so that a loop's own input is left alone."
+)
 @click.argument(
     "words",
     nargs=-1,
@@ -20,13 +23,14 @@ from machine.model.names import DEFAULT_MACHINE
     metavar="[NAME] [COMMAND [ARG]...]",
     shell_complete=complete_machines,
 )
-def command(username: str | None, words: tuple[str, ...]) -> None:
+def command(username: str | None, no_input: bool, words: tuple[str, ...]) -> None:
     """Open a shell in a running machine, or run a command there and return its exit status.
 
     \b
     Examples:
       machine ssh
       machine ssh box sudo systemctl status podman.socket
+      while read -r x; do machine ssh -n box systemctl status "$x"; done <units
     """
     from machine.ops.ssh import is_machine, session
 
@@ -39,7 +43,7 @@ def command(username: str | None, words: tuple[str, ...]) -> None:
             name = words[0]
     if rest[:1] == ("--",):
         rest = rest[1:]
-    argv = session(name, username, rest, context)
+    argv = session(name, username, rest, context, no_input=no_input)
     if not rest:
         click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")
     try:

@@ -67,7 +67,9 @@ def command(
         raise click.UsageError("use either names or --all, not both")
     if interval < 1:
         raise BadInputError("invalid interval, must be a positive number greater zero")
-    is_live = sys.stdout.isatty() and not (no_reset or no_stream or form_of(format_, default="table") is Form.JSON)
+    is_live = sys.stdout.isatty() and not (
+        no_reset or no_stream or form_of(format_, default="table", json_of_all=False) is Form.JSON
+    )
     from machine.ops.top import follow
 
     reports = (

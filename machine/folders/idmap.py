@@ -64,8 +64,11 @@ def _write_maps(pid: int, uids: str, gids: str) -> int:
                     file.write("".join(f"{' '.join(line)}\n" for line in lines))
             else:
                 subprocess.run([f"new{kind}map", str(pid), *(word for line in lines for word in line)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            sys.stderr.write(f"cannot map owners in a user namespace: {error}\n")
+        except OSError as error:
+            sys.stderr.write(f"cannot map owners in a user namespace: {error.strerror}\n")
+            return 1
+        except subprocess.CalledProcessError as error:
+            sys.stderr.write(f"cannot map owners in a user namespace: new{kind}map failed ({error.returncode})\n")
             return 1
     return 0
 

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
+from machine.folders.sources import Source
 from machine.folders.transports import TransportFacts
 from machine.folders.virtiofsd import OwnerIds, Virtiofsd, flavour_of, parse_subids, virtiofsd_commands
 from machine.model.folders import Folder
@@ -40,78 +41,35 @@ _HEADER = struct.Struct("=III")
 _GET_FEATURES = _HEADER.pack(1, 1, 0)
 
 
-class SourceProblem(StrEnum):
-    """Why a folder's source on this host cannot be shared."""
-
-    MISSING = "missing"
-    NO_DIRECTORY = "no directory"
-    NO_ACCESS = "no access"
-
-    def message(self, source: str) -> str:
-        """Return the problem as a message for users."""
-        match self:
-            case SourceProblem.MISSING:
-                return f"the folder {source} does not exist on this host"
-            case SourceProblem.NO_DIRECTORY:
-                return f"{source} is not a directory"
-            case SourceProblem.NO_ACCESS:
-                return f"you may not read the folder {source}"
-
-    @property
-    def hint(self) -> str | None:
-        """What the user can do about it."""
-        return {
-            SourceProblem.MISSING: "create it, or share another one",
-            SourceProblem.NO_DIRECTORY: "share the directory that contains it",
-        }.get(self)
-
-
-def source_problem(source: str) -> SourceProblem | None:
-    """Return why this path cannot be shared, or None if it can."""
-    if not os.path.lexists(source):
-        return SourceProblem.MISSING
-    if not Path(source).is_dir():
-        return SourceProblem.NO_DIRECTORY
-    return None if os.access(source, os.R_OK | os.X_OK) else SourceProblem.NO_ACCESS
-
-
-def probe_sources(folders: Iterable[Folder]) -> dict[Folder, Obstacle | None]:
-    """Map each folder to why its source cannot be shared, or to None if it can."""
-    problems = {folder: source_problem(folder.source) for folder in folders}
-    return {
-        folder: Obstacle(problem.message(folder.source)) if problem else None for folder, problem in problems.items()
-    }
-
-
 def probe_transports(
-    choice: TransportChoice, folders: Iterable[Folder], *, guest_uid: int, host: Host
+    choice: TransportChoice, sources: Mapping[Folder, Source | Obstacle], *, guest_uid: int, host: Host
 ) -> TransportFacts:
     """Find out what this host has for sharing these folders, apart from the devices of QEMU.
 
-    Transports that `choice` excludes and folders whose sources cannot be shared are not tried.
+    `sources` maps each folder to its directory, or to why that cannot be shared; such folders are not tried, nor are
+    transports that `choice` excludes.
     """
     owners = probe_owners(guest_uid)
-    virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle
+    virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
     if choice in (TransportChoice.AUTO, TransportChoice.VIRTIOFS):
-        usable = [folder for folder in folders if source_problem(folder.source) is None]
+        usable = {folder: source for folder, source in sources.items() if isinstance(source, Source)}
         virtiofsd = _try_virtiofsd(usable, owners, host)
     else:
         virtiofsd = Obstacle("the user chose another transport")
     return TransportFacts(is_root=owners.uid == 0, virtiofsd=virtiofsd, has_sftp_server=find_sftp_server() is not None)
 
 
-def _try_virtiofsd(folders: Iterable[Folder], owners: OwnerIds, host: Host) -> dict[Folder, Sequence[str]] | Obstacle:
-    """Return a working command line of virtiofsd for each folder, or why a folder has none."""
+def _try_virtiofsd(
+    sources: Mapping[Folder, Source], owners: OwnerIds, host: Host
+) -> dict[Folder, Sequence[str] | Obstacle] | Obstacle:
+    """Return for each folder a command line of virtiofsd that works, or why none does."""
     found = find_virtiofsd(host)
     if isinstance(found, Obstacle):
         return found
-    commands: dict[Folder, Sequence[str]] = {}
-    for folder in folders:
-        command = usable_command(virtiofsd_commands(found, owners, folder))
-        if isinstance(command, Obstacle):
-            return command
-        commands[folder] = command
-    return commands
+    return {
+        folder: usable_command(virtiofsd_commands(found, owners, replace(folder, source=source.path)))
+        for folder, source in sources.items()
+    }
 
 
 def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:

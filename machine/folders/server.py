@@ -12,10 +12,13 @@ from pathlib import Path
 from machine import async_runner
 from machine.async_runner import Child
 from machine.errors import DeadlineError, MachineError, NotFoundError
+from machine.files import open_created
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.handover import save_folders
 from machine.folders.probe import find_sftp_server, make_listener, with_listener
+from machine.folders.source_watch import SourceChange, SourceWatch
+from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
@@ -67,8 +70,8 @@ class FolderSettings:
 class FolderServer:
     """Keeps the machine's folders mounted in the guest, by the transports that were chosen for this start.
 
-    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted. `on_learned`
-    is called with the transports that the guest supports.
+    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted; `on_learned`
+    is called with the transports that the guest supports, `on_notice` with what the user should know of a choice.
     """
 
     def __init__(
@@ -78,15 +81,21 @@ class FolderServer:
         *,
         on_problem: Callable[[str | None], None],
         on_learned: Callable[[frozenset[Transport]], Awaitable[None]],
+        on_notice: Callable[[str], None],
     ) -> None:
         self._folders = list(folders)
         self._settings = settings
         self._on_problem = on_problem
         self._on_learned = on_learned
+        self._on_notice = on_notice
         self._relay = ChangeRelay(settings.ssh, settings.scripts.changes)
         self._changing = asyncio.Lock()
         self._daemons: dict[asyncio.Task[None], Child] = {}
         self._sessions: dict[str, SshfsSession] = {}
+        self._watch = SourceWatch()
+        self._lost: dict[Folder, SourceChange] = {}
+        """The folders whose directories on this host are not what was shared."""
+
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
 
@@ -108,7 +117,7 @@ class FolderServer:
                 self._daemons[asyncio.create_task(self._watch_daemon(each.folder, child))] = child
 
     async def _start_daemon(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
-        with make_listener(mounted.socket) as listener, self._settings.log_file.open("ab") as output:
+        with make_listener(mounted.socket) as listener, open_created(self._settings.log_file, "ab") as output:
             return await async_runner.spawn(
                 with_listener(mounted.virtiofsd, listener),
                 stdout=output,
@@ -179,7 +188,7 @@ class FolderServer:
             return False
         if Transport.SSHFS not in self._supported or find_sftp_server() is None:
             return False
-        log.info("the guest has no %s, so %s goes over SSH", transport, folder.target)
+        self._on_notice(f"sshfs instead of {transport} is used for {folder.target}: the guest has no {transport}")
         self._replace(replace(mounted, transport=Transport.SSHFS))
         return True
 
@@ -191,12 +200,17 @@ class FolderServer:
         server = find_sftp_server()
         if server is None:
             return "sftp-server is not installed on this host"
-        settings = self._settings
-        remote = sshfs_command(settings.scripts.sshfs, folder, uid=settings.guest_uid, where=where)
+        source = await asyncio.to_thread(resolve_in_time, folder, [each.folder for each in self._folders])
+        if isinstance(source, Obstacle):
+            return _not_mounted(folder, source)
+        self._watch.note(folder, source.identity)
+        self._lost.pop(folder, None)
+        settings, resolved = self._settings, replace(folder, source=source.path)
+        remote = sshfs_command(settings.scripts.sshfs, resolved, uid=settings.guest_uid, where=where)
         session = SshfsSession(folder, on_end=lambda reason: self._session_has_ended(folder, reason))
         self._sessions[folder.target] = session
         problem = await session.open(
-            sftp_server_command(server, folder, settings.host_os),
+            sftp_server_command(server, resolved, settings.host_os),
             settings.ssh(remote),
             settings.log_file,
             timeout_s=_SSHFS_S * settings.time_scale,
@@ -230,7 +244,8 @@ class FolderServer:
             self._folders.append(MountedFolder(folder=folder, transport=Transport.SSHFS))
             await self._mount()
             if problem := self._find(folder).problem:
-                self._folders.remove(self._find(folder))
+                self._drop(self._find(folder))
+                await self._mount()
                 self._report()
                 raise MachineError(problem)
             self._save()
@@ -266,16 +281,57 @@ class FolderServer:
             found = next((each for each in self._folders if each.folder.target == target), None)
             if found is None:
                 raise NotFoundError(f"no folder is mounted at {target}")
-            self._folders.remove(found)
+            self._drop(found)
             await self._disconnect(found.folder)
             await self._mount()
             self._report()
             self._save()
             await self._follow_changes()
 
+    def _drop(self, mounted: MountedFolder) -> None:
+        self._folders.remove(mounted)
+        self._lost.pop(mounted.folder, None)
+        self._watch.forget(mounted.folder)
+
     async def _follow_changes(self) -> None:
         if self._settings.relay_changes:
             await self._relay.follow(each.folder for each in self._folders if each.transport and not each.problem)
+
+    # Changes of this host's directories
+
+    async def watch_sources(self, *, every_s: float) -> None:
+        """Notice when a shared directory is removed, replaced or unmounted; never returns."""
+        while True:
+            await self.check_sources()
+            await asyncio.sleep(every_s)
+
+    async def check_sources(self) -> None:
+        """Look once at the directories of all folders that the guest has mounted."""
+        for each in self._folders.copy():
+            if each.transport and (not each.problem or each.folder in self._lost):
+                await self._check_source(each)
+
+    async def _check_source(self, mounted: MountedFolder) -> None:
+        folder = mounted.folder
+        change = await self._watch.change(folder)
+        if change is self._lost.get(folder):
+            return
+        log.info("%s: %s", folder.source, change)
+        if change is SourceChange.REPLACED and mounted.transport is Transport.SSHFS:
+            await self._share_again(folder)
+        elif change is None:
+            del self._lost[folder]
+            self._set_problem(folder, None)
+        else:
+            self._lost[folder] = change
+            self._set_problem(folder, change.message(folder.source))
+
+    async def _share_again(self, folder: Folder) -> None:
+        """Serve the directory that has taken the place of the one that was shared."""
+        async with self._changing:
+            if any(each.folder == folder for each in self._folders):
+                await self._disconnect(folder)
+                await self._mount()
 
     # The end
 
@@ -308,6 +364,8 @@ class FolderServer:
         self._folders[self._folders.index(self._find(mounted.folder))] = mounted
 
     def _set_problem(self, folder: Folder, problem: str | None) -> None:
+        if problem is None and folder in self._lost:
+            problem = self._lost[folder].message(folder.source)
         with contextlib.suppress(StopIteration):  # removed meanwhile
             self._replace(replace(self._find(folder), problem=problem))
             self._report()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from machine import async_runner
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
+from machine.files import open_created
 from machine.folders import confine
 from machine.model.folders import Folder
 from machine.model.host import HostOS
@@ -63,7 +64,7 @@ class SshfsSession:
         try:
             reason = await self._join(local, remote, log_file)
         except (MachineError, OSError, ValueError) as error:  # ValueError: a line that is too long
-            reason = f"{self._folder.target} cannot be shared over SSH: {error}"
+            reason = f"{self._folder.target} cannot be shared over SSH: {reason_of(error)}"
         if self._mounted.done():
             self._on_end(reason)
         else:
@@ -73,7 +74,7 @@ class SshfsSession:
         """Run both programs until the one in the guest ends, and return why it ended."""
         async with contextlib.AsyncExitStack() as running:
             ours, theirs = socket.socketpair()
-            with ours, theirs, log_file.open("ab") as output:
+            with ours, theirs, open_created(log_file, "ab") as output:
                 server = await async_runner.spawn(local, stdin=ours.fileno(), stdout=ours.fileno(), stderr=output)
                 await running.enter_async_context(server)
                 guest = await async_runner.spawn(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from machine.folders.sources import Source
 from machine.model.folders import Folder, Share
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
@@ -19,8 +20,8 @@ class TransportFacts:
     """What this host has for sharing folders."""
 
     is_root: bool
-    virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle
-    """A working command line of virtiofsd for each folder, or why there is none."""
+    virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
+    """For each folder a command line of virtiofsd that works, or why none does; or why there is no virtiofsd."""
 
     has_sftp_server: bool
     missing_devices: frozenset[Transport] = frozenset()
@@ -31,17 +32,25 @@ class TransportFacts:
         needed = {transport for transport in Transport if transport.is_device}
         return replace(self, missing_devices=frozenset(needed - devices))
 
+    def virtiofsd_for(self, folder: Folder) -> Sequence[str] | Obstacle:
+        """Return the command line of the folder's virtiofsd, or why it has none."""
+        if isinstance(self.virtiofsd, Obstacle):
+            return self.virtiofsd
+        return self.virtiofsd.get(folder, Obstacle("its source cannot be shared"))
 
-def host_obstacles(choice: TransportChoice, facts: TransportFacts) -> dict[Transport, Obstacle]:
-    """Map each transport that this host cannot use to the reason."""
-    found = {transport: _host_obstacle(transport, choice, facts) for transport in Transport}
+
+def host_obstacles(choice: TransportChoice, facts: TransportFacts, folder: Folder) -> dict[Transport, Obstacle]:
+    """Return why this host cannot share the folder by transports, without those that it can use."""
+    found = {transport: _host_obstacle(transport, choice, facts, folder) for transport in Transport}
     return {transport: obstacle for transport, obstacle in found.items() if obstacle}
 
 
-def _host_obstacle(transport: Transport, choice: TransportChoice, facts: TransportFacts) -> Obstacle | None:
+def _host_obstacle(
+    transport: Transport, choice: TransportChoice, facts: TransportFacts, folder: Folder
+) -> Obstacle | None:
     match transport:
-        case Transport.VIRTIOFS if isinstance(facts.virtiofsd, Obstacle):
-            return facts.virtiofsd
+        case Transport.VIRTIOFS if isinstance(refusal := facts.virtiofsd_for(folder), Obstacle):
+            return refusal
         case Transport.SSHFS if not facts.has_sftp_server:
             return Obstacle("sftp-server is not installed on this host")
         case _ if transport in facts.missing_devices:
@@ -53,14 +62,14 @@ def _host_obstacle(transport: Transport, choice: TransportChoice, facts: Transpo
 
 
 def choose_transport(
-    choice: TransportChoice, facts: TransportFacts, guest: frozenset[Transport] | None = None
+    choice: TransportChoice, facts: TransportFacts, folder: Folder, guest: frozenset[Transport] | None = None
 ) -> Transport | Obstacle:
-    """Return the transport that the user chose or else the fastest that works, or why there is none.
+    """Return the folder's transport for a start: the one that the user chose, or the fastest that works.
 
     `guest` has the transports that the guest supports. None means that the guest has not been asked yet; all transports
     then count as supported.
     """
-    obstacles = host_obstacles(choice, facts)
+    obstacles = host_obstacles(choice, facts, folder)
     if guest is not None:
         obstacles = {**dict.fromkeys(set(Transport) - guest, Obstacle(_NO_GUEST_SUPPORT)), **obstacles}
     if choice is not TransportChoice.AUTO:
@@ -95,27 +104,46 @@ class MountedFolder:
 
 
 def plan_folders(
-    sources: Mapping[Folder, Obstacle | None],
-    transport: Transport | Obstacle,
-    virtiofsd: Mapping[Folder, Sequence[str]] | Obstacle,
+    sources: Mapping[Folder, Source | Obstacle],
+    choice: TransportChoice,
+    facts: TransportFacts,
+    guest: frozenset[Transport] | None,
     sockets: Sequence[Path],
 ) -> list[MountedFolder]:
-    """Assign the transport to each folder that can be shared.
+    """Choose a transport for each folder, whatever becomes of the others.
 
-    `sources` maps each folder to why its directory cannot be shared, or to None if it can. `sockets` has a path for
-    each folder.
+    `sources` maps each folder to its directory, or to why that cannot be shared; `guest` is that of `choose_transport`;
+    `sockets` has a path for each folder.
     """
-    commands = virtiofsd if transport is Transport.VIRTIOFS and not isinstance(virtiofsd, Obstacle) else {}
     planned = []
-    for (folder, source_obstacle), socket in zip(sources.items(), sockets, strict=True):
-        obstacle = source_obstacle or (transport if isinstance(transport, Obstacle) else None)
+    for (folder, source), socket in zip(sources.items(), sockets, strict=True):
+        chosen = source if isinstance(source, Obstacle) else choose_transport(choice, facts, folder, guest)
+        if isinstance(chosen, Obstacle):
+            planned.append(MountedFolder(folder=folder, transport=None, problem=chosen.reason, socket=socket))
+            continue
+        command = facts.virtiofsd_for(folder) if chosen is Transport.VIRTIOFS else ()
+        words = () if isinstance(command, Obstacle) else command
         planned.append(
             MountedFolder(
                 folder=folder,
-                transport=None if isinstance(transport, Obstacle) or source_obstacle else transport,
-                problem=obstacle.reason if obstacle else None,
-                virtiofsd=() if source_obstacle else commands.get(folder, ()),
+                transport=chosen,
+                virtiofsd=words,
                 socket=socket,
             )
         )
     return planned
+
+
+def transport_notices(planned: Sequence[MountedFolder], facts: TransportFacts) -> list[str]:
+    """Tell which folders have another transport than the expected one, as the virtiofsd of this host refuses them."""
+    if isinstance(facts.virtiofsd, Obstacle):
+        return []
+    targets: dict[tuple[str, Transport], list[str]] = {}
+    for each in planned:
+        refusal = facts.virtiofsd_for(each.folder)
+        if each.transport and isinstance(refusal, Obstacle):
+            targets.setdefault((refusal.reason, each.transport), []).append(each.folder.target)
+    return [
+        f"{transport} instead of virtiofs is used for {', '.join(places)}: {reason}"
+        for (reason, transport), places in targets.items()
+    ]

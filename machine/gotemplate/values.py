@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,8 @@ from enum import Enum
 from typing import TypeAlias
 
 from machine.gotemplate.times import RFC3339_NANO, format_time, time_text
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TemplateError(Exception):
@@ -141,8 +144,13 @@ def float_text(value: float) -> str:
 
 
 def json_text(value: Value) -> str:
-    """Encode a value as one line of JSON, as Go's encoder does if HTML escapes are off."""
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    """Encode a value as one line of JSON, as Go's encoder does without HTML escapes."""
+    return escape_surrogates(json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")))
+
+
+def escape_surrogates(text: str) -> str:
+    """Escape what stands for bytes that are not UTF-8 in the text of a JSON document, so that it is UTF-8."""
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(value: Value) -> object:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import MachineError
-from machine.files import disk_errors, sha256_of, write_atomic
+from machine.files import disk_errors, make_directory, sha256_of, write_atomic
 from machine.guestimage.disk import GrubFiles, write_disk
 from machine.guestimage.publish import (
     MODE_PUBLIC,
@@ -83,7 +83,7 @@ def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
     if build := find_build(request.output, request.keys, request.arch, key):
         return result_of(request, build, reused=True)
     with disk_errors(request.output / RECORD):
-        request.output.mkdir(parents=True, exist_ok=True)
+        make_directory(request.output)
         with build_lock(request.output, report):
             # Another process may have built it while this one waited.
             if build := find_build(request.output, request.keys, request.arch, key):

@@ -15,7 +15,7 @@ from typing import Any
 
 from machine import runner
 from machine.errors import MachineError
-from machine.files import DIRECTORY_PRIVATE, write_atomic
+from machine.files import DIRECTORY_PRIVATE, make_directory, write_atomic
 from machine.model.arch import Arch
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
         MachineError: the disk is full or `output` cannot be written.
     """
     target = output / build.folder
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(target.parent)
     if target.exists():
         target.rename(staged.parent / "replaced")
     staged.rename(target)
@@ -198,7 +198,7 @@ def sign(files: list[Path], keys: Path) -> None:
     Raises:
         MachineError: gpg failed, or `keys` cannot be written.
     """
-    keys.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
+    make_directory(keys, mode=DIRECTORY_PRIVATE)
     with GpgHome() as gpg:
         if (keys / SECRET_KEY).is_file():
             gpg.run("--import", keys / SECRET_KEY)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, reason_of
 from machine.model.arch import Arch
 
 # Increment when the builder produces a different image from the same recipe.
@@ -83,11 +83,11 @@ def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
     try:
         document = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise MachineError(f"the image recipe {path} cannot be read: {error}") from error
+        raise MachineError(f"the image recipe {path} cannot be read: {reason_of(error)}") from error
     try:
         return parse_plan(document, arch, suite)
     except (KeyError, TypeError, ValueError) as error:
-        raise MachineError(f"the image recipe {path} is damaged: {error!r}") from error
+        raise MachineError(f"the image recipe {path} is damaged: {reason_of(error)}") from error
 
 
 def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
@@ -148,7 +148,7 @@ def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
             add(path.readlink().as_posix().encode() if path.is_symlink() else path.read_bytes())
             add(b"x" if is_executable(path) else b"-")
     except OSError as error:
-        raise MachineError(f"the image recipe {recipe} cannot be read: {error}") from error
+        raise MachineError(f"the image recipe {recipe} cannot be read: {reason_of(error)}") from error
     return digest.hexdigest()
 
 

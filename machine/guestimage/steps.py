@@ -11,6 +11,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError, ProgramError
+from machine.files import FILE_PUBLIC, open_created
 from machine.guestimage.disk import FIXED_TIMES
 from machine.guestimage.host import MAPPED, SEARCH_PATH, HostFacts, find_problem, probe_host
 from machine.guestimage.recipe import ImagePlan
@@ -100,7 +101,7 @@ class Steps:
         self._facts = facts
         self._mapping = mapping(facts)
         self._name = ""
-        log_file.write_bytes(b"")
+        open_created(log_file, "wb", permissions=FILE_PUBLIC).close()
 
     def native_arch(self, plan: ImagePlan) -> Arch | None:
         """Return this host's architecture if the image has a different one, else None."""

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import DeadlineError, DiskError
-from machine.files import disk_errors, fsync_directory, fsync_file
+from machine.files import disk_errors, fsync_directory, fsync_file, make_directory
 from machine.image.base import BaseImage, read_base, write_description
+from machine.image.known import FileStamp, is_made_from
 from machine.image.layout import base_image
 from machine.image.streams import Artifact
 from machine.image.web import public_url
@@ -53,6 +54,10 @@ class ImageCache:
     def find_location(self, location: str) -> BaseImage | None:
         """Find the newest base image that was fetched from this URL."""
         return next((base for base in self.bases() if base.location == public_url(location)), None)
+
+    def find_file(self, stamp: FileStamp) -> BaseImage | None:
+        """Find the base image made from the file on this host that has this stamp."""
+        return next((base for base in self.bases() if is_made_from(base, stamp)), None)
 
     def path_of(self, digest: str) -> Path:
         """Return the path for the base image with this digest, whether it exists or not."""
@@ -99,7 +104,7 @@ class ImageCache:
     def _lock_file(self, name: str) -> Path:
         path = self._directory / name
         with disk_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
         return path
 
     # Adding images
@@ -189,5 +194,5 @@ def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
 def _key(artifact: Artifact) -> str:
     """Return a file name for an artifact. It is the artifact's digest or, if that is unknown, the digest of its URL."""
     return (
-        artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(artifact.location.encode()).hexdigest()}"
+        artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(os.fsencode(artifact.location)).hexdigest()}"
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.errors import BadInputError, MachineError, NotFoundError, reason_of
 from machine.image.reference import (
     CHOICES,
     LOCAL_STREAM,
@@ -158,7 +158,7 @@ def _read(path: Path) -> list[CatalogueImage]:
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInputError(f"{path} is not a catalogue: {error}") from error
+        raise BadInputError(f"{path} is not a catalogue: {reason_of(error)}") from error
     try:
         return [_image(reference, entry) for reference, entry in document.items()]
     except ValueError as error:

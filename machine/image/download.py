@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.image.pace import MAX_WORKERS, Pace
 from machine.image.runs import Run, Runs, Version
 from machine.image.web import FetchError, Web, WebSettings, back_off_s, body_chunks, public_url
@@ -157,7 +157,7 @@ class Download:
             self._fail(error)
         except Exception as error:
             log.debug("unexpected error in a download worker", exc_info=True)
-            self._fail(MachineError(f"cannot fetch {self.name}: {error}"))
+            self._fail(MachineError(f"cannot fetch {self.name}: {reason_of(error)}"))
 
     def _fill_gaps(self, web: Web) -> None:
         failures = 0

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from machine.errors import DiskError, MachineError, NotFoundError, ProgramError
-from machine.files import sha256_of
 from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
 from machine.image.download import ChangedError, Download
+from machine.image.known import FileStamp, remember
 from machine.image.pace import MAX_WORKERS
 from machine.image.readers import Digests, DownloadSource, FileSource, Job, Source, digest
 from machine.image.streams import Artifact
-from machine.image.unpack import DiskFormat, Unpacked, unpack
+from machine.image.unpack import DiskFormat, Unpacked
 from machine.image.verify import DetachedSignature, SignatureCheck, Signer
 from machine.image.web import FetchError, Web, WebSettings, fetch_bytes, local_path, public_url
 from machine.model.config import Verified
@@ -62,14 +62,13 @@ class Ingest:
             MachineError: the image cannot be fetched, does not match its digests or signature, or is not a disk image.
         """
         has_checksum = artifact.has_checksum
-        is_local = local_path(artifact.location) is not None
-        if is_local:
-            artifact = self._with_digest(artifact)
-
-        def announce() -> None:
-            self._report.notice("Waiting for another process that is fetching the same image")
-
-        with self._cache.making(artifact, on_wait=announce) as waited:
+        path = local_path(artifact.location)
+        is_local = path is not None
+        if path is not None:
+            check_readable(path)
+            if not has_checksum and keys is None:
+                return self._ensure_file(path, artifact)
+        with self._cache.making(artifact, on_wait=self._announce_wait) as waited:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
                 return self._cache.mark_verified(base) if has_checksum else base
@@ -84,15 +83,21 @@ class Ingest:
             signature = None if keys is None else self._fetch_signature(artifact, keys)
             return self._make(artifact, signature, has_checksum=has_checksum)
 
-    def _with_digest(self, artifact: Artifact) -> Artifact:
-        """Add the digest of a file on this host to its artifact, unless the artifact already has a checksum."""
-        path = local_path(artifact.location)
-        assert path is not None
-        check_readable(path)
-        if artifact.has_checksum:
-            return artifact
-        self._report.step(f"Verifying {path.name}")
-        return replace(artifact, sha256=sha256_of(path))
+    def _ensure_file(self, path: Path, artifact: Artifact) -> BaseImage:
+        """Return the base image of a file on this host, which is read only if it has changed or is new."""
+        stamp = FileStamp.of(path)
+        if stamp and (known := self._cache.find_file(stamp)):
+            return known
+        with self._cache.making(artifact, on_wait=self._announce_wait) as waited:
+            if waited and stamp and (known := self._cache.find_file(stamp)):
+                return known
+            base = self._make(artifact, None, has_checksum=False)
+            if stamp and stamp.is_settled and FileStamp.of(path) == stamp:
+                remember(base, stamp)
+        return base
+
+    def _announce_wait(self) -> None:
+        self._report.notice("Another process is fetching the same image: waiting for it")
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
         bypass = "use --no-verify-signature if you trust it anyway"
@@ -122,6 +127,9 @@ class Ingest:
             if path is not None:
                 self._report.step(f"Unpacking {path.name}")
                 checked = self._unpack(artifact, signature, FileSource(path), image)
+                known = self._cache.find(replace(artifact, sha256=checked.digests.sha256), signed=signature is not None)
+                if known:
+                    return known
             else:
                 self._report.step(f"Fetching {public_url(artifact.location)}")
                 checked = self._download(artifact, signature, image, has_checksum=has_checksum, max_workers=max_workers)
@@ -180,20 +188,23 @@ class Ingest:
 
         with contextlib.ExitStack() as stack:
             check = stack.enter_context(SignatureCheck(signature, image.parent)) if signature else None
-            digesting = Job(partial(digest, source.reader(), check, with_sha512=artifact.sha512 is not None))
-            unpacking = Job(partial(unpack, stack.enter_context(source.reader()), image, _name(artifact)))
+            unpacking = Job(partial(source.unpack, image, _name(artifact)))
+            digesting = None
+            if check or artifact.sha512 or not source.is_plain:
+                digesting = Job(partial(digest, source.reader(), check, with_sha512=artifact.sha512 is not None))
 
             def end() -> None:
                 source.stop()
                 for job in (digesting, unpacking):
-                    if job.is_alive():
+                    if job and job.is_alive():
                         job.join()
 
             stack.callback(end)
-            digesting.start()
+            if digesting:
+                digesting.start()
             unpacking.start()
             unpacked = unpacking.result(tick)
-            digests = digesting.result(tick)
+            digests = digesting.result(tick) if digesting else Digests(sha256=unpacked.sha256, sha512=None)
             _check_digests(artifact, digests, unpacked)
             try:
                 signer = check.finish() if check else None

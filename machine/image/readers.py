@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar, cast
 
 from machine.errors import MachineError
+from machine.files import share_blocks
 from machine.image.download import Download
+from machine.image.unpack import Unpacked, examine, is_packed, unpack
 from machine.image.verify import SignatureCheck
 from machine.image.web import CHUNK_BYTES
 
@@ -22,6 +24,13 @@ T = TypeVar("T")
 
 class Source(Protocol):
     """The bytes of an artifact, for any number of readers; `stop` makes all readers fail."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes are those of the image: it is not compressed."""
+
+    def unpack(self, target: Path, name: str) -> Unpacked:
+        """Unpack the artifact into the new file `target`; `name` is its name in errors."""
 
     def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...
@@ -36,9 +45,21 @@ class FileSource:
         self._size = path.stat().st_size
         self._stopped = False
         self._position = 0
+        self.is_plain = not is_packed(path)
+
+    def unpack(self, target: Path, name: str) -> Unpacked:
+        """Unpack the file, or share its blocks if the file system can; either way its bytes are read once."""
+        if self.is_plain and share_blocks(self._path, target):
+            with self._open(target) as clone:
+                return examine(clone, name)
+        with self.reader() as reader:
+            return unpack(reader, target, name)
 
     def reader(self) -> IO[bytes]:
-        return cast("IO[bytes]", io.BufferedReader(_StoppableFile(self, self._path.open("rb", buffering=0))))
+        return self._open(self._path)
+
+    def _open(self, path: Path) -> IO[bytes]:
+        return cast("IO[bytes]", io.BufferedReader(_StoppableFile(self, path.open("rb", buffering=0))))
 
     def stop(self) -> None:
         self._stopped = True
@@ -78,8 +99,14 @@ class _StoppableFile(io.RawIOBase):
 class DownloadSource:
     """A source that is still being downloaded."""
 
+    is_plain = False  # that is not known yet
+
     def __init__(self, download: Download) -> None:
         self._download = download
+
+    def unpack(self, target: Path, name: str) -> Unpacked:
+        with self.reader() as reader:
+            return unpack(reader, target, name)
 
     def reader(self) -> IO[bytes]:
         return cast("IO[bytes]", self._download.reader())

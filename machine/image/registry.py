@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError, NotFoundError, reason_of
 from machine.image.reference import RegistryReference
 from machine.image.streams import Artifact
-from machine.image.web import FetchError, Web, WebSettings, read_body, retried
+from machine.image.web import FetchError, PlainHttpError, Web, WebSettings, read_body, retried
 from machine.model.arch import Arch
 
 _MAX_BYTES = 4 * 1024**2
@@ -85,8 +85,12 @@ class Registry:
             self._allow_http()
         try:
             return self._artifact(arch)
+        except PlainHttpError as error:
+            raise FetchError(
+                error.message, transient=False, hint="use --tls-verify=false if you trust the network"
+            ) from error
         except (KeyError, TypeError, AttributeError) as error:
-            raise MachineError(f"{self._reference} has an invalid manifest: {error}") from error
+            raise MachineError(f"{self._reference} has an invalid manifest: {reason_of(error)}") from error
 
     def _allow_http(self) -> None:
         """Switch to plain HTTP if the server does not speak TLS, as podman does with `--tls-verify=false`."""

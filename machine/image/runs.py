@@ -12,7 +12,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Runs:
     def open(self) -> None:
         """Load the runs of earlier attempts from the folder; creates the folder if it does not exist."""
         with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_directory(self._folder)
         try:
             fields = json.loads(self._source.read_bytes())
             self.version = Version(**{key: None if value == "" else value for key, value in fields.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any, TypedDict, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from machine.errors import BadInputError, MachineError, NotFoundError
-from machine.files import DIRECTORY_PRIVATE, disk_errors, write_atomic
+from machine.files import DIRECTORY_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.image.reference import StreamReference
 from machine.image.web import FetchError, Web, fetch_bytes, local_path, read_body, retried
 from machine.model.arch import Arch
@@ -121,7 +122,7 @@ class MetadataCache:
             body=body.decode(errors="replace"),
         )
         with disk_errors(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_PRIVATE)
+            make_directory(self._directory, mode=DIRECTORY_PRIVATE)
         write_atomic(self._path(url), json.dumps(asdict(fresh)))
         return parsed
 
@@ -133,7 +134,7 @@ class MetadataCache:
             return None
 
     def _path(self, url: str) -> Path:
-        return self._directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+        return self._directory / f"{hashlib.sha256(os.fsencode(url)).hexdigest()[:16]}.json"
 
 
 def find_artifact(

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.files import FILE_PRIVATE, disk_errors
 
 if sys.version_info >= (3, 14):
@@ -125,6 +125,26 @@ def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
     return Unpacked(sha256=writer.sha256, format=disk_format)
 
 
+def is_packed(path: Path) -> bool:
+    """Return whether a file is compressed."""
+    with path.open("rb") as stream:
+        return stream.read(max(map(len, _DECODERS))).startswith(tuple(_DECODERS))
+
+
+def examine(content: IO[bytes], name: str) -> Unpacked:
+    """Identify and hash an image that is not compressed; `name` is its name in errors.
+
+    Raises:
+        MachineError: it is not a self-contained disk image.
+    """
+    head = _read_at_least(iter(lambda: content.read(CHUNK_BYTES), b""), _HEAD_BYTES)
+    disk_format = identify(head, name)
+    sha256 = hashlib.sha256(head)
+    while chunk := content.read(CHUNK_BYTES):
+        sha256.update(chunk)
+    return Unpacked(sha256=sha256.hexdigest(), format=disk_format)
+
+
 def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
     """Join chunks until there are at least `count` bytes; returns fewer if the chunks end before that."""
     data = b""
@@ -156,7 +176,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         try:
             content = decoder.decompress(data, _OUTPUT_BYTES)
         except _DAMAGED as error:
-            raise MachineError(f"{name} is damaged: {error}") from error
+            raise MachineError(f"{name} is damaged: {reason_of(error)}") from error
         if content:
             yield content
         if not decoder.eof:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -30,6 +30,11 @@ _DOCUMENT_S = 60.0
 _DOCUMENT_CHUNK_BYTES = 1024
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
+# How OpenSSL's versions call an answer that is not TLS.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+# X509_V_ERR_*: self-signed, or by an authority that is not among the known ones.
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
+
 T = TypeVar("T")
 
 
@@ -40,6 +45,10 @@ class FetchError(MachineError):
         super().__init__(message, hint=hint)
         self.transient = transient
         self.status = status
+
+
+class PlainHttpError(FetchError):
+    """The server does not speak TLS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +91,7 @@ class Web:
                     )
                 yield response
         except requests.exceptions.SSLError as error:
-            raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=False) from error
+            raise _tls_error(name, _innermost(error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=True) from error
 
@@ -102,7 +111,7 @@ class Web:
         except requests.RequestException:
             raise
         except OSError as error:  # the file of certificates does not exist
-            raise FetchError(f"cannot fetch {public_url(url)}: {error}", transient=False) from error
+            raise FetchError(f"cannot fetch {public_url(url)}: {reason_of(error)}", transient=False) from error
 
     @property
     def _verify(self) -> bool | str:
@@ -173,7 +182,8 @@ def back_off_s(failures: int) -> float | None:
 def local_path(url: str) -> Path | None:
     """Return the path of a `file:` URL, None for other URLs."""
     parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    # In bytes, as `Path.as_uri` has it: a path need not be UTF-8.
+    return Path(os.fsdecode(unquote_to_bytes(parts.path))) if parts.scheme == "file" else None
 
 
 def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
@@ -217,18 +227,39 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
 
 
 def _cause(error: BaseException) -> str:
-    """Describe the innermost cause of an error, because urllib3 wraps a socket's error several times."""
-    cause: BaseException = error
-    while (inner := _inner(cause)) is not None:
-        cause = inner
-    name = type(cause).__name__
-    if name == "IncompleteRead":
+    """Describe the innermost cause of an error; urllib3 wraps a socket's error several times."""
+    cause = _innermost(error)
+    if type(cause).__name__ == "IncompleteRead":
         return "the connection ended too early"
     if "timed out" in str(cause).lower():
         return "timed out"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(cause) or name
+    return reason_of(cause)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := _inner(error)) is not None:
+        error = inner
+    return error
+
+
+def _tls_error(name: str, cause: BaseException) -> FetchError:
+    """Return the error of a failed TLS handshake with the server of `name`, in podman's words."""
+    import ssl
+
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in _UNKNOWN_AUTHORITY:
+            reason = "certificate signed by unknown authority"
+        else:
+            reason = reason_of(Exception(cause.verify_message))
+        hint = "name a file with its authority's certificate in SSL_CERT_FILE, or use --tls-verify=false"
+        return FetchError(f"cannot fetch {name}: {reason}", transient=False, hint=hint)
+    if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _NOT_TLS:
+        return PlainHttpError(
+            f"cannot fetch {name}: server gave HTTP response to HTTPS client",
+            transient=False,
+            hint="use an http:// URL",
+        )
+    return FetchError(f"cannot fetch {name}: {reason_of(cause)}", transient=False)
 
 
 def _inner(error: BaseException) -> BaseException | None:

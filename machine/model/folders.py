@@ -103,6 +103,19 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     return Folder(source=source, target=target, read_only=_is_read_only(rest[1:], text))
 
 
+def check_source(real: str, written: str) -> None:
+    """Check that a record can hold the path to which the symbolic links of a source lead.
+
+    Raises:
+        BadInputError: it cannot.
+    """
+    if ":" in real or _CONTROLS.search(real):
+        raise BadInputError(
+            f'invalid volume "{written}": it is a symbolic link to {_visible(real)}',
+            hint="paths must be UTF-8 without colons or control characters",
+        )
+
+
 def without_variables(path: str) -> str:
     """Escape the dollar signs of a path, so that `parse_volume` returns the path unchanged."""
     return path.replace("$", "$$")

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from machine.errors import reason_of
+
 MAX_PORT = 65535
 EVERY = "*"
 """What users type, and are shown, for every address of the host."""
@@ -279,4 +281,4 @@ def load_forwards(document: object) -> list[Forward]:
     try:
         return [load_forward(text, origin) for text, origin in document]  # type: ignore[attr-defined]
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"not a list of forwards: {error}") from error
+        raise ValueError(f"not a list of forwards: {reason_of(error)}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from machine.errors import NotFoundError
 from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
+from machine.ops.shared.podman_default import default_connections
 from machine.ops.shared.target import find_target
-from machine.podman.connections import ConnectionsFile, connections_file
 from machine.ssh.command import config_block
 from machine.store import records
 
@@ -48,12 +48,15 @@ def active(context: Context) -> str:
                 raise NotFoundError(f"{variable} points to {found}, which is not a machine")
             return urls[found].name
     named = context.environment.get("CONTAINER_CONNECTION")
-    default = named or ConnectionsFile(connections_file(context.environment, context.home)).default()
-    for config in configs:
-        if default in config.connections:
-            return config.name
     if named:
+        for config in configs:
+            if named in config.connections:
+                return config.name
         raise NotFoundError(f"CONTAINER_CONNECTION names {named}, which is not a machine")
+    defaults = default_connections(context)
+    for config in configs:
+        if defaults.lead_to(config, context.roots.machine(config.name)):
+            return config.name
     raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
 
 

@@ -158,5 +158,9 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):
-        return ok(name, f"{facts.path}, as socket paths in the usual directory would be longer than {limit} bytes")
+        return ok(
+            name,
+            f"{facts.path}, as socket paths in the usual directory would be longer than {limit} bytes or not fit for "
+            "a URL",
+        )
     return ok(name, f"{facts.path}; socket paths take up to {longest} of {limit} bytes")

@@ -9,6 +9,7 @@ from pathlib import Path
 from machine import runner
 from machine.errors import MachineError
 from machine.folders.probe import max_open_files, probe_transports
+from machine.folders.sources import probe_sources
 from machine.folders.transports import host_obstacles
 from machine.guestimage.publish import SECRET_KEY
 from machine.image.verify import find_checker, trusted_keys, unusable_keys
@@ -84,8 +85,8 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
     """Return the transports that cannot be used here, and why, after trying them as a start would."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
-    facts = probe_transports(TransportChoice.AUTO, [sample], guest_uid=uid, host=context.host)
-    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)))
+    facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
+    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)), sample)
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
@@ -118,7 +119,7 @@ def _program(name: str, program: str, remedy: str) -> Check:
     try:
         output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
-        return failure_from(name, error, remedy)
+        return failure_from(name, error, _install_or_repair(program, remedy))
     first, _, _ = output.strip().partition("\n")
     return ok(name, f"{shutil.which(program)}, {first}")
 
@@ -126,10 +127,15 @@ def _program(name: str, program: str, remedy: str) -> Check:
 def installed_ssh_check(host: Host) -> Check:
     """Check OpenSSH's client."""
     try:
-        client = find_client()
+        return ssh_check(find_client())
     except MachineError as error:
-        return failure_from("ssh", error, host.install_hint(OPENSSH, "OpenSSH's client"))
-    return ssh_check(client, host, has_keygen=shutil.which("ssh-keygen") is not None)
+        return failure_from("ssh", error, _install_or_repair("ssh", host.install_hint(OPENSSH, "OpenSSH's client")))
+
+
+def _install_or_repair(program: str, install: str) -> str:
+    """Return the remedy for a program that does not run: `install` only where it is missing."""
+    path = shutil.which(program)
+    return f"repair or reinstall {path}" if path else install
 
 
 def signature_checks(context: Context) -> Iterator[Check]:
@@ -228,15 +234,14 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
     return ok("folders", finding)
 
 
-def ssh_check(client: Client, host: Host, *, has_keygen: bool) -> Check:
+def ssh_check(client: Client) -> Check:
     """Judge OpenSSH's client, which has to forward Unix sockets."""
-    remedy = host.install_hint(OPENSSH, "OpenSSH's client")
     if client.obstacle:
         return failure(
-            "ssh", f"{client.path} ({client.version}) cannot forward Unix sockets: {client.obstacle}", remedy
+            "ssh",
+            f"{client.path} ({client.version}) cannot forward Unix sockets: {client.obstacle}",
+            "upgrade it, or put the directory of a newer OpenSSH first on PATH",
         )
-    if not has_keygen:
-        return failure("ssh", "ssh-keygen is not installed on this host", remedy)
     return ok("ssh", f"{client.path}, {client.version}")
 
 

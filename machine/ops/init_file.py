@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, reason_of
 from machine.ignition.user_config import read_text
 from machine.model.image import ImageOptions
 from machine.model.names import did_you_mean
@@ -32,7 +32,7 @@ def load(path: str) -> InitRequest:
         text = sys.stdin.read() if path == STDIN and sys.stdin else read_text(Path(path))
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{shown_path} is not TOML: {error}") from error
+        raise BadInputError(f"{shown_path} is not TOML: {reason_of(error)}") from error
     return _request(document, shown_path, Path() if path == STDIN else Path(path).parent)
 
 

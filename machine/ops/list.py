@@ -9,9 +9,9 @@ from machine.errors import MachineError
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState
 from machine.ops.shared.context import Context
+from machine.ops.shared.podman_default import DefaultConnections, default_connections
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.times import NEVER
-from machine.podman.connections import ConnectionsFile, connections_file
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.store.records import BrokenRecord
@@ -39,13 +39,13 @@ class Listing:
 def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     """List all machines, or those that have every one of the labels (`KEY` or `KEY=VALUE`)."""
     entries = records.load_all(context.roots)
-    default = _default_connection(context) if entries else None
+    defaults = _default_connections(context) if entries else None
     machines = [
         ListedMachine(
             record=entry,
             state=machine_state(context.roots.machine(entry.name)),
             paths=context.roots.machine(entry.name),
-            default=default in entry.config.connections,
+            default=bool(defaults and defaults.lead_to(entry.config, context.roots.machine(entry.name))),
         )
         for entry in entries
         if isinstance(entry, MachineRecord) and _has_all(entry.config.labels, labels)
@@ -63,8 +63,8 @@ def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
     return all(has_label(own, label) for label in labels)
 
 
-def _default_connection(context: Context) -> str | None:
+def _default_connections(context: Context) -> DefaultConnections | None:
     try:
-        return ConnectionsFile(connections_file(context.environment, context.home)).default()
+        return default_connections(context)
     except MachineError:  # commands that change the file report its damage
         return None

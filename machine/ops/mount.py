@@ -46,7 +46,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
     config = records.load(context.roots, name).config
     if not text:
         raise BadInputError("the folder must not be empty", hint=f"write {SYNTAX}")
-    (folder,) = read_volumes([text], context)
+    (folder,) = read_volumes([text], config.username, context)
     config.with_folder(folder)  # raises now what a supervisor would raise later
 
     def offline(record: MachineRecord) -> MachineRecord:

@@ -47,9 +47,9 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         BadInputError: one of the changes is not possible.
         MachineError: the machine is running, or its disk cannot be grown.
     """
-    finish_rename(name, context, report)
+    username = finish_rename(name, context, report).config.username
     check_inotify(wanted=bool(request.mount_inotify), host=context.host)
-    folders = None if request.volumes is None else read_volumes(request.volumes, context)
+    folders = None if request.volumes is None else read_volumes(request.volumes, username, context)
     paths = context.roots.machine(name)
     with lock.held(paths.lock, timeout_s=1) as free, drafts.names_lock(context.roots):
         if not free:
@@ -66,7 +66,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
-            registration.prefer(changed)
+            registration.prefer(changed, report)
 
 
 def change_record(

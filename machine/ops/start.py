@@ -7,15 +7,17 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from machine import control
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import MachineError
+from machine.errors import GuestError, MachineError
+from machine.files import open_created
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from machine.model.folders import Folder
 
 _ABORT_S = 30.0
+# After QEMU has ended, its supervisor does so well within this time.
+_ENDING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +90,15 @@ def begin(
         report.notice(notice)
     with drafts.names_lock(context.roots):
         ClientRegistration(context).register(config, report)
-    process = _run_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt)
-    record = records.load(context.roots, name)  # the supervisor may have changed the port
-    config = record.config
-    update_guest(record, context, report)
-    if record.pending.scripts:
-        run_scripts(config, context, report)
+    # The supervisor says "starting" until this block ends.
+    with _running_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt) as (process, lines):
+        record = records.load(context.roots, name)  # the supervisor may have changed the port
+        config = record.config
+        check_up = partial(_check_up, name, paths, lines)
+        update_guest(record, context, report, partial(check_up, patience_s=_ENDING_S))
+        if record.pending.scripts:
+            run_scripts(config, context, report, partial(check_up, patience_s=_ENDING_S))
+        check_up()
     send_event(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
 
@@ -124,9 +131,17 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
             raise MachineError(f'unable to start "{name}": already running')
 
 
-def _run_supervisor(
+@contextlib.contextmanager
+def _running_supervisor(
     name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
-) -> subprocess.Popen[bytes]:
+) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+    """Run a supervisor, wait until the machine is up, and keep the pipe of its report open for the block.
+
+    Yields its process and that pipe, which ends when the supervisor does.
+
+    Raises:
+        MachineError: the machine did not come up.
+    """
     reading, writing = os.pipe()
     argv = [
         sys.executable, "-P", "-m", "machine.supervisor",
@@ -146,16 +161,16 @@ def _run_supervisor(
             if not adopt:
                 _abort(paths, lines)
             raise
-    if result is None:
-        raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
-    return process
+        if result is None:
+            raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
+        yield process, lines
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
     """Start the supervisor, which then has the only writing end of the report: the report ends when it does."""
     try:
         # The supervisor opens this log itself, but the interpreter may print errors before that.
-        with paths.supervisor_log.open("ab") as output:
+        with open_created(paths.supervisor_log, "ab") as output:
             return subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -174,6 +189,20 @@ def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
             control.request(paths.control_socket, Command.QUIT, timeout_s=deadline.left_s)
+
+
+def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: float = 0.0) -> None:
+    """Check that a machine that has come up still is; one that is on its way down has `patience_s` to end.
+
+    Raises:
+        GuestError: another command has stopped or removed it.
+    """
+    deadline = Deadline.after(patience_s, "the supervisor to end")
+    is_down = machine_state(paths).state in (State.STOPPING, State.STOPPED) or _has_ended(lines)
+    while not is_down and not deadline.passed:
+        is_down = _has_ended(lines)
+    if is_down:
+        raise GuestError(f'unable to start "{name}": another command has stopped or removed it')
 
 
 def _await_end(lines: BinaryIO) -> None:

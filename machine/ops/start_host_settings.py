@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.ignition.environment import environment_files
 from machine.model.config import MachineConfig
 from machine.model.host import HostOS
@@ -101,7 +101,7 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
             content = path.read_bytes()
             document = tomllib.loads(content.decode())
         except (OSError, ValueError) as error:
-            report.notice(f"{path} is not passed to the guest: {error}")
+            report.notice(f"{path} is not passed to the guest: {reason_of(error)}")
             continue
         if "registries" in document:
             report.notice(

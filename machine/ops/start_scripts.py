@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from machine import runner
@@ -37,8 +37,11 @@ class Outcome:
     last_lines: tuple[str, ...] = ()
 
 
-def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Run the scripts in the guest and wait for their end. If some fail, notices say so and the machine stays up."""
+def run_scripts(config: MachineConfig, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
+    """Run the scripts in the guest and wait for their end. If some fail, notices say so and the machine stays up.
+
+    `check_up` raises if the machine no longer runs.
+    """
     first_boot = config.first_boot
     names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]
     report.step(f"Running {', '.join(names)}")
@@ -50,6 +53,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter) -> No
             lambda record: replace(record, pending=replace(record.pending, scripts=False)),
         )
     except MachineError as error:
+        check_up()
         report.notice(
             f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start checks again; to "
             f"check now, use: machine ssh {config.name} sudo {PROVISION_RUNNER} report"

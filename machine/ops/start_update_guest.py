@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from machine import runner
@@ -43,10 +44,11 @@ class GuestUpdate:
         return not self.record and self.timezone is None and self.files is None
 
 
-def update_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
+def update_guest(record: MachineRecord, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
     """Update the guest's settings, if they have changed.
 
-    If that fails, a notice says why, the guest stays up, and the next start tries again.
+    If that fails, a notice says why, the guest stays up, and the next start tries again; unless `check_up` raises
+    since the machine no longer runs.
     """
     config = record.config
     update = find_update(record, context, report)
@@ -58,6 +60,7 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter) -> N
         output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, update)).stdout
         records.edit(context.roots.machine(config.name), lambda record: updated_record(record, update))
     except MachineError as error:
+        check_up()
         report.notice(f"The guest's settings could not be updated: {error.message}; the next start tries again")
         return
     if update.record and (notice := size_notice(output, config.resources.disk_gib)):

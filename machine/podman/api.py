@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.ports import MAX_PORT
 
 
@@ -24,7 +24,7 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
     except ValueError as error:
         raise MachineError(f"the server on {socket} is not Podman's API") from error
     except OSError as error:
-        raise MachineError(f"cannot reach {socket}: {error.strerror or error}") from error
+        raise MachineError(f"cannot reach {socket}: {reason_of(error)}") from error
     if " 200 " not in f"{status} ":
         raise MachineError(f"{socket} answered {status!r} instead of 200" if status else f"{socket} closed at once")
 
@@ -48,7 +48,7 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
     except TimeoutError as error:
         raise MachineError(f"cannot list the containers on {socket}: no answer within {timeout_s:.0f} s") from error
     except OSError as error:
-        raise MachineError(f"cannot list the containers on {socket}: {error.strerror}") from error
+        raise MachineError(f"cannot list the containers on {socket}: {reason_of(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(f"cannot list the containers on {socket}: the answer is not a list of containers") from error
 

@@ -9,17 +9,16 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, MachineError
-from machine.files import disk_errors, write_atomic
+from machine.errors import DeadlineError, MachineError, reason_of
+from machine.files import FILE_PUBLIC, disk_errors, make_directory, open_created, write_atomic
 from machine.model.names import DEFAULT_MACHINE
 
-_FILE_MODE = 0o644
 _LOCK_S = 30
 
 
@@ -58,6 +57,11 @@ class ConnectionsFile:
         """Return the name of the default connection, if there is one."""
         return str(self._read()["Connection"].get("Default") or "") or None
 
+    def default_connection(self) -> Connection | None:
+        """Return the default connection, if there is one."""
+        name, uris = self.default(), self.uris()
+        return Connection(name=name, uri=uris[name]) if name in uris else None
+
     def add(self, connections: tuple[Connection, ...]) -> None:
         """Add or replace connections. If the file had none before, the first of them becomes the default.
 
@@ -71,9 +75,12 @@ class ConnectionsFile:
             for connection in connections:
                 entries[connection.name] = {"URI": connection.uri}
 
-    def remove(self, connections: tuple[Connection, ...]) -> None:
-        """Remove the connections that still have our URI. If the default is removed, choose another as Podman does."""
-        if not self._path.exists():
+    def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
+        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does.
+
+        `rootful` names the remaining machines that are rootful.
+        """
+        if not self._has_any(connections) and self.default() not in [connection.name for connection in connections]:
             return
         with self._editing() as document:
             entries = _entries(document)
@@ -82,7 +89,7 @@ class ConnectionsFile:
                     del entries[connection.name]
             default = document["Connection"].get("Default")
             if default in (connection.name for connection in connections) and default not in entries:
-                document["Connection"]["Default"] = next_default(list(entries))
+                document["Connection"]["Default"] = next_default(list(entries), rootful)
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
         """Make `to` the default if one of `names` is the default."""
@@ -102,7 +109,9 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """In one write, replace the first connection of each pair by the second if the first still has our URI."""
+        """Replace the first connection of each pair by the second, if it still has our URI, in one write."""
+        if not self._has_any([old for old, _ in pairs]):
+            return
         with self._editing() as document:
             entries = _entries(document)
             for old, new in pairs:
@@ -113,17 +122,23 @@ class ConnectionsFile:
                 if document["Connection"].get("Default") == old.name:
                     document["Connection"]["Default"] = new.name
 
+    def _has_any(self, connections: Iterable[Connection]) -> bool:
+        """Return whether a connection still has our URI; if none has, the file need not be writable."""
+        uris = self.uris()
+        return any(uris.get(connection.name) == connection.uri for connection in connections)
+
     @contextlib.contextmanager
     def _editing(self) -> Iterator[dict[str, Any]]:
         with disk_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self._path.with_name(f"{self._path.name}.lock").open("a")
+            make_directory(self._path.parent)
+            lock_path = self._path.with_name(f"{self._path.name}.lock")
+            lock = open_created(lock_path, "ab", permissions=FILE_PUBLIC)
         with lock:
             _await_lock(lock, self._path)
             document = self._read()
             yield document
             # The file may be a symbolic link to the user's dotfiles.
-            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
+            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=FILE_PUBLIC)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -132,7 +147,8 @@ class ConnectionsFile:
             document = {}
         except (OSError, ValueError) as error:
             raise MachineError(
-                f"cannot read Podman's connections in {self._path}: {error}", hint="repair the file or move it away"
+                f"cannot read Podman's connections in {self._path}: {reason_of(error)}",
+                hint="repair it or move it away",
             ) from error
         try:
             document["Connection"] = document.get("Connection") or {}
@@ -149,7 +165,7 @@ class ConnectionsFile:
         return dict(document)
 
 
-def _await_lock(lock: IO[str], path: Path) -> None:
+def _await_lock(lock: IO[bytes], path: Path) -> None:
     """Acquire the POSIX record lock over the whole file, as containers/storage does."""
 
     def try_lock() -> bool:
@@ -172,9 +188,14 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def next_default(names: list[str]) -> str:
-    """Choose a new default, as Podman does when the old one is removed: the default machine, else any."""
-    return DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
+def next_default(names: Collection[str], rootful: Collection[str]) -> str:
+    """Choose the new default after the old one was removed, as Podman does: the default machine, else any.
+
+    A machine in `rootful` gets its rootful connection.
+    """
+    chosen = DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
+    preferred = f"{chosen}-root"
+    return preferred if chosen in rootful and preferred in names else chosen
 
 
 def connection_uri(socket: Path) -> str:

@@ -1,6 +1,6 @@
 """Read defaults of new machines from Podman's containers.conf: `[machine]`, and the time zone in `[containers]`.
 
-The files are found and read as in Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
+The files are read as by Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -10,15 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, reason_of
 from machine.model.arch import Arch
 from machine.model.host import Host
 from machine.model.settings import Layer, Value
-from machine.podman.connections import containers_directory
-
-_NAME = "containers.conf"
-VENDOR = Path("/usr/share/containers") / _NAME
-ADMINISTRATOR = Path("/etc/containers") / _NAME
+from machine.podman.conf_files import NAME
 
 _SCALARS: tuple[tuple[str, type[int], str], ...] = (
     ("cpus", int, "a whole number"),
@@ -32,41 +28,6 @@ _SCALARS: tuple[tuple[str, type[int], str], ...] = (
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
 
 T = TypeVar("T")
-
-
-def find_files(
-    environment: Mapping[str, str], home: Path, *, vendor: Path = VENDOR, administrator: Path = ADMINISTRATOR
-) -> list[Path]:
-    """Return the files to read, in order of increasing precedence.
-
-    Raises:
-        BadInputError: a variable names a file that does not exist, or a directory cannot be read.
-    """
-    if named := _named("CONTAINERS_CONF", environment):
-        files = [named]
-    else:
-        user = containers_directory(environment, home) / _NAME
-        candidates = [vendor, administrator, *_drop_ins(administrator), user, *_drop_ins(user)]
-        files = [path for path in candidates if path.exists()]
-    override = _named("CONTAINERS_CONF_OVERRIDE", environment)
-    return [*files, override] if override else files
-
-
-def _named(variable: str, environment: Mapping[str, str]) -> Path | None:
-    value = environment.get(variable)
-    if value and not Path(value).exists():
-        raise BadInputError(f"{variable} names {value}, which does not exist", hint=f"unset {variable}")
-    return Path(value) if value else None
-
-
-def _drop_ins(main: Path) -> list[Path]:
-    directory = main.with_name(f"{main.name}.d")
-    try:
-        return sorted(path for path in directory.iterdir() if path.name.endswith(".conf") and not path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise BadInputError(f"cannot read {directory}: {error.strerror}") from error
 
 
 def load_layers(files: list[Path], host: Host) -> list[Layer]:
@@ -84,7 +45,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise BadInputError(f"{path} is not TOML: {error}") from error
+        raise BadInputError(f"{path} is not TOML: {reason_of(error)}") from error
 
 
 def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:
@@ -104,7 +65,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
             # `append` also applies to the files that follow.
             appends = appends if attribute is None else attribute
             values["volumes"] = volumes = (*volumes, *added) if appends else added
-        layers.append(Layer(origin=f"{_NAME}: {path}", values=values))
+        layers.append(Layer(origin=f"{NAME}: {path}", values=values))
     return layers
 
 

@@ -11,9 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from machine.files import disk_errors, write_atomic
-
-_FILE_MODE = 0o644
+from machine.files import FILE_PUBLIC, disk_errors, make_directory, write_atomic
 
 
 def docker_config(environment: Mapping[str, str], home: Path) -> Path:
@@ -55,13 +53,13 @@ def create(config: Path, name: str, socket: Path) -> None:
     """
     directory = _directory(config, name)
     with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     document = {
         "Name": name,
         "Metadata": {"Description": f"Podman machine {name}"},
         "Endpoints": {"docker": {"Host": f"unix://{socket}", "SkipTLSVerify": False}},
     }
-    write_atomic(directory / "meta.json", json.dumps(document, separators=(",", ":")), mode=_FILE_MODE)
+    write_atomic(directory / "meta.json", json.dumps(document, separators=(",", ":")), mode=FILE_PUBLIC)
 
 
 def remove(config: Path, name: str, socket: Path) -> None:

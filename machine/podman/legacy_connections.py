@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
 from machine import runner
 from machine.errors import MachineError
-from machine.podman.connections import Connection
+from machine.podman.connections import Connection, next_default
 
 _CLIENT_TIMEOUT_S = 30
 
@@ -69,6 +70,11 @@ class LegacyClient:
         names = starred or [name for name, default in self._list("Default") if default == "true"]
         return names[0].rstrip("*") if names else None
 
+    def default_connection(self) -> Connection | None:
+        """Return the default connection, if there is one."""
+        name = self.default()
+        return Connection(name=name, uri=self.uris[name]) if name in self.uris else None
+
     def _list(self, field: str) -> list[tuple[str, str]]:
         """Return the name and the field `field` of every connection."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
@@ -92,10 +98,17 @@ class LegacyClient:
                 self._run(["system", "connection", "add", connection.name, connection.uri])
                 self.uris[connection.name] = connection.uri
 
-    def remove(self, connections: tuple[Connection, ...]) -> None:
-        for connection in connections:
-            if self.uris.get(connection.name) == connection.uri:
-                self._run(["system", "connection", "remove", connection.name])
+    def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
+        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does."""
+        ours = [connection.name for connection in connections if self.uris.get(connection.name) == connection.uri]
+        if not ours:
+            return
+        loses_default = self.default() in ours
+        for name in ours:
+            self._run(["system", "connection", "remove", name])
+            del self.uris[name]
+        if loses_default and self.uris:
+            self.make_default(next_default(self.uris, rootful))
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
         """Make `to` the default if one of `names` is the default."""

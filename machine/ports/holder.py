@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machine.errors import reason_of
 from machine.model.ports import Endpoint, Protocol, SocketPath
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _path_problem(path: Path) -> str | None:
     except (BlockingIOError, TimeoutError):  # its program accepts no connections
         reason = "another program listens there; choose another path"
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
     else:
         reason = "another program listens there; choose another path"
     return None if reason is None else f"cannot publish {path}: {reason}"
@@ -92,7 +93,7 @@ def _explain(endpoint: Endpoint, error: OSError) -> str:
         case errno.EADDRNOTAVAIL:
             return "this host does not have that address; choose another, or leave it out"
         case _:
-            return error.strerror or str(error)
+            return reason_of(error)
 
 
 def _privileged_below() -> int:

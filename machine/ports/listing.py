@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from machine.errors import reason_of
 from machine.model.ports import Forward, PortState, PortStatus, forward_text, load_forward
 
 
@@ -42,7 +43,7 @@ def decode(answer: dict[str, Any]) -> Listed:
             api=_decode_status(answer["api"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a list of ports: {error}") from error
+        raise ValueError(f"not a list of ports: {reason_of(error)}") from error
 
 
 def _encode_status(status: PortStatus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from machine.errors import reason_of
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath, dump_forwards, load_forwards
 
 
@@ -103,5 +104,5 @@ class Table:
             for forward in load_forwards(document["forwards"]):
                 table.add(forward)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a table of forwards: {error}") from error
+            raise ValueError(f"not a table of forwards: {reason_of(error)}") from error
         return table

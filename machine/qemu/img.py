@@ -6,12 +6,12 @@ We always state the format. QEMU would otherwise guess it from data that the gue
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError, ProgramError
+from machine.files import share_blocks
 
 _QUICK_S = 60
 _LONG_S = 1800
@@ -71,7 +71,7 @@ class QemuImg:
         Raises:
             MachineError: the disk is damaged, there is no space for the copy, or qemu-img is missing.
         """
-        if not _share_blocks(disk, target):
+        if not share_blocks(disk, target):
             base = self.backing_file(disk)
             words = ("convert", "-f", "qcow2", "-O", "qcow2", *(("-B", base, "-F", "qcow2") if base else ()))
             self._run((*words, disk, target), timeout_s=_LONG_S)
@@ -97,19 +97,9 @@ class QemuImg:
         return Path(name) if name else None
 
     def _run(self, words: Sequence[runner.Argument], *, timeout_s: float) -> str:
-        try:
-            return runner.run([runner.find_program(self.program) or self.program, *words], timeout_s=timeout_s).stdout
-        except ProgramError:
-            raise
-        except MachineError as error:
-            raise MachineError(error.message, hint="install it (Debian: apt install qemu-utils)") from error
-
-
-def _share_blocks(source: Path, target: Path) -> bool:
-    """Clone a file if the file system can share its blocks, and return whether that succeeded."""
-    try:
-        runner.run(["cp", "-c" if sys.platform == "darwin" else "--reflink=always", source, target], timeout_s=_LONG_S)
-    except MachineError:
-        target.unlink(missing_ok=True)
-        return False
-    return True
+        path = runner.find_program(self.program)
+        if path is None:
+            raise MachineError(
+                f"{self.program} is not installed on this host", hint="install it (Debian: apt install qemu-utils)"
+            )
+        return runner.run([path, *words], timeout_s=timeout_s).stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClien
         async with asyncio.timeout(timeout_s):
             await client.connect(str(socket))
     except (ConnectError, OSError, TimeoutError) as error:
-        raise MachineError(f"QEMU does not answer on {socket}: {error}") from error
+        raise MachineError(f"QEMU does not answer on {socket}: {reason_of(error)}") from error
     try:
         yield client
     finally:
@@ -50,7 +50,7 @@ async def execute(
     except TimeoutError as error:
         raise MachineError(f"QEMU did not answer {command} within {timeout_s:.0f} s") from error
     except (QMPError, EOFError, OSError) as error:
-        raise MachineError(f"QEMU failed to execute {command}: {type(error).__name__} {error}") from error
+        raise MachineError(f"QEMU failed to execute {command}: {reason_of(error)}") from error
 
 
 async def human_command(client: QMPClient | None, line: str) -> str:

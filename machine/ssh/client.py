@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,22 @@ class Client:
     obstacle: str | None
 
 
+def check_user() -> None:
+    """Check that OpenSSH's programs run for this user; they refuse to without an entry in the passwd database.
+
+    Raises:
+        MachineError: there is no entry.
+    """
+    uid = os.getuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError as error:
+        raise MachineError(
+            f"ssh refuses to run, as user ID {uid} has no entry in /etc/passwd",
+            hint=f"have root add one: echo user:x:{uid}:{os.getgid()}::/:/bin/sh >>/etc/passwd",
+        ) from error
+
+
 def find_client() -> Client:
     """Return the client on PATH.
 
@@ -31,6 +49,7 @@ def find_client() -> Client:
     path = shutil.which("ssh")
     if path is None:
         raise MachineError("ssh is not installed on this host")
+    check_user()
     completed = runner.run([path, "-V"], timeout_s=_TIMEOUT_S, check=False)
     lines = (completed.stderr or completed.stdout).strip().splitlines()
     return Client(path=path, version=lines[0].partition(",")[0] if lines else "", obstacle=_obstacle(path))

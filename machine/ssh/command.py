@@ -95,11 +95,18 @@ def _escaped(path: PurePath) -> str:
     return os.fspath(path).replace("\\", "\\\\").replace(":", "\\:").replace("%", "%%")
 
 
-def session_argv(target: SshTarget, command: Sequence[str]) -> list[str]:
-    """Return the argv of an interactive session, or of `command`, which the guest's shell evaluates."""
-    destination = f"{target.username}@127.0.0.1"
-    terminal = [] if command else ["-t"]
-    return ["ssh", *base_options(target), *terminal, destination, *(["--", *command] if command else [])]
+def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = False) -> list[str]:
+    """Return the argv of an interactive session, or of `command`, which the guest's shell evaluates.
+
+    With `no_input`, its standard input is /dev/null.
+    """
+    return [
+        "ssh", *base_options(target),
+        *(["-n"] if no_input else []),
+        *([] if command else ["-t"]),
+        f"{target.username}@127.0.0.1",
+        *(["--", *command] if command else []),
+    ]  # fmt: skip
 
 
 def script_argv(target: SshTarget, words: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ from paramiko.sftp import (
     int64,
 )
 
-from machine.errors import DeadlineError, DiskError, GuestError, MachineError
+from machine.errors import DeadlineError, DiskError, GuestError, MachineError, reason_of
 from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 from machine.ssh.command import SshTarget
@@ -95,13 +95,13 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
     except paramiko.AuthenticationException as error:
         raise GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"') from error
     except (paramiko.SSHException, EOFError) as error:
-        raise GuestError(f"no SSH session with {name} on {where}: {error}") from error
+        raise GuestError(f"no SSH session with {name} on {where}: {reason_of(error)}") from error
     except TimeoutError as error:
         raise DeadlineError(f"{name} does not answer on {where}") from error
     except OSError as error:
         if error.filename is not None:
             raise MachineError(f"cannot read {error.filename}: {error.strerror}") from error
-        raise GuestError(f"{name} does not answer on {where}: {error.strerror}") from error
+        raise GuestError(f"{name} does not answer on {where}: {reason_of(error)}") from error
 
 
 class _Message(paramiko.Message):
@@ -296,7 +296,7 @@ class GuestFiles:
                 return DiskError(f"{what}: {os.strerror(errno.EROFS)}")
             if left < CHUNK_BYTES:
                 return DiskError(f"{what}: no space left on the guest's disk")
-        return MachineError(f"{what}: {error}")
+        return MachineError(f"{what}: {reason_of(error)}")
 
 
 def _facts(attributes: paramiko.SFTPAttributes) -> Facts:

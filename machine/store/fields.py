@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from machine.errors import reason_of
+
 _Scalar = TypeVar("_Scalar", str, int, bool)
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -55,7 +57,7 @@ class Fields:
         except FieldError:
             raise
         except ValueError as error:
-            raise FieldError(f"{self._name(key)} is not a time: {error}") from error
+            raise FieldError(f"{self._name(key)} is not a time: {reason_of(error)}") from error
         if moment.tzinfo is None:
             raise FieldError(f"{self._name(key)} has no offset from UTC")
         return moment

@@ -252,13 +252,25 @@ def longest_socket_path(runtime: Path) -> int:
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
-    """Return `wanted`, or a short path made from its hash if the paths of sockets below `wanted` would be too long."""
-    if longest_socket_path(wanted) <= host_os.traits.socket_path_limit:
+    """Return `wanted` or, if clients could not use socket paths below it, a short path made from its hash.
+
+    Such paths are too long, or not plain: Docker reads them as UTF-8 without unquoting, Podman as URLs.
+    """
+    if longest_socket_path(wanted) <= host_os.traits.socket_path_limit and _is_plain(wanted):
         return wanted
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
     return fallback_directory(uid) / digest
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a path is UTF-8, and the same when it is read as a part of a URL."""
+    try:
+        text = os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return text.isprintable() and not set("%?#").intersection(text)
 
 
 def make_private(path: Path) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import lock
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError, NotFoundError, reason_of
 from machine.files import write_atomic
 from machine.model.record import MachineRecord
 from machine.store.fields import FieldError
@@ -68,7 +68,7 @@ def load_file(path: Path) -> MachineRecord:
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise _damaged(path, f"not JSON ({error})") from error
+        raise _damaged(path, f"not JSON ({reason_of(error)})") from error
     try:
         return parse(document)
     except FieldError as error:

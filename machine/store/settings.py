@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from machine import lock
-from machine.errors import BadInputError
-from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.errors import BadInputError, reason_of
+from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.model.host import Host
 from machine.model.settings import RULES, Layer, Settings, Value, built_in, check_key, check_value, merge, settings_of
 from machine.store.paths import Roots
@@ -88,7 +88,7 @@ def _document(content: bytes, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except ValueError as error:
-        raise BadInputError(f"{path} is not TOML: {error}") from error
+        raise BadInputError(f"{path} is not TOML: {reason_of(error)}") from error
 
 
 # Changes
@@ -167,7 +167,7 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
 def make_draft(roots: Roots, content: bytes) -> Path:
     """Write `content` to a temporary file beside config.toml, for an editor."""
     with disk_errors(roots.settings):
-        roots.config.mkdir(parents=True, exist_ok=True)
+        make_directory(roots.config)
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -177,7 +177,7 @@ def make_draft(roots: Roots, content: bytes) -> Path:
 @contextlib.contextmanager
 def _editing(roots: Roots) -> Iterator[None]:
     with disk_errors(roots.settings):
-        roots.config.mkdir(parents=True, exist_ok=True)
+        make_directory(roots.config)
     with lock.exclusively(roots.settings_lock, timeout_s=_LOCK_S):
         yield
 

@@ -9,17 +9,19 @@ import logging.handlers
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.files import open_created
 from machine.folders.handover import load_folders
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
-from machine.supervisor.progress import ProgressBroadcaster, pipe_sink
+from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
 from machine.this_host import current_host
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def main() -> int:
     starting = ProgressBroadcaster()
     if arguments.report_fd is not None:
         os.set_inheritable(arguments.report_fd, False)
-        starting.add(pipe_sink(arguments.report_fd))
+        starting.add_pipe(ReportPipe(arguments.report_fd))
     _log_to(paths)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -113,9 +115,16 @@ def _adopt(roots: Roots, name: str) -> Assignment:
     )
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log that only this user may read, whatever the umask; bytes of paths that are not UTF-8 are escaped."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open_created(Path(self.baseFilename), "ab"), "utf-8", errors="backslashreplace")
+
+
 def _log_to(paths: MachinePaths) -> None:
-    """Log everything to the machine's own log, which has at most two files."""
-    handler = logging.handlers.RotatingFileHandler(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
+    """Log everything to the machine's own log, of at most two files."""
+    handler = _PrivateLog(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -81,8 +81,8 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     stopping = ProgressBroadcaster()
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life)
-    folders = _make_folder_server(assignment, target, life, record)
-    commands = Commands(life=life, record=record, ports=ports, folders=folders, stopping=stopping)
+    folders = _make_folder_server(assignment, target, life, record, starting)
+    commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
     api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
     return Supervisor(
         paths=paths,
@@ -120,6 +120,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
+        sources_s=intervals.heartbeat_s,
         tasks=tasks,
     )
 
@@ -158,7 +159,11 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
 
 
 def _make_folder_server(
-    assignment: Assignment, target: SshTarget, life: LifeTracker, record: RecordKeeper
+    assignment: Assignment,
+    target: SshTarget,
+    life: LifeTracker,
+    record: RecordKeeper,
+    starting: ProgressBroadcaster,
 ) -> FolderServer:
     config, paths = assignment.record.config, assignment.paths
     settings = FolderSettings(
@@ -181,4 +186,5 @@ def _make_folder_server(
         settings,
         on_problem=lambda problem: life.post(FoldersChanged(problem=problem)),
         on_learned=record.note_transports,
+        on_notice=starting.notice,
     )

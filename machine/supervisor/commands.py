@@ -9,7 +9,7 @@ from machine.errors import MachineError
 from machine.folders.server import FolderServer
 from machine.model.folders import Folder, read_folder
 from machine.model.ports import Forward, PortState, PortStatus, parse_forward
-from machine.model.state import MachineState
+from machine.model.state import MachineState, State
 from machine.ports import listing
 from machine.ports.forwarding import Forwarding
 from machine.supervisor.events import StopRequested
@@ -31,17 +31,23 @@ class Commands:
         record: RecordKeeper,
         ports: Forwarding,
         folders: FolderServer,
+        starting: ProgressBroadcaster,
         stopping: ProgressBroadcaster,
     ) -> None:
         self._life = life
         self._record = record
         self._ports = ports
         self._folders = folders
+        self._starting = starting
         self._stopping = stopping
 
     @property
     def state(self) -> MachineState:
-        return self._life.current.state
+        """The machine's state; until the command that starts it has returned, it is starting."""
+        state = self._life.current.state
+        if state.state in (State.RUNNING, State.DEGRADED) and self._starting.has_reader:
+            return MachineState(state=State.STARTING)
+        return state
 
     def stop(self, *, at_once: bool) -> None:
         """Stop the machine. A first boot is ended at once, as the next start begins it again on a new disk."""

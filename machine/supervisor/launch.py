@@ -12,8 +12,9 @@ from pathlib import Path
 
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
-from machine.folders.probe import probe_sources, probe_transports
-from machine.folders.transports import MountedFolder, choose_transport, host_obstacles, plan_folders
+from machine.folders.probe import probe_transports
+from machine.folders.sources import probe_sources
+from machine.folders.transports import MountedFolder, plan_folders, transport_notices
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
@@ -24,6 +25,7 @@ from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
+from machine.ssh.client import check_user
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
 
@@ -55,9 +57,10 @@ def prepare(
     acceleration = _accelerate(config, host, qemu, environment)
     if acceleration.notice:
         notice(acceleration.notice)
-    folders = _assign_transports(record, host, qemu, paths)
+    folders = _assign_transports(record, host, qemu, paths, notice)
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
+    check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
     _check_disk(record, paths, roots)
     if firmware:
@@ -138,18 +141,23 @@ def _within_limits(
     return replace(config, resources=replace(config.resources, memory_mib=max_mib))
 
 
-def _assign_transports(record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths) -> list[MountedFolder]:
-    """Choose the transport of the machine's folders for this start. virtiofsd is chosen only if a trial has worked."""
+def _assign_transports(
+    record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths, notice: Callable[[str], None]
+) -> list[MountedFolder]:
+    """Choose the transport of this start for the machine's folders; a virtiofsd that is chosen has been tried."""
     config = record.config
     if not config.folders:
         return []
     choice = config.volume_driver
-    facts = probe_transports(choice, config.folders, guest_uid=config.uid, host=host)
+    sources = probe_sources(config.folders)
+    facts = probe_transports(choice, sources, guest_uid=config.uid, host=host)
     facts = facts.with_devices(folder_devices(qemu, config.arch))
-    transport = choose_transport(choice, facts, record.guest.transports)
-    log.info("transport of folders: %s; obstacles: %s", transport, host_obstacles(choice, facts))
+    log.info("folders: %s; %s", sources, facts)
     sockets = [paths.folder_socket(number) for number in range(len(config.folders))]
-    return plan_folders(probe_sources(config.folders), transport, facts.virtiofsd, sockets)
+    planned = plan_folders(sources, choice, facts, record.guest.transports, sockets)
+    for text in transport_notices(planned, facts):
+        notice(text)
+    return planned
 
 
 def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:

@@ -71,6 +71,9 @@ class Supervisor:
 
     failure_watch: FailureWatch
 
+    sources_s: float
+    """How often the directories of the host that are shared are looked at."""
+
     tasks: asyncio.TaskGroup
     """The background tasks; `run` enters the group and waits for their end."""
 
@@ -106,7 +109,7 @@ class Supervisor:
     async def _begin(self) -> list[asyncio.Task[None]]:
         """Start or adopt QEMU, and return the tasks that run as long as QEMU does."""
         self._set_deadline()
-        work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu]
+        work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu, self._watch_sources]
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
@@ -132,6 +135,9 @@ class Supervisor:
 
     async def _watch_qemu(self) -> None:
         self.life.post(QemuExited(cause=await self.qemu.wait()))
+
+    async def _watch_sources(self) -> None:
+        await self.folders.watch_sources(every_s=self.sources_s)
 
     async def _watch_evidence(self) -> None:
         """Watch the console and Ignition's journal for a failure while a start is pending."""

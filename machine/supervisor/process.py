@@ -13,6 +13,7 @@ from qemu.qmp import QMPClient
 
 from machine import async_runner, lock
 from machine.async_runner import Child
+from machine.files import open_created
 from machine.qemu import shutdown
 from machine.qemu.shutdown import Ending
 
@@ -67,7 +68,7 @@ class ChildQemu(QemuProcess):
             MachineError: QEMU cannot be run.
         """
         descriptor = self.lock_descriptor
-        with self._output.open("wb") as output:
+        with open_created(self._output, "wb") as output:
             self._child = await async_runner.spawn(
                 self._argv, stdout=output, stderr=output, pass_fds=() if descriptor is None else (descriptor,)
             )

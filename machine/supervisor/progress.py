@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 from collections.abc import Callable
 
 from machine import control
@@ -19,9 +20,19 @@ class ProgressBroadcaster:
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []
+        self._pipes: list[ReportPipe] = []
 
     def add(self, sink: Sink) -> None:
         self._sinks.append(sink)
+
+    def add_pipe(self, pipe: ReportPipe) -> None:
+        self._pipes.append(pipe)
+        self.add(pipe.write)
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether a command at the other end of a pipe has not returned yet, even if it got the last report."""
+        return any(pipe.has_reader for pipe in self._pipes)
 
     def step(self, text: str) -> None:
         log.info("%s", text)
@@ -47,13 +58,20 @@ class ProgressBroadcaster:
             sink(line)
 
 
-def pipe_sink(descriptor: int) -> Sink:
-    """Return a sink that writes to a pipe. It is no error if nobody reads the pipe any more."""
+class ReportPipe:
+    """The pipe on which `machine start` reads reports; it closes its end when it returns or is killed."""
 
-    def write(line: bytes) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: bytes) -> None:
         try:
-            os.write(descriptor, line)
+            os.write(self._descriptor, line)
         except OSError as error:
             log.debug("the command that waits has ended: %s", error)
 
-    return write
+    @property
+    def has_reader(self) -> bool:
+        poll = select.poll()
+        poll.register(self._descriptor, 0)  # without a reader there is an error or a hang-up, which are always told
+        return not poll.poll(0)

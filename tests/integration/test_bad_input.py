@@ -219,7 +219,7 @@ def test_record_that_cannot_be_read(verb: str, content: bytes, world: World, gol
 # What the host lacks
 
 
-@pytest.mark.parametrize("tool", ["qemu-system-x86_64", "qemu-img", "ssh-keygen"])
+@pytest.mark.parametrize("tool", ["qemu-system-x86_64", "qemu-img"])
 def test_program_that_is_not_installed(tool: str, world: World, images: Images, golden: Golden) -> None:
     world.without(tool)
     outcome = world.machine("init", "--image", images.qcow2, "box")

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 from machine.podman.connections import Connection, ConnectionsFile
+from tests.support.disk_images import Images
+from tests.support.world import World, make_world
 
 ADD_TWENTY = """
 import sys
@@ -61,3 +63,30 @@ def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:
             assert "first" in connections.uris()
         process.communicate()
     assert len(connections.uris()) == 21
+
+
+def test_star_is_for_the_machine_that_podman_really_uses(podman_world: World, tmp_path: Path, images: Images) -> None:
+    """Two homes with one containers.conf, as two homes of root's have /etc/containers."""
+    one, two = podman_world, make_world(tmp_path / "second" / "w")
+    two.link_tool("podman")
+    two.extra = {"CONTAINERS_CONF": str(one.root / "containers.conf")}
+    one.init("first", images.qcow2)
+    two.init("second", images.qcow2)
+    assert one.must("ls", "-q").stdout == "first*\n"
+    assert two.must("ls", "-q").stdout == "second\n"
+    assert two.machine("active").status == 125
+    two.run("podman", "system", "connection", "default", "second")
+    assert one.must("ls", "-q").stdout == "first\n"
+    assert two.must("ls", "-q").stdout == "second*\n"
+    assert two.must("active").stdout == "second\n"
+
+
+def test_star_is_not_for_another_connection_of_the_machines_name(world: World, images: Images) -> None:
+    world.init("box", images.qcow2)
+    assert world.must("ls", "-q").stdout == "box*\n"
+    path = world.root / "podman-connections.json"
+    document = json.loads(path.read_bytes())
+    document["Connection"]["Connections"]["box"] = {"URI": "ssh://elsewhere"}
+    path.write_text(json.dumps(document))
+    assert world.must("ls", "-q").stdout == "box\n"
+    assert world.machine("active").status == 125

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import select
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,13 +21,14 @@ from machine.folders import idmap, inotify
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command
 from machine.folders.inotify import Watcher
-from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, usable_command
+from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, probe_transports, usable_command
+from machine.folders.sources import Source, probe_sources
 from machine.folders.sshfs import sftp_server_command
 from machine.folders.virtiofsd import Flavour, OwnerIds, Virtiofsd, virtiofsd_commands
 from machine.ignition import assets
 from machine.model.folders import Folder
 from machine.model.obstacle import Obstacle
-from machine.model.transport import Transport
+from machine.model.transport import Transport, TransportChoice
 from machine.this_host import current_host
 from tests.support.disk_images import Images
 from tests.support.world import World
@@ -206,6 +209,78 @@ def test_folders_of_a_stopped_machine_are_in_its_record(world: World, images: Im
     assert world.inspect("box")["Machine"]["Mounts"] == [{"Source": str(tmp_path), "Target": "/x", "ReadOnly": False}]
     assert world.machine("mount", "rm", "box", "/x/").status == 0
     assert world.inspect("box")["Machine"]["Mounts"] == []
+
+
+def shared(world: World) -> list[tuple[str, str]]:
+    return [(mount["Source"], mount["Target"]) for mount in world.inspect("box")["Machine"]["Mounts"]]
+
+
+def test_source_is_resolved_once_and_its_target_stays_as_written(world: World, images: Images, tmp_path: Path) -> None:
+    for name in ("real", "other"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    world.init("box", images.qcow2, "--disk-size", "7", "--volume", f"{link}")
+    assert shared(world) == [(f"{tmp_path}/real", f"{link}")]
+    assert world.machine("set", "box", "--volume", f"{link}:/a", "--volume", f"{tmp_path}:/b").status == 0
+    assert world.machine("mount", "add", "box", f"{link}:/c").status == 0
+    link.unlink()
+    link.symlink_to("other")
+    assert shared(world) == [(f"{tmp_path}/real", "/a"), (f"{tmp_path}", "/b"), (f"{tmp_path}/real", "/c")]
+
+
+def test_home_that_is_a_link_is_shared_by_default_at_its_own_path(world: World, images: Images, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "home"
+    link.symlink_to("real")
+    made = world.machine("init", "--image", str(images.qcow2), "--disk-size", "7", "box", HOME=str(link))
+    assert made.status == 0, made.stderr
+    assert shared(world) == [(f"{tmp_path}/real", f"{link}")]
+
+
+def test_source_that_cannot_be_shared_is_refused_with_the_reason(world: World, images: Images, tmp_path: Path) -> None:
+    world.init("box", images.qcow2, "--disk-size", "7")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "colon").symlink_to("a:b")
+    reasons = {
+        "loop": f"{tmp_path}/loop is a loop of symbolic links; share the directory itself",
+        "pipe": f"{tmp_path}/pipe is a FIFO; only directories can be shared",
+        "colon": (
+            f'invalid volume "{tmp_path}/colon": it is a symbolic link to {tmp_path}/a:b; '
+            "paths must be UTF-8 without colons or control characters"
+        ),
+    }
+    for name, reason in reasons.items():
+        for words in (("mount", "add", "box", f"{tmp_path}/{name}:/x"), ("set", "box", "-v", f"{tmp_path}/{name}:/x")):
+            refused = world.machine(*words)
+            assert (refused.status, refused.stderr) == (125, f"Error: {reason}\n")
+    assert shared(world) == []
+
+
+@pytest.mark.parametrize("place", [Path("/dev/shm"), Path("/")], ids=["a file system in memory", "a tree of mounts"])
+def test_source_on_another_file_system_is_served_by_virtiofsd(place: Path) -> None:
+    daemon = find_virtiofsd(current_host())
+    assert isinstance(daemon, Virtiofsd)
+    with tempfile.TemporaryDirectory(dir=place) if place.name else contextlib.nullcontext("/") as source:
+        folder = Folder(source=source, target="/x")
+        facts = probe_transports(TransportChoice.VIRTIOFS, probe_sources([folder]), guest_uid=1000, host=current_host())
+    assert not isinstance(facts.virtiofsd_for(folder), Obstacle)
+
+
+def test_folder_that_virtiofsd_refuses_decides_for_itself_alone(tmp_path: Path) -> None:
+    """A link in its place, as one that is made after links were followed."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    good, bad = (Folder(source=f"{tmp_path}/{name}", target=f"/{name}") for name in ("real", "link"))
+    unresolved = {folder: Source(path=folder.source, identity=(0, 0)) for folder in (good, bad)}
+    facts = probe_transports(TransportChoice.AUTO, unresolved, guest_uid=1000, host=current_host())
+    assert isinstance(facts.virtiofsd_for(bad), Obstacle)
+    assert not isinstance(facts.virtiofsd_for(good), Obstacle)
+    resolved = probe_sources([good, bad])
+    facts = probe_transports(TransportChoice.AUTO, resolved, guest_uid=1000, host=current_host())
+    assert not isinstance(facts.virtiofsd_for(bad), Obstacle)
 
 
 # What the guest does with what it is told, run here in a file system of its own.

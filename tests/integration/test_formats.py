@@ -15,7 +15,6 @@ import pytest
 
 from machine import __version__
 from machine.cli.formats import Documents, Listing, parse_template, print_documents, print_listing, render
-from machine.cli.yaml import yaml_text
 from machine.errors import BadInputError
 from machine.gotemplate import structure
 from machine.model.record import GuestFacts
@@ -425,12 +424,12 @@ def test_inspect_through_a_template_is_podmans(podman_machine: Run, capsys: pyte
     assert capsys.readouterr().out == podman_machine("inspect", "box", "dev").stdout
 
 
-def test_info_has_podmans_fields_and_form(podman_machine: Run, world: World) -> None:
+def test_info_has_podmans_fields_and_podmans_keys_of_today(podman_machine: Run, world: World) -> None:
     theirs = json.loads(podman_machine("info", "--format", "json").stdout)
     ours = json.loads(world.machine("info", "--format", "json").stdout)
     for part in ("Host", "Version"):
         assert kinds(ours[part]) == kinds(theirs[part])
-    assert yaml_text(theirs) + "\n" == podman_machine("info").stdout
+    assert world.machine("info").stdout.splitlines()[:2] == ["host:", f"    arch: {theirs['Host']['Arch']}"]
 
 
 def kinds(document: Mapping[str, object]) -> dict[str, type]:
@@ -444,8 +443,8 @@ def test_info_of_this_host(world: World) -> None:
     assert re.search(rf"version {re.escape(version)}\b", qemu)
     assert (path, own) == (str(world.bin / "qemu-system-x86_64"), __version__)
     default = world.machine("info").stdout
-    assert default.startswith("Host:\n  Arch: ")
-    assert f"\n    Path: {path}\n" in default
+    assert default.startswith("host:\n    arch: ")
+    assert f"\n        path: {path}\n" in default
 
 
 def test_installed_program_fills_templates(world: World) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from tests.support.disk_images import Images, sha256
@@ -49,6 +51,44 @@ def test_promise_for_a_local_file_is_checked(world: World, images: Images) -> No
     refused = world.machine("image", "pull", images.gz, "--image-sha256", sha256(images.xz))
     promise = f"sha256 {sha256(images.gz)} instead of {sha256(images.xz)}"
     assert refused.stderr == f"Error: {images.gz} is not the expected file: {promise}\n"
+
+
+def test_file_that_has_not_changed_is_not_read_again(world: World, images: Images, tmp_path: Path) -> None:
+    image = tmp_path / "disk.qcow2"
+    shutil.copy(images.qcow2, image)
+    time.sleep(0.2)  # until a change shows in its times
+    assert world.init("one", image).stderr == "Unpacking disk.qcow2\n"
+    assert world.init("two", image).stderr == ""
+    os.link(image, tmp_path / "link.qcow2")  # changes its ctime
+    assert world.init("three", image).stderr == "Unpacking disk.qcow2\n"
+    assert world.init("four", tmp_path / "link.qcow2").stderr == ""
+    (base,) = world.cache.glob("sha256-*")
+    assert base.name == f"sha256-{sha256(images.qcow2)}"
+
+
+def test_file_that_has_other_content_of_the_same_size_and_mtime_is_read_again(
+    world: World, images: Images, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.raw"
+    shutil.copy(images.raw, image)
+    time.sleep(0.2)
+    world.init("one", image)
+    before = image.stat()
+    with image.open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(b"changed")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    world.init("two", image)
+    assert len(list(world.cache.glob("sha256-*"))) == 2
+
+
+def test_damaged_memory_of_files_costs_only_time(world: World, images: Images) -> None:
+    world.init("one", images.qcow2)
+    (memory,) = world.cache.glob("sha256-*/files.json")
+    for number, damage in enumerate(("{", "5", "[1, [2]]")):
+        memory.write_text(damage)
+        world.init(f"m{number}", images.qcow2)
+    assert world.init("last", images.qcow2).stderr == ""
 
 
 def test_image_that_is_neither_file_nor_disk(world: World) -> None:

@@ -171,6 +171,25 @@ def test_default_is_handed_on_when_its_machine_goes(world: World, images: Images
     assert world.machine("ls", "-q").stdout == "two*\n"
 
 
+def test_default_that_is_handed_on_to_a_rootful_machine_is_its_rootful_connection(world: World) -> None:
+    world.init("one", "/dev/null", "-v", "")
+    world.init("two", "/dev/null", "-v", "", "--rootful")
+    world.must("rm", "-f", "one")
+    assert world.connections["Default"] == "two-root"
+    assert world.must("ls", "-q").stdout == "two*\n"
+
+
+def test_old_podman_gets_the_rootful_connection_of_the_next_machine(podman_world: World) -> None:
+    podman_world.init("one", "/dev/null", "-v", "")
+    podman_world.init("two", "/dev/null", "-v", "", "--rootful")
+    podman_world.must("rm", "-f", "one")
+    assert podman_world.connections["Default"] == "two-root"
+    starred = [
+        line.split()[0] for line in podman_world.podman("system", "connection", "ls").splitlines() if "true" in line
+    ]
+    assert starred == ["two-root"]
+
+
 def test_old_podman_is_told_too(podman_world: World, images: Images) -> None:
     world = podman_world
     world.podman("system", "connection", "add", "far", "ssh://core@198.51.100.1/run/podman.sock")

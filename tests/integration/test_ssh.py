@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import socket
 import stat
 import subprocess
@@ -55,6 +56,16 @@ def test_exit_status_of_the_command_passes_through(status: int, sshd: Sshd) -> N
 def test_words_are_joined_and_evaluated_over_there(sshd: Sshd) -> None:
     done = run(session_argv(sshd.target, ["printf", "'%s|'", "'a  b'", "-c", "$((1+1))"]))
     assert (done.stdout, done.stderr) == ("a  b|-c|2|", "")
+
+
+@pytest.mark.parametrize(("no_input", "lines"), [(False, "1\n"), (True, "1\n2\n3\n")])
+def test_command_in_a_loop_leaves_the_loops_input_alone_if_told_so(no_input: bool, lines: str, sshd: Sshd) -> None:
+    ssh = shlex.join(session_argv(sshd.target, ["cat", ">/dev/null"], no_input=no_input))
+    loop = f"while read line; do {ssh}; echo $line; done"
+    done = subprocess.run(
+        ["sh", "-c", loop], input="1\n2\n3\n", capture_output=True, text=True, check=True, timeout=WAIT_S
+    )
+    assert (done.stdout, done.stderr) == (lines, "")
 
 
 def test_other_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
             settings,
             on_problem=problems.append,
             on_learned=learn,
+            on_notice=lambda _: None,
         )
         async with connected(sshd, control):
             await server.mount()

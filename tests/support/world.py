@@ -18,7 +18,7 @@ import pytest
 from tests.support.warm import warm_program
 
 COMMAND_S = 60
-TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "gpgv")
+TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "gpgv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="surrogateescape",
             process_group=0,
             **identity,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, MachineError
+from machine.errors import DeadlineError, MachineError, reason_of
 from machine.store.paths import MachinePaths
 
 # A supervisor probes the host before it listens, and takes a moment to listen again if its socket was removed.
@@ -38,4 +38,4 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
             hint = f"restart the supervisor with: machine start {name}"
         else:  # a command that changes a stopped machine holds its lock, or the machine has just stopped
             raise MachineError(f"another command is changing {name}", hint="try again when it has ended") from error
-        raise MachineError(f"the supervisor of {name} does not answer: {error.strerror}", hint=hint) from error
+        raise MachineError(f"the supervisor of {name} does not answer: {reason_of(error)}", hint=hint) from error

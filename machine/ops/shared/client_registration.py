@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, NotWritableError, ProgramError
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
 from machine.podman import docker_context
@@ -17,6 +19,7 @@ from machine.podman.connections import (
 )
 from machine.podman.legacy_connections import LegacyClient
 from machine.report import Reporter
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 
@@ -46,18 +49,25 @@ class ClientRegistration:
     def register(self, config: MachineConfig, report: Reporter) -> None:
         """Register the machine with every client that does not have it yet.
 
+        A notice names the clients whose files this user may not write, as in a read-only home directory.
+
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read or written.
+            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
         """
-        paths = self._paths(config.name)
-        connections = connections_of(config.name, paths, rootful=config.rootful)
-        # A connection of this name that points elsewhere is the user's own.
-        existing = self._file.uris()
-        if missing := tuple(connection for connection in connections if connection.name not in existing):
-            self._file.add(missing)
+        connections = connections_of(config.name, self._paths(config.name), rootful=config.rootful)
+        with _unless_unwritable(config.name, report):
+            # A connection of this name that points elsewhere is the user's own.
+            existing = self._file.uris()
+            if missing := tuple(connection for connection in connections if connection.name not in existing):
+                self._file.add(missing)
         if self._legacy:
-            self._legacy.add(connections)
-        socket = paths.api_socket(rootful=config.rootful)
+            with _unless_unwritable(config.name, report):
+                self._legacy.add(connections)
+        with _unless_unwritable(config.name, report):
+            self._register_context(config, report)
+
+    def _register_context(self, config: MachineConfig, report: Reporter) -> None:
+        socket = self._paths(config.name).api_socket(rootful=config.rootful)
         if config.name == docker_context.RESERVED:
             report.notice(
                 f'"{config.name}" is the name of Docker\'s built-in context: set DOCKER_HOST with machine env'
@@ -74,9 +84,10 @@ class ClientRegistration:
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
+        rootful = {record.name for record in records.load_readable(self._context.roots) if record.config.rootful}
         steps = [
-            partial(self._file.remove, connections),
-            *([partial(self._legacy.remove, connections)] if self._legacy else []),
+            partial(self._file.remove, connections, rootful=rootful),
+            *([partial(self._legacy.remove, connections, rootful=rootful)] if self._legacy else []),
             *(partial(docker_context.remove, self._docker, name, socket) for socket in sockets_of(paths)),
         ]
         for step in steps:
@@ -93,18 +104,20 @@ class ClientRegistration:
         """
         self._file.default()
 
-    def prefer(self, config: MachineConfig) -> None:
-        """Point the clients that use the machine to the preferred one of its two sockets.
+    def prefer(self, config: MachineConfig, report: Reporter) -> None:
+        """Point the clients that use the machine to the preferred one of its two sockets, as `register` does.
 
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read or written.
+            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
         """
         for client in (self._file, self._legacy):
             if client:
-                client.move_default(config.connections, config.connections[0])
+                with _unless_unwritable(config.name, report):
+                    client.move_default(config.connections, config.connections[0])
         paths = self._paths(config.name)
         if any(docker_context.points_to(self._docker, config.name, socket) for socket in sockets_of(paths)):
-            docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
+            with _unless_unwritable(config.name, report):
+                docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
         """Return whether every client uses the preferred one of the machine's two sockets by default.
@@ -124,22 +137,41 @@ class ClientRegistration:
             if client:
                 client.make_default(config.connections[0])
 
-    def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
-        """Give connections and contexts with the machine's old name and sockets the new ones.
+    def rename(
+        self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths, report: Reporter
+    ) -> None:
+        """Give connections and contexts with the machine's old name and sockets the new ones, as `register` does.
 
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read or written.
+            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
         """
         before = connections_of(old, old_paths, rootful=config.rootful)
         pairs = tuple(zip(before, connections_of(config.name, paths, rootful=config.rootful), strict=True))
         for client in (self._file, self._legacy):
             if client:
-                client.replace(pairs)
+                with _unless_unwritable(config.name, report):
+                    client.replace(pairs)
         if any(docker_context.points_to(self._docker, old, socket) for socket in sockets_of(old_paths)):
-            docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
+            with _unless_unwritable(config.name, report):
+                docker_context.rename(self._docker, old, config.name, paths.api_socket(rootful=config.rootful))
 
     def _paths(self, name: str) -> MachinePaths:
         return self._context.roots.machine(name)
+
+
+@contextlib.contextmanager
+def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
+    """Turn an error into a notice if this user may not write a client's files; the machine can be used all the same.
+
+    An old Podman, which writes its files itself, does not say why it fails.
+    """
+    try:
+        yield
+    except (NotWritableError, ProgramError) as error:
+        report.notice(
+            f'"{name}" could not be registered with every client: {error.line}; '
+            f'to use it, run: eval "$(machine env {name})"'
+        )
 
 
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:

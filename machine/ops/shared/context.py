@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.errors import MachineError
 from machine.model.host import Host
 from machine.store.paths import Roots, find_roots
 from machine.this_host import current_host
@@ -34,11 +35,27 @@ class Context:
 
 
 def current_context() -> Context:
+    """Gather the context of this process.
+
+    Raises:
+        MachineError: this user has no home directory.
+    """
     host = current_host()
+    home = _home()
     return Context(
         host=host,
         roots=find_roots(os.environ, host.os, os.getuid()),
         uid=os.getuid(),
-        home=Path.home(),
+        home=home,
         environment=os.environ,
     )
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # no such variable, and no such user
+        raise MachineError(
+            f"HOME is not set, and user ID {os.getuid()} has no entry in /etc/passwd",
+            hint="set HOME to a directory of yours",
+        ) from error

@@ -38,7 +38,7 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
     """Make the SSH user's key and the guest's host key, and write both to the machine's directory.
 
     Raises:
-        MachineError: ssh-keygen is missing or failed.
+        MachineError: a file cannot be written.
     """
     authorized = ssh_keys.generate(paths.identity, comment=f"machine-{name}")
     host_public = ssh_keys.generate(paths.host_key, comment=f"host-key-of-{name}")

@@ -13,7 +13,8 @@ from machine.model.settings import BUILT_IN, EffectiveSetting, Layer, Value, bui
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.timezone import resolve_timezone
-from machine.podman.containers_conf import find_files, load_layers
+from machine.podman.conf_files import find_files
+from machine.podman.containers_conf import load_layers
 from machine.store import settings
 
 COMMAND_LINE = "command line"

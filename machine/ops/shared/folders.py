@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
-from machine.folders.probe import probe_transports, source_problem
-from machine.folders.transports import choose_transport
+from machine.folders.probe import probe_transports
+from machine.folders.sources import probe_sources, resolve_source
+from machine.folders.transports import TransportFacts, choose_transport
 from machine.model.arch import Arch
-from machine.model.folders import Folder, check_target, check_targets, parse_volume
+from machine.model.folders import Folder, check_source, check_targets, parse_volume
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.settings import BUILT_IN, EffectiveSetting
@@ -30,23 +32,23 @@ def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -
     if setting.origin == BUILT_IN:
         return tuple(_possible(setting.value, username, context))
     with naming_source_of(setting):
-        folders = read_volumes(setting.value, context)
-        check_targets(folders, username)
-    return folders
+        return read_volumes(setting.value, username, context)
 
 
 def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable[Folder]:
     for text in texts:
         try:
-            (folder,) = read_volumes([text], context)
-            check_target(folder.target, username)
+            (folder,) = read_volumes([text], username, context)
         except BadInputError:
             continue
         yield folder
 
 
-def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
-    """Parse the user's folders and check their sources; empty ones are left out.
+def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple[Folder, ...]:
+    """Parse the user's folders and check where they go; then, as Podman does, look for their sources.
+
+    Empty texts are left out. `username` is the guest's user, whose own directories are no targets.
+    Symbolic links of sources are followed now and not at each start: a guest could change some of them.
 
     Raises:
         BadInputError: one of them is invalid, or its source cannot be shared.
@@ -54,10 +56,16 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
     folders = tuple(parse_volume(text, environment=environment, cwd=cwd) for text in texts if text)
-    for folder in folders:
-        if problem := source_problem(folder.source):
-            raise BadInputError(problem.message(folder.source), hint=problem.hint)
-    return folders
+    check_targets(folders, username)
+    return tuple(_resolved(folder) for folder in folders)
+
+
+def _resolved(folder: Folder) -> Folder:
+    source = resolve_source(folder.source)
+    if isinstance(source, Obstacle):
+        raise BadInputError(source.reason, hint=source.remedy)
+    check_source(source.path, folder.source)
+    return replace(folder, source=source.path)
 
 
 def check_transport(
@@ -70,13 +78,18 @@ def check_transport(
     """
     if not folders or choice is TransportChoice.AUTO:
         return
-    facts = probe_transports(choice, folders, guest_uid=guest_uid, host=host)
-    # Ask QEMU last, because it may not be installed yet.
-    if Transport(choice.value).is_device and not isinstance(choose_transport(choice, facts), Obstacle):
-        facts = facts.with_devices(folder_devices(probe_qemu(find_qemu(arch, host)), arch))
-    chosen = choose_transport(choice, facts)
-    if isinstance(chosen, Obstacle):
-        raise MachineError(chosen.reason, hint=chosen.remedy or "leave out --volume-driver")
+    facts = probe_transports(choice, probe_sources(folders), guest_uid=guest_uid, host=host)
+    _check_choice(choice, facts, folders)
+    if Transport(choice.value).is_device:
+        # Ask QEMU last, because it may not be installed yet.
+        _check_choice(choice, facts.with_devices(folder_devices(probe_qemu(find_qemu(arch, host)), arch)), folders)
+
+
+def _check_choice(choice: TransportChoice, facts: TransportFacts, folders: Sequence[Folder]) -> None:
+    for folder in folders:
+        chosen = choose_transport(choice, facts, folder)
+        if isinstance(chosen, Obstacle):
+            raise MachineError(chosen.reason, hint=chosen.remedy or "leave out --volume-driver")
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:

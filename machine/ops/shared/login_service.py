@@ -10,7 +10,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
-from machine.files import FILE_PRIVATE, disk_errors, write_atomic
+from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.model.host import HostOS
 from machine.model.service import (
     Service,
@@ -52,7 +52,7 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
             _write(path, systemd_unit(service))
             link = _wants(path)
             with disk_errors(link):
-                link.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(link.parent)
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
             _reload(report)
@@ -138,7 +138,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
 
 def _write(path: Path, content: str | bytes) -> None:
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
     write_atomic(path, content, mode=FILE_PRIVATE)  # proxy variables may contain passwords
 
 

@@ -125,10 +125,27 @@ def test_template_of_a_listing(words: list[str], text: str, machine: Machine, ro
     assert (outcome.status, outcome.stdout, outcome.stderr) == (0, text, "")
 
 
+@pytest.mark.parametrize("template", ["{{json .}}", " {{ json . }} "])
+def test_json_of_each_machine_is_a_line_with_the_values_of_the_table(
+    template: str, machine: Machine, roots: Roots
+) -> None:
+    lines = machine("ls", "--format", template).stdout.splitlines()
+    array = json.loads(machine("ls", "--format", "json").stdout)
+    created = machine("ls", "--format", "{{.Created}}").stdout.splitlines()
+    up = machine("ls", "--format", "{{.LastUp}}").stdout.splitlines()
+    sizes = [
+        {"Memory": "2GiB", "Swap": "0B", "DiskSize": "100GiB"},
+        {"Memory": "512MiB", "Swap": "0B", "DiskSize": "20GiB"},
+    ]
+    words = [{"Created": created[n], "LastUp": up[n], **sizes[n]} for n in range(2)]
+    assert [json.loads(line) for line in lines] == [{**array[n], **words[n]} for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("template", "text"),
     [
         ("{{.Name}}", ""),
+        ("{{json .}}", ""),
         ("table {{.Name}}\\t{{.CPUs}}", "NAME        CPUS\n"),
         ("{{range .}}x{{else}}none{{end}}", "none\n"),
     ],
@@ -381,8 +398,9 @@ def test_simple_value_as_yaml(value: object, text: str) -> None:
     assert yaml_text({"key": value}) == f"key: {text}\n"
 
 
-def test_mappings_as_yaml_are_sorted() -> None:
-    assert yaml_text({"b": {"d": 1, "c": {"e": "f"}}, "a": 2}) == "a: 2\nb:\n  c:\n    e: f\n  d: 1\n"
+def test_mappings_as_yaml_are_as_podmans_of_today() -> None:
+    document = {"Host": {"Arch": "amd64", "VMType": {"OS": "f"}}, "Built": 2}
+    assert yaml_text(document) == "host:\n    arch: amd64\n    vmtype:\n        os: f\nbuilt: 2\n"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from machine.cli.tables import table
 from machine.model.record import GuestFacts
 from machine.model.state import STOPPED, MachineState, State
 from machine.ops.list import ListedMachine
+from machine.ops.shared.context import current_context
+from machine.podman.connections import connection_uri
 from machine.store.paths import Roots
 from tests.support.builders import CREATED, DIGEST, make_paths, make_record, make_roots, save_machine
 from tests.support.command_line import Machine
@@ -59,8 +61,9 @@ def test_machines_that_ran_last_come_first(machine: Machine, roots: Roots) -> No
 
 def test_default_machine_is_marked(machine: Machine, roots: Roots, tmp_path: Path) -> None:
     save_machine(roots, make_record("box"))
+    uri = connection_uri(current_context().roots.machine("box").podman_root_socket)
     (tmp_path / "world" / "podman-connections.json").write_text(
-        json.dumps({"Connection": {"Default": "box-root", "Connections": {"box-root": {"URI": "unix:///x"}}}})
+        json.dumps({"Connection": {"Default": "box-root", "Connections": {"box-root": {"URI": uri}}}})
     )
     assert machine("ls", "--quiet").stdout == "box*\n"
     assert json.loads(machine("ls", "--format", "json").stdout)[0]["Default"] is True

@@ -25,7 +25,7 @@ from machine.model.transport import Transport, TransportChoice
 
 T = TypeVar("T")
 
-A, B = Folder(source="/a", target="/x"), Folder(source="/b", target="/y")
+A, B = Folder(source="/usr", target="/x"), Folder(source="/etc", target="/y")
 ALL = "can virtiofs\ncan 9p\ncan sshfs\n"
 PATIENCE_S = 20.0
 
@@ -42,6 +42,7 @@ class Guest:
         self.asked: list[list[str]] = []
         self.problems: list[str | None] = []
         self.learned: list[frozenset[Transport]] = []
+        self.notices: list[str] = []
         self.directory = directory
 
     def ssh(self, command: str) -> list[str]:
@@ -72,7 +73,13 @@ class Guest:
     async def serve(
         self, *folders: MountedFolder, choice: TransportChoice = TransportChoice.AUTO
     ) -> AsyncIterator[FolderServer]:
-        server = FolderServer(folders, self.settings(choice), on_problem=self.problems.append, on_learned=self.learn)
+        server = FolderServer(
+            folders,
+            self.settings(choice),
+            on_problem=self.problems.append,
+            on_learned=self.learn,
+            on_notice=self.notices.append,
+        )
         async with asyncio.timeout(PATIENCE_S):
             try:
                 yield server
@@ -137,7 +144,11 @@ def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None
     async def mount() -> None:
         settings = replace(guest.settings(), ssh=lambda _: ["/nonexistent"])
         server = FolderServer(
-            [over(Transport.NINEP)], settings, on_problem=guest.problems.append, on_learned=guest.learn
+            [over(Transport.NINEP)],
+            settings,
+            on_problem=guest.problems.append,
+            on_learned=guest.learn,
+            on_notice=guest.notices.append,
         )
         await server.mount()
 
@@ -153,6 +164,7 @@ def test_transport_that_the_guest_lacks_is_replaced_by_ssh_where_the_choice_is_o
             return server.folders[0]
 
     assert finish(mount(TransportChoice.AUTO)) == over(Transport.SSHFS)
+    assert guest.notices == ["sshfs instead of 9p is used for /x: the guest has no 9p"]
     ours = finish(mount(TransportChoice.NINEP))
     assert (ours.transport, ours.problem) == (Transport.NINEP, "the guest does not mount /x: no device")
 
@@ -261,7 +273,84 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
             await until(lambda: bool(guest.problems))
 
     finish(start())
-    assert guest.problems == ["virtiofsd for /a has exited with status 3"]
+    assert guest.problems == ["virtiofsd for /usr has exited with status 3"]
+
+
+def test_source_that_is_removed_while_the_machine_runs_is_a_problem_of_its_folder(guest: Guest) -> None:
+    place = guest.directory / "place"
+    place.mkdir()
+    folder = Folder(source=str(place), target="/x")
+
+    async def run() -> None:
+        guest.reports = [f"{ALL}mounted 0\nmounted 1\ndone\n"]
+        async with guest.serve(over(Transport.VIRTIOFS, B), over(Transport.VIRTIOFS, folder)) as server:
+            await server.check_sources()
+            await server.mount()
+            place.rename(guest.directory / "aside")
+            await server.check_sources()
+            await server.mount()  # as after a reconnection
+            assert [each.problem for each in server.folders] == [None, f"the folder {place} was removed from this host"]
+            place.mkdir()
+            await server.check_sources()
+            assert (guest.problems[-1] or "").startswith(f"{place} is another directory than when the machine started")
+            place.rmdir()
+            (guest.directory / "aside").rename(place)
+            await server.check_sources()
+
+    finish(run())
+    assert guest.problems[-1] is None
+
+
+def test_source_that_is_replaced_while_the_machine_runs_is_served_over_ssh_again(guest: Guest) -> None:
+    place = guest.directory / "place"
+    place.mkdir()
+    folder = Folder(source=str(place), target="/x")
+
+    async def run() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
+        async with guest.serve(over(Transport.SSHFS, folder)) as server:
+            await server.mount()
+            place.rename(guest.directory / "aside")
+            await server.check_sources()
+            assert guest.problems[-1] == f"the folder {place} was removed from this host"
+            place.mkdir()
+            await server.check_sources()
+            assert guest.problems[-1:] == [None]
+            await server.check_sources()
+
+    finish(run())
+    assert len(guest.asked) == 2
+
+
+def test_folder_whose_source_has_become_a_link_in_another_folder_is_not_mounted(guest: Guest) -> None:
+    outer = guest.directory / "outer"
+    outer.mkdir()
+    (outer / "data").symlink_to("/etc")
+    folders = [Folder(source=str(outer), target="/x"), Folder(source=str(outer / "data"), target="/y")]
+
+    async def run() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\nready 1 /y\ndone\n"]
+        async with guest.serve(*(over(Transport.SSHFS, folder) for folder in folders)) as server:
+            await server.mount()
+            first, second = server.folders
+            assert first.problem is None
+            assert (second.problem or "").startswith(
+                f"the guest does not mount /y: {outer}/data is a symbolic link inside another shared folder"
+            )
+
+    finish(run())
+
+
+def test_folder_without_a_source_cannot_be_added(guest: Guest) -> None:
+    async def add() -> None:
+        guest.reports = [f"{ALL}done\n", f"{ALL}ready 0 /x\ndone\n", f"{ALL}done\n"]
+        async with guest.serve() as server:
+            with pytest.raises(MachineError, match="the folder /nonexistent does not exist on this host"):
+                await server.add(Folder(source="/nonexistent", target="/x"))
+            assert server.is_empty
+
+    finish(add())
+    assert guest.asked[-1] == []  # what the guest has made ready is taken back
 
 
 def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from machine.folders.transports import MountedFolder, TransportFacts, choose_transport, host_obstacles, plan_folders
+from machine.folders.sources import Source
+from machine.folders.transports import (
+    MountedFolder,
+    TransportFacts,
+    choose_transport,
+    host_obstacles,
+    plan_folders,
+    transport_notices,
+)
 from machine.model.folders import Folder, Share
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
@@ -44,7 +52,7 @@ NO_NINEP = frozenset({Transport.NINEP})
 def test_fastest_that_both_sides_have_is_chosen(
     choice: str, facts: TransportFacts, guest: frozenset[Transport] | None, transport: Transport
 ) -> None:
-    assert choose_transport(TransportChoice(choice), facts, guest) is transport
+    assert choose_transport(TransportChoice(choice), facts, FOLDER, guest) is transport
 
 
 @pytest.mark.parametrize(
@@ -81,37 +89,73 @@ def test_fastest_that_both_sides_have_is_chosen(
 def test_reason_why_there_is_no_transport(
     choice: str, facts: TransportFacts, guest: frozenset[Transport] | None, reason: str
 ) -> None:
-    assert choose_transport(TransportChoice(choice), facts, guest) == Obstacle(reason)
+    assert choose_transport(TransportChoice(choice), facts, FOLDER, guest) == Obstacle(reason)
 
 
 def test_remedy_comes_along() -> None:
-    chosen = choose_transport(TransportChoice.VIRTIOFS, replace(FACTS, virtiofsd=NO_VIRTIOFSD))
+    chosen = choose_transport(TransportChoice.VIRTIOFS, replace(FACTS, virtiofsd=NO_VIRTIOFSD), FOLDER)
     assert chosen == Obstacle("virtiofs cannot be used: none here", "install it")
 
 
 def test_only_devices_can_be_missing_from_qemu() -> None:
     assert FACTS.with_devices(frozenset({Transport.VIRTIOFS})).missing_devices == NO_NINEP
-    assert host_obstacles(TransportChoice.AUTO, FACTS.with_devices(frozenset(Transport))) == {}
+    assert host_obstacles(TransportChoice.AUTO, FACTS.with_devices(frozenset(Transport)), FOLDER) == {}
+
+
+AUTO = TransportChoice.AUTO
+A, B = (Source(path=folder.source, identity=(1, number)) for number, folder in enumerate((FOLDER, OTHER)))
+SOURCES = {FOLDER: A, OTHER: B}
+SOCKETS = [Path("/0"), Path("/1")]
 
 
 def test_each_folder_has_its_virtiofsd_and_its_socket() -> None:
-    commands = {FOLDER: ["/v", "a"], OTHER: ["/v", "b"]}
-    sockets = [Path("/0"), Path("/1")]
-    planned = plan_folders({FOLDER: None, OTHER: None}, Transport.VIRTIOFS, commands, sockets)
+    facts = replace(FACTS, virtiofsd={FOLDER: ["/v", "a"], OTHER: ["/v", "b"]})
+    planned = plan_folders(SOURCES, AUTO, facts, None, SOCKETS)
     assert [(each.virtiofsd, each.problem) for each in planned] == [(["/v", "a"], None), (["/v", "b"], None)]
     assert [each.share for each in planned] == [
         Share(folder=FOLDER, transport=Transport.VIRTIOFS, socket=PurePosixPath("/0")),
         Share(folder=OTHER, transport=Transport.VIRTIOFS, socket=PurePosixPath("/1")),
     ]
+    assert transport_notices(planned, facts) == []
 
 
 def test_folder_without_a_source_is_left_out_and_keeps_its_number() -> None:
     gone = Obstacle("it is gone")
-    missing, there = plan_folders({FOLDER: gone, OTHER: None}, Transport.SSHFS, {}, [Path("/0"), Path("/1")])
+    missing, there = plan_folders({FOLDER: gone, OTHER: B}, TransportChoice.SSHFS, FACTS, None, SOCKETS)
     assert (missing.transport, missing.problem, missing.share) == (None, "it is gone", None)
     assert there == MountedFolder(folder=OTHER, transport=Transport.SSHFS, socket=Path("/1"))
 
 
+def test_folder_that_virtiofsd_refuses_leaves_the_others_alone_and_is_told() -> None:
+    facts = replace(ROOT, virtiofsd={FOLDER: Obstacle("virtiofsd does not run: no"), OTHER: ["/v"]})
+    refused, there = plan_folders(SOURCES, AUTO, facts, ALL, SOCKETS)
+    assert (refused.transport, refused.problem, refused.virtiofsd) == (Transport.SSHFS, None, ())
+    assert (there.transport, there.virtiofsd) == (Transport.VIRTIOFS, ["/v"])
+    assert transport_notices([refused, there], facts) == [
+        "sshfs instead of virtiofs is used for /x: virtiofsd does not run: no"
+    ]
+
+
+def test_refusal_of_all_folders_is_told_once_and_a_missing_virtiofsd_or_another_choice_is_none() -> None:
+    refusal = Obstacle("virtiofsd does not run: no")
+    facts = replace(FACTS, virtiofsd={FOLDER: refusal, OTHER: refusal})
+    planned = plan_folders(SOURCES, AUTO, facts, ALL, SOCKETS)
+    assert transport_notices(planned, facts) == [
+        "9p instead of virtiofs is used for /x, /y: virtiofsd does not run: no"
+    ]
+    without = replace(FACTS, virtiofsd=NO_VIRTIOFSD)
+    assert transport_notices(plan_folders(SOURCES, AUTO, without, ALL, SOCKETS), without) == []
+
+
+def test_folder_that_virtiofsd_refuses_has_none_where_the_user_chose_virtiofs() -> None:
+    facts = replace(FACTS, virtiofsd={FOLDER: Obstacle("no"), OTHER: ["/v"]})
+    refused, there = plan_folders(SOURCES, TransportChoice.VIRTIOFS, facts, ALL, SOCKETS)
+    assert (refused.transport, refused.problem) == (None, "virtiofs cannot be used: no")
+    assert there.transport is Transport.VIRTIOFS
+
+
 def test_without_a_transport_every_folder_has_the_reason() -> None:
-    (planned,) = plan_folders({FOLDER: None}, Obstacle("nothing works"), NO_VIRTIOFSD, [Path("/0")])
-    assert (planned.transport, planned.problem, planned.virtiofsd) == (None, "nothing works", ())
+    facts = replace(ROOT, virtiofsd=NO_VIRTIOFSD, has_sftp_server=False)
+    (planned,) = plan_folders({FOLDER: A}, AUTO, facts, None, [Path("/0")])
+    assert (planned.transport, planned.virtiofsd) == (None, ())
+    assert (planned.problem or "").startswith("no transport for folders works on this host (")

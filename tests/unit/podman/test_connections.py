@@ -120,11 +120,20 @@ def test_last_connection_leaves_no_default(connections: ConnectionsFile) -> None
 
 
 @pytest.mark.parametrize(
-    ("names", "default"),
-    [([], ""), (["b", "a"], "a"), (["a", "podman-machine-default"], "podman-machine-default")],
-)
-def test_who_becomes_the_default(names: list[str], default: str) -> None:
-    assert next_default(names) == default
+    ("names", "rootful", "default"),
+    [
+        ([], [], ""),
+        (["b", "a"], [], "a"),
+        (["a", "podman-machine-default"], [], "podman-machine-default"),
+        (["b", "b-root"], ["b"], "b-root"),
+        (["b", "b-root"], ["c"], "b"),
+        (["b"], ["b"], "b"),
+        (["podman-machine-default", "podman-machine-default-root"], ["podman-machine-default"],
+         "podman-machine-default-root"),
+    ],
+)  # fmt: skip
+def test_who_becomes_the_default(names: list[str], rootful: list[str], default: str) -> None:
+    assert next_default(names, rootful) == default
 
 
 def test_connection_that_now_leads_elsewhere_is_not_removed(path: Path, connections: ConnectionsFile) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from machine.errors import BadInputError
 from machine.model.host import HostOS
-from machine.podman.containers_conf import find_files, load_layers, read_layers
+from machine.podman.conf_files import find_files
+from machine.podman.containers_conf import load_layers, read_layers
 from tests.support.builders import make_host
 
 HOST = make_host()

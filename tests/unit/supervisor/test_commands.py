@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from machine.supervisor.commands import Commands
 from machine.supervisor.events import StopRequested
 from machine.supervisor.lifecycle import Life
 from machine.supervisor.phases import Phase
-from machine.supervisor.progress import ProgressBroadcaster
+from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tracker import LifeTracker
 from tests.support.builders import make_record, make_roots, save_machine
@@ -80,6 +81,7 @@ class World:
     life: LifeTracker
     ports: HeldForwards
     folders: HeldFolders
+    starting: ProgressBroadcaster
     told: list[object] = field(default_factory=list)
 
     def carry_out(self, command: Command, value: str = "") -> dict[str, object]:
@@ -96,12 +98,32 @@ def make_world(directory: Path, *, life: Life = UP, guest: GuestFacts = BOOTED) 
     record = make_record(guest=guest)
     paths = save_machine(make_roots(directory), record)
     tracker, ports, folders, stopping = LifeTracker(life), HeldForwards(), HeldFolders(), ProgressBroadcaster()
+    starting = ProgressBroadcaster()
     commands = Commands(
-        life=tracker, record=RecordKeeper(paths, record), ports=ports, folders=folders, stopping=stopping
+        life=tracker,
+        record=RecordKeeper(paths, record),
+        ports=ports,
+        folders=folders,
+        starting=starting,
+        stopping=stopping,
     )
-    world = World(paths=paths, commands=commands, life=tracker, ports=ports, folders=folders)
+    world = World(paths=paths, commands=commands, life=tracker, ports=ports, folders=folders, starting=starting)
     stopping.add(lambda line: world.told.append(json.loads(line)))
     return world
+
+
+def test_machine_is_starting_until_the_command_that_starts_it_has_returned(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    reading, writing = os.pipe()
+    world.starting.add_pipe(ReportPipe(writing))
+    states = [world.commands.state]
+    world.starting.ok()
+    assert json.loads(os.read(reading, 100)) == {"ok": {}}
+    states.append(world.commands.state)
+    os.close(reading)  # as when the command returns, or is killed
+    states.append(world.commands.state)
+    assert [one.state for one in states] == [State.STARTING, State.STARTING, State.RUNNING]
+    os.close(writing)
 
 
 def test_forward_is_granted_listed_and_in_the_record(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""Noticing that a shared directory of this host was removed, replaced or unmounted, or that it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from enum import StrEnum
+
+from machine.model.folders import Folder
+
+Identity = tuple[int, int]
+"""The device and inode of a directory, which tell it from another one of the same path."""
+
+_ANSWER_S = 5.0
+
+
+class SourceChange(StrEnum):
+    """What has become of a directory since it was shared."""
+
+    REMOVED = "removed"
+    REPLACED = "replaced"
+    SILENT = "silent"
+
+    def message(self, source: str) -> str:
+        """Return the change as a message for users."""
+        match self:
+            case SourceChange.REMOVED:
+                return f"the folder {source} was removed from this host"
+            case SourceChange.REPLACED:
+                return (
+                    f"{source} is another directory than when the machine started: it was replaced, mounted or "
+                    "unmounted on this host; a restart of the machine shares it"
+                )
+            case SourceChange.SILENT:
+                return f"the folder {source} does not answer on this host"
+
+
+class SourceWatch:
+    """Compares directories of this host with what they were when they were shared."""
+
+    def __init__(self, *, answer_s: float = _ANSWER_S) -> None:
+        self._answer_s = answer_s
+        self._shared: dict[Folder, Identity] = {}
+        self._looking: dict[Folder, asyncio.Future[Identity | None]] = {}
+
+    def note(self, folder: Folder, identity: Identity) -> None:
+        """Take this for the directory that is shared from now on."""
+        self._shared[folder] = identity
+
+    def forget(self, folder: Folder) -> None:
+        self._shared.pop(folder, None)
+
+    async def change(self, folder: Folder) -> SourceChange | None:
+        """Return what has become of the folder's directory, or None if it is still the one that is shared."""
+        looking = self._looking.get(folder)
+        if looking is None:
+            looking = self._looking[folder] = _look(folder.source)
+        try:
+            async with asyncio.timeout(self._answer_s):
+                found = await asyncio.shield(looking)
+        except TimeoutError:
+            return SourceChange.SILENT
+        del self._looking[folder]
+        if found is None:
+            return SourceChange.REMOVED
+        if found != self._shared.setdefault(folder, found):
+            return SourceChange.REPLACED
+        return None
+
+
+def _look(path: str) -> asyncio.Future[Identity | None]:
+    """Find out which directory is at a path, in a thread that may hang without keeping this program from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Identity | None] = loop.create_future()
+
+    def answer(identity: Identity | None) -> None:
+        if not future.done():
+            future.set_result(identity)
+
+    def look() -> None:
+        try:
+            found = os.stat(path)  # noqa: PTH116
+            identity: Identity | None = (found.st_dev, found.st_ino)
+        except OSError:
+            identity = None
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(answer, identity)
+
+    threading.Thread(target=look, daemon=True).start()
+    return future

@@ -1,0 +1,153 @@
+"""The directories of this host that are shared: where a path leads, why it cannot be shared, and what happens to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import stat
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from machine.model.folders import Folder, covers
+from machine.model.obstacle import Obstacle
+
+# As many as Linux follows.
+_MAX_LINKS = 40
+_ANSWER_S = 5.0
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A directory that can be shared."""
+
+    path: str
+    """Where it is, without symbolic links."""
+
+    identity: tuple[int, int]
+    """Its device and inode, which tell it from another directory of the same path."""
+
+
+def resolve_source(path: str) -> Source | Obstacle:
+    """Follow the symbolic links of a path, and return its directory, or why that cannot be shared."""
+    try:
+        real = os.path.realpath(path, strict=True)
+        # Unlike stat(2), this mounts what autofs mounts on demand; it does not wait for a writer of a FIFO.
+        descriptor = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return _obstacle(path, error)
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not os.access(real, os.X_OK):
+        return _no_access(path)
+    return Source(path=real, identity=(found.st_dev, found.st_ino))
+
+
+def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obstacle:
+    """Return the directory of a folder that was chosen earlier, unless a guest may have led its path elsewhere.
+
+    `folders` are all of the machine: the guest can make links in those that it can write.
+    """
+    found = resolve_source(folder.source)
+    if isinstance(found, Obstacle) or found.path == folder.source:
+        return found
+    writable = [other.source for other in folders if other != folder and not other.read_only]
+    reals = {place for source in writable for place in (source, os.path.realpath(source))}
+    for link in islice(_links(folder.source), _MAX_LINKS):
+        if any(covers(place, link) for place in reals):
+            return Obstacle(
+                f"{link} is a symbolic link inside another shared folder, where the guest may have made it",
+                "share the folder again, which follows the link once",
+            )
+    return found
+
+
+def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: float = _ANSWER_S) -> Source | Obstacle:
+    """Do as `resolve_guarded` does, unless the file system does not answer."""
+    answers: queue.SimpleQueue[Source | Obstacle] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            answers.put(resolve_guarded(folder, folders))
+        except OSError as error:  # links were changed meanwhile
+            answers.put(_obstacle(folder.source, error))
+
+    # A system call may hang for ever, in a thread that does not keep this program from ending.
+    threading.Thread(target=resolve, daemon=True).start()
+    try:
+        return answers.get(timeout=timeout_s)
+    except queue.Empty:
+        return Obstacle(f"the folder {folder.source} does not answer on this host")
+
+
+def probe_sources(folders: Collection[Folder]) -> dict[Folder, Source | Obstacle]:
+    """Map each folder to its directory, or to why that cannot be shared."""
+    return {folder: resolve_in_time(folder, folders) for folder in folders}
+
+
+def _links(path: str) -> Iterator[str]:
+    """Yield the symbolic links that lead to an existing path, by the real paths of their directories."""
+    done, waiting = "/", path.split("/")[::-1]
+    while waiting:
+        name = waiting.pop()
+        here = os.path.join(done, name)  # noqa: PTH118
+        if name == "..":
+            done = os.path.dirname(done)  # noqa: PTH120
+        elif name in ("", "."):
+            continue
+        elif os.path.islink(here):  # noqa: PTH114
+            yield here
+            text = os.readlink(here)  # noqa: PTH115
+            done = "/" if text.startswith("/") else done
+            waiting += text.split("/")[::-1]
+        else:
+            done = here
+
+
+def _obstacle(path: str, error: OSError) -> Obstacle:
+    is_link = os.path.islink(path)  # noqa: PTH114
+    match error.errno:
+        case errno.ENOENT if is_link:
+            return Obstacle(f"{path} is a symbolic link to {_text(path)}, which does not exist on this host")
+        case errno.ENOENT:
+            return Obstacle(f"the folder {path} does not exist on this host", "create it, or share another one")
+        case errno.ELOOP:
+            return Obstacle(f"{path} is a loop of symbolic links", "share the directory itself")
+        case errno.ENOTDIR:
+            return _no_directory(path)
+        case errno.EACCES | errno.EPERM:
+            return _no_access(path)
+        case _:
+            return Obstacle(f"the folder {path} cannot be read: {error.strerror}")
+
+
+def _text(link: str) -> str:
+    try:
+        return os.readlink(link)  # noqa: PTH115
+    except OSError:  # removed meanwhile
+        return "a path"
+
+
+def _no_access(path: str) -> Obstacle:
+    return Obstacle(f"you may not read the folder {path}")
+
+
+def _no_directory(path: str) -> Obstacle:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        mode = 0
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+    if kind:
+        return Obstacle(f"{path} is {kind}; only directories can be shared")
+    return Obstacle(f"{path} is not a directory", "share the directory that contains it")
