@@ -123,6 +123,17 @@ def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: 
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["below", "file"]
 
 
+def test_sftp_server_does_not_serve_what_a_link_leads_to_that_was_put_in_the_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "mine").symlink_to("other")
+    server = find_sftp_server()
+    assert server
+    folder = Folder(source=os.fspath(tmp_path / "mine"), target="/x")
+    command = sftp_server_command(server, folder, current_host().os)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/mine: Too many levels of symbolic links\n")
+
+
 def changed(watcher: Watcher, act: Callable[[], object]) -> set[str]:
     """What a watcher tells of one act, until it falls silent."""
     act()
