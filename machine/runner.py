@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from machine.errors import DeadlineError, MachineError, ProgramError
-from machine.files import open_created
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def run(
     """
     words = words_of(argv)
     log.debug("run: %s", shlex.join(words))
-    with open_created(output, "ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
+    with output.open("ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
         result = subprocess.run(
             words,
             input=None if stdin is None else stdin.encode(),

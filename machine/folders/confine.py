@@ -19,6 +19,8 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
+# From openat2(2), as above.
+_OPENAT2, _AT_FDCWD, _RESOLVE_NO_SYMLINKS = 437, -100, 4
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 1 << 1, 1 << 2, 1 << 3
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
@@ -47,7 +49,7 @@ def _confine(directory: str) -> None:
     allowed = {**dict.fromkeys(_SYSTEM, _READ), **dict.fromkeys(_DEVICES, _WRITE_FILE | _READ_FILE), directory: rights}
     for path, granted in allowed.items():
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC) if path != directory else _open(libc, directory)
         except OSError:
             continue
         mask = rights if os.path.isdir(path) else _OF_FILES  # noqa: PTH112
@@ -59,9 +61,15 @@ def _confine(directory: str) -> None:
     os.close(ruleset)
 
 
-def _checked(result: int) -> int:
+def _open(libc: ctypes.CDLL, directory: str) -> int:
+    """Open the directory, whose path had no symbolic links: a guest may have put one there since."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    return _checked(libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(directory), how, len(how)), directory)
+
+
+def _checked(result: int, what: str = "Landlock") -> int:
     if result < 0:
-        sys.exit(f"Landlock: {os.strerror(ctypes.get_errno())}")
+        sys.exit(f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
 
 

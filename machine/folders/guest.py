@@ -6,11 +6,14 @@ The scripts are in images/ignition/files.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from machine.model.folders import Folder
 from machine.model.transport import Transport
+
+# What folders.sh is told instead of the transport of a folder that sshfs has mounted.
+_CONNECTED = "connected"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,12 @@ class GuestReport:
     """Why folders are not mounted."""
 
 
-def mount_command(folders: Sequence[tuple[Folder, Transport]]) -> str:
-    """Return the command of a guest shell that reads folders.sh from stdin and runs it."""
+def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
+    """Return the command that runs folders.sh, which it reads from stdin; it leaves `connected` folders alone."""
     words = [
         word
         for folder, transport in folders
-        for word in (transport.value, folder.tag, _mode(folder), folder.target)
+        for word in (_CONNECTED if folder in connected else transport.value, folder.tag, _mode(folder), folder.target)
     ]  # fmt: skip
     return shlex.join(["sh", "-s", "--", *words])
 

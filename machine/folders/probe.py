@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -20,7 +21,15 @@ from machine import runner
 from machine.errors import MachineError
 from machine.folders.sources import Source
 from machine.folders.transports import TransportFacts
-from machine.folders.virtiofsd import OwnerIds, Virtiofsd, flavour_of, parse_subids, virtiofsd_commands
+from machine.folders.virtiofsd import (
+    Flavour,
+    OwnerIds,
+    Virtiofsd,
+    add_subids_command,
+    flavour_of,
+    parse_subids,
+    virtiofsd_commands,
+)
 from machine.model.folders import Folder
 from machine.model.host import Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
@@ -34,6 +43,10 @@ _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server",
     "/usr/libexec/sftp-server",
 )  # fmt: skip
+_SUBID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
+_UIDMAP = {
+    Installer.APT: "uidmap", Installer.DNF: "shadow-utils", Installer.PACMAN: "shadow", Installer.ZYPPER: "shadow",
+}  # fmt: skip
 _TIMEOUT_S = 10.0
 _VIRTIOFSD_ANSWER_S = 5.0
 # The header of a vhost-user message: request, version, size of the payload (docs/interop/vhost-user.rst of QEMU).
@@ -66,10 +79,43 @@ def _try_virtiofsd(
     found = find_virtiofsd(host)
     if isinstance(found, Obstacle):
         return found
+    if obstacle := _namespace_obstacle(found, owners, host):
+        return obstacle
     return {
         folder: usable_command(virtiofsd_commands(found, owners, replace(folder, source=source.path)))
         for folder, source in sources.items()
     }
+
+
+def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obstacle | None:
+    """Return why this user cannot have the user namespace that QEMU's own virtiofsd runs in, or None."""
+    if daemon.flavour is not Flavour.LEGACY or owners.uid == 0:
+        return None
+    if owners.maps(daemon.flavour) is None:
+        return Obstacle(
+            "this user has no subordinate IDs for the guest's users (see subuid(5))", _add_subids(owners.uid)
+        )
+    if shutil.which("newuidmap") is None:
+        return Obstacle(
+            "newuidmap is not installed on this host", host.install_hint(_UIDMAP, "newuidmap and newgidmap")
+        )
+    return None
+
+
+def _add_subids(uid: int) -> str | None:
+    """Return the command that gives this user subordinate IDs; None for a user without a name, who can have none."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+    return add_subids_command(name, *(_read_text(path) for path in _SUBID_FILES))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
@@ -111,15 +157,8 @@ def probe_owners(guest_uid: int) -> OwnerIds:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    uids, gids = (_read_subids(Path("/etc", kind), name, uid) for kind in ("subuid", "subgid"))
+    uids, gids = (parse_subids(_read_text(path), name, uid) for path in _SUBID_FILES)
     return OwnerIds(uid=uid, gid=gid, guest=guest_uid, subuids=uids, subgids=gids)
-
-
-def _read_subids(path: Path, name: str, uid: int) -> tuple[int, int] | None:
-    try:
-        return parse_subids(path.read_text(), name, uid)
-    except (OSError, ValueError):
-        return None
 
 
 def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:

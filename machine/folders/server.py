@@ -141,15 +141,12 @@ class FolderServer:
 
     async def _mount(self) -> None:
         """Have the guest mount the current folders, and unmount all others."""
-        usable = [
-            (each.folder, each.transport)
-            for each in self._folders
-            if each.transport and each.folder.target not in self._sessions
-        ]
+        usable = [(each.folder, each.transport) for each in self._folders if each.transport]
         report = await self._run_script(usable)
         if isinstance(report, Obstacle):
             for folder, _ in usable:
-                self._set_problem(folder, _not_mounted(folder, report))
+                if folder.target not in self._sessions:
+                    self._set_problem(folder, _not_mounted(folder, report))
             return
         if report.supported != self._supported:
             self._supported = report.supported
@@ -167,7 +164,8 @@ class FolderServer:
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
         timeout_s = _SCRIPT_S * self._settings.time_scale
-        argv = self._settings.ssh(mount_command(folders))
+        connected = {folder for folder, _ in folders if folder.target in self._sessions}
+        argv = self._settings.ssh(mount_command(folders, connected))
         try:
             done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
         except DeadlineError:

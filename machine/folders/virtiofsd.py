@@ -18,6 +18,10 @@ from machine.model.folders import Folder
 
 _ALL_IDS = 2**32 - 1
 
+# As in /etc/login.defs.
+_MIN_SUBID = 100_000
+_SUBIDS = 65_536
+
 Span = tuple[int, int, int]
 """A line of a user namespace's ID map: the first ID inside, the first ID outside, and the count."""
 
@@ -91,6 +95,22 @@ def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
             case _:
                 continue
     return max(found, key=lambda subordinate: subordinate[1], default=None)
+
+
+def add_subids_command(user: str, subuids: str, subgids: str) -> str:
+    """Return the command that gives a user subordinate IDs that nobody has in these texts of /etc/subuid and subgid."""
+    first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for start, count in _ranges(text))])
+    ids = f"{first}-{first + _SUBIDS - 1}"
+    return f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
+
+
+def _ranges(text: str) -> Iterator[tuple[int, int]]:
+    for line in text.splitlines():
+        match line.split(":"):
+            case [_, first, count] if first.isdigit() and count.isdigit():
+                yield int(first), int(count)
+            case _:
+                continue
 
 
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:

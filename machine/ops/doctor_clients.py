@@ -22,7 +22,11 @@ PODMAN = dict.fromkeys(Installer, "podman")
 def client_checks(context: Context) -> Iterator[Check]:
     """Check the clients, and the files in which machines are registered with them."""
     path = connections_file(context.environment, context.home)
-    yield podman_check(legacy_connections.find_client(), context.host, path)
+    client, installed = legacy_connections.find_client(), shutil.which("podman")
+    if client is None and installed:
+        yield warning("podman", f"{installed} does not run", "repair or reinstall it")
+    else:
+        yield podman_check(client, context.host, path)
     name = "podman connections"
     try:
         known = len(ConnectionsFile(path).uris())

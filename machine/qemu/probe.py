@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
 import re
 from pathlib import Path
@@ -23,7 +24,6 @@ _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
 _MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
 
-_JOIN_KVM = 'join the group kvm (sudo usermod -aG kvm "$USER") and log in again'
 _ENABLE_VIRTUALIZATION = (
     "enable virtualization in this host's firmware, or nested virtualization if the host is a virtual machine; "
     "its kernel needs the module kvm"
@@ -100,7 +100,10 @@ def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EACCES:
-            return Obstacle(reason=f"you are not allowed to open {device}", remedy=_JOIN_KVM)
+            # Permission is of no use where the CPU cannot do it.
+            return _cpu_obstacle(machine, cpuinfo) or Obstacle(
+                reason=f"you are not allowed to open {device}", remedy=_permit(Path(device))
+            )
         return Obstacle(reason=f"{device} cannot be opened: {error.strerror}", remedy=_ENABLE_VIRTUALIZATION)
     try:
         if fcntl.ioctl(descriptor, _KVM_GET_API_VERSION) != _KVM_API_VERSION:
@@ -110,10 +113,26 @@ def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/
         return Obstacle(reason=f"{device} cannot create a virtual machine: {error.strerror}", remedy=_OTHER_HYPERVISOR)
     finally:
         os.close(descriptor)
+    # A paravirtual KVM passes every test above, but an ordinary guest hangs in it after the firmware.
+    return _cpu_obstacle(machine, cpuinfo)
+
+
+def _cpu_obstacle(machine: str, cpuinfo: str) -> Obstacle | None:
     if machine in ("x86_64", "i686") and not has_virtualization_flag(_read_text(cpuinfo)):
-        # A paravirtual KVM passes every test above, but an ordinary guest hangs in it after the firmware.
         return Obstacle(reason="the CPU has neither vmx nor svm", remedy=_ENABLE_VIRTUALIZATION)
     return None
+
+
+def _permit(device: Path) -> str:
+    """Return the command that lets this user open the device: by its group if that may, unless it is root's."""
+    facts = device.stat()
+    if facts.st_mode & 0o060 == 0o060 and facts.st_gid != 0:
+        try:
+            group = grp.getgrgid(facts.st_gid).gr_name
+        except KeyError:
+            group = str(facts.st_gid)
+        return f'join the group {group} (sudo usermod -aG {group} "$USER") and log in again'
+    return f"let other users open it, with: sudo chmod 666 {device}"
 
 
 def has_virtualization_flag(cpuinfo: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.folder_semantics import SEMANTICS, script, told
 from tests.support.guest_machines import SHARED, SPACES, SharedMachine
 from tests.support.guests import BOOT_S
 from tests.support.processes import children, supervisor_pid
@@ -69,6 +71,62 @@ def test_folder_is_added_to_a_running_machine(world: World, shared_machine: Shar
     assert (host / "live" / "guests").stat().st_uid == world.uid
 
 
+def meanings(world: World, folder: Path, place: str) -> dict[str, bool]:
+    (folder / "locked").touch()
+    os.chown(folder / "locked", world.uid, world.uid)
+    with (folder / "locked").open() as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        return told(ssh(world, script(place)))
+
+
+@pytest.mark.parametrize(("folder", "transport"), [(SPACES, "virtiofs"), ("live", "sshfs")])
+def test_programs_can_do_in_a_folder_what_the_table_says(
+    world: World, shared_machine: SharedMachine, folder: str, transport: str
+) -> None:
+    host = shared_machine.run_with_live_folder()
+    assert shared_machine.mounts()[f"/mnt/{folder}"][0] == transport
+    assert meanings(world, host / folder, f"/mnt/{folder}") == SEMANTICS[transport]
+
+
+def test_folder_that_cannot_be_added_is_told_and_not_kept(
+    world: World, host: Path, shared_machine: SharedMachine
+) -> None:
+    link = host / "link"
+    link.symlink_to("live")
+    world.must("mount", "add", SHARED, f"{link}:/mnt/link")
+    assert ssh(world, "cat /mnt/link/hosts") == "live\n"
+    world.must("mount", "rm", SHARED, "/mnt/link")
+    link.unlink()
+    refused = world.machine("mount", "add", SHARED, f"{link}:/mnt/link")
+    assert (refused.status, "does not exist on this host" in refused.stderr) == (125, True)
+    assert "/mnt/link" not in shared_machine.mounts()
+
+
+def test_source_that_is_gone_makes_the_machine_degraded_until_it_is_back(
+    world: World, shared_machine: SharedMachine
+) -> None:
+    host = shared_machine.run_with_live_folder()
+    for name in (SPACES, "live"):
+        (host / name).rename(host / "aside")
+        wait_until(lambda: world.state(SHARED)[0] == "degraded", timeout_s=30, what="ls to notice")
+        assert world.state(SHARED)[1] == f"the folder {host}/{name} was removed from this host"
+        (host / "aside").rename(host / name)
+        wait_until(lambda: world.state(SHARED) == ("running", ""), timeout_s=30, what="ls to notice")
+        assert ssh(world, f"cat '/mnt/{name}/hosts'") == f"{name}\n"
+
+
+def test_nobody_writes_where_a_folder_is_not_mounted(world: World, shared_machine: SharedMachine) -> None:
+    host = shared_machine.run_with_live_folder()
+    ssh(world, "sudo pkill -x sshfs")
+    wait_until(lambda: world.state(SHARED)[0] == "degraded", timeout_s=30, what="ls to notice")
+    for words in ("touch /mnt/live/x", "sudo touch /mnt/live/x"):
+        assert "Read-only file system" in world.machine("ssh", SHARED, words).stderr
+    world.must("mount", "rm", SHARED, "/mnt/live")
+    world.must("mount", "add", SHARED, f"{host}/live:/mnt/live")
+    assert ssh(world, "cat /mnt/live/hosts") == "live\n"
+    assert world.state(SHARED) == ("running", "")
+
+
 @pytest.mark.parametrize("folder", [SPACES, "live"])
 def test_change_on_the_host_is_an_event_in_the_guest(world: World, shared_machine: SharedMachine, folder: str) -> None:
     host = shared_machine.run_with_live_folder()
@@ -111,4 +169,21 @@ def test_machine_whose_virtiofsd_has_ended_is_degraded(world: World, host: Path)
         daemon.kill()
     wait_until(lambda: world.state(SHARED)[0] == "degraded", timeout_s=20, what="ls to notice")
     assert world.state(SHARED)[1] == f"virtiofsd for {host}/{SPACES} has exited with status -9"
+    world.must("stop", SHARED)
+
+
+def test_programs_can_do_over_9p_what_the_table_says(world: World, shared_machine: SharedMachine) -> None:
+    """The last: its start has another driver, and one folder less."""
+    if world.state(SHARED)[0] != "stopped":
+        world.must("stop", SHARED)
+    gone = shared_machine.folders / "gone"
+    gone.mkdir()
+    volumes = ("--volume", f"{shared_machine.folders}/live:/mnt/9p", "--volume", f"{gone}:/mnt/gone")
+    world.must("set", "--volume-driver", "9p", *volumes, SHARED)
+    gone.rmdir()
+    started = world.must("start", SHARED)
+    assert f"The folder {gone} does not exist on this host" in started.stderr
+    assert world.state(SHARED) == ("degraded", f"the folder {gone} does not exist on this host")
+    assert shared_machine.mounts()["/mnt/9p"] == ("9p", "")
+    assert meanings(world, shared_machine.folders / "live", "/mnt/9p") == SEMANTICS["9p"]
     world.must("rm", "--force", SHARED)

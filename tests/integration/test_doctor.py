@@ -131,6 +131,17 @@ def test_ssh_that_does_not_know_our_options(world: World) -> None:
     assert "cannot forward Unix sockets: command-line: line 0: Bad configuration option: nosuchoption" in finding
 
 
+def test_installed_program_is_repaired_and_not_installed_again(world: World) -> None:
+    for tool in ("ssh", "qemu-img", "gpgv"):
+        world.without(tool)
+        (world.bin / tool).write_bytes(b"\x7fELF of nowhere")
+        (world.bin / tool).chmod(0o755)
+    checks = examine(world, 1)
+    for tool, check in (("ssh", "ssh"), ("qemu-img", "qemu-img"), ("gpgv", "signatures")):
+        assert told(checks, check)[0] == "failure"
+        assert told(checks, check)[2] == f"repair or reinstall {world.bin / tool}"
+
+
 def test_qemu_that_does_not_run(world: World) -> None:
     replace_tool(world, "qemu-system-x86_64", "echo no such library >&2; exit 127")
     status, finding, _ = told(examine(world, 1), "qemu")
@@ -247,4 +258,5 @@ def test_machine_whose_supervisor_was_killed(world: World, images: Images) -> No
 def test_broken_podman_is_no_podman(world: World) -> None:
     world.link_tool("podman")
     replace_tool(world, "podman", "exit 1")
-    assert told(examine(world), "podman")[0] == "warning"
+    finding = f"{world.bin}/podman does not run"
+    assert told(examine(world), "podman") == ("warning", finding, "repair or reinstall it")

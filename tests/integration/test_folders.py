@@ -19,7 +19,7 @@ import pytest
 
 from machine.folders import idmap, inotify
 from machine.folders.changes import ChangeRelay
-from machine.folders.guest import mount_command
+from machine.folders.guest import mount_command, sshfs_command
 from machine.folders.inotify import Watcher
 from machine.folders.probe import find_sftp_server, find_virtiofsd, probe_owners, probe_transports, usable_command
 from machine.folders.sources import Source, probe_sources
@@ -121,6 +121,17 @@ def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: 
     assert "ermission denied" in done.stderr
     assert not (tmp_path / "got-other").exists()
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["below", "file"]
+
+
+def test_sftp_server_does_not_serve_what_a_link_leads_to_that_was_put_in_the_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "mine").symlink_to("other")
+    server = find_sftp_server()
+    assert server
+    folder = Folder(source=os.fspath(tmp_path / "mine"), target="/x")
+    command = sftp_server_command(server, folder, current_host().os)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/mine: Too many levels of symbolic links\n")
 
 
 def changed(watcher: Watcher, act: Callable[[], object]) -> set[str]:
@@ -289,9 +300,14 @@ BUSYBOX = ("cat", "grep", "mkdir", "sed", "tail", "umount")
 # Nothing is a device here: a file system in memory has its name and its mode.
 MOUNT = """#!/bin/sh
 echo "mount $*" >>"$RECORD"
-case $6 in */refused) echo 'mount: no such device' >&2; exit 32 ;; esac
+test "$2" != tmpfs || exec busybox mount "$@"
+case $6$ALLOWED in */refused) echo 'mount: no such device' >&2; exit 32 ;; esac
 exec busybox mount -t tmpfs -o "${4%%,*}" "$5" "$6"
 """
+
+
+def _report(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("can ")]
 
 
 @pytest.mark.skipif(shutil.which("busybox") is None, reason="BusyBox is what Alpine has")
@@ -317,21 +333,64 @@ def test_guest_without_systemd_mounts_by_itself_with_busyboxs_tools(tmp_path: Pa
     script = assets.load("files/folders.sh")
     (tmp_path / "script").write_text(script)
     show = f"grep ' {tmp_path}' /proc/mounts | sed 's/ tmpfs \\([a-z]*\\),.*/ \\1/'; echo ---"
-    steps = [f"{mount_command(folders)} <{tmp_path}/script; {show}" for folders in (first, first, first[:1])]
+    write = "for place in refused s; do ! busybox touch $PLACES/$place/x 2>/dev/null || echo written; done"
+    runs = [mount_command(first), mount_command(first, [first[3][0]]), f"ALLOWED=1 {mount_command(first)}"]
+    steps = [f"{run} <{tmp_path}/script; {write}; {show}" for run in (*runs, mount_command(first[:1]))]
     namespace = [str(shutil.which("unshare")), "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
     done = subprocess.run(
         [*namespace, "sh", "-c", "; ".join(steps)],
-        env={"PATH": str(tools), "RECORD": str(tmp_path / "asked")},
+        env={"PATH": str(tools), "RECORD": str(tmp_path / "asked"), "PLACES": str(tmp_path), "ALLOWED": ""},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    told, again, less, _ = done.stdout.split("---\n")
+    told, again, allowed, less, _ = done.stdout.split("---\n")
     tags = [folder.tag for folder, _ in first]
     mounts = [f"{tags[0]} {plain} rw", f"{tags[1]} {tmp_path}/b\\040c\\134d ro"]
-    report = ["mounted 0", "mounted 1", "failed 2 mount: no such device", f"ready 3 {connected}", "done", *mounts]
-    assert [line for line in told.splitlines() if not line.startswith("can ")] == report
-    assert [line for line in again.splitlines() if not line.startswith("can ")] == report
-    assert [line for line in less.splitlines() if not line.startswith("can ")] == ["mounted 0", "done", mounts[0]]
+    guards = [f"{tags[2]}-none {refused} ro", f"{tags[3]}-none {connected} ro"]
+    failed = ["mounted 0", "mounted 1", "failed 2 mount: no such device"]
+    assert _report(told) == [*failed, f"ready 3 {connected}", "done", *mounts, *guards]
+    assert _report(again) == [*failed, "done", *mounts, *reversed(guards)]
+    mended = f"{tags[2]} {refused} rw"
+    assert _report(allowed) == [
+        "mounted 0", "mounted 1", "mounted 2", f"ready 3 {connected}", "done", "written", *mounts, guards[1], mended
+    ]  # fmt: skip
+    assert _report(less) == ["mounted 0", "done", "written", "written", mounts[0]]
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len([line for line in asked if line.endswith(str(plain))]) == 1
     ninep = f"mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=mmap {tags[1]} {spaced}"
     assert [line.replace(",context=system_u:object_r:nfs_t:s0", "") for line in asked if " 9p " in line] == [ninep]
+
+
+# Stands for the guest's sshfs: a file system in memory, or what it says of a folder that the host does not have.
+SSHFS = """#!/bin/sh
+if test "$1" = -h; then echo "    -o $KNOWN allow all targets"; exit; fi
+printf %s "$5" >"$RECORD"
+case $1 in :/gone) echo "$1: No such file or directory" >&2; exit 1 ;; esac
+mount -t tmpfs none "$2" && exec sleep 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "source", "told", "options"),
+    [
+        ("no_contain_symlinks", "/there", "mounted", ["no_contain_symlinks"]),
+        ("contain_nothing", "/there", "mounted", []),
+        ("no_contain_symlinks", "/gone", ":/gone: No such file or directory", ["no_contain_symlinks"]),
+    ],
+    ids=["newer sshfs", "older sshfs", "no such folder"],
+)
+def test_guest_connects_a_folder_whose_links_lead_anywhere(
+    tmp_path: Path, known: str, source: str, told: str, options: list[str]
+) -> None:
+    (tmp_path / "sshfs").write_text(SSHFS)
+    (tmp_path / "sshfs").chmod(0o755)
+    (tmp_path / "target").mkdir()
+    folder = Folder(source=source, target="/x")
+    command = sshfs_command(assets.load("files/folder-sshfs.sh"), folder, uid=0, where=f"{tmp_path}/target")
+    done = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), *shlex.split(command)],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "KNOWN": known, "RECORD": f"{tmp_path}/asked"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == f"{told}\n"
+    asked = (tmp_path / "asked").read_text().split(",")
+    assert [option for option in asked if "links" in option] == options

@@ -1,7 +1,11 @@
 #!/bin/sh
 # Run as root in a guest whenever the host has reached it: what the host's folders are. TRANSPORT TAG MODE TARGET, once
-# for each; TRANSPORT is virtiofs, 9p or sshfs, MODE rw or ro. Those that are devices get units, which mount them at the
-# guest's own boots too; for sshfs the place is made ready. A second run changes nothing.
+# for each; TRANSPORT is virtiofs, 9p, sshfs, or `connected` for one that sshfs has mounted, MODE rw or ro. Those that are
+# devices get units, which mount them at the guest's own boots too; for sshfs the place is made ready. A second run
+# changes nothing.
+#
+# Where a folder belongs and is not mounted, an empty file system is, into which nobody can write: what a container wrote
+# into the guest's own directory would be lost to the host. At the guest's own boots, it is there until sshfs is.
 #
 # It tells, a line each: `can TRANSPORT` of what this guest can mount; then, by their numbers from 0 on, `mounted N`,
 # `ready N PATH` or `failed N REASON`; and last `done`.
@@ -28,8 +32,30 @@ options_of() { # TRANSPORT MODE
     test "$1" != 9p || printf ,trans=virtio,version=9p2000.L,msize=524288,cache=mmap
 }
 
+guard_options=ro,nosuid,nodev,noexec,mode=555,size=4k
+
+guard() { # TAG WHERE
+    is_guarded "$1" "$2" || mount -t tmpfs -o "$guard_options" "$1-none" "$2"
+}
+
+is_guarded() { # TAG WHERE
+    seen=
+    while read -r source where type _; do
+        case "$source $type" in
+        "$1-none tmpfs" | *" fuse.sshfs") test "$(printf %b "$where")" != "$2" || seen=$source ;;
+        esac
+    done </proc/mounts
+    test "$seen" = "$1-none"
+}
+
 unit_text() { # TRANSPORT TAG MODE WHERE
-    options=$(options_of "$1" "$3")
+    case $1 in
+    sshfs | connected)
+        set -- tmpfs "$2-none" "$3" "$4"
+        options=$guard_options
+        ;;
+    *) options=$(options_of "$1" "$3") ;;
+    esac
     printf '%s\n[Unit]\nDescription=Folder of the host\n\n' "$mark"
     printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' \
         "$2" "$(printf %s "$4" | sed 's/%/%%/g')" "$1" "$options"
@@ -44,7 +70,7 @@ done
 without_systemd() {
     while read -r source where _; do
         case "$source $*" in
-        folder-*" $source "*) ;;
+        folder-*" ${source%-none} "*) ;;
         folder-*) umount -l -- "$(printf %b "$where")" ;;
         esac
     done </proc/mounts
@@ -52,14 +78,20 @@ without_systemd() {
     while test $# -ge 4; do
         if ! reason=$(mkdir -p -- "$4" 2>&1); then
             echo "failed $number $(printf %s "$reason" | tail -n 1)"
+        elif test "$1" = connected; then
+            :
         elif test "$1" = sshfs; then
             while read -r _ where type _; do
                 test "$type" != fuse.sshfs || test "$(printf %b "$where")" != "$4" || umount -l -- "$4"
             done </proc/mounts
+            guard "$2" "$4"
             echo "ready $number $4"
+        elif is_guarded "$2" "$4" && ! reason=$(umount -l -- "$4" 2>&1); then
+            echo "failed $number $(printf %s "$reason" | tail -n 1)"
         elif mountpoint -q -- "$4" || reason=$(mount -t "$1" -o "$(options_of "$1" "$3")" "$2" "$4" 2>&1); then
             echo "mounted $number"
         else
+            guard "$2" "$4"
             echo "failed $number $(printf %s "$reason" | tail -n 1)"
         fi
         number=$((number + 1))
@@ -92,8 +124,8 @@ for word in "$@"; do
     3)
         where=$(realpath --canonicalize-missing -- "$word")
         unit=$(systemd-escape --path --suffix=mount -- "$where")
-        printf '%s\n%s\n%s\n' "$transport" "$unit" "$where" >>"$wanted/list"
-        test "$transport" = sshfs || unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
+        printf '%s\n%s\n%s\n%s\n' "$transport" "$tag" "$unit" "$where" >>"$wanted/list"
+        unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
         ;;
     esac
     number=$((number + 1))
@@ -118,16 +150,22 @@ done
 test -z "$changed" || systemctl daemon-reload
 
 number=0
-while read -r transport && read -r unit && IFS= read -r where; do
-    if reason=$(mkdir -p -- "$where" 2>&1); then
-        if test "$transport" = sshfs; then
-            while mountpoint -q -- "$where" && test "$(findmnt -n -o FSTYPE -- "$where" | tail -n 1)" = fuse.sshfs; do
-                umount --lazy -- "$where" || break
+while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
+    if reason=$(mkdir -p -- "$place" 2>&1); then
+        if test "$transport" = connected; then
+            :
+        elif test "$transport" = sshfs; then
+            while mountpoint -q -- "$place" && test "$(findmnt -n -o FSTYPE -- "$place" | tail -n 1)" = fuse.sshfs; do
+                umount --lazy -- "$place" || break
             done
-            echo "ready $number $where"
+            mountpoint -q -- "$place" || systemctl restart -- "$unit"
+            echo "ready $number $place"
+        elif is_guarded "$tag" "$place" && ! reason=$(systemctl stop -- "$unit" 2>&1); then
+            echo "failed $number ${reason:-$unit does not stop}"
         elif systemctl is-active --quiet -- "$unit" || reason=$(systemctl start -- "$unit" 2>&1); then
             echo "mounted $number"
         else
+            guard "$tag" "$place"
             reason=$(journalctl --quiet --output=cat --unit="$unit" --lines=20 2>/dev/null | grep '^mount' | tail -n 1)
             echo "failed $number ${reason:-$unit does not start}"
         fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 
@@ -91,3 +92,32 @@ def test_entitlements_as_codesign_tells_them(status: int, stdout: str, stderr: s
 def test_listing_begins_below_its_heading() -> None:
     assert parse_listing("Accelerators supported in QEMU binary:\ntcg\nkvm\n") == {"tcg", "kvm"}
     assert parse_listing("") == set()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("flags", "mode", "remedy"),
+    [
+        ("flags : vmx", 0o660, 'join the group disk (sudo usermod -aG disk "$USER") and log in again'),
+        ("flags : vmx", 0o600, "let other users open it, with: sudo chmod 666 {device}"),
+        ("flags : fpu", 0o660, "enable virtualization"),
+    ],
+)
+def test_permission_is_advised_only_where_the_cpu_has_virtualization(
+    flags: str, mode: int, remedy: str, short_path: Path
+) -> None:
+    short_path.chmod(0o755)
+    device, cpuinfo = short_path / "kvm", short_path / "cpuinfo"
+    cpuinfo.write_text(flags)
+    device.touch()
+    device.chmod(mode)
+    os.chown(device, 0, grp.getgrnam("disk").gr_gid)
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        obstacle = _kvm_obstacle("x86_64", os.fspath(device), os.fspath(cpuinfo))
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    assert obstacle is not None
+    assert str(obstacle.remedy).startswith(remedy.format(device=device))
