@@ -15,7 +15,7 @@ def is_machine(name: str, context: Context) -> bool:
 
 
 def session(name: str, username: str | None, command: Sequence[str], context: Context) -> list[str]:
-    """Return the argv of an interactive session in a running guest, or of one command there.
+    """Return the argv that opens an interactive session in a running guest, or runs one command there.
 
     Raises:
         NotFoundError: there is no such machine.

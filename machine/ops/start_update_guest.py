@@ -1,4 +1,4 @@
-"""Updating a running guest's settings, over SSH, after changes of the machine's config or the host's settings."""
+"""Bring a running guest's settings up to date after the machine's config or the host's settings have changed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Growing a partition and a file system is quick, but emulated guests are slow.
+# Growing a partition and its file system is quick, but emulated guests are slow.
 _SCRIPT_S = 300.0
 
-# The share of a disk that a fully grown root file system has at least, beside boot partitions and its own tables.
+# A fully grown root file system has at least this share of the disk. Boot partitions and its own tables take the rest.
 _MIN_SHARE = 0.8
 
 
@@ -33,7 +33,7 @@ class GuestUpdate:
     """The settings to change in the guest; None for those that are up to date."""
 
     record: bool = False
-    """Whether to set its name and its preferred socket, and to grow its root file system."""
+    """Whether to set the guest's name and preferred socket, and to grow its root file system."""
 
     timezone: str | None = None
     files: tuple[GuestFile, ...] | None = None
@@ -44,9 +44,9 @@ class GuestUpdate:
 
 
 def update_guest(record: MachineRecord, context: Context, report: Reporter) -> None:
-    """Update the guest's settings, if they have changed.
+    """Update the guest's settings that have changed.
 
-    If that fails, a notice says why, the guest stays up, and the next start tries again.
+    If the update fails, a notice says why, the guest stays up, and the next start tries again.
     """
     config = record.config
     update = find_update(record, context, report)
@@ -65,14 +65,14 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter) -> N
 
 
 def find_update(record: MachineRecord, context: Context, report: Reporter) -> GuestUpdate:
-    """Return the settings that differ from those that the guest has."""
+    """Find the settings that the guest has to change."""
     config = record.config
     timezone = config.timezone
     if config.timezone_local:
         try:
             timezone = resolve_timezone(LOCAL, context.environment)
         except BadInputError as error:
-            report.notice(f"The guest keeps the time zone {timezone}: {error.message}")
+            report.notice(f"The guest keeps the time zone {timezone}, because this host's is unusable: {error.message}")
     files = gather(config, context, report)
     return GuestUpdate(
         record=record.pending.guest_outdated,
@@ -112,7 +112,10 @@ def _proxy_variables() -> list[str]:
 
 
 def size_notice(output: str, disk_gib: int) -> str | None:
-    """Return a notice if the root file system, whose size is the script's last line, has not grown."""
+    """Return a notice if the guest's root file system has not grown, or if its size is unknown.
+
+    `output` is what the script of `guest_script` printed. Its last line is the size.
+    """
     last = output.split()[-1:]
     size = int(last[0]) if last and last[0].isdigit() else None
     if size is None:
