@@ -1,4 +1,4 @@
-"""Registering machines with Podman and Docker clients."""
+"""Register machines with Podman and Docker clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from machine.store.paths import MachinePaths
 
 
 class ClientRegistration:
-    """Registers machines where clients look for them: Podman's connections, new and old, and Docker's contexts."""
+    """Registers machines with clients, as connections of Podman's old and new versions and as contexts of Docker."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,10 +30,10 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that no client has a connection with one of the machine's two names yet.
+        """Check that no client has a connection under one of the two names that the machine's connections would get.
 
         Raises:
-            BadInputError: one of them exists.
+            BadInputError: a connection of such a name exists.
         """
         taken = {**self._file.uris(), **(self._legacy.uris if self._legacy else {})}
         for connection in (name, f"{name}-root"):
@@ -51,7 +51,7 @@ class ClientRegistration:
         """
         paths = self._paths(config.name)
         connections = connections_of(config.name, paths, rootful=config.rootful)
-        # A connection of this name that points elsewhere is the user's own.
+        # If a connection of this name points elsewhere, it belongs to the user.
         existing = self._file.uris()
         if missing := tuple(connection for connection in connections if connection.name not in existing):
             self._file.add(missing)
@@ -59,9 +59,7 @@ class ClientRegistration:
             self._legacy.add(connections)
         socket = paths.api_socket(rootful=config.rootful)
         if config.name == docker_context.RESERVED:
-            report.notice(
-                f'"{config.name}" is the name of Docker\'s built-in context: set DOCKER_HOST with machine env'
-            )
+            report.notice(f'"{config.name}" is Docker\'s built-in context, so set DOCKER_HOST with machine env instead')
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.points_to(self._docker, config.name, socket):
@@ -70,7 +68,7 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, a notice says so; that must not prevent the removal of a machine.
+        If a client's file cannot be changed, that is a notice and no error, so that the machine can still be removed.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -89,12 +87,12 @@ class ClientRegistration:
         """Check that Podman's connections can be read.
 
         Raises:
-            MachineError: they cannot.
+            MachineError: a file of Podman's cannot be read, or is damaged.
         """
         self._file.default()
 
     def prefer(self, config: MachineConfig) -> None:
-        """Point the clients that use the machine to the preferred one of its two sockets.
+        """Point the clients that use the machine to the socket that the machine now prefers, rootful or rootless.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -107,7 +105,7 @@ class ClientRegistration:
             docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
-        """Return whether every client uses the preferred one of the machine's two sockets by default.
+        """Return whether every client uses the machine's preferred socket by default.
 
         Raises:
             MachineError: Podman's connections cannot be read.
@@ -115,7 +113,7 @@ class ClientRegistration:
         return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
 
     def make_default(self, config: MachineConfig) -> None:
-        """Make the preferred one of the machine's two sockets the default of every client.
+        """Make every client use the machine's preferred socket by default.
 
         Raises:
             MachineError: a file of Podman's cannot be read or written.
@@ -125,7 +123,7 @@ class ClientRegistration:
                 client.make_default(config.connections[0])
 
     def rename(self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths) -> None:
-        """Give connections and contexts with the machine's old name and sockets the new ones.
+        """Give the connections and contexts of a renamed machine its new name and its new sockets.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read or written.
@@ -145,7 +143,7 @@ class ClientRegistration:
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
     """Return the machine's connections, the preferred one first.
 
-    They are Unix sockets, not ssh:// URLs: no SSH handshake for every command, and `podman compose` works.
+    They are Unix sockets and not ssh:// URLs, so that commands need no SSH handshake and `podman compose` works.
     """
     pair = (
         Connection(name=name, uri=connection_uri(paths.podman_socket)),

@@ -1,4 +1,4 @@
-"""Choosing and checking a machine's folders, before anything is made or changed."""
+"""Choose and check a machine's folders before anything is made or changed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
-    """Return the folders of a new machine; built-in ones that this host or the guest does not allow are left out.
+    """Return the folders of a new machine. Built-in folders that this host or the guest does not allow are left out.
 
     Raises:
-        BadInputError: one that the user has configured cannot be shared.
+        BadInputError: a folder that the user has configured cannot be shared.
     """
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
@@ -46,10 +46,10 @@ def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable
 
 
 def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
-    """Parse the user's folders and check their sources; empty ones are left out.
+    """Parse the user's folders and check their sources. Empty texts are left out.
 
     Raises:
-        BadInputError: one of them is invalid, or its source cannot be shared.
+        BadInputError: a folder is invalid, or its source cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
@@ -63,10 +63,10 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
 def check_transport(
     choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
 ) -> None:
-    """Check that this host can use the chosen transport; `auto` picks one that works at each start.
+    """Check that this host can use the chosen transport. `auto` needs no check: each start picks one that works.
 
     Raises:
-        MachineError: it cannot be used.
+        MachineError: this host cannot use the transport.
     """
     if not folders or choice is TransportChoice.AUTO:
         return
@@ -80,10 +80,10 @@ def check_transport(
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:
-    """Check that the host has inotify if `--mount-inotify` is `wanted`.
+    """Check that the host has inotify, if `--mount-inotify` is `wanted`.
 
     Raises:
-        BadInputError: it does not.
+        BadInputError: the host has no inotify.
     """
     if wanted and host.os is not HostOS.LINUX:
         raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave it out")
