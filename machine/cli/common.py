@@ -61,7 +61,7 @@ def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parame
 
 
 def none_if_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401, ARG001
-    """Callback of options: treat an empty value like an option that was not given, as Podman does."""
+    """Treat an empty value like an option that was not given, as Podman does. This is a callback of options."""
     return value or None
 
 

@@ -37,7 +37,7 @@ class ListedFolder:
 
 
 def add_mount(name: str, text: str, context: Context) -> None:
-    """Share a folder with the machine; a running guest mounts it at once.
+    """Share a folder of this host with the machine. A running guest mounts the folder at once.
 
     Raises:
         BadInputError: the folder is invalid, or overlaps another folder of the machine.

@@ -60,7 +60,7 @@ def check_startable(name: str, context: Context) -> None:
 def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
     """Start the machine. If it is running but its supervisor has ended, give it a new supervisor.
 
-    ^C aborts the start. In the main thread it raises KeyboardInterrupt; other threads learn of it through `interrupt`.
+    ^C aborts the start. In the main thread it raises KeyboardInterrupt. Other threads learn of it through `interrupt`.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -23,7 +23,7 @@ def run(
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine did not come up, or cannot be ended.
-        KeyboardInterrupt: the start was interrupted; no process of the machine is left.
+        KeyboardInterrupt: the start was interrupted. No process of the machine is left.
     """
     paths = context.roots.machine(name)
 

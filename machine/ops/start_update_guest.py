@@ -30,7 +30,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class GuestUpdate:
-    """The settings to change in the guest; None for those that are up to date."""
+    """The settings to change in the guest. A setting that is up to date is None."""
 
     record: bool = False
     """Whether to set the guest's name and preferred socket, and to grow its root file system."""

@@ -63,7 +63,7 @@ def read_volumes(texts: Sequence[str], context: Context) -> tuple[Folder, ...]:
 def check_transport(
     choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
 ) -> None:
-    """Check that this host can use the chosen transport. `auto` needs no check: each start picks one that works.
+    """Check that this host can use the chosen transport. `auto` is not checked, because a start picks one that works.
 
     Raises:
         MachineError: this host cannot use the transport.
