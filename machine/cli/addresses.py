@@ -1,4 +1,4 @@
-"""machine url, ip, active and ssh-config: how other programs reach a machine"""
+"""machine url, ip, active and ssh-config"""
 
 from __future__ import annotations
 

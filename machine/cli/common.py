@@ -1,4 +1,4 @@
-"""What commands share: arguments, options, completion, and asking the user."""
+"""What the commands share: arguments, options, completion, and a question to the user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def machines_beginning_with(incomplete: str) -> list[str]:
-    """Return the machines whose names begin with `incomplete`, for shell completion; none after an error."""
+    """Return the machines whose names begin with `incomplete`, for shell completion. After an error, return none."""
     from machine.ops.shared.completion import all_names
 
     try:
@@ -51,47 +51,47 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
     from machine.ops.shared.completion import image_names
 
     names = [CompletionItem(name) for name in image_names() if name.startswith(incomplete)]
-    # Files first: in bash, this item discards the ones before it.
+    # Files come first, because in bash this item discards the items before it.
     return [CompletionItem(incomplete, type="file"), *names]
 
 
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return a completion from `words`, for options whose errors are podman's, so that click.Choice cannot be used."""
+    """Return a function that completes from `words`. Options whose errors are podman's cannot use click.Choice."""
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
 def none_if_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401, ARG001
-    """Take an empty value for an option that was not given, as Podman does; a callback of options."""
+    """Treat an empty value like an option that was not given, as Podman does. This is a callback of options."""
     return value or None
 
 
 def member_of(kind: type[_E]) -> Callable[[click.Context, click.Parameter, str | None], _E | None]:
-    """Return a callback that makes the word of a click.Choice a member of an enum."""
+    """Return a callback that turns the word of a click.Choice into a member of an enum."""
     return lambda _ctx, _param, word: None if word is None else kind(word)
 
 
 def format_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the option `--format` of a listing."""
+    """Add the option `--format` to a command that prints a listing."""
     return click.option("--format", "format_", metavar="FORMAT", help="table, json or a Go template. [default: table]")
 
 
 def noheading_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the option `--noheading` of a listing."""
+    """Add the option `--noheading` to a command that prints a listing."""
     return click.option("-n", "--noheading", is_flag=True, help="Do not print the heading.")
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options `--format` and `--noheading` of a listing."""
+    """Add the options `--format` and `--noheading` to a command that prints a listing."""
     return format_option()(noheading_option()(command))
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the optional argument NAME, by default the machine that podman calls its default."""
+    """Add the optional argument NAME. Without it, the machine is the one with the name that is podman's default."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
 def image_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of commands that fetch an image; the command gets them as `image_options`."""
+    """Add the options of commands that fetch an image. The command gets their values as `image_options`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -128,7 +128,7 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option for Podman's default connection; without it, a user at a terminal is asked."""
+    """Add the option for Podman's default connection. Without the option, a user at a terminal is asked."""
     return click.option(
         "-u",
         "--update-connection",
@@ -188,17 +188,17 @@ def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def warn_about_networking(report: Reporter, *, wanted: bool | None) -> None:
-    """Warn that podman's --user-mode-networking, which exists for Windows, has no effect here."""
+    """Warn that --user-mode-networking has no effect. Podman has this option for Windows."""
     if wanted is False:
-        report.notice("Machines always use user-mode networking: --user-mode-networking=false has no effect")
+        report.notice("Machines always use user-mode networking, so --user-mode-networking=false has no effect")
 
 
 SURE = "Are you sure you want to continue?"
-"""Podman's question before something is removed."""
+"""The question that Podman asks before it removes something."""
 
 
 def confirm(question: str) -> bool:
-    """Ask a yes-or-no question as podman does: only y means yes, and the end of input is an error."""
+    """Ask a yes-or-no question as podman does. Only y means yes, and the end of input is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
     try:
         answer = sys.stdin.readline() if sys.stdin else ""  # None if it is closed

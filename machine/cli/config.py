@@ -27,7 +27,7 @@ def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Accept a key in the spelling of init's flag: `disk-size` for `disk_size`."""
+    """Accept a key as init's flag is spelled, such as `disk-size` for `disk_size`."""
     return value.replace("-", "_") if value else value
 
 

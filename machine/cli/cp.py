@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """Complete NAME: of a machine, or the path of a file on this host."""
+    """Complete the part `NAME:` of a machine, or the path of a file on this host."""
     from click.shell_completion import CompletionItem
 
     machines = [CompletionItem(f"{name}:") for name in machines_beginning_with(incomplete)]
-    # Files first: in bash, this item discards the ones before it.
+    # Files come first, because in bash this item discards the items before it.
     return [CompletionItem(incomplete, type="file"), *machines]
 
 

@@ -1,8 +1,8 @@
-"""Parsing command lines as Go's pflag and cobra do for Podman; declarations, types and help remain click's.
+"""Parse command lines like Podman, which uses Go's pflag and cobra. Declarations, types and help are still click's.
 
-Options may come before and after arguments. A boolean is `--rootful`, `--rootful=false` or `-q`, never two words. A
-value follows its option after a space or `=`, also for short options. Error messages are those of pflag and cobra,
-because scripts match them.
+Options may come before and after arguments. A boolean is `--rootful`, `--rootful=false` or `-q`, never two words. The
+value of an option, even of a short one, follows a space or `=`. Error messages are those of pflag and cobra, because
+scripts match them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BOOLEANS = {
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
-# Podman's levels, and the logging levels that they stand for here.
+# Podman's levels, and the levels of the logging module that they stand for here.
 _LOG_LEVELS = {
     "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
     "fatal": "CRITICAL", "panic": "CRITICAL",
@@ -29,7 +29,7 @@ _LOG_LEVELS = {
 
 
 def log_to_stderr(level: str) -> None:
-    """Log to stderr from this level on, a name of the logging module."""
+    """Log to stderr from this level on. The level is a name of the logging module."""
     import logging
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -44,7 +44,7 @@ def _take_log_level(ctx: click.Context, param: click.Parameter, value: str | Non
     log_to_stderr(_LOG_LEVELS[value.lower()])
 
 
-# Podman accepts it with every command, and people use it whenever they report a problem.
+# Podman accepts this option with every command, and people use it whenever they report a problem.
 _LOG_LEVEL = click.Option(["--log-level"], hidden=True, expose_value=False, callback=_take_log_level)
 
 
@@ -59,7 +59,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of commands; parses its command line as pflag does, and suggests names similar to an unknown command."""
+    """A group of commands. It parses command lines as pflag does, and suggests names similar to an unknown command."""
 
     command_class = Command
     group_class = type
@@ -84,12 +84,12 @@ class Group(click.Group):
         return command.name, command, args[1:]
 
     def known_words(self, ctx: click.Context) -> list[str]:
-        """Return the words that can be used as a command."""
+        """Return the words that can be a command of this group."""
         return self.list_commands(ctx)
 
 
 class WholeNumber(click.types.IntParamType):
-    """A decimal integer; `ops` checks its range."""
+    """A decimal integer. `ops` checks that it is in range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         text = str(value)
@@ -120,8 +120,9 @@ def _parse(
 
 
 class _Line:
-    """A parsed command line: `options` as `--name=value`, which click cannot misread; booleans in `switches`, by
-    parameter.
+    """A parsed command line.
+
+    `options` has the options as `--name=value`, which click cannot misread. `switches` has the booleans, by parameter.
     """
 
     def __init__(self, command: click.Command, ctx: click.Context) -> None:
@@ -191,7 +192,7 @@ class _Line:
         return not (param.is_flag or param.count)
 
     def _take(self, name: str, value: str | None) -> None:
-        """Record an option; `value` is None for one without a value."""
+        """Record an option. `value` is None if the option was given without a value."""
         param, positive = self._known[name]
         long = max(param.opts, key=len)
         if self._needs_value(name):
@@ -208,7 +209,7 @@ class _Line:
 
 
 def _check_count(command: click.Command, count: int, ctx: click.Context) -> None:
-    """Check the number of arguments."""
+    """Check that the command has been given the right number of arguments."""
     arguments = [param for param in command.get_params(ctx) if isinstance(param, click.Argument)]
     minimum = sum(argument.required for argument in arguments)
     maximum = None if any(argument.nargs == -1 for argument in arguments) else len(arguments)

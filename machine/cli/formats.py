@@ -1,4 +1,4 @@
-"""The output that `--format` asks for: a table, JSON, or a Go template."""
+"""Print what a command has found as `--format` says: as a table, as JSON, or through a Go template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 _TABLE = "table "
-# Not compiled, because a plain listing needs none of them and should be quick.
+# These are not compiled, because a plain listing needs none of them and should be quick.
 _JSON = r"\s*json\s*"
 _JSON_OF_ALL = r"\s*(?:json|\{\{\s*json\s*\.?\s*\}\})\s*"
 _RANGE = r"(?s)\{\{-?\s*range\s*(?:\$\w+\s*(?:,\s*\$\w+\s*)?:=\s*)?\.\s*-?\}\}.*\{\{-?\s*end\s*-?\}\}"
@@ -30,7 +30,7 @@ _WORDS = r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+"
 
 
 class Form(StrEnum):
-    """A kind of output; `DEFAULT` is what a command prints without `--format`."""
+    """A kind of output. `DEFAULT` is what a command prints without `--format`."""
 
     DEFAULT = "default"
     JSON = "json"
@@ -38,13 +38,13 @@ class Form(StrEnum):
 
 
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
-    """Return the kind of output that a `--format` asks for; `default` is the word for the default output.
+    """Return the kind of output that the value of `--format` asks for.
 
     With `json_of_all`, the template `{{json .}}` means the whole document as indented JSON, as in those of Podman's
     commands that show one thing.
 
     Raises:
-        BadInputError: it is an unknown word.
+        BadInputError: the value is neither a known word nor a template.
     """
     if text is None or (default and text == default):
         return Form.DEFAULT
@@ -59,7 +59,7 @@ def form_of(text: str | None, *, default: str | None = None, json_of_all: bool =
 
 
 def json_text(document: object, indent: int) -> str:
-    """Encode a document as JSON, with times as Go's encoder writes them."""
+    """Encode a document as JSON. Times are written as by Go's encoder."""
     return json.dumps(document, indent=indent, default=rfc3339)
 
 
@@ -68,13 +68,13 @@ def json_text(document: object, indent: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a command lists: a table for people, the same fields for templates, and documents for programs."""
+    """The items that a command lists, as a table for people, as fields for templates, and as documents for programs."""
 
     name: str
-    """The template's name in error messages."""
+    """What error messages call the template."""
 
     type_name: str
-    """An item's type in error messages."""
+    """What error messages call the type of an item."""
 
     columns: Sequence[str]
     rows: Callable[[], Sequence[Sequence[str]]]
@@ -85,11 +85,11 @@ class Listing:
     documents: Callable[[], Sequence[Document]]
     indent: int = 2
     headings: Mapping[str, str] | None = None
-    """The headings that do not follow from their fields' names."""
+    """The headings that cannot be derived from the names of their fields."""
 
 
 def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
-    """Return a listing for `ls` whose columns are its fields, and whose JSON has the same fields in lower case."""
+    """Return a listing for `ls`. Its columns are the fields, and its JSON has the same fields in lower case."""
     return Listing(
         name="ls",
         type_name=type_name,
@@ -102,7 +102,7 @@ def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[
 
 
 def print_listing(listing: Listing, format_: str | None, *, heading: bool = True) -> None:
-    """Print a listing in the format that was asked for.
+    """Print a listing in the format that the user has chosen.
 
     Raises:
         BadInputError: the format is an unknown word, or a template that does not fit the items.
@@ -111,7 +111,7 @@ def print_listing(listing: Listing, format_: str | None, *, heading: bool = True
 
 
 def listing_text(listing: Listing, format_: str | None, *, heading: bool = True) -> str:
-    """Return a listing in the format that was asked for.
+    """Return the text of a listing in the format that the user has chosen.
 
     Raises:
         BadInputError: the format is an unknown word, or a template that does not fit the items.
@@ -140,7 +140,7 @@ def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
 
 
 def heading_of(field: str) -> str:
-    """Return a column's heading for the name of its field: `LAST UP` for `LastUp`."""
+    """Return the heading of a column from the name of its field. The heading of `LastUp` is `LAST UP`."""
     return " ".join(re.findall(_WORDS, field)).upper()
 
 
@@ -149,19 +149,19 @@ def heading_of(field: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What a command such as `inspect` prints: a document for each thing."""
+    """The documents that a command such as `inspect` prints, one for each machine or image."""
 
     name: str
     type_name: str
     documents: Sequence[Document]
     types: Mapping[str, str] | None = None
-    """The fields' types in error messages, by name."""
+    """What error messages call the types of the fields, by the name of the field."""
 
     indent: int = 2
 
 
 def print_documents(found: Documents, format_: str | None) -> None:
-    """Print the documents as one JSON array, or render a template with each.
+    """Print the documents as one JSON array, or render a template with each document.
 
     Raises:
         BadInputError: the format is an unknown word, or a template that does not fit the documents.
@@ -178,11 +178,12 @@ def print_documents(found: Documents, format_: str | None) -> None:
 
 
 def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
-    r"""Parse a template as Podman does: `\t` and `\n` are escapes, a space in a table is a tab, and each item gets a
-    line of its own.
+    r"""Parse a template as Podman does.
+
+    `\t` and `\n` are escapes, a space in a table means a tab, and each item gets a line of its own.
 
     Raises:
-        BadInputError: the text is not a template.
+        BadInputError: the text is not a valid template.
     """
     from machine.gotemplate import Template, TemplateError
 
@@ -197,13 +198,13 @@ def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     try:
         return Template.parse(name, _with_range(text) if ranged else text)
     except TemplateError:
-        # A constant in the template contains such an escape: Podman then uses the text as it was given.
+        # If a constant in the template contains such an escape, Podman uses the text as it was given.
         with _template_errors():
             return Template.parse(name, _with_range(body) if ranged else body)
 
 
 def render(template: Template, data: Value) -> str:
-    """Render a template with `data`.
+    """Render a template with `data`, and return the text.
 
     Raises:
         BadInputError: the template names a field that `data` lacks, or calls a function with wrong arguments.

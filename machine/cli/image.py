@@ -134,7 +134,7 @@ def ls(format_: str | None, quiet: bool, noheading: bool) -> None:
 
 
 def item(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields for templates: those of the JSON, formatted as in the table."""
+    """Return the fields for templates. They are the fields of the JSON, formatted as in the table."""
     return {**document, "Size": human_size(document["Size"]), "UsedBy": ", ".join(document["UsedBy"])}
 
 
@@ -178,7 +178,7 @@ def catalogue(format_: str | None, noheading: bool) -> None:
 
 
 def _catalogue_item(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields for templates."""
+    """Return the fields of an image for templates."""
     return {key: ", ".join(value) if isinstance(value, list) else value for key, value in document.items()}
 
 

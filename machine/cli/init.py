@@ -75,7 +75,7 @@ _FIRST_BOOT_OPTIONS = (
 
 
 def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for a guest's first boot; the command gets them as `first_boot`."""
+    """Add the options for a guest's first boot. The command gets their values as `first_boot`."""
 
     @functools.wraps(command)
     def wrapped(

@@ -32,7 +32,7 @@ _VM_TYPE = "qemu"
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="List only machines with this label.")
 @noheading_option()
 @click.option("-q", "--quiet", is_flag=True, help="Print only the names.")
-@click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had it; we have one provider
+@click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had this; we have one provider
 def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
     """List machines, the running ones first.
 
@@ -95,7 +95,7 @@ def _marked(listed: ListedMachine) -> str:
 
 
 def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
-    """Return the fields for templates: those of the JSON, formatted as in the table."""
+    """Return the fields for templates. They are the fields of the JSON, formatted as in the table."""
     name, _, created, up, _, memory, disk = row(listed, now)
     swap = bytes_size(listed.record.config.swap_mib * MIB)
     words = {"Name": name, "Created": created, "LastUp": up, "Memory": memory, "Swap": swap, "DiskSize": disk}
@@ -103,7 +103,7 @@ def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
 
 
 def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
-    """Return Podman's fields, with sizes as decimal strings of bytes, and then ours."""
+    """Return a machine's fields for JSON, first Podman's and then ours. A size is a decimal string of bytes."""
     config, guest, state = listed.record.config, listed.record.guest, listed.state
     return {
         "Name": config.name,

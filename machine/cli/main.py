@@ -1,4 +1,4 @@
-"""The command line: imports each command when it is called, and turns errors into a line and an exit status."""
+"""The command line. A command is imported when it is called, and an error becomes a line and an exit status."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, reason_of
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# By section and name: the module in machine.cli, the name of the command in it unless that is `command`, and a line
-# for the help, which imports none of the modules.
+# The commands, by section and name. Each has the module in machine.cli, the command's name in that module if it is not
+# `command`, and a line for the help, which imports none of the modules.
 SECTIONS = {
     "Life cycle": {
         "init": ("init", "Initialize a virtual machine"),
@@ -81,7 +81,7 @@ ALIASES = {"ls": "list", "stats": "top"}
 
 
 class LazyGroup(Group):
-    """The group of all commands: imports a command's module only when the command is called."""
+    """The group of all commands. It imports the module of a command only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(COMMANDS)
@@ -99,7 +99,7 @@ class LazyGroup(Group):
         return [*self.list_commands(ctx), *ALIASES]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete from the table: click would import every command for its help."""
+        """Complete from the table above, because click would import every command to get its help."""
         from click.shell_completion import CompletionItem
 
         commands = [
@@ -120,14 +120,14 @@ def _with_alias(name: str) -> str:
     return ", ".join([name, *(alias for alias, target in ALIASES.items() if target == name)])
 
 
-# Without a width, click loads shutil, and with it every compression, to ask for the terminal's.
+# Without a width, click would load shutil, and with it all compression modules, to get the terminal's width.
 _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 
 
 @click.command(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="machine")
 @click.option("-v", "--verbose", count=True, help="Log what is being done; -vv also logs every program that is run.")
-# Podman's global options, which say where its service is; they have no effect on machines.
+# Podman's global options say where its service is. They have no effect on machines.
 @click.option("-r", "--remote", is_flag=True, hidden=True)
 @click.option("-c", "--connection", hidden=True)
 @click.option("--url", hidden=True)
@@ -146,14 +146,15 @@ def cli(verbose: int, **_: object) -> None:
 
 
 def main() -> NoReturn:
-    """Run the program and exit; an error is one line on stderr and exit status 125, as in podman."""
-    # Raise exceptions, so that clean-ups run: by default these signals end the interpreter at once.
+    """Run the program and exit. An error is one line on stderr and exit status 125, as in podman."""
+    # Let these signals raise exceptions, so that clean-ups run. By default they end the interpreter at once.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
     _accept_any_text()
     status = _run()
-    # Nothing is left to clean up, and during the interpreter's exit ^C would print a traceback.
+    # Nothing is left to clean up. Let these signals end the program at once again, because otherwise ^C would print a
+    # traceback while the interpreter exits.
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -191,7 +192,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
 
 
 def _line_of(error: click.ClickException) -> str:
-    """Return the message of a usage error; if the command is missing, print the help first."""
+    """Return the message of a usage error. If the command is missing, print the help before."""
     match error:
         case click.exceptions.NoArgsIsHelpError(ctx=context):
             error.show()
@@ -213,15 +214,18 @@ def _unexpected(error: Exception) -> int:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Return whether ^C is the cause: Python 3.11 turns a ^C during `__set_name__` into a RuntimeError."""
+    """Return whether `error`, or one of its causes, is a ^C.
+
+    Python 3.11 turns a ^C during `__set_name__` into a RuntimeError.
+    """
     return isinstance(error, KeyboardInterrupt) or (error.__cause__ is not None and _was_interrupted(error.__cause__))
 
 
 def _discard_output() -> None:
-    """Drop buffered output that cannot be written, such as to a full disk.
+    """Drop buffered output that cannot be written, for example because the disk is full.
 
-    The interpreter would try again when it exits, and fail with another exit status. Python's manual recommends this:
-    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    Otherwise the interpreter would try to write it again at exit, and fail with another exit status. Python's manual
+    recommends this way: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     try:
         if sys.stdout:  # None if it is closed

@@ -1,4 +1,4 @@
-"""Commands for several machines: one behaves as in podman; several are handled at once, with a line for each."""
+"""Run a command on several machines at once, with a line for each. With one machine, do it as podman does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `[NAME]...` and `--all`."""
+    """Add the arguments `[NAME]...` and the option `--all`."""
     for decorate in (
         click.option("-a", "--all", "everything", is_flag=True, help="All machines that the command applies to."),
         click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_machines),
@@ -30,7 +30,10 @@ def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
-    """Return the machines to act on, without repetitions: those named, all of them, or the default one."""
+    """Return the machines to act on, without repetitions.
+
+    These are the named machines or, with `everything`, all machines. Otherwise it is the default machine.
+    """
     if everything:
         if names:
             raise click.UsageError("use either names or --all, not both")
@@ -50,10 +53,11 @@ def for_each(
     in_turn: bool = False,
     interrupt: Interrupt | None = None,
 ) -> None:
-    """Run an operation on every machine and print each result; if one fails, the others go on and we exit with 125.
+    """Run an operation on every machine and print each result.
 
-    `in_turn`, for quick operations, keeps the lines in the order of the names. With `quiet` the operation reports
-    nothing; without `steps` it reports only notices.
+    If the operation fails for a machine, the others go on, and the exit status is 125. With `in_turn`, which is for
+    quick operations, the lines are in the order of the names. With `quiet`, the operation reports nothing. Without
+    `steps`, it reports only notices.
     """
     if len(names) == 1:
         print_result(_run_one(names[0], operation, quiet=quiet, steps=steps))
@@ -92,7 +96,10 @@ def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool
 
 
 def print_failure(name: str, error: Exception) -> None:
-    """Print the error of one of several machines, with its name unless the text has it; raise an unexpected error."""
+    """Print the error of one of several machines, with the machine's name if the text lacks it.
+
+    An unexpected error is raised instead.
+    """
     if isinstance(error, MachineError):
         text, details = error.line, error.details
     elif isinstance(error, OSError):

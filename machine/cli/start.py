@@ -117,9 +117,10 @@ def _run_in_foreground(name: str, *, hints: bool, quiet: bool, update_connection
         start.enter_context(report)
 
         def on_started(started: Started) -> None:
-            start.close()  # no progress is drawn while the machine runs
+            start.close()  # no progress is shown while the machine runs
             print_started(started, hints=hints)
-            offer_connection(name, bool(update_connection))  # do not ask: nothing would watch the machine meanwhile
+            # Do not ask, because nothing would watch the machine meanwhile.
+            offer_connection(name, bool(update_connection))
 
         run(name, current_context(), report, on_started, later=NoticeReporter())
     click.echo(f'Machine "{name}" stopped')
@@ -135,7 +136,7 @@ def print_started(started: Started, *, hints: bool = True) -> None:
 
 
 def offer_connection(name: str, wanted: bool | None) -> None:
-    """Make the machine Podman's default connection if `wanted`; if that is None, ask a user at a terminal."""
+    """Make the machine Podman's default connection if `wanted`. If that is None, ask a user at a terminal."""
     if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
         return
     from machine.ops.shared.default_connection import is_default, make_default

@@ -14,7 +14,7 @@ from machine.cli.tables import table
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import MachineState, State
 
-# The exit status of systemctl is-active.
+# The exit status of `systemctl is-active` for a unit that is not active.
 _NOT_RUNNING = 3
 
 

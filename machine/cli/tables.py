@@ -1,4 +1,4 @@
-"""Plain tables without a library, because `ls` must be quick."""
+"""Format plain tables without a library, because `ls` must be quick."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def human_size(count: int) -> str:
-    """Format a number of bytes in the largest unit that gives at least 1."""
+    """Format a number of bytes in the largest unit in which the number is at least 1."""
     size, unit = float(count), _UNITS[0]
     for unit in _UNITS:
         if size < 1024 or unit == _UNITS[-1]:
@@ -28,9 +28,9 @@ def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: in
 
 
 def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Align tab-separated text as Go's tabwriter does for Podman: columns are at least 12 wide and 2 apart.
+    """Align tab-separated text as Go's tabwriter does for Podman. Columns are at least 12 wide and 2 apart.
 
-    A column extends over consecutive lines that have it. The text after a line's last tab is not part of a column.
+    Consecutive lines that have a column share its width. The text after the last tab of a line is not part of a column.
     """
     lines = [line.split("\t") for line in text.split("\n")]
     for column in range(max(map(len, lines)) - 1):
@@ -42,5 +42,5 @@ def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str
 
 
 def _blocks(lines: list[list[str]], column: int) -> list[list[list[str]]]:
-    """Return the groups of consecutive lines that have this column."""
+    """Split the lines into groups of consecutive lines that have this column. Lines without the column are left out."""
     return [list(block) for has, block in groupby(lines, key=lambda cells: len(cells) > column + 1) if has]

@@ -1,4 +1,4 @@
-"""Progress on stderr: animated on a terminal, otherwise a line for each step."""
+"""Show progress on stderr, animated on a terminal, otherwise with a line for each step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _EVERY_S = 5.0
 
 
 class Speed:
-    """The speed of a step since its first report, which leaves out the bytes that an earlier attempt has fetched."""
+    """The speed of a step since its first report. Bytes that an earlier attempt has fetched are therefore left out."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
     def rate(self, done: int) -> float:
-        """Return the units per second."""
+        """Return how many units are done per second."""
         if self._first is None:
             return 0.0
         since, before = self._first
@@ -37,7 +37,7 @@ class Speed:
 
 
 class NoticeReporter(SilentReporter):
-    """Prints notices only; for commands that end soon."""
+    """Prints only notices. It is for commands that end soon."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +49,7 @@ class NoticeReporter(SilentReporter):
 
 
 class NamedReporter(SilentReporter):
-    """Prints a line for each step, prefixed with the machine's name; for several machines at once."""
+    """Prints a line for each step, prefixed with the machine's name. It is for several machines at once."""
 
     def __init__(self, name: str, *, steps: bool) -> None:
         self._name = name
@@ -60,12 +60,12 @@ class NamedReporter(SilentReporter):
             self.notice(text)
 
     def notice(self, text: str) -> None:
-        # A single write, because other threads write too.
+        # This is a single write, because other threads write, too.
         sys.stderr.write(f"{self._name}: {text}\n")
 
 
 class PlainReporter(NoticeReporter):
-    """Prints a line for each step, and one every few seconds during a long step; for logs."""
+    """Prints a line for each step, and every few seconds another line during a long step. It is for logs."""
 
     def __init__(self) -> None:
         self._step = ""
@@ -89,7 +89,7 @@ class PlainReporter(NoticeReporter):
 
 
 class TerminalReporter:
-    """Draws a spinner with the time since a step began, and a bar where progress can be measured."""
+    """Draws a spinner with the time since a step began, and a bar if the step's progress can be measured."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -110,7 +110,7 @@ class TerminalReporter:
         from rich.text import Text
 
         class ForBytes(TransferSpeedColumn):
-            """The speed and the remaining time of steps that count bytes."""
+            """A column with the speed and the remaining time of a step that counts bytes."""
 
             def render(self, task: Task) -> Text:
                 if task.total is None or task.finished or not task.fields.get("bytes"):
@@ -159,7 +159,7 @@ class TerminalReporter:
 
 
 def reporter(*, quiet: bool = False) -> NoticeReporter | TerminalReporter:
-    """Return the reporter that suits stderr; `quiet` means notices only."""
+    """Return the reporter that suits stderr. With `quiet`, return one that prints only notices."""
     if quiet:
         return NoticeReporter()
     return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

@@ -86,7 +86,7 @@ def command(
 
 
 def _redraw(reports: Iterator[str]) -> None:
-    """Show each report in place of the last one."""
+    """Show each report in place of the one before."""
     from rich.live import Live
     from rich.text import Text
 
@@ -109,7 +109,7 @@ def _listing(usages: Sequence[Usage]) -> Listing:
 
 
 def row(usage: Usage) -> tuple[str, ...]:
-    """Return the machine's line of the table."""
+    """Return the cells of the machine's row in the table."""
     return (
         usage.name,
         _percent(usage.cpu_percent),
@@ -136,7 +136,7 @@ def _traffic(traffic: Traffic) -> str:
 
 
 def item(usage: Usage) -> dict[str, Any]:
-    """Return the fields for templates: those of the JSON, formatted as in the table."""
+    """Return the fields for templates. They are the fields of the JSON, formatted as in the table."""
     name, cpu, memory, memory_share, disk, network, block, processes, uptime = row(usage)
     words = {
         "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": memory_share, "DiskUsage": disk,
@@ -151,7 +151,7 @@ def item(usage: Usage) -> dict[str, Any]:
 
 
 def as_json(usage: Usage) -> dict[str, Any]:
-    """Return the fields for JSON: sizes in bytes, times in seconds, null for what is unknown."""
+    """Return the fields for JSON. Sizes are in bytes and times in seconds, and what is unknown is null."""
     return {
         "Name": usage.name,
         "State": usage.state,

@@ -46,7 +46,7 @@ def command(name: str, restart: bool) -> None:
 
 @click.group("os", cls=Group)
 def os_group() -> None:
-    """Change the OS image of a machine with an image-based OS such as Fedora CoreOS.
+    """Change the OS image of a machine that has an image-based OS, such as Fedora CoreOS.
 
     To upgrade any guest, use `machine upgrade`.
 
@@ -129,7 +129,7 @@ def _print_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
 
 @contextlib.contextmanager
 def _passing_on_status() -> Iterator[None]:
-    """Exit with the status of the program that failed in the guest, as `machine ssh` does."""
+    """If a program fails in the guest, exit with its status, as `machine ssh` does."""
     try:
         yield
     except ProgramError as error:

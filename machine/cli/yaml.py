@@ -1,4 +1,4 @@
-"""The part of YAML that `machine info` needs: nested mappings and simple values."""
+"""Write the part of YAML that `machine info` needs: nested mappings and simple values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
 
 
 def _scalar(value: object) -> str:
-    """Format a value plainly if that reads back as the same text, else as JSON, which is valid YAML."""
+    """Format a value. It is written plainly if YAML reads that as the same text, else as JSON, which is valid YAML."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING:
         return str(value)
     return escape_surrogates(json.dumps(value, ensure_ascii=False))

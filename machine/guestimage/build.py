@@ -56,7 +56,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult:
-    """A published build; `reused` means that it existed before and its recipe has not changed."""
+    """A published build; `reused` means that this build already existed and the recipe has not changed."""
 
     stream: Path
     release: str
@@ -69,7 +69,7 @@ def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
-        MachineError: this host cannot build it, or a step of the build failed.
+        MachineError: this host cannot build the image, or a step of the build failed.
     """
     # Absolute, since the programs run in the work folder.
     request = replace(

@@ -116,7 +116,7 @@ def sfdisk_script(layout: Layout) -> str:
 
 
 def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLike[str]]:
-    """Return the command that fills the root partition. It need not zero inode tables, as the file is all zeros."""
+    """Return the command that fills the root partition. It leaves inode tables alone, since the disk is all zeros."""
     extended = ",".join(
         [
             f"offset={layout.root.start * SECTOR}",
@@ -164,7 +164,7 @@ def check_core_fits(core: bytes, room: int) -> None:
     """Check that GRUB's core fits into `room` sectors.
 
     Raises:
-        MachineError: GRUB's core is larger than that.
+        MachineError: GRUB's core needs more than `room` sectors.
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:

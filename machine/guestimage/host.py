@@ -57,13 +57,13 @@ class HostFacts:
     """The Debian packages that the build needs and the host lacks."""
 
     namespace_error: str | None = None
-    """Why an ordinary user cannot create a user namespace; None if it works or is not needed."""
+    """Why an ordinary user cannot create a user namespace; None if that works or no namespace is needed."""
 
     runs_foreign: bool = True
     """Whether programs of the image's architecture can run."""
 
     space: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-    """The free and the needed bytes in each folder."""
+    """The free and the needed bytes in the file system of each folder."""
 
 
 def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
@@ -132,7 +132,7 @@ def host_arch() -> str:
 
 
 def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Return the free and the needed bytes of each file system, keyed by the first folder in it."""
+    """Map the first folder of each file system to the free and the needed bytes of that file system."""
     space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():
         device = folder.stat().st_dev

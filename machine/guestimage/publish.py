@@ -66,7 +66,7 @@ def file_name(release: str, arch: Arch, kind: str) -> str:
 
 
 def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
-    """Describe a file in metadata; its URLs are relative, so that the stream's folder can be moved or served."""
+    """Describe a file in metadata. URLs are relative, so that the stream's folder can be moved or served."""
     location = f"{build.folder}/{file.name}"
     entry = {"location": location, "signature": f"{location}.sig", "sha256": file.sha256}
     if file.uncompressed_sha256:

@@ -68,7 +68,7 @@ class ImagePlan:
     esp_size: int
 
     def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
-        """Return the loaders whose GRUB files are fetched from the suite; the host has the files of the others."""
+        """Return the loaders whose GRUB files are fetched from the suite; other loaders use files on the host."""
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 

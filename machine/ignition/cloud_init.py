@@ -45,7 +45,7 @@ class Seed:
 
 
 def render(document: Document, config: MachineConfig, packages: Sequence[str]) -> Seed:
-    """Return the seed that makes the machine that `document` describes of a cloud image, and installs `packages`."""
+    """Return the seed that turns a cloud image into the machine of `document` and installs `packages`."""
     created = int(config.created.timestamp())
     return Seed(
         user_data=f"#cloud-config\n{_json(_cloud_config(document, config, packages))}",

@@ -26,7 +26,7 @@ def base64_url(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file; `overwrite` is needed if an image may have a file at that path."""
+    """A file. `overwrite` is needed if the image may already have a file at the path."""
 
     path: str
     contents: str

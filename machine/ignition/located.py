@@ -1,4 +1,4 @@
-"""A JSON parser that records the position of every value (pure)."""
+"""Parse JSON and record the position of every value (pure)."""
 
 from __future__ import annotations
 

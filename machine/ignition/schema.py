@@ -1,4 +1,4 @@
-"""The schema of Ignition configs, versions 3.0.0 to 3.5.0: keys, their types, and their first versions.
+"""Define the schema of Ignition configs, versions 3.0.0 to 3.5.0: each key's type and first version.
 
 Source: coreos/ignition, config/v3_0/schema/ignition.json and config/v3_5/types/schema.go.
 """
@@ -30,7 +30,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Key:
-    """A key; `since` is the minor number of the first version that has it."""
+    """A key; `since` is the minor number of the first version that has the key."""
 
     kind: Kind
     required: bool = False

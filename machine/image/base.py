@@ -1,4 +1,4 @@
-"""Base images in the cache, each described by the artifact.json beside it."""
+"""Describe each base image in the cache by the file artifact.json beside the image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BaseImage:
     """The sha256 of the published file, whether the publisher states it or not."""
 
     sha512: str | None = None
-    """The sha512 of the published file, computed only if the publisher states it."""
+    """The sha512 of the published file; None unless the publisher states a sha512."""
 
     uncompressed_sha256: str | None = None
     """The sha256 of the unpacked image as the publisher states it."""

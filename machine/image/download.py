@@ -1,4 +1,4 @@
-"""A resumable download that can be read while it is still running.
+"""Download a file in such a way that the download can be resumed, and can be read while it is running.
 
 Worker threads, each with its own connection, fill the gaps between the parts already received. The download starts
 with one worker and adds more only while the measured rate shows a gain.
@@ -178,7 +178,7 @@ class Download:
                 self._release(run)
 
     def _retreat(self) -> bool:
-        """Go back to one worker; returns whether there were several."""
+        """Go back to one worker; returns whether there were several workers."""
         with self._changed:
             return self._pace.retreat()
 

@@ -19,7 +19,7 @@ class Pace:
         self._settled = False
 
     def retreat(self) -> bool:
-        """Go back to one worker for good; returns whether there were several."""
+        """Go back to one worker for good; returns whether there were several workers."""
         before, self.workers, self._settled = self.workers, 1, True
         return before > 1
 

@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """A name and tag to look up in the catalogue, which may not have them."""
+    """A name and tag to look up in the catalogue; the catalogue may lack them."""
 
     name: str
     tag: str | None = None

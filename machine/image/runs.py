@@ -128,7 +128,7 @@ class Runs:
     # The bytes
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Read at most `count` bytes from `position` on; b"" if they have not been received."""
+        """Read at most `count` bytes from `position` on; b"" if the byte at `position` has not been received."""
         run = next((run for run in self._runs if run.start <= position < run.end), None)
         if run is None:
             return b""

@@ -143,7 +143,7 @@ def find_artifact(
     """Find a stream's disk image for QEMU; `local` is the folder of streams built on this host.
 
     Raises:
-        MachineError: the metadata cannot be fetched, or lists no such image.
+        MachineError: the metadata cannot be fetched, or lists no disk image for QEMU on `arch`.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
     remedy = f"build one with: machine image build --arch {arch}" if reference.local else None
@@ -277,7 +277,7 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
 
 
 def _parse_sha256(text: str) -> str:
-    """Check a digest, which becomes part of a file name, and return it in lower case."""
+    """Return a digest in lower case, after checking it because it becomes part of a file name."""
     if not _SHA256.fullmatch(text.lower()):
         raise ValueError(text)
     return text.lower()

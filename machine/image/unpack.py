@@ -271,7 +271,7 @@ def identify(head: bytes, name: str) -> DiskFormat:
     """Detect the format of the disk image that begins with `head`.
 
     Raises:
-        MachineError: it is not a disk image, or depends on other files.
+        MachineError: the data is not a disk image, or the disk image depends on other files.
     """
     if not head:
         raise MachineError(f"{name} is empty")

@@ -105,7 +105,7 @@ def find_checker() -> Checker:
     """Find gpgv, or else sqv, on this host.
 
     Raises:
-        MachineError: neither is installed.
+        MachineError: neither gpgv nor sqv is installed.
     """
     if gpgv := shutil.which("gpgv"):
         return Gpgv(gpgv)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Arch(StrEnum):
-    """A guest architecture. The value is RPM's name for it, which is also its key in stream metadata."""
+    """A guest architecture. The value is the architecture's name in RPM and in stream metadata."""
 
     X86_64 = "x86_64"
     AARCH64 = "aarch64"

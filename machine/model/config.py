@@ -225,7 +225,7 @@ class MachineConfig:
         return (pair[1], pair[0]) if self.rootful else pair
 
     def with_forward(self, forward: Forward) -> MachineConfig:
-        """Return this config with one more forward of the user's.
+        """Return this config with `forward` added to the user's forwards.
 
         Raises:
             BadInputError: another of the user's forwards listens on the same endpoint.

@@ -210,7 +210,7 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """Read a user's forward, or only its host's side. Returns both sides; the guest's is None if it is not in `text`.
+    """Read a user's forward, or only the host's side of one. Returns both sides; a missing guest's side is None.
 
     Raises:
         ValueError: `text` is neither a forward nor the host's side of one.

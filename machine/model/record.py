@@ -23,7 +23,7 @@ class Pending:
     """The user's scripts and playbook have not run in the guest yet."""
 
     guest_outdated: bool = False
-    """The config has changed, and the next start must update the guest."""
+    """The config has changed, so the next start must update the guest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class Rule:
     """What the values must be, to complete the error '"cpus" must be …'."""
 
     read: Callable[[Any], Value]
-    """Converts a TOML value. If it is not valid, raises ValueError, or BadInputError with a better message."""
+    """Converts a TOML value. Raises ValueError, or BadInputError with a better message, if the value is not valid."""
 
     parse: Callable[[str], object] = str
     """Converts a word of the command line to a TOML value."""

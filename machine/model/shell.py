@@ -83,7 +83,7 @@ class Shell(StrEnum):
 
 
 ALIASES = {"bash": "sh", "zsh": "sh", "csh": "tcsh", "pwsh": "powershell"}
-"""Shells that understand the syntax of another, with the name of the other."""
+"""Shells that understand another shell's syntax, with the name of that shell."""
 
 
 def _lisp(text: str) -> str:

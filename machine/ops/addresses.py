@@ -1,4 +1,4 @@
-"""`machine url`, `ip`, `active` and `ssh-config`: how other programs reach a machine."""
+"""`machine url`, `ip`, `active` and `ssh-config`: tell other programs how to reach a machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ADDRESS = "127.0.0.1"
 
 
 def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
-    """Return the URL of the machine's API socket; None for `rootful` means the one that the machine prefers.
+    """Return the URL of the machine's API socket. If `rootful` is None, the machine's preferred socket is chosen.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -23,7 +23,7 @@ def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
 
 
 def ip(name: str, context: Context) -> str:
-    """Return the address at which this host reaches the machine's published ports, always the host's loopback address.
+    """Return the address at which this host reaches the machine's published ports. It is always the loopback address.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -33,7 +33,9 @@ def ip(name: str, context: Context) -> str:
 
 
 def active(context: Context) -> str:
-    """Return the machine that clients use by default: by the environment, else by Podman's default connection.
+    """Return the machine that clients use by default.
+
+    The environment says which machine that is, otherwise Podman's default connection does.
 
     Raises:
         NotFoundError: clients use no machine by default.
@@ -61,7 +63,7 @@ def active(context: Context) -> str:
 
 
 def ssh_config(name: str, context: Context) -> str:
-    """Return a `Host` block for ~/.ssh/config with which ssh, scp, rsync and editors reach the guest.
+    """Return a `Host` block for ~/.ssh/config. With it, ssh, scp, rsync and editors reach the guest.
 
     Raises:
         NotFoundError: there is no such machine.

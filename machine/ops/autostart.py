@@ -1,4 +1,4 @@
-"""`machine autostart`: choose whether a machine starts at login. Nothing is started or stopped now."""
+"""`machine autostart`: choose whether a machine starts at login. The machine is not started or stopped now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.store import records
 
 
 def enable(name: str, context: Context, report: Reporter) -> Path:
-    """Start the machine at every login from now on, and return the service's file.
+    """Start the machine at every login from now on, and return the file of the service that does so.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -22,5 +22,5 @@ def enable(name: str, context: Context, report: Reporter) -> Path:
 
 
 def disable(name: str, context: Context, report: Reporter) -> bool:
-    """Stop starting the machine at login, and return whether it was started until now."""
+    """Stop starting the machine at login, and return whether it was started at login until now."""
     return login_service.remove(name, context, report)

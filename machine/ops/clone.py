@@ -1,7 +1,7 @@
-"""`machine clone`: a second machine made from a stopped one, with its own disk, keys and name.
+"""`machine clone`: copy a stopped machine. The copy has its own disk, keys and name.
 
-The clone's disk is a copy with the same base image. An overlay on the source's disk would be quicker to make, but then
-the clone would break when the source is removed.
+The clone's disk is a copy of the source's, and both have the same base image. An overlay on the source's disk would be
+quicker to make, but the clone would break as soon as the source is removed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOCK_S = 1.0
 
 
 def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
-    """Clone the stopped machine `source`, completely or not at all.
+    """Clone the stopped machine `source`. If the clone cannot be completed, nothing is made.
 
     Raises:
         NotFoundError: there is no machine `source`.
@@ -68,7 +68,7 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
                 _write_rekey(config, keys, origin, paths)
             config = publish(record, paths, registration, context, report)
     if original.config.forwards or original.config.usbs:
-        report.notice(f'Manually added ports and USB devices stay with "{source}": "{name}" has none')
+        report.notice(f'The manually added ports and USB devices of "{source}" are not copied to "{name}"')
     return config
 
 
@@ -79,7 +79,7 @@ def _cloned(original: MachineRecord, name: str) -> MachineRecord:
         name=name,
         created=datetime.now(UTC),
         mac=fresh_mac(),
-        # A port or a device of the host can belong to one machine only: it stays with the original.
+        # A port or a device of the host can belong to one machine only, so the original keeps its own.
         forwards=(),
         usbs=(),
         protected=False,
@@ -96,7 +96,7 @@ def check_clonable(original: MachineRecord) -> None:
     """Check that a clone of the machine can be given its own keys and name.
 
     Raises:
-        MachineError: it cannot.
+        MachineError: the guest cannot get new keys after its first boot, or the machine has to be started once before.
     """
     name, config, provisioned = original.name, original.config, original.guest.provisioned
     if not provisioned and config.provisioning is not Provisioning.IGNITION:
@@ -119,7 +119,7 @@ def check_clonable(original: MachineRecord) -> None:
 
 def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
     if base := record.fresh_disk_base:
-        # The disk has not been used yet; the next start would create it again anyway.
+        # The disk has not been used yet, and the next start would create it again anyway.
         QemuImg().create_overlay(paths.disk, base_image(roots.images, base), record.config.resources.disk_gib)
     else:
         QemuImg().copy(origin.disk, paths.disk)

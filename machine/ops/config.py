@@ -17,7 +17,7 @@ _EDITOR = "vi"
 
 
 def all_settings(context: Context) -> list[EffectiveSetting]:
-    """Return every setting with its value and where that comes from.
+    """Return every setting with its value and the source of the value.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -26,7 +26,7 @@ def all_settings(context: Context) -> list[EffectiveSetting]:
 
 
 def get(key: str, context: Context) -> EffectiveSetting:
-    """Return one setting with its value and where that comes from.
+    """Return one setting with its value and the source of the value.
 
     Raises:
         BadInputError: there is no such setting, or a file or an environment variable has an invalid value.
@@ -39,7 +39,7 @@ def set_value(key: str, words: Sequence[str], context: Context) -> None:
     """Set a default in config.toml.
 
     Raises:
-        BadInputError: there is no such setting, the value is not valid for it, or the file is damaged.
+        BadInputError: there is no such setting, the value is not valid for the setting, or config.toml is damaged.
         DiskError: the file cannot be written.
     """
     value = parse_words(key, words)
@@ -48,7 +48,7 @@ def set_value(key: str, words: Sequence[str], context: Context) -> None:
 
 
 def unset(key: str, context: Context) -> None:
-    """Remove a default from config.toml, if it is there.
+    """Remove a default from config.toml, if the file has it.
 
     Raises:
         BadInputError: there is no such setting, or the file is damaged.
@@ -58,12 +58,13 @@ def unset(key: str, context: Context) -> None:
 
 
 def edit(context: Context, again: Callable[[str], bool]) -> bool:
-    """Let the user edit a copy of config.toml, install it once it is valid, and return whether it has changed.
+    """Let the user edit config.toml, and return whether it has changed.
 
-    `again` gets the error and returns whether to continue editing.
+    The user edits a copy, which replaces config.toml once it is valid. As long as it is invalid, `again` is called with
+    the error, and returns whether to continue editing.
 
     Raises:
-        MachineError: the copy cannot be installed. The user's edits are kept, and the error says where.
+        MachineError: the copy cannot replace config.toml. The user's edits are kept, and the error says where.
     """
     path = context.roots.settings
     before = settings.read(path)
@@ -85,12 +86,12 @@ def edit(context: Context, again: Callable[[str], bool]) -> bool:
                 if not again(kept.line):
                     raise kept from error
                 if isinstance(error, settings.ChangedError):
-                    before = settings.read(path)  # the user knows of the other change now, and may overwrite it
+                    before = settings.read(path)  # the user knows of the other change now and may overwrite it
             else:
                 draft.unlink()
                 return True
     finally:
-        # Keep the user's edits, also after ^C.
+        # Keep the user's edits, even after ^C.
         if settings.read(draft) == start:
             draft.unlink()
 

@@ -30,14 +30,14 @@ ESCAPE = b"\x1d"  # ctrl-]
 _STDIN, _STDOUT = 0, 1
 _CHUNK_BYTES = 4096
 _MAX_BYTES = 64 * 1024
-# The guest's output is read from its log; polling this often is not noticeable.
+# The guest's output is read from the log of its console. Polling this often costs little.
 _POLL_S = 0.02
 _ALIVE_EVERY_S = 0.5
 _QEMU_S = 10.0
 _QEMU_POLL_S = 0.1
-# Other commands hold the lock for a shorter time when they probe it.
+# Commands that only probe the lock hold it for a shorter time.
 _LOCK_PATIENCE_S = 0.5
-# A guest that reads its console at all reads some of a script's input within this time.
+# A guest that reads its console at all reads some of the input within this time.
 _DELIVERY_S = 10.0
 # How long the guest may go on answering after it has read the last of the input.
 _ANSWER_S = 0.5
@@ -52,9 +52,9 @@ class Ending(StrEnum):
 
 
 def attach(name: str, context: Context, report: Reporter) -> Ending:
-    """Connect our standard streams to the console until the user leaves it, the input ends, or the machine stops.
+    """Connect our standard streams to the console until the user leaves, the input ends, or the machine stops.
 
-    A terminal is in raw mode meanwhile: every key except ctrl-] goes to the guest.
+    Meanwhile a terminal is in raw mode, so that every key except ctrl-] goes to the guest.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -86,7 +86,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
 
 @contextlib.contextmanager
 def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
-    """Hold the console's lock, so that the input of two commands does not mix.
+    """Hold the console's lock, so that two commands cannot mix their input.
 
     Raises:
         MachineError: another command holds it.
@@ -107,11 +107,11 @@ def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
 
 
 def _open_console(name: str, paths: MachinePaths) -> int:
-    """Open the console's input, once QEMU reads it."""
+    """Wait until QEMU reads the console's input, and open the input for writing."""
     deadline = Deadline.after(_QEMU_S, "QEMU to open the console")
     while True:
         try:
-            # Without O_NONBLOCK this would block until QEMU reads it.
+            # Without O_NONBLOCK this would block until QEMU opens the other end.
             return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if deadline.passed or machine_state(paths).state is not State.STARTING:
@@ -134,7 +134,7 @@ def _raw(terminal: int) -> Iterator[None]:
 
 
 class _Relay:
-    """Copies in both directions at once; a slow reader on one side does not stop the other direction."""
+    """Copies between the user and the console. A slow reader on one side does not stop the other direction."""
 
     def __init__(self, console: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
         self._console = console
@@ -149,7 +149,7 @@ class _Relay:
         self._delivery = self._new_delivery()
 
     def run(self) -> Ending:
-        """Copy until the user leaves, the input ends or the machine stops, and return which it was.
+        """Copy until the user leaves, the input ends or the machine stops, and return which of these ended the copying.
 
         Raises:
             DeadlineError: the guest does not read a script's input.
@@ -170,7 +170,7 @@ class _Relay:
         return Ending.LEFT
 
     def _has_delivered(self) -> bool:
-        """Return whether a script's input has ended and the guest has read all of it."""
+        """Return whether the input of a script has ended and the guest has read all of the input."""
         pending = len(self._to_guest) + _unread_bytes(self._console)
         if not pending or pending != self._pending:
             self._pending = pending
@@ -183,7 +183,7 @@ class _Relay:
         return Deadline.after(_DELIVERY_S, f"the guest of {self._paths.directory.name} to read its console")
 
     def _is_alive(self) -> bool:
-        """Return whether this is the console of a running machine, not of an earlier start."""
+        """Return whether the machine is still running, and has not been restarted with a new console."""
         try:
             current = self._paths.console_input.stat()
         except OSError:
@@ -194,7 +194,7 @@ class _Relay:
         """Copy what can be copied now or within a moment."""
         if not self._to_user:
             self._to_user = self._log.read(_CHUNK_BYTES)
-        # Always read what a user types: it may contain ctrl-].
+        # Always read what a user types, because it may contain ctrl-].
         takes_input = not self._input_ended and (self._escape or len(self._to_guest) < _MAX_BYTES)
         reading = [_STDIN] if takes_input else []
         writing = [*([self._console] if self._to_guest else []), *([_STDOUT] if self._to_user else [])]
@@ -202,7 +202,7 @@ class _Relay:
         if _STDIN in readable:
             self._read_user()
         if _STDOUT in writable:
-            # No more than select promises to take without blocking.
+            # Write no more than select promises to take without blocking.
             self._to_user = self._to_user[os.write(_STDOUT, self._to_user[: select.PIPE_BUF]) :]
         if self._console in writable or self._left:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # BrokenPipeError: the machine is ending
@@ -211,7 +211,7 @@ class _Relay:
     def _read_user(self) -> None:
         try:
             typed = os.read(_STDIN, _CHUNK_BYTES)
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal has been closed
             typed = b""
         if not typed:
             self._input_ended = True
@@ -230,5 +230,5 @@ class _Relay:
 
 
 def _unread_bytes(fifo: int) -> int:
-    """Return how many bytes in the FIFO have not been read."""
+    """Return how many bytes in the FIFO have not been read yet."""
     return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)

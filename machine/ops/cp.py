@@ -42,7 +42,10 @@ _CLEAN_UP_S = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A file or a directory at `path`; `name` is its path relative to the source that was given, empty for itself."""
+    """A file or a directory to copy, at `path`.
+
+    `name` is its path relative to the source that the user gave. It is empty for the source itself.
+    """
 
     path: str
     name: str
@@ -51,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Everything to copy, directories before their content; `skipped` has a notice for each file left out."""
+    """Everything to copy. Directories come before their content, and `skipped` has a notice for each file left out."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[str, ...] = ()
@@ -62,12 +65,12 @@ class Survey:
 
 
 def copy(source: str, destination: str, context: Context, report: Reporter) -> None:
-    """Copy a file or a directory: one side is NAME:PATH, the other a local path or `-`.
+    """Copy a file or a directory. One side is NAME:PATH, the other is a local path or `-`.
 
     Raises:
-        BadInputError: not exactly one side is in a machine, or a file is in the way.
+        BadInputError: both sides are in machines, neither is, or a file is in the way.
         NotFoundError: there is no such machine.
-        MachineError: it is not running, or the copy failed.
+        MachineError: the machine is not running, or the copy failed.
     """
     request = parse_request(source, destination)
     _check_stream(request)
@@ -77,7 +80,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
         if not Path(destination if request.to_guest else source).exists():
             raise
         raise NotFoundError(error.message, hint="write ./PATH for a local path that contains a colon") from error
-    # In a thread, because ^C in the middle of an SFTP packet would garble all packets after it.
+    # Copy in a thread, because ^C in the middle of an SFTP packet would garble all later packets.
     interrupt = Interrupt(_CLEAN_UP_S)
     (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
     if isinstance(result.error, MachineError):
@@ -88,7 +91,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
 
 
 def _check_stream(request: CopyRequest) -> None:
-    """Check that a standard stream is open now: later its descriptor could belong to another file."""
+    """Check that a standard stream is open. This is done first, because later its descriptor could be reused."""
     host_side = request.source if request.to_guest else request.destination
     if host_side == STANDARD_STREAM:
         with _stream_errors(to_guest=request.to_guest):
@@ -135,7 +138,8 @@ def _copy_tree(
             there.make_directory(path)
             made.append((path, entry.facts))
             new.add(path)
-    # Last and bottom-up: creating an entry changes its directory's time, and needs a directory that is writable.
+    # This is done last and bottom-up, because creating an entry changes its directory's time, and only works in a
+    # writable directory.
     for path, facts in reversed(made):
         there.set_facts(path, facts)
 
@@ -144,7 +148,7 @@ def _copy_file(
     chunks: Generator[bytes], there: Files, path: str, facts: Facts, replaced: Facts | None, progress: _Progress
 ) -> None:
     with contextlib.closing(chunks):
-        # An existing link stays: its target is replaced.
+        # An existing link stays, and its target is replaced.
         there.write(there.real(path) if replaced else path, progress.counted(chunks), facts, replaced)
 
 
@@ -176,7 +180,7 @@ def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt
     report.step(f"Copying {shown} to standard output")
     facts = _existing(guest, source)
     if facts.kind is Kind.DIRECTORY:
-        raise MachineError(f'"{shown}" is a directory: only a file can be copied to standard output')
+        raise MachineError(f'"{shown}" is a directory, but only a file can be copied to standard output')
     with contextlib.closing(guest.read(source, facts.size)) as chunks, _stream_errors(to_guest=False):
         for chunk in _Progress(report, facts.size, interrupt).counted(chunks):
             written = 0
@@ -188,7 +192,7 @@ def _to_stdout(guest: Files, source: str, report: Reporter, interrupt: Interrupt
 def _stream_errors(*, to_guest: bool) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # the reader has closed the pipe: the program ends silently
+    except BrokenPipeError:  # the reader has closed the pipe, so the program ends silently
         raise
     except OSError as error:
         what = "read standard input" if to_guest else "write to standard output"
@@ -196,11 +200,11 @@ def _stream_errors(*, to_guest: bool) -> Iterator[None]:
 
 
 def take_survey(files: Files, top: str) -> Survey:
-    """List everything below `top`. Links are followed, as scp does, except into a directory that contains them."""
+    """List everything below `top`. Links are followed, as by scp, except those to a directory that contains them."""
     facts = _existing(files, top)
     entries = [Entry(path=top, name="", facts=facts)]
     skipped: list[str] = []
-    # Each with the real paths of its parents and itself: a real path that occurs twice means a loop.
+    # Each entry has the real paths of its parents and its own. A real path that occurs twice means a loop.
     folders: list[tuple[Entry, tuple[str, ...]]]
     folders = [(entries[0], (files.real(top),))] if facts.kind is Kind.DIRECTORY else []
     while folders:
@@ -236,7 +240,7 @@ def _existing(files: Files, path: str) -> Facts:
 
 
 class _Progress:
-    """Reports progress while chunks pass through."""
+    """Reports progress while chunks of a file pass through."""
 
     def __init__(self, report: Reporter, total: int | None, interrupt: Interrupt) -> None:
         self._report = report

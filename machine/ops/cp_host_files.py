@@ -1,4 +1,4 @@
-"""The host's files, as one side of `machine cp`."""
+"""Read and write the host's files for `machine cp`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class HostFiles:
-    """The files of this host, as model.transfer.Files."""
+    """The files of this host, with the interface of model.transfer.Files."""
 
     def show(self, path: str) -> str:
         return printable(path)
@@ -60,7 +60,7 @@ class HostFiles:
                             os.fchown(stream.fileno(), replaced.uid, replaced.gid)
                     os.fchmod(stream.fileno(), facts.kept_mode)
                     os.utime(stream.fileno(), (facts.accessed, facts.modified))
-                    if replaced:  # a crash now must not lose the old content
+                    if replaced:  # a crash after this must not lose the old content
                         os.fsync(stream.fileno())
                 os.replace(part, path)
             except BaseException:
@@ -92,7 +92,7 @@ def _facts(found: os.stat_result) -> Facts:
 
 @contextlib.contextmanager
 def _translated_errors(verb: str, path: str) -> Iterator[None]:
-    """Turn errors of the file system into MachineError, with `verb` for what failed."""
+    """Turn errors of the file system into MachineError. Its message says that `verb` failed for `path`."""
     shown = Path(printable(path))
     try:
         with disk_errors(shown) if verb == "write" else contextlib.nullcontext():

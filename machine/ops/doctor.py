@@ -1,7 +1,7 @@
-"""`machine doctor`: check everything that making and starting a machine needs, and change nothing.
+"""`machine doctor`: check, without changing anything, whether machines can be made and started on this host.
 
-The checks of each topic are in a module `doctor_<topic>`: probes of this host, and pure functions that judge the
-results. A check that an earlier failure makes impossible is left out.
+The checks of each topic are in a module `doctor_<topic>`. It has probes of this host, and pure functions that judge
+what the probes found. A check is left out if an earlier failure makes it impossible.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from machine.store import drafts
 
 
 def doctor(context: Context) -> list[Check]:
-    """Return the results of all checks, in the order in which making and starting a machine depends on them."""
+    """Return the results of all checks, in the order in which making and starting a machine needs what they check."""
     host = context.host
     chosen, settings = chosen_settings(context)
     listing, unreadable = listed_machines(context)

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of the clients that machines are registered with."""
+"""Part of `machine doctor`: check the clients that machines are registered with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PODMAN = dict.fromkeys(Installer, "podman")
 
 
 def client_checks(context: Context) -> Iterator[Check]:
-    """Check the clients, and the files in which machines are registered with them."""
+    """Check the clients, and the clients' files in which machines are registered."""
     path = connections_file(context.environment, context.home)
     client, installed = legacy_connections.find_client(), shutil.which("podman")
     if client is None and installed:
@@ -45,7 +45,7 @@ def _client_files(name: str, directory: Path, finding: str) -> Check:
 
 
 def podman_check(client: legacy_connections.Client | None, host: Host, connections: Path) -> Check:
-    """Judge Podman's client, which is None if it is not installed."""
+    """Judge Podman's client; `client` is None if Podman is not installed."""
     if client is None:
         return warning(
             "podman",
@@ -59,7 +59,7 @@ def podman_check(client: legacy_connections.Client | None, host: Host, connectio
 
 
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
-    """Judge a directory of a client to which `machine init` writes."""
+    """Judge a client's directory. `machine init` has to be able to write there."""
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     return ok(name, finding)

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of the directories of machines, images and sockets."""
+"""Part of `machine doctor`: check the directories of machines, images and sockets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from machine.store.filesystem import DirectoryFacts, file_systems, probe_directo
 from machine.store.paths import fallback_directory, longest_socket_path
 from machine.this_host import lingers
 
-# With less than the first, nothing can be started. A Fedora CoreOS image takes about the second, packed and unpacked.
+# With less free space than the first, nothing can be started. The second is about what a Fedora CoreOS image takes,
+# packed and unpacked.
 _NO_ROOM = 256 * MIB
 _LITTLE_ROOM = 4 * GIB
 
-# File systems without links, modes or Unix sockets; remote ones; those that a shutdown empties.
+# File systems without links, modes or Unix sockets; remote file systems; file systems that are empty after a reboot.
 _POOR = frozenset({"exfat", "exfat-fuse", "fuseblk", "msdos", "ntfs", "ntfs3", "vfat"})
 _REMOTE = frozenset(
     {"9p", "afpfs", "afs", "ceph", "cifs", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs", "webdav"}
@@ -42,7 +43,7 @@ def directory_checks(context: Context) -> Iterator[Check]:
 def check_directory(
     name: str, directory: Path, mounts: dict[Path, str], judge: Callable[[str, DirectoryFacts], Check]
 ) -> Check:
-    """Look at a directory and judge it."""
+    """Find out what a directory is like, and judge it."""
     try:
         facts = probe_directory(directory, mounts)
     except OSError as error:
@@ -64,9 +65,10 @@ def _session(context: Context) -> SessionFacts:
 def directory_check(  # noqa: PLR0911  (a table)
     name: str, facts: DirectoryFacts, *, keeps: bool, little: int = _LITTLE_ROOM
 ) -> Check:
-    """Judge a directory of this program; `keeps` means that its content has to survive a shutdown.
+    """Judge a directory of this program.
 
-    Less than `little` bytes of free space are a warning.
+    `keeps` means that the directory's content has to survive a shutdown. Less than `little` bytes of free space are a
+    warning.
     """
     free = bytes_size(facts.free_bytes)
     where = f"{facts.path} on {facts.file_system}" if facts.file_system else str(facts.path)
@@ -102,7 +104,7 @@ def directory_check(  # noqa: PLR0911  (a table)
 
 
 def unwritable(facts: DirectoryFacts) -> str | None:
-    """Return why nothing can be written to the directory, or None."""
+    """Return why nothing can be written to the directory, or None if it is writable."""
     if not facts.is_directory:
         return f"{facts.nearest} is not a directory"
     if not facts.writable:
@@ -120,22 +122,22 @@ def make_writable(facts: DirectoryFacts) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFacts:
-    """The facts that the choice of the runtime directory depends on."""
+    """The facts from which the runtime directory is chosen."""
 
     session: str
-    """The value of the variable in which a session names its directory."""
+    """The value of the environment variable that holds the path of the session's directory."""
 
     login: Path
-    """The directory that a login creates."""
+    """The directory that is created when the user logs in."""
 
     fallback: Path
     uid: int
     lingers: bool
-    """Whether the login's directory remains after the last logout."""
+    """Whether that directory remains after the user's last logout."""
 
 
 def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
-    """Judge the directory of the sockets."""
+    """Judge the runtime directory, which has the sockets."""
     name = "runtime directory"
     longest, limit = longest_socket_path(facts.path), host_os.traits.socket_path_limit
     found = directory_check(name, facts, keeps=False, little=MIB)

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of the settings of new machines, and of the machines that exist."""
+"""Part of `machine doctor`: check the settings of new machines, and the machines that exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from machine.this_host import lingers
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
-    """Return the settings of new machines, empty if they are invalid, and the check of them."""
+    """Return the settings of new machines and the check of these settings. If they are invalid, none are returned."""
     try:
         chosen = effective(context)
         with naming_source_of(chosen["username"]):
@@ -44,7 +44,7 @@ def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list
 
 
 def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host) -> list[Check]:
-    """Check whether this host has the CPUs and memory of a new machine."""
+    """Check whether this host has enough CPUs and memory for a new machine."""
     try:
         resources = check_resources(chosen, host)
     except MachineError as error:
@@ -53,32 +53,32 @@ def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host
 
 
 def _available_memory_mib(host: Host) -> int | None:
-    """Return the memory that is available now; None on macOS, which frees memory on demand: the figure says little."""
+    """Return the memory that is available now. On macOS, which frees memory only on demand, return None."""
     return psutil.virtual_memory().available // MIB if host.os is HostOS.LINUX else None
 
 
 def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:
-    """Report where the settings come from."""
+    """Report where the settings of new machines come from."""
     sources = sorted({setting.origin for setting in chosen.values()} - {BUILT_IN})
     return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults; no file changes them")
 
 
 def resources_check(resources: Resources, host: Host, available_mib: int | None) -> Check:
-    """Judge the resources of a new machine; `available_mib` is the memory that is available now, None if unknown."""
+    """Judge the resources of a new machine; `available_mib` is the host's available memory, None if unknown."""
     finding = (
         f"a new machine has {resources.cpus} of {host.cpus} CPUs and {resources.memory_mib} of {host.memory_mib} MiB"
     )
     if available_mib is not None and available_mib < resources.memory_mib:
         return warning(
             "resources",
-            f"{finding}, of which only {available_mib} MiB are available now",
+            f"{finding}, but only {available_mib} MiB are available now",
             "close other programs, or give new machines less: machine config set memory MIB",
         )
     return ok("resources", finding)
 
 
 def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
-    """Return the machines; if their directory cannot be read, none and a failed check."""
+    """Return the machines. If their directory cannot be read, return no machines, and a failed check."""
     try:
         return list_machines(context), []
     except OSError as error:
@@ -107,23 +107,23 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """The facts that decide whether a machine can start."""
+    """The facts that tell whether a machine can start."""
 
     name: str
     state: MachineState
     log: Path
-    """The log of its supervisor."""
+    """The log of the machine's supervisor."""
 
     has_disk: bool
     base: Path | None
-    """The base image of its disk, if that is missing."""
+    """The base image of the machine's disk if that image is missing, else None."""
 
     refetch: str
-    """The reference by which the image can be fetched again."""
+    """The reference with which the base image can be fetched again."""
 
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
-    """Return a check for each machine with a problem, or one for all of them."""
+    """Return a check for each machine that has a problem. If none has one, return a single check for all machines."""
     found = [warning(f"machine {name}", error.message, error.hint or "") for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:
@@ -160,11 +160,14 @@ def login_services_check(context: Context) -> Check:
 
 
 def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
-    """Judge the services: the program of each, by machine, and the programs that are `gone`."""
+    """Judge the services that start machines at login.
+
+    `services` has the program that each machine's service runs, and `gone` those of the programs that do not exist.
+    """
     if gone:
         name = min(name for name, program in services.items() if program in gone)
         fault = f"runs {services[name]}, which does not exist" if services[name] else "does not name a program"
-        finding = f"{name} will not start when you log in: its service {fault}"
+        finding = f"{name} will not start when you log in, because its service {fault}"
         return warning("autostart", finding, f"machine autostart enable {name}")
     if not services:
         return ok("autostart", "no machine starts when you log in")
@@ -173,7 +176,7 @@ def autostart_check(services: Mapping[str, str | None], gone: Collection[str | N
 
 
 def drafts_check(leftovers: Collection[Path]) -> Check:
-    """Judge the directories that killed commands have left behind."""
+    """Judge the directories of incomplete machines that killed commands have left behind."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
         return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init removes it")

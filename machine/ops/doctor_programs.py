@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of the programs that machines need: QEMU, its firmware, SSH and signatures."""
+"""Part of `machine doctor`: check QEMU, firmware, SSH, and what verifies the signatures of images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from machine.store.paths import config_home
 
 _TIMEOUT_S = 10
 
-# A source tree with its dependencies has about as many files; systemd's default limit is 524,288.
+# This is about as many files as a source tree has with its dependencies. systemd's default limit is 524,288.
 _ENOUGH_FILES = 65_536
 
 QEMU_IMG = {
@@ -58,7 +58,7 @@ GPGV = {
 
 
 def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
-    """Check QEMU for this host's own architecture, and for others if it is installed."""
+    """Check QEMU for this host's own architecture, and for each other architecture that QEMU is installed for."""
     host = context.host
     try:
         arch = Arch.parse(host.machine)
@@ -82,7 +82,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
 
 
 def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
-    """Return the transports that cannot be used here, and why, after trying them as a start would."""
+    """Try the transports of folders as a start would. Return those that cannot be used here, and why."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
@@ -90,7 +90,7 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
-    """Check QEMU for another architecture; a problem is only a warning, because no host needs such guests."""
+    """Check QEMU for another architecture. A problem is only a warning, because guests of it are optional."""
     host, board = context.host, BOARDS[arch]
     try:
         check_qemu(probe_qemu(binary), arch, host)
@@ -110,7 +110,7 @@ def _firmware(arch: Arch, binary: str, context: Context) -> FirmwareFiles | Mach
 
 
 def qemu_img_check(host: Host) -> Check:
-    """Check qemu-img, which makes disks."""
+    """Check qemu-img, the program that makes disks."""
     return _program("qemu-img", QemuImg.program, host.install_hint(QEMU_IMG, "qemu-img"))
 
 
@@ -125,7 +125,7 @@ def _program(name: str, program: str, remedy: str) -> Check:
 
 
 def installed_ssh_check(host: Host) -> Check:
-    """Check OpenSSH's client."""
+    """Find OpenSSH's client and check it."""
     try:
         return ssh_check(find_client())
     except MachineError as error:
@@ -139,20 +139,20 @@ def _install_or_repair(program: str, install: str) -> str:
 
 
 def signature_checks(context: Context) -> Iterator[Check]:
-    """Check the program that verifies the signatures of images, and the keys that are trusted."""
+    """Check the program that verifies the signatures of images, and the trusted keys."""
     remedy = context.host.install_hint(GPGV, "gpgv or sqv")
     try:
         yield _program("signatures", find_checker().program, remedy)
     except MachineError as error:
         yield failure_from("signatures", error, remedy)
     directory = context.roots.signing_keys
-    # The secret key that signs images built here is in the same directory as the trusted keys.
+    # The directory of the trusted keys also has the secret key that signs images built here.
     unusable = [path for path in unusable_keys(directory) if path.name != SECRET_KEY]
     yield keys_check(0 if unusable else len(trusted_keys(directory)), unusable, directory)
 
 
 def architecture_check(host: Host, arch: Arch | None) -> Check:
-    """Judge the host's architecture; `arch` is None if guests cannot have it."""
+    """Judge the host's architecture; `arch` is None if guests cannot have this architecture."""
     if arch is None:
         return failure(
             "architecture",
@@ -172,7 +172,7 @@ def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 
 
 def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
-    """Judge whether QEMU has the network that machines need."""
+    """Judge whether QEMU has user networking, which machines need."""
     try:
         check_network(facts, arch, host)
     except MachineError as error:
@@ -183,7 +183,7 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 def accelerator_check(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
 ) -> Check:
-    """Judge the accelerator of a machine of the host's own architecture."""
+    """Judge the accelerator of machines of the host's own architecture."""
     try:
         chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:
@@ -197,7 +197,10 @@ def accelerator_check(
 
 
 def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
-    """Judge the firmware that was found, None if guests need none; only missing `native` firmware is a failure."""
+    """Judge the firmware that was found for guests of this architecture; `found` is None if they need none.
+
+    Missing firmware is a failure if the architecture is `native`, the host's own. Otherwise it is a warning.
+    """
     name = "firmware" if native else f"firmware {arch}"
     match found:
         case None:
@@ -211,10 +214,10 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 
 
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
-    """Judge which transports can share this host's folders with a machine: those without an obstacle.
+    """Judge whether machines can share this host's folders, and how fast. A transport can do so if it has no obstacle.
 
-    virtiofs is several times faster than the others. It keeps a file open for each one in the guest's cache, and a
-    program may open `max_files`.
+    The transport virtiofs is several times faster than the others. On this host it keeps a file open for each file in
+    the guest's cache, and it may have `max_files` open.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)
@@ -223,10 +226,10 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
         reasons = "; ".join(str(obstacles[transport]) for transport in Transport)
         remedy = remedy or host.install_hint({Installer.BREW: "qemu"}, "a QEMU that has 9p")
         return warning("folders", f"machines cannot share folders of this host: {reasons}", remedy)
-    finding = f"machines can share folders of this host by {', '.join(usable)}"
+    finding = f"machines can share folders of this host through {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
         return warning(
-            "folders", f"{finding}; not by virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
+            "folders", f"{finding}; not through virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
         )
     if not obstacle and max_files < _ENOUGH_FILES:
         few = f"{finding}; virtiofs may run out of open files in folders of more than {max_files} files"
@@ -246,7 +249,7 @@ def ssh_check(client: Client) -> Check:
 
 
 def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
-    """Judge the trusted keys: `count` of them, and the user's own files that are `unusable` as keys."""
+    """Judge the trusted keys. There are `count` of them, and `unusable` are files of the user's that have no key."""
     if unusable:
         names = ", ".join(path.name for path in unusable)
         return warning("keys", f"there is no OpenPGP public key in {names}", f"repair or remove it in {directory}")

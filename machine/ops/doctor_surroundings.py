@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: checks of what downloads and guests depend on: proxies, certificates and the clock."""
+"""Part of `machine doctor`: check the proxies, the certificates and the clock of this host."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from machine.ops.shared.images import image_cache
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# A clock that shows an earlier time is wrong: this program was made later.
+# A clock that shows an earlier time is wrong, because this program was made later.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _SET_CLOCK = {HostOS.LINUX: "timedatectl set-ntp true", HostOS.MACOS: "sntp -sS time.apple.com"}
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 def used_certificates_check(context: Context) -> Check:
-    """Check the certificates by which servers of downloads are verified."""
+    """Check the certificates that are used to verify the servers of downloads."""
     variable = certificates_variable(context.environment)
     return certificates_check(variable, readable=variable is not None and os.access(variable[1], os.R_OK))
 
 
 def known_moments(listing: Listing, context: Context) -> list[datetime]:
-    """Return times that are certainly past: when machines were made and images were fetched."""
+    """Return the times when machines were made and images were fetched, because these are certainly past."""
     moments = [listed.record.config.created for listed in listing.machines]
     for base in image_cache(context).bases():
         with contextlib.suppress(ValueError):
@@ -42,7 +42,7 @@ def known_moments(listing: Listing, context: Context) -> list[datetime]:
 
 
 def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
-    """Judge the environment variables that name proxies."""
+    """Judge the environment variables that set proxies."""
     used = {}
     for name in _PROXIES:
         small, large = environment.get(name, ""), environment.get(name.upper(), "")
@@ -60,7 +60,7 @@ def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
                 "proxies", f"{name}={public_url(value)} is not a valid proxy", f"unset {name}, or set http://HOST:PORT"
             )
     if not used and host_os is HostOS.MACOS:
-        # Without variables, the library requests uses macOS's own settings; guests get only the proxies of variables.
+        # Without variables, the library requests uses macOS's own settings, but guests get only proxies from variables.
         return ok("proxies", "no variable is set: downloads use the proxies of System Settings, guests use none")
     if not used:
         return ok("proxies", "none; downloads connect directly")
@@ -76,22 +76,22 @@ def _is_proxy(value: str) -> bool:
 
 
 def certificates_variable(environment: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the variable that names the file of trusted certificates, and that file; None if there is none."""
+    """Return the variable that is set to a file of trusted certificates, and that file. None if no variable is set."""
     return next(((name, Path(environment[name])) for name in _CERTIFICATES if environment.get(name)), None)
 
 
 def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> Check:
-    """Judge the file of certificates that a variable names, if one does."""
+    """Judge the file of trusted certificates, if a variable is set to one."""
     if variable is None:
         return ok("certificates", "the ones that come with this program")
     name, path = variable
     if not readable:
-        return failure("certificates", f"{name} names {path}, which cannot be read", f"unset {name}")
+        return failure("certificates", f"{name} is set to {path}, which cannot be read", f"unset {name}")
     return ok("certificates", f"{path}, from {name}")
 
 
 def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
-    """Judge the clock by times that are `known` to be past."""
+    """Judge the clock. It must not show an earlier time than those that are `known` to be past."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
         return warning(

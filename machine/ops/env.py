@@ -1,4 +1,4 @@
-"""`machine env`: the environment variables that point clients to a machine."""
+"""`machine env`: find the environment variables that point clients to a machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from machine.ops.shared.context import Context
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:
-    """Return the variables that Docker, Podman and compose clients read.
+    """Return the environment variables with which Docker, Podman and compose clients use the machine.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -20,5 +20,5 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
 
 
 def env_command(name: str, *, default: str) -> str:
-    """Return the command line that prints these variables."""
+    """Return the command line that prints these variables for the machine."""
     return "machine env" if name == default else f"machine env {shlex.quote(name)}"

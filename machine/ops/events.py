@@ -1,4 +1,4 @@
-"""`machine events`: every change of a machine's state, as it happens."""
+"""`machine events`: report the changes of machines' states as they happen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of a machine's state; None is the state before it is made and after it is removed."""
+    """A change of a machine's state. The state is None before the machine is made and after it is removed."""
 
     moment: datetime
     name: str
@@ -27,7 +27,7 @@ class Change:
 
 
 def follow(context: Context) -> Iterator[Change]:
-    """Yield every change of any machine from now on; a state that lasts less than half a second may be missed."""
+    """Yield the changes of all machines from now on. A state that lasts less than half a second may be missed."""
     before = _states(context)
     while True:
         time.sleep(_POLL_S)
@@ -39,7 +39,7 @@ def follow(context: Context) -> Iterator[Change]:
 def changes(
     before: Mapping[str, MachineState], after: Mapping[str, MachineState], moment: datetime
 ) -> Iterator[Change]:
-    """Yield what differs between two moments, sorted by machine name."""
+    """Yield the changes between two moments, sorted by machine name."""
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if old != new:

@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 
 
 def export(name: str, context: Context) -> str:
-    """Return the machine's options in TOML; changes inside its guest are not included.
+    """Return the machine's options in TOML. What has been changed inside its guest is not included.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -26,7 +26,7 @@ def export(name: str, context: Context) -> str:
 
 
 def export_text(config: MachineConfig) -> str:
-    """Return the file from which `machine init -f` makes an equal machine (pure)."""
+    """Return the text of a file from which `machine init -f` makes an equal machine (pure)."""
     plain = [f"# To make another machine like {config.name}: machine init -f FILE NAME"]
     # In TOML, whatever follows a table's heading belongs to that table.
     tables: list[str] = []
@@ -68,7 +68,7 @@ def _literal(value: str | int | bool | Sequence[str]) -> str:
 
 
 def _block(text: str) -> str:
-    """Return a text of several lines, verbatim if TOML permits that."""
+    """Return a text of several lines as a TOML string, verbatim if TOML permits that."""
     if "'''" in text or text.endswith("'") or _CONTROL.search(text):
         return _literal(text)
     return f"'''\n{text}'''"

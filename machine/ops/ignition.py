@@ -1,4 +1,4 @@
-"""`machine ignition`: the Ignition config of a machine."""
+"""`machine ignition`: read the Ignition config of a machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def ignition(name: str, context: Context) -> str:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine has no Ignition config, or it cannot be read.
+        MachineError: the machine has no Ignition config, or the config cannot be read.
     """
     found = records.find(context.roots, name)
     if isinstance(found, MachineRecord) and found.config.provisioning is not Provisioning.IGNITION:
         raise MachineError(
             f"{name} is provisioned by {found.config.provisioning}, which does not use an Ignition config",
-            hint=f"see what it was made with: machine export {name}",
+            hint=f"see what the machine was made with: machine export {name}",
         )
     path = context.roots.machine(name).ignition
     try:

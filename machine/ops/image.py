@@ -17,17 +17,17 @@ from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import records
 
-# How many digits of a digest are enough to name an image.
+# An image can be named by this many digits of its digest.
 _MIN_DIGEST = 6
 
 
 def pull_image(
     image: str | None, arch: str | None, options: ImageOptions, context: Context, report: Reporter
 ) -> BaseImage:
-    """Fetch an image into the cache; without `image` or `arch`, the one that `machine init` uses by default.
+    """Fetch an image into the cache. If `image` or `arch` is None, the default of `machine init` is used.
 
     Raises:
-        MachineError: it cannot be fetched or verified.
+        MachineError: the image cannot be fetched or verified.
     """
     guest = parse_arch(arch or context.host.machine)
     if image is None:
@@ -50,27 +50,27 @@ class ListedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """The images that were removed, and the bytes that this freed."""
+    """The images that were removed, and how many bytes their removal freed."""
 
     bases: tuple[BaseImage, ...]
     freed: int
 
 
 def list_images(context: Context, *, strict: bool = False) -> list[ListedImage]:
-    """List the base images in the cache with the machines that use them, the newest first.
+    """List the base images in the cache, the newest first, each with the machines that use it.
 
     Raises:
-        MachineError: `strict` is set, and it cannot be found out which base image a machine uses.
+        MachineError: `strict` is set, and the base image of some machine cannot be found out.
     """
     users = image_users(context, strict=strict)
     return [ListedImage(base=base, users=tuple(users.get(base.digest, ()))) for base in image_cache(context).bases()]
 
 
 def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
-    """Return the names of the machines that use each base image, by its digest.
+    """Return the digest of each base image that is in use, with the names of the machines that use it.
 
     Raises:
-        MachineError: `strict` is set, and neither a machine's record nor its disk says which base image it uses.
+        MachineError: `strict` is set, and the base image of some machine cannot be found out.
     """
     users: dict[str, list[str]] = {}
     for entry in records.load_all(context.roots):
@@ -93,10 +93,10 @@ def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
 
 
 def find_images(name: str, images: Sequence[ListedImage]) -> list[ListedImage]:
-    """Find the images that a digest, a reference, a release or a location names.
+    """Find the images in the cache that have the given digest, reference, release or location.
 
     Raises:
-        NotFoundError: none is in the cache.
+        NotFoundError: the cache has no such image.
     """
     found = [image for image in images if _is_named(image.base, name)]
     if not found:
@@ -112,11 +112,11 @@ def _is_named(base: BaseImage, name: str) -> bool:
 
 
 def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
-    """Remove images that no machine uses; all of them or none.
+    """Remove the named images, all of them or none.
 
     Raises:
-        NotFoundError: one is not in the cache.
-        MachineError: a machine uses one.
+        NotFoundError: one of the images is not in the cache.
+        MachineError: a machine uses one of the images.
     """
     cache = image_cache(context)
     with cache.removing():
@@ -134,7 +134,7 @@ def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
 
 
 def prune_images(keep: int, context: Context) -> Pruned:
-    """Remove unfinished downloads and all images that no machine uses, except the newest `keep` of each reference.
+    """Remove unfinished downloads, and images that no machine uses. The newest `keep` images of each reference stay.
 
     Raises:
         DeadlineError: an image is being fetched.

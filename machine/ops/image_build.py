@@ -1,4 +1,4 @@
-"""`machine image build`: build a guest image from Debian's packages, and publish it as a local stream."""
+"""`machine image build`: build a guest image from Debian's packages, and publish the image as a local stream."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RECIPE = "boot2podman"
 def image_build(
     *, arch: str | None, suite: str, output: Path | None, context: Context, report: Reporter
 ) -> BuildResult:
-    """Build the image unless the same recipe has been built already.
+    """Build the image, unless an image has already been built by the same recipe.
 
     Raises:
-        MachineError: this host cannot build it, or a step failed.
+        MachineError: this host cannot build the image, or a step failed.
     """
     guest = parse_arch(arch or context.host.machine)
     request = BuildRequest(

@@ -1,4 +1,4 @@
-"""`machine info`: QEMU, its accelerator and the directories on this host."""
+"""`machine info`: describe QEMU, its accelerator and the directories on this host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 
 def info(context: Context) -> dict[str, Any]:
-    """Return Podman's fields under Podman's names, and our own below `Machine`.
+    """Return a document of Podman's fields, under Podman's names, with our own fields below `Machine`.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -46,7 +46,7 @@ def info(context: Context) -> dict[str, Any]:
 
 
 def host_document(context: Context, listing: Listing) -> dict[str, Any]:
-    """Return Podman's `Host`; the current machine is one that is up, else a starting one, else the default."""
+    """Return Podman's `Host`. Its current machine is one that is up, else a starting one, else the default machine."""
     machines = listing.machines
     default = next((listed for listed in machines if listed.default), None)
     preferred = sorted(machines, key=lambda listed: not listed.default)
@@ -69,7 +69,7 @@ def host_document(context: Context, listing: Listing) -> dict[str, Any]:
 
 
 def version_document(host: Host) -> dict[str, Any]:
-    """Return Podman's `Version`; the fields about Go are empty."""
+    """Return Podman's `Version`. The fields about Go are empty."""
     return {
         "APIVersion": __version__,
         "Version": __version__,
@@ -83,7 +83,7 @@ def version_document(host: Host) -> dict[str, Any]:
 
 
 def go_arch(host: Host) -> str:
-    """Return Go's name of the host's architecture."""
+    """Return Go's name for the host's architecture."""
     try:
         return Arch.parse(host.machine).go
     except ValueError:
@@ -91,7 +91,7 @@ def go_arch(host: Host) -> str:
 
 
 def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, str]]:
-    """Return the defaults of new machines, and where each comes from."""
+    """Return the default of each setting of new machines, and where the default comes from."""
     return {
         key: {"Value": value_text(setting.value, separator=" "), "Origin": setting.origin}
         for key, setting in settings.items()
@@ -99,7 +99,7 @@ def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, s
 
 
 def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
-    """Return the accelerator of a new machine of the host's architecture, and the notice that a start would print."""
+    """Return the accelerator of new machines of the host's architecture, and the notice that a start would print."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
         chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
@@ -109,7 +109,7 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
 
 
 def _qemu(host: Host) -> dict[str, str]:
-    """Return the QEMU for the host's architecture and what is wrong with it; empty fields if there is none."""
+    """Return the QEMU for the host's architecture and what is wrong with it. Without QEMU, the fields are empty."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
     except MachineError as error:

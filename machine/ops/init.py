@@ -44,7 +44,7 @@ from machine.store import drafts
 
 
 def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
-    """Make the machine, completely or not at all, and return its config.
+    """Make the machine and return its config. If it cannot be completed, nothing is made.
 
     Raises:
         MachineError: something in the request is invalid, or a file, the network or a program failed.
@@ -67,7 +67,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
 def _choose(
     name: str, request: InitRequest, registration: ClientRegistration, context: Context, report: Reporter
 ) -> tuple[MachineConfig, ImageRequest]:
-    """Return the new machine's config, and the image that it is to be made from. Nothing is fetched yet."""
+    """Return the new machine's config, and the image that the machine is to be made from. Nothing is fetched yet."""
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):
@@ -124,7 +124,7 @@ def _choose(
 
 
 def _origin(image: ImageRequest, base: BaseImage) -> ImageOrigin:
-    """Return where the image came from, for the record."""
+    """Return where the image came from, for the machine's record."""
     return ImageOrigin(
         reference=image.reference,
         digest=base.digest,

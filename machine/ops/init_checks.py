@@ -1,4 +1,4 @@
-"""Checks of a new machine against this host and the image it is made from."""
+"""Check that a new machine fits this host and the image that it is made from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checked_name(request: InitRequest, context: Context) -> str:
     """Check the new machine's name and provider, and return the name.
 
     Raises:
-        BadInputError: the name is not valid, or the provider is not ours.
+        BadInputError: the name is invalid, or the provider is not ours.
     """
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
@@ -57,11 +57,11 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
 def choose_provisioning(requested: Provisioning | None, image: ImageRequest) -> Provisioning:
     """Return how a guest of this image is provisioned.
 
-    The catalogue says so for its images, and streams are always provisioned by Ignition. For any other image it is
-    what the user has `requested`, by default Ignition.
+    For an image from the catalogue, the catalogue says how. An image from a stream is provisioned by Ignition. Any
+    other image is provisioned as the user has `requested`, by default by Ignition.
 
     Raises:
-        BadInputError: the image is known to be provisioned in another way than the one `requested`.
+        BadInputError: guests of this image have to be provisioned in another way than the user has `requested`.
     """
     match image.source:
         case CatalogueImage(provisioning=provisioning):
@@ -71,15 +71,17 @@ def choose_provisioning(requested: Provisioning | None, image: ImageRequest) -> 
         case _:
             return requested or Provisioning.IGNITION
     if requested not in (None, known):
-        raise BadInputError(f"the image {image.reference} is provisioned by {known}", hint="leave out --provisioning")
+        raise BadInputError(
+            f"guests of the image {image.reference} are provisioned by {known}", hint="leave out --provisioning"
+        )
     return known
 
 
 def guest_arch(requested: str | None, host: Host) -> Arch:
-    """Return the architecture that was `requested`, by default the host's.
+    """Return the architecture that the user has `requested`, by default the host's.
 
     Raises:
-        BadInputError: guests cannot have the one `requested`.
+        BadInputError: guests cannot have the requested architecture.
         MachineError: guests cannot have the host's architecture.
     """
     if requested is not None:
@@ -97,12 +99,12 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     """Check, before anything is fetched, that this host has QEMU and firmware for guests of this architecture.
 
     Raises:
-        MachineError: it does not, or the chosen accelerator can never run such a guest here.
+        MachineError: QEMU or the firmware is missing, or the chosen accelerator can never run such a guest here.
     """
     host = context.host
     qemu = probe_qemu(find_qemu(arch, host))
     check_qemu(qemu, arch, host)
-    # A hypervisor that does not work now may work by the time the machine is started.
+    # An accelerator that does not work now may work by the time the machine is started.
     hypervisor = HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=None)
     acceleration = choose_accelerator(choice, arch, host, hypervisor, qemu)
     find_firmware(arch, host, binary=qemu.path, config_home=config_home(context.environment, context.home))
@@ -114,12 +116,12 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
 
 
 def check_image_arch(base: BaseImage, arch: Arch) -> None:
-    """Check that an image that comes from a stream, even if it was given as a file, is for this architecture.
+    """Check that an image is for this architecture, if it comes from a stream.
 
-    Nothing is known of other images before they boot.
+    It may have been given as a file. The architecture of an image that comes from elsewhere is unknown until it boots.
 
     Raises:
-        BadInputError: it is for guests of another architecture.
+        BadInputError: the image is for guests of another architecture.
     """
     if base.stream and base.arch != arch:
         raise BadInputError(
@@ -148,7 +150,7 @@ def check_disk_holds(base: BaseImage, disk_gib: int) -> None:
     """Check that a disk of this size is large enough for the image.
 
     Raises:
-        BadInputError: it is not.
+        BadInputError: the disk would be too small.
     """
     needed = QemuImg().virtual_size(base.path)
     if disk_gib * GIB < needed:

@@ -1,4 +1,4 @@
-"""Reading the file of `machine init -f`: TOML whose keys are init's flags."""
+"""Read the file of `machine init -f`, which is TOML. Its keys are the flags of init."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _HINT = "the keys are the flags of init; see: machine init --help"
 
 
 def load(path: str) -> InitRequest:
-    """Read the file, and the files that it names, into a request; `-` is standard input.
+    """Read the file into a request, together with the files that are named in it. The path `-` is standard input.
 
     Raises:
-        BadInputError: it cannot be read, or something in it is invalid.
-        MachineError: it names a Butane file, but butane is not installed.
+        BadInputError: one of the files cannot be read, or something in it is invalid.
+        MachineError: one of the files is a Butane file, but butane is not installed.
     """
     shown_path = "standard input" if path == STDIN else path
     try:
@@ -37,7 +37,7 @@ def load(path: str) -> InitRequest:
 
 
 def _request(document: Mapping[str, object], shown_path: str, base: Path) -> InitRequest:
-    """Return the request of the whole file; `shown_path` names it in errors, relative paths start at `base`."""
+    """Return the request of the whole file. Errors call the file `shown_path`; relative paths in it start at `base`."""
     values: dict[Part, dict[str, Any]] = {part: {} for part in Part}
     seen = set()
     for name, value in document.items():
@@ -57,7 +57,7 @@ def _request(document: Mapping[str, object], shown_path: str, base: Path) -> Ini
 
 
 def _read(name: str, value: object, shown_path: str, base: Path) -> object:
-    """Read the value of one key; errors name the file and the key."""
+    """Read the value of one key. Errors name the file and the key."""
     if _has_nul(value):
         raise BadInputError(f'{shown_path}: "{name}" contains a NUL character')
     try:

@@ -1,7 +1,8 @@
-"""Readers for the values in the file of `machine init -f`.
+"""Read the values in the file of `machine init -f`.
 
-Each takes a TOML value and the directory that relative paths start from, and returns the value for an InitRequest. It
-raises ValueError with a description of a valid value, or MachineError if a file that the value names is invalid.
+Each reader takes a TOML value and the directory at which relative paths start, and returns a value for an
+InitRequest. If the value is invalid, the reader raises ValueError with a description of a valid one. If a file that
+the value names is invalid, it raises MachineError.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Reader = Callable[[object, Path], object]
 
 
 def setting(key: str) -> Reader:
-    """Return the reader of a setting that config.toml has too."""
+    """Return a reader for a setting that config.toml can have as well."""
     return lambda value, _: check_value(key, value)
 
 
@@ -33,7 +34,7 @@ def string(value: object, _: Path) -> str:
 
 
 def string_or_none(value: object, base: Path) -> str | None:
-    """Read a string; an empty one counts as none."""
+    """Read a string. An empty string means None."""
     return string(value, base) or None
 
 
@@ -44,7 +45,7 @@ def switch(value: object, _: Path) -> bool:
 
 
 def whole_number(value: object, _: Path) -> int:
-    # In Python, true is a number.
+    # In Python, a boolean is a number, too.
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("a whole number")
     return value
@@ -59,7 +60,7 @@ def strings(value: object, _: Path) -> tuple[str, ...]:
 
 
 def table(value: object, _: Path) -> tuple[str, ...]:
-    """Read a table into the form of the flag, `NAME=VALUE`."""
+    """Read a table, and return its entries as `NAME=VALUE`, the form in which the flag takes them."""
     if (
         not isinstance(value, dict)
         or not all(isinstance(entry, str) for entry in value.values())
@@ -85,7 +86,7 @@ def provisioning(value: object, _: Path) -> Provisioning:
 
 
 def volumes(value: object, base: Path) -> tuple[str, ...]:
-    """Read volumes; relative ones are relative to the file, except those that begin with a variable."""
+    """Read volumes. A relative path starts at the file's directory, unless it begins with a variable."""
     directory = Path(without_variables(os.fspath(base.absolute())))
     return tuple(
         os.fspath(directory / volume) if volume[:1] not in ("", "/", "$", ":") else volume
@@ -94,7 +95,7 @@ def volumes(value: object, base: Path) -> tuple[str, ...]:
 
 
 def ssh_keys(value: object, base: Path) -> tuple[str, ...]:
-    """Read public keys, or the paths of files that contain some."""
+    """Read public keys, each given as the key itself or as the path of a file that contains keys."""
     keys = [text.strip() for text in strings(value, base)]
     return tuple(key if not key or is_ssh_key(key) else os.fspath(base / key) for key in keys)
 
@@ -115,7 +116,7 @@ def playbook(value: object, base: Path) -> Script | None:
 
 
 def scripts(value: object, base: Path) -> tuple[Script, ...]:
-    """Read a list of scripts, or a single one."""
+    """Read a list of scripts, or a single script."""
     return tuple(_script(entry, base) for entry in (value if isinstance(value, list) else [value]))
 
 
@@ -129,7 +130,7 @@ def _script(value: object, base: Path) -> Script:
 
 
 def _included_file(value: object, *, others: tuple[str, ...]) -> tuple[str, str, bool]:
-    """Read a file that is included as a table: its name, its text, and whether the guest's user runs it."""
+    """Read a table that contains a whole file: the file's name, its text, and whether the guest's user runs it."""
     example = ", user = true" if others else ""
     expected = f'the path of a file, or a table like {{name = "a", text = "…"{example}}}'
     if not isinstance(value, dict) or not {"name", "text"} <= value.keys() <= {"name", "text", *others}:

@@ -1,4 +1,4 @@
-"""What the user gives a new guest: Ignition config, scripts, keys and so on, read and checked."""
+"""Read and check what the user gives a new guest: an Ignition config, scripts, keys and so on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from machine.model.config import DEFAULT_USERNAME, FirstBoot, Provisioning, Scri
 from machine.model.first_boot import USER_PREFIX, check_hostname, is_ssh_key, parse_variables
 from machine.ssh.command import ROOT
 
-# The Ignition in our own image, Debian's, supports version 3.3.0.
+# Our own image has Debian's Ignition, which supports version 3.3.0.
 _LOCAL_SPECIFICATION = 3
 
 
@@ -25,8 +25,8 @@ _LOCAL_SPECIFICATION = 3
 class FirstBootRequest:
     """The first-boot options of `machine init`; None means that the option was not given.
 
-    The Ignition config, scripts and the playbook are paths (of scripts: `[user:]PATH`) or already read. Variables are
-    `NAME=VALUE` or `NAME`, SSH keys are keys or paths of files that contain some.
+    The Ignition config, the scripts and the playbook are either already read or given as paths. The path of a script is
+    `[user:]PATH`. A variable is `NAME=VALUE` or `NAME`. An SSH key is a key, or the path of a file that contains keys.
     """
 
     ignition: str | UserIgnition | None = None
@@ -39,7 +39,7 @@ class FirstBootRequest:
 
 
 def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -> FirstBoot:
-    """Read and check everything; `environment` is this host's, for variables without a value.
+    """Read and check everything. A variable without a value gets the value that it has in `environment`, the host's.
 
     Raises:
         BadInputError: something cannot be read or is invalid.
@@ -67,17 +67,17 @@ def read_ignition(path: Path) -> UserIgnition:
     """Read and check an Ignition config or a Butane file.
 
     Raises:
-        BadInputError: it cannot be read, or something in it is wrong.
-        MachineError: it is a Butane file, but butane is not installed.
+        BadInputError: the file cannot be read, or something in it is invalid.
+        MachineError: the file is a Butane file, but butane is not installed.
     """
     return load(path)
 
 
 def read_script(text: str) -> Script:
-    """Read a script from `PATH` or `user:PATH`; a file whose name begins with `user:` is written `./user:…`.
+    """Read a script from `PATH` or `user:PATH`. To read a file whose name begins with `user:`, write `./user:…`.
 
     Raises:
-        BadInputError: it cannot be read, or no guest can run it.
+        BadInputError: the script cannot be read, or no guest can run it.
     """
     path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
     script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))
@@ -94,13 +94,13 @@ def read_playbook(path: Path) -> Script:
     """Read an Ansible playbook.
 
     Raises:
-        BadInputError: it cannot be read, or is not text.
+        BadInputError: the playbook cannot be read, or is not text.
     """
     return Script(name=_name_of(path), text=read_text(path), as_user=True)
 
 
 def _named(text: str, what: str) -> str:
-    """Refuse an empty path, which Path would take for the current directory."""
+    """Return the path, but refuse an empty one, because Path would take it for the current directory."""
     if not text:
         raise BadInputError(f"the {what} must not be empty")
     return text
@@ -112,10 +112,10 @@ def _name_of(path: Path) -> str:
 
 
 def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
-    """Read public keys, each given as the key itself or as the path of a file that contains some.
+    """Read public keys, each given as the key itself or as the path of a file that contains keys.
 
     Raises:
-        BadInputError: one is neither.
+        BadInputError: a text is not a key, and there is no such file or the file has no keys or more than keys.
     """
     keys: list[str] = []
     for text in texts:
@@ -131,14 +131,15 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
-    """Check that the user's Ignition config does not conflict with the users as which we log in: root and `username`.
+    """Check that the user's Ignition config does not conflict with `root` and `username`, the users that we log in as.
 
     Raises:
-        BadInputError: it removes or changes one of them, or uses their group name, uid or gid for another.
+        BadInputError: the config removes or changes one of these two users, or gives another user or group a name or id
+            that belongs to one of them.
     """
     passwd = json.loads(ignition.text).get("passwd") or {}
     for group in passwd.get("groups") or ():
-        # Ignition makes groups first. Making the user would then fail, because its own group exists already.
+        # Ignition makes groups before users. Making the user would then fail, because the user's group exists already.
         if group["name"] == username or group.get("gid") == uid:
             raise BadInputError(
                 f"{ignition.name} defines the group {group['name']} with the name or gid of {username}'s own group",
@@ -149,16 +150,22 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
             _check_other(user, ignition.name, username, uid)
             continue
         if user.get("shouldExist") is False:
-            raise BadInputError(f"{ignition.name} removes the user {user['name']}, which this program logs in as")
+            raise BadInputError(
+                f"{ignition.name} removes the user {user['name']}, but this program has to log in as {user['name']}"
+            )
         if user["name"] == username and user.get("uid") not in (None, uid):
             raise BadInputError(
-                f"{ignition.name} gives the user {username} the uid {user['uid']}, but it must be this host's {uid}",
+                f"{ignition.name} gives the user {username} the uid {user['uid']}, but {uid} is needed",
                 hint="leave the uid out",
             )
 
 
 def _check_other(user: Mapping[str, Any], config_name: str, username: str, uid: int) -> None:
-    """Check another user: with a uid that is taken, or the name of the renamed default user, the first boot fails."""
+    """Check a user that we do not log in as.
+
+    The first boot would fail if this user had the uid of `username`, or the default username although `username` is
+    another.
+    """
     if user.get("shouldExist") is False:
         return
     if user["name"] == DEFAULT_USERNAME:
@@ -178,7 +185,7 @@ def check_together(
     """Check that the options can be used together and with this image.
 
     Raises:
-        BadInputError: one of them would have no effect, or would fail in the guest.
+        BadInputError: one of the options would have no effect, or would fail in the guest.
     """
     if first_boot.ignition:
         _check_image_takes(first_boot.ignition, reference, provisioning)
@@ -207,7 +214,7 @@ def _check_image_takes(ignition: UserIgnition, reference: str, provisioning: Pro
 
 
 def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib: int) -> None:
-    """Check that nothing else is asked for, where the guest gets the user's Ignition config alone."""
+    """Check that nothing else is requested if the guest gets only the user's Ignition config."""
     others = {
         "--provision": first_boot.scripts,
         "--playbook": first_boot.playbook,
@@ -219,6 +226,6 @@ def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib:
     lost = next((flag for flag, given in others.items() if given), None)
     if lost:
         raise BadInputError(
-            f"with --ignition-replace the guest gets only {ignition.name}: {lost} would have no effect",
+            f"with --ignition-replace the guest gets only {ignition.name}, so {lost} would have no effect",
             hint="leave one of them out",
         )

@@ -1,4 +1,4 @@
-"""Writing the files that a new guest reads at its first boot into the machine's directory."""
+"""Write the files that a new guest reads at its first boot. They are in the machine's directory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from machine.store.paths import MachinePaths
 
 
 def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str], paths: MachinePaths) -> None:
-    """Write the files that the guest reads at its first boot; cloud-init has to install `packages`.
+    """Write the files that the guest reads at its first boot. `packages` are those that cloud-init has to install.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: the file for cloud-init cannot be written.
     """
     match config.provisioning:
         case Provisioning.IGNITION:

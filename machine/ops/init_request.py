@@ -1,4 +1,4 @@
-"""The request to make a machine, and the keys of the file that `machine export` writes and `machine init -f` reads."""
+"""The options of `machine init`, and the keys of the file that gives them: `export` writes it, `init -f` reads it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _T = TypeVar("_T", "InitRequest", FirstBootRequest)
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """The options of `machine init`; None means that the option was not given.
+    """The options of `machine init`. None means that an option was not given.
 
-    `file` is the path of a file that supplies options that were not given. Labels are `KEY=VALUE`.
+    `file` is the path of a file with values for options that were not given. Labels are `KEY=VALUE`.
     """
 
     name: str | None = None
@@ -51,7 +51,7 @@ class InitRequest:
 
     @property
     def flags(self) -> dict[str, Value]:
-        """The options that were given and that Settings has, by its keys."""
+        """The given options that are also settings, by the keys of Settings."""
         options = {
             "image": self.image,
             "cpus": self.cpus,
@@ -67,9 +67,9 @@ class InitRequest:
         return {key: value for key, value in options.items() if value is not None}
 
     def completed_by(self, file: InitRequest) -> InitRequest:
-        """Return this request with the values of the file for options that were not given."""
+        """Return this request, with the file's values for options that were not given."""
         own, other = self.image_options, file.image_options
-        # The file's sha256 belongs to the file's image.
+        # The sha256 in the file is that of the image in the file.
         sha256 = own.sha256 or (other.sha256 if self.image is None else None)
         base_url = own.stream_base_url or other.stream_base_url
         return replace(
@@ -80,7 +80,7 @@ class InitRequest:
 
 
 def _filled(request: _T, other: _T) -> _T:
-    """Return `request` with the values of `other` in place of None."""
+    """Return `request`, with the values of `other` in place of its Nones."""
     missing = [each.name for each in fields(request) if getattr(request, each.name) is None]
     return replace(request, **{name: getattr(other, name) for name in missing})
 
@@ -102,14 +102,14 @@ Written = bool | int | str | tuple[str, ...] | Mapping[str, str] | UserIgnition 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the file: the field of the request that it sets, and how its value is read and written."""
+    """A key of the file, with the field of the request that the key sets, and how its value is read and written."""
 
     part: Part
     field: str
 
     read: values.Reader
     write: Callable[[MachineConfig], Written | None]
-    """Returns the value from which `init` makes an equal machine; None leaves the key out."""
+    """Returns the value from which `init` makes an equal machine. None means that the key is left out."""
 
 
 def _volumes(config: MachineConfig) -> tuple[str, ...]:
@@ -124,10 +124,10 @@ def _ignition_replaces(config: MachineConfig) -> bool | None:
 
 KEYS: Mapping[str, Key] = {
     "name": Key(Part.MACHINE, "name", values.string, lambda config: config.name),
-    # An image of a stream is named with its release, because the stream may have a newer one by then.
+    # An image of a stream is named with its release, because later the stream may have a newer one.
     "image": Key(Part.MACHINE, "image", values.image, lambda config: config.image.pinned),
     "image_sha256": Key(Part.IMAGE, "sha256", values.string_or_none, lambda config: config.image.promised),
-    # The record does not have it.
+    # The record does not have this value.
     "stream_base_url": Key(Part.IMAGE, "stream_base_url", values.string_or_none, lambda _: None),
     "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, lambda config: config.provisioning),
     "arch": Key(Part.MACHINE, "arch", values.string, lambda config: config.arch),
@@ -166,4 +166,4 @@ KEYS: Mapping[str, Key] = {
         Part.FIRST_BOOT, "scripts", values.scripts, lambda config: list(config.first_boot.scripts) or None
     ),
 }
-"""The keys of the file, which are init's flags; `export` writes them in this order."""
+"""The keys of the file, in the order in which `export` writes them. They are the flags of init."""

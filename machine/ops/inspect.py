@@ -1,4 +1,4 @@
-"""`machine inspect`: everything that is known about a machine, as a document."""
+"""`machine inspect`: return everything that is known about a machine as a document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from machine.store.paths import MachinePaths
 
 
 def inspect(name: str, context: Context) -> dict[str, Any]:
-    """Return Podman's fields under Podman's names, and our own below `Machine`; times are datetimes.
+    """Return a document of Podman's fields, under Podman's names, with our own fields below `Machine`.
+
+    Times in the document are datetimes.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -95,7 +97,7 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
 
 
 def usb_document(text: str) -> dict[str, Any]:
-    """Return a USB device under Podman's names."""
+    """Return a USB device as Podman describes it."""
     from machine.model.usb import parse_usb
 
     device = parse_usb(text)
@@ -108,7 +110,7 @@ def usb_document(text: str) -> dict[str, Any]:
 
 
 def podman_state(state: State) -> str:
-    """Return the closest of Podman's four states."""
+    """Return the one of Podman's four states that is closest to this state."""
     match state:
         case State.STOPPED | State.STARTING | State.RUNNING:
             return state.value

@@ -11,11 +11,11 @@ from machine.store import records
 
 
 def kill(name: str, context: Context, report: Reporter) -> None:
-    """Turn the machine off at once; do nothing if it is stopped.
+    """Turn the machine off at once. A stopped machine stays as it is.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it cannot be ended.
+        MachineError: some process of the machine cannot be ended.
     """
     records.load(context.roots, name)
     end_machine(context.roots.machine(name), report, at_once=True)

@@ -17,7 +17,7 @@ from machine.store.paths import MachinePaths
 from machine.store.records import BrokenRecord
 
 JSON_SCHEMA = 1
-"""The version of the JSON of `ls` and `inspect`, raised when a key is removed or changes its meaning."""
+"""The version of the JSON of `ls` and `inspect`. Increase it when a key is removed or gets another meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,17 @@ class ListedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The machines, running ones first, then by the time they were last up; and the records that cannot be read."""
+    """The machines, and the errors of records that cannot be read.
+
+    Running machines come first. Machines in the same state are sorted by the time when they were last up.
+    """
 
     machines: list[ListedMachine]
     broken: list[BrokenRecord]
 
 
 def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
-    """List all machines, or those that have every one of the labels (`KEY` or `KEY=VALUE`)."""
+    """List the machines that have all of the labels (`KEY` or `KEY=VALUE`). Without labels, list all machines."""
     entries = records.load_all(context.roots)
     defaults = _default_connections(context) if entries else None
     machines = [
@@ -58,7 +61,7 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
 def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
     if not labels:
         return True
-    from machine.model.first_boot import has_label  # most listings need no labels
+    from machine.model.first_boot import has_label  # not imported above, because most listings need no labels
 
     return all(has_label(own, label) for label in labels)
 

@@ -1,4 +1,4 @@
-"""`machine logs`: print what the guest, QEMU and the supervisor have written to their logs on this host."""
+"""`machine logs`: read the logs on this host of what the guest, QEMU and the supervisor have written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Log(StrEnum):
     IGNITION = "Ignition's journal"
 
     def files(self, paths: MachinePaths, *, previous: bool) -> list[Path]:
-        """Return the log's files, the oldest first; the last one is being written."""
+        """Return the files of this log, the oldest first. New lines are written to the last file."""
         match self:
             case Log.SERIAL:
                 return [paths.previous_serial_log if previous else paths.serial_log]
@@ -51,14 +51,15 @@ def read_log(
     tail: int | None = None,
     follow: bool = False,
 ) -> Generator[bytes]:
-    """Yield the content of a log, or its last `tail` lines; with `previous`, that of the previous start.
+    """Yield the content of a log, or its last `tail` lines.
 
-    With `follow`, go on with what is added, also by later starts, until the machine is removed.
+    With `previous`, read the log of the previous start. With `follow`, go on with what is added, even by later starts,
+    until the machine is removed.
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: there is no previous log of that kind, or it cannot be followed.
-        MachineError: there is no such log yet, or it cannot be read.
+        BadInputError: logs of that kind are not kept for the previous start, or `previous` and `follow` are both set.
+        MachineError: there is no such log yet, or the log cannot be read.
     """
     if previous:
         _check_previous(log, follow=follow)
@@ -94,7 +95,7 @@ def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
-    """Return the last lines of a text that arrives in chunks; the last line may lack a newline."""
+    """Return the last lines of a text that arrives in chunks. The very last line may lack a newline."""
     lines: deque[bytes] = deque(maxlen=count)
     rest = b""
     for chunk in chunks:
@@ -116,7 +117,7 @@ def _additions(file: _File, directory: Path) -> Iterator[bytes]:
 
 
 class _File(contextlib.AbstractContextManager["_File"]):
-    """A log that may be replaced at any time by a new file of the same name, or truncated."""
+    """A log. At any time it may be truncated, or be replaced by a new file of the same name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -127,10 +128,10 @@ class _File(contextlib.AbstractContextManager["_File"]):
             self._stream.close()
 
     def open_if_exists(self) -> bool:
-        """Open the log, if it exists, and return whether it does.
+        """Open the log if it exists, and return whether it exists.
 
         Raises:
-            MachineError: it cannot be read.
+            MachineError: the log cannot be read.
         """
         if not self._stream:
             try:
@@ -142,9 +143,9 @@ class _File(contextlib.AbstractContextManager["_File"]):
         return True
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what has been written since the last call."""
+        """Yield what has been written to the log since the last call."""
         while self.open_if_exists() and self._stream:
-            # Check before reading, so that the rest of the old file is read first.
+            # This is checked before reading, so that the rest of a replaced file is read first.
             was_replaced = self._was_replaced(self._stream)
             if chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
                 yield chunk
@@ -155,7 +156,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
                 return
 
     def _was_replaced(self, stream: BinaryIO) -> bool:
-        """Return whether the path has a new file by now, or the same one truncated."""
+        """Return whether there is a new file at the path by now, or the same file has been truncated."""
         try:
             current = self._path.stat()
         except FileNotFoundError:

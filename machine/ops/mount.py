@@ -1,4 +1,4 @@
-"""`machine mount`: the folders that this host shares with a machine."""
+"""`machine mount`: list and change the folders that this host shares with a machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWER_S = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ListedFolder:
-    """A folder as `machine mount ls` shows it."""
+    """A folder as `machine mount ls` shows it to the user."""
 
     source: str
     target: str
@@ -30,18 +30,18 @@ class ListedFolder:
     """`ro` or `rw`."""
 
     driver: str | None
-    """The transport; None if the machine is stopped or no transport works."""
+    """The transport of the folder. None if the machine is stopped or no transport works."""
 
     problem: str | None
-    """Why the guest of a running machine does not have the folder mounted."""
+    """Why the guest of a running machine has not mounted the folder."""
 
 
 def add_mount(name: str, text: str, context: Context) -> None:
-    """Share a folder with the machine; a running guest mounts it at once.
+    """Share a folder of this host with the machine. A running guest mounts the folder at once.
 
     Raises:
-        BadInputError: the folder is invalid, or overlaps another one of the machine's.
-        MachineError: the guest cannot mount it.
+        BadInputError: the folder is invalid, or overlaps another folder of the machine.
+        MachineError: the guest cannot mount the folder.
     """
     config = records.load(context.roots, name).config
     if not text:
@@ -58,10 +58,10 @@ def add_mount(name: str, text: str, context: Context) -> None:
 
 
 def remove_mount(name: str, target: str, context: Context) -> None:
-    """Stop sharing the folder that is mounted at `target` in the guest.
+    """Stop sharing the folder whose mount point in the guest is `target`.
 
     Raises:
-        NotFoundError: the machine has no folder there.
+        NotFoundError: the machine has no folder with that mount point.
         MachineError: the supervisor does not answer.
     """
     config = records.load(context.roots, name).config
@@ -78,7 +78,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
-    """List the folders of a machine, with their transports if it is running.
+    """List the folders of a machine. If the machine is running, the list has their transports.
 
     Raises:
         NotFoundError: there is no such machine.

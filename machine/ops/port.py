@@ -1,4 +1,4 @@
-"""`machine port`: the user's own forwards, and a list of all ports and sockets that are forwarded to a guest."""
+"""`machine port`: change the user's own forwards, and list all ports and sockets that are forwarded to a guest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPort:
-    """A forward to the guest: `host` and `guest` are addresses with ports, or paths of sockets."""
+    """A forward to the guest. `host` and `guest` are addresses with ports, or paths of sockets."""
 
     host: str
     guest: str
@@ -52,15 +52,15 @@ class ListedPort:
 
 
 def add_port(name: str, text: str, context: Context) -> None:
-    """Forward a port or socket of the host to the machine; if that is running, at once.
+    """Forward a port or socket of the host to the machine. If the machine is running, the forward works at once.
 
     Raises:
-        BadInputError: `text` is not a forward, or another forward uses its port or socket on the host.
-        MachineError: the host cannot listen there.
+        BadInputError: `text` is not a forward, or another forward already uses that port or socket of the host.
+        MachineError: the host cannot listen on that port or socket.
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
-    config.with_forward(forward)  # raises if it collides with another, before a supervisor is asked to open it
+    config.with_forward(forward)  # raises if it conflicts with another forward
     _check_not_ssh(forward, context)
 
     def edit(record: MachineRecord) -> MachineRecord:
@@ -73,10 +73,10 @@ def add_port(name: str, text: str, context: Context) -> None:
 
 
 def remove_port(name: str, text: str, context: Context) -> None:
-    """Remove one of the user's own forwards; `text` is the whole forward, or its side on the host.
+    """Remove one of the user's own forwards. `text` is the whole forward, or only its port or socket on the host.
 
     Raises:
-        BadInputError: `text` is neither.
+        BadInputError: `text` is neither a forward nor a port or socket.
         NotFoundError: the user has made no such forward.
     """
     config = records.load(context.roots, name).config
@@ -98,7 +98,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
-    """List all ports and sockets of the host that are forwarded to the guest, or will be at the next start.
+    """List all ports and sockets of the host that are forwarded to the guest, now or from the next start on.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -127,7 +127,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
 
 
 def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
-    """Return the forwards of which the supervisor knows; without one, the last known ones."""
+    """Return the forwards that the supervisor knows. Without a supervisor, return the last known forwards."""
     current = machine_state(paths)
     if current.state is State.STOPPED:
         return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)

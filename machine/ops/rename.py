@@ -1,7 +1,8 @@
 """`machine rename`: rename a machine and everything on this host that has its name.
 
-The rename of the directory is the step that counts. Before it, the record gets both names, so that it is valid under
-either. After it, everything else is renamed: at once or, if this command is interrupted, by the next one.
+The rename of the machine's directory is the step that counts. Before this step, the record gets both names, so that it
+is valid under either. After this step, everything else is renamed. If this command is interrupted, the next command
+renames the rest.
 """
 
 from __future__ import annotations

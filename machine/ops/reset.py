@@ -19,7 +19,7 @@ def check_resettable(names: Iterable[str], context: Context) -> None:
     """Check that none of the machines is protected.
 
     Raises:
-        MachineError: one is.
+        MachineError: one of the machines is protected.
     """
     for name in names:
         check_unprotected(name, context)

@@ -10,16 +10,16 @@ from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter
 
-# A supervisor that has adopted its guest notices its end within a second, and then cleans up.
+# A supervisor that has adopted its guest notices within a second that the guest has ended, and then cleans up.
 _SUPERVISOR_S = 30.0
 
 
 def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
-    """Stop the machine and start it again; a stopped one is just started.
+    """Stop the machine and start it again. A stopped machine is just started.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it cannot be ended, or does not come up again.
+        MachineError: the machine cannot be ended, or does not come up again.
     """
     ending = stop(name, context, report)
     if ending.notice:

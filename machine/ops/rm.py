@@ -1,4 +1,4 @@
-"""`machine rm`: remove a machine's files, sockets, connections and processes."""
+"""`machine rm`: end a machine's processes and remove its files, sockets and connections."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def files_to_remove(name: str, context: Context, kept: Kept) -> list[Path]:
 
 
 def check_removable(name: str, context: Context) -> None:
-    """Check that the machine can be removed without force.
+    """Check that the machine can be removed without `force`.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is protected or running.
+        MachineError: the machine is protected or running.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)
@@ -61,13 +61,13 @@ def check_removable(name: str, context: Context) -> None:
 
 
 def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
-    """Remove the machine; with `force`, even if it is running or its record is damaged.
+    """Remove the machine. With `force`, remove it even if it is running or its record is damaged.
 
     The parts to be `kept` are saved before anything is deleted.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is protected, is running, or cannot be ended.
+        MachineError: the machine is protected, is running although `force` is not set, or cannot be ended.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)

@@ -1,4 +1,4 @@
-"""Saving files of a machine that is removed, in a directory of their own, under unused names."""
+"""Save files of a machine before it is removed. They get unused names in the directory for saved files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
     """Save a machine's Ignition config, which contains the guest's private host key, and return its path.
 
     Raises:
-        MachineError: it has none, it cannot be read, or the file system is full.
+        MachineError: there is no Ignition config, it cannot be read, or the file system is full.
     """
     if not paths.ignition.exists():
         raise MachineError(f'"{name}" has no Ignition config', hint="leave out --save-ignition")
@@ -40,7 +40,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 @contextlib.contextmanager
 def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Yield a draft to write, and the unused path that it is renamed to when the block ends without an error."""
+    """Yield a draft to write, and an unused path. When the block ends without an error, the draft is renamed to it."""
     directory = make_private(roots.saved)
     names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
     target = next(path for path in names if not path.exists())

@@ -26,7 +26,7 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """The settings to change; None leaves a setting as it is. `("",)` removes all USB devices or folders."""
+    """The settings to change. None leaves a setting as it is, and `("",)` removes all USB devices or folders."""
 
     cpus: int | None = None
     memory_mib: int | None = None
@@ -40,11 +40,11 @@ class SetRequest:
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
-    """Change the settings of a stopped machine: all that are requested, or none.
+    """Change the requested settings of a stopped machine, all of them or none.
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: one of the changes is not possible.
+        BadInputError: one of the requested changes is not possible.
         MachineError: the machine is running, or its disk cannot be grown.
     """
     username = finish_rename(name, context, report).config.username
@@ -61,7 +61,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
         registration = ClientRegistration(context)
         registration.check_readable()
-        # Grow the disk before the record says so: if this is interrupted, the command can be repeated.
+        # Grow the disk before the record is changed, so that an interrupted command can be repeated.
         if changed.resources.disk_gib != config.resources.disk_gib and _grow(record, changed.resources.disk_gib, paths):
             report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
@@ -72,7 +72,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
 def change_record(
     record: MachineRecord, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineRecord:
-    """Return the record with the requested changes; if they concern the guest, it is marked as outdated.
+    """Return the record with the requested changes. If they concern the guest, its settings are marked as outdated.
 
     Raises:
         BadInputError: one of the changes is not possible.
@@ -90,7 +90,9 @@ def change_record(
 def plan_changes(
     config: MachineConfig, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineConfig:
-    """Return the config with the requested changes; `folders` replace its own unless None. Errors are podman's.
+    """Return the config with the requested changes. Unless None, `folders` replace the config's own.
+
+    The texts of errors are podman's.
 
     Raises:
         BadInputError: one of the changes is not possible.
@@ -125,19 +127,19 @@ def check_larger(new_gib: int, disk_gib: int) -> None:
     """Check that the disk would become larger.
 
     Raises:
-        BadInputError: it would not.
+        BadInputError: the disk would become smaller or stay the same.
     """
     if new_gib <= disk_gib:
         raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
 
 
 def _grow(record: MachineRecord, new_gib: int, paths: MachinePaths) -> bool:
-    """Grow the machine's disk, and return False if the next start creates the disk anyway."""
+    """Grow the machine's disk and return True. If the next start creates the disk anyway, return False."""
     if record.fresh_disk_base:
         return False
     image = QemuImg()
     size_bytes = image.virtual_size(paths.disk)
-    # An interrupted command may have grown it already.
+    # An interrupted command may have grown the disk already.
     check_larger(new_gib, -(-size_bytes // GIB) - 1)
     if size_bytes < new_gib * GIB:
         image.grow(paths.disk, new_gib)

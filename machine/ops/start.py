@@ -1,4 +1,4 @@
-"""`machine start`: spawn the supervisor and pass on its reports until the machine is up."""
+"""`machine start`: start a machine's supervisor, and pass on its reports until the machine is up."""
 
 from __future__ import annotations
 
@@ -44,48 +44,48 @@ _ENDING_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """A machine that has started; `api_socket` is the one that Docker clients should use."""
+    """A machine that has started. `api_socket` is the socket that Docker clients should use."""
 
     config: MachineConfig
     api_socket: Path
 
 
 def check_startable(name: str, context: Context) -> None:
-    """Check that the machine is stopped, or runs without a supervisor.
+    """Check that the machine can be started, because it is stopped or runs without a supervisor.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is already running, or its record is damaged.
+        MachineError: the machine is already running, or its record is damaged.
     """
     records.load(context.roots, name)
     _is_orphaned(name, context.roots.machine(name))
 
 
 def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
-    """Start the machine, or adopt one whose supervisor has ended.
+    """Start the machine. If it is running but its supervisor has ended, give it a new supervisor.
 
-    ^C aborts the start: in the main thread as KeyboardInterrupt, in any other thread through `interrupt`.
+    ^C aborts the start. In the main thread it raises KeyboardInterrupt. Other threads learn of it through `interrupt`.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is already running, or did not come up; in that case no process of it is left.
+        MachineError: the machine is already running, or did not come up. If it did not, none of its processes is left.
     """
     started, process = begin(name, context, report, interrupt)
-    process.returncode = 0  # it outlives us: keep Popen from warning about that
+    process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that
     return started
 
 
 def begin(
     name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
 ) -> tuple[Started, subprocess.Popen[bytes]]:
-    """Start the machine as `start` does, and also return the supervisor's process, for callers that wait for it."""
+    """Start the machine as `start` does. Also return the supervisor's process, for callers that wait for its end."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:
-        report.notice(f'The supervisor of "{name}" has ended: a new one takes over the running guest')
+        report.notice(f'The supervisor of "{name}" has ended, so a new one takes over the running guest')
     if notice := hidden_marker(config.folders):
         report.notice(notice)
     with drafts.names_lock(context.roots):
@@ -104,7 +104,10 @@ def begin(
 
 
 def hidden_marker(folders: Iterable[Folder]) -> str | None:
-    """Return a notice if a folder hides the file by which Podman up to version 5 detects that it runs in a machine."""
+    """Return a notice if a folder hides the marker file in the guest.
+
+    Podman up to version 5 looks for this file to find out whether it runs in a machine.
+    """
     directory, name = os.path.split(MARKER_UP_TO_5)
     for folder in folders:
         marker = Path(folder.source, name)
@@ -154,7 +157,7 @@ def _running_supervisor(
             process = _spawn(argv, writing, paths)
             result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
-            if not adopt:  # if it cannot adopt the guest, an old supervisor is still running
+            if not adopt:  # an old supervisor that still runs keeps a new one from adopting the guest
                 _await_end(lines)
             raise
         except KeyboardInterrupt:
@@ -167,7 +170,7 @@ def _running_supervisor(
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
-    """Start the supervisor, which then has the only writing end of the report: the report ends when it does."""
+    """Start the supervisor. Only the supervisor can then write to the report, so the report ends when it ends."""
     try:
         # The supervisor opens this log itself, but the interpreter may print errors before that.
         with open_created(paths.supervisor_log, "ab") as output:
@@ -184,7 +187,7 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
 
 
 def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
-    """End the machine of an interrupted start: ask its supervisor again and again until it has ended."""
+    """End the machine of an interrupted start. Its supervisor is asked to stop, repeatedly, until it has ended."""
     deadline = Deadline.after(_ABORT_S, "the supervisor to end")
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
@@ -211,6 +214,6 @@ def _await_end(lines: BinaryIO) -> None:
 
 
 def _has_ended(lines: BinaryIO) -> bool:
-    """Return whether the supervisor has closed the report; wait up to a tenth of a second for that."""
+    """Wait up to a tenth of a second for the supervisor to close the report, and return whether it has done so."""
     readable, _, _ = select.select([lines], [], [], 0.1)
     return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

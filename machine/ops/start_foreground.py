@@ -1,4 +1,4 @@
-"""`machine start --foreground`: a process that lives as long as the machine, for service managers."""
+"""`machine start --foreground`: start a machine and wait until it has stopped, for service managers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from machine.report import Reporter
 def run(
     name: str, context: Context, report: Reporter, on_started: Callable[[Started], None], *, later: Reporter
 ) -> None:
-    """Start the machine and return when it has stopped. An interrupt after the start stops it like `machine stop`.
+    """Start the machine and return when it has stopped.
 
-    Progress goes to `report` until `on_started` is called, then to `later`.
+    An interrupt after the start stops the machine like `machine stop`. Progress goes to `report` until `on_started` is
+    called, then to `later`.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it did not come up, or cannot be ended.
-        KeyboardInterrupt: the start was interrupted; no process of the machine is left.
+        MachineError: the machine did not come up, or cannot be ended.
+        KeyboardInterrupt: the start was interrupted. No process of the machine is left.
     """
     paths = context.roots.machine(name)
 
@@ -49,7 +50,10 @@ def attend(
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
-    """Wait until the supervisor ends; replace it if its guest is still running. An interrupt calls `end`."""
+    """Wait until the supervisor ends. If its guest is still running, start a new supervisor and wait for that.
+
+    After an interrupt, `end` is called.
+    """
     try:
         on_started()
         supervisor.wait()

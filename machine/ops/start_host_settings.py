@@ -1,4 +1,4 @@
-"""The host's settings that are passed to a guest at each start: proxies, registries, certificates.
+"""Collect the host's settings that are passed to a guest at each start: proxies, registries and certificates.
 
 Name servers need not be passed: QEMU's network uses the host's current ones.
 """
@@ -26,16 +26,16 @@ from machine.ops.shared.context import Context
 from machine.podman.connections import containers_directory
 from machine.report import Reporter
 
-# Sorts before 60-machine, the machine's own variables, which take precedence.
+# Sorts before 60-machine, because the machine's own variables in that file take precedence.
 _PROXIES = "50-host-proxy"
 
-# Sorts after the files of images and our own 999-podman-machine.conf.
+# Sorts after the files that images have, and after our own 999-podman-machine.conf.
 _REGISTRIES = "etc/containers/registries.conf.d/9999-host"
 
 CERTIFICATES = "var/lib/boot2podman/host-ca-certs.pem"
-"""The path of the certificates in the guest, whose own tools install them from there."""
+"""The path of the certificates in the guest. The guest's own tools install them from there."""
 
-# From Go's crypto/x509/root_linux.go, and macOS's for programs that do not use a keychain.
+# The first ones are from Go's crypto/x509/root_linux.go. The last one is macOS's, for programs that use no keychain.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -51,7 +51,10 @@ _PROGRAM_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFile:
-    """A file for the guest, owned by root, at a `path` relative to /; a `private` one is for the guest's user only."""
+    """A file for the guest. It belongs to root, and only root and the guest's user can read a `private` one.
+
+    `path` is relative to /.
+    """
 
     path: str
     content: bytes
@@ -59,7 +62,7 @@ class GuestFile:
 
 
 def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[GuestFile, ...]:
-    """Collect the files that the guest gets from this host; those that cannot be read are reported and left out."""
+    """Collect the files that the guest gets from this host. Unreadable files are reported and left out."""
     proxies = environment_files(guest_proxies(context.environment), _PROXIES)
     files = [GuestFile(path=file.path.removeprefix("/"), content=file.contents.encode()) for file in proxies]
     files += _containers_files(containers_directory(context.environment, context.home), report)
@@ -72,14 +75,14 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
 
 
 def digest(files: tuple[GuestFile, ...]) -> str | None:
-    """Return a digest of the files, which shows later whether they have changed; None if there are no files."""
+    """Return a digest of the files, or None if there are no files. If it differs later, the files have changed."""
     if not files:
         return None
     return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()
 
 
 def packed(files: tuple[GuestFile, ...], username: str) -> str:
-    """Return the files as a compressed tar in base64, for the script that installs them."""
+    """Return the files as a compressed tar archive in base64, for the script that installs them in the guest."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for file in files:
@@ -95,7 +98,7 @@ def packed(files: tuple[GuestFile, ...], username: str) -> str:
 
 
 def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
-    """Yield the user's registry settings for Podman; containers.conf and the rest concern this host only."""
+    """Yield the user's registry settings for Podman. Podman's other settings concern this host only."""
     for number, path in enumerate(_registries(directory)):
         try:
             content = path.read_bytes()
@@ -104,9 +107,7 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
             report.notice(f"{path} is not passed to the guest: {reason_of(error)}")
             continue
         if "registries" in document:
-            report.notice(
-                f"{path} is not passed to the guest: it is in version 1 of the format, which Podman no longer reads"
-            )
+            report.notice(f"{path} is not passed to the guest, because Podman no longer reads version 1 of its format")
             continue
         yield GuestFile(path=f"{_REGISTRIES}-{number:02}-{path.stem}.conf", content=content)
     certificates = directory / "certs.d"
@@ -121,7 +122,7 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
 
 
 def _registries(directory: Path) -> list[Path]:
-    """Return the main file, then its drop-ins in order of increasing precedence."""
+    """Return the paths of registries.conf and its drop-ins, in order of increasing precedence."""
     main = directory / "registries.conf"
     return [path for path in (main, *sorted((directory / "registries.conf.d").glob("*.conf"))) if path.is_file()]
 
@@ -133,7 +134,7 @@ def native_certificates(context: Context) -> str:
     """Return the certificates that programs on this host trust, in PEM.
 
     Raises:
-        MachineError: there are none, or they cannot be read.
+        MachineError: no certificates were found, or a file of certificates cannot be read.
     """
     found = _CERTIFICATE.findall(_bundle(context))
     if not found:
@@ -151,7 +152,7 @@ def _bundle(context: Context) -> str:
 
 
 def _named(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that the variables of OpenSSL and Go name."""
+    """Return the files that the environment variables of OpenSSL and Go point to."""
     files = [Path(environment["SSL_CERT_FILE"])] if environment.get("SSL_CERT_FILE") else []
     directories = [Path(entry) for entry in environment.get("SSL_CERT_DIR", "").split(os.pathsep) if entry]
     return files + [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]

@@ -1,4 +1,4 @@
-"""Running the user's scripts in a guest that has come up for the first time."""
+"""Run the user's scripts in a guest that has come up for the first time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Scripts may install packages over a slow connection in an emulated guest.
+# Scripts may have to install packages over a slow connection in an emulated guest.
 _SCRIPTS_S = 4 * 3600.0
 
-# The unit's exit status is ignored: the report has that of each script.
+# The unit's exit status is ignored, because the report has the exit status of each script.
 _SCRIPT = f"""
 systemctl start {PROVISION_UNIT} >&2 || true
 {PROVISION_RUNNER} report
@@ -30,7 +30,11 @@ _LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The outcome of one script: `status` is its exit status, `began` or `waiting`; `number` counts from 1."""
+    """The outcome of one script.
+
+    `number` is the position of the script, from 1. `status` is the exit status of the script, `began` if the script was
+    interrupted, or `waiting` if it was not run.
+    """
 
     number: int
     status: str
@@ -55,7 +59,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter, check
     except MachineError as error:
         check_up()
         report.notice(
-            f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start checks again; to "
+            f"It is not known whether {', '.join(names)} succeeded: {error.message}. The next start checks again. To "
             f"check now, use: machine ssh {config.name} sudo {PROVISION_RUNNER} report"
         )
         return
@@ -76,7 +80,7 @@ def parse_report(output: str) -> list[Outcome]:
 
 
 def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
-    """Return a notice for each script that failed, with its last lines, and one for those that did not run."""
+    """Return a notice for each failed script, with its last lines of output, and one for scripts that did not run."""
     found = []
     waiting = []
     if len(outcomes) != len(names):

@@ -1,4 +1,4 @@
-"""Updating a running guest's settings, over SSH, after changes of the machine's config or the host's settings."""
+"""Bring a running guest's settings up to date after the machine's config or the host's settings have changed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
-# Growing a partition and a file system is quick, but emulated guests are slow.
+# Growing a partition and its file system is quick, but emulated guests are slow.
 _SCRIPT_S = 300.0
 
-# The share of a disk that a fully grown root file system has at least, beside boot partitions and its own tables.
+# A fully grown root file system has at least this share of the disk. Boot partitions and its own tables take the rest.
 _MIN_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuestUpdate:
-    """The settings to change in the guest; None for those that are up to date."""
+    """The settings to change in the guest. A setting that is up to date is None."""
 
     record: bool = False
-    """Whether to set its name and its preferred socket, and to grow its root file system."""
+    """Whether to set the guest's name and preferred socket, and to grow its root file system."""
 
     timezone: str | None = None
     files: tuple[GuestFile, ...] | None = None
@@ -68,14 +68,14 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter, chec
 
 
 def find_update(record: MachineRecord, context: Context, report: Reporter) -> GuestUpdate:
-    """Return the settings that differ from those that the guest has."""
+    """Find the settings that the guest has to change."""
     config = record.config
     timezone = config.timezone
     if config.timezone_local:
         try:
             timezone = resolve_timezone(LOCAL, context.environment)
         except BadInputError as error:
-            report.notice(f"The guest keeps the time zone {timezone}: {error.message}")
+            report.notice(f"The guest keeps the time zone {timezone}, because this host's is unusable: {error.message}")
     files = gather(config, context, report)
     return GuestUpdate(
         record=record.pending.guest_outdated,
@@ -115,7 +115,10 @@ def _proxy_variables() -> list[str]:
 
 
 def size_notice(output: str, disk_gib: int) -> str | None:
-    """Return a notice if the root file system, whose size is the script's last line, has not grown."""
+    """Return a notice if the guest's root file system has not grown, or if its size is unknown.
+
+    `output` is what the script of `guest_script` printed. Its last line is the size.
+    """
     last = output.split()[-1:]
     size = int(last[0]) if last and last[0].isdigit() else None
     if size is None:

@@ -1,4 +1,4 @@
-"""`machine top`: the resources of this host that machines use, sampled at intervals."""
+"""`machine top`: measure at intervals which resources of this host machines use."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from machine.ops.top_network import GuestNetworks, Traffic
 from machine.ops.top_probe import Sample, probe
 from machine.store import records
 
-# CPU figures need two samples; the first ones come after this time instead of a whole interval.
+# CPU figures need two samples. The first figures come after this time instead of a whole interval.
 _FIRST_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The resource usage of one machine; a value is None if it is unknown or the machine is stopped."""
+    """The resource usage of one machine. A value is None if it is unknown or the machine is stopped."""
 
     name: str
     state: State
     processes: int
     uptime_s: float | None
     cpu_percent: float | None
-    """100 is one CPU of the host."""
+    """The CPU usage in percent. 100 is one CPU of the host."""
 
     memory_bytes: int | None
-    """May exceed the limit, which is the guest's: QEMU and its helpers need some memory for themselves."""
+    """The memory usage of QEMU and its helpers. It may exceed the limit, which is that of the guest's own memory."""
 
     memory_limit_bytes: int
     disk_bytes: int | None
@@ -44,7 +44,7 @@ class Usage:
 
 
 def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
-    """Return a machine's usage, calculated from two samples and its guest's network traffic (pure)."""
+    """Calculate a machine's usage from two samples of the machine and its guest's network traffic (pure)."""
     running = bool(after.processes)
     started = min((process.started for process in after.processes), default=0.0)
     return Usage(
@@ -63,7 +63,7 @@ def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
 
 
 def _cpu_percent(before: Sample, after: Sample) -> float | None:
-    """Return the CPU usage between two samples; a new process has used all of its CPU time in between."""
+    """Return the CPU usage between two samples. All the CPU time of a process that only the second one has counts."""
     elapsed = after.monotonic_s - before.monotonic_s
     if elapsed <= 0:
         return None
@@ -82,11 +82,13 @@ def _block_traffic(sample: Sample) -> Traffic:
 def follow(
     names: Sequence[str], context: Context, interval_s: float, *, everything: bool = False
 ) -> Iterator[list[Usage]]:
-    """Yield the usage of machines at each interval, forever: of those named, of all (`everything`), or of running ones.
+    """Yield the usage of the named machines at each interval, forever.
+
+    Without names, yield the usage of the running machines or, with `everything`, of all machines.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the record of one that was named is damaged.
+        MachineError: the record of one of the named machines is damaged.
     """
     for name in names:
         records.load(context.roots, name)
@@ -96,14 +98,15 @@ def follow(
             time.sleep(pause_s)
             machines = _selected(names, context, everything=everything)
             after = _samples(machines)
-            # Last, so that the first figures are without the CPU time that an emulated guest needs to answer.
+            # The guests are asked last, so that the first figures do not include the CPU time that emulated guests need
+            # to answer.
             traffic = networks.ask(machines)
             yield [usage(before.get(name), sample, traffic.get(name, Traffic())) for name, sample in after.items()]
             before = after
 
 
 def _selected(names: Sequence[str], context: Context, *, everything: bool) -> list[ListedMachine]:
-    """Return the machines to show; of those that were named, the ones that still exist."""
+    """Return the machines to show. Named machines that have been removed since are left out."""
     listed = list_machines(context).machines
     if names:
         found = {machine.record.name: machine for machine in listed}

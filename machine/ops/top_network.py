@@ -1,4 +1,4 @@
-"""Part of `machine top`: the network traffic of guests, which only they can count."""
+"""Part of `machine top`: ask guests for their network traffic, because only the guests count it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.target import find_target
 from machine.ssh.command import ROOT, command_argv
 
-# QEMU's user network has no counters. Only network cards have a device/net directory in sysfs; bridges do not.
+# QEMU's user network has no counters. In sysfs, network cards have a device/net directory, but bridges do not.
 _COUNTERS = "; echo; ".join(f"cat /sys/class/net/*/device/net/*/statistics/{kind}_bytes" for kind in ("rx", "tx"))
 _ANSWER_S = 5.0
 _PATIENCE_S = 1.0
@@ -25,16 +25,16 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Bytes that came in and went out, None if unknown."""
+    """The numbers of bytes that came in and that went out. None if unknown."""
 
     received: int | None = None
     sent: int | None = None
 
 
 class GuestNetworks:
-    """Asks guests for the counters of their network cards, all guests at once, over their SSH masters.
+    """Asks guests for the counters of their network cards. All guests are asked at once, over their SSH masters.
 
-    A guest that is slow to answer does not delay the others: its last answer counts until the next one.
+    A guest that is slow to answer does not delay the others. Its last answer is used until the next one arrives.
     """
 
     def __init__(self, context: Context) -> None:
@@ -48,11 +48,14 @@ class GuestNetworks:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait until the questions have ended, so that no process is left."""
+        """Wait until the guests have answered or failed to, so that no process is left."""
         self._await(_ANSWER_S)
 
     def ask(self, machines: Iterable[ListedMachine]) -> dict[str, Traffic]:
-        """Return the traffic of the machines, by name; those that do not answer within a second keep their last one."""
+        """Return the traffic of the machines by name.
+
+        If a guest does not answer within a second, its last answer is used.
+        """
         for listed in machines:
             name = listed.record.name
             if listed.state.state in (State.RUNNING, State.DEGRADED) and name not in self._questions:

@@ -1,4 +1,4 @@
-"""Part of `machine top`: sample the processes and the disk of a machine."""
+"""Part of `machine top`: measure what the processes and the disk of a machine use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from machine.model.units import GIB, MIB
 from machine.ops.list import ListedMachine
 from machine.store.paths import MachinePaths
 
-_BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
+_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's block size is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +23,22 @@ class ProcessSample:
 
     pid: int
     started: float
-    """Seconds since the epoch."""
+    """When the process started, in seconds since the epoch."""
 
     cpu_s: float
     memory_bytes: int
     storage: tuple[int, int] | None
-    """The bytes that it has read from and written to storage; None if the host does not say."""
+    """The bytes that the process has read from and written to storage. None if the host does not say."""
 
     @property
     def identity(self) -> tuple[int, float]:
-        """What distinguishes the process from a later one with the same id."""
+        """What distinguishes the process from a later process with the same id."""
         return self.pid, self.started
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One machine at one moment."""
+    """What one machine used at one moment."""
 
     name: str
     state: State
@@ -66,7 +66,7 @@ def probe(listed: ListedMachine) -> Sample:
 
 
 def _allocated_bytes(paths: MachinePaths) -> int | None:
-    """Return the space that the overlay takes on this host's disk, without the base image, which machines share."""
+    """Return the space that the machine's overlay takes on this host's disk. The shared base image is not counted."""
     try:
         return paths.disk.stat().st_blocks * _BLOCK_BYTES
     except OSError:
@@ -80,7 +80,7 @@ def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
         try:
             yield _process_sample(process, is_qemu=process.pid == qemu)
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # the process has just ended
             continue
 
 
@@ -95,7 +95,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _process_sample(process: psutil.Process, *, is_qemu: bool) -> ProcessSample:
     with process.oneshot():
         times, memory = process.cpu_times(), process.memory_info()
-        # The shared memory of helpers is mostly the guest's, which virtiofsd maps and which QEMU's figure includes.
+        # The shared memory of helpers is mostly the guest's memory, which is already included in QEMU's figure.
         shared = 0 if is_qemu else getattr(memory, "shared", 0)
         return ProcessSample(
             pid=process.pid,
@@ -107,7 +107,10 @@ def _process_sample(process: psutil.Process, *, is_qemu: bool) -> ProcessSample:
 
 
 def _storage(process: psutil.Process) -> tuple[int, int] | None:
-    """Return the bytes read and written; macOS does not say, nor does Linux about processes of other users."""
+    """Return the bytes that the process has read and written.
+
+    None on macOS, and on Linux for processes of other users.
+    """
     try:
         counters = process.io_counters()
     except (AttributeError, psutil.AccessDenied):

@@ -1,4 +1,4 @@
-"""`machine upgrade` and `machine os`: upgrade the OS of a running guest, by scripts that its shell runs."""
+"""`machine upgrade` and `machine os`: upgrade the OS of a running guest by scripts that run in the guest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from machine.report import Reporter
 from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
 
 _ASK_S = 120.0
-# Time for a whole image over a slow line, or for every package in an emulated guest.
+# This is long enough for a whole image over a slow connection, or for all packages in an emulated guest.
 _UPGRADE_S = 4 * 3600.0
 _SSH_FAILED = 255
 _RESTART = "restart"
@@ -32,7 +32,7 @@ _RESTART = "restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """The result of an upgrade; with `needs_restart`, it takes effect at the next start."""
+    """The result of an upgrade. If `needs_restart`, the upgrade takes effect at the next start."""
 
     needs_restart: bool
     restarted: bool
@@ -46,12 +46,12 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS: its image or its packages. With `restart`, restart the machine if that is needed.
+    """Upgrade the guest's OS, that is, its image or its packages. With `restart`, restart the machine if needed.
 
     Raises:
         NotFoundError: there is no such machine.
         ProgramError: the upgrade failed in the guest.
-        MachineError: it is not running, cannot be reached, or has an OS that we cannot upgrade.
+        MachineError: the machine is not running, cannot be reached, or has an OS that we cannot upgrade.
     """
     guest = _find_guest(name, context)
     if guest.os.family is Family.OTHER:
@@ -76,8 +76,8 @@ def apply_image(image: str, name: str, context: Context, report: Reporter, *, re
     Raises:
         BadInputError: `image` is not an image reference.
         NotFoundError: there is no such machine.
-        ProgramError: it failed in the guest.
-        MachineError: it is not running, cannot be reached, or is not image-based.
+        ProgramError: the switch failed in the guest.
+        MachineError: the machine is not running, cannot be reached, or has an OS that is not image-based.
     """
     os_image = parse_os_image(image)
     guest = _find_image_guest(name, context)
@@ -90,14 +90,17 @@ def check_upgrade(name: str, context: Context) -> UpgradeCheck:
 
     Raises:
         NotFoundError: there is no such machine.
-        ProgramError: the guest cannot find out.
-        MachineError: it is not running, cannot be reached, or is not image-based.
+        ProgramError: the check failed in the guest.
+        MachineError: the machine is not running, cannot be reached, or has an OS that is not image-based.
     """
     return parse_check(_run_script(_find_image_guest(name, context), ["check"]))
 
 
 def check_document(check: UpgradeCheck) -> dict[str, Any]:
-    """Return the result of a check as Podman's JSON; `version` is this program's, and then the guest OS's."""
+    """Return the result of a check as Podman's JSON.
+
+    The `version` of `host` is that of this program, and the `version` of `machine` is that of the guest's OS.
+    """
     return {
         "host": {"version": __version__},
         "machine": {
@@ -141,15 +144,18 @@ def _carry_out(guest: _Guest, words: list[str], context: Context, report: Report
 
 
 def _run_script(guest: _Guest, words: list[str]) -> str:
-    """Run the script for this OS in the guest and return its output; its errors go to our stderr meanwhile."""
+    """Run the script for this OS in the guest and return its output. The script's stderr is shown on ours at once."""
     script = assets.load(f"files/upgrade-{guest.os.family}.sh")
     done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)
     if done.returncode == _SSH_FAILED:
-        raise GuestError(f'the connection to "{guest.name}" is lost', hint=f"see: machine logs {guest.name}")
+        raise GuestError(
+            f'the connection to the guest of "{guest.name}" was lost', hint=f"see: machine logs {guest.name}"
+        )
     if done.returncode != 0:
         raise ProgramError(
-            f'the guest of "{guest.name}" failed to {words[0]} its OS: exit status {done.returncode}',
+            f'unable to {words[0]} the OS of "{guest.name}": '
+            f"the guest's tools failed with exit status {done.returncode}",
             returncode=done.returncode,
-            hint="see its messages above",
+            hint="see the messages above",
         )
     return done.stdout

@@ -18,7 +18,7 @@ _POLL_S = 0.5
 
 
 class Condition(StrEnum):
-    """The condition that a wait ends with."""
+    """The condition that a command waits for."""
 
     RUNNING = "running"
     API = "api"
@@ -32,16 +32,16 @@ class Condition(StrEnum):
 
     @property
     def waits_for(self) -> str:
-        """The condition in the words of the error that a timeout raises."""
+        """The condition as it is put in the error message after a timeout."""
         return "answer on its API socket" if self is Condition.API else f"be {self.state}"
 
 
 def wait(name: str, condition: Condition, timeout_s: float, context: Context) -> None:
-    """Return when the condition holds.
+    """Wait until the condition holds.
 
     Raises:
-        NotFoundError: there is no such machine, or it was removed meanwhile.
-        MachineError: its record is damaged.
+        NotFoundError: there is no such machine, or the machine was removed meanwhile.
+        MachineError: the machine's record is damaged.
         DeadlineError: the condition did not hold in time.
     """
     deadline = Deadline.after(timeout_s, f"{name} to {condition.waits_for}")

@@ -33,7 +33,7 @@ async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, s
     """Return the host ports that running containers publish, each with `tcp` or `udp`.
 
     Raises:
-        MachineError: the API cannot be reached, or its answer is invalid.
+        MachineError: the API cannot be reached, or the answer is invalid.
     """
     try:
         async with asyncio.timeout(timeout_s):

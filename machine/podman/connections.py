@@ -54,7 +54,7 @@ class ConnectionsFile:
         return {name: str(entry.get("URI", "")) for name, entry in _entries(self._read()).items()}
 
     def default(self) -> str | None:
-        """Return the name of the default connection, if there is one."""
+        """Return the name of the default connection; None if there is no default."""
         return str(self._read()["Connection"].get("Default") or "") or None
 
     def default_connection(self) -> Connection | None:
@@ -63,7 +63,7 @@ class ConnectionsFile:
         return Connection(name=name, uri=uris[name]) if name in uris else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
-        """Add or replace connections. If the file had none before, the first of them becomes the default.
+        """Add or replace connections. If the file had no connections before, the first new one becomes the default.
 
         Raises:
             MachineError: the file is damaged or cannot be written.

@@ -63,7 +63,7 @@ def create(config: Path, name: str, socket: Path) -> None:
 
 
 def remove(config: Path, name: str, socket: Path) -> None:
-    """Remove the context `name` if it points to `socket`. If it was current, no context is current afterwards."""
+    """Remove the context `name` if it points to `socket`. If `name` was current, no context is current afterwards."""
     if not points_to(config, name, socket):
         return
     directory = _directory(config, name)

@@ -65,7 +65,7 @@ class LegacyClient:
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
     def default(self) -> str | None:
-        """Return the name of the default connection, if there is one."""
+        """Return the name of the default connection; None if there is no default."""
         starred = [name for name, _ in self._list("URI") if name.endswith("*")]
         names = starred or [name for name, default in self._list("Default") if default == "true"]
         return names[0].rstrip("*") if names else None

@@ -22,7 +22,7 @@ class DirectoryFacts:
 
     free_bytes: int
     file_system: str | None
-    """The type of the file system, such as `ext4`, if known."""
+    """The type of the file system, such as `ext4`; None if unknown."""
 
     @property
     def exists(self) -> bool:

@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def machine_names(roots: Roots) -> list[str]:
-    """Return the sorted names of all machines, without incomplete machines, whose directories begin with a dot."""
+    """Return the sorted names of all machines. Names that begin with a dot are incomplete machines and left out."""
     try:
         entries = list(roots.machines.iterdir())
     except FileNotFoundError:

@@ -101,7 +101,7 @@ class MachinePaths:
     """The QMP server for commands. A QMP server has one client at a time, and the supervisor uses the other server."""
 
     ports_socket = _RuntimePath("ports.sock")
-    """Serves the port API for Podman in the guest."""
+    """The socket that serves the port API to Podman in the guest."""
 
     ports_table = _RuntimePath("ports.json")
     """The open forwards, for a supervisor that takes over from another."""

@@ -33,7 +33,7 @@ SCHEMA = 2
 """The number of the present schema. A change that older programs would misread needs a new number and migration."""
 
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
-"""The fields added since this schema was first released, with the values that they have if a record lacks them.
+"""The fields added since this schema was first released, with the values to assume if a record lacks them.
 
 A new field needs an entry here. It needs no new schema if older programs may ignore the field.
 """
@@ -89,7 +89,7 @@ def migrated(document: object) -> Document:
 
 
 def completed(document: Document, added: Mapping[str, Document]) -> Document:
-    """Add those fields of `added` to the parts of a document that the parts lack."""
+    """Add to each part of a document the fields of `added` that the part lacks."""
     parts = {name: part for name in added if isinstance(part := document.get(name), dict)}
     return {**document, **{name: {**added[name], **part} for name, part in parts.items()}}
 

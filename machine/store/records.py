@@ -43,7 +43,7 @@ def load(roots: Roots, name: str) -> MachineRecord:
 
 
 def _load_own(paths: MachinePaths) -> MachineRecord:
-    """Load the record in a machine's directory. The record must have the directory's name."""
+    """Load the record in a machine's directory, and check that it is the record of that machine."""
     record = load_file(paths.record)
     name = paths.directory.name
     if record.name == name:

@@ -1,4 +1,7 @@
-"""Read and edit the user's settings in `config.toml` of the configuration directory. A missing file is empty."""
+"""Read and edit the user's settings in `config.toml` of the configuration directory.
+
+A missing file counts as empty.
+"""
 
 from __future__ import annotations
 

@@ -128,7 +128,8 @@ def test_upgrade_gives_a_guest_of_debians_the_packages_of_its_sources(
     failed = world.machine("upgrade", "crate")
     assert (failed.status, failed.stdout) == (100, "")
     assert failed.stderr.splitlines()[-1] == (
-        'Error: the guest of "crate" failed to upgrade its OS: exit status 100; see its messages above'
+        'Error: unable to upgrade the OS of "crate": '
+        "the guest's tools failed with exit status 100; see the messages above"
     )
 
 

@@ -148,9 +148,9 @@ def test_image_of_ones_own_is_provisioned_as_asked(world: World, images: Images)
         (("--image", "own:1", "--swap", "100"),
          "a guest that is provisioned by cloud-init cannot have swap; leave out --swap"),
         (("--image", "own:1", "--provisioning", "ignition"),
-         "the image own:1 is provisioned by cloud-init; leave out --provisioning"),
+         "guests of the image own:1 are provisioned by cloud-init; leave out --provisioning"),
         (("--image", "fcos:stable", "--provisioning", "cloud-init"),
-         "the image fcos:stable is provisioned by ignition; leave out --provisioning"),
+         "guests of the image fcos:stable are provisioned by ignition; leave out --provisioning"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_in_one_line_and_nothing_is_made(
@@ -197,7 +197,7 @@ def test_there_is_no_ignition_config_to_show_or_to_keep(world: World, images: Im
     world.init("box", images.qcow2, "--provisioning", "cloud-init")
     assert world.machine("ignition", "box").stderr == (
         "Error: box is provisioned by cloud-init, which does not use an Ignition config; "
-        "see what it was made with: machine export box\n"
+        "see what the machine was made with: machine export box\n"
     )
     refused = world.machine("rm", "--force", "--save-ignition", "box")
     assert refused.stderr == 'Error: "box" has no Ignition config; leave out --save-ignition\n'

@@ -118,7 +118,7 @@ def test_flags_overrule_everything(world: World, images: Images) -> None:
 def test_folder_that_a_file_asks_for_and_that_is_not_there_is_told_with_the_file(world: World, images: Images) -> None:
     (world.root / "containers.conf").write_text('[machine]\nvolumes = ["/nonexistent"]\n')
     made = world.machine("init", "--image", images.qcow2, "box")
-    blamed = f'"volumes" comes from containers.conf: {world.root / "containers.conf"}'
+    blamed = f'the value of "volumes" comes from containers.conf: {world.root / "containers.conf"}'
     assert made.stderr == f"Error: the folder /nonexistent does not exist on this host; {blamed}\n"
     assert not world.machines.exists()
 

@@ -71,7 +71,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
         ("box:f", "/dev/null"): f'"/dev/null" is neither a regular file nor a directory; {streams}',
         ("-", "box:d"): '"box:d" is a directory, which a file cannot replace',
         ("-", "box:f/"): '"box:f/" exists but is not a directory',
-        ("box:d", "-"): '"box:d" is a directory: only a file can be copied to standard output',
+        ("box:d", "-"): '"box:d" is a directory, but only a file can be copied to standard output',
     }
     found: dict[tuple[str, str], str] = {}
     for words in lines:

@@ -153,7 +153,7 @@ def test_flags_of_other_hosts_are_taken_and_deprecated_ones_are_told(world: Worl
     lines = [line for line in outcome.stderr.splitlines() if not line.startswith(("Verifying ", "Unpacking "))]
     assert lines == [
         "Flag --image-path has been deprecated, use --image instead",
-        "Machines always use user-mode networking: --user-mode-networking=false has no effect",
+        "Machines always use user-mode networking, so --user-mode-networking=false has no effect",
     ]
 
 

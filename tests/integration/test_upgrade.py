@@ -336,7 +336,8 @@ def test_exit_status_of_what_failed_in_the_guest_is_passed_on(apt: Apt, make_gue
     done = make_guest(DEBIAN, **apt.environment).world.machine("upgrade", "--restart", "box")
     assert (done.status, done.stdout) == (100, "")
     assert done.stderr.endswith(
-        '\nError: the guest of "box" failed to upgrade its OS: exit status 100; see its messages above\n'
+        '\nError: unable to upgrade the OS of "box": '
+        "the guest's tools failed with exit status 100; see the messages above\n"
     )
 
 
@@ -450,7 +451,7 @@ def test_lost_connection_is_told(apt: Apt, make_guest: MakeGuest, tmp_path: Path
             session.kill()
         _, stderr = process.communicate(timeout=COMMAND_S)
     assert process.returncode == 125
-    assert stderr.endswith('Error: the connection to "box" is lost; see: machine logs box\n')
+    assert stderr.endswith('Error: the connection to the guest of "box" was lost; see: machine logs box\n')
     wait_until(lambda: apt.status() == "2 installed", "upgrade in the guest")
 
 

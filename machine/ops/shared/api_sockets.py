@@ -1,4 +1,4 @@
-"""Where a machine's Podman answers on this host."""
+"""Find the socket on this host at which a machine's Podman answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machine.store import records
 
 
 def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> Path:
-    """Return the machine's API socket on this host; None for `rootful` means the one that the machine prefers.
+    """Return the machine's API socket on this host. If `rootful` is None, the machine's preferred socket is chosen.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -21,7 +21,7 @@ def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> P
 
 
 def socket_url(name: str, context: Context, *, rootful: bool | None = None) -> str:
-    """Return the URL of the machine's API socket on this host, as `api_socket` chooses it.
+    """Return the URL of the socket that `api_socket` returns.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""Sending commands to a machine's supervisor."""
+"""Send commands to a machine's supervisor."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError, reason_of
 from machine.store.paths import MachinePaths
 
-# A supervisor probes the host before it listens, and takes a moment to listen again if its socket was removed.
+# A supervisor probes the host before it listens. If its socket is removed, it takes a moment to listen again.
 _LISTENS_S = 15.0
 
 
 def await_supervisor(paths: MachinePaths, *, timeout_s: float) -> None:
-    """Wait until a supervisor that has just taken its lock listens, or the time is up."""
+    """Wait until the supervisor, which has just started, listens on its socket. Give up after `timeout_s`."""
     deadline = Deadline.after(timeout_s, "the supervisor to listen")
     with contextlib.suppress(DeadlineError):
         deadline.wait_until(lambda: not lock.is_held(paths.supervisor_lock) or sockets.listens(paths.control_socket))
 
 
 def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths, *, timeout_s: float) -> dict[str, Any]:
-    """Send a command to the machine's supervisor, which may have just started, and return the answer.
+    """Send a command to the machine's supervisor, which may have just started, and return its answer.
 
     Raises:
-        MachineError: there is no supervisor, it does not answer, or it refuses.
+        MachineError: there is no supervisor, or the supervisor does not answer or refuses the command.
     """
     await_supervisor(paths, timeout_s=_LISTENS_S)
     try:

@@ -1,4 +1,4 @@
-"""The catalogue of other distributions' images, and the lookup of what `--image` names."""
+"""Read the catalogue of other distributions' images, and look up images in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FILE = "catalogue.toml"
 
 
 def catalogue(context: Context) -> Catalogue:
-    """Return our catalogue, with the entries of the user's taking precedence.
+    """Return our catalogue, overridden by the entries of the user's catalogue.
 
     Raises:
         MachineError: the user's catalogue is invalid.
@@ -20,7 +20,7 @@ def catalogue(context: Context) -> Catalogue:
 
 
 def find_source(text: str, context: Context) -> ImageSource:
-    """Return the image that `text` refers to; images of other distributions are looked up in the catalogue.
+    """Return the image that `text` refers to. Images of other distributions are looked up in the catalogue.
 
     Raises:
         BadInputError: there is no such image.

@@ -1,4 +1,4 @@
-"""Registering machines with Podman and Docker clients."""
+"""Register machines with Podman and Docker clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from machine.store.paths import MachinePaths
 
 
 class ClientRegistration:
-    """Registers machines where clients look for them: Podman's connections, new and old, and Docker's contexts."""
+    """Registers machines with clients, as connections of Podman's old and new versions and as contexts of Docker."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,10 +33,10 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that no client has a connection with one of the machine's two names yet.
+        """Check that no client has a connection under one of the two names that the machine's connections would get.
 
         Raises:
-            BadInputError: one of them exists.
+            BadInputError: a connection of such a name exists.
         """
         taken = {**self._file.uris(), **(self._legacy.uris if self._legacy else {})}
         for connection in (name, f"{name}-root"):
@@ -69,9 +69,7 @@ class ClientRegistration:
     def _register_context(self, config: MachineConfig, report: Reporter) -> None:
         socket = self._paths(config.name).api_socket(rootful=config.rootful)
         if config.name == docker_context.RESERVED:
-            report.notice(
-                f'"{config.name}" is the name of Docker\'s built-in context: set DOCKER_HOST with machine env'
-            )
+            report.notice(f'"{config.name}" is Docker\'s built-in context, so set DOCKER_HOST with machine env instead')
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.points_to(self._docker, config.name, socket):
@@ -80,7 +78,7 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, a notice says so; that must not prevent the removal of a machine.
+        If a client's file cannot be changed, that is a notice and no error, so that the machine can still be removed.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -100,7 +98,7 @@ class ClientRegistration:
         """Check that Podman's connections can be read.
 
         Raises:
-            MachineError: they cannot.
+            MachineError: a file of Podman's cannot be read, or is damaged.
         """
         self._file.default()
 
@@ -120,7 +118,7 @@ class ClientRegistration:
                 docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
-        """Return whether every client uses the preferred one of the machine's two sockets by default.
+        """Return whether every client uses the machine's preferred socket by default.
 
         Raises:
             MachineError: Podman's connections cannot be read.
@@ -128,7 +126,7 @@ class ClientRegistration:
         return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
 
     def make_default(self, config: MachineConfig) -> None:
-        """Make the preferred one of the machine's two sockets the default of every client.
+        """Make every client use the machine's preferred socket by default.
 
         Raises:
             MachineError: a file of Podman's cannot be read or written.
@@ -177,7 +175,7 @@ def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
     """Return the machine's connections, the preferred one first.
 
-    They are Unix sockets, not ssh:// URLs: no SSH handshake for every command, and `podman compose` works.
+    They are Unix sockets and not ssh:// URLs, so that commands need no SSH handshake and `podman compose` works.
     """
     pair = (
         Connection(name=name, uri=connection_uri(paths.podman_socket)),

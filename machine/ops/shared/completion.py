@@ -1,4 +1,4 @@
-"""The names of machines and images, for shell completion."""
+"""Return the names of machines and images for shell completion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def all_names(context: Context) -> list[str]:
 
 
 def image_names() -> list[str]:
-    """Return the images that have names."""
-    from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # completing a machine's name does not need it
+    """Return the names of images that `--image` accepts."""
+    from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # completing the name of a machine does not need it
 
     return [*(f"fcos:{stream}" for stream in FCOS_STREAMS), LOCAL_STREAM]

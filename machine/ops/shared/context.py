@@ -1,4 +1,4 @@
-"""The context of a command: the host, directories, user and environment, gathered once and passed on."""
+"""The context of a command: the host, directories, user and environment. It is gathered once and passed on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from machine.this_host import current_host
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every verb depends on besides its arguments."""
+    """Everything that a command depends on besides its arguments."""
 
     host: Host
     roots: Roots
@@ -25,7 +25,7 @@ class Context:
 
     @property
     def user(self) -> str:
-        """The name of the user, or the uid if it has no name."""
+        """The name of the user, or the uid if the user has no name."""
         import pwd
 
         try:

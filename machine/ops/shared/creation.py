@@ -1,4 +1,4 @@
-"""Steps that init and clone share: keys, a MAC address, an SSH port, and registration with clients."""
+"""The steps that init and clone share: make keys, choose a MAC address and an SSH port, and register with clients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from machine.ssh.command import known_hosts_line
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths
 
-# The locally administered range of IEEE 802 that QEMU and libvirt use for guests.
+# QEMU and libvirt use this range for guests. It is locally administered in the sense of IEEE 802.
 _MAC_PREFIX = "52:54:00"
 
 _GUEST_UID_OF_ROOT = 1000
 
 
 def guest_uid(host_uid: int) -> int:
-    """Return the uid of the guest's user: the host user's, so that files have the same owner; 1000 if that is root."""
+    """Return the uid of the guest's user. It is the host user's, so that files have the same owner; 1000 for root."""
     return host_uid or _GUEST_UID_OF_ROOT
 
 
@@ -35,7 +35,7 @@ def fresh_mac() -> str:
 
 
 def make_keys(name: str, paths: MachinePaths) -> Keys:
-    """Make the SSH user's key and the guest's host key, and write both to the machine's directory.
+    """Make the key for logging in and the guest's host key, and write both to the machine's directory.
 
     Raises:
         MachineError: a file cannot be written.
@@ -49,14 +49,14 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 def publish(
     record: MachineRecord, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
-    """Turn a draft into a machine: choose an unused SSH port, and register it with clients.
+    """Turn a draft into a machine. Choose an unused SSH port for the machine, and register it with clients.
 
     Raises:
         BadInputError: another command has made a machine of that name meanwhile.
-        MachineError: a file of the machine's or of a client's cannot be written; then there is no machine.
+        MachineError: a file of the machine or of a client cannot be written. The machine has not been made.
     """
     roots = context.roots
-    # One command at a time, because it reserves a port, and old Podman clients do not lock their files.
+    # Only one command at a time does this, because a port is reserved, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
         drafts.remove_leftovers(roots)
         config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
@@ -65,7 +65,7 @@ def publish(
         try:
             registration.register(config, report)
         except BaseException:
-            # The user should hear of the first failure.
+            # The user should see the first error, not one of the clean-up.
             registration.unregister(config.name, SilentReporter())
             drafts.remove(roots, config.name)
             raise

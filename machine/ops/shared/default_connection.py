@@ -1,4 +1,4 @@
-"""The machine that Podman clients use by default."""
+"""Find out and change which machine clients use by default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_default(name: str, context: Context) -> bool:
 
 
 def make_default(name: str, context: Context) -> None:
-    """Make clients use the machine by default, with the socket that it prefers.
+    """Make clients use the machine by default, through the machine's preferred socket.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""The defaults of new machines: which value wins for each setting, and which file or flag it comes from."""
+"""Find the values of new machines' settings, and the file or flag that each value comes from."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COMMAND_LINE = "command line"
 
 
 def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dict[str, EffectiveSetting]:
-    """Return every setting by its key, with the value that wins and where that comes from.
+    """Return every setting by its key, with the value that applies and the source of the value.
 
-    From the weakest to the strongest: the built-in defaults, containers.conf, config.toml, the environment, and
-    `flags` (those that were given, by the keys of Settings).
+    The sources, from the weakest to the strongest, are the built-in defaults, containers.conf, config.toml, the
+    environment, and `flags`. These are the flags that were given, by the keys of Settings.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -47,19 +47,19 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """Add the setting's source to errors of the block, unless that is the command line or a built-in default."""
+    """Add to errors of the block where the setting's value comes from, unless it is a flag or a built-in default."""
     try:
         yield
     except BadInputError as error:
         if setting.origin in (COMMAND_LINE, BUILT_IN):
             raise
-        raise BadInputError(error.message, hint=f'"{setting.key}" comes from {setting.origin}') from error
+        raise BadInputError(error.message, hint=f'the value of "{setting.key}" comes from {setting.origin}') from error
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
-    """Check that the image and the time zone exist, which the rules for single settings cannot.
+    """Check that the image and the time zone exist. The rules for single settings do not check this.
 
-    `source` is the file that errors name.
+    If the values come from a file, `source` is that file, and errors name it.
 
     Raises:
         BadInputError: there is no such image or time zone.

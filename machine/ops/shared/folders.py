@@ -1,4 +1,4 @@
-"""Choosing and checking a machine's folders, before anything is made or changed."""
+"""Choose and check a machine's folders before anything is made or changed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
-    """Return the folders of a new machine; built-in ones that this host or the guest does not allow are left out.
+    """Return the folders of a new machine. Built-in folders that this host or the guest does not allow are left out.
 
     Raises:
-        BadInputError: one that the user has configured cannot be shared.
+        BadInputError: a folder that the user has configured cannot be shared.
     """
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
@@ -51,7 +51,7 @@ def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple
     Symbolic links of sources are followed now and not at each start: a guest could change some of them.
 
     Raises:
-        BadInputError: one of them is invalid, or its source cannot be shared.
+        BadInputError: a folder is invalid, or its source cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
@@ -71,10 +71,10 @@ def _resolved(folder: Folder) -> Folder:
 def check_transport(
     choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
 ) -> None:
-    """Check that this host can use the chosen transport; `auto` picks one that works at each start.
+    """Check that this host can use the chosen transport. `auto` is not checked, because a start picks one that works.
 
     Raises:
-        MachineError: it cannot be used.
+        MachineError: this host cannot use the transport.
     """
     if not folders or choice is TransportChoice.AUTO:
         return
@@ -93,10 +93,10 @@ def _check_choice(choice: TransportChoice, facts: TransportFacts, folders: Seque
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:
-    """Check that the host has inotify if `--mount-inotify` is `wanted`.
+    """Check that the host has inotify, if `--mount-inotify` is `wanted`.
 
     Raises:
-        BadInputError: it does not.
+        BadInputError: the host has no inotify.
     """
     if wanted and host.os is not HostOS.LINUX:
         raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave it out")

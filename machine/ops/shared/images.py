@@ -1,4 +1,4 @@
-"""Finding the image that a user names, and fetching it into the cache."""
+"""Find the image that a user has named, and fetch it into the cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from machine.store.settings import load_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """An image to obtain; the sha256 of its options is plain lower-case hex."""
+    """An image to obtain. The sha256 in its options is plain lower-case hex."""
 
     source: ImageSource
     arch: Arch
@@ -43,12 +43,12 @@ class ImageRequest:
 
     @property
     def reference(self) -> str:
-        """The name of the image in records and messages."""
+        """The name that the image has in records and messages."""
         return str(self.source)
 
 
 def image_request(image: str, arch: Arch, options: ImageOptions, context: Context) -> ImageRequest:
-    """Check an image reference and its options.
+    """Check an image's reference and options, and return the request for the image.
 
     Raises:
         BadInputError: there is no such image, or the sha256 is malformed.
@@ -74,10 +74,10 @@ def image_cache(context: Context) -> ImageCache:
 
 
 def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseImage:
-    """Return the requested base image, from the cache or fetched, verified and unpacked.
+    """Return the requested base image. If the cache does not have it, fetch, verify and unpack it.
 
     Raises:
-        MachineError: it cannot be fetched or verified.
+        MachineError: the image cannot be fetched or verified.
     """
     source, options = request.source, request.options
     web = WebSettings(offline=options.offline, verify_tls=options.verify_tls)
@@ -106,7 +106,10 @@ def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifa
 
 
 def _check_file(path: Path, sha256: str) -> None:
-    """Check the file itself: the cache, which is searched by the sha256, may have the image from elsewhere."""
+    """Check that the file has this sha256.
+
+    Finding the sha256 in the cache would not show this, because the cached image may come from elsewhere.
+    """
     check_readable(path)
     found = sha256_of(path)
     if found != sha256:
@@ -143,7 +146,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
         case FileReference(path=path):
             return Artifact(reference=name, arch=request.arch, location=path.absolute().as_uri())
         case EmptyReference():
-            raise BadInputError("/dev/null is an empty disk: there is nothing to fetch")
+            raise BadInputError("/dev/null is an empty disk, so there is nothing to fetch")
         case CatalogueImage() as image:
             return image.find_artifact(request.arch, metadata)
         case UrlReference(url=url):
@@ -153,7 +156,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """Find the image in the cache for a reference, even if the registry has another one for its tag by now."""
+    """Find the cached image of a reference, even if its tag in the registry has moved to another image since."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:

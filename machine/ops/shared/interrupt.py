@@ -1,4 +1,4 @@
-"""Passing ^C on to operations that run in threads or wait for a pipe."""
+"""Pass ^C on to operations that run in threads or wait for a pipe."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _INTERRUPTED_S = 60.0
 
 
 class Interrupt:
-    """Passes ^C on to threads, because Python raises KeyboardInterrupt only in the main one.
+    """Passes ^C on to threads, because Python raises KeyboardInterrupt only in the main thread.
 
-    `patience_s` is how long an operation may take to end after ^C.
+    After ^C an operation may take `patience_s` to end.
     """
 
     def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
@@ -27,7 +27,7 @@ class Interrupt:
             os.close(self._writing)
 
     def check(self) -> None:
-        """Check that there was no ^C.
+        """Check that the user has not pressed ^C.
 
         Raises:
             KeyboardInterrupt: there was.
@@ -36,7 +36,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def await_input(self, descriptor: int) -> None:
-        """Return when the descriptor is readable or at its end.
+        """Wait until the descriptor is readable or at its end.
 
         Raises:
             KeyboardInterrupt: there was a ^C.
@@ -45,7 +45,7 @@ class Interrupt:
         self.check()
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Yield the complete lines of a pipe until its end.
+        """Yield the lines of a pipe, each when it is complete, until the pipe ends.
 
         Raises:
             KeyboardInterrupt: there was a ^C.

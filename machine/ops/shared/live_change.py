@@ -1,4 +1,4 @@
-"""Changing a machine's record, through its supervisor if one is running."""
+"""Change the record of a machine. If the machine is running, its supervisor does so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.store import records
 
-# Commands that change a stopped machine hold its lock for a shorter time.
+# Commands that change a stopped machine hold the machine's lock for a shorter time.
 _LOCK_S = 1.0
 
 
@@ -24,9 +24,10 @@ def change_machine(
     *,
     timeout_s: float,
 ) -> None:
-    """Change the record of a stopped machine with `edit`; ask the supervisor of a running one to make the change.
+    """Change a machine, whether it is running or stopped.
 
-    The supervisor is sent `command` with `value` and has `timeout_s` to answer; it applies the change at once.
+    If the machine is stopped, `edit` changes its record. If it is running, `command` with `value` is sent to its
+    supervisor, which changes the record and the running machine. The supervisor has `timeout_s` to answer.
 
     Raises:
         MachineError: the record cannot be written, or the supervisor refuses or does not answer.

@@ -1,4 +1,4 @@
-"""The user's service that starts a machine at login: a systemd unit or a launchd agent."""
+"""Install and remove the user's services that start machines at login: systemd units or launchd agents."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PROGRAM_S = 20.0
 
 
 def current_program() -> Path:
-    """Return the path by which this program was called, which an upgrade keeps."""
+    """Return the path by which this program was called. It stays valid when the program is upgraded."""
     return Path(sys.argv[0]).absolute()
 
 
 def install(name: str, program: Path, context: Context, report: Reporter) -> Path:
-    """Install a service in which `program` starts the machine at every login, and return its file.
+    """Install a service that starts the machine at every login by running `program`. Return the service's file.
 
     Raises:
         MachineError: this host has no systemd, or the file cannot be written.
@@ -60,17 +60,17 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
                 report.notice(f"To start {name} when the host boots, even without a login, run: loginctl enable-linger")
         case HostOS.MACOS:
             _write(path, launch_agent(service))
-            # launchd remembers a service that was disabled by hand.
+            # If a service was disabled by hand, launchd remembers that.
             runner.run(["launchctl", "enable", f"gui/{context.uid}/{service.label}"], timeout_s=_PROGRAM_S, check=False)
     return path
 
 
 def remove(name: str, context: Context, report: Reporter) -> bool:
-    """Remove the service of a machine, which may itself be gone, and return whether there was a service."""
+    """Remove a machine's service and return whether there was one. The machine itself may have been removed before."""
     path = service_file(name, context)
     is_linux = context.host.os is HostOS.LINUX
     files = [path, *([_wants(path)] if is_linux else [])]
-    # The user may have removed only one of them by hand.
+    # The user may have removed only one of the two by hand.
     if not any(os.path.lexists(file) for file in files):
         return False
     with disk_errors(path):
@@ -82,14 +82,14 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
 
 
 def rename(old: str, new: str, context: Context, report: Reporter) -> None:
-    """Give a renamed machine's service its new name. This can be repeated."""
+    """Rename the service of a renamed machine, if it has one. This can be repeated."""
     if service_file(old, context).exists():
         install(new, current_program(), context, report)
         remove(old, context, report)
 
 
 def installed(context: Context) -> dict[str, str | None]:
-    """Return the machines that start at login, each with the program that its service runs, if it names one.
+    """Return the machines that start at login, each with the program that its service runs, or None if it runs none.
 
     Raises:
         OSError: a service's file cannot be read.
@@ -121,7 +121,7 @@ def _label(name: str) -> str:
 
 
 def _wants(unit: Path) -> Path:
-    """Return the link that `systemctl enable` makes. We make it ourselves: systemctl needs a running user systemd."""
+    """Return the link that `systemctl enable` makes. We make it, because systemctl needs a running user systemd."""
     return unit.parent / "default.target.wants" / unit.name
 
 
@@ -143,7 +143,7 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 def _reload(report: Reporter) -> None:
-    """Make a running user systemd reread its units; one that starts later reads them anyway."""
+    """Make a running user systemd reread its units. A user systemd that starts later reads them anyway."""
     with contextlib.suppress(MachineError):
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
         if done.returncode == 0:

@@ -1,4 +1,4 @@
-"""Sending podman's machine events to the programs that listen for them."""
+"""Send podman's machine events to the programs that listen for them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from machine.podman.machine_events import Event, event_message, event_sockets, s
 
 
 def send_event(event: Event, name: str, context: Context) -> None:
-    """Send an event of the machine to every listener."""
+    """Send an event of the machine to every program that listens for machine events."""
     message = event_message(event, name, datetime.now(UTC))
     for path in event_sockets(context.environment, events_directory(context)):
         send(path, message)
 
 
 def events_directory(context: Context) -> Path:
-    """Return the directory in which Podman looks for sockets, even if ours is another."""
+    """Return the directory in which Podman looks for the sockets of listeners. Our own sockets may be elsewhere."""
     session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
     return Path(session) / "podman"

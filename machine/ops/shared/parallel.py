@@ -1,4 +1,4 @@
-"""Running an operation on several machines at once, each in a thread, because operations block."""
+"""Run an operation on several machines at once, on each in a thread of its own, because operations block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.state import machine_state
 from machine.store.names import machine_names
 
-# More guests that boot at the same time could slow each other down until they miss their deadlines.
+# If more guests booted at the same time, they could slow each other down until they miss their deadlines.
 MAX_AT_ONCE = 8
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Generic[_T]):
-    """The result for one machine: what the operation returned, or why it failed."""
+    """The result of the operation for one machine: what the operation returned, or why it failed."""
 
     name: str
     value: _T | None = None
@@ -37,10 +37,9 @@ def each(
     interrupt: Interrupt | None = None,
     at_once: int = MAX_AT_ONCE,
 ) -> Generator[Result[_T], None, None]:
-    """Run the operation on every machine, `at_once` at a time, and yield the results as they come in.
+    """Run the operation on every machine, on `at_once` machines at a time, and yield the results as they come in.
 
-    With an `interrupt`, which the operation has to check, ^C ends the operations that have begun; without one they
-    are abandoned.
+    With an `interrupt`, ^C ends the operations that have begun, if they check it. Without one, ^C abandons them.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result[_T]] = queue.SimpleQueue()
@@ -52,7 +51,7 @@ def each(
             while True:
                 results.put(_outcome(waiting.get_nowait(), operation))
 
-    # Daemon threads: an abandoned operation must not keep the process alive.
+    # These are daemon threads, so that an abandoned operation does not keep the process alive.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(names), at_once))]
     try:
         for thread in threads:
@@ -81,7 +80,7 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Return the machines that `--all` stands for: those that the verb would change or show."""
+    """Return the machines that `--all` means for this verb: those that it would change or show."""
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names
@@ -89,7 +88,7 @@ def machines_for(verb: str, context: Context) -> list[str]:
 
 
 def applies(verb: str, state: MachineState) -> bool:
-    """Return whether the verb would do something to a machine in this state."""
+    """Return whether the verb would change or show a machine in this state."""
     if verb == "start":
         return state.state is State.STOPPED or state.is_orphaned
     return state.state is not State.STOPPED

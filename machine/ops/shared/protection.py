@@ -1,4 +1,4 @@
-"""The protection of machines from removal."""
+"""Check whether a machine is protected from removal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from machine.store.records import BrokenRecord
 
 
 def check_unprotected(name: str, context: Context) -> None:
-    """Check that the machine may be removed; one whose record is damaged counts as unprotected.
+    """Check that the machine may be removed. A machine whose record is damaged counts as unprotected.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""The steps of a rename after the directory's own; the next command finishes a rename that was interrupted."""
+"""Rename what has a machine's old name after its directory has been renamed, and finish interrupted renames."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOCK_S = 1.0
 
 
 def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecord:
-    """Finish a rename of the machine that was interrupted, if there was one, and return the machine's record.
+    """Return the machine's record. If a rename of the machine was interrupted, finish the rename first.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: its record is damaged, or something with its old name cannot be changed.
+        MachineError: the record is damaged, or something that has the old name cannot be renamed.
     """
     record = records.load(context.roots, name)
     if record.pending.renamed_from is None:
@@ -44,9 +44,9 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
 
 
 def apply_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Rename everything else that has the machine's old name. Every step can be repeated.
+    """Rename everything that still has the machine's old name after its directory has been renamed.
 
-    The caller holds the machine's lock and the names lock.
+    Every step can be repeated. The caller must hold the machine's lock and the names lock.
     """
     before = context.roots.machine(config.name)  # its sockets are still where the old name put them
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)

@@ -1,4 +1,4 @@
-"""Checks of the CPUs, memory, disk and USB devices of a machine. The messages are podman's."""
+"""Check the CPUs, memory, disk and USB devices of a machine. The messages are podman's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checked_memory(memory: int, host: Host) -> int:
     """Check an amount of memory in MiB, and return it.
 
     Raises:
-        BadInputError: it is more than the host has, or less than a guest needs.
+        BadInputError: the amount is more than the host has, or less than a guest needs.
     """
     if memory > host.memory_mib:
         raise BadInputError(
@@ -48,7 +48,7 @@ def checked_cpus(cpus: int, host: Host) -> int:
     """Check a number of CPUs, and return it.
 
     Raises:
-        BadInputError: it is more than the host has, or less than one.
+        BadInputError: the number is more than the host has, or less than one.
     """
     if cpus > host.cpus:
         raise BadInputError(f"requested number of CPUs ({cpus}) greater than number of host CPUs ({host.cpus})")
@@ -61,7 +61,7 @@ def checked_disk(disk: int) -> int:
     """Check the size of a disk in GiB, and return it.
 
     Raises:
-        BadInputError: it is larger than a disk image can be, or smaller than 1 GiB.
+        BadInputError: the size is larger than a disk image can be, or smaller than 1 GiB.
     """
     if not 1 <= disk <= MAX_DISK_GIB:
         raise BadInputError(f"requested disk size ({disk} GB) must be between 1 and {MAX_DISK_GIB} GB")
@@ -69,10 +69,10 @@ def checked_disk(disk: int) -> int:
 
 
 def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
-    """Check that guests of this architecture can have USB devices, if there are any.
+    """Check that guests of this architecture can have USB devices, if `usbs` has any.
 
     Raises:
-        BadInputError: they cannot.
+        BadInputError: guests of this architecture cannot have USB devices.
     """
     if usbs and not BOARDS[arch].has_usb:
         raise BadInputError(f"guests of {arch} cannot have USB devices", hint="leave out --usb")

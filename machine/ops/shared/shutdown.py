@@ -1,4 +1,4 @@
-"""Ending a machine: through its supervisor, or without it if that does not work."""
+"""End a machine through its supervisor or, if that does not work, without the supervisor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GREETING_S = 5.0
 _LOCK_POLL_S = 0.1
 _LOCK_S = 30.0
 
-# The supervisor has deadlines of its own for the power button, QEMU's quit and SIGKILL; this is the one for its answer.
+# This is the deadline for the supervisor's answer. It has its own for the power button, QEMU's quit and SIGKILL.
 _ANSWER_S = shutdown.patience_s(Accelerator.TCG) + 60.0
 
 STOP_S = _ANSWER_S + _LOCK_S
@@ -33,7 +33,7 @@ STOP_S = _ANSWER_S + _LOCK_S
 
 
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End all processes of a machine, and return how it ended; `at_once` is like pulling the plug."""
+    """End all processes of a machine, and return how the machine ended. `at_once` is like pulling the plug."""
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S)
@@ -42,13 +42,13 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
         report.step("Waiting for VM to exit...")
         ending = asyncio.run(_end_directly(paths, at_once=at_once))
     Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
-    sockets.kill_listener(paths.ssh_control)  # the SSH master of a supervisor that was killed
+    sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
     shutil.rmtree(paths.runtime, ignore_errors=True)
     return ending
 
 
 def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending | None:
-    """Ask the supervisor to stop its machine; return None if it does not answer, or ends before its guest."""
+    """Ask the supervisor to stop its machine. If it does not answer, or ends before its guest, return None."""
     if not control.query_state(paths.control_socket):
         return None
     command = Command.QUIT if at_once else Command.STOP
@@ -60,7 +60,7 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> 
 
 
 async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
-    """End a machine whose supervisor does not answer: through QEMU's second monitor, then by signals."""
+    """End a machine whose supervisor does not answer. Try QEMU's second monitor first, then signals."""
     ended = _lock_is_free(paths)
     patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
 
@@ -73,7 +73,7 @@ async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
             return await shutdown.shut_down(client, ended=ended, kill=kill, patience=patience)
     except MachineError as error:
         log.info("QEMU's second monitor: %s", error)
-    # Perhaps its sockets are gone: a supervisor that still works has its own connection to QEMU.
+    # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
     if patience and lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
         return Ending.POWERED_DOWN
     return await shutdown.shut_down(None, ended=ended, kill=kill, patience=0)

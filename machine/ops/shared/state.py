@@ -1,4 +1,4 @@
-"""Finding out a machine's state from its locks and sockets."""
+"""Find out a machine's state from its locks and sockets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from machine import lock
 from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
 from machine.store.paths import MachinePaths
 
-# A supervisor binds its socket well within this time; if it has none afterwards, the socket was removed.
+# A supervisor binds its socket well within this time. If there is no socket afterwards, it was removed.
 _LISTENS_AFTER_S = 15.0
 
 
 def machine_state(paths: MachinePaths) -> MachineState:
-    """Return the machine's state, by one probe of its lock and, if it is running, one question to its supervisor."""
+    """Return the machine's state. Its lock is probed once and, if it is running, its supervisor is asked once."""
     if not lock.is_held(paths.lock):
         return STOPPED
-    from machine import control, sockets  # `ls` of stopped machines should not load them
+    from machine import control, sockets  # `ls` of stopped machines does not need them
 
     state = control.query_state(paths.control_socket)
     if state:
@@ -28,7 +28,7 @@ def machine_state(paths: MachinePaths) -> MachineState:
         return MachineState(state=State.STARTING)
     if lock.holder_pid(paths.lock):
         return ORPHANED
-    return STOPPED  # a command that changes a stopped machine holds the lock for a moment
+    return STOPPED  # a command that changes a stopped machine holds its lock for a moment
 
 
 def _age_s(path: Path) -> float:

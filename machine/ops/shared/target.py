@@ -1,4 +1,4 @@
-"""How to reach a machine's guest over SSH."""
+"""Find out how to reach a machine's guest over SSH."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.store import records
 
 
 def find_target(name: str, username: str | None, context: Context) -> SshTarget:
-    """Return how to log in to a guest as `username`; None means root for a rootful machine, else the guest's user.
+    """Return how to log in to a guest as `username`. None means root if the machine is rootful, else the guest's user.
 
     Raises:
         NotFoundError: there is no such machine.

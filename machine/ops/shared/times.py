@@ -1,4 +1,4 @@
-"""Formatting times as Podman does, with Go's encoding/json."""
+"""Format times as Podman does, which uses Go's encoding/json."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from machine.model.state import State
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-"""Go's zero time."""
+"""Go's zero time, which Podman uses for a time that has never come."""
 
 
 def rfc3339(moment: datetime | None) -> str:
-    """Format a time without trailing zeros in its fraction; None means never."""
+    """Format a time without trailing zeros in its fraction of a second. None means never."""
     date, dot, rest = (moment or NEVER).isoformat().replace("+00:00", "Z").partition(".")
     return f"{date}{dot}{rest[:6]}".rstrip("0") + rest[6:] if dot else date
 
 
 def uptime_s(last_up: datetime | None, state: State, now: datetime) -> int:
-    """Return how many whole seconds a machine has been up; 0 if it is not."""
+    """Return how many whole seconds a machine has been up. 0 if it is not up."""
     return max(0, int((now - last_up).total_seconds())) if last_up and state.is_up else 0

@@ -1,4 +1,4 @@
-"""The time zones of guests."""
+"""Check and resolve the time zones of guests."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from machine.errors import BadInputError
 
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-# On macOS the link points to zoneinfo.default (thlib/go-timezone-local#13), elsewhere sometimes into posix/.
+# On macOS the link points into zoneinfo.default (thlib/go-timezone-local#13), on Linux sometimes into posix/.
 _DATABASE = re.compile(r".*/zoneinfo(?:\.default)?/(?:posix/)?")
 
 LOCAL = "local"
-"""Stands for the host's time zone at each start."""
+"""The setting for a guest that gets the host's time zone at each start."""
 
 
 def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """Check a time zone and return its name; `local` becomes the host's time zone, or UTC if that has no name.
+    """Check a time zone and return its name. `local` becomes the host's time zone, or UTC if that has no name.
 
     Raises:
         BadInputError: the time zone database has no such name.
@@ -35,6 +35,6 @@ def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path 
 
 
 def _is_known_zone(name: str) -> bool:
-    """Return whether this host's database has the zone; without a database, any name counts as known."""
+    """Return whether this host's time zone database has the zone. Without a database, any name counts as known."""
     databases = [Path(directory) for directory in zoneinfo.TZPATH if Path(directory).is_dir()]
     return not databases or any((directory / name).is_file() for directory in databases)

@@ -76,7 +76,8 @@ def test_resources_from_a_file_that_cannot_be_had_are_told_with_the_file() -> No
     with pytest.raises(BadInputError) as caught:
         check_resources(chosen(HOST, {"cpus": 64}, "config.toml: /c.toml"), HOST)
     assert caught.value.line == (
-        'requested number of CPUs (64) greater than number of host CPUs (4); "cpus" comes from config.toml: /c.toml'
+        "requested number of CPUs (64) greater than number of host CPUs (4); "
+        'the value of "cpus" comes from config.toml: /c.toml'
     )
 
 
