@@ -89,7 +89,7 @@ def test_server_with_a_certificate_is_checked(
             f"Error: cannot fetch {url}: certificate signed by unknown authority; name a file with its authority's "
             "certificate in SSL_CERT_FILE, or use --tls-verify=false\n"
         )
-        pulled(world, images, base, "--tls-verify=false")
+        pull_image(world, images, base, "--tls-verify=false")
         world.extra["SSL_CERT_FILE"] = str(certificate)
         pull_image(world, images, base)
 

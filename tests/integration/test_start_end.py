@@ -19,7 +19,7 @@ from machine.ops.start import begin
 from machine.report import SilentReporter
 from machine.store.paths import MachinePaths
 from tests.support.builders import make_context, make_record, save_machine
-from tests.support.start import guest_that_runs
+from tests.support.start import held_lock
 
 # It reports success, and ends when its standard input does; it tells whether somebody still reads its report then.
 SUPERVISOR = """
@@ -90,7 +90,7 @@ def test_supervisor_sees_when_the_start_has_returned(
 ) -> None:
     report = Notices()
     monkeypatch.setattr(start_update_guest, "script_argv", lambda *_: ["sh", "-c", "echo it ended. >&2; exit 1"])
-    with guest_that_runs(context.roots.machine("box")):
+    with held_lock(context.roots.machine("box")):
         begin("box", context, report)
     assert supervisor[0].communicate()[0] == b"returned\n"
     assert report.notices[-1] == (

@@ -103,9 +103,9 @@ def test_firmware(golden: Golden) -> None:
 
 
 def test_ssh(golden: Golden) -> None:
-    golden.matches(told(checks.ssh_check(SSH)), "good")
+    golden.matches(text_of(checks.ssh_check(SSH)), "good")
     old = replace(SSH, version="OpenSSH_6.6", obstacle="command-line: line 0: Bad configuration option: SetEnv")
-    golden.matches(told(checks.ssh_check(old)), "old")
+    golden.matches(text_of(checks.ssh_check(old)), "old")
 
 
 def test_keys(golden: Golden) -> None:
