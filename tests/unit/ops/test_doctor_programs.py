@@ -155,6 +155,6 @@ def test_folders_come_first_by_the_transport_that_auto_picks(is_root: bool, has_
     obstacles = host_obstacles(TransportChoice.AUTO, facts, folder)
     finding = checks.folders_check(obstacles, make_host(), ENOUGH_FILES).finding
     assert finding.startswith(
-        f"machines can share folders of this host by {choose_transport(TransportChoice.AUTO, facts, folder)}"
+        f"machines can share folders of this host through {choose_transport(TransportChoice.AUTO, facts, folder)}"
     )
     assert ("9p" in finding) is not is_root
