@@ -97,7 +97,7 @@ class Ingest:
         return base
 
     def _announce_wait(self) -> None:
-        self._report.notice("Another process is fetching the same image: waiting for it")
+        self._report.notice("Waiting for another process that is fetching the same image")
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
         bypass = "use --no-verify-signature if you trust it anyway"

@@ -148,7 +148,7 @@ class ConnectionsFile:
         except (OSError, ValueError) as error:
             raise MachineError(
                 f"cannot read Podman's connections in {self._path}: {reason_of(error)}",
-                hint="repair it or move it away",
+                hint="repair the file or move it away",
             ) from error
         try:
             document["Connection"] = document.get("Connection") or {}

@@ -44,7 +44,7 @@ def test_user_without_a_name_makes_changes_and_removes_machines(nameless: World)
     assert nameless.must("ls", "--quiet").stdout.split() == ["box*", "other"]
     identity = make_roots(nameless.home).machine("box").identity
     derived = subprocess.run(["ssh-keygen", "-y", "-f", identity], check=True, capture_output=True, text=True).stdout
-    assert derived == identity.with_name("id_ed25519.pub").read_text()
+    assert identity.with_name("id_ed25519.pub").read_text().startswith(derived.strip())
     nameless.must("rm", "--force", "box")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -80,8 +81,9 @@ LINES = [
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 def test_output_that_nobody_reads_ends_quietly(words: tuple[str, ...], box: World) -> None:
     if words == ("active",):
+        socket = box.machine("inspect", "--format", "{{.ConnectionInfo.PodmanSocket.Path}}", "box").stdout.strip()
         (box.root / "podman-connections.json").write_text(
-            '{"Connection":{"Default":"box","Connections":{"box":{"URI":"unix:///x"}}}}'
+            json.dumps({"Connection": {"Default": "box", "Connections": {"box": {"URI": f"unix://{socket}"}}}})
         )
     with nobody_reads() as pipe:
         status, _, stderr = run(box, *words, stdout=pipe)

@@ -93,7 +93,9 @@ class WarmProgram:
             for stream in (stdout, stderr):
                 stream.seek(0)
                 # Universal newlines, as in subprocess.
-                texts.append("\n".join(stream.read().decode().replace("\r\n", "\n").split("\r")))
+                texts.append(
+                    "\n".join(stream.read().decode(errors="surrogateescape").replace("\r\n", "\n").split("\r"))
+                )
         return status, texts[0], texts[1]
 
     @staticmethod
