@@ -42,7 +42,7 @@ def decode(answer: dict[str, Any]) -> Listed:
             api=_decode_status(answer["api"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a list of ports: {error}") from error
+        raise ValueError("its answer is not a list of ports") from error
 
 
 def _encode_status(status: PortStatus) -> dict[str, Any]:
