@@ -250,7 +250,7 @@ def _is_ipv6(endpoint: Endpoint | SocketPath) -> bool:
 
 
 def forward_text(forward: Forward) -> str:
-    """Return the text that `parse_forward` reads."""
+    """Return a forward in the notation that `parse_forward` reads."""
     endpoint = forward.endpoint
     if isinstance(endpoint, SocketPath):
         return f"{endpoint}:{forward.guest}"
