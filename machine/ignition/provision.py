@@ -98,7 +98,7 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
 
 
 def _user_directories(username: str) -> tuple[Directory, ...]:
-    """List the user's directories with all their parents, since root would own parents that Ignition creates."""
+    """List the user's directories and their parents: Ignition would create unlisted parents as root."""
     home = f"/home/{username}"
     names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
     return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)

@@ -40,8 +40,8 @@ def ssh_ends(binding: Binding) -> tuple[End, End]:
 class Drivers:
     """Opens and closes bindings, each with the driver that the binding names.
 
-    `netdev` is the ID of QEMU's network. `ssh` returns the command line that has the SSH master carry out `forward` or
-    `cancel` for the two ends of a forward.
+    `netdev` is the ID of QEMU's network. `ssh` returns the command line that tells the SSH master to open
+    (`forward`) or to close (`cancel`) a forward between two ends.
     """
 
     def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
