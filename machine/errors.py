@@ -78,6 +78,11 @@ class ProgramError(MachineError):
         self.returncode = returncode
 
 
+def line_of(error: OSError) -> str:
+    """Return a system error as one line, with the file that it names."""
+    return f"{error.filename}: {error.strerror}" if error.filename else reason_of(error)
+
+
 def reason_of(error: BaseException) -> str:
     """Return what an exception says, for users: without its class, an error number or a place in a library's source."""
     match error:

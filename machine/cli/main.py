@@ -15,7 +15,7 @@ import click
 
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
-from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, reason_of
+from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, line_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -185,7 +185,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
+        return _fail(line_of(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from machine.cli.common import complete_machines, current_context
-from machine.errors import EXIT_ERROR, MachineError, reason_of
+from machine.errors import EXIT_ERROR, MachineError, line_of
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def print_failure(name: str, error: Exception) -> None:
     if isinstance(error, MachineError):
         text, details = error.line, error.details
     elif isinstance(error, OSError):
-        text, details = f"{error.filename}: {error.strerror}" if error.filename else reason_of(error), ()
+        text, details = line_of(error), ()
     else:
         raise error
     line = " ".join(text.splitlines())

@@ -63,7 +63,6 @@ class Ingest:
         """
         has_checksum = artifact.has_checksum
         path = local_path(artifact.location)
-        is_local = path is not None
         if path is not None:
             check_readable(path)
             if not has_checksum and keys is None:
@@ -72,12 +71,12 @@ class Ingest:
             base = self._cache.find(artifact, signed=keys is not None)
             if base is not None:
                 return self._cache.mark_verified(base) if has_checksum else base
-            if not has_checksum and not is_local and (waited or self._web.offline):
+            if not has_checksum and path is None and (waited or self._web.offline):
                 # Another process has just fetched the image, or this process may not fetch it.
                 base = self._cache.find_location(artifact.location)
                 if base is not None:
                     return base
-            if not is_local and self._web.offline:
+            if path is None and self._web.offline:
                 raise NotFoundError(f"{artifact.reference} is not in the cache", hint="leave out --offline to fetch it")
             # Fetched first, because an image without a signature need not be fetched.
             signature = None if keys is None else self._fetch_signature(artifact, keys)

@@ -51,15 +51,16 @@ class ConnectionsFile:
 
     def uris(self) -> dict[str, str]:
         """Return the URI of every connection, by the connection's name."""
-        return {name: str(entry.get("URI", "")) for name, entry in _entries(self._read()).items()}
+        return _uris(self._read())
 
     def default(self) -> str | None:
         """Return the name of the default connection; None if there is no default."""
-        return str(self._read()["Connection"].get("Default") or "") or None
+        return _default(self._read())
 
     def default_connection(self) -> Connection | None:
         """Return the default connection, if there is one."""
-        name, uris = self.default(), self.uris()
+        document = self._read()
+        name, uris = _default(document), _uris(document)
         return Connection(name=name, uri=uris[name]) if name in uris else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
@@ -181,6 +182,14 @@ def _await_lock(lock: IO[bytes], path: Path) -> None:
         raise DeadlineError(
             f"timed out after {_LOCK_S} s, because another Podman client keeps {path} locked"
         ) from error
+
+
+def _uris(document: dict[str, Any]) -> dict[str, str]:
+    return {name: str(entry.get("URI", "")) for name, entry in _entries(document).items()}
+
+
+def _default(document: dict[str, Any]) -> str | None:
+    return str(document["Connection"].get("Default") or "") or None
 
 
 def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
