@@ -8,12 +8,8 @@ import threading
 from contextlib import suppress
 from enum import StrEnum
 
+from machine.folders.sources import ANSWER_S, Identity, not_answering
 from machine.model.folders import Folder
-
-Identity = tuple[int, int]
-"""The device and inode of a directory, which tell it from another one of the same path."""
-
-_ANSWER_S = 5.0
 
 
 class SourceChange(StrEnum):
@@ -34,13 +30,13 @@ class SourceChange(StrEnum):
                     "unmounted on this host; a restart of the machine shares it"
                 )
             case SourceChange.SILENT:
-                return f"the folder {source} does not answer on this host"
+                return not_answering(source)
 
 
 class SourceWatch:
     """Compares directories of this host with what they were when they were shared."""
 
-    def __init__(self, *, answer_s: float = _ANSWER_S) -> None:
+    def __init__(self, *, answer_s: float = ANSWER_S) -> None:
         self._answer_s = answer_s
         self._shared: dict[Folder, Identity] = {}
         self._looking: dict[Folder, asyncio.Future[Identity | None]] = {}

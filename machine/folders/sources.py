@@ -16,13 +16,17 @@ from machine.model.obstacle import Obstacle
 
 # As many as Linux follows.
 _MAX_LINKS = 40
-_ANSWER_S = 5.0
+ANSWER_S = 5.0
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a device"),
     (stat.S_ISCHR, "a device"),
 )
+
+
+Identity = tuple[int, int]
+"""The device and inode of a directory, which tell it from another one of the same path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,7 @@ class Source:
     path: str
     """Where it is, without symbolic links."""
 
-    identity: tuple[int, int]
-    """Its device and inode, which tell it from another directory of the same path."""
+    identity: Identity
 
 
 def resolve_source(path: str) -> Source | Obstacle:
@@ -72,7 +75,7 @@ def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obsta
     return found
 
 
-def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: float = _ANSWER_S) -> Source | Obstacle:
+def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: float = ANSWER_S) -> Source | Obstacle:
     """Do as `resolve_guarded` does, unless the file system does not answer."""
     answers: queue.SimpleQueue[Source | Obstacle] = queue.SimpleQueue()
 
@@ -87,12 +90,17 @@ def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: f
     try:
         return answers.get(timeout=timeout_s)
     except queue.Empty:
-        return Obstacle(f"the folder {folder.source} does not answer on this host")
+        return Obstacle(not_answering(folder.source))
 
 
 def probe_sources(folders: Collection[Folder]) -> dict[Folder, Source | Obstacle]:
     """Map each folder to its directory, or to why that cannot be shared."""
     return {folder: resolve_in_time(folder, folders) for folder in folders}
+
+
+def not_answering(source: str) -> str:
+    """Return that a directory's file system does not answer, as a message for users."""
+    return f"the folder {source} does not answer on this host"
 
 
 def _links(path: str) -> Iterator[str]:

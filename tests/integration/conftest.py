@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from machine.ssh.sftp import GuestFiles, guest_files
+from tests.support.copying import Guest, running_guest
 from tests.support.disk_images import Images, make_images
 from tests.support.http_server import ImageServer, serving
 from tests.support.processes import machine_processes
+from tests.support.sshd import Sshd, serving_sshd
 from tests.support.warm import warm_program
 from tests.support.world import World, machine_program, make_world
 
@@ -66,3 +69,24 @@ def box(world: World, images: Images) -> Iterator[World]:
 def server() -> Iterator[ImageServer]:
     with serving() as images:
         yield images
+
+
+@pytest.fixture
+def sshd(short_path: Path) -> Iterator[Sshd]:
+    for name in ("keys", "server"):
+        (short_path / name).mkdir()
+    with serving_sshd(short_path / "keys", short_path / "server") as served:
+        yield served
+
+
+@pytest.fixture
+def guest(short_path: Path) -> Iterator[Guest]:
+    with running_guest(short_path) as running:
+        yield running
+
+
+@pytest.fixture
+def files(guest: Guest) -> Iterator[GuestFiles]:
+    """The guest's files, in this process."""
+    with guest_files("box", guest.sshd.target) as opened:
+        yield opened

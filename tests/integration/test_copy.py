@@ -6,16 +6,15 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from machine.ops.cp import copy
 from machine.report import SilentReporter
-from machine.ssh.sftp import GuestFiles, guest_files
+from machine.ssh.sftp import GuestFiles
 from tests.support.builders import make_context
-from tests.support.copying import Guest, names, running_guest
+from tests.support.copying import Guest, names
 from tests.support.world import COMMAND_S, machine_program
 
 ODD_NAMES = tuple(
@@ -26,19 +25,6 @@ ODD_NAMES = tuple(
     )
 )  # fmt: skip
 MEBIBYTE = 1024**2
-
-
-@pytest.fixture
-def guest(short_path: Path) -> Iterator[Guest]:
-    with running_guest(short_path) as running:
-        yield running
-
-
-@pytest.fixture
-def files(guest: Guest) -> Iterator[GuestFiles]:
-    """The guest's files, in this process."""
-    with guest_files("box", guest.sshd.target) as opened:
-        yield opened
 
 
 def make_tree(top: Path) -> None:

@@ -20,7 +20,7 @@ from machine.ops.cp import copy
 from machine.report import SilentReporter
 from machine.ssh import keys, sftp
 from machine.ssh.command import known_hosts_line
-from machine.ssh.sftp import GuestFiles, guest_files
+from machine.ssh.sftp import guest_files
 from tests.support.builders import make_context, make_record, make_roots, save_machine
 from tests.support.copying import Guest, names, parts, running_guest
 from tests.support.loaded_modules import HEAVY, run_and_list_modules
@@ -29,19 +29,6 @@ from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, make_world
 
 MEBIBYTE = 1024**2
-
-
-@pytest.fixture
-def guest(short_path: Path) -> Iterator[Guest]:
-    with running_guest(short_path) as running:
-        yield running
-
-
-@pytest.fixture
-def files(guest: Guest) -> Iterator[GuestFiles]:
-    """The guest's files, in this process."""
-    with guest_files("box", guest.sshd.target) as opened:
-        yield opened
 
 
 def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from machine.sockets import listener_pid
 from machine.ssh.command import command_argv
 from machine.supervisor.master import Master
 from machine.this_host import current_host
-from tests.support.sshd import Sshd, serving_sshd
+from tests.support.sshd import Sshd
 
 WAIT_S = 20
 
@@ -35,14 +35,6 @@ echo mounted >&2
 exec sleep 60
 """
 SFTP_VERSION = 2
-
-
-@pytest.fixture
-def sshd(short_path: Path) -> Iterator[Sshd]:
-    for name in ("keys", "server"):
-        (short_path / name).mkdir()
-    with serving_sshd(short_path / "keys", short_path / "server") as served:
-        yield served
 
 
 @contextlib.asynccontextmanager

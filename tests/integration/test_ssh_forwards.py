@@ -22,17 +22,9 @@ from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.master import Master
-from tests.support.sshd import Sshd, serving_sshd
+from tests.support.sshd import Sshd
 
 WAIT_S = 20
-
-
-@pytest.fixture
-def sshd(short_path: Path) -> Iterator[Sshd]:
-    for name in ("keys", "server"):
-        (short_path / name).mkdir()
-    with serving_sshd(short_path / "keys", short_path / "server") as served:
-        yield served
 
 
 @pytest.fixture
