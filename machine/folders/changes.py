@@ -1,4 +1,4 @@
-"""Pass changes that the host makes in shared folders on to the guest, because no transport does so."""
+"""Tell the guest which files the host has changed in shared folders, because no transport does so."""
 
 from __future__ import annotations
 

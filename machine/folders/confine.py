@@ -1,4 +1,4 @@
-"""Run a command that can access only one of its user's directories, because Linux's Landlock confines it.
+"""Confine a command by Linux's Landlock, so that the command can access only one of the user's directories.
 
     python -I -S confine.py DIRECTORY COMMAND…
 
@@ -62,7 +62,10 @@ def _confine(directory: str) -> None:
 
 
 def _open(libc: ctypes.CDLL, directory: str) -> int:
-    """Open the directory, whose path had no symbolic links: a guest may have put one there since."""
+    """Open a directory, or exit if its path has a symbolic link.
+
+    The path had none when it was chosen, but a guest may have made one since.
+    """
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
     return _checked(libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(directory), how, len(how)), directory)
 

@@ -32,7 +32,10 @@ class GuestReport:
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
-    """Return the command that runs folders.sh, which it reads from stdin; it leaves `connected` folders alone."""
+    """Return the command of a shell that reads folders.sh from stdin.
+
+    The script leaves `connected` folders as they are.
+    """
     words = [
         word
         for folder, transport in folders

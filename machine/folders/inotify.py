@@ -1,4 +1,4 @@
-"""Watch a directory of this host and all directories below it, by Linux's inotify(7)."""
+"""Watch a directory of this host and all directories below it, with Linux's inotify(7)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class Watcher:
             yield from self._watch_below(path)
 
     def _watch_below(self, directory: str) -> Iterator[str]:
-        """Watch a directory and those below it. Yield the files in them, as their creation may have been missed."""
+        """Watch a directory and all directories below it.
+
+        Yield the files in them, because a file may have been made before its directory was watched.
+        """
         waiting = [directory]
         while waiting:
             path = waiting.pop()

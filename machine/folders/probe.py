@@ -59,8 +59,8 @@ def probe_transports(
 ) -> TransportFacts:
     """Find out what this host has for sharing these folders, apart from the devices of QEMU.
 
-    `sources` maps each folder to its directory, or to why that cannot be shared; such folders are not tried, nor are
-    transports that `choice` excludes.
+    `sources` maps each folder to its directory, or to the reason why it cannot be shared. Folders that cannot be shared
+    are not tried, and neither are transports that `choice` excludes.
     """
     owners = probe_owners(guest_uid)
     virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
@@ -75,7 +75,7 @@ def probe_transports(
 def _try_virtiofsd(
     sources: Mapping[Folder, Source], owners: OwnerIds, host: Host
 ) -> dict[Folder, Sequence[str] | Obstacle] | Obstacle:
-    """Return for each folder a command line of virtiofsd that works, or why none does."""
+    """Map each folder to a command line of virtiofsd that works, or to the reason why none does."""
     found = find_virtiofsd(host)
     if isinstance(found, Obstacle):
         return found
@@ -103,7 +103,7 @@ def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obst
 
 
 def _add_subids(uid: int) -> str | None:
-    """Return the command that gives this user subordinate IDs; None for a user without a name, who can have none."""
+    """Return the command that gives this user subordinate IDs, or None if the user has no name and so can have none."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -172,7 +172,10 @@ def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacl
 
 
 def _try_command(command: Sequence[str]) -> str | None:
-    """Start virtiofsd, and send it a message. Return why it does not answer from its sandbox, or None."""
+    """Start virtiofsd, and send it a message.
+
+    Return None if virtiofsd answers from its sandbox, else the reason why not.
+    """
     # Not in the machine's directory, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:
         path = os.path.join(directory, "s")  # noqa: PTH118

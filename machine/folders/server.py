@@ -68,10 +68,11 @@ class FolderSettings:
 
 
 class FolderServer:
-    """Keeps the machine's folders mounted in the guest, by the transports that were chosen for this start.
+    """Keeps the machine's folders mounted in the guest, with the transports that were chosen for this start.
 
-    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted; `on_learned`
-    is called with the transports that the guest supports, `on_notice` with what the user should know of a choice.
+    `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted. `on_learned`
+    is called with the transports that the guest supports, and `on_notice` with a notice for the user if a transport is
+    not the expected one.
     """
 
     def __init__(
@@ -298,7 +299,10 @@ class FolderServer:
     # Changes of this host's directories
 
     async def watch_sources(self, *, every_s: float) -> None:
-        """Notice when a shared directory is removed, replaced or unmounted; never returns."""
+        """Check every `every_s` seconds whether a shared directory was removed, replaced or unmounted.
+
+        This never returns.
+        """
         while True:
             await self.check_sources()
             await asyncio.sleep(every_s)

@@ -1,4 +1,4 @@
-"""Noticing that a shared directory of this host was removed, replaced or unmounted, or that it does not answer."""
+"""Notice when a shared directory of this host is removed, replaced or unmounted, or does not answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SourceWatch:
         self._looking: dict[Folder, asyncio.Future[Identity | None]] = {}
 
     def note(self, folder: Folder, identity: Identity) -> None:
-        """Take this for the directory that is shared from now on."""
+        """Note that the directory with this identity is shared for the folder from now on."""
         self._shared[folder] = identity
 
     def forget(self, folder: Folder) -> None:

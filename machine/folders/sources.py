@@ -1,4 +1,4 @@
-"""The directories of this host that are shared: where a path leads, why it cannot be shared, and what happens to it."""
+"""Find the directory on this host to which a folder's path leads, or the reason why it cannot be shared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Source:
 
 
 def resolve_source(path: str) -> Source | Obstacle:
-    """Follow the symbolic links of a path, and return its directory, or why that cannot be shared."""
+    """Follow the symbolic links of a path. Return the directory at the end, or the reason why it cannot be shared."""
     try:
         real = os.path.realpath(path, strict=True)
         # Unlike stat(2), this mounts what autofs mounts on demand; it does not wait for a writer of a FIFO.
@@ -57,9 +57,9 @@ def resolve_source(path: str) -> Source | Obstacle:
 
 
 def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obstacle:
-    """Return the directory of a folder that was chosen earlier, unless a guest may have led its path elsewhere.
+    """Return the directory of a folder that was chosen earlier, or an obstacle if a guest may have changed its path.
 
-    `folders` are all of the machine: the guest can make links in those that it can write.
+    `folders` are all folders of the machine. The guest can make symbolic links in those that are not read-only.
     """
     found = resolve_source(folder.source)
     if isinstance(found, Obstacle) or found.path == folder.source:
@@ -76,7 +76,7 @@ def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obsta
 
 
 def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: float = ANSWER_S) -> Source | Obstacle:
-    """Do as `resolve_guarded` does, unless the file system does not answer."""
+    """Return what `resolve_guarded` returns, or an obstacle if the file system does not answer within `timeout_s`."""
     answers: queue.SimpleQueue[Source | Obstacle] = queue.SimpleQueue()
 
     def resolve() -> None:
@@ -94,17 +94,17 @@ def resolve_in_time(folder: Folder, folders: Collection[Folder], *, timeout_s: f
 
 
 def probe_sources(folders: Collection[Folder]) -> dict[Folder, Source | Obstacle]:
-    """Map each folder to its directory, or to why that cannot be shared."""
+    """Map each folder to its directory, or to the reason why it cannot be shared."""
     return {folder: resolve_in_time(folder, folders) for folder in folders}
 
 
 def not_answering(source: str) -> str:
-    """Return that a directory's file system does not answer, as a message for users."""
+    """Return the message for users that a shared directory does not answer."""
     return f"the folder {source} does not answer on this host"
 
 
 def _links(path: str) -> Iterator[str]:
-    """Yield the symbolic links that lead to an existing path, by the real paths of their directories."""
+    """Yield all symbolic links that are followed on the way to an existing path."""
     done, waiting = "/", path.split("/")[::-1]
     while waiting:
         name = waiting.pop()

@@ -33,14 +33,14 @@ class TransportFacts:
         return replace(self, missing_devices=frozenset(needed - devices))
 
     def virtiofsd_for(self, folder: Folder) -> Sequence[str] | Obstacle:
-        """Return the command line of the folder's virtiofsd, or why it has none."""
+        """Return the command line of the folder's virtiofsd, or the reason why there is none."""
         if isinstance(self.virtiofsd, Obstacle):
             return self.virtiofsd
         return self.virtiofsd.get(folder, Obstacle("its source cannot be shared"))
 
 
 def host_obstacles(choice: TransportChoice, facts: TransportFacts, folder: Folder) -> dict[Transport, Obstacle]:
-    """Return why this host cannot share the folder by transports, without those that it can use."""
+    """Return the transports with which this host cannot share the folder, each with the reason."""
     found = {transport: _host_obstacle(transport, choice, facts, folder) for transport in Transport}
     return {transport: obstacle for transport, obstacle in found.items() if obstacle}
 
@@ -64,10 +64,12 @@ def _host_obstacle(
 def choose_transport(
     choice: TransportChoice, facts: TransportFacts, folder: Folder, guest: frozenset[Transport] | None = None
 ) -> Transport | Obstacle:
-    """Return the folder's transport for a start: the one that the user chose, or the fastest that works.
+    """Return the transport that a start uses for the folder, or an obstacle if none can be used.
 
-    `guest` has the transports that the guest supports. None means that the guest has not been asked yet; all transports
-    then count as supported.
+    If the user chose a transport, only that one is tried. Otherwise the fastest one that works is returned.
+
+    `guest` has the transports that the guest supports. If `guest` is None, the guest has not been asked yet, and all
+    transports count as supported.
     """
     obstacles = host_obstacles(choice, facts, folder)
     if guest is not None:
@@ -110,10 +112,10 @@ def plan_folders(
     guest: frozenset[Transport] | None,
     sockets: Sequence[Path],
 ) -> list[MountedFolder]:
-    """Choose a transport for each folder, whatever becomes of the others.
+    """Choose a transport for each folder. A folder that cannot be shared does not affect the others.
 
-    `sources` maps each folder to its directory, or to why that cannot be shared; `guest` is that of `choose_transport`;
-    `sockets` has a path for each folder.
+    `sources` maps each folder to its directory, or to the reason why it cannot be shared. `guest` has the same meaning
+    as in `choose_transport`. `sockets` has a path for each folder.
     """
     planned = []
     for (folder, source), socket in zip(sources.items(), sockets, strict=True):
@@ -135,7 +137,7 @@ def plan_folders(
 
 
 def transport_notices(planned: Sequence[MountedFolder], facts: TransportFacts) -> list[str]:
-    """Tell which folders have another transport than the expected one, as the virtiofsd of this host refuses them."""
+    """Return notices that name the folders that this virtiofsd cannot serve, and the transports used instead."""
     if isinstance(facts.virtiofsd, Obstacle):
         return []
     targets: dict[tuple[str, Transport], list[str]] = {}

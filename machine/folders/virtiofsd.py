@@ -61,7 +61,10 @@ class OwnerIds:
     """The same for group IDs, from /etc/subgid."""
 
     def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
-        """Return the UID and GID maps of a namespace for this flavour; None if the user lacks subordinate IDs."""
+        """Return the UID and GID maps of a user namespace for this flavour of virtiofsd.
+
+        Return None if the user lacks subordinate IDs.
+        """
         if flavour is not Flavour.LEGACY:
             return [(self.guest, self.uid, 1)], [(self.guest, self.gid, 1)]
         if self.uid == 0:
@@ -86,7 +89,7 @@ def _around(guest: int, own: int, subordinate: tuple[int, int]) -> list[Span]:
 
 
 def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
-    """Return the user's largest range in the text of /etc/subuid or /etc/subgid; None if there is none."""
+    """Return the user's largest range in the text of /etc/subuid or /etc/subgid, or None if the user has none."""
     found = []
     for line in text.splitlines():
         match line.split(":"):
@@ -98,7 +101,10 @@ def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
 
 
 def add_subids_command(user: str, subuids: str, subgids: str) -> str:
-    """Return the command that gives a user subordinate IDs that nobody has in these texts of /etc/subuid and subgid."""
+    """Return the command that gives a user subordinate IDs.
+
+    They are unused according to the given texts of /etc/subuid and /etc/subgid.
+    """
     first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for start, count in _ranges(text))])
     ids = f"{first}-{first + _SUBIDS - 1}"
     return f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
@@ -155,7 +161,10 @@ def _translations(owners: OwnerIds) -> list[str]:
 
 
 def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
-    """Return the first words of a command line that runs the rest in a user namespace; empty if that is impossible."""
+    """Return the words before a command that make it run in a user namespace.
+
+    There are none if the user lacks subordinate IDs.
+    """
     maps = owners.maps(flavour)
     if maps is None:
         return []
@@ -164,7 +173,7 @@ def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
 
 
 def flavour_of(help_text: str) -> tuple[Flavour, bool]:
-    """Return the flavour that prints this help text, and whether it has `--readonly`."""
+    """Return which flavour of virtiofsd prints this help text, and whether it has the option `--readonly`."""
     if "--shared-dir" not in help_text:
         return Flavour.LEGACY, False
     flavour = Flavour.TRANSLATING if "--translate-uid" in help_text else Flavour.RUST

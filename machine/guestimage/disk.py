@@ -65,7 +65,10 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class GrubFiles:
-    """The files for GRUB's images. `config` is embedded in each; files of `fetched` loaders are in the work folder."""
+    """The files for GRUB's images.
+
+    `config` is embedded in each image. The files of `fetched` loaders are in the work folder.
+    """
 
     fetched: tuple[BootLoader, ...]
     config: Path
@@ -116,7 +119,10 @@ def sfdisk_script(layout: Layout) -> str:
 
 
 def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLike[str]]:
-    """Return the command that fills the root partition. It leaves inode tables alone, since the disk is all zeros."""
+    """Return the command that fills the root partition.
+
+    It does not write inode tables, because they consist of zeros and the disk is all zeros already.
+    """
     extended = ",".join(
         [
             f"offset={layout.root.start * SECTOR}",
@@ -182,7 +188,9 @@ def core_image(core: bytes, core_sector: int) -> bytes:
 def write_disk(
     plan: ImagePlan, *, root: Path, grub: GrubFiles, work: Path, disk: Path, run: Run, run_mapped: Run
 ) -> None:
-    """Create the raw image `disk` from the folder `root`; `run_mapped` runs a program that sees the files' owners.
+    """Create the raw image `disk` from the folder `root`.
+
+    Programs that have to see the owners of files are run by `run_mapped`.
 
     Raises:
         MachineError: one of the programs failed.

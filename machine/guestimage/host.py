@@ -1,4 +1,4 @@
-"""Check whether this host can build an image: `probe_host` collects facts, `find_problem` judges them (pure)."""
+"""Check whether this host can build an image. `probe_host` collects facts, and `find_problem` judges them (pure)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,10 @@ def host_arch() -> str:
 
 
 def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Map the first folder of each file system to the free and the needed bytes of that file system."""
+    """Return the free and the needed bytes of each file system that `needs` concerns.
+
+    `needs` maps folders to the bytes needed there. Each file system is named by the first of its folders.
+    """
     space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():
         device = folder.stat().st_dev

@@ -103,7 +103,10 @@ def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
 
 
 def read_stream(output: Path) -> dict[str, Any]:
-    """Read the published metadata of a stream; an empty stream if the metadata is missing or damaged."""
+    """Read the published metadata of a stream.
+
+    If the metadata is missing or damaged, return that of an empty stream.
+    """
     try:
         stream = json.loads((output / f"{STREAM}.json").read_text())
         releases_by_arch(stream)
@@ -116,7 +119,7 @@ def read_stream(output: Path) -> dict[str, Any]:
 
 
 def read_build(folder: Path) -> Build | None:
-    """Read the build.json in a build's folder; None if the file is missing, damaged or of another schema."""
+    """Read the build.json in a build's folder. Return None if the file is missing, damaged or of another schema."""
     try:
         fields = json.loads((folder / RECORD).read_text())
         if fields["schema"] != 1:
@@ -148,7 +151,7 @@ def build_record(build: Build) -> str:
 
 
 def find_build(output: Path, keys: Path, arch: Arch, recipe_key: str) -> Build | None:
-    """Find the published build of a recipe; None if no build is complete and signed with the key in `keys`."""
+    """Find the published build of a recipe. Return None if no build is complete and signed with the key in `keys`."""
     release = releases_by_arch(read_stream(output)).get(arch.value)
     build = read_build(output / "builds" / release / arch.value) if release else None
     if build is None or build.recipe_key != recipe_key or not has_same_key(output, keys):

@@ -23,7 +23,7 @@ EPOCH = 1767225600
 
 
 class CoreKind(StrEnum):
-    """The firmware that loads GRUB's core from its own partition."""
+    """The firmware that loads GRUB's core from a partition that has nothing else."""
 
     BIOS = "bios"
     PREP = "prep"

@@ -1,4 +1,7 @@
-"""Create the guest image's root file system from mmdebstrap's packages, the overlay and the customize script."""
+"""Create the guest image's root file system.
+
+mmdebstrap installs the packages and the overlay, and runs the customize script.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ NATIVE_TAR = "native.tar"
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """Create the guest's root file system in a folder. Its files have the same owners there as in the guest."""
+    """Create the guest's root file system in a folder. The files in the folder have the same owners as in the guest."""
     native = steps.native_arch(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
     if native:
@@ -56,7 +59,10 @@ def reset_machine_id(root: Path) -> None:
 
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
-    """Return the command that installs packages and overlay and runs customize; run it in the work folder."""
+    """Return the command that installs the packages and the overlay and runs the customize script.
+
+    The command has to be run in the work folder, because overlay.tar is there.
+    """
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
         "mmdebstrap",
@@ -78,7 +84,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
 
 
 def fetch_grub_hooks(loader: BootLoader) -> list[str]:
-    """Return hooks that extract GRUB's files from a package; neither it nor its dependencies are installed."""
+    """Return hooks that extract GRUB's files from a package, without installing the package or its dependencies."""
     folder = "/tmp/grub"  # noqa: S108 - in the new root file system
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
     return [

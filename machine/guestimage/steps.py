@@ -31,7 +31,7 @@ MMDEBSTRAP_CLOSING = ("E: setup failed", "E: mmdebstrap failed", "E: run_chroot 
 
 @contextlib.contextmanager
 def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]:
-    """Create the temporary folders of a build for the block.
+    """Create the temporary folders of a build, and remove them after the block.
 
     Raises:
         MachineError: this host cannot build the image.
@@ -143,7 +143,7 @@ class Steps:
         self.run([*self._mapping, *argv], stdin=stdin)
 
     def failure(self, error: ProgramError) -> MachineError:
-        """Describe the failure of a step by the end of the log."""
+        """Return the error for a failed step, with the last lines of the log."""
         text = self.log_file.read_text(errors="replace")
         lines = [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_TAIL:]
         return MachineError(
@@ -154,7 +154,7 @@ class Steps:
 
 
 def error_line(lines: Sequence[str]) -> str | None:
-    """Find the line that gives the cause: the last line marked as an error, else the last line of all."""
+    """Return the last line that is marked as an error or, if none is marked, the last line."""
     errors = [line for line in lines if line.startswith(ERROR_PREFIXES) or ": error: " in line]
     # mmdebstrap's last lines only say that it failed.
     causes = [line for line in errors if not line.startswith(MMDEBSTRAP_CLOSING)]
