@@ -71,7 +71,7 @@ async def run(
 
 
 class Child:
-    """A program that runs in the background until it ends by itself, its context is left, or `end` is called.
+    """A program that runs in the background until it ends by itself, its `async with` block ends, or `end` is called.
 
     `stdin`, `stdout` and `stderr` are streams if `spawn` was given PIPE for them, else None.
     """

@@ -1,4 +1,4 @@
-"""The protocol between a machine's supervisor and its clients, with one JSON object on each line.
+"""The protocol between a machine's supervisor and its clients. Each line is one JSON object.
 
 They talk over a Unix socket or a pipe. A client sends one `{"command": …, "value": …}`. The answer is any number of
 `{"step": …}` and `{"notice": …}` lines and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
@@ -77,7 +77,7 @@ def request(
 
     Raises:
         OSError: no supervisor listens on `path`.
-        DeadlineError: the supervisor does not answer.
+        DeadlineError: the supervisor does not answer in time.
         GuestError: the supervisor answers with an error, or ends without an answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -84,7 +84,10 @@ def line_of(error: OSError) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an exception says, for users: without its class, an error number or a place in a library's source."""
+    """Return the text of an exception for users.
+
+    The name of the class, error numbers and places in a library's source are left out.
+    """
     match error:
         case MachineError():
             return error.line

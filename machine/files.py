@@ -22,10 +22,11 @@ _FICLONE = 0x40049409  # ioctl_ficlonerange(2)
 def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
     """Create a directory and its missing parents, all with this mode, unless it exists.
 
-    Not `Path.mkdir(parents=True)`: with a umask of 0, everybody could write to the parents that it makes.
+    `Path.mkdir(parents=True)` is not used, because with a umask of 0 everybody could write to the parents that it
+    makes.
 
     Raises:
-        OSError: it cannot be created.
+        OSError: a directory cannot be created.
     """
     try:
         path.mkdir(mode=mode)
@@ -40,10 +41,10 @@ def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
 
 
 def open_created(path: Path, mode: str, *, permissions: int = FILE_PRIVATE) -> IO[bytes]:
-    """Open a binary file for writing; one that it creates has these permissions, whatever the umask would leave.
+    """Open a binary file for writing. If this creates the file, the file gets these permissions, whatever the umask is.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -97,7 +98,7 @@ def share_blocks(source: Path, target: Path) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a full or read-only disk into DiskError; `path` is the file that was being written."""
+    """Turn errors of a full or read-only disk into DiskError during the block, which writes `path`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The protocol by which `ops` and the rooms below it report progress to the user; `cli` implements it."""
+"""The interface through which `ops` and the packages below it report progress to the user. `cli` implements it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Reporter(Protocol):
         """Report how much of the current step is done; `total` is None if it is not known."""
 
     def notice(self, text: str) -> None:
-        """Tell the user something that requires no action."""
+        """Tell the user something that is neither a step nor an error."""
 
 
 class SilentReporter:

@@ -1,4 +1,4 @@
-"""What host this process runs on."""
+"""Describe the host on which this process runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine url, ip, active and ssh-config"""
+"""The commands `machine url`, `machine ip`, `machine active` and `machine ssh-config`."""
 
 from __future__ import annotations
 

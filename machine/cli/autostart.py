@@ -1,4 +1,4 @@
-"""machine autostart"""
+"""The command `machine autostart`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine clone"""
+"""The command `machine clone`."""
 
 from __future__ import annotations
 

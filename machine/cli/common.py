@@ -1,4 +1,4 @@
-"""What the commands share: arguments, options, completion, and a question to the user."""
+"""Define what several commands share, such as arguments, options, completion and a question to the user."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return a function that completes from `words`. Options whose errors are podman's cannot use click.Choice."""
+    """Return a function that completes an option's value from `words`.
+
+    It is for options that cannot be a click.Choice, because podman has its own error message for a wrong value.
+    """
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
@@ -86,7 +89,7 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the optional argument NAME. Without it, the machine is the one with the name that is podman's default."""
+    """Add the optional argument NAME. Its default is podman's name for the default machine."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
@@ -128,7 +131,7 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option for Podman's default connection. Without the option, a user at a terminal is asked."""
+    """Add the option that makes the machine Podman's default connection. Without it, a user at a terminal is asked."""
     return click.option(
         "-u",
         "--update-connection",

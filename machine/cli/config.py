@@ -1,4 +1,4 @@
-"""machine config"""
+"""The command `machine config`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Accept a key as init's flag is spelled, such as `disk-size` for `disk_size`."""
+    """Return the name of a setting that may be written like the flag of init, such as `disk-size` for `disk_size`."""
     return value.replace("-", "_") if value else value
 
 

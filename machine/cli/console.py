@@ -1,4 +1,4 @@
-"""machine console"""
+"""The command `machine console`."""
 
 from __future__ import annotations
 

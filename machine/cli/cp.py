@@ -1,4 +1,4 @@
-"""machine cp"""
+"""The command `machine cp`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine doctor"""
+"""The command `machine doctor`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def command(format_: str | None) -> None:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """Return a line for each check, with the remedy for a problem below its line, and the verdict at the end."""
+    """Return a line for each check, followed by the remedy if there is a problem, and the verdict as the last line."""
     first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
     lines = []
     for check in checks:

@@ -1,4 +1,4 @@
-"""machine env"""
+"""The command `machine env`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine events"""
+"""The command `machine events`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine export"""
+"""The command `machine export`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Parse command lines like Podman, which uses Go's pflag and cobra. Declarations, types and help are still click's.
 
-Options may come before and after arguments. A boolean is `--rootful`, `--rootful=false` or `-q`, never two words. The
-value of an option, even of a short one, follows a space or `=`. Error messages are those of pflag and cobra, because
-scripts match them.
+Options may come before and after arguments. A boolean option is one word, such as `--rootful`, `--rootful=false` or
+`-q`. The value of an option, even of a short one, follows a space or `=`. Error messages are those of pflag and cobra,
+because scripts match them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Group(click.Group):
         return command.name, command, args[1:]
 
     def known_words(self, ctx: click.Context) -> list[str]:
-        """Return the words that can be a command of this group."""
+        """Return the names and aliases of the commands in this group."""
         return self.list_commands(ctx)
 
 
@@ -122,7 +122,8 @@ def _parse(
 class _Line:
     """A parsed command line.
 
-    `options` has the options as `--name=value`, which click cannot misread. `switches` has the booleans, by parameter.
+    `options` has the options as `--name=value`, which click cannot misread. `switches` has the values of boolean
+    options.
     """
 
     def __init__(self, command: click.Command, ctx: click.Context) -> None:

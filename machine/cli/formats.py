@@ -1,4 +1,4 @@
-"""Print what a command has found as `--format` says: as a table, as JSON, or through a Go template."""
+"""Print a command's result in the format that `--format` selects, which is a table, JSON or a Go template."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Form(StrEnum):
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that the value of `--format` asks for.
 
-    With `json_of_all`, the template `{{json .}}` means the whole document as indented JSON, as in those of Podman's
-    commands that show one thing.
+    With `json_of_all`, the template `{{json .}}` means the whole document as indented JSON, as in those commands of
+    Podman that show a single thing.
 
     Raises:
         BadInputError: the value is neither a known word nor a template.

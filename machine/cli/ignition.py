@@ -1,4 +1,4 @@
-"""machine ignition"""
+"""The command `machine ignition`."""
 
 from __future__ import annotations
 

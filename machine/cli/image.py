@@ -1,4 +1,4 @@
-"""machine image"""
+"""The command `machine image`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine info"""
+"""The command `machine info`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine init"""
+"""The command `machine init`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine inspect"""
+"""The command `machine inspect`."""
 
 from __future__ import annotations
 

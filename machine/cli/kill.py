@@ -1,4 +1,4 @@
-"""machine kill"""
+"""The command `machine kill`."""
 
 from __future__ import annotations
 

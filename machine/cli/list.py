@@ -1,4 +1,4 @@
-"""machine list"""
+"""The command `machine list`."""
 
 from __future__ import annotations
 

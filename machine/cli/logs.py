@@ -1,4 +1,4 @@
-"""machine logs"""
+"""The command `machine logs`."""
 
 from __future__ import annotations
 

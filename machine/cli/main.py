@@ -1,4 +1,4 @@
-"""The command line. A command is imported when it is called, and an error becomes a line and an exit status."""
+"""The command line. A command is imported when it is called, and an error becomes one line and an exit status."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class LazyGroup(Group):
         return [*self.list_commands(ctx), *ALIASES]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete from the table above, because click would import every command to get its help."""
+        """Complete from the table of commands above, because click would import every command to get its help."""
         from click.shell_completion import CompletionItem
 
         commands = [
@@ -162,7 +162,7 @@ def main() -> NoReturn:
 
 
 def _accept_any_text() -> None:
-    """Print paths that are not UTF-8 as the bytes that they are, and in the locale C all other text, too."""
+    """Make stdout and stderr accept all text. Paths that are not UTF-8 are printed as their original bytes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it is closed
             if stream.encoding.lower() in ("utf-8", "ascii"):
@@ -192,7 +192,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
 
 
 def _line_of(error: click.ClickException) -> str:
-    """Return the message of a usage error. If the command is missing, print the help before."""
+    """Return the message of a usage error. If the command is missing, print the help first."""
     match error:
         case click.exceptions.NoArgsIsHelpError(ctx=context):
             error.show()

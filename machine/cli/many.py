@@ -1,4 +1,4 @@
-"""Run a command on several machines at once, with a line for each. With one machine, do it as podman does."""
+"""Run a command on several machines at once, and print a line for each. A single machine is handled as by podman."""
 
 from __future__ import annotations
 

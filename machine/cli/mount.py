@@ -1,4 +1,4 @@
-"""machine mount"""
+"""The command `machine mount`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine port"""
+"""The command `machine port`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine protect and unprotect"""
+"""The commands `machine protect` and `machine unprotect`."""
 
 from __future__ import annotations
 

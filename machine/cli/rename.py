@@ -1,4 +1,4 @@
-"""machine rename"""
+"""The command `machine rename`."""
 
 from __future__ import annotations
 

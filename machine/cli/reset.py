@@ -1,4 +1,4 @@
-"""machine reset"""
+"""The command `machine reset`."""
 
 from __future__ import annotations
 

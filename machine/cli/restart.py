@@ -1,4 +1,4 @@
-"""machine restart"""
+"""The command `machine restart`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine rm"""
+"""The command `machine rm`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine set"""
+"""The command `machine set`."""
 
 from __future__ import annotations
 

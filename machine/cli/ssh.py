@@ -1,4 +1,4 @@
-"""machine ssh"""
+"""The command `machine ssh`."""
 
 from __future__ import annotations
 

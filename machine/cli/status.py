@@ -1,4 +1,4 @@
-"""machine status"""
+"""The command `machine status`."""
 
 from __future__ import annotations
 

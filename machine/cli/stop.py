@@ -1,4 +1,4 @@
-"""machine stop"""
+"""The command `machine stop`."""
 
 from __future__ import annotations
 

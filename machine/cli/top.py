@@ -1,4 +1,4 @@
-"""machine top"""
+"""The command `machine top`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""machine upgrade and machine os"""
+"""The commands `machine upgrade` and `machine os`."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _print_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
 
 @contextlib.contextmanager
 def _passing_on_status() -> Iterator[None]:
-    """If a program fails in the guest, exit with its status, as `machine ssh` does."""
+    """If a program fails in the guest, exit with the program's status, as `machine ssh` does."""
     try:
         yield
     except ProgramError as error:

@@ -1,4 +1,4 @@
-"""machine wait"""
+"""The command `machine wait`."""
 
 from __future__ import annotations
 

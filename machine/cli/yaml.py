@@ -1,4 +1,4 @@
-"""Write the part of YAML that `machine info` needs: nested mappings and simple values."""
+"""Write YAML. Only nested mappings and simple values are supported, because `machine info` needs nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
 
 
 def _scalar(value: object) -> str:
-    """Format a value. It is written plainly if YAML reads that as the same text, else as JSON, which is valid YAML."""
+    """Format a value. A text that YAML would read as something else is written as JSON, which is valid YAML."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING:
         return str(value)
     return escape_surrogates(json.dumps(value, ensure_ascii=False))

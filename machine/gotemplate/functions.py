@@ -85,7 +85,7 @@ def _less_or_equal(first: Value, second: Value) -> bool:
 
 
 def _base_type(value: Value) -> str:
-    """Return the name of a value's type; if that is a pointer, without the *."""
+    """Return the name of a value's type, without the * of a pointer."""
     return type_name(value).removeprefix("*")
 
 
@@ -151,7 +151,7 @@ def _join(parts: Sequence[str], separator: str) -> str:
 
 
 def _title(content: str) -> str:
-    """Capitalise each word, as Go's strings.Title does. Of non-ASCII characters, only spaces end a word."""
+    """Capitalise each word, as Go's strings.Title does. Among the non-ASCII characters, only spaces end a word."""
     return re.sub(r"(?<!\w)(?<![^\x00-\x7f\s])\w", lambda letter: letter[0].upper(), content)
 
 
@@ -168,7 +168,7 @@ def _pad(content: str, before: int, after: int) -> str:
 
 
 def _print(*values: Value) -> str:
-    """Join values as Go's Sprint does: with a space between two neighbours if neither of them is a string."""
+    """Join values as Go's Sprint does. Two neighbours have a space between them if neither of them is a string."""
     parts: list[str] = []
     for before, value in zip((None, *values), values, strict=False):
         if parts and not isinstance(before, str) and not isinstance(value, str):

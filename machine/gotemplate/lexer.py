@@ -1,6 +1,6 @@
 """Split a template into tokens. Of several errors in a template, the first one is reported, as in Go.
 
-To that end the tokens are yielded one at a time, so that the parser reports its errors before the lexer goes on.
+Therefore the lexer yields one token at a time, and the parser can report an error before the lexer reads on.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ class _Arguments:
         self._reordered = False
 
     def go_to(self, number: str | None) -> bool:
-        """Go to the argument `number`, counted from 1, or to the next if that is None; return whether it exists."""
+        """Go to the argument `number`, counted from 1, or to the next argument if `number` is None.
+
+        Return whether that argument exists.
+        """
         if number:
             self._reordered = True
             self._next = int(number) - 1
@@ -67,7 +70,7 @@ class _Arguments:
         return self._values[self._next - 1]
 
     def take_number(self, word: str | None) -> tuple[int | None, bool]:
-        """Return a width or precision, and whether it is valid. For `*`, the next argument is the number."""
+        """Return a width or precision, and whether it is valid. If `word` is `*`, the number is the next argument."""
         if word is None:
             return None, True
         value = int(word or 0) if word != "*" else self.take() if self.go_to(None) else None

@@ -149,7 +149,10 @@ def json_text(value: Value) -> str:
 
 
 def escape_surrogates(text: str) -> str:
-    """Escape what stands for bytes that are not UTF-8 in the text of a JSON document, so that it is UTF-8."""
+    """Escape the surrogates in the text of a JSON document, so that the text can be encoded in UTF-8.
+
+    A surrogate stands for a byte of the original string that is not UTF-8.
+    """
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

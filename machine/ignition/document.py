@@ -20,7 +20,7 @@ def data_url(text: str) -> str:
 
 
 def base64_url(text: str) -> str:
-    """Return text as a base64 `data:` URL, shorter than `data_url` for long texts."""
+    """Return text as a base64 `data:` URL, which is shorter than that of `data_url` for a long text."""
     return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 
@@ -78,7 +78,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """A user; None leaves a field to the image."""
+    """A user. A field that is None keeps the value that it has in the image."""
 
     name: str
     ssh_keys: tuple[str, ...] = ()

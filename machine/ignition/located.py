@@ -23,7 +23,11 @@ class SyntaxProblemError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A value and its offset; for objects also the offsets of the `keys` and of `repeated` keys."""
+    """A value, and the offset in the text at which it begins.
+
+    If the value is an object, `keys` has the offset of each key, and `repeated` lists the keys that are given again,
+    each with its offset.
+    """
 
     offset: int
     value: Scalar | list[Located] | dict[str, Located]

@@ -98,7 +98,10 @@ def _users(config: MachineConfig, key: str) -> tuple[User, ...]:
 
 
 def _user_directories(username: str) -> tuple[Directory, ...]:
-    """List the user's directories and their parents: Ignition would create unlisted parents as root."""
+    """List the user's directories and their parents.
+
+    Ignition would make root the owner of a parent that is not listed.
+    """
     home = f"/home/{username}"
     names = (".config", ".config/containers", ".config/systemd", ".config/systemd/user")
     return tuple(Directory(path=f"{home}/{name}", owner=username) for name in names)

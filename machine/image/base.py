@@ -56,12 +56,15 @@ class BaseImage:
 
     @property
     def size(self) -> int:
-        """Bytes allocated on disk."""
+        """The bytes that the image occupies on disk."""
         return self.path.stat().st_blocks * 512
 
 
 def read_base(entry: Path) -> BaseImage | None:
-    """Read the base image in one directory of the cache; None if the image is damaged, truncated or undescribed."""
+    """Read the base image in one directory of the cache.
+
+    Return None if the image is damaged or truncated, or if its description is missing or invalid.
+    """
     digest = digest_of(entry)
     path = base_image(entry.parent, digest)
     try:

@@ -126,7 +126,7 @@ class ImageCache:
             shutil.rmtree(directory, ignore_errors=True)
 
     def check_space(self, size: int, missing: int) -> None:
-        """Check that there is room for the `missing` bytes of a `size` byte download and for the unpacked image.
+        """Check that there is room for the `missing` bytes of a download of `size` bytes and for the unpacked image.
 
         Raises:
             DiskError: there is too little free space.
@@ -192,7 +192,10 @@ def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
 
 
 def _key(artifact: Artifact) -> str:
-    """Return a file name for an artifact. It is the artifact's digest or, if that is unknown, the digest of its URL."""
+    """Return a file name for an artifact.
+
+    It is the artifact's digest or, if none is known, the digest of the artifact's URL.
+    """
     return (
         artifact.sha256 or artifact.sha512 or f"url-{hashlib.sha256(os.fsencode(artifact.location)).hexdigest()}"
     )  # fmt: skip

@@ -53,8 +53,8 @@ _E = TypeVar("_E", bound=StrEnum)
 class CatalogueImage:
     """The entry for NAME:TAG in the catalogue.
 
-    `url` and `checksums` are URLs, and `arches` has the word that each architecture has in them. `packages` are
-    installed from the distribution's repositories.
+    `url` and `checksums` are URLs with a placeholder for the architecture. `arches` has the word for each architecture
+    that replaces the placeholder. `packages` are installed from the distribution's repositories.
     """
 
     name: str
@@ -109,12 +109,12 @@ ImageSource = StreamReference | FileReference | UrlReference | RegistryReference
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Images in the order in which they are listed; each pair of name and tag is unique."""
+    """Images in the order in which they are listed. No two images have both the same name and the same tag."""
 
     images: Sequence[CatalogueImage] = field(default=())
 
     def find(self, reference: CatalogueReference) -> CatalogueImage:
-        """Find the image of this name that has the given tag as its tag or as an alias.
+        """Find the image that has the name and the tag of `reference`. An image's aliases count as tags.
 
         Raises:
             BadInputError: the catalogue has no such image.

@@ -195,7 +195,7 @@ class Download:
             self._changed.notify_all()
 
     def _claim(self) -> Run | None:
-        """Claim a gap to fill; None if there is no work for this worker."""
+        """Claim a gap to fill. Return None if there is no work for this worker."""
         with self._changed:
             if self._stop.is_set() or self._error or len(self._runs.busy) >= self._pace.workers:
                 return None

@@ -83,7 +83,10 @@ class Ingest:
             return self._make(artifact, signature, has_checksum=has_checksum)
 
     def _ensure_file(self, path: Path, artifact: Artifact) -> BaseImage:
-        """Return the base image of a file on this host, which is read only if it has changed or is new."""
+        """Return the base image of a file on this host.
+
+        A file that was read before and has not changed is not read again.
+        """
         stamp = FileStamp.of(path)
         if stamp and (known := self._cache.find_file(stamp)):
             return known

@@ -1,7 +1,7 @@
-"""What is remembered of image files on this host, so that one that has not changed is not read again.
+"""Remember image files on this host, so that an unchanged file is not read again.
 
-Beside a base image, `files.json` lists the files that it was made from, each by its inode, size and times. It is
-removed together with the base image, and losing it costs only time.
+The file `files.json` beside a base image lists the files from which the image was made, each by its inode, size and
+times. `files.json` is removed together with the base image. If it is lost, the files are only read once more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SETTLED_NS = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class FileStamp:
-    """What changes when a file is replaced, or when its content does."""
+    """The properties of a file that change when the file is replaced or its content changes."""
 
     device: int
     inode: int
@@ -48,7 +48,7 @@ class FileStamp:
 
     @property
     def is_settled(self) -> bool:
-        """Whether any later change of the file will change its stamp."""
+        """Whether every later change of the file will change its stamp."""
         return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > _SETTLED_NS
 
 

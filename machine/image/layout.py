@@ -1,4 +1,4 @@
-"""The names inside the image cache."""
+"""Name the directories in the image cache."""
 
 from __future__ import annotations
 

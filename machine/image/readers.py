@@ -27,7 +27,7 @@ class Source(Protocol):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes are those of the image: it is not compressed."""
+        """Whether the bytes are those of the image itself, because the artifact is not compressed."""
 
     def unpack(self, target: Path, name: str) -> Unpacked:
         """Unpack the artifact into the new file `target`; `name` is its name in errors."""
@@ -48,7 +48,7 @@ class FileSource:
         self.is_plain = not is_packed(path)
 
     def unpack(self, target: Path, name: str) -> Unpacked:
-        """Unpack the file, or share its blocks if the file system can; either way its bytes are read once."""
+        """Unpack the file, or share its blocks if the file system can. In both cases the file is read once."""
         if self.is_plain and share_blocks(self._path, target):
             with self._open(target) as clone:
                 return examine(clone, name)

@@ -1,4 +1,4 @@
-"""Image references, the values of `--image` (pure)."""
+"""Parse image references, which are the values of `--image` (pure)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """A name and tag to look up in the catalogue; the catalogue may lack them."""
+    """The name and tag of an image to look up in the catalogue, which may not have such an image."""
 
     name: str
     tag: str | None = None

@@ -47,7 +47,10 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
-    """Find the base64 of `user:password` for a repository or its registry; None if the files have no credentials."""
+    """Find the base64 of `user:password` for a repository or its registry.
+
+    Return None if the files have no credentials.
+    """
     keys = [registry]
     for part in name.split("/"):
         keys.append(f"{keys[-1]}/{part}")

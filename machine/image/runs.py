@@ -25,13 +25,16 @@ class Version:
 
     @property
     def condition(self) -> str | None:
-        """The value for If-Range, which needs a strong validator; None if the server sent none."""
+        """The value for the header If-Range, or None if the server has sent no strong validator."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 @dataclass(kw_only=True)
 class Run:
-    """The received bytes from `start` to `end` (exclusive). A worker fills a `busy` run up to `limit`, None = EOF."""
+    """The received bytes from `start` to `end` (exclusive).
+
+    A worker fills a `busy` run up to `limit`, or to the end of the file if `limit` is None.
+    """
 
     start: int
     end: int
@@ -146,7 +149,9 @@ class Runs:
                 run.end += written
 
     def claim(self, piece: int | None) -> Run | None:
-        """Claim the first gap that no worker is filling, and return a run to append to; None if there is no such gap.
+        """Claim the first gap that no worker is filling, and return a run to append to.
+
+        Return None if there is no such gap.
 
         At most `piece` bytes are claimed, or the whole gap if `piece` is None.
         """

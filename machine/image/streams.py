@@ -238,7 +238,7 @@ def _select_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: 
 
 
 class _DiskFields(TypedDict):
-    """The fields of an `Artifact` that metadata has for a disk."""
+    """Those fields of an `Artifact` that the metadata of a disk image gives."""
 
     location: str
     sha256: str

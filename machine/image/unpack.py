@@ -100,7 +100,7 @@ _DAMAGED = (lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError, OSError)
 
 
 def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
-    """Decompress `source` to the sparse file `target`; `name` is the source's name in errors.
+    """Decompress `source` to the sparse file `target`. Errors call the source `name`.
 
     Raises:
         MachineError: `source` is truncated or damaged, or not a self-contained disk image.
@@ -132,10 +132,10 @@ def is_packed(path: Path) -> bool:
 
 
 def examine(content: IO[bytes], name: str) -> Unpacked:
-    """Identify and hash an image that is not compressed; `name` is its name in errors.
+    """Identify and hash an image that is not compressed. Errors call the image `name`.
 
     Raises:
-        MachineError: it is not a self-contained disk image.
+        MachineError: `content` is not a self-contained disk image.
     """
     head = _read_at_least(iter(lambda: content.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     disk_format = identify(head, name)

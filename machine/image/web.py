@@ -71,8 +71,8 @@ class Web:
         """Send a GET request, follow redirects, and yield the response with its body still unread.
 
         Raises:
-            FetchError: the network failed, also while the block reads the body, or the status is not 2xx, 304, 401
-                or 416.
+            FetchError: the network failed, even if only while the block reads the body, or the status is not 2xx, 304,
+                401 or 416.
         """
         name = public_url(url)
         if self._settings.offline:
@@ -175,7 +175,7 @@ def retried(action: Callable[[], T]) -> T:
 
 
 def back_off_s(failures: int) -> float | None:
-    """Return the seconds to wait after so many failures in a row; None to give up."""
+    """Return how many seconds to wait after this many failures in a row, or None to give up."""
     return _BACK_OFF[failures - 1] if failures <= len(_BACK_OFF) else None
 
 

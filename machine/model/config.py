@@ -33,7 +33,7 @@ class Provisioning(StrEnum):
 
     @property
     def download_s(self) -> float:
-        """The seconds that a first boot may spend on downloading packages, with any accelerator."""
+        """How many seconds a first boot may spend on downloading packages. It is the same for every accelerator."""
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
@@ -48,7 +48,7 @@ class Verified(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The share of the host that a machine gets."""
+    """How much of the host's CPUs, memory and disk a machine gets."""
 
     cpus: int
     memory_mib: int
@@ -85,7 +85,7 @@ class ImageOrigin:
 
     @property
     def pinned(self) -> str:
-        """The reference that names this very image, even after its stream has published a newer image."""
+        """The reference that still names this image after its stream has published a newer one."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
         return f"{self.reference}@{self.release}" if moving else self.reference
 

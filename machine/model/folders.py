@@ -104,10 +104,10 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
 
 
 def check_source(real: str, written: str) -> None:
-    """Check that a record can hold the path to which the symbolic links of a source lead.
+    """Check that a record can hold `real`, the path to which the symbolic links of a source lead.
 
     Raises:
-        BadInputError: it cannot.
+        BadInputError: a record cannot hold that path.
     """
     if ":" in real or _CONTROLS.search(real):
         raise BadInputError(

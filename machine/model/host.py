@@ -1,4 +1,4 @@
-"""Describe a host by values that tests can construct."""
+"""Describe a host by values, so that tests can describe other hosts than their own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Accelerator(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class HostTraits:
-    """What all hosts of an operating system have in common (one row of the table below)."""
+    """What all hosts of an operating system have in common (one row of the table in this module)."""
 
     accelerator: Accelerator
     socket_path_limit: int

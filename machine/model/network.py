@@ -1,4 +1,7 @@
-"""Define the addresses of a guest's network. Podman and other programs expect these addresses, gvproxy's."""
+"""Define the addresses of a guest's network.
+
+They are the same as gvproxy's, because Podman and other programs expect those.
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Forward:
 
 
 class PortState(StrEnum):
-    """Whether the host listens for a forward."""
+    """Whether the host listens on the endpoint of a forward, and if not, why."""
 
     OPEN = "open"
 
@@ -120,7 +120,7 @@ class PortState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PortStatus:
-    """A forward's state. If it is neither open nor stopped, `reason` explains it to people."""
+    """The state of a forward. If the forward is neither open nor stopped, `reason` tells people why."""
 
     state: PortState
     reason: str | None = None

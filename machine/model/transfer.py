@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """The metadata of a file that are copied. `mode` excludes the file type; times are whole seconds as in SFTP."""
+    """The metadata of a file that its copy gets. `mode` excludes the file type; times are whole seconds as in SFTP."""
 
     kind: Kind
     size: int
@@ -53,7 +53,10 @@ def kind_of(mode: int) -> Kind:
 
 
 class Files(Protocol):
-    """The files of one side of a copy. Paths are as os.fsdecode returns them. Every method may raise MachineError."""
+    """The files on one side of a copy, which is either this host or a guest.
+
+    Paths are as os.fsdecode returns them. Every method may raise MachineError.
+    """
 
     def show(self, path: str) -> str:
         """Return the path as messages show it."""

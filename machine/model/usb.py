@@ -13,7 +13,10 @@ _PAIRS = (("bus", "devnum"), ("vendor", "product"))
 
 @dataclass(frozen=True, kw_only=True)
 class UsbDevice:
-    """A USB device, named by its place (`bus`, `devnum`) or its kind (`vendor`, `product`). The other two are zero."""
+    """A USB device, named by its place (`bus`, `devnum`) or its kind (`vendor`, `product`).
+
+    The two fields that are not used are zero.
+    """
 
     bus: int = 0
     devnum: int = 0

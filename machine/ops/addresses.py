@@ -35,7 +35,7 @@ def ip(name: str, context: Context) -> str:
 def active(context: Context) -> str:
     """Return the machine that clients use by default.
 
-    The environment says which machine that is, otherwise Podman's default connection does.
+    The environment can name that machine. Otherwise it is the machine to which Podman's default connection leads.
 
     Raises:
         NotFoundError: clients use no machine by default.

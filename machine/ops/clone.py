@@ -35,7 +35,7 @@ _LOCK_S = 1.0
 
 
 def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
-    """Clone the stopped machine `source`. If the clone cannot be completed, nothing is made.
+    """Clone the stopped machine `source`. If the clone cannot be completed, nothing is left of it.
 
     Raises:
         NotFoundError: there is no machine `source`.

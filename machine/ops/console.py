@@ -58,7 +58,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it is not running, or another command is attached.
+        MachineError: the machine is not running, or another command is attached to its console.
         DeadlineError: the guest does not read its input.
     """
     records.find(context.roots, name)
@@ -89,7 +89,7 @@ def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
     """Hold the console's lock, so that two commands cannot mix their input.
 
     Raises:
-        MachineError: another command holds it.
+        MachineError: another command holds the lock.
     """
     descriptor = lock.acquire(paths.console_lock, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:

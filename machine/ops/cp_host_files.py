@@ -92,7 +92,7 @@ def _facts(found: os.stat_result) -> Facts:
 
 @contextlib.contextmanager
 def _translated_errors(verb: str, path: str) -> Iterator[None]:
-    """Turn errors of the file system into MachineError. Its message says that `verb` failed for `path`."""
+    """Turn an error of the file system into a MachineError, whose message says that `verb` failed for `path`."""
     shown = Path(printable(path))
     try:
         with disk_errors(shown) if verb == "write" else contextlib.nullcontext():

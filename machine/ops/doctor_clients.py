@@ -59,7 +59,10 @@ def podman_check(client: legacy_connections.Client | None, host: Host, connectio
 
 
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
-    """Judge a client's directory. `machine init` has to be able to write there."""
+    """Check that the directory of a client's files is writable, because `machine init` registers machines there.
+
+    If the directory is writable, the check reports `finding`.
+    """
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))
     return ok(name, finding)

@@ -29,7 +29,7 @@ from machine.this_host import lingers
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
-    """Return the settings of new machines and the check of these settings. If they are invalid, none are returned."""
+    """Return the settings of new machines, and the result of checking them. Invalid settings are not returned."""
     try:
         chosen = effective(context)
         with naming_source_of(chosen["username"]):
@@ -78,7 +78,7 @@ def resources_check(resources: Resources, host: Host, available_mib: int | None)
 
 
 def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
-    """Return the machines. If their directory cannot be read, return no machines, and a failed check."""
+    """Return all machines. If their directory cannot be read, return no machines, but a failed check."""
     try:
         return list_machines(context), []
     except OSError as error:

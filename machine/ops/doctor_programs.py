@@ -125,7 +125,7 @@ def _program(name: str, program: str, remedy: str) -> Check:
 
 
 def installed_ssh_check(host: Host) -> Check:
-    """Find OpenSSH's client and check it."""
+    """Find OpenSSH's client and check its version and options."""
     try:
         return ssh_check(find_client())
     except MachineError as error:
@@ -216,8 +216,8 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
     """Judge whether machines can share this host's folders, and how fast. A transport can do so if it has no obstacle.
 
-    The transport virtiofs is several times faster than the others. On this host it keeps a file open for each file in
-    the guest's cache, and it may have `max_files` open.
+    The transport virtiofs is several times faster than the others. On this host, virtiofsd keeps a file open for each
+    file in the guest's cache, and may have at most `max_files` open.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)

@@ -16,7 +16,7 @@ RECIPE = "boot2podman"
 def image_build(
     *, arch: str | None, suite: str, output: Path | None, context: Context, report: Reporter
 ) -> BuildResult:
-    """Build the image, unless an image has already been built by the same recipe.
+    """Build the image, unless an image has already been built from the same recipe.
 
     Raises:
         MachineError: this host cannot build the image, or a step failed.

@@ -44,7 +44,7 @@ from machine.store import drafts
 
 
 def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
-    """Make the machine and return its config. If it cannot be completed, nothing is made.
+    """Make the machine and return its config. If the machine cannot be completed, nothing is left of it.
 
     Raises:
         MachineError: something in the request is invalid, or a file, the network or a program failed.

@@ -33,7 +33,7 @@ def checked_name(request: InitRequest, context: Context) -> str:
     """Check the new machine's name and provider, and return the name.
 
     Raises:
-        BadInputError: the name is invalid, or the provider is not ours.
+        BadInputError: the name is invalid, or the provider is not QEMU.
     """
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)

@@ -1,4 +1,4 @@
-"""The options of `machine init`, and the keys of the file that gives them: `export` writes it, `init -f` reads it."""
+"""Describe the options of `machine init`, and the keys of the file that `export` writes and `init -f` reads."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class InitRequest:
 
 
 def _filled(request: _T, other: _T) -> _T:
-    """Return `request`, with the values of `other` in place of its Nones."""
+    """Return `request` with each None replaced by the value of `other`."""
     missing = [each.name for each in fields(request) if getattr(request, each.name) is None]
     return replace(request, **{name: getattr(other, name) for name in missing})
 

@@ -40,7 +40,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 @contextlib.contextmanager
 def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Yield a draft to write, and an unused path. When the block ends without an error, the draft is renamed to it."""
+    """Yield a temporary path to write, and the unused path to which the file is renamed after the block."""
     directory = make_private(roots.saved)
     names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
     target = next(path for path in names if not path.exists())

@@ -90,7 +90,7 @@ def change_record(
 def plan_changes(
     config: MachineConfig, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineConfig:
-    """Return the config with the requested changes. Unless None, `folders` replace the config's own.
+    """Return the config with the requested changes. If `folders` is not None, it replaces the folders of the config.
 
     The texts of errors are podman's.
 

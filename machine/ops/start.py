@@ -68,7 +68,8 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is already running, or did not come up. If it did not, none of its processes is left.
+        MachineError: the machine is already running, or did not come up. If the machine did not come up, none of its
+            processes is left.
     """
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that
@@ -138,9 +139,9 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
 def _running_supervisor(
     name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
-    """Run a supervisor, wait until the machine is up, and keep the pipe of its report open for the block.
+    """Run a supervisor, wait until the machine is up, and keep the supervisor's report open during the block.
 
-    Yields its process and that pipe, which ends when the supervisor does.
+    Yields the supervisor's process and the pipe from which the report is read. The pipe ends when the supervisor ends.
 
     Raises:
         MachineError: the machine did not come up.
@@ -195,10 +196,12 @@ def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
 
 
 def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: float = 0.0) -> None:
-    """Check that a machine that has come up still is; one that is on its way down has `patience_s` to end.
+    """Check that a machine that has come up is still up.
+
+    If it is going down, wait up to `patience_s` until it has ended.
 
     Raises:
-        GuestError: another command has stopped or removed it.
+        GuestError: another command has stopped or removed the machine.
     """
     deadline = Deadline.after(patience_s, "the supervisor to end")
     is_down = machine_state(paths).state in (State.STOPPING, State.STOPPED) or _has_ended(lines)

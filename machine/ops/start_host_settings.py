@@ -1,6 +1,6 @@
 """Collect the host's settings that are passed to a guest at each start: proxies, registries and certificates.
 
-Name servers need not be passed: QEMU's network uses the host's current ones.
+Name servers need not be passed, because QEMU's network always uses the host's current ones.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
 
 
 def digest(files: tuple[GuestFile, ...]) -> str | None:
-    """Return a digest of the files, or None if there are no files. If it differs later, the files have changed."""
+    """Return a digest of the files, or None if there are no files. When the files change, their digest changes."""
     if not files:
         return None
     return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()

@@ -44,7 +44,7 @@ class Outcome:
 def run_scripts(config: MachineConfig, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
     """Run the scripts in the guest and wait for their end. If some fail, notices say so and the machine stays up.
 
-    `check_up` raises if the machine no longer runs.
+    `check_up` raises an error if the machine no longer runs.
     """
     first_boot = config.first_boot
     names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]

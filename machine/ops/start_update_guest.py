@@ -47,8 +47,8 @@ class GuestUpdate:
 def update_guest(record: MachineRecord, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
     """Update the guest's settings, if they have changed.
 
-    If that fails, a notice says why, the guest stays up, and the next start tries again; unless `check_up` raises
-    since the machine no longer runs.
+    If that fails, a notice says why, the guest stays up, and the next start tries again. `check_up` is called first,
+    and raises an error if the machine no longer runs.
     """
     config = record.config
     update = find_update(record, context, report)

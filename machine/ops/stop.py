@@ -16,7 +16,7 @@ def stop(name: str, context: Context, report: Reporter) -> Ending:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: it cannot be ended.
+        MachineError: the machine cannot be ended.
     """
     records.load(context.roots, name)
     ending = end_machine(context.roots.machine(name), report, at_once=False)

@@ -63,7 +63,10 @@ def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
 
 
 def _cpu_percent(before: Sample, after: Sample) -> float | None:
-    """Return the CPU usage between two samples. All the CPU time of a process that only the second one has counts."""
+    """Return the CPU usage between two samples.
+
+    A process that is only in the second sample counts with all its CPU time.
+    """
     elapsed = after.monotonic_s - before.monotonic_s
     if elapsed <= 0:
         return None

@@ -46,7 +46,7 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS, that is, its image or its packages. With `restart`, restart the machine if needed.
+    """Upgrade the guest's OS by a new image or by new packages. With `restart`, restart the machine if needed.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""The files that make up Podman's containers.conf, found as by Podman 5 (containers/common, pkg/config/new.go)."""
+"""Find the files that make up Podman's containers.conf, as Podman 5 does (containers/common, pkg/config/new.go)."""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does.
+        """Remove those of the connections that still have our URI.
+
+        If one of them was the default, choose a new default as Podman does.
 
         `rootful` names the remaining machines that are rootful.
         """
@@ -124,7 +126,7 @@ class ConnectionsFile:
                     document["Connection"]["Default"] = new.name
 
     def _has_any(self, connections: Iterable[Connection]) -> bool:
-        """Return whether a connection still has our URI; if none has, the file need not be writable."""
+        """Return whether one of the connections still has our URI. If none has, the file is not written."""
         uris = self.uris()
         return any(uris.get(connection.name) == connection.uri for connection in connections)
 
@@ -198,7 +200,9 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def next_default(names: Collection[str], rootful: Collection[str]) -> str:
-    """Choose the new default after the old one was removed, as Podman does: the default machine, else any.
+    """Choose a new default connection after the old one was removed, as Podman does.
+
+    It is a connection of the machine with the default name, or of any other machine if that does not exist.
 
     A machine in `rootful` gets its rootful connection.
     """

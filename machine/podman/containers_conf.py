@@ -1,6 +1,7 @@
 """Read defaults of new machines from Podman's containers.conf: `[machine]`, and the time zone in `[containers]`.
 
-The files are read as by Podman 5 (containers/common, pkg/config/new.go). Unknown keys are ignored.
+The files are read in the same way as Podman 5 reads them (containers/common, pkg/config/new.go). Unknown keys are
+ignored.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class LegacyClient:
 
     @cached_property
     def uris(self) -> dict[str, str]:
-        """The URI of every connection, by the connection's name. It is cached, since running the client takes 0.1 s."""
+        """Map the name of every connection to its URI. The result is cached, because running the client takes 0.1 s."""
         # Old clients mark the default with a `*` after its name.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
@@ -83,7 +83,10 @@ class LegacyClient:
 
     @classmethod
     def find(cls) -> LegacyClient | None:
-        """Return the client if it is too old to read podman-connections.json; None if it is newer or missing."""
+        """Return the client if it is too old to read podman-connections.json.
+
+        Return None if it is newer or not installed.
+        """
         client = find_client()
         return cls(client.program) if client and client.is_legacy else None
 
@@ -99,7 +102,10 @@ class LegacyClient:
                 self.uris[connection.name] = connection.uri
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the connections that still have our URI; if the default was one, choose a new one as Podman does."""
+        """Remove those of the connections that still have our URI.
+
+        If one of them was the default, choose a new default as Podman does.
+        """
         ours = [connection.name for connection in connections if self.uris.get(connection.name) == connection.uri]
         if not ours:
             return

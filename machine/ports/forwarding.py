@@ -43,7 +43,7 @@ class Forwarding:
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:
-        """Load the forwards of an earlier supervisor. QEMU still listens for those that it forwards."""
+        """Load the forwards of an earlier supervisor. Those that QEMU's network carries are still open."""
         try:
             self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
@@ -115,8 +115,8 @@ class Forwarding:
     async def on_driver_up(self, driver: Driver) -> None:
         """Open all forwards of a driver that has come up.
 
-        Forwards of the other driver are left alone. This may run in the task of an SSH master, and when that task is
-        cancelled, no operation of QEMU must be interrupted.
+        Forwards of the other driver are left alone. This may run in the task of an SSH master, which may be cancelled,
+        and no operation of QEMU must be interrupted then.
         """
         self._listeners.on_driver_up(driver)
         async with self._changing:

@@ -1,4 +1,4 @@
-"""Find out whether the host can listen on a port or a socket's path, or which program already does."""
+"""Find out whether the host can listen on a port or a socket's path, or which program listens there already."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def find_holder(endpoint: Endpoint) -> str | None:
 
 
 def listening_pids(endpoint: Endpoint) -> set[int]:
-    """Return the IDs of the processes that listen at `endpoint`, as far as this user may see them."""
+    """Return the IDs of the processes that listen at `endpoint`. Processes that this user may not see are left out."""
     import psutil
 
     kind = endpoint.protocol.value

@@ -46,7 +46,10 @@ def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Bindi
 
 
 class Table:
-    """The forwards of one machine, by their endpoints. The function `bindings` explains `tcp_driver` and `ipv6`."""
+    """The forwards of one machine, by their endpoints.
+
+    `tcp_driver` and `ipv6` are explained at the function `bindings`.
+    """
 
     def __init__(self, tcp_driver: Driver, *, ipv6: bool) -> None:
         self.tcp_driver = tcp_driver

@@ -28,7 +28,7 @@ _OLD_DARWIN_MEMORY_MIB = 3072
 
 @dataclass(frozen=True, kw_only=True)
 class QemuFacts:
-    """What a QEMU binary reports about itself. `accelerators` and `networks` have QEMU's names."""
+    """What a QEMU binary reports about itself. `accelerators` and `networks` contain names that QEMU uses."""
 
     path: str
     version: tuple[int, ...]
@@ -68,8 +68,8 @@ class Acceleration:
 class MacFacts:
     """The facts about a Mac and a QEMU binary that decide whether the Mac's hardware accelerates guests.
 
-    `sysctl` has values by name. `entitlements` is the XML that codesign prints for the QEMU binary: None if codesign
-    fails, and empty if the binary is not signed.
+    `sysctl` maps the names of system settings to their values. `entitlements` is the XML that codesign prints for the
+    QEMU binary. It is None if codesign fails, and empty if the binary is not signed.
     """
 
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     """Check that this QEMU has the network that machines use.
 
     Raises:
-        MachineError: QEMU was built without it.
+        MachineError: QEMU was built without that network.
     """
     board = BOARDS[arch]
     if "user" not in qemu.networks:
@@ -201,7 +201,7 @@ def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | N
 
 
 def slowness(arch: Arch, host: Host) -> str:
-    """Return how many times slower an emulated guest is than an accelerated one, in words."""
+    """Return a phrase that says how many times slower an emulated guest is than an accelerated one."""
     return _SLOWER_NATIVE if is_native(arch, host) else _SLOWER_FOREIGN
 
 

@@ -48,7 +48,10 @@ def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[P
 
 
 def _prefixes(binary: Path) -> list[Path]:
-    """Return the prefixes in which the binary may be installed. A binary of Homebrew links to a versioned prefix."""
+    """Return the prefixes in which the binary may be installed.
+
+    Homebrew's binary is a link into a prefix with a version, and both prefixes are returned.
+    """
     return [path.parent.parent for path in (binary.resolve(), binary)]
 
 

@@ -87,7 +87,10 @@ def parse_listing(text: str) -> frozenset[str]:
 
 
 def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareSupport:
-    """Find out whether this host's hypervisor can run an ordinary guest. On a Mac, that also depends on the QEMU."""
+    """Find out whether this host's hypervisor can run an ordinary guest.
+
+    On a Mac, that also depends on the QEMU binary.
+    """
     match host.os:
         case HostOS.LINUX:
             return HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
@@ -124,7 +127,10 @@ def _cpu_obstacle(machine: str, cpuinfo: str) -> Obstacle | None:
 
 
 def _permit(device: Path) -> str:
-    """Return the command that lets this user open the device: by its group if that may, unless it is root's."""
+    """Return the command that lets this user open the device.
+
+    The user joins the device's group, unless it is root's or may not open the device. Otherwise everyone gets access.
+    """
     facts = device.stat()
     if facts.st_mode & 0o060 == 0o060 and facts.st_gid != 0:
         try:
@@ -175,7 +181,9 @@ def _entitlements(path: str) -> str | None:
 
 
 def parse_entitlements(answer: runner.Completed) -> str | None:
-    """Return the entitlements that codesign printed, or "" without a signature; None if codesign failed (pure).
+    """Return the entitlements that codesign printed, or None if codesign failed (pure).
+
+    If the binary is not signed, the entitlements are empty.
 
     The codesign of an old macOS fails, because it has no option --xml (lima-vm/lima#1975).
     """

@@ -12,7 +12,10 @@ _HANDLE = 0x0B2B
 
 
 def credentials_table(credentials: Mapping[str, str]) -> bytes:
-    """Return a table for QEMU's `-smbios file=` that holds credentials by name (systemd.system-credentials(7))."""
+    """Return an SMBIOS table for QEMU's `-smbios file=`.
+
+    It has one string for each of systemd's credentials, as in systemd.system-credentials(7).
+    """
     strings = [
         f"io.systemd.credential.binary:{name}={base64.b64encode(value.encode()).decode()}"
         for name, value in credentials.items()

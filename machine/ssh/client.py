@@ -25,10 +25,10 @@ class Client:
 
 
 def check_user() -> None:
-    """Check that OpenSSH's programs run for this user; they refuse to without an entry in the passwd database.
+    """Check that this user has an entry in the passwd database, because OpenSSH's programs refuse to run without one.
 
     Raises:
-        MachineError: there is no entry.
+        MachineError: this user has no entry.
     """
     uid = os.getuid()
     try:
@@ -56,7 +56,10 @@ def find_client() -> Client:
 
 
 def _obstacle(path: str) -> str | None:
-    """Return why the client rejects our options, or None if it accepts them. `-G` evaluates them without connecting."""
+    """Return why the client rejects our options, or None if it accepts them.
+
+    With `-G`, ssh reads its options and does not connect.
+    """
     nowhere = Path("/nowhere")
     target = SshTarget(alias="machine", port=22, username=ROOT, identity=nowhere, known_hosts=nowhere)
     _, *words = master_argv(target, nowhere, {nowhere: "/run/podman/podman.sock"})

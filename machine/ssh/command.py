@@ -1,4 +1,4 @@
-"""Make command lines of the OpenSSH client (pure). They ignore the user's own SSH configuration."""
+"""Make command lines of the OpenSSH client, which ignore the user's own SSH configuration (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making key pairs, without ssh-keygen: it refuses to run for a user ID without an entry in the passwd database."""
+"""Make SSH key pairs without ssh-keygen, which does not run for a user without an entry in the passwd database."""
 
 from __future__ import annotations
 

@@ -125,7 +125,10 @@ class _Sftp(paramiko.SFTPClient):
         return self.answer(self.send_request(kind, *words))
 
     def send_request(self, kind: int, *words: object) -> int:
-        """Send a request, and return the number that `answer` takes. Answers that are not asked for are dropped."""
+        """Send a request, and return its number.
+
+        To get the answer, pass this number to `answer`; other answers are dropped.
+        """
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
 

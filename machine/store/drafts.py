@@ -20,10 +20,12 @@ _NAMES_LOCK_S = 60.0
 
 @contextlib.contextmanager
 def names_lock(roots: Roots) -> Iterator[None]:
-    """Hold the names lock during the block, so that no one else adds names or ports or registers clients.
+    """Hold the names lock during the block.
+
+    Meanwhile no other command can take a machine's name or SSH port, or register a machine with clients.
 
     Raises:
-        DeadlineError: another command has held the lock for a minute.
+        DeadlineError: another command still held the lock after a minute.
     """
     with lock.exclusively(roots.names_lock, timeout_s=_NAMES_LOCK_S):
         yield
@@ -79,14 +81,17 @@ def remove(roots: Roots, name: str) -> None:
 
 
 def find_leftovers(roots: Roots) -> list[Path]:
-    """Find the hidden directories left by killed processes; the locks in them are free."""
+    """Find the hidden directories that killed processes have left behind.
+
+    Nobody holds the locks in these directories.
+    """
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]
 
 
 def remove_leftovers(roots: Roots) -> None:
-    """Remove the hidden directories left by killed processes."""
+    """Remove the hidden directories that killed processes have left behind."""
     for directory in roots.machines.glob(f".*{_SUFFIX}"):
         with (
             contextlib.suppress(FileNotFoundError),

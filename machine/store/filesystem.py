@@ -30,7 +30,7 @@ class DirectoryFacts:
 
 
 def probe_directory(path: Path, mounts: dict[Path, str]) -> DirectoryFacts:
-    """Probe a directory; `mounts` maps mount points to types, as from `file_systems`.
+    """Probe a directory. `mounts` maps mount points to types of file systems, as `file_systems` returns them.
 
     Raises:
         OSError: the directory cannot be probed.

@@ -147,7 +147,10 @@ class Roots:
 
     @property
     def names_lock(self) -> Path:
-        """Held while names or ports are chosen or clients registered, because old Podman clients lock no files."""
+        """The lock that is held while names or ports are chosen, or machines are registered with clients.
+
+        Podman's old clients do not lock the files that we edit by them.
+        """
         return self.machines / ".lock"
 
     @property
@@ -254,7 +257,8 @@ def longest_socket_path(runtime: Path) -> int:
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """Return `wanted` or, if clients could not use socket paths below it, a short path made from its hash.
 
-    Such paths are too long, or not plain: Docker reads them as UTF-8 without unquoting, Podman as URLs.
+    A socket path must not be too long. As Docker reads it as plain UTF-8 and Podman as a part of a URL, it must mean
+    the same to both.
     """
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit and _is_plain(wanted):
         return wanted
@@ -265,7 +269,7 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
 
 
 def _is_plain(path: Path) -> bool:
-    """Return whether a path is UTF-8, and the same when it is read as a part of a URL."""
+    """Return whether a path is valid UTF-8, and does not change when it is read as a part of a URL."""
     try:
         text = os.fsencode(path).decode()
     except UnicodeDecodeError:

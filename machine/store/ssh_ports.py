@@ -31,5 +31,5 @@ def choose(reserved: Collection[int]) -> int:
 
 
 def reserved_ports(roots: Roots, *, but: str | None = None) -> set[int]:
-    """Return the SSH ports of all machines except the one named `but`."""
+    """Return the SSH ports of all machines except the machine named `but`."""
     return {record.config.ssh_port for record in records.load_readable(roots) if record.name != but}

@@ -9,7 +9,10 @@ _TOLERANCE_S = 2.0
 
 
 class HostClock:
-    """Compares the host's two clocks. Setting the wall clock also counts as a jump; correcting it slowly does not."""
+    """Compares the host's two clocks.
+
+    If the wall clock is set, that counts as a jump. If it is corrected slowly, as NTP does, that does not.
+    """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall

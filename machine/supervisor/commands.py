@@ -43,7 +43,7 @@ class Commands:
 
     @property
     def state(self) -> MachineState:
-        """The machine's state; until the command that starts it has returned, it is starting."""
+        """The machine's state. A machine counts as starting until the command that starts it has returned."""
         state = self._life.current.state
         if state.state in (State.RUNNING, State.DEGRADED) and self._starting.has_reader:
             return MachineState(state=State.STARTING)

@@ -150,7 +150,7 @@ class StopRequested:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """The processes of a failed start have ended, or cannot be killed."""
+    """The processes of a failed start have ended, or could not be killed."""
 
 
 Event = (

@@ -27,7 +27,10 @@ class FailureKind(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no better explanation can follow. Ignition's journal may still follow emergency mode."""
+        """Whether no better explanation can follow.
+
+        After emergency mode, for example, Ignition's journal may still arrive.
+        """
         return self is not FailureKind.EMERGENCY_MODE
 
     @property
@@ -133,7 +136,10 @@ def console_failure(text: str) -> Failure | None:
 
 
 def ignition_failure(text: str) -> Failure | None:
-    """Return the error in Ignition's journal, a text of JSON lines; None until the last line, `{}`, is there."""
+    """Return the error in Ignition's journal, which is a text of JSON lines.
+
+    Return None as long as the last line, `{}`, is missing.
+    """
     lines = text.splitlines()
     if _JOURNAL_END not in lines:
         return None

@@ -213,7 +213,7 @@ def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
-    """Start another SSH master. While the guest stands still, start none, as attempts would pile up."""
+    """Start another SSH master, unless the guest's CPUs are stopped, because attempts would then pile up."""
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
     lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)

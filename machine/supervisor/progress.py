@@ -31,7 +31,7 @@ class ProgressBroadcaster:
 
     @property
     def has_reader(self) -> bool:
-        """Whether a command at the other end of a pipe has not returned yet, even if it got the last report."""
+        """Whether a command at the other end of a pipe is still running, even if it has got the last report."""
         return any(pipe.has_reader for pipe in self._pipes)
 
     def step(self, text: str) -> None:
@@ -59,7 +59,10 @@ class ProgressBroadcaster:
 
 
 class ReportPipe:
-    """The pipe on which `machine start` reads reports; it closes its end when it returns or is killed."""
+    """The pipe from which `machine start` reads reports.
+
+    When that command returns or is killed, its end of the pipe closes.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

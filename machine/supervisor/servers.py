@@ -57,7 +57,7 @@ class Servers:
             server.close()
 
     async def keep_open(self) -> None:
-        """Make removed sockets anew; never returns."""
+        """Make sockets anew whenever they have been removed. This never returns."""
         while True:
             await asyncio.sleep(self._every_s)
             await self._ports.reopen_sockets()

@@ -78,7 +78,8 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, that is a notice and no error, so that the machine can still be removed.
+        If a client's file cannot be changed, a notice says so. It is not an error, so that the machine can still be
+        removed.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -103,7 +104,9 @@ class ClientRegistration:
         self._file.default()
 
     def prefer(self, config: MachineConfig, report: Reporter) -> None:
-        """Point the clients that use the machine to the preferred one of its two sockets, as `register` does.
+        """Point the clients that use the machine to the preferred one of its two sockets.
+
+        Files that this user may not write are handled as by `register`.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
@@ -138,7 +141,9 @@ class ClientRegistration:
     def rename(
         self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths, report: Reporter
     ) -> None:
-        """Give connections and contexts with the machine's old name and sockets the new ones, as `register` does.
+        """Replace the machine's old name and sockets in connections and contexts by the new ones.
+
+        Files that this user may not write are handled as by `register`.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
@@ -159,9 +164,9 @@ class ClientRegistration:
 
 @contextlib.contextmanager
 def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
-    """Turn an error into a notice if this user may not write a client's files; the machine can be used all the same.
+    """Turn an error into a notice if this user may not write a client's files, because the machine works without them.
 
-    An old Podman, which writes its files itself, does not say why it fails.
+    An old Podman writes its files itself and does not say why that fails, so all its errors become notices.
     """
     try:
         yield

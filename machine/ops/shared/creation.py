@@ -26,7 +26,11 @@ _GUEST_UID_OF_ROOT = 1000
 
 
 def guest_uid(host_uid: int) -> int:
-    """Return the uid of the guest's user. It is the host user's, so that files have the same owner; 1000 for root."""
+    """Return the uid of the guest's user.
+
+    It is the uid of the user on this host, so that files have the same owner on both sides. Only root gets another uid,
+    1000.
+    """
     return host_uid or _GUEST_UID_OF_ROOT
 
 

@@ -47,7 +47,7 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """Add to errors of the block where the setting's value comes from, unless it is a flag or a built-in default."""
+    """Add the source of the setting's value to errors of the block. A flag and a built-in default are not named."""
     try:
         yield
     except BadInputError as error:

@@ -45,10 +45,10 @@ def _possible(texts: Sequence[str], username: str, context: Context) -> Iterable
 
 
 def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple[Folder, ...]:
-    """Parse the user's folders and check where they go; then, as Podman does, look for their sources.
+    """Parse the user's folders, check their targets in the guest, and then check their sources on the host.
 
-    Empty texts are left out. `username` is the guest's user, whose own directories are no targets.
-    Symbolic links of sources are followed now and not at each start: a guest could change some of them.
+    Empty texts are left out. `username` is the guest's user, whose own directories cannot be targets. Symbolic links in
+    sources are followed now and not at each start, because a guest could change some of them.
 
     Raises:
         BadInputError: a folder is invalid, or its source cannot be shared.

@@ -30,7 +30,7 @@ class Interrupt:
         """Check that the user has not pressed ^C.
 
         Raises:
-            KeyboardInterrupt: there was.
+            KeyboardInterrupt: the user has pressed ^C.
         """
         if self._tripped:
             raise KeyboardInterrupt
@@ -39,7 +39,7 @@ class Interrupt:
         """Wait until the descriptor is readable or at its end.
 
         Raises:
-            KeyboardInterrupt: there was a ^C.
+            KeyboardInterrupt: the user has pressed ^C.
         """
         select.select([descriptor, self._reading], [], [])
         self.check()
@@ -48,7 +48,7 @@ class Interrupt:
         """Yield the lines of a pipe, each when it is complete, until the pipe ends.
 
         Raises:
-            KeyboardInterrupt: there was a ^C.
+            KeyboardInterrupt: the user has pressed ^C.
         """
         rest = b""
         while True:

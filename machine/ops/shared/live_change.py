@@ -1,4 +1,4 @@
-"""Change the record of a machine. If the machine is running, its supervisor does so."""
+"""Change the record of a machine, through the supervisor if the machine is running."""
 
 from __future__ import annotations
 

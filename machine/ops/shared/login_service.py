@@ -121,7 +121,10 @@ def _label(name: str) -> str:
 
 
 def _wants(unit: Path) -> Path:
-    """Return the link that `systemctl enable` makes. We make it, because systemctl needs a running user systemd."""
+    """Return the link that `systemctl enable` makes.
+
+    We make this link ourselves, because systemctl works only while the user's systemd is running.
+    """
     return unit.parent / "default.target.wants" / unit.name
 
 

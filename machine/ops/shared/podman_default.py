@@ -1,4 +1,4 @@
-"""The machine that Podman's clients on this host really use by default."""
+"""Find out which machine Podman's clients on this host use by default."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultConnections:
-    """The default connection of each kind of client, None if it has none. Old clients may share theirs with others."""
+    """The default connections of Podman's new and old clients.
+
+    A kind of client without a default connection has None.
+    """
 
     found: tuple[Connection | None, ...]
 
     def lead_to(self, config: MachineConfig, paths: MachinePaths) -> bool:
-        """Return whether all clients use this machine, which is more than a connection of its name."""
+        """Return whether all default connections lead to this machine's sockets and have its name."""
         uris = {connection_uri(socket) for socket in (paths.podman_socket, paths.podman_root_socket)}
         return all(
             default is not None and default.name in config.connections and default.uri in uris for default in self.found
@@ -26,7 +29,9 @@ class DefaultConnections:
 
 
 def default_connections(context: Context) -> DefaultConnections:
-    """Ask the clients, old ones only if there are connections of theirs: running them takes 0.1 s.
+    """Find the default connections of Podman's clients.
+
+    An old client is asked only if it may have connections, because running the client takes 0.1 s.
 
     Raises:
         MachineError: Podman's connections cannot be read.

@@ -19,7 +19,9 @@ LOCAL = "local"
 
 
 def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """Check a time zone and return its name. `local` becomes the host's time zone, or UTC if that has no name.
+    """Check a time zone and return its name.
+
+    The name `local` stands for the host's time zone, or for UTC if the host's time zone has no name.
 
     Raises:
         BadInputError: the time zone database has no such name.
