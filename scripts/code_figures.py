@@ -96,6 +96,8 @@ def largest(metrics: list[Metric], count: int = 3) -> str:
 
 def report(directory: Path) -> str:
     files = sorted(directory.rglob("*.py"))
+    if not files:
+        raise SystemExit(f"code-figures: there are no Python files in {directory}")
     sizes: list[Metric] = []
     lengths: list[Metric] = []
     branching: list[Metric] = []
@@ -116,8 +118,8 @@ def report(directory: Path) -> str:
             attribute_counts.append(Metric(name=name, size=attributes(node)))
     ordered = sorted(metric.size for metric in lengths)
     complex_ones = [metric for metric in branching if metric.size > MAX_COMPLEXITY]
-    median = statistics.median(ordered)
-    p95 = statistics.quantiles(ordered, n=20)[-1]
+    median = statistics.median(ordered or [0])
+    p95 = statistics.quantiles(ordered, n=20)[-1] if len(ordered) > 1 else median
     rows = [
         f"lines: {sum(metric.size for metric in sizes)} in {len(files)} modules",
         f"modules over {LONG_FILE} lines: {sum(metric.size > LONG_FILE for metric in sizes)}; longest:{largest(sizes)}",
