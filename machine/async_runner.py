@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -159,7 +158,7 @@ async def spawn(
         MachineError: the program is not installed, or cannot be run.
     """
     words = runner.words_of(argv)
-    log.debug("run: %s", shlex.join(words))
+    log.debug("run: %s", runner.logged(words))
     pipes = _Pipes()
     try:
         with runner.machine_errors(words):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from machine.errors import DeadlineError, MachineError, ProgramError
+from machine.errors import DeadlineError, MachineError, ProgramError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 HELPERS_VARIABLE = "CONTAINERS_HELPER_BINARY_DIR"
 
 Argument = str | os.PathLike[str]
+
+# A word of a command line that has more lines is logged without those in the middle.
+_LOGGED_LINES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def run(
         MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
-    log.debug("run: %s", shlex.join(words))
+    log.debug("run: %s", logged(words))
     with output.open("ab") if output else contextlib.nullcontext() as sink, machine_errors(words, cwd):
         result = subprocess.run(
             words,
@@ -92,7 +95,7 @@ def interact(argv: Sequence[Argument]) -> int:
         MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
-    log.debug("run: %s", shlex.join(words))
+    log.debug("run: %s", logged(words))
     # Not SIG_IGN, which the program would inherit.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
@@ -110,7 +113,7 @@ def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Complet
         MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
-    log.debug("run: %s", shlex.join(words))
+    log.debug("run: %s", logged(words))
     with machine_errors(words):
         result = subprocess.run(words, input=stdin.encode(), stdout=subprocess.PIPE, timeout=timeout_s, check=False)
     return Completed(returncode=result.returncode, stdout=result.stdout.decode(errors="replace"), stderr="")
@@ -134,7 +137,7 @@ def running(
         MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
-    log.debug("run: %s", shlex.join(words))
+    log.debug("run: %s", logged(words))
     with machine_errors(words):
         process = subprocess.Popen(words, stdin=stdin, stdout=output, stderr=errors, pass_fds=pass_fds, env=environment)
     try:
@@ -147,6 +150,16 @@ def running(
         process.wait()
 
 
+def logged(words: Sequence[str]) -> str:
+    """Return a command line for the log (pure). Of a script in a word, it has only the first and the last line."""
+    return shlex.join([_without_middle(word) for word in words])
+
+
+def _without_middle(text: str) -> str:
+    lines = text.split("\n")
+    return text if len(lines) <= _LOGGED_LINES else f"{lines[0]} … {len(lines) - 2} lines … {lines[-1]}"
+
+
 @contextlib.contextmanager
 def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[None]:
     """Raise a MachineError if the program cannot be started or does not end in time."""
@@ -157,7 +170,7 @@ def machine_errors(words: Sequence[str], cwd: Path | None = None) -> Iterator[No
             raise
         raise MachineError(f"{words[0]} is not installed on this host") from error
     except OSError as error:  # not executable, or built for another CPU
-        raise MachineError(f"{words[0]} cannot be run: {error.strerror}") from error
+        raise MachineError(f"{words[0]} cannot be run: {reason_of(error)}") from error
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"{words[0]} did not end within {error.timeout:.0f} s") from error
 
