@@ -51,6 +51,10 @@ _LOG_LEVEL = click.Option(["--log-level"], hidden=True, expose_value=False, call
 class Command(click.Command):
     """A command that parses its command line as pflag does."""
 
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
+        """Return the first sentence of the help. It is never cut, as a group's help wraps it."""
+        return super().get_short_help_str(limit=len(self.help or "") + 1)
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), _LOG_LEVEL]
 
