@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from machine.errors import DiskError, NotWritableError
+from machine.errors import DiskError, NotWritableError, reason_of
 
 FILE_PRIVATE = 0o600
 FILE_PUBLIC = 0o644
@@ -107,9 +107,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise NotWritableError(f"cannot write {path}: {error.strerror}") from error
+            raise NotWritableError(f"cannot write {path}: {reason_of(error)}") from error
         if error.errno in (errno.ENOTDIR, errno.EISDIR):
-            raise DiskError(f"cannot write {path}: {error.strerror}") from error
+            raise DiskError(f"cannot write {path}: {reason_of(error)}") from error
         raise
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from machine import async_runner
 from machine.async_runner import Child
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.folders import Folder
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ChangeRelay:
         try:
             watcher = Watcher(folder.source)
         except OSError as error:
-            log.warning("changes in %s are not passed on: %s", folder.source, error.strerror)
+            log.warning("changes in %s are not passed on: %s", folder.source, reason_of(error))
             return
         self._watchers[folder] = watcher
         await asyncio.to_thread(watcher.watch_all)

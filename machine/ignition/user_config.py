@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from machine import runner
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, reason_of
 from machine.ignition.lint import Problem, lint
 from machine.model.config import UserIgnition
 from machine.model.units import MIB
@@ -53,7 +53,7 @@ def read_text(path: Path) -> str:
             raise BadInputError(f"{path} is larger than {_MAX_MIB} MiB")
         text = content.decode()
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}") from error
+        raise BadInputError(f"cannot read {path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path} is not UTF-8 text") from error
     if "\0" in text:

@@ -156,7 +156,7 @@ def _read(path: Path) -> list[CatalogueImage]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        raise MachineError(f"cannot read {path}: {reason_of(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInputError(f"{path} is not a catalogue: {reason_of(error)}") from error
     try:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from machine.errors import DiskError, MachineError, NotFoundError, ProgramError
+from machine.errors import DiskError, MachineError, NotFoundError, ProgramError, reason_of
 from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
 from machine.image.download import ChangedError, Download
@@ -296,4 +296,4 @@ def check_readable(path: Path) -> None:
     except FileNotFoundError as error:
         raise NotFoundError(f"stat {path}: no such file or directory") from error
     except OSError as error:
-        raise MachineError(f"image {path} cannot be read: {error.strerror}") from error
+        raise MachineError(f"image {path} cannot be read: {reason_of(error)}") from error

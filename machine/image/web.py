@@ -200,7 +200,7 @@ def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
             with path.open("rb") as stream:
                 return stream.read(limit)
         except OSError as error:
-            raise MachineError(f"cannot read {path}: {error.strerror}") from error
+            raise MachineError(f"cannot read {path}: {reason_of(error)}") from error
 
     def attempt() -> bytes:
         with web.get(url) as response:

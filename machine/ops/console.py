@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from machine import lock
 from machine.deadline import Deadline
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
@@ -115,7 +115,7 @@ def _open_console(name: str, paths: MachinePaths) -> int:
             return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if deadline.passed or machine_state(paths).state is not State.STARTING:
-                why = "QEMU does not read it" if error.errno == errno.ENXIO else error.strerror
+                why = "QEMU does not read it" if error.errno == errno.ENXIO else reason_of(error)
                 raise MachineError(
                     f'the console of "{name}" cannot be opened: {why}',
                     hint=f"get a new one with: machine restart {name}",

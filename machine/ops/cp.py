@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from machine.errors import MachineError, NotFoundError
+from machine.errors import MachineError, NotFoundError, reason_of
 from machine.model.transfer import (
     CHUNK_BYTES,
     STANDARD_STREAM,
@@ -196,7 +196,7 @@ def _stream_errors(*, to_guest: bool) -> Iterator[None]:
         raise
     except OSError as error:
         what = "read standard input" if to_guest else "write to standard output"
-        raise MachineError(f"cannot {what}: {error.strerror}") from error
+        raise MachineError(f"cannot {what}: {reason_of(error)}") from error
 
 
 def take_survey(files: Files, top: str) -> Survey:

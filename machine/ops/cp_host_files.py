@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE, disk_errors
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 
@@ -98,4 +98,4 @@ def _translated_errors(verb: str, path: str) -> Iterator[None]:
         with disk_errors(shown) if verb == "write" else contextlib.nullcontext():
             yield
     except OSError as error:
-        raise MachineError(f"cannot {verb} {shown}: {error.strerror}") from error
+        raise MachineError(f"cannot {verb} {shown}: {reason_of(error)}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from machine.errors import reason_of
 from machine.model.doctor_check import Check, Status, failure, ok, warning
 from machine.model.host import HostOS
 from machine.model.units import GIB, MIB, bytes_size
@@ -47,7 +48,7 @@ def check_directory(
     try:
         facts = probe_directory(directory, mounts)
     except OSError as error:
-        return failure(name, f"{directory} cannot be examined: {error.strerror}", "make it readable for this user")
+        return failure(name, f"{directory} cannot be examined: {reason_of(error)}", "make it readable for this user")
     return judge(name, facts)
 
 

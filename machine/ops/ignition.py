@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.config import Provisioning
 from machine.model.record import MachineRecord
 from machine.ops.shared.context import Context
@@ -26,4 +26,4 @@ def ignition(name: str, context: Context) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        raise MachineError(f"cannot read {path}: {reason_of(error)}") from error

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, reason_of
 from machine.ops.shared.context import Context
 from machine.report import Reporter
 from machine.store import records
@@ -139,7 +139,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
             except FileNotFoundError:
                 return False
             except OSError as error:
-                raise MachineError(f"cannot read {self._path}: {error.strerror}") from error
+                raise MachineError(f"cannot read {self._path}: {reason_of(error)}") from error
         return True
 
     def chunks(self) -> Iterator[bytes]:

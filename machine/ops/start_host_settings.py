@@ -115,7 +115,7 @@ def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
         try:
             content = path.read_bytes()
         except OSError as error:
-            report.notice(f"{path} is not passed to the guest: {error.strerror}")
+            report.notice(f"{path} is not passed to the guest: {reason_of(error)}")
             continue
         below = path.relative_to(certificates)
         yield GuestFile(path=f"etc/containers/certs.d/{below}", content=content, private=path.suffix == ".key")
@@ -162,4 +162,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        raise MachineError(f"cannot read {path}: {reason_of(error)}") from error

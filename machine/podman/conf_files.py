@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, reason_of
 from machine.podman.connections import containers_directory
 
 NAME = "containers.conf"
@@ -45,7 +45,7 @@ def _drop_ins(main: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise BadInputError(f"cannot read {directory}: {error.strerror}") from error
+        raise BadInputError(f"cannot read {directory}: {reason_of(error)}") from error
 
 
 def have_connections(files: Iterable[Path]) -> bool:

@@ -44,7 +44,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}") from error
+        raise BadInputError(f"cannot read {path}: {reason_of(error)}") from error
     except ValueError as error:
         raise BadInputError(f"{path} is not TOML: {reason_of(error)}") from error
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
@@ -107,13 +107,15 @@ def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/
             return _cpu_obstacle(machine, cpuinfo) or Obstacle(
                 reason=f"you are not allowed to open {device}", remedy=_permit(Path(device))
             )
-        return Obstacle(reason=f"{device} cannot be opened: {error.strerror}", remedy=_ENABLE_VIRTUALIZATION)
+        return Obstacle(reason=f"{device} cannot be opened: {reason_of(error)}", remedy=_ENABLE_VIRTUALIZATION)
     try:
         if fcntl.ioctl(descriptor, _KVM_GET_API_VERSION) != _KVM_API_VERSION:
             return Obstacle(reason=f"{device} has an unknown API version", remedy=_OTHER_HYPERVISOR)
         os.close(fcntl.ioctl(descriptor, _KVM_CREATE_VM, 0))
     except OSError as error:
-        return Obstacle(reason=f"{device} cannot create a virtual machine: {error.strerror}", remedy=_OTHER_HYPERVISOR)
+        return Obstacle(
+            reason=f"{device} cannot create a virtual machine: {reason_of(error)}", remedy=_OTHER_HYPERVISOR
+        )
     finally:
         os.close(descriptor)
     # A paravirtual KVM passes every test above, but an ordinary guest hangs in it after the firmware.

@@ -100,7 +100,7 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
         raise DeadlineError(f"{name} does not answer on {where}") from error
     except OSError as error:
         if error.filename is not None:
-            raise MachineError(f"cannot read {error.filename}: {error.strerror}") from error
+            raise MachineError(f"cannot read {error.filename}: {reason_of(error)}") from error
         raise GuestError(f"{name} does not answer on {where}: {reason_of(error)}") from error
 
 

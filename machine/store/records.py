@@ -66,7 +66,7 @@ def load_file(path: Path) -> MachineRecord:
     except FileNotFoundError as error:
         raise _damaged(path, "it is missing") from error
     except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        raise MachineError(f"cannot read {path}: {reason_of(error)}") from error
     except ValueError as error:
         raise _damaged(path, f"not JSON ({reason_of(error)})") from error
     try:

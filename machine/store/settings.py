@@ -67,7 +67,7 @@ def read(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}") from error
+        raise BadInputError(f"cannot read {path}: {reason_of(error)}") from error
 
 
 def parse(content: bytes, path: Path) -> dict[str, Value]:

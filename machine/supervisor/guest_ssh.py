@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.folders.server import FolderServer
 from machine.model.ports import Driver
 from machine.podman import api
@@ -98,7 +98,7 @@ class GuestSsh:
             try:
                 await self._folders.mount()
             except OSError as error:
-                problem = f"the host's folders cannot be mounted: {error.strerror}"
+                problem = f"the host's folders cannot be mounted: {reason_of(error)}"
                 self._life.post(FoldersChanged(problem=problem))
         self._life.post(MountAttempted())
 

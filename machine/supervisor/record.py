@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.store import records
@@ -42,7 +42,7 @@ class RecordKeeper:
             try:
                 self._current = await asyncio.to_thread(records.edit, self._paths, change)
             except OSError as error:
-                raise MachineError(f"cannot write {self._paths.record}: {error.strerror}") from error
+                raise MachineError(f"cannot write {self._paths.record}: {reason_of(error)}") from error
 
     async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
         """Change the record. A failure is only logged."""
