@@ -76,4 +76,4 @@ def _plural(count: int, word: str) -> str:
 
 
 def item(check: Check) -> dict[str, str]:
-    return dict(zip(FIELDS, (check.name, check.status.value, check.finding, check.remedy), strict=True))
+    return dict(zip(FIELDS, (check.name, check.status.value, check.finding, check.remedy or ""), strict=True))

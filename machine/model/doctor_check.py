@@ -20,27 +20,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The result of one check. `remedy` is a command or a sentence; it is empty if there is nothing to do."""
+    """The result of one check. `remedy` is a command or a sentence, or None if there is nothing to do."""
 
     name: str
     status: Status
     finding: str
-    remedy: str = ""
+    remedy: str | None = None
 
 
 def ok(name: str, finding: str) -> Check:
     return Check(name=name, status=Status.OK, finding=finding)
 
 
-def warning(name: str, finding: str, remedy: str) -> Check:
+def warning(name: str, finding: str, remedy: str | None) -> Check:
     return Check(name=name, status=Status.WARNING, finding=finding, remedy=remedy)
 
 
-def failure(name: str, finding: str, remedy: str) -> Check:
+def failure(name: str, finding: str, remedy: str | None) -> Check:
     return Check(name=name, status=Status.FAILURE, finding=finding, remedy=remedy)
 
 
-def failure_from(name: str, error: MachineError, remedy: str = "") -> Check:
+def failure_from(name: str, error: MachineError, remedy: str | None = None) -> Check:
     """Return a failure with an error's message and hint; `remedy` replaces the hint if the error has none."""
     return failure(name, error.message, error.hint or remedy)
 

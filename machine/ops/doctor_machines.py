@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.image.layout import base_image
 from machine.model.config import Resources
 from machine.model.doctor_check import Check, failure, failure_from, ok, warning
@@ -82,7 +82,7 @@ def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
     try:
         return list_machines(context), []
     except OSError as error:
-        problem = f"{error.filename} cannot be read: {error.strerror}"
+        problem = f"{error.filename} cannot be read: {reason_of(error)}"
         return Listing(machines=[], broken=[]), [failure("machines", problem, "make it readable for this user")]
 
 
@@ -124,7 +124,7 @@ class MachineFacts:
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
     """Return a check for each machine that has a problem. If none has one, return a single check for all machines."""
-    found = [warning(f"machine {name}", error.message, error.hint or "") for name, error in broken.items()]
+    found = [warning(f"machine {name}", error.message, error.hint) for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:
         return found
@@ -153,7 +153,7 @@ def login_services_check(context: Context) -> Check:
     try:
         services = login_service.installed(context)
     except OSError as error:
-        problem = f"{error.filename} cannot be read: {error.strerror}"
+        problem = f"{error.filename} cannot be read: {reason_of(error)}"
         return warning("autostart", problem, "make it readable for this user")
     gone = {program for program in services.values() if program is None or not os.access(program, os.X_OK)}
     return autostart_check(services, gone, lingers=lingers(context.user))

@@ -192,7 +192,7 @@ def accelerator_check(
         finding = f"guests are emulated (tcg) and {slowness(arch, host)} times slower"
         if not chosen.obstacle:
             return ok("accelerator", f"{finding}, as configured")
-        return warning("accelerator", f"{finding}: {chosen.obstacle.reason}", chosen.obstacle.remedy or "")
+        return warning("accelerator", f"{finding}: {chosen.obstacle.reason}", chosen.obstacle.remedy)
     return ok("accelerator", f"{chosen.accelerator} works")
 
 
@@ -210,7 +210,7 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
         case MachineError() if native:
             return failure_from(name, found)
         case MachineError():
-            return warning(name, found.message, found.hint or "")
+            return warning(name, found.message, found.hint)
 
 
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:

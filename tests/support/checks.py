@@ -10,7 +10,8 @@ def text_of(*checks: Check) -> str:
     lines = []
     for check in checks:
         assert check.finding
-        assert "\n" not in check.finding + check.remedy
-        assert bool(check.remedy) is (check.status is not Status.OK)
+        assert "\n" not in f"{check.finding}{check.remedy}"
+        assert (check.remedy is None) is (check.status is Status.OK)
+        assert check.remedy != ""
         lines += [f"{check.name}: {check.status}: {check.finding}", *([f"  -> {check.remedy}"] if check.remedy else [])]
     return "\n".join(lines)
