@@ -202,7 +202,7 @@ class FolderServer:
         source = await asyncio.to_thread(resolve_in_time, folder, [each.folder for each in self._folders])
         if isinstance(source, Obstacle):
             return _not_mounted(folder, source)
-        self._watch.note(folder, source.identity)
+        self._watch.note(folder, source.directory_id)
         self._lost.pop(folder, None)
         settings, resolved = self._settings, replace(folder, source=source.path)
         remote = sshfs_command(settings.scripts.sshfs, resolved, uid=settings.guest_uid, where=where)

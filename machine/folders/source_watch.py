@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from enum import StrEnum
 
-from machine.folders.sources import ANSWER_S, Identity, not_answering
+from machine.folders.sources import ANSWER_S, DirectoryId, not_answering
 from machine.model.folders import Folder
 
 
@@ -38,12 +38,12 @@ class SourceWatch:
 
     def __init__(self, *, answer_s: float = ANSWER_S) -> None:
         self._answer_s = answer_s
-        self._shared: dict[Folder, Identity] = {}
-        self._looking: dict[Folder, asyncio.Future[Identity | None]] = {}
+        self._shared: dict[Folder, DirectoryId] = {}
+        self._looking: dict[Folder, asyncio.Future[DirectoryId | None]] = {}
 
-    def note(self, folder: Folder, identity: Identity) -> None:
-        """Note that the directory with this identity is shared for the folder from now on."""
-        self._shared[folder] = identity
+    def note(self, folder: Folder, directory_id: DirectoryId) -> None:
+        """Note that the directory with this id is shared for the folder from now on."""
+        self._shared[folder] = directory_id
 
     def forget(self, folder: Folder) -> None:
         self._shared.pop(folder, None)
@@ -66,23 +66,23 @@ class SourceWatch:
         return None
 
 
-def _look(path: str) -> asyncio.Future[Identity | None]:
+def _look(path: str) -> asyncio.Future[DirectoryId | None]:
     """Find out which directory is at a path, in a thread that may hang without keeping this program from ending."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Identity | None] = loop.create_future()
+    future: asyncio.Future[DirectoryId | None] = loop.create_future()
 
-    def answer(identity: Identity | None) -> None:
+    def answer(directory_id: DirectoryId | None) -> None:
         if not future.done():
-            future.set_result(identity)
+            future.set_result(directory_id)
 
     def look() -> None:
         try:
             found = os.stat(path)  # noqa: PTH116
-            identity: Identity | None = (found.st_dev, found.st_ino)
+            directory_id: DirectoryId | None = (found.st_dev, found.st_ino)
         except OSError:
-            identity = None
+            directory_id = None
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(answer, identity)
+            loop.call_soon_threadsafe(answer, directory_id)
 
     threading.Thread(target=look, daemon=True).start()
     return future

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from machine.errors import reason_of
 from machine.model.folders import Folder, covers
 from machine.model.obstacle import Obstacle
 
@@ -25,7 +26,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 
 
-Identity = tuple[int, int]
+DirectoryId = tuple[int, int]
 """The device and inode of a directory, which tell it from another one of the same path."""
 
 
@@ -36,7 +37,7 @@ class Source:
     path: str
     """Where it is, without symbolic links."""
 
-    identity: Identity
+    directory_id: DirectoryId
 
 
 def resolve_source(path: str) -> Source | Obstacle:
@@ -53,7 +54,7 @@ def resolve_source(path: str) -> Source | Obstacle:
         os.close(descriptor)
     if not os.access(real, os.X_OK):
         return _no_access(path)
-    return Source(path=real, identity=(found.st_dev, found.st_ino))
+    return Source(path=real, directory_id=(found.st_dev, found.st_ino))
 
 
 def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obstacle:
@@ -136,7 +137,7 @@ def _obstacle(path: str, error: OSError) -> Obstacle:
         case errno.EACCES | errno.EPERM:
             return _no_access(path)
         case _:
-            return Obstacle(f"the folder {path} cannot be read: {error.strerror}")
+            return Obstacle(f"the folder {path} cannot be read: {reason_of(error)}")
 
 
 def _text(link: str) -> str:

@@ -94,8 +94,8 @@ def _check(value: Located, kind: Kind, where: str, minor: int) -> Iterator[tuple
                 return
             for number, entry in enumerate(value.value):
                 yield from _check(entry, kind.kind, f"{where}[{number}]", minor)
-            if kind.identity and kind.identity != "path":  # _check_paths compares paths across lists
-                yield from _check_duplicates(value.value, kind.identity, where)
+            if kind.unique not in (None, "path"):  # _check_paths compares paths across lists
+                yield from _check_duplicates(value.value, kind.unique, where)
         case dict():
             yield from _check_table(value, kind, where, minor)
         case _:
@@ -176,10 +176,10 @@ def _unit_problem(name: str, where: str) -> str | None:
     return f"{where} must end in .conf" if is_dropin else f"{where} must end in a unit type such as .service"
 
 
-def _check_duplicates(entries: list[Located], identity: str, where: str) -> Iterator[tuple[int, str]]:
+def _check_duplicates(entries: list[Located], key: str, where: str) -> Iterator[tuple[int, str]]:
     seen: set[str] = set()
     for entry in entries:
-        name = _member(entry, identity)
+        name = _member(entry, key)
         if isinstance(name, str) and name in seen:
             yield entry.offset, f'"{name}" is given twice in {where}'
         elif isinstance(name, str):

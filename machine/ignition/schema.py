@@ -22,10 +22,10 @@ NEWEST = 5
 
 @dataclass(frozen=True)
 class Many:
-    """A list of items of one type. `identity` names a key whose value must be different in each item."""
+    """A list of items of one type. `unique` names a key whose value must be different in each item."""
 
     kind: Kind
-    identity: str = ""
+    unique: str | None = None
 
 
 @dataclass(frozen=True)

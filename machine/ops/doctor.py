@@ -12,6 +12,7 @@ from machine.model.doctor_check import Check
 from machine.model.settings import built_in, settings_of
 from machine.ops.doctor_clients import client_checks
 from machine.ops.doctor_directories import directory_checks
+from machine.ops.doctor_downloads import clock_check, known_moments, proxies_check, used_certificates_check
 from machine.ops.doctor_machines import (
     chosen_settings,
     drafts_check,
@@ -21,7 +22,6 @@ from machine.ops.doctor_machines import (
     new_machine_resources_checks,
 )
 from machine.ops.doctor_programs import installed_ssh_check, qemu_checks, qemu_img_check, signature_checks
-from machine.ops.doctor_surroundings import clock_check, known_moments, proxies_check, used_certificates_check
 from machine.ops.shared.context import Context
 from machine.store import drafts
 

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: check the proxies, the certificates and the clock of this host."""
+"""Part of `machine doctor`: check what downloads need of this host: its proxies, its certificates and its clock."""
 
 from __future__ import annotations
 

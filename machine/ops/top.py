@@ -70,8 +70,8 @@ def _cpu_percent(before: Sample, after: Sample) -> float | None:
     elapsed = after.monotonic_s - before.monotonic_s
     if elapsed <= 0:
         return None
-    spent = {process.identity: process.cpu_s for process in before.processes}
-    used = sum(process.cpu_s - spent.get(process.identity, 0.0) for process in after.processes)
+    spent = {process.key: process.cpu_s for process in before.processes}
+    used = sum(process.cpu_s - spent.get(process.key, 0.0) for process in after.processes)
     return 100 * used / elapsed
 
 

@@ -31,7 +31,7 @@ class ProcessSample:
     """The bytes that the process has read from and written to storage. None if the host does not say."""
 
     @property
-    def identity(self) -> tuple[int, float]:
+    def key(self) -> tuple[int, float]:
         """What distinguishes the process from a later process with the same id."""
         return self.pid, self.started
 

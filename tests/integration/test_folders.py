@@ -285,7 +285,7 @@ def test_folder_that_virtiofsd_refuses_decides_for_itself_alone(tmp_path: Path) 
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     good, bad = (Folder(source=f"{tmp_path}/{name}", target=f"/{name}") for name in ("real", "link"))
-    unresolved = {folder: Source(path=folder.source, identity=(0, 0)) for folder in (good, bad)}
+    unresolved = {folder: Source(path=folder.source, directory_id=(0, 0)) for folder in (good, bad)}
     facts = probe_transports(TransportChoice.AUTO, unresolved, guest_uid=1000, host=current_host())
     assert isinstance(facts.virtiofsd_for(bad), Obstacle)
     assert not isinstance(facts.virtiofsd_for(good), Obstacle)

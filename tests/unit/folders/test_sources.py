@@ -36,7 +36,7 @@ def test_links_are_followed_to_the_directory(tmp_path: Path) -> None:
     (tmp_path / "second").symlink_to(tmp_path / "first")
     found = resolve_source(f"{tmp_path}/second")
     status = (tmp_path / "real").stat()
-    assert found == Source(path=f"{tmp_path}/real", identity=(status.st_dev, status.st_ino))
+    assert found == Source(path=f"{tmp_path}/real", directory_id=(status.st_dev, status.st_ino))
 
 
 def test_link_that_leads_nowhere_or_back_to_itself_is_named(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_only_devices_can_be_missing_from_qemu() -> None:
 
 
 AUTO = TransportChoice.AUTO
-A, B = (Source(path=folder.source, identity=(1, number)) for number, folder in enumerate((FOLDER, OTHER)))
+A, B = (Source(path=folder.source, directory_id=(1, number)) for number, folder in enumerate((FOLDER, OTHER)))
 SOURCES = {FOLDER: A, OTHER: B}
 SOCKETS = [Path("/0"), Path("/1")]
 

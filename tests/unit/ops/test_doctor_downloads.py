@@ -9,7 +9,7 @@ import pytest
 
 from machine.model.doctor_check import Status
 from machine.model.host import HostOS
-from machine.ops import doctor_surroundings as checks
+from machine.ops import doctor_downloads as checks
 from tests.support.checks import text_of
 from tests.support.golden import Golden
 

@@ -73,7 +73,7 @@ class HeldFolders(FolderServer):
 
 
 @dataclass
-class World:
+class CommandedMachine:
     """Commands of a machine, and all that they touch."""
 
     paths: MachinePaths
@@ -94,7 +94,7 @@ class World:
         return asyncio.run(self.life._events.get())
 
 
-def make_world(directory: Path, *, life: Life = UP, guest: GuestFacts = BOOTED) -> World:
+def make_box(directory: Path, *, life: Life = UP, guest: GuestFacts = BOOTED) -> CommandedMachine:
     record = make_record(guest=guest)
     paths = save_machine(make_roots(directory), record)
     tracker, ports, folders, stopping = LifeTracker(life), HeldForwards(), HeldFolders(), ProgressBroadcaster()
@@ -107,64 +107,66 @@ def make_world(directory: Path, *, life: Life = UP, guest: GuestFacts = BOOTED) 
         starting=starting,
         stopping=stopping,
     )
-    world = World(paths=paths, commands=commands, life=tracker, ports=ports, folders=folders, starting=starting)
-    stopping.add(lambda line: world.told.append(json.loads(line)))
-    return world
+    box = CommandedMachine(
+        paths=paths, commands=commands, life=tracker, ports=ports, folders=folders, starting=starting
+    )
+    stopping.add(lambda line: box.told.append(json.loads(line)))
+    return box
 
 
 def test_machine_is_starting_until_the_command_that_starts_it_has_returned(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
+    box = make_box(tmp_path)
     reading, writing = os.pipe()
-    world.starting.add_pipe(ReportPipe(writing))
-    states = [world.commands.state]
-    world.starting.ok()
+    box.starting.add_pipe(ReportPipe(writing))
+    states = [box.commands.state]
+    box.starting.ok()
     assert json.loads(os.read(reading, 100)) == {"ok": {}}
-    states.append(world.commands.state)
+    states.append(box.commands.state)
     os.close(reading)  # as when the command returns, or is killed
-    states.append(world.commands.state)
+    states.append(box.commands.state)
     assert [one.state for one in states] == [State.STARTING, State.STARTING, State.RUNNING]
     os.close(writing)
 
 
 def test_forward_is_granted_listed_and_in_the_record(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    answer = world.carry_out(Command.PORT_ADD, "8080:80")
-    assert answer == world.carry_out(Command.PORT_LIST)
-    (forward,) = world.ports.held
-    assert records.load_file(world.paths.record).config.forwards == (forward,)
-    world.carry_out(Command.PORT_REMOVE, "8080:80")
-    assert world.ports.held == []
-    assert records.load_file(world.paths.record).config.forwards == ()
+    box = make_box(tmp_path)
+    answer = box.carry_out(Command.PORT_ADD, "8080:80")
+    assert answer == box.carry_out(Command.PORT_LIST)
+    (forward,) = box.ports.held
+    assert records.load_file(box.paths.record).config.forwards == (forward,)
+    box.carry_out(Command.PORT_REMOVE, "8080:80")
+    assert box.ports.held == []
+    assert records.load_file(box.paths.record).config.forwards == ()
 
 
 def test_forward_that_cannot_be_noted_is_taken_back(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    world.carry_out(Command.PORT_ADD, "8080:80")
-    world.break_record()
+    box = make_box(tmp_path)
+    box.carry_out(Command.PORT_ADD, "8080:80")
+    box.break_record()
     for value in ("8080:80", "9090:90"):
         with pytest.raises(MachineError, match="is damaged"):
-            world.carry_out(Command.PORT_ADD, value)
-    assert [str(forward.endpoint) for forward in world.ports.held] == ["127.0.0.1:8080/tcp"]  # that was there before
+            box.carry_out(Command.PORT_ADD, value)
+    assert [str(forward.endpoint) for forward in box.ports.held] == ["127.0.0.1:8080/tcp"]  # that was there before
 
 
 def test_folder_is_mounted_listed_and_in_the_record(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    assert world.carry_out(Command.MOUNT_ADD, "/a:/b") == world.carry_out(Command.MOUNT_LIST)
-    assert records.load_file(world.paths.record).config.folders == (Folder(source="/a", target="/b"),)
-    assert world.carry_out(Command.MOUNT_REMOVE, "/b") == {"folders": []}
-    assert records.load_file(world.paths.record).config.folders == ()
+    box = make_box(tmp_path)
+    assert box.carry_out(Command.MOUNT_ADD, "/a:/b") == box.carry_out(Command.MOUNT_LIST)
+    assert records.load_file(box.paths.record).config.folders == (Folder(source="/a", target="/b"),)
+    assert box.carry_out(Command.MOUNT_REMOVE, "/b") == {"folders": []}
+    assert records.load_file(box.paths.record).config.folders == ()
 
 
 def test_folder_that_cannot_be_noted_is_unmounted_again(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    world.break_record()
+    box = make_box(tmp_path)
+    box.break_record()
     with pytest.raises(MachineError, match="is damaged"):
-        world.carry_out(Command.MOUNT_ADD, "/a:/b")
-    assert world.folders.held == []
+        box.carry_out(Command.MOUNT_ADD, "/a:/b")
+    assert box.folders.held == []
 
 
 def test_state_is_that_of_the_life(tmp_path: Path) -> None:
-    assert make_world(tmp_path).commands.state.state is State.RUNNING
+    assert make_box(tmp_path).commands.state.state is State.RUNNING
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -180,8 +182,8 @@ def test_state_is_that_of_the_life(tmp_path: Path) -> None:
 def test_stop_waits_for_every_guest_but_one_that_is_made_anew(
     tmp_path: Path, life: Life, guest: GuestFacts, is_disposable: bool, at_once: bool
 ) -> None:
-    world = make_world(tmp_path, life=life, guest=guest)
-    world.commands.stop(at_once=at_once)
-    assert world.next_event() == StopRequested(at_once=at_once or is_disposable)
+    box = make_box(tmp_path, life=life, guest=guest)
+    box.commands.stop(at_once=at_once)
+    assert box.next_event() == StopRequested(at_once=at_once or is_disposable)
     notice = {"notice": "The first boot had not completed, so the next start will begin it again"}
-    assert world.told == ([notice] if is_disposable else [])
+    assert box.told == ([notice] if is_disposable else [])
