@@ -88,7 +88,7 @@ def _choose(
         image = image_request(settings.image, arch, request.image_options, context)
     provisioning = choose_provisioning(request.provisioning, image)
     swap_mib = request.swap_mib or 0
-    check_swap(swap_mib, image.reference, provisioning)
+    check_swap(swap_mib, provisioning)
     first_boot = read_first_boot(request.first_boot, context.environment)
     check_together(first_boot, swap_mib, image.reference, provisioning)
     if first_boot.ignition and not first_boot.ignition.replaces:

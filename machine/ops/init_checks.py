@@ -5,7 +5,7 @@ from __future__ import annotations
 from machine.errors import BadInputError, MachineError
 from machine.image.base import BaseImage
 from machine.image.catalogue import CatalogueImage
-from machine.image.reference import LOCAL_STREAM, StreamReference
+from machine.image.reference import StreamReference
 from machine.model.arch import Arch
 from machine.model.config import Provisioning
 from machine.model.host import AcceleratorChoice, Host
@@ -130,7 +130,7 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
         )
 
 
-def check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> None:
+def check_swap(swap_mib: int, provisioning: Provisioning) -> None:
     """Check the amount of swap, and that guests of this image can have swap.
 
     Raises:
@@ -138,10 +138,6 @@ def check_swap(swap_mib: int, reference: str, provisioning: Provisioning) -> Non
     """
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
-    if swap_mib and reference == LOCAL_STREAM:
-        raise BadInputError(
-            f"the image {LOCAL_STREAM} cannot have swap: it has no zram generator", hint="leave out --swap"
-        )
     if swap_mib and provisioning is Provisioning.CLOUD_INIT:
         raise BadInputError("a guest that is provisioned by cloud-init cannot have swap", hint="leave out --swap")
 

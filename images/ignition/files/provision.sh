@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs the user's scripts, each once and in the order of their numbers, up to the first that fails. What comes of each is
 # in `results`: its output, and its exit status, which is `began` until it has ended, so that none that was interrupted,
-# perhaps by a restart of its own, runs twice. With `report`, print how it went, as machine/ops/provision.py reads it.
+# perhaps by a restart of its own, runs twice. With `report`, print how it went, as machine/ops/start_scripts.py
+# reads it.
 set -u
 user=@USERNAME@
 cd /var/lib/boot2podman/provision && mkdir -p results || exit

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Read by root's shell in a guest, after a start at which something has changed on the host's side: what follows these
-# functions calls those that it takes (machine/ops/tell_guest.py). A second run changes nothing. Alpine, which has OpenRC,
-# has BusyBox's tools too, and so only their options.
+# functions calls those that it takes (machine/ops/start_update_guest.py). A second run changes nothing. Alpine, which
+# has OpenRC, has BusyBox's tools too, and so only their options.
 set -euo pipefail
 umask 022
 

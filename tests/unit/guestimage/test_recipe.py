@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import tarfile
 import tomllib
@@ -29,6 +30,28 @@ def test_recipe_of_the_cloud_init_guest_keeps_in_step() -> None:
     plan = load_plan(Path(__file__).parents[2] / "guest" / "debian-cloud", Arch.X86_64, "trixie")
     assert plan.core is CoreKind.BIOS
     assert "cloud-init" in plan.packages
+
+
+def test_every_unit_of_ours_that_can_be_enabled_is_named_in_the_preset() -> None:
+    """The preset disables all others, whatever enabled them while the image was built."""
+    units = (RECIPE / "overlay" / "usr" / "lib" / "systemd" / "system").glob("*.*")
+    ours = {unit.name for unit in units if unit.is_file() and "[Install]" in unit.read_text()}
+    preset = RECIPE / "overlay" / "usr" / "lib" / "systemd" / "system-preset" / "80-boot2podman.preset"
+    assert ours <= {line.removeprefix("enable ") for line in preset.read_text().splitlines()}
+    assert "boot2podman-ssh-key.service" in ours
+
+
+def test_guest_has_a_zram_generator_without_its_default_swap() -> None:
+    assert "systemd-zram-generator" in load_plan(RECIPE, Arch.X86_64, "trixie").packages
+    assert "path-exclude=/usr/lib/systemd/zram-generator.conf" in (RECIPE / "dpkg.cfg").read_text().splitlines()
+
+
+def test_modules_that_the_images_files_name_exist() -> None:
+    images = RECIPE.parent
+    texts = [path.read_text() for path in images.rglob("*") if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"\bmachine/[a-z0-9_/]+\.py\b", text)}
+    assert named
+    assert [name for name in sorted(named) if not (images.parent / name).exists()] == []
 
 
 def test_loaders_that_are_ready_made_are_fetched_and_others_where_the_host_has_no_package_for_them() -> None:
