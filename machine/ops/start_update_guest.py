@@ -56,7 +56,8 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter, chec
         return
     report.step("Updating the guest's settings")
     try:
-        argv = script_argv(find_target(config.name, ROOT, context), ())
+        control = context.roots.machine(config.name).ssh_control
+        argv = script_argv(find_target(config.name, ROOT, context), (), control=control)
         output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, update)).stdout
         records.edit(context.roots.machine(config.name), lambda record: updated_record(record, update))
     except MachineError as error:

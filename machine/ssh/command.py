@@ -109,10 +109,15 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
     ]  # fmt: skip
 
 
-def script_argv(target: SshTarget, words: Sequence[str]) -> list[str]:
-    """Return the argv of a guest shell that reads a script from stdin, with `words` as the script's arguments."""
+def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None = None) -> list[str]:
+    """Return the argv of a guest shell that reads a script from stdin, with `words` as the script's arguments.
+
+    With `control`, the shell runs over the master there, if one runs. That saves a login, which takes an emulated guest
+    seconds.
+    """
     return [
         "ssh", *base_options(target),
+        *(["-o", f"ControlPath={quoted(control)}"] if control else []),
         "-o", "ConnectTimeout=30",
         "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=15",

@@ -74,7 +74,7 @@ def test_start_whose_machine_is_removed_before_it_returns_fails(
 ) -> None:
     report = Notices()
 
-    def remove_meanwhile(*_: object) -> list[str]:
+    def remove_meanwhile(*_: object, **__: object) -> list[str]:
         supervisor[0].communicate()
         return ["false"]
 
@@ -89,7 +89,12 @@ def test_supervisor_sees_when_the_start_has_returned(
     context: Context, supervisor: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = Notices()
-    monkeypatch.setattr(start_update_guest, "script_argv", lambda *_: ["sh", "-c", "echo it ended. >&2; exit 1"])
+
+    def fail(*_: object, control: Path) -> list[str]:
+        assert control == context.roots.machine("box").ssh_control  # so it needs no login of its own
+        return ["sh", "-c", "echo it ended. >&2; exit 1"]
+
+    monkeypatch.setattr(start_update_guest, "script_argv", fail)
     with held_lock(context.roots.machine("box")):
         begin("box", context, report)
     assert supervisor[0].communicate()[0] == b"returned\n"

@@ -113,7 +113,12 @@ def test_files_of_the_host_come_change_and_go_and_no_others(guest: Guest) -> Non
         own,
         "",
     ]
-    assert guest.asked == ["systemctl daemon-reload", "systemctl try-restart podman.service"] * 3
+    restarted = "systemctl --system try-restart podman.service"
+    assert guest.asked == [
+        "systemctl --system set-environment http_proxy=http://a:1", restarted,
+        "systemctl --system set-environment http_proxy=http://b c:1", restarted,
+        "systemctl --system set-environment http_proxy=", restarted,
+    ]  # fmt: skip
 
 
 def test_what_is_mounted_in_the_guest_is_not_the_guests_to_change(guest: Guest) -> None:
@@ -141,31 +146,43 @@ def test_what_is_mounted_in_the_guest_is_not_the_guests_to_change(guest: Guest) 
     assert {path.name: path.read_text() for path in shared.rglob("*") if path.is_file()} == {"ca.crt": "the user's"}
 
 
-# Runs what it is to run, which is the stub of systemctl, and tells which user's it was.
-RUNUSER = """#!/bin/sh
-case "$*" in
-*show-environment*) echo http_proxy=http://kept-since-this-boot:1 ;;
-*) shift 3 && exec "$@" ;;
-esac
+# Runs what it is to run, which is the stub of systemctl, and notes that.
+RUNUSER = """#!/bin/bash
+echo "runuser $2" >>"$RECORD"
+shift 3 && exec "$@"
 """
 
 
-def test_users_services_are_told_too_also_of_what_is_gone(guest: Guest) -> None:
+def test_users_managers_are_told_in_one_step_each_and_of_variables_only_if_those_have_changed(guest: Guest) -> None:
     (guest.root / "bin").mkdir()
     (guest.root / "bin" / "runuser").write_text(RUNUSER)
     (guest.root / "bin" / "runuser").chmod(0o755)
     listening = "import socket; socket.socket(socket.AF_UNIX).bind('/run/user/0/bus')"
+    alias = GuestFile(path="etc/containers/registries.conf.d/9999-host-00-a.conf", content=b"[aliases]\n")
     guest.run(
         f'mkdir -p /run/user/0 /run/user/1; python3 -c "{listening}"',
         files_of(make_config(), *proxy_files("http://a:1")),
+        files_of(make_config(), *proxy_files("http://a:1"), alias),
+    )
+    variable, podman = "set-environment http_proxy=http://a:1", "try-restart podman.service"
+    assert guest.asked == [
+        f"systemctl --system {variable}", f"systemctl --system {podman}",
+        "runuser root", f"systemctl --user {variable}", f"systemctl --user {podman}",
+        f"systemctl --system {podman}",
+        "runuser root", f"systemctl --user {podman}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ['DefaultEnvironment="http_proxy=http://own:1"', "DefaultEnvironment=A=b http_proxy=c"]
+)
+def test_variables_of_the_machine_or_the_user_are_left_alone(guest: Guest, line: str) -> None:
+    guest.run(
+        f"mkdir -p /etc/systemd/system.conf.d; echo '{line}' >/etc/systemd/system.conf.d/60-machine.conf",
+        files_of(make_config(), *proxy_files("http://a:1")),
         files_of(make_config()),
     )
-    system = ["systemctl daemon-reload", "systemctl try-restart podman.service"]
-    users = ["systemctl --user daemon-reload", "systemctl --user try-restart podman.service"]
-    assert guest.asked == [
-        *system, "systemctl --user unset-environment http_proxy", *users,
-        *system, "systemctl --user set-environment http_proxy=", *users,
-    ]  # fmt: skip
+    assert guest.asked == ["systemctl --system try-restart podman.service"] * 2
 
 
 # Of Alpine's BusyBox, of which Debian's lacks two. It has no systemd.

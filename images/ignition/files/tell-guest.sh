@@ -58,20 +58,22 @@ grow_root() {
 # On standard input: a tar in base64 with every file that the guest is to have of its host's. What may be gone with those
 # that it had are the variables that follow, by name.
 follow_host() {
-    local new
+    local new variables
     new=$(mktemp -d)
     base64 -d >"$new/files.tar.gz"
-    export -f replace_files trust_host
-    unshare --mount bash -euo pipefail -c 'replace_files "$1"' follow_host "$new"
+    export -f replace_files changed_variables trust_host
+    unshare --mount bash -euo pipefail -c 'replace_files "$@"' follow_host "$new" "$@"
+    mapfile -d '' -t variables <"$new/variables"
     rm -r "$new"
-    refresh_services "$@" >&2
+    refresh_services "${variables[@]}" >&2
 }
 
 # In a view of its own: what is mounted below these may be a folder of the host's, and is not ours to change.
 #
 # What the guest has of an earlier time goes; the paths are noted before they are there, so that none is forgotten.
 replace_files() {
-    local new=$1 state=/var/lib/boot2podman directory path trusted
+    local new=$1 state=/var/lib/boot2podman shells=/etc/profile.d/50-host-proxy.sh directory path trusted before
+    shift
     for directory in /etc /usr/local/share /var/lib; do
         [ ! -d "$directory" ] || mount -o bind "$directory" "$directory"
     done
@@ -82,6 +84,7 @@ replace_files() {
     (cd "$new/files" && find . -type f) | sed 's,^\./,,' | sort >"$new/list"
     touch "$state/followed"
     trusted=$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)
+    before=$(cat "$shells" 2>/dev/null || true)
     sort -u "$new/list" "$state/followed" >"$new/both"
     comm -13 "$new/list" "$new/both" >"$new/gone"
     cp "$new/both" "$state/followed"
@@ -91,6 +94,29 @@ replace_files() {
     if [ "$trusted" != "$(cksum "$state/host-ca-certs.pem" 2>/dev/null || true)" ]; then
         trust_host "$state/host-ca-certs.pem" >&2
     fi
+    if [ "$before" = "$(cat "$shells" 2>/dev/null || true)" ]; then
+        set --
+    fi
+    (changed_variables "$shells" "$before" "$@") >"$new/variables"
+}
+
+# Print the assignments for managers that run since before the change, each ended by a null byte. $1 exports the host's
+# variables, $2 is what it did before; then the names of all follow. A variable that is gone becomes empty until the next
+# boot, because managers keep those that they began with. What the machine or the user sets is left alone.
+changed_variables() {
+    local shells=$1 before=$2 others name
+    shift 2
+    others=$(find /etc/systemd/system.conf.d -name '*.conf' ! -name 50-host-proxy.conf -exec cat {} + 2>/dev/null || true)
+    unset "$@"
+    [ ! -e "$shells" ] || . "$shells"
+    for name in "$@"; do
+        case "$others" in *[\"\'\ =]"$name="*) continue ;; esac
+        if [ -n "${!name+set}" ]; then
+            printf '%s\0' "$name=${!name}"
+        elif [[ $before == *"export $name="* ]]; then
+            printf '%s\0' "$name="
+        fi
+    done
 }
 
 # Make the certificates known that the host trusts, or no longer.
@@ -124,31 +150,26 @@ trust_host() {
     update-ca-certificates --fresh
 }
 
-# Services take variables and certificates as they begin; Podman's begin with the next request, and containers stay. A
-# user's manager has kept what it began with at this boot: a variable that is gone since is empty until the next one.
+# Services take variables and certificates as they begin; Podman's begin with the next request, and containers stay. In an
+# emulated guest each program takes up to a second and a daemon-reload five, so the managers are told in one step.
 refresh_services() {
-    local directory uid name
+    local directory uid
     if ! command -v systemctl >/dev/null; then
         rc-service podman-root restart
         rc-service podman-user restart
         return
     fi
-    systemctl daemon-reload
-    systemctl try-restart podman.service
+    refresh_manager --system "$@"
+    export -f refresh_manager
     for directory in /run/user/*; do
         uid=${directory##*/}
         [ -S "$directory/bus" ] || continue
-        as_user() {
-            runuser -u "$(id -nu "$uid")" -- env XDG_RUNTIME_DIR="$directory" systemctl --user "$@"
-        }
-        for name in "$@"; do
-            if grep -q "^DefaultEnvironment=\"$name=" /etc/systemd/user.conf.d/*.conf 2>/dev/null; then
-                as_user unset-environment "$name"
-            elif as_user show-environment | grep -q "^$name=."; then
-                as_user set-environment "$name="
-            fi
-        done
-        as_user daemon-reload
-        as_user try-restart podman.service
+        runuser -u "$(id -nu "$uid")" -- env XDG_RUNTIME_DIR="$directory" \
+            bash -euc 'refresh_manager "$@"' refresh_services --user "$@"
     done
+}
+
+refresh_manager() {
+    [ $# -eq 1 ] || systemctl "$1" set-environment "${@:2}"
+    systemctl "$1" try-restart podman.service
 }

@@ -107,3 +107,8 @@ def test_script_s_words_reach_it_as_they_are_and_a_guest_that_is_gone_ends_it() 
     argv = script_argv(TARGET, ["apply", "registry", "a b;$(c)'"])
     assert argv[-3:] == ["core@127.0.0.1", "--", "bash -s -- apply registry 'a b;$(c)'\"'\"''"]
     assert {"ConnectTimeout=30", "ServerAliveCountMax=8", "ServerAliveInterval=15"} <= set(argv)
+
+
+def test_script_runs_over_the_master_if_one_is_given() -> None:
+    assert 'ControlPath="/run/a %%/ssh.ctl"' in script_argv(TARGET, (), control=Path("/run/a %/ssh.ctl"))
+    assert not [word for word in script_argv(TARGET, ()) if "ControlPath" in word]
