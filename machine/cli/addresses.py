@@ -11,7 +11,9 @@ from machine.cli.flags import Command
 @click.command("url", cls=Command)
 @name_argument()
 @click.option(
-    "--rootful/--rootless", default=None, help="The rootful or the rootless socket. [default: as the machine is set]"
+    "--rootful/--rootless",
+    default=None,
+    help="Use the rootful or the rootless socket. [default: the machine's setting]",
 )
 def url(name: str, rootful: bool | None) -> None:
     """Print the URL of a machine's API socket on this host.

@@ -124,7 +124,7 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--no-verify-signature", is_flag=True, help="Do not verify the signature of a stream's image."),
         click.option("--offline", is_flag=True, help="Use only the cache, never the network."),
         click.option("--image-sha256", metavar="SHA256", help="The expected SHA-256 of the image file."),
-        click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from a mirror of Fedora's."),
+        click.option("--stream-base-url", metavar="URL", help="Fetch stream metadata from this mirror of Fedora's."),
     ):
         wrapped = option(wrapped)
     return wrapped
@@ -148,7 +148,7 @@ def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         callback=none_if_empty,
         metavar="DEVICE",
-        help='Pass a USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" for none.',
+        help='Pass a USB device of the host: bus=B,devnum=D or vendor=HEX,product=HEX; "" means none.',
     )(command)
 
 
@@ -173,7 +173,7 @@ def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             callback=none_if_empty,
             metavar="SRC[:DST[:ro]]",
-            help='Mount a folder of the host in the guest; "" for none.',
+            help='Mount a folder of the host in the guest; "" means none.',
         ),
     ):
         command = option(command)
@@ -186,7 +186,7 @@ def native_ca_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "native_ca",
         is_flag=True,
         default=None,
-        help="Make the guest trust the host's certificate authorities; updated at every start.",
+        help="Make the guest trust the certificate authorities that the host trusts at each start.",
     )(command)
 
 

@@ -34,6 +34,6 @@ def command(name: str) -> None:
         case Ending.LEFT:
             click.echo(f"\nLeft the console of {name}", err=True)
         case Ending.CLOSED:
-            click.echo(f"\nThe console of {name} has closed: the machine has stopped", err=True)
+            click.echo(f"\nThe console of {name} has closed, because the machine has stopped", err=True)
         case Ending.INPUT_ENDED:
             pass

@@ -21,7 +21,9 @@ from machine.model.shell import ALIASES, Shell
 )
 @click.option("-u", "--unset", is_flag=True, help="Unset the variables instead.")
 @click.option(
-    "--rootful/--rootless", default=None, help="The rootful or the rootless socket. [default: as the machine is set]"
+    "--rootful/--rootless",
+    default=None,
+    help="Use the rootful or the rootless socket. [default: the machine's setting]",
 )
 def command(name: str, shell: str | None, unset: bool, rootful: bool | None) -> None:
     """Print environment variables that point Docker and Podman clients to a machine.

@@ -215,7 +215,9 @@ def rm(names: tuple[str, ...]) -> None:
 
 
 @command.command("prune")
-@click.option("--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N of each stream.")
+@click.option(
+    "--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N images of each stream."
+)
 def prune(keep: int) -> None:
     """Remove all images that no machine uses, and unfinished downloads.
 

@@ -37,7 +37,7 @@ _FIRST_BOOT_OPTIONS = (
         "--ignition-path",
         "ignition",
         metavar="FILE",
-        help="Merge an Ignition config, or a Butane file (.bu), over the machine's own.",
+        help="Merge an Ignition config or a Butane file (.bu) into the machine's own config, and give it precedence.",
     ),
     click.option(
         "--ignition-replace",

@@ -24,7 +24,7 @@ from machine.cli.flags import Command
 @click.option("--ignition", "kind", flag_value="ignition", help="Print Ignition's journal of a failed first boot.")
 @click.option("--previous", is_flag=True, help="Print the serial log of the previous start.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines. [default: all]")
-@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added to the log.")
 def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
     """Print a log of a machine, whether it is running or not.
 

@@ -54,7 +54,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 
     if username is not None:
         raise BadInputError(
-            "the username of a machine cannot be changed: the home directory and the containers belong to it",
+            "the username of a machine cannot be changed, because the home directory and containers belong to the user",
             hint="make a new machine with: machine init --username",
         )
     report = NoticeReporter()

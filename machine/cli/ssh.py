@@ -14,7 +14,10 @@ from machine.model.names import DEFAULT_MACHINE
 @click.command("ssh", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.option("--username", help="Log in as this user instead of the machine's own.")
 @click.option(
-    "-n", "no_input", is_flag=True, help="Take standard input from /dev/null, so that a loop's own input is left alone."
+    "-n",
+    "no_input",
+    is_flag=True,
+    help="Read standard input from /dev/null, so that the command does not consume a shell loop's input.",
 )
 @click.argument(
     "words",

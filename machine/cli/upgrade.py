@@ -59,7 +59,7 @@ def os_group() -> None:
 @os_group.command("apply")
 @click.argument("image")
 @click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
-@click.option("--restart", is_flag=True, help="Restart the machine into the image.")
+@click.option("--restart", is_flag=True, help="Restart the machine, so that it boots the image.")
 def apply(image: str, name: str, restart: bool) -> None:
     """Switch a running machine to another OS image.
 

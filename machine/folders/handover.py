@@ -31,7 +31,7 @@ def load_folders(path: Path) -> list[MountedFolder]:
             MountedFolder(
                 folder=read_folder(text),
                 transport=Transport(transport) if transport else None,
-                problem=None if transport else "no transport was found for it when the machine started",
+                problem=None if transport else "no transport was found for the folder when the machine started",
             )
             for text, transport in json.loads(path.read_text())
         ]

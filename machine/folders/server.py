@@ -170,7 +170,7 @@ class FolderServer:
         try:
             done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
         except DeadlineError:
-            return Obstacle("it does not answer")
+            return Obstacle("the guest does not answer")
         except MachineError as error:
             return Obstacle(error.message)
         log.info("folders in the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())
@@ -259,7 +259,7 @@ class FolderServer:
         choice = self._settings.choice
         if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
             raise MachineError(
-                f"{choice} cannot add folders while the machine runs",
+                f"folders cannot be added with {choice} while the machine runs",
                 hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
             )
         if Transport.SSHFS not in self._supported:

@@ -26,8 +26,8 @@ class SourceChange(StrEnum):
                 return f"the folder {source} was removed from this host"
             case SourceChange.REPLACED:
                 return (
-                    f"{source} is another directory than when the machine started: it was replaced, mounted or "
-                    "unmounted on this host; a restart of the machine shares it"
+                    f"the folder {source} was replaced, mounted or unmounted on this host after the machine started; "
+                    "restart the machine to share the directory that is there now"
                 )
             case SourceChange.SILENT:
                 return not_answering(source)

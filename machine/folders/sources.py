@@ -71,7 +71,7 @@ def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obsta
         if any(covers(place, link) for place in reals):
             return Obstacle(
                 f"{link} is a symbolic link inside another shared folder, where the guest may have made it",
-                "share the folder again, which follows the link once",
+                "if you trust the link, share the folder again",
             )
     return found
 

@@ -174,7 +174,7 @@ def check_core_fits(core: bytes, room: int) -> None:
     """
     sectors = -(-len(core) // SECTOR)
     if sectors > room:
-        raise MachineError(f"GRUB's core image of {sectors} sectors does not fit into {room}")
+        raise MachineError(f"GRUB's core image of {sectors} sectors does not fit into {room} sectors")
 
 
 def core_image(core: bytes, core_sector: int) -> bytes:

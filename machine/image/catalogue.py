@@ -174,7 +174,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
     where = f'["{reference}"]'
     name, tag = _name_and_tag(reference)
     if not isinstance(entry, dict):
-        raise ValueError(f"{reference} is not a table; write {where}")
+        raise ValueError(f'"{reference}" must be a table; write {where}')
     if unknown := sorted(entry.keys() - _KEYS):
         raise ValueError(f'{where} has the unknown key "{unknown[0]}"; choose from {", ".join(sorted(_KEYS))}')
     try:
@@ -199,9 +199,9 @@ def _image(reference: str, entry: object) -> CatalogueImage:
 def _name_and_tag(reference: str) -> tuple[str, str]:
     name, _, tag = reference.partition(":")
     if not CatalogueReference.is_one(reference) or not tag:
-        raise ValueError(f'["{reference}"] is not of the form ["NAME:TAG"]')
+        raise ValueError(f'the table ["{reference}"] must have a name and a tag, as in ["NAME:TAG"]')
     if name in _TAKEN:
-        raise ValueError(f'["{reference}"] has the reserved name {name}')
+        raise ValueError(f'the table ["{reference}"] has the name {name}, which is reserved')
     return name, tag
 
 

@@ -102,7 +102,7 @@ class Ingest:
         self._report.notice("Waiting for another process that is fetching the same image")
 
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
-        bypass = "use --no-verify-signature if you trust it anyway"
+        bypass = "use --no-verify-signature if you trust the image anyway"
         if artifact.signature is None:
             raise MachineError(f"{_name(artifact)} has no signature", hint=bypass)
         try:

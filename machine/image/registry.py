@@ -207,7 +207,7 @@ class Registry:
             answer = json.loads(body)
             return f"Bearer {answer.get('token') or answer['access_token']}"
         except (ValueError, KeyError, AttributeError) as error:
-            raise MachineError(f"{realm} returned no token") from error
+            raise MachineError(f"the login server {realm} returned no token") from error
 
 
 def _architecture(entry: Mapping[str, Any]) -> str:

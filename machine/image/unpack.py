@@ -188,7 +188,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         if not data:
             return
         if not data.startswith(magic):
-            raise MachineError(f"{name} has at least {len(data)} bytes of other data after its end")
+            raise MachineError(f"{name} has at least {len(data)} bytes of other data after its compressed data")
         decoder = new_decoder()
     raise MachineError(f"{name} is cut short: its compressed data is incomplete")
 

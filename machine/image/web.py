@@ -76,7 +76,7 @@ class Web:
         """
         name = public_url(url)
         if self._settings.offline:
-            raise FetchError(f"cannot fetch {name}: --offline forbids it", transient=False)
+            raise FetchError(f"cannot fetch {name}, because --offline was given", transient=False)
         import requests  # takes 0.1 s, which only downloads should pay
         import urllib3
 

@@ -137,7 +137,7 @@ def parse_address(text: str) -> str:
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     if "%" in text:
-        raise ValueError(f'"{text}" has a zone, which is not supported')
+        raise ValueError(f'"{text}" has a zone (the part after %), which is not supported')
     import ipaddress  # not for `machine ls`
 
     try:

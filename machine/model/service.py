@@ -91,7 +91,7 @@ def _check_text(service: Service) -> None:
     words = [*service.argv, *(f"{name}={value}" for name, value in service.environment.items()), service.log]
     for word in words:
         if _NO_TEXT.search(word):
-            raise BadInputError(f"{word!a} cannot be part of a service: it is not printable UTF-8")
+            raise BadInputError(f"{word!a} cannot be part of a service, because it is not printable UTF-8")
 
 
 def _quoted(text: str) -> str:

@@ -182,7 +182,7 @@ def overwrite_error(existing: Facts, shown: str, *, directory: bool) -> BadInput
 
 def irregular_file_error(shown: str) -> BadInputError:
     return BadInputError(
-        f'"{shown}" is neither a regular file nor a directory', hint="use - for standard input and output"
+        f'"{shown}" is neither a regular file nor a directory', hint="for standard input or output, write - as the path"
     )
 
 

@@ -47,14 +47,14 @@ def active(context: Context) -> str:
                 socket_url(config.name, context, rootful=kind): config for config in configs for kind in (False, True)
             }
             if found not in urls:
-                raise NotFoundError(f"{variable} points to {found}, which is not a machine")
+                raise NotFoundError(f"{variable} points to {found}, which is not the socket of a machine")
             return urls[found].name
     named = context.environment.get("CONTAINER_CONNECTION")
     if named:
         for config in configs:
             if named in config.connections:
                 return config.name
-        raise NotFoundError(f"CONTAINER_CONNECTION names {named}, which is not a machine")
+        raise NotFoundError(f"CONTAINER_CONNECTION names {named}, which is not the connection of a machine")
     defaults = default_connections(context)
     for config in configs:
         if defaults.lead_to(config, context.roots.machine(config.name)):

@@ -79,7 +79,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
         is_terminal = os.isatty(_STDIN)
         if is_terminal:
             report.notice(f"Attached to the serial console of {name}. Press ctrl-] to leave.")
-            report.notice(f"You cannot log in here, because no user has a password: use `machine ssh {name}`.")
+            report.notice(f"You cannot log in here, because no user has a password. Instead, use `machine ssh {name}`.")
             stack.enter_context(_raw(_STDIN))
         return _Relay(console, log, paths, escape=ESCAPE if is_terminal else None).run()
 

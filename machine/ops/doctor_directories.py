@@ -150,7 +150,9 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
         )
     if host_os is HostOS.LINUX and facts.path.is_relative_to(session.login) and not session.lingers:
         return warning(
-            name, f"{facts.path} is removed when you log out, with the sockets of machines", "loginctl enable-linger"
+            name,
+            f"{facts.path} is removed when you log out, together with the sockets of machines",
+            "loginctl enable-linger",
         )
     if facts.path == session.fallback:
         variable = host_os.traits.session_variable
@@ -163,7 +165,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
     if facts.path.is_relative_to(session.fallback):
         return ok(
             name,
-            f"{facts.path}, as socket paths in the usual directory would be longer than {limit} bytes or not fit for "
-            "a URL",
+            f"{facts.path}, because socket paths in the usual directory would be longer than {limit} bytes or not "
+            "valid in a URL",
         )
     return ok(name, f"{facts.path}; socket paths take up to {longest} of {limit} bytes")

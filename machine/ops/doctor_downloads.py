@@ -61,7 +61,7 @@ def proxies_check(environment: Mapping[str, str], host_os: HostOS) -> Check:
             )
     if not used and host_os is HostOS.MACOS:
         # Without variables, the library requests uses macOS's own settings, but guests get only proxies from variables.
-        return ok("proxies", "no variable is set: downloads use the proxies of System Settings, guests use none")
+        return ok("proxies", "no variable is set, so downloads use the proxies of System Settings, and guests use none")
     if not used:
         return ok("proxies", "none; downloads connect directly")
     return ok("proxies", ", ".join(f"{name}={public_url(value)}" for name, value in used.items()))

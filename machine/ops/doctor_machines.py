@@ -179,5 +179,5 @@ def drafts_check(leftovers: Collection[Path]) -> Check:
     """Judge the directories of incomplete machines that killed commands have left behind."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
-        return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init removes it")
+        return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init cleans up")
     return ok("drafts", "no incomplete machines")

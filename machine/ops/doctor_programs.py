@@ -229,7 +229,7 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
     finding = f"machines can share folders of this host through {', '.join(usable)}"
     if obstacle and host.os is HostOS.LINUX:
         return warning(
-            "folders", f"{finding}; not through virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
+            "folders", f"{finding}, but not through virtiofs: {obstacle}", remedy or f"{usable[0]} works, but is slower"
         )
     if not obstacle and max_files < _ENOUGH_FILES:
         few = f"{finding}; virtiofs may run out of open files in folders of more than {max_files} files"

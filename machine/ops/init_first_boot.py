@@ -170,12 +170,13 @@ def _check_other(user: Mapping[str, Any], config_name: str, username: str, uid: 
         return
     if user["name"] == DEFAULT_USERNAME:
         raise BadInputError(
-            f"{config_name} defines the user {DEFAULT_USERNAME}, which is called {username} in this machine",
+            f"{config_name} defines the user {DEFAULT_USERNAME}, but in this machine that user is called {username}",
             hint=f"rename it to {username}, or leave out --username",
         )
     if user.get("uid") == uid:
         raise BadInputError(
-            f"{config_name} gives the user {user['name']} the uid {uid}, which {username} has", hint="use another uid"
+            f"{config_name} gives the user {user['name']} the uid {uid}, which belongs to {username}",
+            hint="use another uid",
         )
 
 

@@ -90,8 +90,8 @@ def _check_previous(log: Log, *, follow: bool) -> None:
 
 def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
     if previous:
-        return MachineError(f'"{name}" has no previous {log}: it has been started only once or never')
-    return MachineError(f'"{name}" has no {log} yet: it has not been started')
+        return MachineError(f'"{name}" has no previous {log}, because the machine has been started only once or never')
+    return MachineError(f'"{name}" has no {log} yet, because the machine has not been started')
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:

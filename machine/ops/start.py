@@ -114,8 +114,8 @@ def hidden_marker(folders: Iterable[Folder]) -> str | None:
         marker = Path(folder.source, name)
         if folder.target == directory and not marker.exists():
             return (
-                f"{folder.source} hides the guest's {directory}: Podman up to version 5 does not publish ports on this "
-                f"host without a file {name} there. Create it with: echo qemu >{marker}"
+                f"{folder.source} hides the guest's directory {directory}, in which Podman up to version 5 needs the "
+                f"file {name} to publish ports. Create the file with: echo qemu >{marker}"
             )
     return None
 

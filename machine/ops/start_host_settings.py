@@ -138,7 +138,7 @@ def native_certificates(context: Context) -> str:
     """
     found = _CERTIFICATE.findall(_bundle(context))
     if not found:
-        raise MachineError("none were found", hint="set SSL_CERT_FILE to a file that has them")
+        raise MachineError("no certificates were found", hint="set SSL_CERT_FILE to a file of certificates")
     return "\n".join(dict.fromkeys(found)) + "\n"
 
 

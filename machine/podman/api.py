@@ -26,7 +26,11 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
     except OSError as error:
         raise MachineError(f"cannot reach {socket}: {reason_of(error)}") from error
     if " 200 " not in f"{status} ":
-        raise MachineError(f"{socket} answered {status!r} instead of 200" if status else f"{socket} closed at once")
+        raise MachineError(
+            f"{socket} answered {status!r} instead of 200"
+            if status
+            else f"the connection to {socket} was closed at once"
+        )
 
 
 async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, str]]:

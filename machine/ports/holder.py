@@ -91,7 +91,7 @@ def _explain(endpoint: Endpoint, error: OSError) -> str:
             allowed = f", or allow it with: sysctl {_SYSCTL}={endpoint.port}" if sys.platform == "linux" else ""
             return f"only root may listen below port {first} on this host; choose {first} or higher{allowed}"
         case errno.EADDRNOTAVAIL:
-            return "this host does not have that address; choose another, or leave it out"
+            return "this host does not have that address; choose another address, or leave it out"
         case _:
             return reason_of(error)
 

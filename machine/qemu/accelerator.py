@@ -131,7 +131,7 @@ def _hvf_obstacle(facts: MacFacts, qemu: QemuFacts, host: Host) -> Obstacle | No
         )
     if host.machine == "arm64" and qemu.version < _MIN_QEMU_HVF_ARM:
         return Obstacle(
-            reason=f"QEMU {qemu.dotted} is older than 8.2.1, before which HVF is unreliable on Apple silicon",
+            reason=f"QEMU {qemu.dotted} is too old, because HVF is unreliable on Apple silicon before QEMU 8.2.1",
             remedy="brew upgrade qemu",
         )
     if facts.entitlements is not None and not _is_entitled(facts.entitlements):
@@ -213,7 +213,7 @@ def _obstacle(
     if choice not in (AcceleratorChoice.AUTO, accelerator.value):
         return Obstacle(reason=f"{host.os} has no {choice}")
     if not is_native(arch, host):
-        return Obstacle(reason=f"the guest is {arch} and the host {host.machine}")
+        return Obstacle(reason=f"the guest is {arch} and the host is {host.machine}")
     if support.obstacle:
         return support.obstacle
     if accelerator not in qemu.accelerators:

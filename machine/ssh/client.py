@@ -35,7 +35,7 @@ def check_user() -> None:
         pwd.getpwuid(uid)
     except KeyError as error:
         raise MachineError(
-            f"ssh refuses to run, as user ID {uid} has no entry in /etc/passwd",
+            f"ssh refuses to run, because user ID {uid} has no entry in /etc/passwd",
             hint=f"have root add one: echo user:x:{uid}:{os.getgid()}::/:/bin/sh >>/etc/passwd",
         ) from error
 

@@ -10,7 +10,7 @@ from tests.support.foreign_guests import NAME, Guest
 
 
 def test_init_tells_how_much_slower_the_guest_will_be(guest: Guest) -> None:
-    assert f"the guest is {guest.arch} and the host x86_64" in guest.stderr
+    assert f"the guest is {guest.arch} and the host is x86_64" in guest.stderr
     assert "times slower" in guest.stderr
 
 

@@ -33,7 +33,10 @@ def test_one_line_for_scripts(world: World, images: Images) -> None:
     assert world.machine("active").stdout == "one\n"
     assert world.machine("active", DOCKER_HOST=url).stdout == "two\n"
     elsewhere = world.machine("active", DOCKER_HOST="unix:///run/docker.sock")
-    assert elsewhere.stderr == "Error: DOCKER_HOST points to unix:///run/docker.sock, which is not a machine\n"
+    assert (
+        elsewhere.stderr
+        == "Error: DOCKER_HOST points to unix:///run/docker.sock, which is not the socket of a machine\n"
+    )
 
 
 def test_ssh_reads_the_block_that_is_meant_for_it(world: World, images: Images) -> None:

@@ -126,7 +126,7 @@ def test_person_types_to_the_guest_every_key_but_the_one_that_leaves(box: World)
         greeting = terminal.read_until(b"machine ssh box`.\r\n").decode()
         assert greeting.splitlines() == [
             "Attached to the serial console of box. Press ctrl-] to leave.",
-            "You cannot log in here, because no user has a password: use `machine ssh box`.",
+            "You cannot log in here, because no user has a password. Instead, use `machine ssh box`.",
         ]
         until(lambda: not terminal.modes & RAW)
         terminal.type(b"hello\x03\x1a\x1c\n!")
@@ -151,7 +151,7 @@ def test_terminal_is_itself_again_however_the_console_ends(ending: signal.Signal
         said = terminal.rest()
         assert terminal.modes == before
         assert terminal.process.returncode == (130 if ending else 0)
-        assert (b"The console of box has closed: the machine has stopped\r\n" in said) == (ending is None)
+        assert (b"The console of box has closed, because the machine has stopped\r\n" in said) == (ending is None)
 
 
 def test_script_s_input_is_sent_as_it_is_and_its_end_ends_the_command(box: World) -> None:
@@ -307,9 +307,9 @@ def test_every_log_can_be_read_and_an_end_of_the_reader_is_no_error(box: World) 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], '"box" has no serial log yet: it has not been started'),
-        (["--previous"], '"box" has no previous serial log: it has been started only once or never'),
-        (["--qemu"], '"box" has no QEMU\'s log yet: it has not been started'),
+        ([], '"box" has no serial log yet, because the machine has not been started'),
+        (["--previous"], '"box" has no previous serial log, because the machine has been started only once or never'),
+        (["--qemu"], '"box" has no QEMU\'s log yet, because the machine has not been started'),
         (["--qemu", "--previous"], "the only log of the previous start is the serial log; leave out --previous"),
         (
             ["--follow", "--previous"],

@@ -40,7 +40,7 @@ def test_what_cannot_be_copied_is_told_in_a_line(guest: Guest, monkeypatch: pyte
     (guest.home / "d" / "d").write_text("a file")
     os.mkfifo(guest.home / "fifo")
     before = sorted(guest.home.rglob("*"))
-    streams = "use - for standard input and output"
+    streams = "for standard input or output, write - as the path"
     lines = {
         ("no", "box:x"): "cannot read no: No such file or directory",
         ("box:no", "x"): "cannot read box:no: No such file or directory",

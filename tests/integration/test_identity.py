@@ -53,7 +53,7 @@ def test_start_says_at_once_what_needs_a_name(nameless: World) -> None:
     outcome = nameless.machine("start", "box")
     assert outcome.status == 125
     assert outcome.stderr.splitlines()[-1] == (
-        f"Error: ssh refuses to run, as user ID {NAMELESS} has no entry in /etc/passwd; "
+        f"Error: ssh refuses to run, because user ID {NAMELESS} has no entry in /etc/passwd; "
         f"have root add one: echo user:x:{NAMELESS}:{NAMELESS}::/:/bin/sh >>/etc/passwd"
     )
 
@@ -103,7 +103,7 @@ def test_openssh_really_refuses(nameless: World) -> None:
 
 def test_doctor_says_what_needs_a_name(nameless: World) -> None:
     outcome = nameless.machine("doctor")
-    assert f"ssh refuses to run, as user ID {NAMELESS} has no entry in /etc/passwd" in outcome.stdout
+    assert f"ssh refuses to run, because user ID {NAMELESS} has no entry in /etc/passwd" in outcome.stdout
     assert "openssh-client" not in outcome.stdout
     assert outcome.status == 1
 

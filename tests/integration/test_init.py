@@ -98,7 +98,7 @@ def foreign_world(world: World) -> World:
 def test_machine_of_another_architecture(name: str, foreign_world: World, images: Images) -> None:
     outcome = foreign_world.init("arm", images.qcow2, "--arch", name)
     notice = (
-        f"No hardware acceleration (the guest is aarch64 and the host {os.uname().machine}): "
+        f"No hardware acceleration (the guest is aarch64 and the host is {os.uname().machine}): "
         "the guest is emulated and about thirty times slower"
     )
     assert notice in outcome.stderr
@@ -260,7 +260,7 @@ def test_docker_context_of_the_users_own_is_kept_with_a_notice(world: World, ima
     meta.parent.mkdir(parents=True)
     meta.write_text(own := '{"Name":"box","Endpoints":{"docker":{"Host":"tcp://198.51.100.1"}}}')
     outcome = world.init("box", images.qcow2)
-    assert 'The Docker context "box" is kept: it already existed and points elsewhere\n' in outcome.stderr
+    assert 'The Docker context "box" is unchanged, because it existed already and points elsewhere\n' in outcome.stderr
     world.machine("rm", "--force", "box")
     assert meta.read_text() == own
 

@@ -73,7 +73,9 @@ class ClientRegistration:
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.points_to(self._docker, config.name, socket):
-            report.notice(f'The Docker context "{config.name}" is kept: it already existed and points elsewhere')
+            report.notice(
+                f'The Docker context "{config.name}" is unchanged, because it existed already and points elsewhere'
+            )
 
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.

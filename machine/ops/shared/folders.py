@@ -99,4 +99,4 @@ def check_inotify(*, wanted: bool, host: Host) -> None:
         BadInputError: the host has no inotify.
     """
     if wanted and host.os is not HostOS.LINUX:
-        raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave it out")
+        raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave out --mount-inotify")

@@ -146,7 +146,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
         case FileReference(path=path):
             return Artifact(reference=name, arch=request.arch, location=path.absolute().as_uri())
         case EmptyReference():
-            raise BadInputError("/dev/null is an empty disk, so there is nothing to fetch")
+            raise BadInputError("/dev/null stands for an empty disk, so there is no image to fetch")
         case CatalogueImage() as image:
             return image.find_artifact(request.arch, metadata)
         case UrlReference(url=url):

@@ -228,7 +228,11 @@ def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None
 @pytest.mark.parametrize(
     ("choice", "report", "line"),
     [
-        (TransportChoice.NINEP, ALL, "9p cannot add folders while the machine runs; stop the machine and try again"),
+        (
+            TransportChoice.NINEP,
+            ALL,
+            "folders cannot be added with 9p while the machine runs; stop the machine and try again",
+        ),
         (
             TransportChoice.AUTO,
             "can 9p\n",
@@ -292,7 +296,7 @@ def test_source_that_is_removed_while_the_machine_runs_is_a_problem_of_its_folde
             assert [each.problem for each in server.folders] == [None, f"the folder {place} was removed from this host"]
             place.mkdir()
             await server.check_sources()
-            assert (guest.problems[-1] or "").startswith(f"{place} is another directory than when the machine started")
+            assert (guest.problems[-1] or "").startswith(f"the folder {place} was replaced, mounted or unmounted")
             place.rmdir()
             (guest.directory / "aside").rename(place)
             await server.check_sources()
@@ -360,4 +364,7 @@ def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:
         assert load_folders(tmp_path / "notes") == []
     (tmp_path / "notes").write_text(json.dumps([["/a:/x", None]]))
     (folder,) = load_folders(tmp_path / "notes")
-    assert (folder.transport, folder.problem) == (None, "no transport was found for it when the machine started")
+    assert (folder.transport, folder.problem) == (
+        None,
+        "no transport was found for the folder when the machine started",
+    )

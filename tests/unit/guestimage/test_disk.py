@@ -132,7 +132,7 @@ def test_core_that_is_too_large_is_refused_and_nothing_is_written(has_bios: bool
     core.write_bytes(b"\xaa" * 1300)
     disk.write_bytes(b"old")
     partition = Partition(name="core", type=CORE_TYPES[CoreKind.PREP], uuid=uuid.UUID(int=0), start=2048, size=2)
-    with pytest.raises(MachineError, match="3 sectors does not fit into 2"):
+    with pytest.raises(MachineError, match="3 sectors does not fit into 2 sectors"):
         install_core(disk, partition, core, core if has_bios else None)
     assert disk.read_bytes() == b"old"
 

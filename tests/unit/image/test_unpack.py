@@ -157,7 +157,7 @@ def test_packed_image_that_is_damaged_is_told(packer: str, tmp_path: Path) -> No
 def test_garbage_after_the_end_is_told(packer: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         unpack_bytes(PACKERS[packer](bytes(RAW)) + b"garbage", tmp_path)
-    assert caught.value.line == "x has at least 7 bytes of other data after its end"
+    assert caught.value.line == "x has at least 7 bytes of other data after its compressed data"
 
 
 def test_image_that_swells_beyond_reason_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

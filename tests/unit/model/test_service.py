@@ -130,4 +130,4 @@ def test_what_is_no_text_is_refused(
 ) -> None:
     with pytest.raises(BadInputError) as caught:
         render(replace(SERVICE, **changes))
-    assert caught.value.line == f"{word} cannot be part of a service: it is not printable UTF-8"
+    assert caught.value.line == f"{word} cannot be part of a service, because it is not printable UTF-8"

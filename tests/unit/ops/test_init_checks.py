@@ -175,6 +175,6 @@ def test_mac_is_not_sent_for_virtiofsd() -> None:
 def test_folder_that_hides_from_podman_that_it_is_in_a_machine_is_told(tmp_path: Path) -> None:
     folder = Folder(source=str(tmp_path), target="/etc/containers")
     assert hidden_marker([Folder(source=str(tmp_path), target="/etc/containers.d")]) is None
-    assert (hidden_marker([folder]) or "").endswith(f"Create it with: echo qemu >{tmp_path}/podman-machine")
+    assert (hidden_marker([folder]) or "").endswith(f"Create the file with: echo qemu >{tmp_path}/podman-machine")
     (tmp_path / "podman-machine").touch()
     assert hidden_marker([folder]) is None

@@ -51,7 +51,7 @@ def test_parts_that_cannot_be_together_are_refused(
         ({"name": "core", "groups": ["adm"]}, ""),
         ({"name": "core", "uid": 1000}, ""),
         ({"name": "eve", "uid": 7, "shouldExist": False}, ""),
-        ({"name": "eve", "uid": 1000}, "gives the user eve the uid 1000, which core has"),
+        ({"name": "eve", "uid": 1000}, "gives the user eve the uid 1000, which belongs to core"),
         ({"name": "core", "uid": 1001}, "gives the user core the uid 1001"),
         ({"name": "core", "shouldExist": False}, "removes the user core"),
         ({"name": "root", "shouldExist": False}, "removes the user root"),
@@ -102,7 +102,8 @@ def test_user_whose_place_is_taken_is_not_given_anything() -> None:
     with pytest.raises(BadInputError) as caught:
         check_users(UserIgnition(name="site.ign", text=text), "me", 1000)
     assert caught.value.line == (
-        "site.ign defines the user core, which is called me in this machine; rename it to me, or leave out --username"
+        "site.ign defines the user core, but in this machine that user is called me; "
+        "rename it to me, or leave out --username"
     )
 
 

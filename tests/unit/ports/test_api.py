@@ -50,7 +50,7 @@ def test_requests_of_podman(head: Head, content: bytes, request_: Request) -> No
     [
         (b"{", "the body is not JSON"),
         (b"[" * 50_000, "the body is not JSON"),
-        (body(local="[fe80::1%a]:80"), '"fe80::1%a" has a zone, which is not supported'),
+        (body(local="[fe80::1%a]:80"), '"fe80::1%a" has a zone (the part after %), which is not supported'),
         (b"[]", "the body is not a JSON object"),
         (b'{"remote": ":80"}', '"local" is missing'),
         (b'{"local": ":80"}', '"remote" is missing'),

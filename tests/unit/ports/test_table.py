@@ -185,8 +185,8 @@ def test_holder_is_found_where_only_root_may_ask_for_all_connections(monkeypatch
 def test_address_that_the_host_does_not_have() -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="198.51.100.1", port=8080)
     assert (
-        listen_problem(endpoint)
-        == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; choose another, or leave it out"
+        listen_problem(endpoint) == "cannot publish 198.51.100.1:8080/tcp: this host does not have that address; "
+        "choose another address, or leave it out"
     )
 
 

@@ -43,11 +43,11 @@ NOT_NOW = f"kvm cannot be used now ({NO_DEVICE}), so the machine will start only
     [
         (AUTO, Arch.X86_64, LINUX, KVM, Accelerator.KVM, None),
         (AUTO, Arch.X86_64, LINUX, NO_KVM, Accelerator.TCG, NO_DEVICE),
-        (AUTO, Arch.AARCH64, LINUX, KVM, Accelerator.TCG, "the guest is aarch64 and the host x86_64"),
+        (AUTO, Arch.AARCH64, LINUX, KVM, Accelerator.TCG, "the guest is aarch64 and the host is x86_64"),
         (AUTO, Arch.AARCH64, LINUX_ARM, KVM, Accelerator.KVM, None),
-        (AUTO, Arch.X86_64, LINUX_RISC, KVM, Accelerator.TCG, "the guest is x86_64 and the host riscv64"),
+        (AUTO, Arch.X86_64, LINUX_RISC, KVM, Accelerator.TCG, "the guest is x86_64 and the host is riscv64"),
         (AUTO, Arch.AARCH64, MAC, HVF, Accelerator.HVF, None),
-        (AUTO, Arch.X86_64, MAC, HVF, Accelerator.TCG, "the guest is x86_64 and the host arm64"),
+        (AUTO, Arch.X86_64, MAC, HVF, Accelerator.TCG, "the guest is x86_64 and the host is arm64"),
         (AUTO, Arch.X86_64, INTEL_MAC, HVF, Accelerator.HVF, None),
         (AcceleratorChoice.TCG, Arch.X86_64, LINUX, KVM, Accelerator.TCG, None),
         (AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, Accelerator.KVM, None),
@@ -72,7 +72,7 @@ def test_accelerator_and_notice(
     ("choice", "arch", "host", "support", "message"),
     [
         (AcceleratorChoice.KVM, Arch.X86_64, LINUX, NO_KVM, NO_DEVICE),
-        (AcceleratorChoice.KVM, Arch.AARCH64, LINUX, KVM, "the guest is aarch64 and the host x86_64"),
+        (AcceleratorChoice.KVM, Arch.AARCH64, LINUX, KVM, "the guest is aarch64 and the host is x86_64"),
         (AcceleratorChoice.HVF, Arch.X86_64, LINUX, KVM, "linux has no hvf"),
         (AcceleratorChoice.KVM, Arch.AARCH64, MAC, HVF, "darwin has no kvm"),
     ],
@@ -146,7 +146,7 @@ def test_qemu_without_tcg_is_told_where_nothing_else_can_run_the_guest() -> None
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AUTO, Arch.AARCH64, LINUX, KVM, qemu)
     assert caught.value.line == (
-        "/opt/qemu was built without tcg, and the guest is aarch64 and the host x86_64; "
+        "/opt/qemu was built without tcg, and the guest is aarch64 and the host is x86_64; "
         "install it with: apt install qemu-system-arm"
     )
     with pytest.raises(MachineError) as caught:
@@ -207,7 +207,7 @@ NESTED = "if this Mac is a virtual machine, enable nested virtualization on its 
         (MacFacts(sysctl=SUPPORTED, entitlements=None), (9, 0), MAC, None, None),  # and no codesign
         (
             MacFacts(sysctl=SUPPORTED, entitlements=ENTITLED), (8, 2, 0), MAC,
-            "QEMU 8.2.0 is older than 8.2.1, before which HVF is unreliable on Apple silicon", "brew upgrade qemu",
+            "QEMU 8.2.0 is too old, because HVF is unreliable on Apple silicon before QEMU 8.2.1", "brew upgrade qemu",
         ),
         (
             MacFacts(sysctl={"kern.hv_support": "0"}, entitlements=ENTITLED), (9, 0), MAC,
