@@ -119,7 +119,10 @@ class Child:
         return status
 
     async def _reap(self) -> int:
-        """Wait for a program that was killed, even if we are cancelled meanwhile, as nobody would wait for it later."""
+        """Wait for the end of a killed program.
+
+        This goes on if we are cancelled, because nobody else would wait for it.
+        """
         waiting = asyncio.ensure_future(self.wait())
         cancelled: asyncio.CancelledError | None = None
         while not waiting.done():
@@ -179,7 +182,7 @@ async def spawn(
 
 
 class _Pipes:
-    """The pipes to one child: our ends as streams, and the child's ends until the child has inherited them."""
+    """The pipes to one child. We keep our ends as streams, and the child's ends until the child has inherited them."""
 
     def __init__(self) -> None:
         self.stdin: asyncio.StreamWriter | None = None

@@ -64,7 +64,10 @@ def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parame
 
 
 def none_if_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401, ARG001
-    """Treat an empty value like an option that was not given, as Podman does. This is a callback of options."""
+    """Return None for an empty value, so that the option counts as not given, as in Podman.
+
+    This is a callback of options.
+    """
     return value or None
 
 

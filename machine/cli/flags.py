@@ -52,7 +52,7 @@ class Command(click.Command):
     """A command that parses its command line as pflag does."""
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
-        """Return the first sentence of the help. It is never cut, as a group's help wraps it."""
+        """Return the first sentence of the help. It is never cut, because a group's help wraps it."""
         return super().get_short_help_str(limit=len(self.help or "") + 1)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

@@ -43,5 +43,8 @@ def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str
 
 
 def _blocks(lines: list[list[str]], column: int) -> list[list[list[str]]]:
-    """Split the lines into groups of consecutive lines that have this column. Lines without the column are left out."""
+    """Split the lines into groups of consecutive lines that have this column.
+
+    Lines without this column are left out.
+    """
     return [list(block) for has, block in groupby(lines, key=lambda cells: len(cells) > column + 1) if has]

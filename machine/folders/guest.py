@@ -18,7 +18,7 @@ _CONNECTED = "connected"
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReport:
-    """The output of folders.sh, which numbers the folders as its command line does."""
+    """The parsed output of folders.sh. A folder's number is its position in the command line of the script."""
 
     supported: frozenset[Transport]
     """The transports by which the guest can mount folders."""

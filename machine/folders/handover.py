@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
-    """Save the folders and their transports. A failure is only logged, as nothing else depends on the file."""
+    """Save the folders and their transports. A failure is only logged, because nothing else depends on the file."""
     try:
         write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
     except (MachineError, OSError) as error:

@@ -56,7 +56,7 @@ class Watcher:
             pass
 
     def read(self) -> set[str]:
-        """Return the paths changed since the last call: files, and directories from which something was removed."""
+        """Return the files that changed since the last call, and the directories from which something was removed."""
         changed: set[str] = set()
         for watch, mask, _, name in self._inotify.read(timeout=0):
             if mask & flags.Q_OVERFLOW:

@@ -88,7 +88,7 @@ def _try_virtiofsd(
 
 
 def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obstacle | None:
-    """Return why this user cannot have the user namespace that QEMU's own virtiofsd runs in, or None."""
+    """Return why this user cannot have the user namespace that an old virtiofsd needs, or None if the user can."""
     if daemon.flavour is not Flavour.LEGACY or owners.uid == 0:
         return None
     if owners.maps(daemon.flavour) is None:
@@ -119,7 +119,7 @@ def _read_text(path: Path) -> str:
 
 
 def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
-    """Return the virtiofsd of this host, or why there is none."""
+    """Return the virtiofsd of this host, or the reason why there is none."""
     if host.os is not HostOS.LINUX:
         return Obstacle("virtiofsd needs Linux")
     path = runner.find_program("virtiofsd") or _first(_VIRTIOFSD)
@@ -162,7 +162,7 @@ def probe_owners(guest_uid: int) -> OwnerIds:
 
 
 def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:
-    """Try command lines of virtiofsd, and return the first that works, or why none does."""
+    """Try command lines of virtiofsd. Return the first that works, or the reason why none does."""
     reason: str | None = "this user has no subordinate IDs for the guest's users (see subuid(5))"
     for command in commands:
         reason = _try_command(command)

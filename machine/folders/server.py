@@ -177,7 +177,7 @@ class FolderServer:
         return parse_report(done.stdout, len(folders)) or Obstacle("the script that mounts folders failed")
 
     def _fall_back(self, folder: Folder) -> bool:
-        """Switch a folder to SSH if the guest does not support its transport. Return whether that was done.
+        """Switch a folder to SSH if the guest does not support its transport. Return whether the folder was switched.
 
         This may be needed in a first start, which chooses a transport before the guest can be asked.
         """
@@ -329,7 +329,7 @@ class FolderServer:
             self._set_problem(folder, change.message(folder.source))
 
     async def _share_again(self, folder: Folder) -> None:
-        """Serve the directory that has taken the place of the one that was shared."""
+        """Share the directory that is now at the folder's path, in place of the one that was there before."""
         async with self._changing:
             if any(each.folder == folder for each in self._folders):
                 await self._disconnect(folder)

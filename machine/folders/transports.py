@@ -99,7 +99,7 @@ class MountedFolder:
 
     @property
     def share(self) -> Share | None:
-        """The QEMU device that shares the folder; None if the transport needs no device."""
+        """The QEMU device that shares the folder, or None if the transport needs no device."""
         if self.transport is None or not self.transport.is_device:
             return None
         return Share(folder=self.folder, transport=self.transport, socket=PurePosixPath(self.socket))

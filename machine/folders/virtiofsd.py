@@ -120,7 +120,10 @@ def _ranges(text: str) -> Iterator[tuple[int, int]]:
 
 
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
-    """Yield the command lines to try for one folder's virtiofsd, the best first. `with_listener` adds `--fd` later."""
+    """Yield the command lines to try for one folder's virtiofsd, the best first.
+
+    They lack the option `--fd`, which `with_listener` adds.
+    """
     protect = folder.read_only and not daemon.has_readonly
     namespace = _namespace(daemon.flavour, owners, folder.source if protect else "")
     match daemon.flavour:

@@ -197,7 +197,7 @@ class _Run:
         return self._value(dot, first)
 
     def _value(self, dot: Value, operand: Operand) -> Value:  # noqa: PLR0911  (a table)
-        """Return the value of an operand that stands alone."""
+        """Return the value of an operand that has no arguments."""
         self._at = operand
         match operand:
             case Dot():

@@ -155,7 +155,7 @@ class Lexer:
         return self._token(_RESERVED.get(match[0], kind), start, match.end())
 
     def _problem(self, kind: Kind, match: re.Match[str]) -> str | None:
-        """Describe what is wrong with a matched token; None if the token is valid."""
+        """Return a description of what is wrong with a matched token, or None if the token is valid."""
         text = match[0]
         following = self._text[match.end() : match.end() + 1]
         match kind:

@@ -54,7 +54,7 @@ def render(document: Document, config: MachineConfig, packages: Sequence[str]) -
 
 
 def _json(document: dict[str, Any]) -> str:
-    """Return JSON that is also valid YAML: its non-ASCII characters are not escaped as surrogate pairs."""
+    """Return JSON that is also valid YAML, because its non-ASCII characters are not escaped as surrogate pairs."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -134,7 +134,7 @@ def _check_required(value: Located, members: dict[str, Located], table: Table, w
 
 
 def _meaning_problem(name: str, value: object, where: str, minor: int) -> str | None:
-    """Describe what is wrong with a value of the right type; None if it is valid."""
+    """Return a description of what is wrong with a value of the right type, or None if the value is valid."""
     match name, value:
         case "path", str():
             return _path_problem(value, where)

@@ -1,6 +1,6 @@
 """Rekey a clone's guest: make the systemd credentials that give the guest its own keys, machine ID and host name.
 
-systemd accepts units from credentials since version 256. Ignition cannot rekey, as it only runs at the first boot.
+systemd accepts units from credentials since version 256. Ignition cannot rekey, because it only runs at the first boot.
 (Pure, except that it reads our own assets.)
 """
 

@@ -173,7 +173,7 @@ class ImageCache:
         shutil.rmtree(hidden, ignore_errors=True)
 
     def remove_leftovers(self) -> int:
-        """Remove incomplete and damaged base images and partial downloads; returns the bytes freed."""
+        """Remove incomplete and damaged base images and partial downloads. Return how many bytes this has freed."""
         freed = 0
         broken = [entry for entry in self._directory.glob("sha256-*") if read_base(entry) is None]
         for path in (*broken, *self._directory.glob(f"{_NEW}*"), *self._directory.glob(f"{_DOWNLOADS}/*")):

@@ -249,7 +249,7 @@ def _arches(words: object) -> dict[Arch, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """The published checksums of one file in lower-case hex, None where unknown."""
+    """The published checksums of one file. A checksum is lower-case hex, or None if it is unknown."""
 
     sha256: str | None = None
     sha512: str | None = None

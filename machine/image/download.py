@@ -39,7 +39,10 @@ class ChangedError(MachineError):
 
 
 class Download:
-    """The download of one file. Use as a context manager: on exit the workers stop; received data stays on disk."""
+    """The download of one file.
+
+    It is a context manager. On exit, the workers stop, and the received data stays on disk.
+    """
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class Download:
 
     @property
     def size(self) -> int | None:
-        """The size of the whole file in bytes, None until it is known."""
+        """The size of the whole file in bytes, or None as long as it is unknown."""
         return self._runs.size
 
     @property
@@ -178,7 +181,7 @@ class Download:
                 self._release(run)
 
     def _retreat(self) -> bool:
-        """Go back to one worker; returns whether there were several workers."""
+        """Go back to one worker, and return whether there were several workers."""
         with self._changed:
             return self._pace.retreat()
 
@@ -233,7 +236,7 @@ class Download:
         return headers
 
     def _accept(self, response: Response, run: Run) -> bool:
-        """Check that a response continues the run; returns whether it has a body to append.
+        """Check that a response continues the run, and return whether the response has a body to append.
 
         Raises:
             ChangedError: the file has changed, or its server cannot resume.
@@ -264,7 +267,7 @@ class Download:
         self._changed.notify_all()
 
     def _append(self, run: Run, chunk: bytes) -> bool:
-        """Append received bytes to a run; returns whether the run needs more."""
+        """Append received bytes to a run, and return whether the run needs more."""
         with self._changed:
             if self._stop.is_set() or self._error:
                 return False

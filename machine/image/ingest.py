@@ -45,7 +45,7 @@ class _Checked:
 
 
 class Ingest:
-    """Adds images to the cache; holds the programs and settings that this needs."""
+    """Adds images to the cache, with the given programs and settings."""
 
     def __init__(self, cache: ImageCache, tools: DiskTools, web: WebSettings, report: Reporter) -> None:
         self._cache = cache

@@ -34,7 +34,7 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """Return the stamp of a file; None for a block device, which can change without showing it."""
+        """Return the stamp of a file, or None for a block device, which can change without showing it."""
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             return None

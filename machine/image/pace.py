@@ -1,4 +1,7 @@
-"""Choose the number of a download's parallel connections by how much each one raises the rate (pure)."""
+"""Choose how many parallel connections a download uses.
+
+A connection is added only if the last one raised the rate (pure).
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ class Pace:
         self._settled = False
 
     def retreat(self) -> bool:
-        """Go back to one worker for good; returns whether there were several workers."""
+        """Go back to one worker for good, and return whether there were several workers."""
         before, self.workers, self._settled = self.workers, 1, True
         return before > 1
 
     def observe(self, rate: float, left_bytes: int) -> int:
-        """Adapt to a measured rate in bytes/s; returns the new number of workers."""
+        """Adapt to a measured rate in bytes/s, and return the new number of workers."""
         if self._settled:
             return self.workers
         if self._best and rate < self._best * _MIN_GAIN:

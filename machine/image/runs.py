@@ -70,7 +70,7 @@ class Runs:
     # The folder
 
     def open(self) -> None:
-        """Load the runs of earlier attempts from the folder; creates the folder if it does not exist."""
+        """Load the runs of earlier attempts from the folder, which is created if it does not exist."""
         with disk_errors(self._folder):
             make_directory(self._folder)
         try:

@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image. Digests are lower-case hex, None if unpublished."""
+    """One published disk image. A digest is lower-case hex, or None if it has not been published."""
 
     reference: str
     """The reference by which the image was looked up."""

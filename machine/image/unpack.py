@@ -146,7 +146,7 @@ def examine(content: IO[bytes], name: str) -> Unpacked:
 
 
 def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
-    """Join chunks until there are at least `count` bytes; returns fewer if the chunks end before that."""
+    """Join chunks until there are at least `count` bytes. If the chunks end before that, return fewer."""
     data = b""
     while len(data) < count and (chunk := next(chunks, b"")):
         data += chunk
@@ -194,7 +194,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
 
 
 class _SparseWriter:
-    """A writer that hashes and writes in its own thread, parallel to decompression. Use as a context manager."""
+    """A writer that hashes and writes in its own thread, parallel to decompression. It is a context manager."""
 
     def __init__(self, target: Path) -> None:
         self._target = target

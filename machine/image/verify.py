@@ -28,7 +28,7 @@ _PUBLIC_KEY_TAGS = frozenset({0x98, 0x99, 0xC6})
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """The key that made a good signature: its primary fingerprint in upper-case hex, and its user ID."""
+    """The key that made a good signature, given by its primary fingerprint in upper-case hex and its user ID."""
 
     fingerprint: str
     name: str | None = None
@@ -40,7 +40,7 @@ class Signer:
 class Checker(Protocol):
     """A program that verifies a signature of its standard input.
 
-    `judge` decides by the program's exit status and output: it returns the signer or raises MachineError.
+    From the program's exit status and output, `judge` returns the signer or raises MachineError.
     """
 
     program: str
@@ -50,7 +50,10 @@ class Checker(Protocol):
 
 
 class Gpgv:
-    """GnuPG's gpgv. Its status lines decide, because its exit status is 0 even for expired and revoked keys."""
+    """GnuPG's gpgv.
+
+    Only its status lines are evaluated, because its exit status is 0 even for expired and revoked keys.
+    """
 
     def __init__(self, program: str) -> None:
         self.program = program
@@ -138,7 +141,7 @@ def _holds_key(path: Path) -> bool:
 
 
 def public_key(data: bytes) -> bytes | None:
-    """Return an OpenPGP public key without ASCII armour; None if `data` is anything else."""
+    """Return an OpenPGP public key without ASCII armour, or None if `data` is anything else."""
     if armored := _ARMOR.search(data):
         try:
             data = base64.b64decode(armored[1])
@@ -156,7 +159,7 @@ class DetachedSignature:
 
 
 class SignatureCheck:
-    """Checks a signature while the signed file is fed to it chunk by chunk. Use as a context manager."""
+    """Checks a signature while the signed file is fed to it chunk by chunk. It is a context manager."""
 
     def __init__(self, signature: DetachedSignature, workspace: Path) -> None:
         self._workspace = workspace

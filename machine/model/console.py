@@ -26,7 +26,7 @@ def without_escapes(text: str) -> str:
 
 
 class SafeOutput:
-    """Filters console output as it arrives: keeps colours, and removes all other control sequences."""
+    """Filters console output as it arrives. Colours are kept, and all other control sequences are removed."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode

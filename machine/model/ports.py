@@ -210,7 +210,9 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """Read a user's forward, or only the host's side of one. Returns both sides; a missing guest's side is None.
+    """Read a user's forward, or only the host's side of one.
+
+    Return both sides. If the guest's side is missing, it is None.
 
     Raises:
         ValueError: `text` is neither a forward nor the host's side of one.
@@ -267,7 +269,7 @@ def load_forward(text: str, origin: str) -> Forward:
     """Read a forward of any origin.
 
     Raises:
-        ValueError: `text` is not a forward, or `origin` is not an origin.
+        ValueError: `text` is not a forward, or `origin` is not the name of an origin.
     """
     return replace(parse_forward(text), origin=Origin(origin))
 

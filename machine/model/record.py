@@ -57,8 +57,9 @@ class MachineRecord:
 
     @property
     def fresh_disk_base(self) -> str | None:
-        """The digest of the base image from which the next start makes a fresh disk; None if the present disk is kept.
+        """The digest of the base image from which the next start makes a new disk, or None if the disk is kept.
 
-        A disk is made afresh until a first boot has completed, because it holds no data of the user's until then.
+        Until a first boot has completed, every start makes a new disk, because the disk holds no data of the user's
+        yet.
         """
         return None if self.guest.provisioned else self.config.image.digest

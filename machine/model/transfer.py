@@ -40,7 +40,7 @@ class Facts:
 
     @property
     def kept_mode(self) -> int:
-        """The mode without the set-uid and set-gid bits, because these would mean something else for another owner."""
+        """The mode without the set-uid and set-gid bits, because the copy may have another owner."""
         return self.mode & (0o1777 if self.kind is Kind.DIRECTORY else 0o777)
 
 
@@ -62,7 +62,7 @@ class Files(Protocol):
         """Return the path as messages show it."""
 
     def stat(self, path: str) -> Facts | None:
-        """Follow links, and return the metadata of what the path leads to; None if nothing exists there."""
+        """Follow links, and return the metadata of what the path leads to, or None if nothing exists there."""
 
     def real(self, path: str) -> str:
         """Return the absolute path with all links resolved."""
@@ -139,7 +139,9 @@ def _guest_path(path: str) -> str:
 
 
 def base_name(source: str) -> str:
-    """Return the name that the copy of `source` gets in a directory; empty if only a directory's content is copied.
+    """Return the name that the copy of `source` gets in a directory.
+
+    The name is empty if only a directory's content is copied.
 
     For example, `dir/.` stands for the content of `dir`.
     """

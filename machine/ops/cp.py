@@ -200,7 +200,10 @@ def _stream_errors(*, to_guest: bool) -> Iterator[None]:
 
 
 def take_survey(files: Files, top: str) -> Survey:
-    """List everything below `top`. Links are followed, as by scp, except those to a directory that contains them."""
+    """List everything below `top`.
+
+    As in scp, links are followed, but not a link to a directory that contains the link.
+    """
     facts = _existing(files, top)
     entries = [Entry(path=top, name="", facts=facts)]
     skipped: list[str] = []

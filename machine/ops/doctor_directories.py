@@ -44,7 +44,7 @@ def directory_checks(context: Context) -> Iterator[Check]:
 def check_directory(
     name: str, directory: Path, mounts: dict[Path, str], judge: Callable[[str, DirectoryFacts], Check]
 ) -> Check:
-    """Find out what a directory is like, and judge it."""
+    """Probe a directory, and return the result of `judge`, or a failure if the directory cannot be probed."""
     try:
         facts = probe_directory(directory, mounts)
     except OSError as error:

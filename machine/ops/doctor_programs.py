@@ -133,7 +133,10 @@ def installed_ssh_check(host: Host) -> Check:
 
 
 def _install_or_repair(program: str, install: str) -> str:
-    """Return the remedy for a program that does not run: `install` only where it is missing."""
+    """Return the remedy for a program that does not run.
+
+    If the program is missing, the remedy is `install`. Otherwise it is to repair the program.
+    """
     path = shutil.which(program)
     return f"repair or reinstall {path}" if path else install
 
@@ -214,7 +217,9 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 
 
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
-    """Judge whether machines can share this host's folders, and how fast. A transport can do so if it has no obstacle.
+    """Judge whether machines can share this host's folders, and how fast.
+
+    `obstacles` has the transports that do not work.
 
     The transport virtiofs is several times faster than the others. On this host, virtiofsd keeps a file open for each
     file in the guest's cache, and may have at most `max_files` open.

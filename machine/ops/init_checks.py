@@ -131,10 +131,10 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
 
 
 def check_swap(swap_mib: int, provisioning: Provisioning) -> None:
-    """Check the amount of swap, and that guests of this image can have swap.
+    """Check the amount of swap, and that a guest that is provisioned in this way can have swap.
 
     Raises:
-        BadInputError: the amount is negative, or guests of this image cannot have swap.
+        BadInputError: the amount is negative, or such a guest cannot have swap.
     """
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")

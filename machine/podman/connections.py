@@ -54,7 +54,7 @@ class ConnectionsFile:
         return _uris(self._read())
 
     def default(self) -> str | None:
-        """Return the name of the default connection; None if there is no default."""
+        """Return the name of the default connection, or None if there is no default."""
         return _default(self._read())
 
     def default_connection(self) -> Connection | None:
@@ -77,7 +77,7 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove those of the connections that still have our URI.
+        """Remove the given connections, except those that no longer have our URI.
 
         If one of them was the default, choose a new default as Podman does.
 
@@ -112,7 +112,10 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second, if it still has our URI, in one write."""
+        """Replace the first connection of each pair by the second. The file is written once.
+
+        A pair is left out if its first connection no longer has our URI.
+        """
         if not self._has_any([old for old, _ in pairs]):
             return
         with self._editing() as document:

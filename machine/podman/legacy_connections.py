@@ -65,7 +65,7 @@ class LegacyClient:
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
     def default(self) -> str | None:
-        """Return the name of the default connection; None if there is no default."""
+        """Return the name of the default connection, or None if there is no default."""
         starred = [name for name, _ in self._list("URI") if name.endswith("*")]
         names = starred or [name for name, default in self._list("Default") if default == "true"]
         return names[0].rstrip("*") if names else None
@@ -102,7 +102,7 @@ class LegacyClient:
                 self.uris[connection.name] = connection.uri
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove those of the connections that still have our URI.
+        """Remove the given connections, except those that no longer have our URI.
 
         If one of them was the default, choose a new default as Podman does.
         """
@@ -127,7 +127,10 @@ class LegacyClient:
             self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second if the first still has our URI."""
+        """Replace the first connection of each pair by the second.
+
+        A pair is left out if its first connection no longer has our URI.
+        """
         ours = [(old, new) for old, new in pairs if self.uris.get(old.name) == old.uri]
         for old, new in ours:
             self.add((new,))

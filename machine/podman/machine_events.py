@@ -28,7 +28,7 @@ class Event(StrEnum):
 
 
 def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]:
-    """Find the sockets of listeners: the socket in $PODMAN_MACHINE_EVENTS_SOCK, else all sockets below `directory`."""
+    """Return the socket that $PODMAN_MACHINE_EVENTS_SOCK names or, if it is not set, all sockets below `directory`."""
     named = environment.get(SOCKET_VARIABLE)
     if named is not None:
         return [Path(named)]

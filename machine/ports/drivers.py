@@ -1,4 +1,4 @@
-"""The two drivers that forward the host's ports: one uses QEMU's monitor, the other the SSH master."""
+"""The two drivers that forward the host's ports. One uses QEMU's monitor, the other uses the SSH master."""
 
 from __future__ import annotations
 

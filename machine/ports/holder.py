@@ -104,7 +104,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`; None if unknown."""
+    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`, or None if unknown."""
     import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):
@@ -137,7 +137,7 @@ def _process_listens(process: Process, endpoint: Endpoint) -> bool:
 def _listens(
     local: tuple[str, int] | tuple[()], remote: tuple[str, int] | tuple[()], status: str, endpoint: Endpoint
 ) -> bool:
-    """Return whether a connection that psutil lists keeps other programs from listening at `endpoint`."""
+    """Return whether a socket that psutil lists prevents other programs from listening at `endpoint`."""
     import psutil
 
     if not local or remote or status not in (psutil.CONN_LISTEN, psutil.CONN_NONE):

@@ -22,7 +22,7 @@ class Listeners:
     """Opens each binding while its driver is up.
 
     `on_failure` is called with the reason why a binding fails, and with None when no binding fails any more. The caller
-    holds a lock, as no two calls may overlap.
+    holds a lock, because no two calls may overlap.
     """
 
     def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:

@@ -67,7 +67,7 @@ def escape(value: str) -> str:
 
 
 def option(*flags: str, **values: str | int | os.PathLike[str]) -> str:
-    """Return the argument of an option: `option("socket", id="qmp", server="on")` is `socket,id=qmp,server=on`."""
+    """Return the argument of an option. For example, `option("socket", id="qmp")` returns `socket,id=qmp`."""
     pairs = (f"{key.rstrip('_')}={escape(os.fspath(value) if isinstance(value, os.PathLike) else str(value))}"
              for key, value in values.items())  # fmt: skip
     return ",".join((*flags, *pairs))

@@ -27,7 +27,7 @@ class Ending(StrEnum):
 
     @property
     def notice(self) -> str | None:
-        """What to tell the user; None if the guest powered down."""
+        """What to tell the user, or None if the guest powered down."""
         match self:
             case Ending.POWERED_DOWN:
                 return None

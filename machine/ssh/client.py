@@ -17,7 +17,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """The OpenSSH client. `obstacle` says why the client cannot forward a machine's sockets; None if it can."""
+    """The OpenSSH client. `obstacle` says why the client cannot forward a machine's sockets, and is None if it can."""
 
     path: str
     version: str

@@ -86,7 +86,7 @@ def quoted(path: Path) -> str:
 
 
 def local_forward(host: End, guest: End) -> str:
-    """Return the argument of -L. In a path, `%` and colons are escaped, as a colon separates the two ends."""
+    """Return the argument of -L. In a path, `%` and colons are escaped, because a colon separates the two ends."""
     ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
     return ":".join(ends)
 
@@ -112,8 +112,8 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
 def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None = None) -> list[str]:
     """Return the argv of a guest shell that reads a script from stdin, with `words` as the script's arguments.
 
-    With `control`, the shell runs over the master there, if one runs. That saves a login, which takes an emulated guest
-    seconds.
+    If an SSH master runs at `control`, the shell uses the master's connection. This saves a login, which takes seconds
+    in an emulated guest.
     """
     return [
         "ssh", *base_options(target),

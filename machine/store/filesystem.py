@@ -56,7 +56,7 @@ def _exists(path: Path) -> bool:
 
 
 def file_system_of(path: Path, mounts: dict[Path, str]) -> str | None:
-    """Return the type of the file system that contains an absolute, resolved path; None if unknown (pure)."""
+    """Return the type of the file system that contains an absolute, resolved path, or None if unknown (pure)."""
     return next((mounts[place] for place in (path, *path.parents) if place in mounts), None)
 
 

@@ -23,7 +23,7 @@ _LONGEST_SOCKET_NAME = len("ssh.ctl") + 17
 
 
 class _PersistentPath:
-    """The path of a file in a machine's `directory`, as an attribute."""
+    """An attribute of MachinePaths that is the path of a file in the machine's `directory`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -33,7 +33,7 @@ class _PersistentPath:
 
 
 class _RuntimePath:
-    """The path of a file in a machine's `runtime` directory, as an attribute."""
+    """An attribute of MachinePaths that is the path of a file in the machine's `runtime` directory."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -134,7 +134,7 @@ class MachinePaths:
 
 @dataclass(frozen=True, kw_only=True)
 class Roots:
-    """The program's directories: the four of XDG on Linux, and their counterparts on macOS."""
+    """The program's directories, which are the four of XDG on Linux, and their counterparts on macOS."""
 
     data: Path
     runtime: Path

@@ -96,7 +96,7 @@ def load_readable(roots: Roots) -> list[MachineRecord]:
 
 
 def find(roots: Roots, name: str) -> MachineRecord | BrokenRecord:
-    """Load the record of the machine `name`; the record may be broken.
+    """Load the record of the machine `name`. If the record cannot be read, return a BrokenRecord.
 
     Raises:
         NotFoundError: the machine does not exist.

@@ -64,7 +64,7 @@ class RefuseAdoption:
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """End the supervisor, as nothing is left to supervise."""
+    """End the supervisor, because nothing is left to supervise."""
 
 
 Action = (

@@ -11,7 +11,7 @@ _TOLERANCE_S = 2.0
 class HostClock:
     """Compares the host's two clocks.
 
-    If the wall clock is set, that counts as a jump. If it is corrected slowly, as NTP does, that does not.
+    Setting the wall clock counts as a jump too. A slow correction, such as NTP's, does not count.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:

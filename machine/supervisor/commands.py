@@ -50,7 +50,7 @@ class Commands:
         return state
 
     def stop(self, *, at_once: bool) -> None:
-        """Stop the machine. A first boot is ended at once, as the next start begins it again on a new disk."""
+        """Stop the machine. A first boot is ended at once, because the next start begins it again on a new disk."""
         disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
             self._stopping.notice("The first boot had not completed, so the next start will begin it again")

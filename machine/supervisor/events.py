@@ -16,7 +16,7 @@ class PauseCause(StrEnum):
 
     @property
     def reason(self) -> str | None:
-        """The reason for the pause, for the user; None if the user requested the pause."""
+        """What to tell the user about the pause, or None if the user requested it."""
         return {
             PauseCause.REQUESTED: None,
             PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
@@ -54,7 +54,7 @@ class GuestReady:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReset:
-    """The guest reboots."""
+    """The guest has begun to reboot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +105,17 @@ class MountAttempted:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChanged:
-    """The mounts of folders have changed. `problem` says why a folder is not mounted; None when all are mounted."""
+    """The mounts of folders have changed.
+
+    `problem` says why a folder is not mounted, and is None when all are mounted.
+    """
 
     problem: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsChanged:
-    """The forwards have changed. `problem` says why a forward cannot be opened; None when all are open."""
+    """The forwards have changed. `problem` says why a forward cannot be opened, and is None when all are open."""
 
     problem: str | None
 

@@ -122,7 +122,7 @@ class GuestSsh:
             self._life.post(MasterLost(reason="it did not survive a pause"))
 
     async def close_unused_forwards(self) -> None:
-        """Close the forwards of containers that ended while there was no supervisor."""
+        """Close the forwards of containers that ended while no supervisor was running."""
         before = self._ports.published()
         used: set[tuple[int, str]] = set()
         for socket in self._api_sockets:

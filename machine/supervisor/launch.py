@@ -178,7 +178,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
 
 
 def make_console(paths: MachinePaths) -> None:
-    """Make the serial console's two ends: a FIFO for input, and a new log for output."""
+    """Make the two files of the serial console, which are a FIFO for input and a new log for output."""
     if paths.serial_log.exists():
         paths.serial_log.replace(paths.previous_serial_log)
     _make_private_file(paths.serial_log)

@@ -104,7 +104,7 @@ class Life:
 
     @property
     def trouble(self) -> str | None:
-        """The worst problem of a machine that was up; None if it has no problem."""
+        """The worst problem of a machine that was up, or None if it has no problem."""
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
@@ -199,7 +199,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
-    """End a start because of `cause`. Later failures are not reported, as they only follow from this one."""
+    """End a start because of `cause`. Later failures are not reported, because they only follow from this one."""
     return replace(life, stopping=True), (FailStart(cause=cause),)
 
 

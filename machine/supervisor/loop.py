@@ -146,7 +146,7 @@ class Supervisor:
             self.life.post(GuestFailed(cause=failure.cause))
 
     async def _advance(self) -> None:
-        """Handle the next event."""
+        """Handle the next event, and carry out the actions that follow from it."""
         before = self.life.current.phase
         actions = await self.life.advance()
         life = self.life.current

@@ -44,9 +44,9 @@ class Master:
     async def run(self, *, expects_delay: bool, on_up: Callable[[], Awaitable[None]]) -> str:
         """Run one master until it ends, and return why it ended. `on_up` is called when the forwards work.
 
-        First wait for the end of the previous master, which may have been cancelled, as both use the same socket paths.
-        With `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that connects
-        before the guest's network is up goes on waiting long after the network is up.
+        First wait for the end of the previous master, because both use the same socket paths and a cancelled master
+        ends late. With `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that
+        connects before the guest's network is up goes on waiting long after the network is up.
         """
         async with self._running:
             if expects_delay:

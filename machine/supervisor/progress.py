@@ -16,7 +16,7 @@ Sink = Callable[[bytes], None]
 
 
 class ProgressBroadcaster:
-    """Sends reports to all sinks and to the log. The last report is `ok` or `error`."""
+    """Sends reports to all waiting commands and to the log. The last report is `ok` or `error`."""
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []

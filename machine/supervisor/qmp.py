@@ -93,7 +93,7 @@ class QmpSessions:
             self._life.post(QemuSilent())
 
     async def _hold_session(self) -> None:
-        """Hold one session, from QEMU's greeting until QEMU hangs up."""
+        """Hold one session, from QEMU's greeting until QEMU closes the connection."""
         client = QMPClient("machine")
         listener = EventListener(_EVENTS)
         client.register_listener(listener)
@@ -108,7 +108,7 @@ class QmpSessions:
                     await client.disconnect()
 
     async def _attend(self, client: QMPClient, listener: EventListener) -> None:
-        """Post events until QEMU hangs up."""
+        """Post the events that QEMU and the guest report, until QEMU closes the connection."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
         await self._ports.on_driver_up(Driver.SLIRP)
@@ -124,7 +124,10 @@ class QmpSessions:
                 task.cancel()
 
     async def _connect(self, client: QMPClient) -> None:
-        """Connect as soon as QEMU listens; the phase's deadline and QEMU's exit limit the wait."""
+        """Connect as soon as QEMU listens.
+
+        The wait ends at the latest when the phase's deadline passes or QEMU exits.
+        """
         while True:
             if self._paths.qmp_socket.exists():
                 try:
@@ -202,7 +205,7 @@ class QmpSessions:
 
 
 async def _query_status(client: QMPClient) -> str | None:
-    """Return the status of the guest's CPUs in QEMU's terms, or None if QEMU hangs up."""
+    """Return the status of the guest's CPUs in QEMU's terms, or None if QEMU closes the connection."""
     try:
         answer = await client.execute("query-status")
     except _HUNG_UP as error:

@@ -80,7 +80,10 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Return the machines that `--all` means for this verb: those that it would change or show."""
+    """Return the machines that `--all` means for this verb.
+
+    These are the machines that the verb would change or show.
+    """
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names
