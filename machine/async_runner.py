@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -98,15 +99,18 @@ class Child:
 
     def kill(self) -> None:
         """Kill the program if it still runs, without waiting for its end."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program if it still runs."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+            self._process.send_signal(number)
 
     async def end(self) -> int:
         """Terminate the program, kill it if it still runs after `patience_s`, and return its exit status."""
         try:
             if self.returncode is None and self._patience_s:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.terminate()
+                self.send_signal(signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._patience_s):
                         await self.wait()

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from machine import __version__
 from machine.errors import DeadlineError, GuestError, MachineError
 from machine.model.state import MachineState, State
 from machine.report import Reporter, SilentReporter
@@ -94,10 +95,33 @@ def request(
     return result
 
 
+def encode_state(state: MachineState) -> dict[str, Any]:
+    """Return the supervisor's answer to STATUS, with the version of the program that the supervisor runs."""
+    return {
+        "state": state.state,
+        "reason": state.reason or "",
+        "connected": state.connected,
+        "version": __version__,
+    }
+
+
+def decode_state(answer: dict[str, Any]) -> MachineState:
+    """Read an answer to STATUS. Say so if a supervisor without other troubles runs another version of this program.
+
+    Raises:
+        ValueError: the state is unknown.
+        KeyError: there is no state.
+    """
+    state, version = State(answer["state"]), answer.get("version")
+    reason = answer.get("reason") or None
+    if state is State.RUNNING and reason is None and version != __version__:
+        reason = f"under version {version or 'unknown'} of this program; a restart changes to {__version__}"
+    return MachineState(state=state, reason=reason, connected=answer.get("connected", True))
+
+
 def query_state(path: Path, *, timeout_s: float = 2) -> MachineState | None:
     """Return the state that the supervisor reports, or None if no supervisor answers."""
     try:
-        answer = request(path, Command.STATUS, timeout_s=timeout_s)
-        return MachineState(state=State(answer["state"]), reason=answer.get("reason") or None)
+        return decode_state(request(path, Command.STATUS, timeout_s=timeout_s))
     except (OSError, MachineError, ValueError, KeyError):
         return None

@@ -55,6 +55,10 @@ class FolderSettings:
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
 
     scripts: GuestScripts
+
+    confine: Sequence[str]
+    """The beginning of the command line that runs confine.py."""
+
     guest_uid: int
     choice: TransportChoice
     relay_changes: bool
@@ -140,15 +144,15 @@ class FolderServer:
             await self._mount()
             await self._follow_changes()
 
-    async def _mount(self) -> None:
-        """Have the guest mount the current folders, and unmount all others."""
+    async def _mount(self) -> Obstacle | None:
+        """Have the guest mount the current folders, and unmount all others. Return why the guest was not reached."""
         usable = [(each.folder, each.transport) for each in self._folders if each.transport]
         report = await self._run_script(usable)
         if isinstance(report, Obstacle):
             for folder, _ in usable:
                 if folder.target not in self._sessions:
                     self._set_problem(folder, _not_mounted(folder, report))
-            return
+            return report
         if report.supported != self._supported:
             self._supported = report.supported
             await self._on_learned(report.supported)
@@ -158,10 +162,10 @@ class FolderServer:
         for number, where in report.ready.items():
             self._set_problem(folders[number], await self._connect(folders[number], where))
         if any(self._fall_back(folders[number]) for number in report.failed):
-            await self._mount()
-            return
+            return await self._mount()
         for number, reason in report.failed.items():
             self._set_problem(folders[number], _not_mounted(folders[number], reason))
+        return None
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
         timeout_s = _SCRIPT_S * self._settings.time_scale
@@ -209,7 +213,7 @@ class FolderServer:
         session = SshfsSession(folder, on_end=lambda reason: self._session_has_ended(folder, reason))
         self._sessions[folder.target] = session
         problem = await session.open(
-            sftp_server_command(server, resolved, settings.host_os),
+            sftp_server_command(server, resolved, settings.host_os, settings.confine),
             settings.ssh(remote),
             settings.log_file,
             timeout_s=_SSHFS_S * settings.time_scale,
@@ -254,7 +258,7 @@ class FolderServer:
         """Check that a folder can be added over SSH, the only transport for a new folder of a running machine.
 
         Raises:
-            MachineError: the user chose another transport, or the guest has no sshfs.
+            MachineError: the user chose another transport, or the guest has no sshfs, or it does not answer.
         """
         choice = self._settings.choice
         if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
@@ -262,8 +266,8 @@ class FolderServer:
                 f"folders cannot be added with {choice} while the machine runs",
                 hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
             )
-        if Transport.SSHFS not in self._supported:
-            await self._mount()  # the guest may not have been asked yet
+        if Transport.SSHFS not in self._supported and (obstacle := await self._mount()):
+            raise MachineError(f"the guest cannot be asked whether it has sshfs: {obstacle}")
         if Transport.SSHFS not in self._supported:
             raise MachineError(
                 "the guest has no sshfs, which is needed to add a folder while the machine runs",

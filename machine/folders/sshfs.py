@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from machine import async_runner
 from machine.errors import MachineError, reason_of
 from machine.files import open_created
-from machine.folders import confine
 from machine.model.folders import Folder
 from machine.model.host import HostOS
 
@@ -21,13 +18,16 @@ from machine.model.host import HostOS
 _MOUNTED = "mounted"
 
 
-def sftp_server_command(path: str, folder: Folder, host_os: HostOS) -> list[str]:
-    """Return the command line of an SFTP server on stdin and stdout. On Linux, the server is confined to the folder."""
+def sftp_server_command(path: str, folder: Folder, host_os: HostOS, confine: Sequence[str]) -> list[str]:
+    """Return the command line of an SFTP server on stdin and stdout.
+
+    On Linux, the server is confined to the folder; `confine` is the beginning of the command line that runs confine.py.
+    """
     read_only = ["-R"] if folder.read_only else []
     server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
     if host_os is not HostOS.LINUX:
         return server
-    return [sys.executable, "-I", "-S", os.fspath(confine.__file__), folder.source, *server]
+    return [*confine, folder.source, *server]
 
 
 class SshfsSession:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -44,6 +44,9 @@ class MachineState:
 
     supervisor: SupervisorState = SupervisorState.WORKING
 
+    connected: bool = field(default=True, compare=False)
+    """False if the supervisor cannot reach the guest over SSH, or cannot say whether it does."""
+
     @property
     def is_orphaned(self) -> bool:
         """Whether the guest runs without its supervisor. If so, `machine start` can adopt the guest."""
@@ -51,7 +54,9 @@ class MachineState:
 
 
 STOPPED = MachineState(state=State.STOPPED)
-ORPHANED = MachineState(state=State.DEGRADED, reason="its supervisor has ended", supervisor=SupervisorState.GONE)
+ORPHANED = MachineState(
+    state=State.DEGRADED, reason="its supervisor has ended", supervisor=SupervisorState.GONE, connected=False
+)
 UNRESPONSIVE = MachineState(
-    state=State.DEGRADED, reason="its supervisor does not answer", supervisor=SupervisorState.SILENT
+    state=State.DEGRADED, reason="its supervisor does not answer", supervisor=SupervisorState.SILENT, connected=False
 )

@@ -21,6 +21,7 @@ from machine.errors import MachineError, reason_of
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.target import unreachable_error
 from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -59,6 +60,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or another command is attached to its console.
+        GuestError: the guest is paused, and the input is not a terminal, at which a user could wait.
         DeadlineError: the guest does not read its input.
     """
     records.find(context.roots, name)
@@ -68,15 +70,19 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
             os.fstat(number)
         except OSError as error:
             raise MachineError(f"standard {stream} is closed") from error
-    if machine_state(paths).state is State.STOPPED:
-        raise MachineError(f'vm "{name}" is not running')
+    is_terminal = os.isatty(_STDIN)
+    state = machine_state(paths)
+    unreachable = unreachable_error(name, state)
+    if unreachable and (state.state is State.STOPPED or not is_terminal):
+        raise unreachable
     with contextlib.ExitStack() as stack:
         stack.enter_context(_exclusive(name, paths))
         console = _open_console(name, paths)
         stack.callback(os.close, console)
         log = stack.enter_context(paths.serial_log.open("rb", buffering=0))
         log.seek(0, os.SEEK_END)
-        is_terminal = os.isatty(_STDIN)
+        if not state.connected and state.state in (State.PAUSED, State.DEGRADED):
+            report.notice(f"The guest may not answer: {state.reason or f'it is {state.state}'}")
         if is_terminal:
             report.notice(f"Attached to the serial console of {name}. Press ctrl-] to leave.")
             report.notice(f"You cannot log in here, because no user has a password. Instead, use `machine ssh {name}`.")

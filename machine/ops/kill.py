@@ -7,16 +7,16 @@ from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.shutdown import end_machine
 from machine.podman.machine_events import Event
 from machine.report import Reporter
-from machine.store import records
+from machine.store.names import check_exists
 
 
 def kill(name: str, context: Context, report: Reporter) -> None:
-    """Turn the machine off at once. A stopped machine stays as it is.
+    """Turn the machine off at once. A stopped machine stays as it is. Its record may be damaged.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: some process of the machine cannot be ended.
     """
-    records.load(context.roots, name)
+    check_exists(context.roots, name)
     end_machine(context.roots.machine(name), report, at_once=True)
     send_event(Event.STOP, name, context)

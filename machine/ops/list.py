@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from machine.errors import MachineError
 from machine.model.record import MachineRecord
-from machine.model.state import MachineState
+from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.podman_default import DefaultConnections, default_connections
 from machine.ops.shared.state import machine_state
@@ -32,7 +32,8 @@ class ListedMachine:
 class Listing:
     """The machines, and the errors of records that cannot be read.
 
-    Running machines come first. Machines in the same state are sorted by the time when they were last up.
+    A running machine whose record is damaged is listed with the last good copy of its record. Running machines come
+    first. Machines in the same state are sorted by the time when they were last up.
     """
 
     machines: list[ListedMachine]
@@ -45,17 +46,28 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     defaults = _default_connections(context) if entries else None
     machines = [
         ListedMachine(
-            record=entry,
-            state=machine_state(context.roots.machine(entry.name)),
-            paths=context.roots.machine(entry.name),
-            default=bool(defaults and defaults.lead_to(entry.config, context.roots.machine(entry.name))),
+            record=record,
+            state=state,
+            paths=context.roots.machine(record.name),
+            default=bool(defaults and defaults.lead_to(record.config, context.roots.machine(record.name))),
         )
-        for entry in entries
-        if isinstance(entry, MachineRecord) and _has_all(entry.config.labels, labels)
+        for record, state in filter(None, (_readable(entry, context) for entry in entries))
+        if _has_all(record.config.labels, labels)
     ]
     machines.sort(key=lambda listed: listed.record.guest.last_up or NEVER, reverse=True)
     machines.sort(key=lambda listed: not listed.state.state.is_up)
     return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
+
+
+def _readable(entry: MachineRecord | BrokenRecord, context: Context) -> tuple[MachineRecord, MachineState] | None:
+    """Return a machine's record and state, or None if it is stopped and its record is damaged."""
+    state = machine_state(context.roots.machine(entry.name))
+    if isinstance(entry, MachineRecord):
+        return entry, state
+    if entry.last_good is None or state.state is State.STOPPED:
+        return None
+    reason = "its record is damaged" + (f"; {state.reason}" if state.reason else "")
+    return entry.last_good, replace(state, reason=reason)
 
 
 def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:

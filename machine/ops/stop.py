@@ -8,17 +8,17 @@ from machine.ops.shared.shutdown import end_machine
 from machine.podman.machine_events import Event
 from machine.qemu.shutdown import Ending
 from machine.report import Reporter
-from machine.store import records
+from machine.store.names import check_exists
 
 
 def stop(name: str, context: Context, report: Reporter) -> Ending:
-    """Stop the machine, if it is running, and return how it ended.
+    """Stop the machine, if it is running, and return how it ended. Its record may be damaged.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine cannot be ended.
     """
-    records.load(context.roots, name)
+    check_exists(context.roots, name)
     ending = end_machine(context.roots.machine(name), report, at_once=False)
     send_event(Event.STOP, name, context)
     return ending

@@ -14,6 +14,15 @@ from machine.errors import MachineError, reason_of
 
 log = logging.getLogger(__name__)
 
+STATUS_RUNNING = "running"
+"""The status of a guest whose CPUs run."""
+
+STATUS_PAUSED = "paused"
+"""The status of a guest whose CPUs were stopped by a command."""
+
+STATUS_DISK_FULL = "io-error"
+"""The status of a guest whose CPUs have stopped because the host's disk is full."""
+
 
 @contextlib.asynccontextmanager
 async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClient]:
@@ -62,6 +71,16 @@ async def human_command(client: QMPClient | None, line: str) -> str:
     if client is None:
         raise MachineError("there is no connection to QEMU's monitor")
     return str(await execute(client, "human-monitor-command", {"command-line": line}))
+
+
+async def query_status(client: QMPClient) -> str:
+    """Return the status of the guest's CPUs in QEMU's terms.
+
+    Raises:
+        MachineError: QEMU does not answer.
+    """
+    answer = await execute(client, "query-status")
+    return str(answer["status"]) if isinstance(answer, dict) else ""
 
 
 async def request_quit(client: QMPClient) -> None:

@@ -1,18 +1,24 @@
-"""End a guest: press its power button, then tell QEMU to quit, then kill QEMU."""
+"""End a guest: ask it to power down, then tell QEMU to quit, then kill QEMU."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from qemu.qmp import QMPClient
 
-from machine.errors import MachineError
+from machine.errors import DiskError, MachineError
 from machine.model.host import Accelerator
 from machine.qemu import monitor
 
 _BUTTON_EVERY_S = 10.0
+_STATUS_EVERY_S = 2.0
+# A guest that is still booting refuses a login for about this long.
+_LOGIN_S = 60.0
+_LOGIN_PAUSE_S = 1.0
 _QUIT_S = 10.0
 _KILL_EVERY_S = 1.0
 _KILL_ATTEMPTS = 10
@@ -37,48 +43,88 @@ class Ending(StrEnum):
                 return "The guest did not power down and QEMU did not quit, so QEMU was killed"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How to reach a running QEMU and its guest."""
+
+    monitor: QMPClient | None
+    """None if QEMU's monitor cannot be reached, for example because its socket was removed."""
+
+    log_in_and_power_off: Callable[[], Awaitable[bool]]
+    """Tells the guest over SSH to power down, and returns whether the guest has accepted that."""
+
+    send_signal: Callable[[signal.Signals], None]
+
+    ended: Callable[[float], Awaitable[bool]]
+    """Waits the given number of seconds for QEMU's end, and returns whether QEMU has ended."""
+
+
 def patience_s(accelerator: Accelerator) -> float:
     """Return the seconds that a guest has to power down."""
     return 180.0 if accelerator is Accelerator.TCG else 90.0
 
 
-async def shut_down(
-    client: QMPClient | None,
-    *,
-    ended: Callable[[float], Awaitable[bool]],
-    kill: Callable[[], None],
-    patience: float,
-) -> Ending:
-    """End QEMU. The guest has `patience` seconds to power down; with 0, its power button is not pressed.
+async def shut_down(means: Means, *, patience: float) -> Ending:
+    """End QEMU. The guest has `patience` seconds to power down; with 0, it is not asked to.
 
-    `ended` waits the given number of seconds for QEMU's end, and returns whether QEMU has ended.
+    Without a monitor, the guest is asked over SSH, and a signal tells QEMU to quit.
 
     Raises:
+        DiskError: the guest stands still because the host's disk is full. It is left as it is.
         MachineError: QEMU survives SIGKILL.
     """
-    if client is not None and patience > 0 and await _press_button(client, ended, patience):
+    if patience > 0 and await _power_down(means, patience):
         return Ending.POWERED_DOWN
-    if client is not None:
-        await monitor.request_quit(client)
-        if await ended(_QUIT_S):
-            return Ending.QUIT
+    if means.monitor:
+        await monitor.request_quit(means.monitor)
+    else:
+        means.send_signal(signal.SIGTERM)
+    if await means.ended(_QUIT_S):
+        return Ending.QUIT
     for _ in range(_KILL_ATTEMPTS):
-        kill()
-        if await ended(_KILL_EVERY_S):
+        means.send_signal(signal.SIGKILL)
+        if await means.ended(_KILL_EVERY_S):
             return Ending.KILLED
     raise MachineError("QEMU is still running after SIGKILL")
 
 
+async def _power_down(means: Means, patience: float) -> bool:
+    """Ask the guest to power down, and return whether QEMU has ended within `patience` seconds."""
+    if means.monitor is None:
+        return await _power_off_over_ssh(means, patience)
+    try:
+        return await _press_button(means.monitor, means.ended, patience)
+    except DiskError:
+        raise
+    except MachineError:
+        return await means.ended(_QUIT_S)
+
+
 async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], patience: float) -> bool:
     until = time.monotonic() + patience
-    try:
-        # A paused guest does not notice the button.
-        await monitor.execute(client, "cont")
-        while (left := until - time.monotonic()) > 0:
-            # Repeatedly, as a guest that is still booting ignores it.
+    # A paused guest does not notice the button.
+    await monitor.execute(client, "cont")
+    pressed = float("-inf")
+    while (left := until - time.monotonic()) > 0:
+        # Repeatedly, as a guest that is still booting ignores it.
+        if time.monotonic() - pressed >= _BUTTON_EVERY_S:
+            pressed = time.monotonic()
             await monitor.execute(client, "system_powerdown")
-            if await ended(min(_BUTTON_EVERY_S, left)):
-                return True
-    except MachineError:
-        return await ended(_QUIT_S)
+        if await ended(min(_STATUS_EVERY_S, left)):
+            return True
+        if await monitor.query_status(client) == monitor.STATUS_DISK_FULL:
+            raise DiskError(
+                "the guest cannot power down, because the host's disk is full",
+                hint="free some space and try again, or turn the guest off at once with: machine kill",
+            )
     return False
+
+
+async def _power_off_over_ssh(means: Means, patience: float) -> bool:
+    begun = time.monotonic()
+    while not await means.log_in_and_power_off():
+        if await means.ended(_LOGIN_PAUSE_S):
+            return True
+        if time.monotonic() - begun > min(patience, _LOGIN_S):
+            return False
+    return await means.ended(max(0.0, begun + patience - time.monotonic()))

@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 
 ROOT = "root"
 
+# A busy emulated guest needs some of this time until its SSH server greets.
+_CONNECT_S = 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
@@ -102,6 +105,7 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
     """
     return [
         "ssh", *base_options(target),
+        "-o", f"ConnectTimeout={_CONNECT_S}",
         *(["-n"] if no_input else []),
         *([] if command else ["-t"]),
         f"{target.username}@127.0.0.1",
@@ -117,17 +121,22 @@ def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None
     """
     return [
         "ssh", *base_options(target),
-        *(["-o", f"ControlPath={quoted(control)}"] if control else []),
-        "-o", "ConnectTimeout=30",
+        *(["-o", control_option(control)] if control else []),
+        "-o", f"ConnectTimeout={_CONNECT_S}",
         "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=15",
         f"{target.username}@127.0.0.1", "--", shlex.join(["bash", "-s", "--", *words]),
     ]  # fmt: skip
 
 
+def control_option(control: Path) -> str:
+    """Return the option that names the control socket of the SSH master."""
+    return f"ControlPath={quoted(control)}"
+
+
 def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: End) -> list[str]:
     """Return the argv of `ssh -O VERB` for a forward of the master at `control`."""
-    master = ["-o", f"ControlPath={quoted(control)}", "-O", verb]
+    master = ["-o", control_option(control), "-O", verb]
     return ["ssh", *base_options(target), *master, "-L", local_forward(host, guest), target.alias]
 
 
@@ -135,7 +144,7 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
     """Return the argv that runs a command in the guest over the master at `control`. Without the master, ssh fails."""
     return [
         "ssh", *base_options(target),
-        "-o", f"ControlPath={quoted(control)}",
+        "-o", control_option(control),
         "-o", "ProxyCommand=false",
         f"{target.username}@127.0.0.1", "--", command,
     ]  # fmt: skip
@@ -151,7 +160,7 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) 
         "ssh",
         *base_options(target),
         "-M", "-N", "-T", "-n",
-        "-o", f"ControlPath={quoted(control)}",
+        "-o", control_option(control),
         "-o", "ConnectTimeout=15",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",

@@ -50,6 +50,12 @@ class MachinePaths:
     runtime: Path
 
     record = _PersistentPath("record.json")
+    last_good_record = _PersistentPath("record.last-good.json")
+    """A copy of the `record`, which only our own commands write."""
+
+    damaged_record = _PersistentPath("record.damaged.json")
+    """A `record` that was damaged, and has been replaced by a good one."""
+
     disk = _PersistentPath("disk.qcow2")
     ignition = _PersistentPath("config.ign")
     seed = _PersistentPath("seed.img")
@@ -92,6 +98,18 @@ class MachinePaths:
     console_lock = _PersistentPath("console.lock")
     """Held by the command that is attached to the serial console."""
 
+    ports_table = _PersistentPath("ports.json")
+    """The open forwards, for a supervisor that takes over from another."""
+
+    folders_table = _PersistentPath("folders.json")
+    """The transport of each mounted folder, for a supervisor that takes over from another."""
+
+    relay = _PersistentPath("relay.py")
+    """The copy of ports/relay.py that QEMU runs."""
+
+    confine = _PersistentPath("confine.py")
+    """The copy of folders/confine.py that confines SFTP servers."""
+
     runtime_link = _PersistentPath(_RUNTIME_LINK)
     """A link to the `runtime` that init chose, so that sessions with another environment use the same directory."""
 
@@ -102,12 +120,6 @@ class MachinePaths:
 
     ports_socket = _RuntimePath("ports.sock")
     """The socket that serves the port API to Podman in the guest."""
-
-    ports_table = _RuntimePath("ports.json")
-    """The open forwards, for a supervisor that takes over from another."""
-
-    folders_table = _RuntimePath("folders.json")
-    """The transport of each mounted folder, for a supervisor that takes over from another."""
 
     console = _RuntimePath("console")
     """The path of the serial console that QEMU is given; QEMU appends `.in` and `.out`."""

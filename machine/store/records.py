@@ -1,26 +1,34 @@
 """Load and save the records of machines. Each record is a JSON file with a schema number, written atomically.
 
-A record of an older schema is migrated in memory. The next edit writes the record in the present schema.
+A record of an older schema is migrated in memory. The next edit writes the record in the present schema. A copy of each
+record is kept, in case that the record is damaged by something else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import lock
 from machine.errors import MachineError, NotFoundError, reason_of
-from machine.files import write_atomic
+from machine.files import disk_errors, write_atomic
 from machine.model.record import MachineRecord
 from machine.store.fields import FieldError
 from machine.store.names import check_exists, machine_names
 from machine.store.paths import MachinePaths, Roots
 from machine.store.record_document import SCHEMA, NewerSchemaError, dump, parse
 
+log = logging.getLogger(__name__)
+
 _EDIT_S = 10.0
+
+
+class DamagedRecordError(MachineError):
+    """A record is missing, or its content is not what a program of ours writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,8 @@ class BrokenRecord:
 
     name: str
     error: MachineError
+    last_good: MachineRecord | None = None
+    """The copy of the record; None if the copy cannot be read either."""
 
 
 def load(roots: Roots, name: str) -> MachineRecord:
@@ -44,7 +54,10 @@ def load(roots: Roots, name: str) -> MachineRecord:
 
 def _load_own(paths: MachinePaths) -> MachineRecord:
     """Load the record in a machine's directory, and check that it is the record of that machine."""
-    record = load_file(paths.record)
+    return _checked(load_file(paths.record), paths)
+
+
+def _checked(record: MachineRecord, paths: MachinePaths) -> MachineRecord:
     name = paths.directory.name
     if record.name == name:
         return record
@@ -53,6 +66,28 @@ def _load_own(paths: MachinePaths) -> MachineRecord:
             record, config=replace(record.config, name=name), pending=replace(record.pending, renamed_from=None)
         )
     raise _damaged(paths.record, f'it belongs to the machine "{record.name}"')
+
+
+def load_last_good(paths: MachinePaths) -> MachineRecord:
+    """Load the record in a machine's directory or, if it is damaged, its last good copy.
+
+    Raises:
+        MachineError: the record is damaged and there is no copy, or a newer program wrote it.
+    """
+    try:
+        return _load_own(paths)
+    except DamagedRecordError:
+        if copy := _load_copy(paths):
+            return copy
+        raise
+
+
+def _load_copy(paths: MachinePaths) -> MachineRecord | None:
+    try:
+        return _checked(load_file(paths.last_good_record), paths)
+    except MachineError as error:
+        log.info("%s", error)
+        return None
 
 
 def load_file(path: Path) -> MachineRecord:
@@ -106,12 +141,38 @@ def find(roots: Roots, name: str) -> MachineRecord | BrokenRecord:
     except NotFoundError:
         raise
     except MachineError as error:
-        return BrokenRecord(name=name, error=error)
+        return BrokenRecord(name=name, error=error, last_good=_load_copy(roots.machine(name)))
 
 
 def save(paths: MachinePaths, record: MachineRecord) -> None:
-    """Write the record of a machine whose directory exists."""
-    write_atomic(paths.record, json.dumps(dump(record), indent=2) + "\n")
+    """Write the record of a machine whose directory exists, and a copy."""
+    text = json.dumps(dump(record), indent=2) + "\n"
+    write_atomic(paths.record, text)
+    try:
+        write_atomic(paths.last_good_record, text)
+    except (MachineError, OSError) as error:
+        log.warning("cannot keep a copy of the record: %s", error)
+
+
+def restore(paths: MachinePaths, remembered: MachineRecord) -> bool:
+    """If a machine's record is damaged, write it anew, and keep the damaged one beside it. Return whether it was.
+
+    The last good copy is preferred to the `remembered` record, which lacks what others have changed since.
+
+    Raises:
+        MachineError: the record cannot be written, or a newer program wrote it.
+    """
+    with lock.exclusively(paths.record_lock, timeout_s=_EDIT_S):
+        try:
+            _load_own(paths)
+        except DamagedRecordError as error:
+            log.warning("%s", error)
+        else:
+            return False
+        with contextlib.suppress(FileNotFoundError), disk_errors(paths.damaged_record):
+            paths.record.replace(paths.damaged_record)
+        save(paths, _load_copy(paths) or remembered)
+    return True
 
 
 def edit(paths: MachinePaths, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
@@ -126,8 +187,12 @@ def edit(paths: MachinePaths, change: Callable[[MachineRecord], MachineRecord]) 
     return record
 
 
-def _damaged(path: Path, reason: str) -> MachineError:
-    return MachineError(
-        f"the record {path} is damaged: {reason}",
-        hint=f"restore the file, or remove the machine with: machine rm --force {path.parent.name}",
-    )
+def _damaged(path: Path, reason: str) -> DamagedRecordError:
+    copy = MachinePaths(directory=path.parent, runtime=path.parent).last_good_record
+    remove = f"remove the machine with: machine rm --force {path.parent.name}"
+    hint = f"restore the file, or {remove}"
+    if path != copy and copy.exists():
+        import shlex  # most commands find no damage
+
+        hint = f"restore its last good copy with: {shlex.join(['cp', str(copy), str(path)])}"
+    return DamagedRecordError(f"the record {path} is damaged: {reason}", hint=hint)

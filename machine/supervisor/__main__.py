@@ -16,11 +16,14 @@ from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.files import open_created
 from machine.folders.handover import load_folders
+from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor.helpers import install_helpers
+from machine.supervisor.preload import preload
 from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
 from machine.this_host import current_host
 
@@ -48,6 +51,7 @@ def main() -> int:
         os.set_inheritable(arguments.report_fd, False)
         starting.add_pipe(ReportPipe(arguments.report_fd))
     _log_to(paths)
+    preload()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assignment = _prepare(roots, arguments.name, adopt=arguments.adopt, starting=starting)
@@ -75,6 +79,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
     paths = roots.machine(name)
     _acquire(paths.supervisor_lock, name)
     make_private(paths.runtime)
+    install_helpers(paths)
     if adopt:
         return _adopt(roots, name)
     descriptor = _acquire(paths.lock, name)
@@ -105,6 +110,7 @@ def _acquire(path: Path, name: str) -> int:
 def _adopt(roots: Roots, name: str) -> Assignment:
     """Return the assignment for taking over the QEMU of an earlier supervisor."""
     paths = roots.machine(name)
+    end_leftover_masters(paths.ssh_control)
     return Assignment(
         record=records.load(roots, name),
         paths=paths,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.helpers import helper_command
 from machine.supervisor.lifecycle import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master
@@ -33,6 +33,7 @@ from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
+from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 from machine.this_host import current_host
 
@@ -75,8 +76,8 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     """Make the supervisor of a machine. `starting` reports the progress of the start."""
     config, paths = assignment.record.config, assignment.paths
     target = _ssh_target(assignment)
-    tasks = asyncio.TaskGroup()
     life = LifeTracker(Life() if assignment.plan else ADOPTED)
+    tasks = Tasks(life)
     record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
     link = QmpLink()
@@ -173,6 +174,7 @@ def _make_folder_server(
             sshfs=assets.load("files/folder-sshfs.sh"),
             changes=assets.load("files/folder-changes.sh"),
         ),
+        confine=helper_command(paths.confine),
         guest_uid=config.uid,
         choice=config.volume_driver,
         relay_changes=config.mount_inotify,

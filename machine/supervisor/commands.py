@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from machine.control import Command
-from machine.errors import MachineError
+from machine.errors import GuestError, MachineError
 from machine.folders.server import FolderServer
 from machine.model.folders import Folder, read_folder
 from machine.model.ports import Forward, PortState, PortStatus, parse_forward
@@ -76,6 +76,8 @@ class Commands:
         return self._folder_list() if command in _FOLDER_COMMANDS else self._port_list()
 
     async def _add_forward(self, forward: Forward) -> None:
+        if self._life.current.silent:
+            raise MachineError("QEMU does not answer", hint="try again when it does")
         is_new = await self._ports.add(forward)
         try:
             await self._record.edit(lambda record: replace(record, config=record.config.with_forward(forward)))
@@ -88,7 +90,18 @@ class Commands:
         await self._record.edit(lambda record: replace(record, config=record.config.without_forward(forward.endpoint)))
         await self._ports.remove(forward.endpoint, forward.origin)
 
+    def _check_connected(self) -> None:
+        """Check that the guest can be reached, which has to mount and unmount folders.
+
+        Raises:
+            GuestError: it cannot be reached.
+        """
+        if not self._life.current.connected:
+            state = self._life.current.state
+            raise GuestError(f"the guest cannot be reached: {state.reason or f'it is {state.state}'}")
+
     async def _add_folder(self, folder: Folder) -> None:
+        self._check_connected()
         await self._folders.add(folder)
         try:
             await self._record.edit(lambda record: replace(record, config=record.config.with_folder(folder)))
@@ -97,6 +110,7 @@ class Commands:
             raise
 
     async def _remove_folder(self, target: str) -> None:
+        self._check_connected()
         await self._folders.remove(target)
         await self._record.edit(lambda record: replace(record, config=record.config.without_folder(target)))
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import select
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +66,9 @@ class ControlServer:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 line = await reader.readline()
-            if await self._carry_out(*_parse(line), writer):
+            if _has_hung_up(writer):
+                log.info("control: a client has gone before its command was carried out: %r", line)
+            elif await self._carry_out(*_parse(line), writer):
                 await writer.drain()
             else:
                 await reader.read()  # until the client hangs up; its answer is written when the machine has ended
@@ -82,7 +85,7 @@ class ControlServer:
         match command:
             case Command.STATUS:
                 state = self._handler.state
-                writer.write(control.encode({"ok": {"state": state.state, "reason": state.reason or ""}}))
+                writer.write(control.encode({"ok": control.encode_state(state)}))
                 return True
             case Command.STOP | Command.QUIT:
                 self._stopping.add(writer.write)
@@ -93,6 +96,13 @@ class ControlServer:
                 log.info("control: %s", f"{command} {value}".rstrip())
                 writer.write(control.encode({"ok": await self._handler.carry_out(command, value)}))
                 return True
+
+
+def _has_hung_up(writer: asyncio.StreamWriter) -> bool:
+    """Return whether the client has gone, for example while the supervisor was stopped."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), 0)  # a hang-up is always told
+    return bool(poll.poll(0))
 
 
 def _parse(line: bytes) -> tuple[Command, str]:

@@ -22,6 +22,10 @@ class PauseCause(StrEnum):
             PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
         }[self]
 
+    @property
+    def explanation(self) -> str:
+        return "the guest is paused" + (f": {self.reason}" if self.reason else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class QemuUp:
@@ -36,6 +40,11 @@ class QemuSilent:
 @dataclass(frozen=True, kw_only=True)
 class QemuAnswered:
     """QEMU has answered on the QMP socket."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorLost:
+    """The socket of QEMU's monitor was removed, so that a QEMU that is adopted cannot be reached by QMP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +161,11 @@ class StopRequested:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopFailed:
+    """The machine does not stop. The command that asked for it has been told why."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CleanedUp:
     """The processes of a failed start have ended, or could not be killed."""
 
@@ -160,6 +174,7 @@ Event = (
     QemuUp
     | QemuSilent
     | QemuAnswered
+    | MonitorLost
     | QemuExited
     | GuestReady
     | GuestReset
@@ -178,5 +193,6 @@ Event = (
     | DeadlinePassed
     | SocketsLost
     | StopRequested
+    | StopFailed
     | CleanedUp
 )

@@ -12,6 +12,7 @@ from machine.folders.server import FolderServer
 from machine.model.ports import Driver
 from machine.podman import api
 from machine.ports.forwarding import Forwarding
+from machine.ssh.power_off import power_off
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -23,6 +24,7 @@ from machine.supervisor.events import (
 )
 from machine.supervisor.master import Master
 from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class GuestSsh:
         self,
         master: Master,
         *,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
         api_sockets: Collection[Path],
         life: LifeTracker,
         record: RecordKeeper,
@@ -60,7 +62,7 @@ class GuestSsh:
     def connect(self, *, after_s: float) -> None:
         """After `after_s` seconds, start an SSH master in place of the current one, if any."""
         self.disconnect()
-        self._master_task = self._tasks.create_task(self._run_master(after_s))
+        self._master_task = self._tasks.run(self._run_master(after_s))
 
     def disconnect(self) -> None:
         """End the SSH master."""
@@ -72,7 +74,7 @@ class GuestSsh:
         """Ask both Podman sockets for an answer after `after_s` seconds."""
         if self._probe_task:
             self._probe_task.cancel()
-        self._probe_task = self._tasks.create_task(self._probe_api(after_s))
+        self._probe_task = self._tasks.run(self._probe_api(after_s))
 
     def close(self) -> None:
         """End the SSH master and the probe."""
@@ -84,6 +86,9 @@ class GuestSsh:
         await asyncio.sleep(after_s)
         try:
             reason = await self._master.run(expects_delay=self._life.current.failures > 0, on_up=self._master_is_up)
+        except Exception as error:
+            self._life.post(MasterLost(reason=reason_of(error)))
+            raise  # to Tasks
         finally:
             self._ports.on_driver_down(Driver.SSH)
         self._life.post(MasterLost(reason=reason))
@@ -94,13 +99,14 @@ class GuestSsh:
 
     async def mount_folders(self) -> None:
         """Have the guest mount the machine's current folders, and unmount all others."""
-        if not self._folders.is_empty or self._record.current.pending.guest_outdated:
-            try:
+        try:
+            if not self._folders.is_empty or self._record.current.pending.guest_outdated:
                 await self._folders.mount()
-            except OSError as error:
-                problem = f"the host's folders cannot be mounted: {reason_of(error)}"
-                self._life.post(FoldersChanged(problem=problem))
-        self._life.post(MountAttempted())
+        except (MachineError, OSError) as error:
+            problem = f"the host's folders cannot be mounted: {reason_of(error)}"
+            self._life.post(FoldersChanged(problem=problem))
+        finally:
+            self._life.post(MountAttempted())
 
     async def _probe_api(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -108,8 +114,10 @@ class GuestSsh:
             async with asyncio.TaskGroup() as pings:
                 for socket in self._api_sockets:
                     pings.create_task(api.ping(socket, timeout_s=_PING_S))
-        except* MachineError as group:
-            self._life.post(ApiFailed(reason=str(group.exceptions[0])))
+        except* Exception as group:
+            self._life.post(ApiFailed(reason=reason_of(group.exceptions[0])))
+            if not all(isinstance(error, MachineError) for error in group.exceptions):
+                raise  # to Tasks
         else:
             self._life.post(ApiAnswered())
 
@@ -120,6 +128,10 @@ class GuestSsh:
             self._life.post(GuestClockSet())
         elif tests_master and self._master_task is task and self._life.current.pause is None:
             self._life.post(MasterLost(reason="it did not survive a pause"))
+
+    async def power_off(self) -> bool:
+        """Tell the guest to power down, by a connection of its own, and return whether the guest has accepted that."""
+        return await power_off(self._master.target)
 
     async def close_unused_forwards(self) -> None:
         """Close the forwards of containers that ended while no supervisor was running."""

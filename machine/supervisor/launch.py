@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
-from machine.ports import relay
 from machine.qemu.accelerator import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
@@ -28,6 +26,7 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_
 from machine.ssh.client import check_user
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
+from machine.supervisor.helpers import helper_command
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ def prepare(
         binary=qemu.path,
         acceleration=acceleration,
         firmware=firmware,
-        relay=(sys.executable, "-I", "-S", relay.__file__),
+        relay=helper_command(paths.relay),
         files=launch_files(paths),
         shares=[folder.share for folder in folders if folder.share],
     )

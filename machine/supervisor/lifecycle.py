@@ -44,6 +44,7 @@ from machine.supervisor.events import (
     HostClockJumped,
     MasterLost,
     MasterUp,
+    MonitorLost,
     MountAttempted,
     PauseCause,
     Paused,
@@ -53,6 +54,7 @@ from machine.supervisor.events import (
     QemuUp,
     Resumed,
     SocketsLost,
+    StopFailed,
     StopRequested,
 )
 from machine.supervisor.phases import Phase
@@ -60,6 +62,8 @@ from machine.supervisor.phases import Phase
 # These pauses and ssh's own timeouts delay the new connection to a guest that can be reached again.
 _RETRY_S = (0.5, 1.0, 2.0)
 _API_RETRY_S = 0.5
+
+_MONITOR_LOST = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,9 @@ class Life:
     silent: bool = False
     """QEMU does not answer."""
 
+    monitor_lost: bool = False
+    """QEMU cannot be reached by QMP, although it may well work."""
+
     clock_due: bool = False
     """The guest has stood still, and its clock has not been set since."""
 
@@ -98,9 +105,15 @@ class Life:
     """Why the machine is not up; None if the reason is unknown."""
 
     @property
+    def connected(self) -> bool:
+        """Whether the guest can be reached over SSH, as far as is known."""
+        return self.phase in (Phase.FOLDERS, Phase.API, Phase.UP) and not self.silent and self.pause is None
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What does not work although the machine is up."""
-        return tuple(problem for problem in (self.forward_problem, self.folder_problem) if problem)
+        monitor_problem = _MONITOR_LOST if self.monitor_lost else None
+        return tuple(problem for problem in (monitor_problem, self.forward_problem, self.folder_problem) if problem)
 
     @property
     def trouble(self) -> str | None:
@@ -117,11 +130,11 @@ class Life:
         if self.stopping:
             return MachineState(state=State.STOPPING)
         if self.pause is not None:
-            return MachineState(state=State.PAUSED, reason=self.pause.reason)
+            return MachineState(state=State.PAUSED, reason=self.pause.reason, connected=False)
         if not self.was_up:
-            return MachineState(state=State.STARTING)
+            return MachineState(state=State.STARTING, connected=self.connected)
         if self.trouble:
-            return MachineState(state=State.DEGRADED, reason=self.trouble)
+            return MachineState(state=State.DEGRADED, reason=self.trouble, connected=self.connected)
         return MachineState(state=State.RUNNING)
 
 
@@ -142,10 +155,14 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             if life.stopping and not at_once:
                 return life, ()
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
+        case StopFailed():
+            return replace(life, stopping=False), ()
         case _ if life.stopping:
             return life, ()
+        case MonitorLost():
+            return replace(life, monitor_lost=True), ()
         case Paused(cause=pause):
-            return replace(life, pause=pause), ()
+            return _stand_still(replace(life, pause=pause))
         case Resumed():
             return _after_gap(replace(life, pause=None))
         case QemuSilent():
@@ -165,6 +182,7 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
                 return life, ()
             return replace(life, phase=Phase.SSH, reason="its sockets were removed"), (Connect(after_s=0),)
         case QemuUp():
+            life = replace(life, monitor_lost=False)
             return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
         case GuestReady():
             return replace(life, phase=Phase.SSH), (Connect(after_s=0),)
@@ -210,6 +228,13 @@ def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
     if life.was_up:
         return replace(life, start_pending=False), (RefuseAdoption(cause=cause),)
     return _fail(life, cause)
+
+
+def _stand_still(life: Life) -> tuple[Life, tuple[Action, ...]]:
+    """Note a pause. A start that adopts the guest does not wait for the end of the pause."""
+    if not (life.start_pending and life.was_up and life.pause):
+        return life, ()
+    return replace(life, start_pending=False), (RefuseAdoption(cause=life.pause.explanation),)
 
 
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:

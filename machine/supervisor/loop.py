@@ -15,7 +15,7 @@ from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.ports.forwarding import Forwarding
 from machine.qemu import shutdown
-from machine.qemu.shutdown import Ending
+from machine.qemu.shutdown import Ending, Means
 from machine.store.paths import MachinePaths
 from machine.supervisor.actions import (
     Action,
@@ -31,7 +31,7 @@ from machine.supervisor.actions import (
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
-from machine.supervisor.events import CleanedUp, DeadlinePassed, GuestFailed, QemuExited
+from machine.supervisor.events import CleanedUp, DeadlinePassed, GuestFailed, MonitorLost, QemuExited, StopFailed
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.failure import start_error
 from machine.supervisor.guest_ssh import GuestSsh
@@ -41,6 +41,7 @@ from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
+from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ class Supervisor:
     failure_watch: FailureWatch
 
     sources_s: float
-    """How often the directories of the host that are shared are looked at."""
+    """How often the directories of the host that are shared, and the record's file, are looked at."""
 
-    tasks: asyncio.TaskGroup
+    tasks: Tasks
     """The background tasks; `run` enters the group and waits for their end."""
 
     _finished: bool = field(default=False, init=False)
@@ -90,14 +91,17 @@ class Supervisor:
             async with self.tasks:
                 background = await self._begin()
                 while not self._finished:
-                    await self._advance()
+                    try:
+                        await self._advance()
+                    except Exception as error:  # noqa: BLE001  (logged, or raised again)
+                        self.tasks.tolerate(error)
                 for task in background:
                     task.cancel()
                 self.connection.close()
         except BaseException:
             # A bug of ours must not end a guest that has been up, but must end one that has not.
             if not self.life.current.was_up:
-                self.qemu.kill()
+                self.qemu.send_signal(signal.SIGKILL)
             raise
         finally:
             self.servers.close()
@@ -109,7 +113,14 @@ class Supervisor:
     async def _begin(self) -> list[asyncio.Task[None]]:
         """Start or adopt QEMU, and return the tasks that run as long as QEMU does."""
         self._set_deadline()
-        work = [self.qmp.run, self.servers.keep_open, self.ports.retry_failed, self._watch_qemu, self._watch_sources]
+        work = [
+            self.qmp.run,
+            self.servers.keep_open,
+            self.ports.retry_failed,
+            self._watch_qemu,
+            self._watch_sources,
+            self._watch_record,
+        ]
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
@@ -120,7 +131,7 @@ class Supervisor:
             self._error = error
             self._finished = True
             return []
-        return [self.tasks.create_task(watch()) for watch in work]
+        return [self.tasks.keep(watch) for watch in work]
 
     async def _start(self, qemu: ChildQemu) -> None:
         self.ports.preload(self.record.current.config.forwards)
@@ -129,6 +140,8 @@ class Supervisor:
         await qemu.start()
 
     def _take_over(self) -> None:
+        if not self.paths.qmp_socket.exists():
+            self.life.post(MonitorLost())
         self.ports.take_over()
         self.ports.preload(self.record.current.config.forwards)
         self.connection.connect(after_s=0)
@@ -139,6 +152,9 @@ class Supervisor:
     async def _watch_sources(self) -> None:
         await self.folders.watch_sources(every_s=self.sources_s)
 
+    async def _watch_record(self) -> None:
+        await self.record.keep_readable(every_s=self.sources_s)
+
     async def _watch_evidence(self) -> None:
         """Watch the console and Ignition's journal for a failure while a start is pending."""
         failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
@@ -147,10 +163,12 @@ class Supervisor:
 
     async def _advance(self) -> None:
         """Handle the next event, and carry out the actions that follow from it."""
-        before = self.life.current.phase
+        before = self.life.current
         actions = await self.life.advance()
         life = self.life.current
-        if life.phase is not before:
+        if life.start_pending and life.pause and life.pause is not before.pause:
+            self.starting.notice(_sentence(life.pause.explanation))
+        if life.phase is not before.phase:
             self._set_deadline()
             if life.start_pending and life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
                 self.starting.step(f"Waiting for {life.phase.waits_for}")
@@ -177,19 +195,19 @@ class Supervisor:
             case Disconnect():
                 self.connection.disconnect()
             case MountFolders():
-                self.tasks.create_task(self.connection.mount_folders())
+                self.tasks.run(self.connection.mount_folders())
             case ProbeApi(after_s=after_s):
                 self.connection.probe_api(after_s=after_s)
             case SetGuestClock(tests_master=tests_master):
-                self.tasks.create_task(self.connection.set_guest_clock(tests_master=tests_master))
+                self.tasks.run(self.connection.set_guest_clock(tests_master=tests_master))
             case ReportUp():
-                self.tasks.create_task(self._report_up())
+                self.tasks.run(self._report_up())
             case PowerDown(at_once=at_once):
                 self.stopping.step("Waiting for VM to exit...")
-                self.tasks.create_task(self._power_down(at_once=at_once))
+                self.tasks.run(self._power_down(at_once=at_once))
             case FailStart(cause=cause):
                 self._error = self._start_error(cause)
-                self.tasks.create_task(self._clean_up())
+                self.tasks.run(self._clean_up())
             case RefuseAdoption(cause=cause):
                 self.starting.error(self._start_error(cause))
             case Finish():
@@ -200,7 +218,7 @@ class Supervisor:
     async def _report_up(self) -> None:
         await self.record.note_up()
         for problem in self.life.current.problems:
-            self.starting.notice(problem[:1].upper() + problem[1:])
+            self.starting.notice(_sentence(problem))
         self.starting.ok()
         if isinstance(self.qemu, AdoptedQemu):
             await self.connection.close_unused_forwards()
@@ -208,17 +226,26 @@ class Supervisor:
     async def _power_down(self, *, at_once: bool) -> None:
         patience_s = 0.0 if at_once else shutdown.patience_s(self.accelerator)
         try:
-            ending = await self.qemu.end(self.link.client, patience_s=patience_s)
+            ending = await shutdown.shut_down(self._means(), patience=patience_s)
         except MachineError as error:  # the supervisor stays as long as QEMU does
             self.stopping.error(error)
+            self.life.post(StopFailed())
             return
         if not at_once:
             self._ending = ending
 
+    def _means(self) -> Means:
+        return Means(
+            monitor=self.link.client,
+            log_in_and_power_off=self.connection.power_off,
+            send_signal=self.qemu.send_signal,
+            ended=self.qemu.ends_within,
+        )
+
     async def _clean_up(self) -> None:
         """End QEMU after a failed start."""
         try:
-            await self.qemu.end(self.link.client, patience_s=0)
+            await shutdown.shut_down(self._means(), patience=0)
         except MachineError as error:
             log.error("%s", error.line)
         self.life.post(CleanedUp())
@@ -235,6 +262,10 @@ class Supervisor:
 
     def _start_error(self, cause: str) -> GuestError:
         return start_error(self.record.current, self.paths, self.life.current.phase, cause)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _first_boot_note(record: MachineRecord) -> str:

@@ -36,7 +36,7 @@ class Master:
     """Runs the SSH masters of one guest. `forwards` maps host sockets to guest sockets."""
 
     def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
-        self._target = target
+        self.target = target
         self._control = control
         self._forwards = forwards
         self._running = asyncio.Lock()
@@ -58,7 +58,7 @@ class Master:
         sockets.kill_listener(self._control)
         for path in (self._control, *self._forwards):
             path.unlink(missing_ok=True)
-        argv = master_argv(self._target, self._control, self._forwards)
+        argv = master_argv(self.target, self._control, self._forwards)
         try:
             child = await async_runner.spawn(argv, stderr=PIPE, patience_s=_END_S)
         except MachineError as error:
@@ -89,7 +89,7 @@ class Master:
         `in_doubt` says that the master's connection may be lost. The guest then has little time to answer after it has
         greeted a new connection.
         """
-        argv = command_argv(self._target, self._control, _SET_CLOCK)
+        argv = command_argv(self.target, self._control, _SET_CLOCK)
         try:
             async with await async_runner.spawn(argv, stdin=PIPE, stdout=PIPE) as child:
                 return await self._send_time(child, in_doubt=in_doubt)
@@ -119,7 +119,7 @@ class Master:
             asked = time.monotonic()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(patience_s):
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self._target.port)
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.target.port)
                     try:
                         if await reader.read(1):
                             return time.monotonic() - asked

@@ -9,13 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from qemu.qmp import QMPClient
-
 from machine import async_runner, lock
 from machine.async_runner import Child
 from machine.files import open_created
-from machine.qemu import shutdown
-from machine.qemu.shutdown import Ending
 
 
 class QemuProcess(ABC):
@@ -30,22 +26,15 @@ class QemuProcess(ABC):
         self._ended.set()
         return cause
 
-    async def end(self, client: QMPClient | None, *, patience_s: float) -> Ending:
-        """End QEMU. The guest has `patience_s` seconds to power down; with 0, its power button is not pressed.
-
-        Raises:
-            MachineError: QEMU survives SIGKILL.
-        """
-        return await shutdown.shut_down(client, ended=self._ends_within, kill=self.kill, patience=patience_s)
-
-    async def _ends_within(self, timeout_s: float) -> bool:
+    async def ends_within(self, timeout_s: float) -> bool:
+        """Wait for QEMU's end, and return whether QEMU has ended within `timeout_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
         return self._ended.is_set()
 
     @abstractmethod
-    def kill(self) -> None: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
 
     @abstractmethod
     async def _wait(self) -> str | None: ...
@@ -75,9 +64,9 @@ class ChildQemu(QemuProcess):
         if descriptor is not None:
             lock.write_holder(descriptor, self._child.pid)
 
-    def kill(self) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         if self._child:
-            self._child.kill()
+            self._child.send_signal(number)
 
     async def _wait(self) -> str | None:
         if self._child is None:
@@ -93,8 +82,8 @@ class AdoptedQemu(QemuProcess):
         self._lock_file = lock_file
         self._poll_s = poll_s
 
-    def kill(self) -> None:
-        lock.signal_holder(self._lock_file, signal.SIGKILL)
+    def send_signal(self, number: signal.Signals) -> None:
+        lock.signal_holder(self._lock_file, number)
 
     async def _wait(self) -> str | None:
         while lock.is_held(self._lock_file):
@@ -106,6 +95,8 @@ def _last_message(status: int, output: Path) -> str | None:
     """Return how QEMU failed, with QEMU's last message; None after a normal end."""
     if status == 0:
         return None
-    lines = output.read_text(errors="replace").strip().splitlines()
+    lines: list[str] = []
+    with contextlib.suppress(OSError):  # the log was removed
+        lines = output.read_text(errors="replace").strip().splitlines()
     ending = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
     return f"QEMU {ending}" + (f": {lines[-1]}" if lines else "")

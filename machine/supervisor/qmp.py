@@ -40,8 +40,6 @@ _MIN_FREE_BYTES = 64 * 1024**2
 
 _EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
 
-_STATUS_DISK_FULL = "io-error"
-
 # The errors that end a session, or a command of the session, when QEMU hangs up.
 _HUNG_UP = (EOFError, OSError, QMPError)
 
@@ -153,9 +151,16 @@ class QmpSessions:
             if status is None:
                 return
             self._life.post(QemuAnswered())
-            if status == _STATUS_DISK_FULL:
-                self._life.post(Paused(cause=PauseCause.DISK_FULL))
-                await self._resume_if_there_is_space(client)
+            await self._handle_status(status, client)
+
+    async def _handle_status(self, status: str, client: QMPClient) -> None:
+        if status == monitor.STATUS_DISK_FULL:
+            self._life.post(Paused(cause=PauseCause.DISK_FULL))
+            await self._resume_if_there_is_space(client)
+        elif status == monitor.STATUS_PAUSED and self._life.current.pause is None:
+            self._life.post(Paused())  # it was stopped before this session
+        elif status == monitor.STATUS_RUNNING and self._life.current.pause is not None:
+            self._life.post(Resumed())
 
     async def _resume_if_there_is_space(self, client: QMPClient) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from machine.errors import MachineError, reason_of
 from machine.model.record import MachineRecord
@@ -27,6 +28,8 @@ class RecordKeeper:
         self._paths = paths
         self._current = record
         self._editing = asyncio.Lock()
+        self._good: tuple[int, int, int] | None = None
+        """The state of the record's file when it was last found readable."""
 
     @property
     def current(self) -> MachineRecord:
@@ -40,9 +43,30 @@ class RecordKeeper:
         """
         async with self._editing:
             try:
+                await self._restore()
                 self._current = await asyncio.to_thread(records.edit, self._paths, change)
             except OSError as error:
                 raise MachineError(f"cannot write {self._paths.record}: {reason_of(error)}") from error
+
+    async def keep_readable(self, *, every_s: float) -> None:
+        """Write the record anew whenever something else has damaged it; never returns."""
+        while True:
+            await asyncio.sleep(every_s)
+            async with self._editing:
+                try:
+                    await self._restore()
+                except (MachineError, OSError) as error:
+                    log.error("cannot restore the record: %s", error)
+
+    async def _restore(self) -> None:
+        """Write the record anew if it is damaged. An unchanged file is not read again."""
+        state = _state_of(self._paths.record)
+        if state is not None and state == self._good:
+            return
+        if await asyncio.to_thread(records.restore, self._paths, self._current):
+            log.warning("the record was damaged: it has been restored, and kept as %s", self._paths.damaged_record)
+            state = None  # it is read again, as something may have damaged it again meanwhile
+        self._good = state
 
     async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
         """Change the record. A failure is only logged."""
@@ -77,3 +101,12 @@ class RecordKeeper:
         """Note the transports by which the guest can mount folders."""
         if transports != self._current.guest.transports:
             await self.note(lambda record: replace(record, guest=replace(record.guest, transports=transports)))
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever the file is written; None if there is no file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.folders import idmap, inotify
+from machine.folders import confine, idmap, inotify
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command, sshfs_command
 from machine.folders.inotify import Watcher
@@ -29,11 +29,13 @@ from machine.ignition import assets
 from machine.model.folders import Folder
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
+from machine.supervisor.helpers import helper_command
 from machine.this_host import current_host
 from tests.support.disk_images import Images
 from tests.support.world import World
 
 DEADLINE_S = 20.0
+CONFINE = helper_command(Path(confine.__file__))
 
 
 def inside(command: str, *, uids: str, gids: str, read_only: str = "") -> subprocess.CompletedProcess[str]:
@@ -105,7 +107,7 @@ def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: 
     server = find_sftp_server()
     assert server
     folder = Folder(source=os.fspath(tmp_path / "mine"), target="/x")
-    command = sftp_server_command(server, folder, current_host().os)
+    command = sftp_server_command(server, folder, current_host().os, CONFINE)
     lines = [
         f"-get {tmp_path}/mine/file {tmp_path}/got-mine",
         f"-get {tmp_path}/other/file {tmp_path}/got-other",
@@ -129,7 +131,7 @@ def test_sftp_server_does_not_serve_what_a_link_leads_to_that_was_put_in_the_fol
     server = find_sftp_server()
     assert server
     folder = Folder(source=os.fspath(tmp_path / "mine"), target="/x")
-    command = sftp_server_command(server, folder, current_host().os)
+    command = sftp_server_command(server, folder, current_host().os, CONFINE)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (1, f"{tmp_path}/mine: Too many levels of symbolic links\n")
 

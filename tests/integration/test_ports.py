@@ -238,7 +238,7 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
             assert (status, sentence.endswith(forwards)) == (500, True)
             assert post(api_socket, "unexpose", **fields) == (200, "")
             assert listens(port, socket.SOCK_DGRAM)
-            kept = json.loads(control_socket(world).with_name("ports.json").read_text())["forwards"]
+            kept = json.loads((world.machines / "box" / "ports.json").read_text())["forwards"]
             assert [f"127.0.0.1:{port}:53/udp", "user"] in kept
             others = [choose(set()) for _ in range(4)]
             with contextlib.ExitStack() as stack:

@@ -13,12 +13,14 @@ import pytest
 
 from machine import async_runner
 from machine.errors import DeadlineError
+from machine.folders import confine
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 from machine.model.transport import Transport, TransportChoice
 from machine.sockets import listener_pid
 from machine.ssh.command import command_argv
+from machine.supervisor.helpers import helper_command
 from machine.supervisor.master import Master
 from machine.this_host import current_host
 from tests.support.sshd import Sshd
@@ -103,6 +105,7 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
     settings = FolderSettings(
         ssh=lambda command: command_argv(sshd.target, control, command),
         scripts=GuestScripts(mount=MOUNT, sshfs=SSHFS, changes=""),
+        confine=helper_command(Path(confine.__file__)),
         guest_uid=1000,
         choice=TransportChoice.AUTO,
         relay_changes=False,

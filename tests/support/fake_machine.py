@@ -161,9 +161,12 @@ class FakeMachine:
 
 @contextlib.asynccontextmanager
 async def fake_machine(
-    directory: Path, *, adopts: bool = False, binary: str = "sh", **fields: Any
+    directory: Path, *, adopts: bool = False, has_monitor: bool = True, binary: str = "sh", **fields: Any
 ) -> AsyncIterator[FakeMachine]:
-    """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU."""
+    """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
+
+    Without `has_monitor`, the socket of QEMU's monitor has been removed.
+    """
     progress: list[Line] = []
     starting = ProgressBroadcaster()
     starting.add(lambda line: progress.append(json.loads(line)))
@@ -183,6 +186,8 @@ async def fake_machine(
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, INTERVALS), qemu, qmp, progress)
+            if not has_monitor:
+                paths.qmp_socket.unlink()
             async with await asyncio.start_unix_server(machine.take_guest, paths.ready_socket):
                 machine.start()
                 try:

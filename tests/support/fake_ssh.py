@@ -67,8 +67,7 @@ def run(command):
         print(flush=True)
         note("clock", sys.stdin.readline().strip())
     else:
-        sys.stdin.read()
-        print("done")
+        print("accepted" if "poweroff" in sys.stdin.read() else "done")
 
 
 if "-M" in argv:

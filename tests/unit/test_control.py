@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from machine import control
+from machine import __version__, control
 from machine.errors import GuestError, MachineError
 from machine.report import SilentReporter
+
+RESTART = f"of this program; a restart changes to {__version__}"
 
 
 class Story(SilentReporter):
@@ -46,6 +48,20 @@ def test_error_comes_over_with_all_that_it_says() -> None:
     with pytest.raises(GuestError) as caught:
         control.follow([control.encode_error(told)], Story())
     assert (caught.value.line, caught.value.details) == ("it failed; do this", ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"state": "running", "reason": "", "version": __version__}, None),
+        ({"state": "running", "version": "0.0.1"}, f"under version 0.0.1 {RESTART}"),
+        ({"state": "running"}, f"under version unknown {RESTART}"),
+        ({"state": "degraded", "reason": "trouble", "version": "0.0.1"}, "trouble"),
+        ({"state": "starting"}, None),
+    ],
+)
+def test_running_machine_says_under_which_other_version_it_runs(answer: dict[str, Any], reason: str | None) -> None:
+    assert control.decode_state(answer).reason == reason
 
 
 def test_every_message_is_one_line() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
+
+from qemu.qmp import QMPClient
 
 from machine import control, lock, sockets
 from machine.control import Command
@@ -14,9 +18,14 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.host import Accelerator
 from machine.ops.shared.ask_supervisor import await_supervisor
+from machine.ops.shared.target import login
 from machine.qemu import monitor, shutdown
-from machine.qemu.shutdown import Ending
+from machine.qemu.shutdown import Ending, Means
 from machine.report import Reporter
+from machine.ssh.command import ROOT
+from machine.ssh.leftover_masters import end_leftover_masters
+from machine.ssh.power_off import power_off
+from machine.store import records
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)
@@ -40,7 +49,7 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
     ending = _ask_supervisor(paths, report, at_once=at_once)
     if ending is None:
         report.step("Waiting for VM to exit...")
-        ending = asyncio.run(_end_directly(paths, at_once=at_once))
+        ending = asyncio.run(_end_directly(paths, report, at_once=at_once))
     Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
     shutil.rmtree(paths.runtime, ignore_errors=True)
@@ -59,24 +68,49 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> 
         return None
 
 
-async def _end_directly(paths: MachinePaths, *, at_once: bool) -> Ending:
-    """End a machine whose supervisor does not answer. Try QEMU's second monitor first, then signals."""
+async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
+    """End a machine whose supervisor does not answer, by QEMU's second monitor, over SSH or by signals."""
     ended = _lock_is_free(paths)
     patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await _connect(paths, stack)
+        if client is None and patience:
+            # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
+            if lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
+                return Ending.POWERED_DOWN
+            report.step("Waiting for the guest to power down, which it is told over SSH...")
+        means = Means(
+            monitor=client,
+            log_in_and_power_off=partial(_log_in_and_power_off, paths),
+            send_signal=partial(_send_signal, paths),
+            ended=ended,
+        )
+        ending = await shutdown.shut_down(means, patience=patience)
+    end_leftover_masters(paths.ssh_control)
+    return ending
 
-    def kill() -> None:
-        for path in (paths.supervisor_lock, paths.lock):
-            lock.signal_holder(path, signal.SIGKILL)
 
+async def _connect(paths: MachinePaths, stack: contextlib.AsyncExitStack) -> QMPClient | None:
     try:
-        async with monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S) as client:
-            return await shutdown.shut_down(client, ended=ended, kill=kill, patience=patience)
+        return await stack.enter_async_context(monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S))
     except MachineError as error:
         log.info("QEMU's second monitor: %s", error)
-    # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
-    if patience and lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
-        return Ending.POWERED_DOWN
-    return await shutdown.shut_down(None, ended=ended, kill=kill, patience=0)
+        return None
+
+
+async def _log_in_and_power_off(paths: MachinePaths) -> bool:
+    try:
+        target = login(records.load_last_good(paths).config, paths, ROOT)
+    except MachineError as error:
+        log.info("the guest's SSH port is unknown: %s", error)
+        return False
+    return await power_off(target)
+
+
+def _send_signal(paths: MachinePaths, number: signal.Signals) -> None:
+    """Send a signal to QEMU. SIGKILL is sent to a supervisor, too, as it has not ended QEMU."""
+    for path in (*([paths.supervisor_lock] if number is signal.SIGKILL else []), paths.lock):
+        lock.signal_holder(path, number)
 
 
 def _lock_is_free(paths: MachinePaths) -> Callable[[float], Awaitable[bool]]:

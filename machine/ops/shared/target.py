@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from machine.errors import MachineError
-from machine.model.state import State
+from machine.errors import GuestError, MachineError
+from machine.model.config import MachineConfig
+from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ssh.command import ROOT, SshTarget, host_key_alias
+from machine.ssh.greeting import greets
 from machine.store import records
+from machine.store.paths import MachinePaths
+
+# An emulated guest takes a second to greet.
+_GREETING_S = 10.0
 
 
 def find_target(name: str, username: str | None, context: Context) -> SshTarget:
@@ -17,11 +23,15 @@ def find_target(name: str, username: str | None, context: Context) -> SshTarget:
         NotFoundError: there is no such machine.
     """
     config = records.load(context.roots, name).config
-    paths = context.roots.machine(name)
+    return login(config, context.roots.machine(name), username or (ROOT if config.rootful else config.username))
+
+
+def login(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarget:
+    """Return how to log in to the guest of the machine with these files."""
     return SshTarget(
-        alias=host_key_alias(name),
+        alias=host_key_alias(config.name),
         port=config.ssh_port,
-        username=username or (ROOT if config.rootful else config.username),
+        username=username,
         identity=paths.identity,
         known_hosts=paths.known_hosts,
     )
@@ -33,8 +43,26 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running.
+        GuestError: the guest stands still or does not answer.
     """
     target = find_target(name, username, context)
-    if machine_state(context.roots.machine(name)).state is State.STOPPED:
-        raise MachineError(f'vm "{name}" is not running')
+    state = machine_state(context.roots.machine(name))
+    if error := unreachable_error(name, state):
+        raise error
+    if not state.connected and not greets(target.port, timeout_s=_GREETING_S):
+        raise GuestError(
+            f'the guest of "{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}"
+        )
     return target
+
+
+def unreachable_error(name: str, state: MachineState) -> MachineError | None:
+    """Return the error for a machine that is certain not to answer in this state, or None if it may answer."""
+    match state.state:
+        case State.STOPPED:
+            return MachineError(f'vm "{name}" is not running')
+        case State.PAUSED:
+            reason = f": {state.reason}" if state.reason else ""
+            return GuestError(f'the guest of "{name}" is paused{reason}')
+        case _:
+            return None

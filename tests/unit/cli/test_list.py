@@ -19,11 +19,12 @@ from machine.podman.connections import connection_uri
 from machine.store.paths import Roots
 from tests.support.builders import CREATED, DIGEST, make_paths, make_record, make_roots, save_machine
 from tests.support.command_line import Machine
+from tests.support.start import held_lock
 
 HEADING = "NAME        VM TYPE     CREATED     LAST UP     CPUS        MEMORY      DISK SIZE\n"
 EMPTY = "Expecting value: line 1 column 1 (char 0)"
 NEWER = "schema 7, this one reads up to 2"
-REMOVE = "machine rm --force bad"
+RESTORE = "restore its last good copy with: cp {1} {0}"
 NOW = CREATED + timedelta(hours=3)
 
 
@@ -149,7 +150,7 @@ def test_columns_are_twelve_wide_or_two_apart(rows: list[tuple[str, ...]], text:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", f"the record {{}} is damaged: not JSON ({EMPTY}); restore the file, or remove the machine with: {REMOVE}"),
+        ("", f"the record {{0}} is damaged: not JSON ({EMPTY}); {RESTORE}"),
         ('{"schema": 7}', f"{{}} was written by a newer version of this program ({NEWER}); upgrade boot2podman"),
     ],
 )
@@ -159,7 +160,16 @@ def test_machine_that_cannot_be_read_hides_no_other(content: str, reason: str, m
     record.write_text(content)
     outcome = machine("ls", "--quiet")
     assert (outcome.status, outcome.stdout) == (0, "good\n")
-    assert outcome.stderr == f"Error: {reason.format(record)}\n"
+    assert outcome.stderr == f"Error: {reason.format(record, record.with_name('record.last-good.json'))}\n"
+
+
+def test_running_machine_with_a_damaged_record_is_listed(machine: Machine, roots: Roots) -> None:
+    paths = save_machine(roots, make_record("bad"))
+    paths.record.write_text("{")
+    with held_lock(paths):
+        outcome = machine("ls", "--format", "{{.Name}} {{.State}} {{.Reason}}")
+    assert outcome.stdout == "bad degraded its record is damaged; its supervisor has ended\n"
+    assert outcome.stderr.startswith(f"Error: the record {paths.record} is damaged")
 
 
 def test_connections_that_cannot_be_read_hide_no_machine(machine: Machine, roots: Roots, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Guest:
         return FolderSettings(
             ssh=self.ssh,
             scripts=GuestScripts(mount="mount", sshfs="sshfs", changes="changes"),
+            confine=("confine",),
             guest_uid=1000,
             choice=choice,
             relay_changes=False,
@@ -251,6 +252,20 @@ def test_running_machine_takes_folders_by_ssh_alone(
     with pytest.raises(MachineError) as caught:
         finish(add())
     assert caught.value.line.startswith(line)
+
+
+def test_guest_that_does_not_answer_has_not_said_that_it_lacks_sshfs(guest: Guest) -> None:
+    guest.reports = ["can sshfs\n"]  # the script does not reach its end
+
+    async def work() -> None:
+        async with guest.serve() as server:
+            with pytest.raises(MachineError) as caught:
+                await server.add(Folder(source=str(guest.directory), target="/x"))
+            reason = "the script that mounts folders failed"
+            assert caught.value.line == f"the guest cannot be asked whether it has sshfs: {reason}"
+            assert server.is_empty
+
+    asyncio.run(work())
 
 
 def test_second_of_two_that_were_asked_for_at_once_finds_its_place_taken(guest: Guest) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-from machine.folders import confine
 from machine.folders.sshfs import sftp_server_command
 from machine.model.folders import Folder
 from machine.model.host import HostOS
@@ -13,7 +10,7 @@ FOLDER = Folder(source="/a, b", target="/x")
 
 
 def test_sftp_server_writes_nothing_of_what_is_read_only() -> None:
-    assert sftp_server_command("/s", FOLDER, HostOS.MACOS) == ["/s", "-e", "-d", "/a, b"]
+    assert sftp_server_command("/s", FOLDER, HostOS.MACOS, ["confine"]) == ["/s", "-e", "-d", "/a, b"]
     odd = Folder(source="/%", target="/x", read_only=True)
-    confined = sftp_server_command("/s", odd, HostOS.LINUX)
-    assert confined[3:] == [os.fspath(confine.__file__), "/%", "/s", "-e", "-R", "-d", "/%%"]
+    confined = sftp_server_command("/s", odd, HostOS.LINUX, ["python", "confine.py"])
+    assert confined == ["python", "confine.py", "/%", "/s", "-e", "-R", "-d", "/%%"]

@@ -46,12 +46,12 @@ BASE = [
 
 
 def test_session_without_a_command_has_a_terminal() -> None:
-    assert session_argv(TARGET, []) == ["ssh", *BASE, "-t", "core@127.0.0.1"]
+    assert session_argv(TARGET, []) == ["ssh", *BASE, "-o", "ConnectTimeout=30", "-t", "core@127.0.0.1"]
 
 
 def test_command_goes_along_word_by_word_after_two_dashes() -> None:
     words = ["ls", "-l", "--", "a b"]
-    assert session_argv(TARGET, words) == ["ssh", *BASE, "core@127.0.0.1", "--", *words]
+    assert session_argv(TARGET, words) == ["ssh", *BASE, "-o", "ConnectTimeout=30", "core@127.0.0.1", "--", *words]
 
 
 def test_master_forwards_each_socket_and_ends_when_one_cannot_be() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,12 @@ from machine.store.record_document import NewerSchemaError, completed, dump, par
 from machine.store.records import BrokenRecord
 from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
 
-HINT = "; restore the file, or remove the machine with: machine rm --force box"
+REMOVE = "restore the file, or remove the machine with: machine rm --force box"
+
+
+def hint(record: Path) -> str:
+    return f"restore its last good copy with: cp {record.with_name('record.last-good.json')} {record}"
+
 
 Document = dict[str, Any]
 
@@ -199,7 +205,7 @@ def test_damaged_record_is_reported_with_its_field(
     record.write_text(json.dumps(edit(dump(make_record()))))
     with pytest.raises(MachineError) as caught:
         records.load_file(record)
-    assert caught.value.line == f"the record {record} is damaged: {reason}{HINT}"
+    assert caught.value.line == f"the record {record} is damaged: {reason}; {hint(record)}"
 
 
 @pytest.mark.parametrize("key", ["folders", "forwards"])
@@ -322,7 +328,54 @@ def test_file_that_is_no_record_is_damaged(content: bytes | None, reason: str | 
     with pytest.raises(MachineError) as caught:
         records.load(roots, "box")
     assert caught.value.line.startswith(f"the record {record} is damaged: {reason or 'not JSON ('}")
-    assert caught.value.line.endswith(HINT)
+    assert caught.value.hint == hint(record)
+
+
+def test_damaged_record_without_a_copy_can_only_be_restored_otherwise(tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), make_record())
+    paths.record.write_text("{")
+    paths.last_good_record.unlink()
+    with pytest.raises(MachineError) as caught:
+        records.load_file(paths.record)
+    assert caught.value.hint == REMOVE
+
+
+def test_copy_of_a_record_has_the_last_edit(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    paths = save_machine(roots, make_record())
+    edited = records.edit(paths, lambda record: replace(record, config=replace(record.config, protected=True)))
+    paths.record.write_text("")
+    assert records.load_last_good(paths) == edited
+    assert records.find(roots, "box") == BrokenRecord(name="box", error=ANY, last_good=edited)
+
+
+@pytest.mark.parametrize("has_copy", [False, True])
+def test_damaged_record_is_restored_from_its_copy_or_else_from_memory(has_copy: bool, tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), make_record())
+    remembered = make_record(ssh_port=1)
+    assert not records.restore(paths, remembered)
+    paths.record.write_text("{")
+    if not has_copy:
+        paths.last_good_record.write_text("{")
+    assert records.restore(paths, remembered)
+    restored = make_record() if has_copy else remembered
+    assert records.load_file(paths.record) == records.load_file(paths.last_good_record) == restored
+    assert paths.damaged_record.read_text() == "{"
+
+
+def test_missing_record_is_restored(tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), make_record())
+    paths.record.unlink()
+    assert records.restore(paths, make_record())
+    assert records.load_file(paths.record) == make_record()
+
+
+def test_record_of_a_newer_program_is_not_restored(tmp_path: Path) -> None:
+    paths = save_machine(make_roots(tmp_path), make_record())
+    paths.record.write_text('{"schema": 99}')
+    with pytest.raises(MachineError, match="newer version"):
+        records.restore(paths, make_record())
+    assert paths.record.read_text() == '{"schema": 99}'
 
 
 def test_one_damaged_record_hides_no_other(tmp_path: Path) -> None:
@@ -342,7 +395,7 @@ def test_save_replaces_the_record(tmp_path: Path) -> None:
     paths = save_machine(roots, make_record())
     records.save(paths, make_record(ssh_port=1))
     assert records.load(roots, "box") == make_record(ssh_port=1)
-    assert [path.name for path in paths.directory.iterdir()] == ["record.json"]
+    assert sorted(path.name for path in paths.directory.iterdir()) == ["record.json", "record.last-good.json"]
 
 
 def test_machine_has_one_name_at_every_moment_of_a_rename(tmp_path: Path) -> None:

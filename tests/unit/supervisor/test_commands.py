@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from machine.control import Command
-from machine.errors import MachineError
+from machine.errors import GuestError, MachineError
 from machine.folders.server import FolderServer
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
@@ -24,7 +24,7 @@ from machine.ports.forwarding import Forwarding
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
-from machine.supervisor.events import StopRequested
+from machine.supervisor.events import PauseCause, StopRequested
 from machine.supervisor.lifecycle import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
@@ -88,7 +88,7 @@ class CommandedMachine:
         return asyncio.run(self.commands.carry_out(command, value))
 
     def break_record(self) -> None:
-        self.paths.record.write_text("{")
+        self.paths.record.write_text('{"schema": 99}')
 
     def next_event(self) -> object:
         return asyncio.run(self.life._events.get())
@@ -144,7 +144,7 @@ def test_forward_that_cannot_be_noted_is_taken_back(tmp_path: Path) -> None:
     box.carry_out(Command.PORT_ADD, "8080:80")
     box.break_record()
     for value in ("8080:80", "9090:90"):
-        with pytest.raises(MachineError, match="is damaged"):
+        with pytest.raises(MachineError, match="newer version"):
             box.carry_out(Command.PORT_ADD, value)
     assert [str(forward.endpoint) for forward in box.ports.held] == ["127.0.0.1:8080/tcp"]  # that was there before
 
@@ -160,9 +160,38 @@ def test_folder_is_mounted_listed_and_in_the_record(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_noted_is_unmounted_again(tmp_path: Path) -> None:
     box = make_box(tmp_path)
     box.break_record()
-    with pytest.raises(MachineError, match="is damaged"):
+    with pytest.raises(MachineError, match="newer version"):
         box.carry_out(Command.MOUNT_ADD, "/a:/b")
     assert box.folders.held == []
+
+
+@pytest.mark.parametrize(
+    ("life", "reason"),
+    [
+        (replace(UP, pause=PauseCause.REQUESTED), "it is paused"),
+        (replace(UP, pause=PauseCause.DISK_FULL), str(PauseCause.DISK_FULL.reason)),
+        (replace(UP, silent=True), "QEMU does not answer"),
+        (replace(UP, phase=Phase.SSH, reason="SSH connection lost: eof"), "SSH connection lost: eof"),
+        (Life(phase=Phase.BOOT), "it is starting"),
+    ],
+)
+def test_folders_of_a_guest_that_cannot_be_reached_stay_as_they_are(life: Life, reason: str, tmp_path: Path) -> None:
+    box = make_box(tmp_path, life=life)
+    for command, value in ((Command.MOUNT_ADD, "/a:/b"), (Command.MOUNT_REMOVE, "/b")):
+        with pytest.raises(GuestError) as caught:
+            box.carry_out(command, value)
+        assert caught.value.line == f"the guest cannot be reached: {reason}"
+    assert records.load_file(box.paths.record).config.folders == ()
+
+
+def test_forward_is_not_asked_of_a_qemu_that_does_not_answer(tmp_path: Path) -> None:
+    box = make_box(tmp_path, life=replace(UP, silent=True))
+    with pytest.raises(MachineError, match="QEMU does not answer"):
+        box.carry_out(Command.PORT_ADD, "8080:80")
+    assert box.ports.held == []
+    paused = make_box(tmp_path / "paused", life=replace(UP, pause=PauseCause.REQUESTED))
+    paused.carry_out(Command.PORT_ADD, "8080:80")
+    assert len(paused.ports.held) == 1
 
 
 def test_state_is_that_of_the_life(tmp_path: Path) -> None:

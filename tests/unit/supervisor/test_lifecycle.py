@@ -38,6 +38,7 @@ from machine.supervisor.events import (
     HostClockJumped,
     MasterLost,
     MasterUp,
+    MonitorLost,
     MountAttempted,
     PauseCause,
     Paused,
@@ -47,6 +48,7 @@ from machine.supervisor.events import (
     QemuUp,
     Resumed,
     SocketsLost,
+    StopFailed,
     StopRequested,
 )
 from machine.supervisor.lifecycle import ADOPTED, Life, step
@@ -225,6 +227,16 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         (Disconnect(), Finish()),
     ),
     "nothing is left of a failed start": (STOPPING, CleanedUp(), STOPPING, (Disconnect(), Finish())),
+    "stop that fails leaves the machine as it was": (STOPPING, StopFailed(), UP, NOTHING),
+    "monitor of an adopted guest is gone": (ADOPTED, MonitorLost(), replace(ADOPTED, monitor_lost=True), NOTHING),
+    "monitor is there": (replace(UP, monitor_lost=True), QemuUp(), UP, NOTHING),
+    "adopted guest stands still": (
+        ADOPTED,
+        Paused(),
+        replace(ADOPTED, pause=PauseCause.REQUESTED, start_pending=False),
+        (RefuseAdoption(cause="the guest is paused"),),
+    ),
+    "guest of a start stands still": (BOOT, Paused(), replace(BOOT, pause=PauseCause.REQUESTED), NOTHING),
     "qemu had to be killed in a stop": (STOPPING, QemuExited(cause="signal 9"), STOPPING, (Disconnect(), Finish())),
 }
 
@@ -273,8 +285,10 @@ EVENTS: tuple[Event, ...] = (
     ForwardsChanged(problem="f"),
     SocketsLost(),
     StopRequested(),
+    MonitorLost(),
     QemuExited(),
     CleanedUp(),
+    StopFailed(),
 )
 
 
@@ -299,7 +313,7 @@ def test_list_of_events_is_complete() -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_stop_is_disturbed_by_nothing_but_its_end(event: Event) -> None:
     life, actions = step(STOPPING, event)
-    assert life == STOPPING
+    assert life == (UP if isinstance(event, StopFailed) else STOPPING)
     assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited | CleanedUp) else ())
 
 

@@ -6,19 +6,22 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from machine import __version__, control
 from machine.control import Command
+from machine.errors import GuestError
 from machine.model.config import Provisioning
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.events import DeadlinePassed, PauseCause
 from machine.supervisor.phases import Phase
-from tests.support.fake_machine import FakeMachine, fake_machine, until
+from tests.support.fake_machine import WAIT_S, FakeMachine, fake_machine, until
 from tests.support.fake_ssh import FakeSsh
 
 BOOTED = GuestFacts(provisioned=True)
@@ -45,7 +48,9 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
 
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.steps)
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "starting", "reason": ""}}]
+        assert (await machine.ask(Command.STATUS)) == [
+            {"ok": {"state": "starting", "reason": "", "connected": False, "version": __version__}}
+        ]
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.progress)
         assert machine.progress == [
@@ -58,7 +63,9 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         assert machine.record.guest.provisioned
         assert machine.record.guest.last_up is not None
         assert machine.supervisor.record.current == machine.record
-        assert (await machine.ask(Command.STATUS)) == [{"ok": {"state": "running", "reason": ""}}]
+        assert (await machine.ask(Command.STATUS)) == [
+            {"ok": {"state": "running", "reason": "", "connected": True, "version": __version__}}
+        ]
         assert await machine.ask(Command.STOP) == [
             {"step": "Waiting for VM to exit..."},
             {"ok": {"ending": "powered down"}},
@@ -311,8 +318,8 @@ def test_qemu_that_stands_still_degrades_the_machine(ssh: FakeSsh, short_path: P
 def test_sockets_that_somebody_removes_are_made_anew(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
-        for socket in (machine.paths.control_socket, machine.paths.podman_socket):
-            socket.unlink()
+        for path in (machine.paths.control_socket, machine.paths.podman_socket):
+            path.unlink()
         await until(machine.paths.podman_socket.exists)
         await machine.reach(State.RUNNING)
         assert (await machine.ask(Command.STATUS))[-1]["ok"]["state"] == "running"
@@ -349,6 +356,114 @@ def test_adopted_guest_that_cannot_be_reached_is_kept(ssh: FakeSsh, short_path: 
         assert "quit" not in machine.qmp.commands
 
     play(story, short_path, adopts=True, guest=BOOTED)
+
+
+def test_adopted_guest_without_a_monitor_is_degraded_and_powers_down_over_ssh(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: {"ok": {}} in machine.progress)
+        problem = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
+        assert machine.state == MachineState(state=State.DEGRADED, reason=problem)
+        assert {"notice": problem[:1].upper() + problem[1:]} in machine.progress
+        stopping = asyncio.create_task(machine.ask(Command.STOP))
+        await until(lambda: "bash -s --" in ssh.commands)
+        machine.qemu.end()
+        assert (await stopping)[-1] == {"ok": {"ending": "powered down"}}
+        assert await machine.end() is None
+        assert machine.qmp.commands == []
+
+    play(story, short_path, adopts=True, has_monitor=False, guest=BOOTED)
+
+
+def test_stop_of_a_guest_that_a_full_disk_has_stopped_fails_at_once(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.qemu.powers_down = False
+        machine.qemu.status = "io-error"
+        await machine.reach(State.PAUSED)
+        with pytest.raises(GuestError, match="the guest cannot power down, because the host's disk is full"):
+            await asyncio.to_thread(control.request, machine.paths.control_socket, Command.STOP, timeout_s=WAIT_S)
+        await machine.reach(State.PAUSED)
+        assert "quit" not in machine.qmp.commands
+        machine.qemu.status = "running"
+        machine.qemu.powers_down = True
+        machine.qmp.emit("RESUME")
+        await machine.reach(State.RUNNING)
+        assert (await machine.ask(Command.STOP))[-1] == {"ok": {"ending": "powered down"}}
+
+    play(story, short_path, guest=BOOTED)
+
+
+def test_start_says_at_once_that_a_full_disk_stops_the_guest(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.status = "io-error"
+        notice = {"notice": f"The guest is paused: {PauseCause.DISK_FULL.reason}"}
+        await until(lambda: notice in machine.progress)
+        machine.qemu.status = "running"
+        machine.qmp.emit("RESUME")
+        await machine.boot()
+        assert machine.progress.count(notice) == 1
+
+    play(story, short_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("io-error", f": {PauseCause.DISK_FULL.reason}"), ("paused", "")], ids=["full", "paused"]
+)
+def test_adoption_of_a_guest_that_stands_still_is_refused_at_once(
+    status: str, reason: str, ssh: FakeSsh, short_path: Path
+) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.status = status
+        ssh.refuse("no route\n")
+        await until(lambda: machine.progress)
+        assert machine.progress[-1]["error"]["message"].endswith(f"the guest is paused{reason}")
+        assert machine.state.state is State.PAUSED
+        ssh.accept()
+        machine.qemu.status = "running"
+        machine.qmp.emit("RESUME")
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path, adopts=True, guest=BOOTED)
+
+
+def test_request_of_a_client_that_has_gone_is_dropped(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        for command in (Command.PORT_ADD, Command.STOP):
+            with socket.socket(socket.AF_UNIX) as client:  # all before the supervisor runs again
+                client.connect(os.fspath(machine.paths.control_socket))
+                client.sendall(control.encode({"command": command, "value": "/h.sock:/g.sock"}))
+        answer = await machine.ask(Command.PORT_LIST)
+        assert answer[-1]["ok"]["forwards"] == []
+        assert machine.state.state is State.RUNNING
+        assert machine.record.config.forwards == ()
+
+    play(story, short_path, guest=BOOTED)
+
+
+def test_defect_of_a_task_leaves_a_guest_that_is_up_its_supervisor(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+
+        def fail(*_: object, **__: object) -> None:
+            raise ModuleNotFoundError("No module named 'machine.x'")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(machine.supervisor.folders, "check_sources", fail)
+            patch.setattr(machine.supervisor.ports, "on_driver_up", fail)
+            patch.setattr(machine.supervisor.ports, "reopen_sockets", fail)
+            machine.supervisor.life.post("no event")  # type: ignore[arg-type]
+            ssh.kill_master()
+            await until(lambda: caplog.text.count("ModuleNotFoundError: No module named") >= 3)
+            machine.qmp.hang_up()
+            await machine.reach(State.DEGRADED)
+        await machine.reach(State.RUNNING)
+        assert (await machine.ask(Command.STOP))[-1] == {"ok": {"ending": "powered down"}}
+        assert await machine.end() is None
+
+    play(story, short_path, guest=BOOTED)
 
 
 def test_defect_before_the_machine_is_up_leaves_no_qemu(ssh: FakeSsh, short_path: Path) -> None:

@@ -16,6 +16,9 @@ from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.record import RecordKeeper
 from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.fake_machine import until
+
+NEWER = '{"schema": 99}'
 
 
 def make_keeper(directory: Path, record: MachineRecord) -> tuple[RecordKeeper, MachinePaths]:
@@ -55,14 +58,38 @@ def test_edit_that_waits_for_another_command_holds_nobody_up(tmp_path: Path) -> 
 
 def test_edit_that_fails_changes_neither(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper, paths = make_keeper(tmp_path, make_record())
-    paths.record.write_text("{")
-    with pytest.raises(MachineError, match="is damaged"):
+    paths.record.write_text(NEWER)
+    with pytest.raises(MachineError, match="newer version"):
         asyncio.run(keeper.edit(protect))
     assert not keeper.current.config.protected
     asyncio.run(keeper.note_boot())
     assert not keeper.current.guest.provisioned
     assert "cannot write the machine's state into its record" in caplog.text
-    assert paths.record.read_text() == "{"
+    assert paths.record.read_text() == NEWER
+
+
+def test_edit_of_a_damaged_record_restores_it_first(tmp_path: Path) -> None:
+    keeper, paths = make_keeper(tmp_path, make_record(ssh_port=1))
+    paths.record.write_text("{")
+    asyncio.run(keeper.edit(protect))
+    assert records.load_file(paths.record) == keeper.current == protect(make_record(ssh_port=1))
+    assert paths.damaged_record.read_text() == "{"
+
+
+def test_damaged_record_is_written_anew_however_often_that_happens(tmp_path: Path) -> None:
+    keeper, paths = make_keeper(tmp_path, make_record())
+
+    async def work() -> None:
+        watching = asyncio.create_task(keeper.keep_readable(every_s=0.01))
+        for damage in ("{", "", "[]"):
+            paths.record.write_text(damage)
+            await until(paths.damaged_record.exists)
+            assert paths.damaged_record.read_text() == damage
+            await until(lambda: paths.record.exists() and records.load_file(paths.record) == make_record())
+            paths.damaged_record.unlink()
+        watching.cancel()
+
+    asyncio.run(work())
 
 
 def test_edits_at_once_all_arrive(tmp_path: Path) -> None:

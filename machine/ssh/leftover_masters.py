@@ -1,0 +1,28 @@
+"""End SSH masters that have outlived their supervisor and whose control socket may have been removed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine.ssh.command import control_option
+
+log = logging.getLogger(__name__)
+
+
+def end_leftover_masters(control: Path) -> None:
+    """Kill every SSH master of this user that was started with this control socket."""
+    import psutil  # slow to import, and not needed by most commands
+
+    for process in psutil.process_iter(["cmdline"]):
+        if is_master(process.info["cmdline"] or (), control):
+            log.info("ending the SSH master %d, which has no supervisor", process.pid)
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def is_master(argv: Sequence[str], control: Path) -> bool:
+    """Return whether this is the command line of an SSH master with this control socket."""
+    return "-M" in argv and control_option(control) in argv

@@ -1,0 +1,28 @@
+"""Tell a guest over SSH to power down, for when QEMU's monitor cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+
+from machine import async_runner
+from machine.errors import MachineError
+from machine.ssh.command import SshTarget, script_argv
+
+log = logging.getLogger(__name__)
+
+_LOGIN_S = 45.0
+
+_ACCEPTED = "accepted"
+# The guest may end the connection before ssh has learnt the script's exit status.
+_SCRIPT = f"systemctl --no-block poweroff && echo {_ACCEPTED}"
+
+
+async def power_off(target: SshTarget) -> bool:
+    """Log in as root and have the guest power down. Return whether the guest has accepted that."""
+    try:
+        done = await async_runner.run(script_argv(target, ()), stdin=_SCRIPT, timeout_s=_LOGIN_S, check=False)
+    except MachineError as error:
+        log.info("the guest cannot be told over SSH to power down: %s", error)
+        return False
+    log.info("powering down over SSH: %s %s", done.stdout.strip(), done.stderr.strip())
+    return _ACCEPTED in done.stdout.split()

@@ -1,0 +1,39 @@
+"""The small programs that a running machine starts later, kept in its folder.
+
+QEMU and the folder server run them for as long as the machine runs. An upgrade may replace or remove this package
+meanwhile, and with it the virtual environment of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from machine.files import write_atomic
+from machine.folders import confine
+from machine.ports import relay
+from machine.store.paths import MachinePaths
+
+
+def install_helpers(paths: MachinePaths) -> None:
+    """Copy the programs to the machine's folder.
+
+    Raises:
+        MachineError: they cannot be written.
+    """
+    write_atomic(paths.relay, Path(relay.__file__).read_bytes())
+    write_atomic(paths.confine, Path(confine.__file__).read_bytes())
+
+
+def helper_command(program: Path) -> tuple[str, ...]:
+    """Return the beginning of the command line that runs one of the programs."""
+    return (os.fspath(_python(Path(sys.executable), Path(sys.prefix))), "-I", "-S", os.fspath(program))
+
+
+def _python(executable: Path, prefix: Path) -> Path:
+    """Return the Python to which a virtual environment's `executable` links, or `executable` if it is no link."""
+    path = executable
+    while path.is_relative_to(prefix) and path.is_symlink():
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    return path if path.exists() else executable
