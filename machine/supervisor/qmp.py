@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _GREETING_RETRY_S = 0.05
 _GREETING_S = 5.0
 _FAREWELL_S = 5.0
+# A QEMU that is ending may close one socket sooner than the other.
+_LAST_BREATH_S = 1.0
 # With less free space, a guest that a full disk has stopped would stop again at once.
 _MIN_FREE_BYTES = 64 * 1024**2
 
@@ -93,6 +95,7 @@ class QmpSessions:
     async def _hold_session(self) -> None:
         """Hold one session, from QEMU's greeting until QEMU closes the connection."""
         client = QMPClient("machine")
+        client.logger.addFilter(_demoted)
         listener = EventListener(_EVENTS)
         client.register_listener(listener)
         await self._connect(client)
@@ -186,6 +189,7 @@ class QmpSessions:
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
+            await asyncio.sleep(_LAST_BREATH_S)  # the session's end ends this task
             log.error("the guest cannot report that it is ready: %s", error)
             return
         try:
@@ -207,6 +211,17 @@ class QmpSessions:
                 self._life.post(GuestFailed(cause=" ".join(words)))
             case _:
                 log.warning("unknown report on the ready port: %r", line)
+
+
+def _demoted(record: logging.LogRecord) -> bool:
+    """Log the library's errors for debugging only.
+
+    The library logs each error that it also raises to us, even of a connection that QEMU's end at a stop cuts off, and
+    takes it for a bug of its own if we are cancelled meanwhile.
+    """
+    if record.levelno >= logging.ERROR:
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return True
 
 
 async def _query_status(client: QMPClient) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_events_of_qemu_become_events_of_ours(short_path: Path) -> None:
         for event in ("STOP", "RESUME", "SHUTDOWN", "NIC_RX_FILTER_CHANGED", "RESET"):
             heard.qmp.emit(event)
         await heard.hear(GuestReset())
-        ours = [event for event in heard.life.events if not isinstance(event, QemuUp | QemuAnswered)]
+        ours = [event for event in heard.life.events if not isinstance(event, QemuUp | QemuAnswered | QemuSilent)]
         assert ours == [Paused(), Resumed(), GuestReset()]
         assert heard.ports.heard == ["slirp is up", "reset"]  # ports are closed before anybody can act on the event
 
@@ -195,3 +196,21 @@ def test_guest_without_a_ready_port_is_told_of(short_path: Path, caplog: pytest.
         await until(lambda: any("cannot report that it is ready" in message for message in caplog.messages))
 
     run(work, short_path)
+
+
+def test_qemu_that_ends_before_it_greets_is_no_error_in_the_log(
+    short_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def work(heard: Heard) -> None:
+        await heard.hear(QemuUp())
+        heard.paths.qmp_socket.unlink()
+        async with await asyncio.start_unix_server(hang_up, heard.paths.qmp_socket):
+            heard.qmp.hang_up()
+            await until(lambda: "Failed to receive Greeting" in caplog.text)
+
+    with caplog.at_level(logging.DEBUG):
+        run(work, short_path)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
