@@ -28,6 +28,13 @@ _LOG_LEVELS = {
 }  # fmt: skip
 
 
+_MAX_DIGITS = 18
+_MAX_NUMBER = 10**_MAX_DIGITS - 1  # less than 2**63
+
+MAX_SECONDS = 366 * 24 * 60 * 60
+"""The longest time that an option takes. Python and the kernel can wait no longer than some hundred years."""
+
+
 def log_to_stderr(level: str) -> None:
     """Log to stderr from this level on. The level is a name of the logging module."""
     import logging
@@ -93,13 +100,26 @@ class Group(click.Group):
 
 
 class WholeNumber(click.types.IntParamType):
-    """A decimal integer. `ops` checks that it is in range."""
+    """A decimal integer. Without a minimum, `ops` checks that it is in range."""
+
+    def __init__(self, *, minimum: int = -_MAX_NUMBER, maximum: int = _MAX_NUMBER) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         text = str(value)
-        if param is not None and not re.fullmatch(r"-?[0-9]{1,18}", text):
+        if param is None:
+            return int(text)
+        if not re.fullmatch(r"-?[0-9]+", text):
             raise _invalid(text, param, "must be a whole number", ctx)
-        return int(text)
+        # Python converts no number of thousands of digits.
+        digits = text.removeprefix("-").lstrip("0") or "0"
+        number = int(digits[: _MAX_DIGITS + 1]) * (-1 if text.startswith("-") else 1)
+        if number < self._minimum:
+            raise _invalid(text, param, f"must be at least {self._minimum}", ctx)
+        if number > self._maximum:
+            raise _invalid(text, param, f"must be at most {self._maximum}", ctx)
+        return number
 
 
 WHOLE_NUMBER = WholeNumber()

@@ -17,7 +17,7 @@ from machine.cli.common import (
     listing_options,
     noheading_option,
 )
-from machine.cli.flags import Group
+from machine.cli.flags import Group, WholeNumber
 from machine.cli.formats import Documents, Listing, print_documents, print_listing
 from machine.cli.tables import human_size
 from machine.model.arch import Arch
@@ -216,7 +216,7 @@ def rm(names: tuple[str, ...]) -> None:
 
 @command.command("prune")
 @click.option(
-    "--keep", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the newest N images of each stream."
+    "--keep", type=WholeNumber(minimum=0), default=0, metavar="N", help="Keep the newest N images of each stream."
 )
 def prune(keep: int) -> None:
     """Remove all images that no machine uses, and unfinished downloads.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import click
 
 from machine.cli.common import current_context, name_argument
-from machine.cli.flags import Command
+from machine.cli.flags import Command, WholeNumber
 
 
 @click.command("logs", cls=Command)
@@ -23,7 +23,7 @@ from machine.cli.flags import Command
 @click.option("--qemu", "kind", flag_value="qemu", help="Print the messages of QEMU.")
 @click.option("--ignition", "kind", flag_value="ignition", help="Print Ignition's journal of a failed first boot.")
 @click.option("--previous", is_flag=True, help="Print the serial log of the previous start.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines. [default: all]")
+@click.option("--tail", type=WholeNumber(minimum=0), metavar="N", help="Begin with the last N lines. [default: all]")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing what is added to the log.")
 def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
     """Print a log of a machine, whether it is running or not.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from machine.cli.common import complete_machines, current_context, format_option
-from machine.cli.flags import WHOLE_NUMBER, Command
+from machine.cli.flags import MAX_SECONDS, Command, WholeNumber
 from machine.cli.formats import Form, Listing, form_of, listing_text
+from machine.cli.tables import table
 from machine.errors import BadInputError
 from machine.model.units import bytes_size, human_duration
 
 if TYPE_CHECKING:
-    from machine.ops.top import Usage
+    from machine.ops.top import Report, Usage
     from machine.ops.top_network import Traffic
 
 FIELDS = (
@@ -29,6 +30,11 @@ _HEADINGS = {
     "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "DiskUsage": "DISK USAGE / SIZE",
     "NetIO": "NET IO", "BlockIO": "BLOCK IO", "PIDs": "PIDS",
 }  # fmt: skip
+# If a terminal is too narrow for all columns, the last of these give way.
+_BY_IMPORTANCE = (
+    "NAME", "CPU %", "MEM USAGE / LIMIT", "NET IO", "BLOCK IO", "PIDS", "UPTIME", "DISK USAGE / SIZE", "MEM %",
+)  # fmt: skip
+_PADDING = 2
 _UNKNOWN = "--"
 _INTERVAL_S = 5
 
@@ -40,7 +46,7 @@ _INTERVAL_S = 5
 @click.option(
     "-i",
     "--interval",
-    type=WHOLE_NUMBER,
+    type=WholeNumber(maximum=MAX_SECONDS),
     default=_INTERVAL_S,
     show_default=True,
     metavar="SECONDS",
@@ -72,27 +78,76 @@ def command(
     )
     from machine.ops.top import follow
 
-    reports = (
-        listing_text(_listing(usages), format_)
-        for usages in follow(names, current_context(), interval, everything=everything)
-    )
-    if no_stream:
-        click.echo(next(reports), nl=False)
-    elif is_live:
-        _redraw(reports)
+    reports = follow(names, current_context(), interval, everything=everything, once=no_stream)
+    if is_live:
+        _redraw(reports, format_)
     else:
-        for report in reports:
-            click.echo(report, nl=False)
+        _print(reports, format_)
 
 
-def _redraw(reports: Iterator[str]) -> None:
+def _print(reports: Iterator[Report], format_: str | None) -> None:
+    """Print one report after the other, and the error of an unreadable record once."""
+    told: set[str] = set()
+    for report in reports:
+        click.echo(listing_text(_listing(report.usages), format_), nl=False)
+        for error in _errors(report):
+            if error not in told:
+                click.echo(error, err=True)
+        told.update(_errors(report))
+
+
+def _errors(report: Report) -> list[str]:
+    return [f"Error: {broken.error.line}" for broken in report.broken]
+
+
+def _redraw(reports: Iterator[Report], format_: str | None) -> None:
     """Show each report in place of the one before."""
     from rich.live import Live
     from rich.text import Text
 
+    live_table = LiveTable()
+    is_table = form_of(format_, default="table", json_of_all=False) is Form.DEFAULT
     with Live(auto_refresh=False) as live:
         for report in reports:
-            live.update(Text(report.rstrip("\n"), no_wrap=True, overflow="crop"), refresh=True)
+            if is_table:
+                text = live_table.text([row(usage) for usage in report.usages], live.console.width)
+            else:
+                text = listing_text(_listing(report.usages), format_)
+            lines = [text.rstrip("\n"), *_errors(report)]
+            live.update(Text("\n".join(lines), overflow="fold"), refresh=True)
+
+
+class LiveTable:
+    """Tables that fit the terminal. A column stays as wide as it once was, so that columns do not come and go."""
+
+    def __init__(self) -> None:
+        self._widths = {column: len(column) for column in _COLUMNS}
+
+    def text(self, rows: Sequence[Sequence[str]], room: int) -> str:
+        """Return a table with the columns that fit into `room` characters, and below it the names of the others."""
+        for cells in rows:
+            for column, cell in zip(_COLUMNS, cells, strict=True):
+                self._widths[column] = max(self._widths[column], len(cell))
+        shown = fitting_columns(self._widths, room)
+        picked = [
+            [cells[_COLUMNS.index(column)].ljust(self._widths[column]) for column in shown]
+            for cells in (_COLUMNS, *rows)
+        ]
+        hidden = [column for column in _COLUMNS if column not in shown]
+        lines = table(picked, width=0, padding=_PADDING)
+        return lines + (f"Too wide for this terminal: {', '.join(hidden)}\n" if hidden else "")
+
+
+def fitting_columns(widths: Mapping[str, int], room: int) -> list[str]:
+    """Return the columns that fit beside each other, the more important ones first of all (pure)."""
+    chosen: set[str] = set()
+    left = room + _PADDING
+    for column in _BY_IMPORTANCE:
+        needed = widths[column] + _PADDING
+        if needed <= left or not chosen:
+            chosen.add(column)
+            left -= needed
+    return [column for column in _COLUMNS if column in chosen]
 
 
 def _listing(usages: Sequence[Usage]) -> Listing:

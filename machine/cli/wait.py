@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from machine.cli.common import current_context, name_argument
-from machine.cli.flags import Command
+from machine.cli.flags import MAX_SECONDS, Command, WholeNumber
 
 _WAIT_S = 600
 
@@ -22,7 +22,7 @@ _WAIT_S = 600
 )
 @click.option(
     "--timeout",
-    type=click.IntRange(min=0),
+    type=WholeNumber(minimum=0, maximum=MAX_SECONDS),
     default=_WAIT_S,
     show_default=True,
     metavar="SECONDS",

@@ -28,6 +28,9 @@ from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 from machine.report import Reporter
 from machine.store.paths import config_home
 
+# More than any guest has memory for; zram keeps a table of the size of the swap.
+_MAX_SWAP_MIB = 1024 * 1024
+
 
 def checked_name(request: InitRequest, context: Context) -> str:
     """Check the new machine's name and provider, and return the name.
@@ -134,10 +137,12 @@ def check_swap(swap_mib: int, provisioning: Provisioning) -> None:
     """Check the amount of swap, and that a guest that is provisioned in this way can have swap.
 
     Raises:
-        BadInputError: the amount is negative, or such a guest cannot have swap.
+        BadInputError: the amount is negative or absurd, or such a guest cannot have swap.
     """
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")
+    if swap_mib > _MAX_SWAP_MIB:
+        raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at most {_MAX_SWAP_MIB} MB")
     if swap_mib and provisioning is Provisioning.CLOUD_INIT:
         raise BadInputError("a guest that is provisioned by cloud-init cannot have swap", hint="leave out --swap")
 

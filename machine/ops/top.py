@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 
 from machine.model.state import State
-from machine.ops.list import ListedMachine, list_machines
+from machine.ops.list import ListedMachine, Listing, list_machines
 from machine.ops.shared.context import Context
 from machine.ops.top_network import GuestNetworks, Traffic
 from machine.ops.top_probe import Sample, probe
 from machine.store import records
+from machine.store.records import BrokenRecord
 
 # CPU figures need two samples. The first figures come after this time instead of a whole interval.
 _FIRST_INTERVAL_S = 1.0
@@ -82,10 +83,18 @@ def _block_traffic(sample: Sample) -> Traffic:
     return Traffic(received=sum(read for read, _ in known), sent=sum(written for _, written in known))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The usage of the machines, and the machines whose records cannot be read."""
+
+    usages: list[Usage]
+    broken: list[BrokenRecord]
+
+
 def follow(
-    names: Sequence[str], context: Context, interval_s: float, *, everything: bool = False
-) -> Iterator[list[Usage]]:
-    """Yield the usage of the named machines at each interval, forever.
+    names: Sequence[str], context: Context, interval_s: float, *, everything: bool = False, once: bool = False
+) -> Iterator[Report]:
+    """Yield the usage of the named machines at each interval, forever or, with `once`, one time.
 
     Without names, yield the usage of the running machines or, with `everything`, of all machines.
 
@@ -96,25 +105,34 @@ def follow(
     for name in names:
         records.load(context.roots, name)
     with GuestNetworks(context) as networks:
-        before = _samples(_selected(names, context, everything=everything))
-        for pause_s in chain([min(_FIRST_INTERVAL_S, interval_s)], repeat(interval_s)):
+        before = _samples(_selected(names, context, everything=everything).machines)
+        for pause_s in chain([min(_FIRST_INTERVAL_S, interval_s)], () if once else repeat(interval_s)):
             time.sleep(pause_s)
-            machines = _selected(names, context, everything=everything)
-            after = _samples(machines)
+            selected = _selected(names, context, everything=everything)
+            after = _samples(selected.machines)
             # The guests are asked last, so that the first figures do not include the CPU time that emulated guests need
             # to answer.
-            traffic = networks.ask(machines)
-            yield [usage(before.get(name), sample, traffic.get(name, Traffic())) for name, sample in after.items()]
+            traffic = networks.ask(selected.machines, patiently=once)
+            yield Report(
+                usages=[
+                    usage(before.get(name), sample, traffic.get(name, Traffic())) for name, sample in after.items()
+                ],
+                broken=selected.broken,
+            )
             before = after
 
 
-def _selected(names: Sequence[str], context: Context, *, everything: bool) -> list[ListedMachine]:
+def _selected(names: Sequence[str], context: Context, *, everything: bool) -> Listing:
     """Return the machines to show. Named machines that have been removed since are left out."""
-    listed = list_machines(context).machines
+    listing = list_machines(context)
     if names:
-        found = {machine.record.name: machine for machine in listed}
-        return [found[name] for name in dict.fromkeys(names) if name in found]
-    return [machine for machine in listed if everything or machine.state.state is not State.STOPPED]
+        found = {machine.record.name: machine for machine in listing.machines}
+        return Listing(
+            machines=[found[name] for name in dict.fromkeys(names) if name in found],
+            broken=[broken for broken in listing.broken if broken.name in names],
+        )
+    shown = [machine for machine in listing.machines if everything or machine.state.state is not State.STOPPED]
+    return Listing(machines=shown, broken=listing.broken)
 
 
 def _samples(machines: Sequence[ListedMachine]) -> dict[str, Sample]:

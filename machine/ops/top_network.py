@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,8 +20,11 @@ from machine.ssh.command import ROOT, command_argv
 
 # QEMU's user network has no counters. In sysfs, network cards have a device/net directory, but bridges do not.
 _COUNTERS = "; echo; ".join(f"cat /sys/class/net/*/device/net/*/statistics/{kind}_bytes" for kind in ("rx", "tx"))
-_ANSWER_S = 5.0
+_ANSWER_S = 10.0
+"""How long a guest may take to answer. Emulated guests on a busy host need seconds."""
+
 _PATIENCE_S = 1.0
+_END_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class GuestNetworks:
         self._context = context
         self._known: dict[str, Traffic] = {}
         self._questions: dict[str, threading.Thread] = {}
+        self._clients: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -48,20 +54,24 @@ class GuestNetworks:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait until the guests have answered or failed to, so that no process is left."""
-        self._await(_ANSWER_S)
+        """End the questions that have no answer yet, so that no process is left."""
+        self._ended = True
+        for client in list(self._clients):
+            client.kill()
+        self._await(_END_S)
 
-    def ask(self, machines: Iterable[ListedMachine]) -> dict[str, Traffic]:
+    def ask(self, machines: Iterable[ListedMachine], *, patiently: bool = False) -> dict[str, Traffic]:
         """Return the traffic of the machines by name.
 
-        If a guest does not answer within a second, its last answer is used.
+        If a guest does not answer within a second, its last answer is used. If we ask `patiently`, because there is no
+        later report, each guest has all the time that an answer may take.
         """
         for listed in machines:
             name = listed.record.name
             if listed.state.state in (State.RUNNING, State.DEGRADED) and name not in self._questions:
                 self._questions[name] = threading.Thread(target=self._ask, args=(name,), daemon=True)
                 self._questions[name].start()
-        self._await(_PATIENCE_S)
+        self._await(_ANSWER_S if patiently else _PATIENCE_S)
         return dict(self._known)
 
     def _await(self, seconds: float) -> None:
@@ -75,9 +85,20 @@ class GuestNetworks:
         paths = self._context.roots.machine(name)
         try:
             argv = command_argv(find_target(name, ROOT, self._context), paths.ssh_control, _COUNTERS)
-            self._known[name] = parse_counters(runner.run(argv, timeout_s=_ANSWER_S).stdout)
+            self._known[name] = parse_counters(self._answer(argv))
         except (MachineError, ValueError):
             self._known.pop(name, None)
+
+    def _answer(self, argv: Sequence[str]) -> str:
+        with runner.running(argv, output=subprocess.PIPE, errors=subprocess.DEVNULL) as client:
+            self._clients.add(client)
+            try:
+                if self._ended:
+                    client.kill()
+                with runner.machine_errors(argv):
+                    return client.communicate(timeout=_ANSWER_S)[0].decode(errors="replace")
+            finally:
+                self._clients.discard(client)
 
 
 def parse_counters(answer: str) -> Traffic:
@@ -88,5 +109,7 @@ def parse_counters(answer: str) -> Traffic:
     Raises:
         ValueError: the guest answered something else.
     """
-    received, _, sent = answer.partition("\n\n")
+    received, separator, sent = answer.partition("\n\n")
+    if not separator:
+        raise ValueError("not an answer with two parts")
     return Traffic(received=sum(map(int, received.split())), sent=sum(map(int, sent.split())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from machine.ops.list import ListedMachine
 from machine.store.paths import MachinePaths
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's block size is
+
+_VIRTIOFSD = "virtiofsd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +78,30 @@ def _allocated_bytes(paths: MachinePaths) -> int | None:
 
 
 def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
-    """Sample QEMU, the supervisor and all processes that they have started."""
+    """Sample QEMU, the supervisor, all processes that they have started, and each virtiofsd."""
     qemu = lock.holder_pid(paths.lock)
-    roots = filter(None, (lock.holder_pid(paths.supervisor_lock), qemu))
+    roots = [*filter(None, (lock.holder_pid(paths.supervisor_lock), qemu)), *(_virtiofsds(qemu) if qemu else ())]
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
         try:
             yield _process_sample(process, is_qemu=process.pid == qemu)
         except psutil.Error:  # the process has just ended
             continue
+
+
+def _virtiofsds(qemu: int) -> Iterator[int]:
+    """Find the virtiofsd processes beside QEMU, even those whose supervisor has ended, which are nobody's children.
+
+    They were started by the same supervisor as QEMU, and so are in its process group. This can be seen of processes in
+    other namespaces, too, of which /proc hides open files such as the machine's lock.
+    """
+    try:
+        group = os.getpgid(qemu)
+    except ProcessLookupError:
+        return
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(pid) == group and psutil.Process(pid).name().startswith(_VIRTIOFSD):
+                yield pid
 
 
 def _tree(pid: int) -> list[psutil.Process]:
