@@ -69,10 +69,11 @@ def read_folder(text: str) -> Folder:
     Raises:
         ValueError: the text is not such a folder.
     """
-    source, target, *mode = text.split(":")
-    if mode not in ([], ["ro"]) or not source.startswith("/") or not target.startswith("/"):
-        raise ValueError(f"{text!r} is not a folder")
-    return Folder(source=source, target=target, read_only=bool(mode))
+    match text.split(":"):
+        case [source, target, *mode] if mode in ([], ["ro"]) and source.startswith("/") and target.startswith("/"):
+            return Folder(source=source, target=target, read_only=bool(mode))
+        case _:
+            raise ValueError(f'"{text}" is not {SYNTAX} with absolute paths')
 
 
 def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Folder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from machine.model.config import MachineConfig
@@ -50,6 +51,8 @@ class MachineRecord:
     config: MachineConfig
     pending: Pending = Pending()
     guest: GuestFacts = GuestFacts()
+    unknown: Mapping[str, object] = field(default_factory=dict)
+    """The fields that a newer program has stored, as JSON, nested as in the record. They are kept as they are."""
 
     @property
     def name(self) -> str:

@@ -85,7 +85,8 @@ def _cloned(original: MachineRecord, name: str) -> MachineRecord:
         protected=False,
         first_boot=replace(original.config.first_boot, hostname=None),
     )
-    return MachineRecord(
+    return replace(
+        original,
         config=config,
         pending=replace(original.pending, rekey=original.guest.provisioned),
         guest=replace(original.guest, last_up=None),

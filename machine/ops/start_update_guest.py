@@ -92,7 +92,7 @@ def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
         config = replace(config, timezone=update.timezone)
     if update.files is not None:
         guest = replace(guest, followed=digest(update.files))
-    return MachineRecord(config=config, pending=replace(record.pending, guest_outdated=False), guest=guest)
+    return replace(record, config=config, pending=replace(record.pending, guest_outdated=False), guest=guest)
 
 
 def guest_script(config: MachineConfig, update: GuestUpdate) -> str:

@@ -7,10 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from machine.errors import reason_of
-
 _Scalar = TypeVar("_Scalar", str, int, bool)
 _Member = TypeVar("_Member", bound=StrEnum)
+
+_MAX_NUMBER = 2**53 - 1
+"""The largest integer that all JSON libraries read exactly. Python itself would read one of thousands of digits."""
 
 _TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
 
@@ -30,6 +31,8 @@ class Fields:
             raise FieldError(f"{path or 'it'} is not a JSON object")
         self._values: dict[str, object] = document
         self._path = path
+        self._read: set[str] = set()
+        self._parts: dict[str, Fields] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -45,19 +48,19 @@ class Fields:
 
     def number(self, key: str, *, minimum: int = 1, maximum: int | None = None) -> int:
         number = _checked(self._value(key), int, self._name(key))
-        if number < minimum or (maximum is not None and number > maximum):
-            limits = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
+        if number < minimum or number > (maximum or _MAX_NUMBER):
+            is_open = maximum is None and number < minimum
+            limits = f"at least {minimum}" if is_open else f"{minimum} to {maximum or _MAX_NUMBER}"
             raise FieldError(f"{self._name(key)} is {number}, but must be {limits}")
         return number
 
     def moment(self, key: str) -> datetime:
         """Return a time with its offset from UTC."""
+        text = self.text(key)
         try:
-            moment = datetime.fromisoformat(self.text(key))
-        except FieldError:
-            raise
+            moment = datetime.fromisoformat(text)
         except ValueError as error:
-            raise FieldError(f"{self._name(key)} is not a time: {reason_of(error)}") from error
+            raise FieldError(f'{self._name(key)} is "{text}", which is not a time') from error
         if moment.tzinfo is None:
             raise FieldError(f"{self._name(key)} has no offset from UTC")
         return moment
@@ -80,16 +83,22 @@ class Fields:
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
         """Return the items of an object whose values are all strings, in the object's order."""
         table = self.part(key)
-        return tuple((name, table.text(name)) for name in table)
+        return tuple((_checked(name, str, f"a name in {self._name(key)}"), table.text(name)) for name in table)
 
     def part(self, key: str) -> Fields:
-        return Fields(self._value(key), self._name(key))
+        part = self._parts[key] = Fields(self._value(key), self._name(key))
+        return part
 
     def optional_part(self, key: str) -> Fields | None:
         return None if self._value(key) is None else self.part(key)
 
     def parts(self, key: str) -> list[Fields]:
         return [Fields(value, name) for name, value in self._entries(key)]
+
+    def unread(self) -> dict[str, object]:
+        """Return the fields that have not been read, and those of the parts. Objects in lists are not looked into."""
+        unread = {key: value for key, value in self._values.items() if key not in self._read}
+        return unread | {key: inner for key, part in self._parts.items() if (inner := part.unread())}
 
     def error(self, key: str, problem: str) -> FieldError:
         """Return the error for a value that the caller finds invalid."""
@@ -102,6 +111,7 @@ class Fields:
         return [(f"{self._name(key)}[{number}]", value) for number, value in enumerate(values)]
 
     def _value(self, key: str) -> object:
+        self._read.add(key)
         if key not in self._values:
             raise FieldError(f"{self._name(key)} is missing")
         return self._values[key]
@@ -113,7 +123,24 @@ class Fields:
 def _checked(value: object, kind: type[_Scalar], name: str) -> _Scalar:
     if type(value) is not kind:  # a bool is an int to isinstance
         raise FieldError(f"{name} is not {_TYPE_NAMES[kind]}")
+    if kind is str:
+        _check_characters(str(value), name)
     return value
+
+
+def _check_characters(text: str, name: str) -> None:
+    """Check that a text can be written to files and terminals.
+
+    JSON permits halves of surrogate pairs. Only those by which Python represents bytes that are not UTF-8, as in paths,
+    can be written again.
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise FieldError(f"{name} has half of a surrogate pair, {half}, which is no character") from error
 
 
 def _member(value: object, kind: type[_Member], name: str) -> _Member:
@@ -122,4 +149,4 @@ def _member(value: object, kind: type[_Member], name: str) -> _Member:
     except FieldError:
         raise
     except ValueError as error:
-        raise FieldError(f"{name} is {value!r}, but must be one of: {', '.join(kind)}") from error
+        raise FieldError(f'{name} is "{value}", but must be one of: {", ".join(kind)}') from error

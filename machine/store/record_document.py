@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ SCHEMA = 2
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
 
-A new field needs an entry here. It needs no new schema if older programs may ignore the field.
+A new field needs an entry here. It needs no new schema if older programs may ignore the field. They keep it as it is,
+so that a user who goes back to one for a while loses nothing. Only new fields of objects in lists are lost.
 """
 
 
@@ -49,7 +51,21 @@ class NewerSchemaError(ValueError):
 
 def dump(record: MachineRecord) -> Document:
     """Convert a record to JSON. Each dataclass becomes an object with the names of the fields as keys."""
-    return {"schema": SCHEMA, **_dump_fields(record)}
+    parts = {"config": record.config, "pending": record.pending, "guest": record.guest}
+    known: Document = {name: _dump_fields(part) for name, part in parts.items()}
+    return {"schema": SCHEMA, **_with_unknown(known, record.unknown)}
+
+
+def _with_unknown(known: Document, unknown: Mapping[str, object]) -> Document:
+    """Add unknown fields to those that we know, where the object that had them still exists."""
+    merged = dict(known)
+    for name, value in unknown.items():
+        ours = known.get(name)
+        if isinstance(ours, dict) and isinstance(value, dict):
+            merged[name] = _with_unknown(ours, value)
+        elif name not in known:
+            merged[name] = value
+    return merged
 
 
 def parse(document: object) -> MachineRecord:
@@ -60,11 +76,13 @@ def parse(document: object) -> MachineRecord:
         FieldError: a field is missing or invalid.
     """
     fields = Fields(completed(migrated(document), ADDED))
-    return MachineRecord(
+    record = MachineRecord(
         config=_config(fields.part("config")),
         pending=_pending(fields.part("pending")),
         guest=_guest(fields.part("guest")),
     )
+    unknown = {name: value for name, value in fields.unread().items() if name != "schema"}
+    return replace(record, unknown=unknown) if unknown else record
 
 
 def migrated(document: object) -> Document:

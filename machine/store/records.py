@@ -24,11 +24,27 @@ from machine.store.record_document import SCHEMA, NewerSchemaError, dump, parse
 
 log = logging.getLogger(__name__)
 
+UPGRADE = "upgrade boot2podman"
+"""The hint for a program that is too old for a record; supervisors of older programs give it, too."""
+
 _EDIT_S = 10.0
 
 
 class DamagedRecordError(MachineError):
     """A record is missing, or its content is not what a program of ours writes."""
+
+
+class NewerRecordError(MachineError):
+    """A record was written by a newer program."""
+
+
+def older_supervisor(name: str, problem: str) -> MachineError:
+    """Return the error for a machine whose supervisor is too old for the record, and was so before the upgrade."""
+    return MachineError(
+        f"{name} still runs under an older version of this program, which cannot read the record",
+        details=[problem],
+        hint=f"restart the machine: machine restart {name}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +125,10 @@ def load_file(path: Path) -> MachineRecord:
     except FieldError as error:
         raise _damaged(path, str(error)) from error
     except NewerSchemaError as error:
-        raise MachineError(
+        raise NewerRecordError(
             f"{path} was written by a newer version of this program (schema {error.schema}, this one reads"
             f" up to {SCHEMA})",
-            hint="upgrade boot2podman",
+            hint=UPGRADE,
         ) from error
 
 

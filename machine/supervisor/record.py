@@ -14,6 +14,7 @@ from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.store import records
 from machine.store.paths import MachinePaths
+from machine.store.records import NewerRecordError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class RecordKeeper:
             try:
                 await self._restore()
                 self._current = await asyncio.to_thread(records.edit, self._paths, change)
+            except NewerRecordError as error:
+                raise records.older_supervisor(self._current.name, error.message) from error
             except OSError as error:
                 raise MachineError(f"cannot write {self._paths.record}: {reason_of(error)}") from error
 
@@ -55,6 +58,8 @@ class RecordKeeper:
             async with self._editing:
                 try:
                     await self._restore()
+                except NewerRecordError as error:
+                    log.debug("%s", error)
                 except (MachineError, OSError) as error:
                     log.error("cannot restore the record: %s", error)
 

@@ -8,8 +8,9 @@ from typing import Any
 from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, MachineError, reason_of
+from machine.errors import DeadlineError, GuestError, MachineError, reason_of
 from machine.store.paths import MachinePaths
+from machine.store.records import UPGRADE, older_supervisor
 
 # A supervisor probes the host before it listens. If its socket is removed, it takes a moment to listen again.
 _LISTENS_S = 15.0
@@ -31,6 +32,11 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
     await_supervisor(paths, timeout_s=_LISTENS_S)
     try:
         return control.request(paths.control_socket, command, value, timeout_s=timeout_s)
+    except GuestError as error:
+        # A supervisor of an older program cannot know that the program has been upgraded since, and tells the user to.
+        if error.hint == UPGRADE:
+            raise older_supervisor(name, error.message) from error
+        raise
     except OSError as error:
         if lock.is_held(paths.supervisor_lock):
             hint = f"try again, or end it with: machine stop {name}"

@@ -144,7 +144,7 @@ def test_forward_that_cannot_be_noted_is_taken_back(tmp_path: Path) -> None:
     box.carry_out(Command.PORT_ADD, "8080:80")
     box.break_record()
     for value in ("8080:80", "9090:90"):
-        with pytest.raises(MachineError, match="newer version"):
+        with pytest.raises(MachineError, match="older version"):
             box.carry_out(Command.PORT_ADD, value)
     assert [str(forward.endpoint) for forward in box.ports.held] == ["127.0.0.1:8080/tcp"]  # that was there before
 
@@ -160,7 +160,7 @@ def test_folder_is_mounted_listed_and_in_the_record(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_noted_is_unmounted_again(tmp_path: Path) -> None:
     box = make_box(tmp_path)
     box.break_record()
-    with pytest.raises(MachineError, match="newer version"):
+    with pytest.raises(MachineError, match="older version"):
         box.carry_out(Command.MOUNT_ADD, "/a:/b")
     assert box.folders.held == []
 

@@ -56,10 +56,21 @@ def test_edit_that_waits_for_another_command_holds_nobody_up(tmp_path: Path) -> 
     asyncio.run(work())
 
 
+def test_record_of_a_newer_program_asks_for_a_restart(tmp_path: Path) -> None:
+    keeper, paths = make_keeper(tmp_path, make_record())
+    paths.record.write_text('{"schema": 7}')
+    with pytest.raises(MachineError) as caught:
+        asyncio.run(keeper.edit(protect))
+    assert caught.value.line == (
+        "box still runs under an older version of this program, which cannot read the record; "
+        "restart the machine: machine restart box"
+    )
+
+
 def test_edit_that_fails_changes_neither(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper, paths = make_keeper(tmp_path, make_record())
     paths.record.write_text(NEWER)
-    with pytest.raises(MachineError, match="newer version"):
+    with pytest.raises(MachineError, match="older version"):
         asyncio.run(keeper.edit(protect))
     assert not keeper.current.config.protected
     asyncio.run(keeper.note_boot())
