@@ -172,7 +172,7 @@ class MachineConfig:
     """Whether `machine rm` refuses to remove the machine."""
 
     swap_mib: int = 0
-    """The size of the guest's swap file; 0 for none."""
+    """The size of the guest's swap device in compressed memory; 0 for none."""
 
     usbs: tuple[str, ...] = ()
     """The host's USB devices that the guest gets, in the notation of model.usb."""
@@ -197,6 +197,12 @@ class MachineConfig:
 
     first_boot: FirstBoot = FirstBoot()
     provisioning: Provisioning = Provisioning.IGNITION
+
+    @property
+    def reports_ready(self) -> bool:
+        """Whether the guest has our unit that reports when a boot is ready for SSH."""
+        ignition = self.first_boot.ignition
+        return ignition is None or not ignition.replaces
 
     @property
     def user_socket(self) -> str:

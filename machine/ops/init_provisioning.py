@@ -40,9 +40,9 @@ def report_replaced_parts(config: MachineConfig, keys: Keys, paths: MachinePaths
         return
     if user_config.replaces:
         report.notice(
-            f"The guest gets only {user_config.name}, so machine start can reach the guest only if root accepts the "
-            f"key {paths.identity}.pub and its SSH server uses {paths.host_key}. You can change {paths.ignition} until "
-            "the first start."
+            f"The guest gets only {user_config.name}, so machine start succeeds only if root accepts the key "
+            f"{paths.identity}.pub, the SSH server uses {paths.host_key}, and podman.socket is enabled for root and "
+            f"for {config.username}. You can change {paths.ignition} until the first start."
         )
     elif parts := find_overridden(provision(config, keys), user_config.text):
         report.notice(f"{user_config.name} replaces parts of the machine's own config: {', '.join(parts)}")

@@ -27,6 +27,7 @@ from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.state import machine_state
+from machine.ops.start_check_swap import check_swap_device
 from machine.ops.start_scripts import run_scripts
 from machine.ops.start_update_guest import update_guest
 from machine.podman.machine_events import Event
@@ -97,6 +98,7 @@ def begin(
         config = record.config
         check_up = partial(_check_up, name, paths, lines)
         update_guest(record, context, report, partial(check_up, patience_s=_ENDING_S))
+        check_swap_device(config, context, report)
         if record.pending.scripts:
             run_scripts(config, context, report, partial(check_up, patience_s=_ENDING_S))
         check_up()

@@ -121,6 +121,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
+        greeting_s=intervals.heartbeat_s,
         sources_s=intervals.heartbeat_s,
         tasks=tasks,
     )

@@ -56,9 +56,9 @@ class QemuExited:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReady:
-    """The guest has booted. `boot_id` is the boot ID of its kernel."""
+    """The guest has booted. `boot_id` is the boot ID of its kernel; None if the guest did not tell."""
 
-    boot_id: str
+    boot_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

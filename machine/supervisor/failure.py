@@ -21,7 +21,12 @@ def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause:
 
 
 def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:
-    """Return a hint if the image may be for another architecture, or a clone's systemd too old, else None."""
+    """Return a hint if the image, the user's Ignition config or a clone's systemd may be the reason, else None."""
+    if phase in (Phase.SSH, Phase.API) and not record.config.reports_ready and not record.guest.provisioned:
+        return (
+            f"{paths.ignition} is all that the guest gets, and it must let root log in with {paths.identity}.pub, give "
+            f"the SSH server {paths.host_key} and enable podman.socket; the next start uses it as you have changed it"
+        )
     if phase is Phase.SSH and record.pending.rekey:
         return "a clone takes its new keys only if its guest has systemd 256 or later"
     if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):

@@ -64,6 +64,10 @@ class GuestSsh:
         self.disconnect()
         self._master_task = self._tasks.run(self._run_master(after_s))
 
+    async def await_greeting(self) -> None:
+        """Wait until the guest's SSH server greets a connection."""
+        await self._master.await_greeting()
+
     def disconnect(self) -> None:
         """End the SSH master."""
         if self._master_task:

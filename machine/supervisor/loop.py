@@ -31,7 +31,15 @@ from machine.supervisor.actions import (
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
-from machine.supervisor.events import CleanedUp, DeadlinePassed, GuestFailed, MonitorLost, QemuExited, StopFailed
+from machine.supervisor.events import (
+    CleanedUp,
+    DeadlinePassed,
+    GuestFailed,
+    GuestReady,
+    MonitorLost,
+    QemuExited,
+    StopFailed,
+)
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.failure import start_error
 from machine.supervisor.guest_ssh import GuestSsh
@@ -71,6 +79,9 @@ class Supervisor:
     """Reports to the commands that wait for the end."""
 
     failure_watch: FailureWatch
+
+    greeting_s: float
+    """How often a guest that does not report that it is ready is asked for a greeting."""
 
     sources_s: float
     """How often the directories of the host that are shared, and the record's file, are looked at."""
@@ -121,6 +132,8 @@ class Supervisor:
             self._watch_sources,
             self._watch_record,
         ]
+        if not self.record.current.config.reports_ready:
+            work.append(self._watch_greeting)
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
@@ -160,6 +173,19 @@ class Supervisor:
         failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
         if failure:
             self.life.post(GuestFailed(cause=failure.cause))
+
+    async def _watch_greeting(self) -> None:
+        """Take the greeting of the guest's SSH server as its report that it is ready, at every boot.
+
+        A greeting does not prove that the guest lets us in. Until the machine is up, its record does not say that the
+        guest is provisioned, so the next start begins with a fresh disk, and the user can correct the config before.
+        """
+        while True:
+            if self.life.current.phase is Phase.BOOT:
+                await self.connection.await_greeting()
+                if self.life.current.phase is Phase.BOOT:
+                    self.life.post(GuestReady())
+            await asyncio.sleep(self.greeting_s)
 
     async def _advance(self) -> None:
         """Handle the next event, and carry out the actions that follow from it."""

@@ -50,7 +50,7 @@ class Master:
         """
         async with self._running:
             if expects_delay:
-                await self._await_greeting()
+                await self.await_greeting()
             return await self._run(on_up)
 
     async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
@@ -99,7 +99,7 @@ class Master:
 
     async def _send_time(self, child: Child, *, in_doubt: bool) -> bool:
         sending = asyncio.ensure_future(_send_time(child))
-        greeting = asyncio.ensure_future(self._await_greeting()) if in_doubt else None
+        greeting = asyncio.ensure_future(self.await_greeting()) if in_doubt else None
         try:
             async with asyncio.timeout(_CLOCK_S) as patience:
                 if greeting:
@@ -112,7 +112,7 @@ class Master:
             for task in filter(None, (sending, greeting)):
                 task.cancel()
 
-    async def _await_greeting(self) -> float:
+    async def await_greeting(self) -> float:
         """Wait until the guest's SSH server greets a connection, and return the seconds that the greeting took."""
         patience_s = _GREETING_S
         while True:

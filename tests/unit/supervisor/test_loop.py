@@ -16,7 +16,7 @@ import pytest
 from machine import __version__, control
 from machine.control import Command
 from machine.errors import GuestError
-from machine.model.config import Provisioning
+from machine.model.config import FirstBoot, Provisioning, UserIgnition
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.events import DeadlinePassed, PauseCause
@@ -209,6 +209,42 @@ def test_start_fails_where_cloud_init_says_so(ssh: FakeSsh, short_path: Path) ->
         assert machine.steps == ["Booting the guest for the first time, which installs Podman if it is missing"]
 
     play(story, short_path, provisioning=Provisioning.CLOUD_INIT)
+
+
+ALONE = FirstBoot(ignition=UserIgnition(name="min.ign", text="{}", replaces=True))
+
+
+def test_guest_with_the_users_config_alone_needs_no_unit_that_reports_ready(ssh: FakeSsh, short_path: Path) -> None:
+    """The greeting of its SSH server counts, after a reset too."""
+
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: {"ok": {}} in machine.progress)
+        assert machine.record.guest.provisioned
+        machine.qmp.emit("RESET")
+        await until(lambda: len(ssh.masters) == 2)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path, first_boot=ALONE)
+
+
+def test_guest_with_the_users_config_alone_that_does_not_let_us_in_can_be_corrected(
+    ssh: FakeSsh, short_path: Path
+) -> None:
+    ssh.refuse("Host key verification failed.")
+
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: "Waiting for the guest's SSH server" in machine.steps)
+        machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
+        error = await machine.end()
+        assert error is not None
+        assert error.hint is not None
+        assert error.hint.startswith(
+            f"{machine.paths.ignition} is all that the guest gets, and it must let root log in"
+        )
+        # The next start begins with a fresh disk.
+        assert not machine.record.guest.provisioned
+
+    play(story, short_path, first_boot=ALONE)
 
 
 def test_clone_that_has_not_been_rekeyed_hints_at_its_systemd(ssh: FakeSsh, short_path: Path) -> None:

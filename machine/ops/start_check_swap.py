@@ -1,0 +1,54 @@
+"""Check that a guest has the swap device in compressed memory that `machine init --swap` promised."""
+
+from __future__ import annotations
+
+import logging
+
+from machine import runner
+from machine.errors import MachineError
+from machine.model.config import MachineConfig
+from machine.ops.shared.context import Context
+from machine.ops.shared.target import find_target
+from machine.report import Reporter
+from machine.ssh.command import ROOT, script_argv
+
+log = logging.getLogger(__name__)
+
+_SCRIPT_S = 60.0
+
+GENERATOR = "/usr/lib/systemd/system-generators/zram-generator"
+_SCRIPT = f"cat /proc/swaps; test ! -e {GENERATOR} || echo {GENERATOR}\n"
+
+
+def check_swap_device(config: MachineConfig, context: Context, report: Reporter) -> None:
+    """Report if the machine is to have swap and its guest has no swap device. Ask the guest only in that case."""
+    if not config.swap_mib:
+        return
+    try:
+        control = context.roots.machine(config.name).ssh_control
+        argv = script_argv(find_target(config.name, ROOT, context), (), control=control)
+        output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=_SCRIPT).stdout
+    except MachineError as error:
+        log.info("it is not known whether the guest has swap: %s", error.line)
+        return
+    if notice := swap_notice(config.name, output):
+        report.notice(notice)
+
+
+def swap_notice(name: str, output: str) -> str | None:
+    """Return a notice if the guest has no swap device in compressed memory.
+
+    `output` has the guest's /proc/swaps, and the path of the zram generator if the guest has one.
+    """
+    lines = output.splitlines()
+    if any(line.startswith("/dev/zram") for line in lines):
+        return None
+    if GENERATOR in lines:
+        return (
+            f"The guest has no swap: its zram generator failed. To see why, use: machine ssh {name} systemctl status "
+            "systemd-zram-setup@zram0"
+        )
+    return (
+        "The guest has no swap: it lacks the zram generator that --swap needs. Install the package zram-generator "
+        f"(Fedora) or systemd-zram-generator (Debian, Ubuntu) in it, then use: machine restart {name}"
+    )
