@@ -62,7 +62,7 @@ async def run(
             asyncio.timeout(timeout_s),
             await spawn(words, stdin=source, stdout=PIPE, stderr=PIPE, environment=variables) as child,
         ):
-            completed = await _communicate(child, (stdin or "").encode())
+            completed = await _communicate(child, (stdin or "").encode(errors="surrogateescape"))
     except TimeoutError as error:
         raise DeadlineError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
     if check and completed.returncode != 0:

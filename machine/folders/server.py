@@ -76,7 +76,7 @@ class FolderServer:
 
     `on_problem` is called with the reason why a folder is not mounted, or with None when all are mounted. `on_learned`
     is called with the transports that the guest supports, and `on_notice` with a notice for the user if a transport is
-    not the expected one.
+    not the expected one. `on_mounted` is called after the guest has mounted or unmounted folders.
     """
 
     def __init__(
@@ -87,12 +87,14 @@ class FolderServer:
         on_problem: Callable[[str | None], None],
         on_learned: Callable[[frozenset[Transport]], Awaitable[None]],
         on_notice: Callable[[str], None],
+        on_mounted: Callable[[], Awaitable[None]],
     ) -> None:
         self._folders = list(folders)
         self._settings = settings
         self._on_problem = on_problem
         self._on_learned = on_learned
         self._on_notice = on_notice
+        self._on_mounted = on_mounted
         self._relay = ChangeRelay(settings.ssh, settings.scripts.changes)
         self._changing = asyncio.Lock()
         self._daemons: dict[asyncio.Task[None], Child] = {}
@@ -146,6 +148,12 @@ class FolderServer:
 
     async def _mount(self) -> Obstacle | None:
         """Have the guest mount the current folders, and unmount all others. Return why the guest was not reached."""
+        obstacle = await self._mount_usable()
+        if obstacle is None:
+            await self._on_mounted()
+        return obstacle
+
+    async def _mount_usable(self) -> Obstacle | None:
         usable = [(each.folder, each.transport) for each in self._folders if each.transport]
         report = await self._run_script(usable)
         if isinstance(report, Obstacle):
@@ -162,7 +170,7 @@ class FolderServer:
         for number, where in report.ready.items():
             self._set_problem(folders[number], await self._connect(folders[number], where))
         if any(self._fall_back(folders[number]) for number in report.failed):
-            return await self._mount()
+            return await self._mount_usable()
         for number, reason in report.failed.items():
             self._set_problem(folders[number], _not_mounted(folders[number], reason))
         return None

@@ -23,6 +23,7 @@ from machine.supervisor.commands import Commands
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
+from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.helpers import helper_command
 from machine.supervisor.lifecycle import ADOPTED, Life
@@ -74,7 +75,7 @@ class Intervals:
 
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
     """Make the supervisor of a machine. `starting` reports the progress of the start."""
-    config, paths = assignment.record.config, assignment.paths
+    paths = assignment.paths
     target = _ssh_target(assignment)
     life = LifeTracker(Life() if assignment.plan else ADOPTED)
     tasks = Tasks(life)
@@ -82,9 +83,9 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     stopping = ProgressBroadcaster()
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life)
-    folders = _make_folder_server(assignment, target, life, record, starting)
+    sockets = _make_guest_sockets(assignment, target, starting)
+    folders = _make_folder_server(assignment, target, life, record, sockets, starting)
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
-    api_sockets = {paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket}
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
@@ -94,13 +95,13 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
         link=link,
         qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s),
         connection=GuestSsh(
-            Master(target, paths.ssh_control, api_sockets),
+            Master(target, paths.ssh_control, sockets.on_host),
             tasks=tasks,
-            api_sockets=api_sockets.keys(),
             life=life,
             record=record,
             ports=ports,
             folders=folders,
+            sockets=sockets,
         ),
         ports=ports,
         folders=folders,
@@ -160,11 +161,23 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
     )
 
 
+def _make_guest_sockets(assignment: Assignment, target: SshTarget, starting: ProgressBroadcaster) -> GuestSockets:
+    config, paths = assignment.record.config, assignment.paths
+    return GuestSockets(
+        ssh=partial(command_argv, target, paths.ssh_control),
+        on_host={paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket},
+        script=sockets_script(paths, config),
+        on_notice=starting.notice,
+        time_scale=assignment.accelerator.time_scale,
+    )
+
+
 def _make_folder_server(
     assignment: Assignment,
     target: SshTarget,
     life: LifeTracker,
     record: RecordKeeper,
+    sockets: GuestSockets,
     starting: ProgressBroadcaster,
 ) -> FolderServer:
     config, paths = assignment.record.config, assignment.paths
@@ -190,4 +203,5 @@ def _make_folder_server(
         on_problem=lambda problem: life.post(FoldersChanged(problem=problem)),
         on_learned=record.note_transports,
         on_notice=starting.notice,
+        on_mounted=sockets.provide,
     )

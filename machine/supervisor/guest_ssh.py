@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from pathlib import Path
 
 from machine.errors import MachineError, reason_of
 from machine.folders.server import FolderServer
@@ -22,6 +20,7 @@ from machine.supervisor.events import (
     MasterUp,
     MountAttempted,
 )
+from machine.supervisor.guest_sockets import GuestSockets
 from machine.supervisor.master import Master
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tasks import Tasks
@@ -43,18 +42,18 @@ class GuestSsh:
         master: Master,
         *,
         tasks: Tasks,
-        api_sockets: Collection[Path],
         life: LifeTracker,
         record: RecordKeeper,
         ports: Forwarding,
         folders: FolderServer,
+        sockets: GuestSockets,
     ) -> None:
         self._master = master
-        self._api_sockets = api_sockets
         self._life = life
         self._record = record
         self._ports = ports
         self._folders = folders
+        self._sockets = sockets
         self._tasks = tasks
         self._master_task: asyncio.Task[None] | None = None
         self._probe_task: asyncio.Task[None] | None = None
@@ -102,10 +101,12 @@ class GuestSsh:
         await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
-        """Have the guest mount the machine's current folders, and unmount all others."""
+        """Have the guest mount the machine's current folders, unmount all others, and link its API sockets."""
         try:
             if not self._folders.is_empty or self._record.current.pending.guest_outdated:
                 await self._folders.mount()
+            else:
+                await self._sockets.provide()
         except (MachineError, OSError) as error:
             problem = f"the host's folders cannot be mounted: {reason_of(error)}"
             self._life.post(FoldersChanged(problem=problem))
@@ -116,7 +117,7 @@ class GuestSsh:
         await asyncio.sleep(after_s)
         try:
             async with asyncio.TaskGroup() as pings:
-                for socket in self._api_sockets:
+                for socket in self._sockets.on_host:
                     pings.create_task(api.ping(socket, timeout_s=_PING_S))
         except* Exception as group:
             self._life.post(ApiFailed(reason=reason_of(group.exceptions[0])))
@@ -141,7 +142,7 @@ class GuestSsh:
         """Close the forwards of containers that ended while no supervisor was running."""
         before = self._ports.published()
         used: set[tuple[int, str]] = set()
-        for socket in self._api_sockets:
+        for socket in self._sockets.on_host:
             try:
                 used |= await api.published_ports(socket, timeout_s=_PING_S)
             except MachineError as error:

@@ -102,6 +102,8 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
     async def learn(supported: frozenset[Transport]) -> None:
         assert supported == {Transport.SSHFS}
 
+    async def note_mounts() -> None: ...
+
     settings = FolderSettings(
         ssh=lambda command: command_argv(sshd.target, control, command),
         scripts=GuestScripts(mount=MOUNT, sshfs=SSHFS, changes=""),
@@ -122,6 +124,7 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
             on_problem=problems.append,
             on_learned=learn,
             on_notice=lambda _: None,
+            on_mounted=note_mounts,
         )
         async with connected(sshd, control):
             await server.mount()

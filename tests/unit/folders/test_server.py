@@ -43,6 +43,7 @@ class Guest:
         self.problems: list[str | None] = []
         self.learned: list[frozenset[Transport]] = []
         self.notices: list[str] = []
+        self.mounts = 0
         self.directory = directory
 
     def ssh(self, command: str) -> list[str]:
@@ -52,6 +53,9 @@ class Guest:
         self.asked.append(words[3:])
         report = self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
         return ["sh", "-c", f"cat >/dev/null; printf %s {shlex.quote(report)}"]
+
+    async def note_mounts(self) -> None:
+        self.mounts += 1
 
     async def learn(self, transports: frozenset[Transport]) -> None:
         self.learned.append(transports)
@@ -80,6 +84,7 @@ class Guest:
             on_problem=self.problems.append,
             on_learned=self.learn,
             on_notice=self.notices.append,
+            on_mounted=self.note_mounts,
         )
         async with asyncio.timeout(PATIENCE_S):
             try:
@@ -150,6 +155,7 @@ def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None
             on_problem=guest.problems.append,
             on_learned=guest.learn,
             on_notice=guest.notices.append,
+            on_mounted=guest.note_mounts,
         )
         await server.mount()
 
@@ -212,6 +218,7 @@ def test_folder_is_added_and_removed_while_the_machine_runs(guest: Guest) -> Non
     finish(change())
     assert guest.asked == [[], ["sshfs", B.tag, "rw", "/y"], []]
     assert guest.problems == [None, None]
+    assert guest.mounts == len(guest.asked)
 
 
 def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None:
