@@ -217,7 +217,11 @@ class MachineConfig:
     @property
     def api_socket(self) -> str:
         """The path, in the guest, of the Podman socket that clients prefer."""
-        return self.root_socket if self.rootful else self.user_socket
+        return self.socket_in_guest(rootful=self.rootful)
+
+    def socket_in_guest(self, *, rootful: bool) -> str:
+        """Return the path, in the guest, of root's or the user's Podman socket."""
+        return self.root_socket if rootful else self.user_socket
 
     @property
     def root_connection(self) -> str:

@@ -6,6 +6,7 @@ import shlex
 
 from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
+from machine.store import records
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:
@@ -14,9 +15,18 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
     Raises:
         NotFoundError: there is no such machine.
     """
+    config = records.load(context.roots, name).config
     url = socket_url(name, context, rootful=rootful)
-    identity = context.roots.machine(name).identity
-    return {"DOCKER_HOST": url, "CONTAINER_HOST": url, "CONTAINER_SSHKEY": str(identity), "MACHINE_NAME": name}
+    return {
+        "DOCKER_HOST": url,
+        "CONTAINER_HOST": url,
+        "CONTAINER_SSHKEY": str(context.roots.machine(name).identity),
+        "MACHINE_NAME": name,
+        # What Testcontainers mounts into its container that cleans up. The path is one of the guest.
+        "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": config.socket_in_guest(
+            rootful=config.rootful if rootful is None else rootful
+        ),
+    }
 
 
 def env_command(name: str, *, default: str) -> str:

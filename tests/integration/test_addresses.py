@@ -18,6 +18,9 @@ def test_env_leads_the_shell_to_the_machine(world: World, images: Images) -> Non
     )  # fmt: skip
     assert shell.stdout.split() == [f"unix://{sockets['Rootless']}"] * 2 + ["box"]
     assert f"unix://{sockets['Rootful']}" in world.machine("env", "--rootful", "box").stdout
+    override = "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE=/run/"  # in the guest
+    assert f"{override}user/{world.inspect('box')['Machine']['Uid']}/podman/podman.sock\n" in env
+    assert f"{override}podman/podman.sock\n" in world.machine("env", "--rootful", "box").stdout
     assert "unset DOCKER_HOST\n" in world.machine("env", "--shell", "sh", "--unset", "box").stdout
     assert world.machine("env", "nosuch").stderr == "Error: nosuch: VM does not exist\n"
 
