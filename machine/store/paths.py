@@ -270,7 +270,7 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """Return `wanted` or, if clients could not use socket paths below it, a short path made from its hash.
 
     A socket path must not be too long. As Docker reads it as plain UTF-8 and Podman as a part of a URL, it must mean
-    the same to both.
+    the same to both. A colon would end it in the option `--volume` of both.
     """
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit and _is_plain(wanted):
         return wanted
@@ -281,12 +281,12 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
 
 
 def _is_plain(path: Path) -> bool:
-    """Return whether a path is valid UTF-8, and does not change when it is read as a part of a URL."""
+    """Return whether a path is valid UTF-8, has no colon, and does not change when it is read as a part of a URL."""
     try:
         text = os.fsencode(path).decode()
     except UnicodeDecodeError:
         return False
-    return text.isprintable() and not set("%?#").intersection(text)
+    return text.isprintable() and not set("%?#:").intersection(text)
 
 
 def make_private(path: Path) -> Path:

@@ -91,6 +91,10 @@ def test_length_of_a_path_is_counted_in_bytes() -> None:
     assert short_runtime_directory(wanted, HostOS.LINUX, 1000) != wanted
 
 
+def test_socket_paths_fit_into_a_volume_of_docker_and_podman() -> None:
+    assert short_runtime_directory(Path("/home/a:b/run"), HostOS.LINUX, 1000).parent == Path("/tmp/b2p-1000")
+
+
 def test_longest_sockets_of_a_replaced_directory_fit() -> None:
     directory = short_runtime_directory(Path("/" + "d" * 200), HostOS.MACOS, 4_294_967_294)
     assert len(os.fsencode(directory)) + BELOW <= HostOS.MACOS.traits.socket_path_limit
