@@ -8,7 +8,6 @@ import click
 
 from machine.cli.common import complete_machines, current_context
 from machine.cli.flags import Command
-from machine.model.names import DEFAULT_MACHINE
 
 
 @click.command("ssh", cls=Command, context_settings={"allow_interspersed_args": False})
@@ -35,17 +34,10 @@ def command(username: str | None, no_input: bool, words: tuple[str, ...]) -> Non
       machine ssh box sudo systemctl status podman.socket
       while read -r x; do machine ssh -n box systemctl status "$x"; done <units
     """
-    from machine.ops.ssh import is_machine, session
+    from machine.ops.ssh import read_words, session
 
     context = current_context()
-    if words and is_machine(words[0], context):
-        name, rest = words[0], words[1:]
-    else:
-        name, rest = DEFAULT_MACHINE, words
-        if words and not is_machine(name, context):
-            name = words[0]
-    if rest[:1] == ("--",):
-        rest = rest[1:]
+    name, rest = read_words(words, context)
     argv = session(name, username, rest, context, no_input=no_input)
     if not rest:
         click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")

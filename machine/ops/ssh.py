@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
+from machine.errors import NotFoundError
+from machine.model.names import DEFAULT_MACHINE, similar_words
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
 from machine.ssh.client import check_user
@@ -11,8 +14,40 @@ from machine.ssh.command import session_argv
 from machine.store.names import machine_names
 
 
-def is_machine(name: str, context: Context) -> bool:
-    return name in machine_names(context.roots)
+def read_words(words: Sequence[str], context: Context) -> tuple[str, Sequence[str]]:
+    """Split the words of the command line into the machine's name and the command to run in its guest.
+
+    Raises:
+        NotFoundError: the first word is no machine's name, and there is no default machine.
+    """
+    return split_words(words, machine_names(context.roots))
+
+
+def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Split the words of a command line if there are these machines (pure).
+
+    A first word that is no machine's name, or `--`, begins a command for the default machine.
+
+    Raises:
+        NotFoundError: the first word is no machine's name, and there is no default machine.
+    """
+    name, command = DEFAULT_MACHINE, words
+    if words and words[0] in machines:
+        name, command = words[0], words[1:]
+    elif words and words[0] != "--" and DEFAULT_MACHINE not in machines:
+        raise NotFoundError(f"{words[0]}: VM does not exist", hint=_how_to_name_one(words, machines))
+    return name, command[1:] if command and command[0] == "--" else command
+
+
+def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
+    """Say which command line may have been meant, if neither the first word nor the default machine exists."""
+    if not machines:
+        return "there are no machines; make one with: machine init"
+    near = similar_words(words[0], machines)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    command = f"machine ssh NAME {shlex.join(words)}"
+    return f"to run a command, name one of the machines {', '.join(machines)}: {command}"
 
 
 def session(
