@@ -238,8 +238,17 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
         )
     if not obstacle and max_files < _ENOUGH_FILES:
         few = f"{finding}; virtiofs may run out of open files in folders of more than {max_files} files"
-        return warning("folders", few, "raise the hard limit nofile (limits.conf(5)), or use: --volume-driver 9p")
+        return warning("folders", few, f"raise the hard limit nofile (limits.conf(5)){_instead_of_virtiofs(obstacles)}")
     return ok("folders", finding)
+
+
+def _instead_of_virtiofs(obstacles: Mapping[Transport, Obstacle]) -> str:
+    """Return how a remedy goes on that offers the next transport, if there is one."""
+    if Transport.NINEP not in obstacles:
+        return ", or use: machine set --volume-driver 9p NAME"
+    if Transport.SSHFS not in obstacles:
+        return ", or, if the guest has sshfs, use: machine set --volume-driver sshfs NAME"
+    return ""
 
 
 def ssh_check(client: Client) -> Check:

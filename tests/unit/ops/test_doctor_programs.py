@@ -136,6 +136,12 @@ FOLDERS: dict[str, tuple[dict[Transport, Obstacle], Host, int]] = {
     ),
     "none on a Mac": (dict.fromkeys(Transport, Obstacle("none")), make_host(MAC), ENOUGH_FILES),
     "few open files": ({}, make_host(), 4096),
+    "few open files, for root": ({Transport.NINEP: Obstacle("wrong owner")}, make_host(), 4096),
+    "few open files and virtiofs alone": (
+        {Transport.NINEP: Obstacle("b"), Transport.SSHFS: Obstacle("c")},
+        make_host(),
+        4096,
+    ),
     "few open files and no virtiofs": (NOT_ON_A_MAC, make_host(MAC), 256),
 }
 
