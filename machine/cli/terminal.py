@@ -71,17 +71,21 @@ class PlainReporter(NoticeReporter):
         self._step = ""
         self._last = 0.0
         self._speed = Speed()
+        self._is_done = False
 
     def step(self, text: str) -> None:
         self._step = text
         self._last = time.monotonic()
         self._speed = Speed()
+        self._is_done = False
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
         self._speed.observe(done)
-        if time.monotonic() - self._last >= _EVERY_S:
+        # What a step does after its last byte, such as syncing, is not measured, and so would repeat the same line.
+        if not self._is_done and time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
+            self._is_done = total is not None and done >= total
             share = f"{done * 100 // total} %" if total else ""
             rate = f"{self._speed.rate(done) / 1024**2:.1f} MiB/s" if unit == "bytes" else f"{done} {unit}"
             left = f", {self._speed.seconds_left(done, total):.0f} s left" if total and unit == "bytes" else ""
