@@ -148,6 +148,10 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
             contents=assets.load("files/registries.conf"),
         ),
+        File(
+            path="/etc/containers/containers.conf.d/50-boot2podman.conf",
+            contents=assets.load("files/engine.conf"),
+        ),
         # Podman up to version 5 looks for the first file, and Podman from version 6 on for the second.
         File(path=MARKER_UP_TO_5, contents="qemu\n"),
         File(path="/etc/podman-machine", contents="qemu\n"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 
 import docker
@@ -14,6 +16,9 @@ from tests.support.guest_network import SERVE, api_socket, fetch, reachable
 from tests.support.world import World, machine_program
 
 pytestmark = pytest.mark.usefixtures("sleeper")
+
+PODMANS_OWN_IDLE_S = 10
+"""How long Podman's API lets a connection rest by default."""
 
 Clients = Callable[[str], list[str]]
 
@@ -72,3 +77,13 @@ def test_sdks_run_containers(kind: type[docker.DockerClient] | type[podman.Podma
         assert client.containers.run("busybox", ["echo", "hello"], remove=True) == b"hello\n"
     finally:
         client.close()
+
+
+def test_connection_may_rest_for_longer_than_a_slow_run_does_between_its_requests(world: World) -> None:
+    """`docker run` waits for its container on a connection that it last used when the container was created."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(api_socket(world, "box"))
+        for pause_s in (PODMANS_OWN_IDLE_S + 2, 0):
+            connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+            time.sleep(pause_s)
