@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,19 @@ def test_published_ports_answer_on_the_host_as_asked(main_machine: MainMachine) 
         assert fetch(address) == "hello\n", address
     assert not reachable("127.0.0.2", web.one)
     assert all(reachable("127.0.0.1", port) for port in range(web.low, web.low + 10))
+
+
+def test_port_whose_program_does_not_listen_yet_is_closed_to_clients_at_once(
+    world: World, main_machine: MainMachine
+) -> None:
+    main_machine.import_busybox()
+    port = choose(set())
+    world.remote(
+        "box", "run", "--detach", "--name", "silent", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "100000"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
+    world.remote("box", "rm", "--force", "--time", "1", "silent")
 
 
 def test_datagrams_are_published_too(world: World, main_machine: MainMachine) -> None:

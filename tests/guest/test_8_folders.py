@@ -74,8 +74,9 @@ def test_folder_is_added_to_a_running_machine(world: World, shared_machine: Shar
 def meanings(world: World, folder: Path, place: str) -> dict[str, bool]:
     (folder / "locked").touch()
     os.chown(folder / "locked", world.uid, world.uid)
-    with (folder / "locked").open() as locked:
+    with (folder / "locked").open("r+") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
+        fcntl.lockf(locked, fcntl.LOCK_EX)
         return told(ssh(world, script(place)))
 
 

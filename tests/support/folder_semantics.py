@@ -15,8 +15,10 @@ SCRIPTS = {
     "the number of hard links": 'echo a >f && ln f g && test "$(stat -c %h f)" = 2',
     "renaming over an open file": "echo a >f; echo b >g; exec 3<f && mv g f && test \"$(cat <&3) $(cat f)\" = 'a b'",
     "removing an open file": 'echo a >f && exec 3<f && rm f && test "$(cat <&3)" = a',
-    "locks between programs of the guest": "exec 3>f && flock -n 3 && ! flock -n f true",
-    "locks between host and guest": "! flock -n ../locked true",
+    "locks between programs of the guest": (
+        "exec 3>f && flock -n 3 && ! flock -n f true && flock --fcntl -n 3 && ! flock --fcntl -n f true"
+    ),
+    "locks between host and guest": "! flock -n ../locked true || ! flock --fcntl -n ../locked true",
     "sockets (bind)": 'ssh-agent -a "$PWD/s" test -S "$PWD/s"',
     "FIFOs (mkfifo)": "mkfifo p",
     "reserving space (fallocate)": "fallocate -l 4096 f",
