@@ -74,11 +74,46 @@ def test_machine_is_back_when_its_qemu_has_stood_still(world: World, main_machin
     try:
         began = time.monotonic()
         wait_until(lambda: world.state("box") == ("degraded", "QEMU does not answer"), timeout_s=30, what="the silence")
+        refused = refused_soon(world, "ssh", "box", "true")
+        assert 'the guest of "box" does not answer: QEMU does not answer; see: machine logs box' in refused
+        assert "QEMU does not answer" in refused_soon(world, "port", "add", "box", "8080:80")
         time.sleep(max(0.0, began + 60 - time.monotonic()))  # longer than the SSH master is patient
     finally:
         os.kill(qemu, signal.SIGCONT)
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
     assert all(fetch(address) == "hello\n" for address in web.addresses)
+
+
+def refused_soon(world: World, *words: str) -> str:
+    """Run a command that must fail within 15 seconds, and return its message."""
+    began = time.monotonic()
+    refused = world.machine(*words)
+    assert (refused.status, time.monotonic() - began < 15) == (125, True), refused
+    return refused.stderr
+
+
+def test_commands_to_a_paused_guest_fail_at_once(world: World, tmp_path: Path) -> None:
+    monitor(world, "box", "stop")
+    try:
+        wait_until(lambda: world.state("box") == ("paused", ""), timeout_s=10, what="ls to notice")
+        paused = 'the guest of "box" is paused\n'
+        (tmp_path / "file").touch()
+        for words in (("ssh", "box", "true"), ("cp", str(tmp_path / "file"), "box:/tmp"), ("console", "box")):
+            assert refused_soon(world, *words).endswith(f"Error: {paused}")
+        adding = refused_soon(world, "mount", "add", "box", f"{tmp_path}:/mnt/added")
+        assert adding == "Error: the guest cannot be reached: it is paused\n"
+    finally:
+        monitor(world, "box", "cont")
+    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
+
+
+def test_damaged_record_of_a_running_machine_is_written_anew(world: World) -> None:
+    record = world.machines / "box" / "record.json"
+    before = record.read_text()
+    record.write_text("{")
+    wait_until(lambda: record.exists() and record.read_text() == before, timeout_s=20, what="the record")
+    assert record.with_name("record.damaged.json").read_text() == "{"
+    world.must("ssh", "box", "true")
 
 
 def test_machine_is_back_when_its_network_has_been_gone(world: World, main_machine: MainMachine) -> None:
@@ -127,6 +162,8 @@ def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -
         writing = world.spawn(machine_program(), "ssh", "box", script)
         wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
         assert supervisor_pid(world.runtime("box"))
+        assert "the guest cannot power down, because the host's disk is full" in refused_soon(world, "stop", "box")
+        wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk again")
     wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the guest to go on")
     out, _ = writing.communicate(timeout=BACK_S)
     if out:  # its own connection may not have outlived the stop
@@ -180,3 +217,32 @@ def test_stop_ends_a_machine_whose_supervisor_was_killed(world: World) -> None:
     assert stopped.stderr == "Waiting for VM to exit...\n"
     assert world.state("box") == ("stopped", "")
     assert not processes_of(world.runtime("box"))
+
+
+def test_guest_without_supervisor_and_sockets_is_adopted_and_told_over_ssh_to_power_down(
+    world: World, main_machine: MainMachine
+) -> None:
+    forwarded = main_machine.forward_socket()
+    kill_supervisor_and_sockets(world)
+    started = world.must("start", "box")
+    problem = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
+    assert problem[1:] in started.stderr
+    assert world.state("box") == ("degraded", problem)
+    assert answers(world, "box")
+    ping = ("curl", "--silent", "--fail", "--unix-socket", str(forwarded), "http://d/_ping")
+    assert world.run(*ping).stdout == "OK"
+    world.must("ssh", "box", "touch written")
+    kill_supervisor_and_sockets(world)
+    stopped = world.must("stop", "box")
+    assert stopped.stderr == (
+        "Waiting for VM to exit...\nWaiting for the guest to power down, which it is told over SSH...\n"
+    )
+    assert "reboot: Power down" in (world.machines / "box" / "serial.log").read_text(errors="replace")
+    assert world.state("box") == ("stopped", "")
+    assert not processes_of(world.runtime("box"))
+
+
+def kill_supervisor_and_sockets(world: World) -> None:
+    runtime = world.runtime("box")
+    os.kill(supervisor_pid(runtime), signal.SIGKILL)
+    shutil.rmtree(runtime)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import getpass
 import os
 import shlex
+import signal
 import socket
 import stat
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +21,7 @@ import pytest
 
 from machine.errors import MachineError
 from machine.ssh import keys
+from machine.ssh import power_off as power_off_module
 from machine.ssh.command import (
     command_argv,
     control_argv,
@@ -25,6 +29,9 @@ from machine.ssh.command import (
     master_argv,
     session_argv,
 )
+from machine.ssh.greeting import greets
+from machine.ssh.leftover_masters import end_leftover_masters
+from machine.ssh.power_off import power_off
 from tests.support.sshd import Sshd, serving_sshd
 from tests.support.waiting import WAIT_S, wait_until
 
@@ -183,6 +190,52 @@ def test_master_forwards_both_sockets_once_its_control_socket_is_there(
         assert not control.exists()
         alone = run(command_argv(sshd.target, control, "echo here"))
         assert (alone.returncode, alone.stdout) == (255, "")
+
+
+def test_master_whose_control_socket_is_gone_is_ended_by_its_command_line(sshd: Sshd, short_path: Path) -> None:
+    control = short_path / "ssh.ctl"
+    masters = []
+    for path in (control, short_path / "other.ctl"):
+        masters.append(subprocess.Popen(master_argv(sshd.target, path, {}), stdin=subprocess.DEVNULL))
+        wait_until(path.exists, "control socket")
+    control.unlink()
+    try:
+        end_leftover_masters(control)
+        assert masters[0].wait(WAIT_S) == -signal.SIGKILL
+        assert masters[1].poll() is None
+    finally:
+        for master in masters:
+            master.kill()
+            master.wait()
+
+
+def test_guest_that_is_told_to_power_down_has_accepted_it_or_not(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    for script, accepted in ((f'echo "$@" >{told}', True), ("exit 1", False)):
+        monkeypatch.setattr(power_off_module, "_SCRIPT", power_off_module._SCRIPT.replace("systemctl", "told"))
+        monkeypatch.setattr(power_off_module, "_SCRIPT", f"told() {{ {script}; }}; {power_off_module._SCRIPT}")
+        assert asyncio.run(power_off(sshd.target)) is accepted
+        monkeypatch.undo()
+    assert told.read_text() == "--no-block poweroff\n"
+    assert not asyncio.run(power_off(replace(sshd.target, port=1)))
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"", None])
+def test_guest_answers_if_it_greets(greeting: bytes | None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if greeting is None:  # it accepts nothing
+            assert not greets(port, timeout_s=0.3)
+            return
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(greets, port, timeout_s=WAIT_S)
+            connection, _ = server.accept()
+            connection.sendall(greeting)
+            connection.close()
+            assert answer.result() is bool(greeting)
+    assert not greets(port, timeout_s=WAIT_S)
 
 
 def test_master_ends_where_a_socket_cannot_be_made(sshd: Sshd, short_path: Path) -> None:

@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+import machine
 from machine import lock
 from machine.sockets import listens
 from tests.support.processes import machine_processes
@@ -52,12 +54,64 @@ def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: W
         qemu = lock.holder_pid(box.machines / "box" / "lock")
         assert qemu is not None
         os.kill(qemu, signal.SIGSTOP)
-        assert lock.signal_holder(box.machines / "box" / "supervisor.lock", signal.SIGKILL)
+        kill_supervisor(box)
         assert process.communicate(timeout=COMMAND_S)[1].endswith("its supervisor ended; see " + log_of(box))
     assert state(box) == "degraded"
     removed = box.machine("rm", "--force", "box")
     assert removed.status == 0, removed.stderr
     assert machine_processes(box.home) == []
+
+
+def test_machine_without_supervisor_and_monitor_is_killed_by_a_signal_that_qemu_obeys(box: World) -> None:
+    runtime = control_socket(box).parent
+    with starting(box) as process:
+        kill_supervisor(box)
+        shutil.rmtree(runtime)
+        process.communicate(timeout=COMMAND_S)
+    assert lock.holder_pid(box.machines / "box" / "lock")
+    killed = box.machine("kill", "box")
+    assert (killed.status, killed.stdout) == (0, 'Machine "box" killed successfully\n')
+    assert machine_processes(box.home) == []
+
+
+def test_qemu_runs_nothing_of_the_installed_program(box: World) -> None:
+    with starting(box) as process:
+        qemu = lock.holder_pid(box.machines / "box" / "lock")
+        words = Path(f"/proc/{qemu}/cmdline").read_text()
+        box.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert str(box.machines / "box" / "relay.py") in words
+    assert str(Path(machine.__file__).parent) not in words
+
+
+def test_machine_whose_record_is_damaged_is_listed_and_killed(box: World) -> None:
+    record = box.machines / "box" / "record.json"
+    with starting(box) as process:
+        kill_supervisor(box)
+        record.write_text("{")
+        assert state(box) == "degraded"
+        killed = box.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert killed.status == 0, killed.stderr
+    assert machine_processes(box.home) == []
+    refused = box.machine("start", "box")
+    assert f"restore its last good copy with: cp {record.with_name('record.last-good.json')} {record}" in refused.stderr
+
+
+def test_supervisor_writes_a_damaged_record_anew(box: World) -> None:
+    record = box.machines / "box" / "record.json"
+    before = json.loads(record.read_text())
+    with starting(box) as process:
+        record.write_text("{")
+        wait_until(lambda: record.exists() and record.read_text() != "{", "the record")
+        assert json.loads(record.read_text())["config"] == before["config"]
+        assert record.with_name("record.damaged.json").read_text() == "{"
+        box.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+
+
+def kill_supervisor(world: World) -> None:
+    assert lock.signal_holder(world.machines / "box" / "supervisor.lock", signal.SIGKILL)
 
 
 def log_of(world: World) -> str:
