@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,37 @@ def run(
     return completed
 
 
+def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) -> list[str]:
+    """Run programs at the same time, and return what each wrote to stdout. They end within `timeout_s`, or are killed.
+
+    Raises:
+        ProgramError: an exit status is not 0.
+        DeadlineError: a program ran longer than `timeout_s`.
+        MachineError: a program is not installed, or cannot be run.
+    """
+    until = time.monotonic() + timeout_s
+    environment = {**os.environ, "LC_ALL": "C"}
+    outputs = []
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(running(argv, output=subprocess.PIPE, errors=subprocess.PIPE, environment=environment))
+            for argv in commands
+        ]
+        for argv, process in zip(commands, processes, strict=True):
+            words = words_of(argv)
+            with machine_errors(words):
+                output, errors = process.communicate(timeout=max(0.0, until - time.monotonic()))
+            completed = Completed(
+                returncode=process.returncode,
+                stdout=output.decode(errors="replace"),
+                stderr=errors.decode(errors="replace"),
+            )
+            if completed.returncode != 0:
+                raise program_error(words, completed)
+            outputs.append(completed.stdout)
+    return outputs
+
+
 def interact(argv: Sequence[Argument]) -> int:
     """Run a program on our terminal and return its exit status; the program handles ^C.
 
@@ -144,9 +176,9 @@ def running(
         yield process
     finally:
         process.kill()
-        if process.stdin:
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+                stream.close()
         process.wait()
 
 

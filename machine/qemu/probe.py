@@ -54,9 +54,9 @@ def probe_qemu(path: str) -> QemuFacts:
         MachineError: QEMU cannot be run, or does not print its version.
     """
     # Some binaries answer only if a machine is given, and most have no default machine.
-    version, accelerators, networks = (
-        runner.run([path, "-machine", "none", *question], timeout_s=_PROBE_TIMEOUT_S).stdout
-        for question in (["--version"], ["-accel", "help"], ["-netdev", "help"])
+    questions = (["--version"], ["-accel", "help"], ["-netdev", "help"])
+    version, accelerators, networks = runner.run_together(
+        [[path, "-machine", "none", *question] for question in questions], timeout_s=_PROBE_TIMEOUT_S
     )
     found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
