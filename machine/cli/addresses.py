@@ -31,7 +31,7 @@ def url(name: str, rootful: bool | None) -> None:
 @click.command("ip", cls=Command)
 @name_argument()
 def ip(name: str) -> None:
-    """Print the address of a machine's published ports.
+    """Print the address at which this host reaches a machine's published ports.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def ip(name: str) -> None:
 
 @click.command("active", cls=Command)
 def active() -> None:
-    """Print the machine that clients use by default.
+    """Print the name of the machine that clients use by default.
 
     \b
     Example:

@@ -12,7 +12,7 @@ from machine.cli.flags import Group
 def command() -> None:
     """Choose whether a machine starts when you log in.
 
-    Uses a systemd service on Linux and a launchd agent on macOS. No machine is started or stopped right now.
+    A systemd service on Linux, or a launchd agent on macOS, starts the machine. No machine is started or stopped now.
 
     \b
     Examples:
@@ -26,8 +26,8 @@ def command() -> None:
 def enable(name: str) -> None:
     """Start a machine at every login.
 
-    The service keeps a copy of the environment variables that a start depends on, such as PATH and the proxies. Run
-    this command again after changing them.
+    The service keeps a copy of the environment variables that a start depends on, such as PATH and the proxies. After
+    changing one of these variables, run this command again.
 
     \b
     Example:

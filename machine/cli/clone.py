@@ -15,8 +15,8 @@ from machine.cli.flags import Command
 def command(source: str, name: str, quiet: bool) -> None:
     """Copy a stopped machine with everything on its disk.
 
-    The clone gets its own keys, host key, machine ID, host name, ports and connections. The machines are independent:
-    both can run at once, neither accepts the other's key, and either can be removed.
+    The clone gets its own keys, host key, machine ID, host name, ports and connections. The two machines are
+    independent. They can run at the same time, each accepts only its own key, and each can be removed.
 
     \b
     Example:
@@ -27,5 +27,5 @@ def command(source: str, name: str, quiet: bool) -> None:
 
     with reporter(quiet=quiet) as report:
         clone(source, name, current_context(), report)
-    click.echo(f'Machine "{name}" is a clone of "{source}"')
+    click.echo(f'Machine "{source}" cloned to "{name}"')
     click.echo(f"To start your machine run:\n\n\tmachine start {name}\n")

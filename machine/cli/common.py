@@ -35,7 +35,7 @@ def complete_machines(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def machines_beginning_with(incomplete: str) -> list[str]:
-    """Return the machines whose names begin with `incomplete`, for shell completion. After an error, return none."""
+    """Return the machines whose names begin with `incomplete`, for shell completion. On an error, return none."""
     from machine.ops.shared.completion import all_names
 
     try:
@@ -58,15 +58,15 @@ def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str)
 def complete_from(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Return a function that completes an option's value from `words`.
 
-    It is for options that cannot be a click.Choice, because podman has its own error message for a wrong value.
+    This is for options that cannot be a click.Choice, because podman has its own error message for a wrong value.
     """
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete.lower())]
 
 
 def none_if_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401, ARG001
-    """Return None for an empty value, so that the option counts as not given, as in Podman.
+    """Return the value of an option, or None if the value is empty. An empty value counts as not given, as in Podman.
 
-    This is a callback of options.
+    This is a callback of click options.
     """
     return value or None
 
@@ -92,12 +92,12 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the optional argument NAME. Its default is podman's name for the default machine."""
+    """Add the optional argument NAME. If it is not given, it is podman's name for the default machine."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 
 def image_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of commands that fetch an image. The command gets their values as `image_options`."""
+    """Add the options of commands that fetch an image. The command gets the options' values as `image_options`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -134,7 +134,10 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def update_connection_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that makes the machine Podman's default connection. Without it, a user at a terminal is asked."""
+    """Add the option `--update-connection`, which makes the machine Podman's default connection.
+
+    If the option is not given, a user at a terminal is asked.
+    """
     return click.option(
         "-u",
         "--update-connection",
@@ -204,7 +207,7 @@ SURE = "Are you sure you want to continue?"
 
 
 def confirm(question: str) -> bool:
-    """Ask a yes-or-no question as podman does. Only y means yes, and the end of input is an error."""
+    """Ask a yes-or-no question as podman does, and return whether the answer is y. The end of input is an error."""
     click.echo(f"{question} [y/N] ", nl=False)
     try:
         answer = sys.stdin.readline() if sys.stdin else ""  # None if it is closed

@@ -27,7 +27,7 @@ def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Return the name of a setting that may be written like the flag of init, such as `disk-size` for `disk_size`."""
+    """Return the setting that the user means. `disk-size`, as the flag of init is written, means `disk_size`."""
     return value.replace("-", "_") if value else value
 
 
@@ -35,7 +35,8 @@ def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def command() -> None:
     """Show and change the defaults of new machines.
 
-    In order of precedence: flags, the environment, config.toml, containers.conf, built-in defaults.
+    A value is taken from the first of these that has it: flags, the environment, config.toml, containers.conf, built-in
+    defaults.
 
     \b
     Examples:
@@ -107,7 +108,7 @@ def unset(key: str) -> None:
 
 @command.command("edit")
 def edit() -> None:
-    """Edit config.toml with $VISUAL, $EDITOR or vi. Changes are saved only if they are valid.
+    """Edit config.toml with $VISUAL, $EDITOR or vi. The file is saved only if all settings in it are valid.
 
     \b
     Example:
@@ -123,7 +124,7 @@ def _again(problem: str) -> bool:
     if not sys.stdin.isatty():
         return False
     click.echo(f"Error: {problem}", err=True)
-    return confirm("Edit it again?")
+    return confirm("Edit the file again?")
 
 
 @command.command("path")

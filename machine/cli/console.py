@@ -13,13 +13,13 @@ from machine.cli.flags import Command
 def command(name: str) -> None:
     """Attach to the serial console of a running machine.
 
-    All keys go to the guest, including ^C; press ctrl-] to leave. You can attach
-    while the guest boots, but only one command at a time. `machine logs` shows
-    earlier output. You cannot log in here, because no user of the guest has a
-    password: use `machine ssh` for a shell.
+    All keys go to the guest, including ^C. Press ctrl-] to leave. You can attach
+    while the guest boots, but only one command at a time can be attached to a
+    machine. `machine logs` shows earlier output. You cannot log in here, because
+    no user of the guest has a password. For a shell, use `machine ssh`.
 
     Input from a pipe or a file is sent unchanged. The command ends half a second
-    after the guest has read all of it.
+    after the guest has read all input.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """Complete the part `NAME:` of a machine, or the path of a file on this host."""
+    """Complete an argument to `NAME:` with the name of a machine, or to the path of a file on this host."""
     from click.shell_completion import CompletionItem
 
     machines = [CompletionItem(f"{name}:") for name in machines_beginning_with(incomplete)]
@@ -29,9 +29,10 @@ def complete_sides(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def command(source: str, destination: str, quiet: bool) -> None:
     """Copy a file or a directory between this host and a running machine.
 
-    Either SRC or DEST is NAME:PATH; a relative PATH starts at the home directory of the machine's user. Write ./PATH
-    for a local path that contains a colon. If DEST is an existing directory, SRC is copied into it; otherwise DEST is
-    the new name. Instead of a local path, - stands for standard input or output.
+    Either SRC or DEST is NAME:PATH, and the other is a path on this host. A relative PATH starts at the home directory
+    of the machine's user. Write ./PATH for a path on this host that contains a colon. If DEST is an existing directory,
+    SRC is copied into DEST. Otherwise, DEST is the new name. Instead of a path on this host, - stands for standard
+    input or output.
 
     \b
     Examples:

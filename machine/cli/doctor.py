@@ -21,7 +21,7 @@ def command(format_: str | None) -> None:
     """Check whether this host can run machines. Nothing is changed or downloaded.
 
     The exit status is 0 if machines can be made and started, else 1. A failure
-    keeps machines from running; a warning does not.
+    keeps machines from running. A warning does not.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def command(format_: str | None) -> None:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """Return a line for each check, followed by the remedy if there is a problem, and the verdict as the last line."""
+    """Return a line for each check, and after a check with a problem the remedy. The last line is the verdict."""
     first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
     lines = []
     for check in checks:

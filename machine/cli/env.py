@@ -19,7 +19,7 @@ from machine.model.shell import ALIASES, Shell
     type=click.Choice([*(shell.value for shell in Shell), *ALIASES]),
     help="The shell to print commands for. [default: $SHELL]",
 )
-@click.option("-u", "--unset", is_flag=True, help="Unset the variables instead.")
+@click.option("-u", "--unset", is_flag=True, help="Print commands that unset the variables.")
 @click.option(
     "--rootful/--rootless",
     default=None,

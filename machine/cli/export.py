@@ -13,7 +13,7 @@ from machine.cli.flags import Command
 def command(name: str) -> None:
     """Print a machine as a TOML file from which `machine init -f` makes an equal one.
 
-    It includes the scripts and the variables that were given to init, which may contain secrets.
+    The file includes the scripts and the variables that were given to init, which may contain secrets.
 
     \b
     Examples:

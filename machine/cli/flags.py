@@ -36,7 +36,7 @@ MAX_SECONDS = 366 * 24 * 60 * 60
 
 
 def log_to_stderr(level: str) -> None:
-    """Log to stderr from this level on. The level is a name of the logging module."""
+    """Log messages of this level and of higher levels to stderr. The level is a name of the logging module."""
     import logging
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -59,7 +59,7 @@ class Command(click.Command):
     """A command that parses its command line as pflag does."""
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
-        """Return the first sentence of the help. It is never cut, because a group's help wraps it."""
+        """Return the first sentence of the command's help. Ignore `limit`, because a group's help wraps long lines."""
         return super().get_short_help_str(limit=len(self.help or "") + 1)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -100,7 +100,7 @@ class Group(click.Group):
 
 
 class WholeNumber(click.types.IntParamType):
-    """A decimal integer. Without a minimum, `ops` checks that it is in range."""
+    """The type of an option whose value is a decimal integer. Without a minimum, `ops` checks that it is in range."""
 
     def __init__(self, *, minimum: int = -_MAX_NUMBER, maximum: int = _MAX_NUMBER) -> None:
         self._minimum = minimum
@@ -217,7 +217,7 @@ class _Line:
         return not (param.is_flag or param.count)
 
     def _take(self, name: str, value: str | None) -> None:
-        """Record an option. `value` is None if the option was given without a value."""
+        """Take in the option `name`. `value` is None if the option was given without a value."""
         param, positive = self._known[name]
         long = max(param.opts, key=len)
         if self._needs_value(name):

@@ -30,7 +30,7 @@ _WORDS = r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+"
 
 
 class Form(StrEnum):
-    """A kind of output. `DEFAULT` is what a command prints without `--format`."""
+    """A kind of output. `DEFAULT` is the kind that a command prints without `--format`."""
 
     DEFAULT = "default"
     JSON = "json"
@@ -40,8 +40,8 @@ class Form(StrEnum):
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that the value of `--format` asks for.
 
-    With `json_of_all`, the template `{{json .}}` means the whole document as indented JSON, as in those commands of
-    Podman that show a single thing.
+    With `json_of_all`, the template `{{json .}}` stands for the whole document as indented JSON. Those commands of
+    Podman that show a single thing do the same.
 
     Raises:
         BadInputError: the value is neither a known word nor a template.
@@ -59,7 +59,7 @@ def form_of(text: str | None, *, default: str | None = None, json_of_all: bool =
 
 
 def json_text(document: object, indent: int) -> str:
-    """Encode a document as JSON. Times are written as by Go's encoder."""
+    """Encode a document as JSON. Write times as Go's encoder does."""
     return json.dumps(document, indent=indent, default=rfc3339)
 
 
@@ -71,10 +71,10 @@ class Listing:
     """The items that a command lists, as a table for people, as fields for templates, and as documents for programs."""
 
     name: str
-    """What error messages call the template."""
+    """The name of the template in error messages."""
 
     type_name: str
-    """What error messages call the type of an item."""
+    """The name of the items' type in error messages."""
 
     columns: Sequence[str]
     rows: Callable[[], Sequence[Sequence[str]]]
@@ -85,7 +85,7 @@ class Listing:
     documents: Callable[[], Sequence[Document]]
     indent: int = 2
     headings: Mapping[str, str] | None = None
-    """The headings that cannot be derived from the names of their fields."""
+    """The headings of those fields whose heading cannot be derived from the field's name."""
 
 
 def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
@@ -155,13 +155,13 @@ class Documents:
     type_name: str
     documents: Sequence[Document]
     types: Mapping[str, str] | None = None
-    """What error messages call the types of the fields, by the name of the field."""
+    """The names of the fields' types in error messages, by the names of the fields."""
 
     indent: int = 2
 
 
 def print_documents(found: Documents, format_: str | None) -> None:
-    """Print the documents as one JSON array, or render a template with each document.
+    """Print the documents as one JSON array. If the format is a template, print its text for each document instead.
 
     Raises:
         BadInputError: the format is an unknown word, or a template that does not fit the documents.
@@ -180,7 +180,7 @@ def print_documents(found: Documents, format_: str | None) -> None:
 def parse_template(name: str, format_: str, *, ranged: bool) -> Template:
     r"""Parse a template as Podman does.
 
-    `\t` and `\n` are escapes, a space in a table means a tab, and each item gets a line of its own.
+    `\t` and `\n` are escapes. In the template of a table, a space stands for a tab. Each item gets a line of its own.
 
     Raises:
         BadInputError: the text is not a valid template.

@@ -13,7 +13,7 @@ from machine.cli.flags import Command
 def command(name: str) -> None:
     """Print the Ignition config that a machine reads at its first boot.
 
-    It contains the private host key of the guest's SSH server, so keep it secret.
+    The config contains the private host key of the guest's SSH server, so keep it secret.
 
     \b
     Examples:

@@ -83,7 +83,7 @@ def build(arch: str | None, suite: str, output: Path | None) -> None:
 @common.image_options
 @click.option("-q", "--quiet", is_flag=True, help="Print only the digest.")
 def pull(image: str | None, arch: str | None, image_options: ImageOptions, quiet: bool) -> None:
-    """Fetch and verify an image ahead of its use. IMAGE is as in `machine init --image`.
+    """Fetch and verify an image before a machine needs it. IMAGE is written as for `machine init --image`.
 
     \b
     Examples:
@@ -150,7 +150,7 @@ def _row(image: ListedImage) -> tuple[str, ...]:
 def catalogue(format_: str | None, noheading: bool) -> None:
     """List the images of other distributions that `machine init --image` accepts.
 
-    To add your own, write a catalogue.toml in the directory of config.toml (see `machine config path`).
+    To add your own images, write a catalogue.toml in the directory of config.toml (see `machine config path`).
 
     \b
     Examples:
@@ -202,7 +202,7 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
 @command.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 def rm(names: tuple[str, ...]) -> None:
-    """Remove images that no machine uses from the cache. IMAGE is a reference, a release or a digest.
+    """Remove images from the cache, unless a machine uses them. IMAGE is a reference, a release or a digest.
 
     \b
     Example:

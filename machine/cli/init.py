@@ -37,7 +37,7 @@ _FIRST_BOOT_OPTIONS = (
         "--ignition-path",
         "ignition",
         metavar="FILE",
-        help="Merge an Ignition config or a Butane file (.bu) into the machine's own config, and give it precedence.",
+        help="Merge FILE, an Ignition config or a Butane file (.bu), into the machine's own. FILE takes precedence.",
     ),
     click.option(
         "--ignition-replace",
@@ -51,7 +51,7 @@ _FIRST_BOOT_OPTIONS = (
         "scripts",
         multiple=True,
         metavar="[user:]SCRIPT",
-        help="Run a script once, at the first start, as root or (user:) as the guest's user; can be repeated.",
+        help="Run a script once, at the first start, as root, or with user: as the guest's user; can be repeated.",
     ),
     click.option(
         "--playbook", metavar="FILE", help="Run an Ansible playbook once, as the guest's user, after the scripts."
@@ -75,7 +75,7 @@ _FIRST_BOOT_OPTIONS = (
 
 
 def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for a guest's first boot. The command gets their values as `first_boot`."""
+    """Add the options for a guest's first boot. The command gets the options' values as `first_boot`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -115,7 +115,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "--file",
     metavar="FILE",
     callback=none_if_empty,
-    help="Read options from a TOML file such as `machine export` prints; flags override it.",
+    help="Read options from a TOML file such as `machine export` prints; flags take precedence.",
 )
 @click.option(
     "--image",
@@ -158,7 +158,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     "--accel",
     type=click.Choice([choice.value for choice in AcceleratorChoice]),
     callback=member_of(AcceleratorChoice),
-    help="The accelerator; $MACHINE_ACCEL overrides it at a start. [default: auto]",
+    help="The accelerator. A start uses $MACHINE_ACCEL instead, if that is set. [default: auto]",
 )
 @click.option(
     "--arch",
@@ -210,7 +210,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 ) -> None:
     """Initialize a virtual machine.
 
-    Options that are left out get the values that `machine config get` shows; the built-in defaults are below.
+    Options that are left out get the values that `machine config get` shows. The built-in defaults are shown below.
 
     \b
     Examples:

@@ -28,9 +28,9 @@ from machine.cli.flags import Command, WholeNumber
 def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
     """Print a log of a machine, whether it is running or not.
 
-    On a terminal, all control sequences except colours are removed; a pipe or a
-    file gets every byte. --follow does not end when the machine stops: it
-    continues with the next start, until ^C.
+    On a terminal, all control sequences except colours are removed. A pipe or a
+    file gets every byte. --follow does not end when the machine stops, but goes
+    on with the next start, until ^C.
 
     \b
     Examples:

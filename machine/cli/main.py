@@ -99,7 +99,7 @@ class LazyGroup(Group):
         return [*self.list_commands(ctx), *ALIASES]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete from the table of commands above, because click would import every command to get its help."""
+        """Complete command names from the table in this module, because click would import every command."""
         from click.shell_completion import CompletionItem
 
         commands = [
@@ -162,7 +162,7 @@ def main() -> NoReturn:
 
 
 def _accept_any_text() -> None:
-    """Make stdout and stderr accept all text. Paths that are not UTF-8 are printed as their original bytes."""
+    """Make stdout and stderr accept all text. A path that is not UTF-8 is printed as its original bytes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it is closed
             if stream.encoding.lower() in ("utf-8", "ascii"):
@@ -192,7 +192,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
 
 
 def _line_of(error: click.ClickException) -> str:
-    """Return the message of a usage error. If the command is missing, print the help first."""
+    """Return the message of a usage error. If the command line names no command, print the help first."""
     match error:
         case click.exceptions.NoArgsIsHelpError(ctx=context):
             error.show()
@@ -210,7 +210,7 @@ def _unexpected(error: Exception) -> int:
     import logging
 
     logging.getLogger(__name__).debug("unexpected error", exc_info=error)
-    return _fail("this program has a bug; for what to report, run it again with: machine -vv")
+    return _fail("this program has a bug; to see what to report, run the command again with: machine -vv")
 
 
 def _was_interrupted(error: BaseException) -> bool:

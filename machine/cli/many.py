@@ -30,9 +30,13 @@ def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(names: tuple[str, ...], verb: str, *, everything: bool) -> list[str]:
-    """Return the machines to act on, without repetitions.
+    """Return the names of the machines to act on, each once.
 
-    These are the named machines or, with `everything`, all machines. Otherwise it is the default machine.
+    With `everything`, these are all machines that the verb applies to. Otherwise, these are the `names`, or the default
+    machine if there are none.
+
+    Raises:
+        UsageError: `everything` is set, although there are names.
     """
     if everything:
         if names:
@@ -53,11 +57,11 @@ def for_each(
     in_turn: bool = False,
     interrupt: Interrupt | None = None,
 ) -> None:
-    """Run an operation on every machine and print each result.
+    """Run an operation on every machine, and print the result for each machine.
 
-    If the operation fails for a machine, the others go on, and the exit status is 125. With `in_turn`, which is for
-    quick operations, the lines are in the order of the names. With `quiet`, the operation reports nothing. Without
-    `steps`, it reports only notices.
+    If the operation fails for one machine, it goes on for the others, and the exit status is 125. With `in_turn`, which
+    is for quick operations, it is run on one machine after another, in the order of the names. With `quiet`, the
+    operation's progress is not printed. Without `steps`, only its notices are.
     """
     if len(names) == 1:
         print_result(_run_one(names[0], operation, quiet=quiet, steps=steps))
@@ -96,7 +100,7 @@ def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool
 
 
 def print_failure(name: str, error: Exception) -> None:
-    """Print the error of one of several machines, with the machine's name if the text lacks it.
+    """Print the error of one of several machines. If the error's text lacks the machine's name, put it in front.
 
     An unexpected error is raised instead.
     """

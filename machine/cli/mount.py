@@ -28,8 +28,8 @@ def command() -> None:
 def add(name: str, folder: str) -> None:
     """Share a folder of the host with a machine.
 
-    A running machine gets the folder at once, over SSH; its next start may
-    choose a faster transport.
+    A running machine gets the folder at once, over SSH. The machine's next start
+    may choose a faster transport.
 
     \b
     Examples:

@@ -30,9 +30,9 @@ def add(name: str, forward: str) -> None:
 
     A running machine gets the forward at once.
 
-    HOST is [IP:]PORT, or the absolute path of a socket to create. Without IP,
-    only this host can connect; * stands for every address. GUEST is PORT[/udp],
-    or the absolute path of a socket.
+    HOST is [IP:]PORT, or the absolute path of a socket to create on this host.
+    Without IP, only this host can connect. As IP, * stands for every address.
+    GUEST is PORT[/udp], or the absolute path of a socket in the guest.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def add(name: str, forward: str) -> None:
 @click.argument("name", shell_complete=complete_machines)
 @click.argument("forward", metavar="HOST[:GUEST]")
 def rm(name: str, forward: str) -> None:
-    """Remove a forward.
+    """Remove a forward that was made with `machine port add`.
 
     \b
     Example:

@@ -13,7 +13,7 @@ from machine.cli.many import chosen, for_each, names_argument
 @names_argument
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 def command(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
-    """Stop machines and start them again; stopped ones are just started.
+    """Stop machines and start them again. Machines that are stopped are just started.
 
     \b
     Example:

@@ -13,8 +13,10 @@ from machine.errors import EXIT_ERROR, MachineError
 @click.command("rm", cls=Command)
 @names_argument
 @click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation, and stop running machines.")
-@click.option("--save-image", is_flag=True, help="Keep the disk as an image for machine init, and print its path.")
-@click.option("--save-ignition", is_flag=True, help="Keep the Ignition config, and print its path.")
+@click.option(
+    "--save-image", is_flag=True, help="Keep the disk as an image for machine init, and print the image's path."
+)
+@click.option("--save-ignition", is_flag=True, help="Keep the Ignition config, and print the file's path.")
 def command(names: tuple[str, ...], everything: bool, force: bool, save_image: bool, save_ignition: bool) -> None:
     """Remove machines and everything in them. Protected machines are not removed.
 

@@ -21,7 +21,9 @@ from machine.errors import BadInputError
 @click.option("--cpus", type=WHOLE_NUMBER, help="Number of CPUs.")
 @click.option("-m", "--memory", type=WHOLE_NUMBER, metavar="MIB", help="Memory in MiB.")
 @click.option("--disk-size", type=WHOLE_NUMBER, metavar="GIB", help="Disk size in GiB; it can only grow.")
-@click.option("--rootful", is_flag=True, default=None, help="Use rootful containers by default; =false for rootless.")
+@click.option(
+    "--rootful", is_flag=True, default=None, help="Use rootful containers by default. With =false, use rootless ones."
+)
 @usb_option
 @volume_options
 @native_ca_option

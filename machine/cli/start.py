@@ -136,7 +136,7 @@ def print_started(started: Started, *, hints: bool = True) -> None:
 
 
 def offer_connection(name: str, wanted: bool | None) -> None:
-    """Make the machine Podman's default connection if `wanted`. If `wanted` is None, ask a user at a terminal."""
+    """Make the machine Podman's default connection if `wanted` is True. If it is None, ask a user at a terminal."""
     if wanted is False or (wanted is None and not (sys.stdin and sys.stdin.isatty())):
         return
     from machine.ops.shared.default_connection import is_default, make_default

@@ -22,9 +22,9 @@ _NOT_RUNNING = 3
 @names_argument
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(names: tuple[str, ...], everything: bool, format_: str) -> None:
-    """Print the state of machines: one word for a single machine, else a table.
+    """Print the state of machines, as one word for a single machine, else as a table.
 
-    The exit status is 0 if all of them are running, else 3.
+    The exit status is 0 if all of these machines are running, else 3.
 
     \b
     Examples:

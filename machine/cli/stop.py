@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("stop", cls=Command)
 @names_argument
 def command(names: tuple[str, ...], everything: bool) -> None:
-    """Stop machines: press their power buttons, and end QEMU if a guest does not react.
+    """Stop machines by pressing their power buttons. If a guest does not react, end its QEMU.
 
     \b
     Examples:

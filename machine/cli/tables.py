@@ -23,15 +23,15 @@ def human_size(count: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
-    """Format rows as lines with aligned columns."""
+    """Format rows of cells as lines of text with aligned columns."""
     return align("".join("\t".join(row) + "\n" for row in rows), width=width, padding=padding)
 
 
 def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
     """Align tab-separated text as Go's tabwriter does for Podman. Columns are at least 12 wide and 2 apart.
 
-    A column has the same width in all consecutive lines that have this column. The text after the last tab of a line is
-    not part of a column.
+    A column has one width in consecutive lines that all have this column. The text after the last tab of a line is not
+    part of a column.
     """
     lines = [line.split("\t") for line in text.split("\n")]
     for column in range(max(map(len, lines)) - 1):
@@ -43,8 +43,5 @@ def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str
 
 
 def _blocks(lines: list[list[str]], column: int) -> list[list[list[str]]]:
-    """Split the lines into groups of consecutive lines that have this column.
-
-    Lines without this column are left out.
-    """
+    """Return groups of consecutive lines that all have this column. Lines that do not have it are left out."""
     return [list(block) for has, block in groupby(lines, key=lambda cells: len(cells) > column + 1) if has]

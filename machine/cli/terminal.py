@@ -16,13 +16,13 @@ _EVERY_S = 5.0
 
 
 class Speed:
-    """The speed of a step since its first report. Bytes that an earlier attempt has fetched are therefore left out."""
+    """The speed of a step since its first report, so that bytes that an earlier attempt has fetched do not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
     def rate(self, done: int) -> float:
-        """Return how many units are done per second."""
+        """Return how many units have been done per second, if `done` units are done now."""
         if self._first is None:
             return 0.0
         since, before = self._first
@@ -37,7 +37,7 @@ class Speed:
 
 
 class NoticeReporter(SilentReporter):
-    """Prints only notices. It is for commands that end soon."""
+    """Prints notices, but not steps and progress. It is for commands that finish quickly."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +49,10 @@ class NoticeReporter(SilentReporter):
 
 
 class NamedReporter(SilentReporter):
-    """Prints a line for each step, prefixed with the machine's name. It is for several machines at once."""
+    """Prints a line for each step and each notice, which begins with the machine's name.
+
+    It is for commands that work on several machines at once.
+    """
 
     def __init__(self, name: str, *, steps: bool) -> None:
         self._name = name
@@ -65,7 +68,7 @@ class NamedReporter(SilentReporter):
 
 
 class PlainReporter(NoticeReporter):
-    """Prints a line for each step, and every few seconds another line during a long step. It is for logs."""
+    """Prints a line for each step, and another line every few seconds while a step goes on. It is for log files."""
 
     def __init__(self) -> None:
         self._step = ""
@@ -93,7 +96,7 @@ class PlainReporter(NoticeReporter):
 
 
 class TerminalReporter:
-    """Draws a spinner with the time since a step began, and a bar if the step's progress can be measured."""
+    """Draws, on a terminal, a spinner with the time since a step began, and a bar if the step's progress is known."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None

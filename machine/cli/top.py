@@ -57,9 +57,9 @@ _INTERVAL_S = 5
 def command(
     names: tuple[str, ...], everything: bool, format_: str | None, interval: int, no_reset: bool, no_stream: bool
 ) -> None:
-    """Show the resource usage of machines live; without names, of all running ones.
+    """Show the resource usage of machines live. Without names, show all running machines.
 
-    CPU and memory are what QEMU and its helpers use; 100 % is one CPU of the host.
+    CPU and memory are what QEMU and its helpers use. 100 % is one CPU of the host.
     DISK USAGE leaves out the image that the machine is based on. NET IO is the
     traffic of the guest's network cards, or -- if the guest does not answer.
 
@@ -101,7 +101,7 @@ def _errors(report: Report) -> list[str]:
 
 
 def _redraw(reports: Iterator[Report], format_: str | None) -> None:
-    """Show each report in place of the one before."""
+    """Draw each report on the terminal in place of the previous report."""
     from rich.live import Live
     from rich.text import Text
 
@@ -206,7 +206,7 @@ def item(usage: Usage) -> dict[str, Any]:
 
 
 def as_json(usage: Usage) -> dict[str, Any]:
-    """Return the fields for JSON. Sizes are in bytes and times in seconds, and what is unknown is null."""
+    """Return the fields for JSON. Sizes are in bytes, times are in seconds, and an unknown value is null."""
     return {
         "Name": usage.name,
         "State": usage.state,

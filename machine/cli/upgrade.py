@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @name_argument()
 @click.option("--restart", is_flag=True, help="Restart the machine if the upgrade requires it.")
 def command(name: str, restart: bool) -> None:
-    """Upgrade the OS of a running machine: its image or its packages.
+    """Upgrade the OS of a running machine by a new OS image or by new packages.
 
     A guest with an image-based OS, such as Fedora CoreOS, gets the newest image
-    of its stream, which it boots at its next start. In a guest of the Debian
-    family, such as boot2podman, all packages are upgraded at once; modified
-    configuration files are kept. If the guest's tools fail, their exit status
-    is returned.
+    of its stream, and boots this image at the next start. In a guest of the
+    Debian family, such as boot2podman, all packages are upgraded at once, and
+    modified configuration files are kept. If the guest's tools fail, their exit
+    status is returned.
 
     \b
     Examples:
@@ -88,8 +88,8 @@ def apply(image: str, name: str, restart: bool) -> None:
 def upgrade_image(name: str, dry_run: bool, format_: str | None, restart: bool) -> None:
     """Fetch the newest version of a running machine's OS image.
 
-    The machine boots it at its next start. The current version is kept, so that
-    the guest can be rolled back.
+    The machine boots the new version at its next start. The current version is
+    kept, so that the guest can be rolled back.
 
     \b
     Examples:
@@ -129,7 +129,7 @@ def _print_restart(name: str, upgraded: Upgraded, *, restart: bool) -> None:
 
 @contextlib.contextmanager
 def _passing_on_status() -> Iterator[None]:
-    """If a program fails in the guest, exit with the program's status, as `machine ssh` does."""
+    """If a program in the guest fails in the block, exit with that program's status, as `machine ssh` does."""
     try:
         yield
     except ProgramError as error:

@@ -26,7 +26,7 @@ _WAIT_S = 600
     default=_WAIT_S,
     show_default=True,
     metavar="SECONDS",
-    help="Fail after this time.",
+    help="Fail if this has not happened after so many seconds.",
 )
 def command(name: str, condition: str, timeout: int) -> None:
     """Wait until a machine is running, answers or has stopped.

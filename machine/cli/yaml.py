@@ -13,7 +13,7 @@ _OTHER_MEANING = frozenset({"false", "n", "no", "null", "off", "on", "true", "y"
 
 
 def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
-    """Format a document in block style with lower-case keys, as Podman 5 and later does (Go's yaml.v3 with structs)."""
+    """Format a document in block style with lower-case keys, as Podman 5 does (Go's yaml.v3 with structs)."""
     lines: list[str] = []
     for key, value in document.items():
         if isinstance(value, Mapping) and value:
@@ -24,7 +24,7 @@ def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
 
 
 def _scalar(value: object) -> str:
-    """Format a value. A text that YAML would read as something else is written as JSON, which is valid YAML."""
+    """Format a value. A text that YAML would not read as a text is written as a JSON string, which is valid YAML."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _OTHER_MEANING:
         return str(value)
     return escape_surrogates(json.dumps(value, ensure_ascii=False))

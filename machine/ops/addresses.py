@@ -14,7 +14,9 @@ _ADDRESS = "127.0.0.1"
 
 
 def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
-    """Return the URL of the machine's API socket. If `rootful` is None, the machine's preferred socket is chosen.
+    """Return the URL of one of the machine's two API sockets on this host.
+
+    It is root's socket if `rootful` is True, the guest's user's if False, and the machine's preferred one if None.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -35,10 +37,11 @@ def ip(name: str, context: Context) -> str:
 def active(context: Context) -> str:
     """Return the machine that clients use by default.
 
-    The environment can name that machine. Otherwise it is the machine to which Podman's default connection leads.
+    DOCKER_HOST, CONTAINER_HOST and CONTAINER_CONNECTION can choose that machine. If none of these variables is set, it
+    is the machine to which the default connections of Podman's clients lead.
 
     Raises:
-        NotFoundError: clients use no machine by default.
+        NotFoundError: a variable is set to something that is not a machine, or no machine is the default.
     """
     configs = [record.config for record in records.load_readable(context.roots)]
     for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
@@ -59,11 +62,11 @@ def active(context: Context) -> str:
     for config in configs:
         if defaults.lead_to(config, context.roots.machine(config.name)):
             return config.name
-    raise NotFoundError("no machine is the default connection", hint='choose one with: eval "$(machine env NAME)"')
+    raise NotFoundError("no machine is the default connection", hint='choose a machine: eval "$(machine env NAME)"')
 
 
 def ssh_config(name: str, context: Context) -> str:
-    """Return a `Host` block for ~/.ssh/config. With it, ssh, scp, rsync and editors reach the guest.
+    """Return a `Host` block for ~/.ssh/config. With this block, ssh, scp, rsync and editors reach the guest.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -11,7 +11,7 @@ from machine.store import records
 
 
 def enable(name: str, context: Context, report: Reporter) -> Path:
-    """Start the machine at every login from now on, and return the file of the service that does so.
+    """Install a service that starts the machine at every login, and return the path of the service's file.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -22,5 +22,5 @@ def enable(name: str, context: Context, report: Reporter) -> Path:
 
 
 def disable(name: str, context: Context, report: Reporter) -> bool:
-    """Stop starting the machine at login, and return whether it was started at login until now."""
+    """Remove the service that starts the machine at login, and return whether there was one."""
     return login_service.remove(name, context, report)

@@ -1,7 +1,7 @@
 """`machine clone`: copy a stopped machine. The copy has its own disk, keys and name.
 
-The clone's disk is a copy of the source's, and both have the same base image. An overlay on the source's disk would be
-quicker to make, but the clone would break as soon as the source is removed.
+The clone's disk is a copy of the source's disk. Both disks are overlays on the same base image. An overlay on the
+source's disk would be quicker to make, but the clone would break as soon as the source is removed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
 
 
 def _cloned(original: MachineRecord, name: str) -> MachineRecord:
-    """Return the record of a clone called `name`."""
+    """Return the record of a clone called `name`, made from the record of the `original`."""
     config = replace(
         original.config,
         name=name,
@@ -97,12 +97,13 @@ def check_clonable(original: MachineRecord) -> None:
     """Check that a clone of the machine can be given its own keys and name.
 
     Raises:
-        MachineError: the guest cannot get new keys after its first boot, or the machine has to be started once before.
+        MachineError: the guest has had its first boot, and guests of its architecture cannot get new keys after that.
+            Or the machine has to be started once before it can be cloned.
     """
     name, config, provisioned = original.name, original.config, original.guest.provisioned
     if not provisioned and config.provisioning is not Provisioning.IGNITION:
         raise MachineError(
-            f'unable to clone "{name}": {config.provisioning} has not provisioned it yet',
+            f'unable to clone "{name}": its guest has not been provisioned by {config.provisioning} yet',
             hint=f"start it once: machine start {name}",
         )
     if original.pending.rekey:
@@ -114,7 +115,7 @@ def check_clonable(original: MachineRecord) -> None:
         supported = ", ".join(arch for arch, board in BOARDS.items() if board.has_smbios)
         raise MachineError(
             f'unable to clone "{name}": guests of {config.arch} cannot be given new keys after their first boot',
-            hint=f"guests of {supported} can",
+            hint=f"only machines of {supported} can be cloned after their first boot",
         )
 
 

@@ -60,11 +60,11 @@ def unset(key: str, context: Context) -> None:
 def edit(context: Context, again: Callable[[str], bool]) -> bool:
     """Let the user edit config.toml, and return whether it has changed.
 
-    The user edits a copy, which replaces config.toml once it is valid. As long as it is invalid, `again` is called with
-    the error, and returns whether to continue editing.
+    The user edits a copy of the file. Once the copy is valid, it replaces config.toml. As long as the copy is invalid,
+    `again` is called with the error message, and returns whether the user wants to continue editing.
 
     Raises:
-        MachineError: the copy cannot replace config.toml. The user's edits are kept, and the error says where.
+        MachineError: the copy is invalid, or cannot replace config.toml. The error says where the copy is kept.
     """
     path = context.roots.settings
     before = settings.read(path)

@@ -53,15 +53,15 @@ class Ending(StrEnum):
 
 
 def attach(name: str, context: Context, report: Reporter) -> Ending:
-    """Connect our standard streams to the console until the user leaves, the input ends, or the machine stops.
+    """Connect our standard input and output to the console until the user leaves, the input ends, or the machine stops.
 
-    Meanwhile a terminal is in raw mode, so that every key except ctrl-] goes to the guest.
+    If standard input is a terminal, it is in raw mode meanwhile, so that every key except ctrl-] goes to the guest.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or another command is attached to its console.
         GuestError: the guest is paused, and the input is not a terminal, at which a user could wait.
-        DeadlineError: the guest does not read its input.
+        DeadlineError: the guest does not read the text that was sent to its console.
     """
     records.find(context.roots, name)
     paths = context.roots.machine(name)
@@ -92,7 +92,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
 
 @contextlib.contextmanager
 def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
-    """Hold the console's lock, so that two commands cannot mix their input.
+    """Hold the console's lock during the block, so that no second command sends input to the same console.
 
     Raises:
         MachineError: another command holds the lock.
@@ -113,7 +113,13 @@ def _exclusive(name: str, paths: MachinePaths) -> Iterator[None]:
 
 
 def _open_console(name: str, paths: MachinePaths) -> int:
-    """Wait until QEMU reads the console's input, and open the input for writing."""
+    """Open the FIFO from which QEMU reads the console's input, and return the descriptor to write to.
+
+    If QEMU has not opened the FIFO yet, wait for that.
+
+    Raises:
+        MachineError: QEMU does not open the FIFO in time, or the FIFO is missing.
+    """
     deadline = Deadline.after(_QEMU_S, "QEMU to open the console")
     while True:
         try:
@@ -121,10 +127,10 @@ def _open_console(name: str, paths: MachinePaths) -> int:
             return os.open(paths.console_input, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if deadline.passed or machine_state(paths).state is not State.STARTING:
-                why = "QEMU does not read it" if error.errno == errno.ENXIO else reason_of(error)
+                why = "QEMU does not read its input" if error.errno == errno.ENXIO else reason_of(error)
                 raise MachineError(
                     f'the console of "{name}" cannot be opened: {why}',
-                    hint=f"get a new one with: machine restart {name}",
+                    hint=f"restart the machine with: machine restart {name}",
                 ) from error
         time.sleep(_QEMU_POLL_S)
 
@@ -140,7 +146,10 @@ def _raw(terminal: int) -> Iterator[None]:
 
 
 class _Relay:
-    """Copies between the user and the console. A slow reader on one side does not stop the other direction."""
+    """Copies what the user types to the console, and what the guest writes there to standard output.
+
+    If one of the two readers is slow, the other direction goes on.
+    """
 
     def __init__(self, console: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
         self._console = console
@@ -158,7 +167,7 @@ class _Relay:
         """Copy until the user leaves, the input ends or the machine stops, and return which of these ended the copying.
 
         Raises:
-            DeadlineError: the guest does not read a script's input.
+            DeadlineError: the guest does not read the text that was sent to its console.
         """
         next_check = 0.0
         while not self._left:
@@ -176,7 +185,11 @@ class _Relay:
         return Ending.LEFT
 
     def _has_delivered(self) -> bool:
-        """Return whether the input of a script has ended and the guest has read all of the input."""
+        """Return whether standard input has ended and the guest has read everything that came from there.
+
+        Raises:
+            DeadlineError: the guest has not read any of the text for too long.
+        """
         pending = len(self._to_guest) + _unread_bytes(self._console)
         if not pending or pending != self._pending:
             self._pending = pending
@@ -189,7 +202,7 @@ class _Relay:
         return Deadline.after(_DELIVERY_S, f"the guest of {self._paths.directory.name} to read its console")
 
     def _is_alive(self) -> bool:
-        """Return whether the machine is still running, and has not been restarted with a new console."""
+        """Return whether the machine is running and still has the console that we are connected to."""
         try:
             current = self._paths.console_input.stat()
         except OSError:
@@ -197,7 +210,10 @@ class _Relay:
         return os.path.samestat(current, os.fstat(self._console)) and lock.is_held(self._paths.lock)
 
     def _copy_available(self) -> None:
-        """Copy what can be copied now or within a moment."""
+        """Copy one chunk of bytes from standard input to the console, and one from the console to standard output.
+
+        If nothing can be copied now, wait up to `_POLL_S` for it.
+        """
         if not self._to_user:
             self._to_user = self._log.read(_CHUNK_BYTES)
         # Always read what a user types, because it may contain ctrl-].
@@ -228,7 +244,7 @@ class _Relay:
         self._to_guest += typed
 
     def _show_rest(self) -> None:
-        """Show everything that the guest has written so far."""
+        """Write to standard output everything that the guest has written to the console so far."""
         end = os.fstat(self._log.fileno()).st_size
         while self._to_user or self._log.tell() < end:
             chunk = self._to_user or self._log.read(_CHUNK_BYTES)
@@ -236,5 +252,5 @@ class _Relay:
 
 
 def _unread_bytes(fifo: int) -> int:
-    """Return how many bytes in the FIFO have not been read yet."""
+    """Return how many bytes QEMU has not yet read from the FIFO."""
     return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -68,7 +68,8 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
     """Copy a file or a directory. One side is NAME:PATH, the other is a local path or `-`.
 
     Raises:
-        BadInputError: both sides are in machines, neither is, or a file is in the way.
+        BadInputError: both sides are NAME:PATH, or neither side is, or a file or directory of another kind than the
+            copy exists at the destination.
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or the copy failed.
     """
@@ -91,7 +92,10 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
 
 
 def _check_stream(request: CopyRequest) -> None:
-    """Check that a standard stream is open. This is done first, because later its descriptor could be reused."""
+    """Check that the standard stream that `-` stands for is open.
+
+    This is done before any file is opened, because a file would get the descriptor of a closed stream.
+    """
     host_side = request.source if request.to_guest else request.destination
     if host_side == STANDARD_STREAM:
         with _stream_errors(to_guest=request.to_guest):
@@ -202,7 +206,7 @@ def _stream_errors(*, to_guest: bool) -> Iterator[None]:
 def take_survey(files: Files, top: str) -> Survey:
     """List everything below `top`.
 
-    As in scp, links are followed, but not a link to a directory that contains the link.
+    As with scp, symbolic links are followed. Only a link to a directory that contains the link itself is skipped.
     """
     facts = _existing(files, top)
     entries = [Entry(path=top, name="", facts=facts)]
@@ -224,7 +228,7 @@ def take_survey(files: Files, top: str) -> Survey:
             elif found.kind is Kind.OTHER:
                 skipped.append(f"Skipped {files.show(path)}: it is neither a regular file nor a directory")
             elif found.kind is Kind.DIRECTORY and real in reals:
-                skipped.append(f"Skipped {files.show(path)}: the link points to a directory that contains it")
+                skipped.append(f"Skipped {files.show(path)}: the link points to a directory that contains the link")
             else:
                 entry = Entry(path=path, name=below(folder.name, name), facts=found)
                 entries.append(entry)
@@ -243,7 +247,7 @@ def _existing(files: Files, path: str) -> Facts:
 
 
 class _Progress:
-    """Reports progress while chunks of a file pass through."""
+    """Reports how many bytes have been copied, as the chunks of the files pass through it."""
 
     def __init__(self, report: Reporter, total: int | None, interrupt: Interrupt) -> None:
         self._report = report

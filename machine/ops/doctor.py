@@ -1,7 +1,7 @@
 """`machine doctor`: check, without changing anything, whether machines can be made and started on this host.
 
-The checks of each topic are in a module `doctor_<topic>`. It has probes of this host, and pure functions that judge
-what the probes found. A check is left out if an earlier failure makes it impossible.
+The checks of each topic are in a module `doctor_<topic>`. Each of these modules has functions that probe this host, and
+pure functions that judge what was found. A check is left out if an earlier failure makes it impossible.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from machine.store import drafts
 
 
 def doctor(context: Context) -> list[Check]:
-    """Return the results of all checks. What is needed first to make and start a machine is checked first."""
+    """Return the results of all checks, in the order in which making and starting a machine needs what they check."""
     host = context.host
     chosen, settings = chosen_settings(context)
     listing, unreadable = listed_machines(context)

@@ -20,7 +20,7 @@ PODMAN = dict.fromkeys(Installer, "podman")
 
 
 def client_checks(context: Context) -> Iterator[Check]:
-    """Check the clients, and the clients' files in which machines are registered."""
+    """Check the Podman and Docker clients on this host, and the clients' files in which machines are registered."""
     path = connections_file(context.environment, context.home)
     client, installed = legacy_connections.find_client(), shutil.which("podman")
     if client is None and installed:
@@ -33,11 +33,11 @@ def client_checks(context: Context) -> Iterator[Check]:
     except MachineError as error:
         yield failure_from(name, error)
     else:
-        yield _client_files(name, path.parent, f"{path} has {known}" if known else f"{path} has none yet")
+        yield _client_files(name, path.parent, f"{known or 'none yet'} in {path}")
     contexts = docker_context.docker_config(context.environment, context.home) / "contexts" / "meta"
     program = shutil.which("docker")
-    reader = f"{program} reads them" if program else "docker, which reads them, is not on PATH"
-    yield _client_files("docker contexts", contexts, f"{contexts}; {reader}")
+    reader = f", which {program} reads" if program else "; docker, which reads this directory, is not on PATH"
+    yield _client_files("docker contexts", contexts, f"{contexts}{reader}")
 
 
 def _client_files(name: str, directory: Path, finding: str) -> Check:
@@ -45,7 +45,7 @@ def _client_files(name: str, directory: Path, finding: str) -> Check:
 
 
 def podman_check(client: legacy_connections.Client | None, host: Host, connections: Path) -> Check:
-    """Judge Podman's client; `client` is None if Podman is not installed."""
+    """Report which version of Podman's client this host has. `client` is None if Podman is not installed."""
     if client is None:
         return warning(
             "podman",
@@ -59,9 +59,9 @@ def podman_check(client: legacy_connections.Client | None, host: Host, connectio
 
 
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
-    """Check that the directory of a client's files is writable, because `machine init` registers machines there.
+    """Judge the directory in which a client keeps its files. `machine init` has to write there to register machines.
 
-    If the directory is writable, the check reports `finding`.
+    If the directory is writable, the check's text is `finding`.
     """
     if problem := unwritable(facts):
         return failure(name, problem, make_writable(facts))

@@ -30,7 +30,7 @@ _MEMORY = frozenset({"ramfs", "tmpfs"})
 
 
 def directory_checks(context: Context) -> Iterator[Check]:
-    """Check the directories of this program."""
+    """Check the data, config, cache and runtime directories of this program."""
     roots, host_os = context.roots, context.host.os
     mounts = file_systems()
     for name, directory in (("data", roots.data), ("cache", roots.cache)):
@@ -44,7 +44,7 @@ def directory_checks(context: Context) -> Iterator[Check]:
 def check_directory(
     name: str, directory: Path, mounts: dict[Path, str], judge: Callable[[str, DirectoryFacts], Check]
 ) -> Check:
-    """Probe a directory, and return the result of `judge`, or a failure if the directory cannot be probed."""
+    """Probe a directory, and return the check that `judge` makes of the facts, or a failure if the probe fails."""
     try:
         facts = probe_directory(directory, mounts)
     except OSError as error:
@@ -68,8 +68,8 @@ def directory_check(  # noqa: PLR0911  (a table)
 ) -> Check:
     """Judge a directory of this program.
 
-    `keeps` means that the directory's content has to survive a shutdown. Less than `little` bytes of free space are a
-    warning.
+    `keeps` says that the directory's content has to survive a shutdown of this host. If fewer than `little` bytes are
+    free, the check is a warning.
     """
     free = bytes_size(facts.free_bytes)
     where = f"{facts.path} on {facts.file_system}" if facts.file_system else str(facts.path)
@@ -105,7 +105,7 @@ def directory_check(  # noqa: PLR0911  (a table)
 
 
 def unwritable(facts: DirectoryFacts) -> str | None:
-    """Return why nothing can be written to the directory, or None if it is writable."""
+    """Return why nothing can be written to the directory, or None if the directory is writable."""
     if not facts.is_directory:
         return f"{facts.nearest} is not a directory"
     if not facts.writable:
@@ -138,7 +138,7 @@ class SessionFacts:
 
 
 def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS) -> Check:
-    """Judge the runtime directory, which has the sockets."""
+    """Judge the runtime directory, in which machines have their sockets."""
     name = "runtime directory"
     longest, limit = longest_socket_path(facts.path), host_os.traits.socket_path_limit
     found = directory_check(name, facts, keeps=False, little=MIB)
@@ -146,7 +146,9 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
         return found
     if facts.exists and facts.owner != session.uid:
         return failure(
-            name, f"{facts.path} belongs to another user", "remove it, or set MACHINE_HOME to another directory"
+            name,
+            f"{facts.path} belongs to another user",
+            "remove this directory, or set MACHINE_HOME to another directory",
         )
     if host_os is HostOS.LINUX and facts.path.is_relative_to(session.login) and not session.lingers:
         return warning(
@@ -159,7 +161,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
         reason = f"{variable} is not a directory of this user" if session.session else f"{variable} is not set"
         return warning(
             name,
-            f"{facts.path}, which may be cleaned up with /tmp; it is used because {reason}",
+            f"{facts.path}, which may be removed when /tmp is cleaned up; it is used because {reason}",
             "log in as this user instead of using su or sudo, or set MACHINE_HOME",
         )
     if facts.path.is_relative_to(session.fallback):

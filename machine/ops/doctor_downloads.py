@@ -32,7 +32,7 @@ def used_certificates_check(context: Context) -> Check:
 
 
 def known_moments(listing: Listing, context: Context) -> list[datetime]:
-    """Return the times when machines were made and images were fetched, because these are certainly past."""
+    """Return the times when machines were made and images were fetched. All of these times are certainly past."""
     moments = [listed.record.config.created for listed in listing.machines]
     for base in image_cache(context).bases():
         with contextlib.suppress(ValueError):
@@ -76,12 +76,15 @@ def _is_proxy(value: str) -> bool:
 
 
 def certificates_variable(environment: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the variable that is set to a file of trusted certificates, and that file. None if no variable is set."""
+    """Return the name of the environment variable that points to a file of trusted certificates, and that file's path.
+
+    Return None if no such variable is set.
+    """
     return next(((name, Path(environment[name])) for name in _CERTIFICATES if environment.get(name)), None)
 
 
 def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> Check:
-    """Judge the file of trusted certificates, if a variable is set to one."""
+    """Judge the file of trusted certificates. `variable` is what `certificates_variable` has returned."""
     if variable is None:
         return ok("certificates", "the ones that come with this program")
     name, path = variable
@@ -91,7 +94,7 @@ def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> 
 
 
 def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
-    """Judge the clock. It must not show an earlier time than those that are `known` to be past."""
+    """Judge this host's clock. It is wrong if it shows an earlier time than one that is `known` to be past."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
         return warning(

@@ -29,7 +29,7 @@ from machine.this_host import lingers
 
 
 def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list[Check]]:
-    """Return the settings of new machines, and the result of checking them. Invalid settings are not returned."""
+    """Return the settings of new machines, and a check of the settings. If a setting is invalid, return no settings."""
     try:
         chosen = effective(context)
         with naming_source_of(chosen["username"]):
@@ -39,7 +39,7 @@ def chosen_settings(context: Context) -> tuple[dict[str, EffectiveSetting], list
         with naming_source_of(chosen["image"]):
             find_source(str(chosen["image"].value), context)
     except MachineError as error:
-        return {}, [failure_from("settings", error, "correct them with: machine config edit")]
+        return {}, [failure_from("settings", error, "correct the setting with: machine config edit")]
     return chosen, [settings_check(chosen)]
 
 
@@ -48,23 +48,26 @@ def new_machine_resources_checks(chosen: dict[str, EffectiveSetting], host: Host
     try:
         resources = check_resources(chosen, host)
     except MachineError as error:
-        return [failure_from("resources", error, "change it with: machine config set")]
+        return [failure_from("resources", error, "change the default with: machine config set")]
     return [resources_check(resources, host, _available_memory_mib(host))]
 
 
 def _available_memory_mib(host: Host) -> int | None:
-    """Return the memory that is available now. On macOS, which frees memory only on demand, return None."""
+    """Return the memory in MiB that is available now. On macOS, which frees memory only on demand, return None."""
     return psutil.virtual_memory().available // MIB if host.os is HostOS.LINUX else None
 
 
 def settings_check(chosen: Mapping[str, EffectiveSetting]) -> Check:
-    """Report where the settings of new machines come from."""
+    """Report which files and variables the settings of new machines come from."""
     sources = sorted({setting.origin for setting in chosen.values()} - {BUILT_IN})
     return ok("settings", f"from {', '.join(sources)}" if sources else "the built-in defaults; no file changes them")
 
 
 def resources_check(resources: Resources, host: Host, available_mib: int | None) -> Check:
-    """Judge the resources of a new machine; `available_mib` is the host's available memory, None if unknown."""
+    """Judge whether the host has the resources of a new machine.
+
+    `available_mib` is the memory that the host has available now, or None if that is unknown.
+    """
     finding = (
         f"a new machine has {resources.cpus} of {host.cpus} CPUs and {resources.memory_mib} of {host.memory_mib} MiB"
     )
@@ -78,7 +81,7 @@ def resources_check(resources: Resources, host: Host, available_mib: int | None)
 
 
 def listed_machines(context: Context) -> tuple[Listing, list[Check]]:
-    """Return all machines. If their directory cannot be read, return no machines, but a failed check."""
+    """Return all machines, and no checks. If the machines' directory cannot be read, return a failed check instead."""
     try:
         return list_machines(context), []
     except OSError as error:
@@ -123,7 +126,7 @@ class MachineFacts:
 
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
-    """Return a check for each machine that has a problem. If none has one, return a single check for all machines."""
+    """Return a check for each machine that has a problem. If no machine has one, return a single check for them all."""
     found = [warning(f"machine {name}", error.message, error.hint) for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:
@@ -144,7 +147,8 @@ def _machine_check(machine: MachineFacts) -> Check | None:
     if machine.base is not None:
         return warning(name, f"its base image {machine.base} is missing", f"machine image pull {machine.refetch}")
     if not machine.has_disk:
-        return warning(name, "its disk is missing", f"restore it, or: machine rm --force {machine.name}")
+        remedy = f"restore the disk, or remove the machine: machine rm --force {machine.name}"
+        return warning(name, "its disk is missing", remedy)
     return None
 
 
@@ -162,7 +166,8 @@ def login_services_check(context: Context) -> Check:
 def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
     """Judge the services that start machines at login.
 
-    `services` has the program that each machine's service runs, and `gone` those of the programs that do not exist.
+    `services` maps the name of each machine to the program that its service runs. `gone` are those of these programs
+    that do not exist.
     """
     if gone:
         name = min(name for name, program in services.items() if program in gone)
@@ -176,7 +181,7 @@ def autostart_check(services: Mapping[str, str | None], gone: Collection[str | N
 
 
 def drafts_check(leftovers: Collection[Path]) -> Check:
-    """Judge the directories of incomplete machines that killed commands have left behind."""
+    """Judge the directories of incomplete machines, which commands have left behind that were killed."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
         return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init cleans up")

@@ -82,7 +82,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
 
 
 def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
-    """Try the transports of folders as a start would. Return those that cannot be used here, and why."""
+    """Try the transports of folders as a start would. Return the transports that this host cannot use, and why."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
@@ -90,7 +90,7 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
-    """Check QEMU for another architecture. A problem is only a warning, because guests of it are optional."""
+    """Check QEMU for another architecture. A problem is only a warning, because guests of that kind are optional."""
     host, board = context.host, BOARDS[arch]
     try:
         check_qemu(probe_qemu(binary), arch, host)
@@ -115,7 +115,7 @@ def qemu_img_check(host: Host) -> Check:
 
 
 def _program(name: str, program: str, remedy: str) -> Check:
-    """Check that a required program is installed and prints its version."""
+    """Check that a required program is installed and prints its version. If it is missing, the remedy is `remedy`."""
     try:
         output = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
     except MachineError as error:
@@ -155,7 +155,7 @@ def signature_checks(context: Context) -> Iterator[Check]:
 
 
 def architecture_check(host: Host, arch: Arch | None) -> Check:
-    """Judge the host's architecture; `arch` is None if guests cannot have this architecture."""
+    """Judge whether guests can have the host's architecture. `arch` is None if they cannot."""
     if arch is None:
         return failure(
             "architecture",
@@ -166,7 +166,7 @@ def architecture_check(host: Host, arch: Arch | None) -> Check:
 
 
 def qemu_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
-    """Judge QEMU's version."""
+    """Judge whether QEMU's version is new enough."""
     try:
         check_version(facts, arch, host)
     except MachineError as error:
@@ -186,7 +186,7 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 def accelerator_check(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
 ) -> Check:
-    """Judge the accelerator of machines of the host's own architecture."""
+    """Judge which accelerator machines of the host's own architecture get, and whether it is a fast one."""
     try:
         chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:
@@ -200,7 +200,7 @@ def accelerator_check(
 
 
 def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, native: bool) -> Check:
-    """Judge the firmware that was found for guests of this architecture; `found` is None if they need none.
+    """Judge the UEFI firmware that was found for guests of this architecture. `found` is None if they need no firmware.
 
     Missing firmware is a failure if the architecture is `native`, the host's own. Otherwise it is a warning.
     """
@@ -219,10 +219,9 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
     """Judge whether machines can share this host's folders, and how fast.
 
-    `obstacles` has the transports that do not work.
-
-    The transport virtiofs is several times faster than the others. On this host, virtiofsd keeps a file open for each
-    file in the guest's cache, and may have at most `max_files` open.
+    `obstacles` has the transports that do not work here, and why. The transport virtiofs is several times faster than
+    the others. Its program on this host, virtiofsd, keeps one file open for each file in the guest's cache. It may
+    have at most `max_files` files open.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)
@@ -252,7 +251,7 @@ def _instead_of_virtiofs(obstacles: Mapping[Transport, Obstacle]) -> str:
 
 
 def ssh_check(client: Client) -> Check:
-    """Judge OpenSSH's client, which has to forward Unix sockets."""
+    """Judge whether OpenSSH's client on this host can forward Unix sockets."""
     if client.obstacle:
         return failure(
             "ssh",
@@ -263,10 +262,14 @@ def ssh_check(client: Client) -> Check:
 
 
 def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
-    """Judge the trusted keys. There are `count` of them, and `unusable` are files of the user's that have no key."""
+    """Judge the keys that are trusted to sign images.
+
+    There are `count` such keys. `unusable` are the files in the user's `directory` of keys that contain no key.
+    """
     if unusable:
         names = ", ".join(path.name for path in unusable)
-        return warning("keys", f"there is no OpenPGP public key in {names}", f"repair or remove it in {directory}")
+        remedy = f"repair the file, or remove it from {directory}"
+        return warning("keys", f"there is no OpenPGP public key in {names}", remedy)
     if not count:
         return failure("keys", "Fedora's keys are missing from this program", "reinstall boot2podman")
     return ok("keys", f"{count} signing keys are trusted")

@@ -10,7 +10,7 @@ from machine.store import records
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:
-    """Return the environment variables with which Docker, Podman and compose clients use the machine.
+    """Return the environment variables by which Docker, Podman and compose clients find the machine.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -30,5 +30,5 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
 
 
 def env_command(name: str, *, default: str) -> str:
-    """Return the command line that prints these variables for the machine."""
+    """Return the `machine env` command line that prints the machine's variables. The name `default` is left out."""
     return "machine env" if name == default else f"machine env {shlex.quote(name)}"

@@ -27,7 +27,7 @@ class Change:
 
 
 def follow(context: Context) -> Iterator[Change]:
-    """Yield the changes of all machines from now on. A state that lasts less than half a second may be missed."""
+    """Yield the changes of machines' states from now on. A state that lasts less than half a second may be missed."""
     before = _states(context)
     while True:
         time.sleep(_POLL_S)
@@ -39,7 +39,7 @@ def follow(context: Context) -> Iterator[Change]:
 def changes(
     before: Mapping[str, MachineState], after: Mapping[str, MachineState], moment: datetime
 ) -> Iterator[Change]:
-    """Yield the changes between two moments, sorted by machine name."""
+    """Yield the differences between the machines' states `before` and `after`, sorted by machine name."""
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if old != new:

@@ -20,7 +20,7 @@ def export(name: str, context: Context) -> str:
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: its record is damaged.
+        MachineError: the machine's record is damaged.
     """
     return export_text(records.load(context.roots, name).config)
 
@@ -68,7 +68,10 @@ def _literal(value: str | int | bool | Sequence[str]) -> str:
 
 
 def _block(text: str) -> str:
-    """Return a text of several lines as a TOML string, verbatim if TOML permits that."""
+    """Return a text of several lines as a TOML string.
+
+    The lines are written unchanged between triple quotes if TOML permits that. Otherwise characters are escaped.
+    """
     if "'''" in text or text.endswith("'") or _CONTROL.search(text):
         return _literal(text)
     return f"'''\n{text}'''"

@@ -24,7 +24,7 @@ _MIN_DIGEST = 6
 def pull_image(
     image: str | None, arch: str | None, options: ImageOptions, context: Context, report: Reporter
 ) -> BaseImage:
-    """Fetch an image into the cache. If `image` or `arch` is None, the default of `machine init` is used.
+    """Fetch an image into the cache. Where `image` or `arch` is None, the default of `machine init` is used.
 
     Raises:
         MachineError: the image cannot be fetched or verified.
@@ -50,7 +50,7 @@ class ListedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """The images that were removed, and how many bytes their removal freed."""
+    """The images that `prune_images` has removed, and how many bytes of the disk it has freed."""
 
     bases: tuple[BaseImage, ...]
     freed: int
@@ -67,7 +67,7 @@ def list_images(context: Context, *, strict: bool = False) -> list[ListedImage]:
 
 
 def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
-    """Return the digest of each base image that is in use, with the names of the machines that use it.
+    """Return the digests of the base images that machines use, each with the names of those machines.
 
     Raises:
         MachineError: `strict` is set, and the base image of some machine cannot be found out.
@@ -112,7 +112,7 @@ def _is_named(base: BaseImage, name: str) -> bool:
 
 
 def remove_images(names: tuple[str, ...], context: Context) -> list[BaseImage]:
-    """Remove the named images, all of them or none.
+    """Remove the named images from the cache, all of them or none, and return them.
 
     Raises:
         NotFoundError: one of the images is not in the cache.
@@ -137,7 +137,7 @@ def prune_images(keep: int, context: Context) -> Pruned:
     """Remove unfinished downloads, and images that no machine uses. The newest `keep` images of each reference stay.
 
     Raises:
-        DeadlineError: an image is being fetched.
+        DeadlineError: another command has been fetching an image, or making a machine, for too long.
     """
     cache = image_cache(context)
     removed: list[BaseImage] = []

@@ -20,7 +20,7 @@ from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 
 def info(context: Context) -> dict[str, Any]:
-    """Return a document of Podman's fields, under Podman's names, with our own fields below `Machine`.
+    """Return a document with Podman's fields under Podman's names, and with our own fields under `Machine`.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -46,7 +46,10 @@ def info(context: Context) -> dict[str, Any]:
 
 
 def host_document(context: Context, listing: Listing) -> dict[str, Any]:
-    """Return Podman's `Host`. Its current machine is one that is up, else a starting one, else the default machine."""
+    """Return the value of Podman's field `Host`.
+
+    Its `CurrentMachine` is a running machine. If there is none, it is a starting machine, or else the default machine.
+    """
     machines = listing.machines
     default = next((listed for listed in machines if listed.default), None)
     preferred = sorted(machines, key=lambda listed: not listed.default)
@@ -69,7 +72,7 @@ def host_document(context: Context, listing: Listing) -> dict[str, Any]:
 
 
 def version_document(host: Host) -> dict[str, Any]:
-    """Return Podman's `Version`. The fields about Go are empty."""
+    """Return the value of Podman's field `Version`. The fields about Go are empty."""
     return {
         "APIVersion": __version__,
         "Version": __version__,
@@ -109,7 +112,10 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
 
 
 def _qemu(host: Host) -> dict[str, str]:
-    """Return the QEMU for the host's architecture and what is wrong with it. Without QEMU, the fields are empty."""
+    """Return path and version of the QEMU for the host's architecture, and a notice that says what is wrong with it.
+
+    If there is no such QEMU, path and version are empty.
+    """
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
     except MachineError as error:

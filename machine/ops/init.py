@@ -67,7 +67,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
 def _choose(
     name: str, request: InitRequest, registration: ClientRegistration, context: Context, report: Reporter
 ) -> tuple[MachineConfig, ImageRequest]:
-    """Return the new machine's config, and the image that the machine is to be made from. Nothing is fetched yet."""
+    """Return the new machine's config, and which image the machine is to be made from. Nothing is fetched yet."""
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):

@@ -47,7 +47,7 @@ def checked_name(request: InitRequest, context: Context) -> str:
 
 
 def check_unused(name: str, registration: ClientRegistration, context: Context) -> None:
-    """Check that no machine and no client's connection has the name.
+    """Check that no machine has the name, and that no client has a connection of that name.
 
     Raises:
         BadInputError: the name is taken.
@@ -58,10 +58,10 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
 
 
 def choose_provisioning(requested: Provisioning | None, image: ImageRequest) -> Provisioning:
-    """Return how a guest of this image is provisioned.
+    """Return how a guest that is made from this image is provisioned.
 
-    For an image from the catalogue, the catalogue says how. An image from a stream is provisioned by Ignition. Any
-    other image is provisioned as the user has `requested`, by default by Ignition.
+    For an image from the catalogue, the catalogue says how. Guests of an image from a stream are provisioned by
+    Ignition. Guests of any other image are provisioned as the user has `requested`, or else by Ignition.
 
     Raises:
         BadInputError: guests of this image have to be provisioned in another way than the user has `requested`.
@@ -121,7 +121,8 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
 def check_image_arch(base: BaseImage, arch: Arch) -> None:
     """Check that an image is for this architecture, if it comes from a stream.
 
-    It may have been given as a file. The architecture of an image that comes from elsewhere is unknown until it boots.
+    The image may have been given as a file. If it does not come from a stream, its architecture is unknown until the
+    guest boots.
 
     Raises:
         BadInputError: the image is for guests of another architecture.
@@ -134,10 +135,11 @@ def check_image_arch(base: BaseImage, arch: Arch) -> None:
 
 
 def check_swap(swap_mib: int, provisioning: Provisioning) -> None:
-    """Check the amount of swap, and that a guest that is provisioned in this way can have swap.
+    """Check that the amount of swap is not negative, and that it is 0 for a guest that cannot have swap.
 
     Raises:
-        BadInputError: the amount is negative or absurd, or such a guest cannot have swap.
+        BadInputError: the amount is negative or absurdly large, or is more than 0 although the guest is provisioned by
+            cloud-init.
     """
     if swap_mib < 0:
         raise BadInputError(f"requested amount of swap ({swap_mib} MB) must be at least 0 MB")

@@ -21,11 +21,11 @@ _HINT = "the keys are the flags of init; see: machine init --help"
 
 
 def load(path: str) -> InitRequest:
-    """Read the file into a request, together with the files that are named in it. The path `-` is standard input.
+    """Read the file, and the files that are named in it, into a request. The path `-` stands for standard input.
 
     Raises:
-        BadInputError: one of the files cannot be read, or something in it is invalid.
-        MachineError: one of the files is a Butane file, but butane is not installed.
+        BadInputError: one of these files cannot be read, or something in it is invalid.
+        MachineError: one of these files is a Butane file, but butane is not installed.
     """
     shown_path = "standard input" if path == STDIN else path
     try:
@@ -37,7 +37,10 @@ def load(path: str) -> InitRequest:
 
 
 def _request(document: Mapping[str, object], shown_path: str, base: Path) -> InitRequest:
-    """Return the request of the whole file. Errors call the file `shown_path`; relative paths in it start at `base`."""
+    """Return the request that the parsed file contains.
+
+    Errors call the file `shown_path`. Relative paths in the file start at the directory `base`.
+    """
     values: dict[Part, dict[str, Any]] = {part: {} for part in Part}
     seen = set()
     for name, value in document.items():
@@ -63,7 +66,7 @@ def _read(name: str, value: object, shown_path: str, base: Path) -> object:
     try:
         return KEYS[name.replace("-", "_")].read(value, base)
     except ValueError as error:
-        raise BadInputError(f'{shown_path}: "{name}" must be {error}') from error
+        raise BadInputError(f'{shown_path}: "{name}" {error}') from error
     except MachineError as error:
         raise type(error)(f"{shown_path}: {error.message}", details=error.details, hint=error.hint) from error
 

@@ -1,8 +1,8 @@
 """Read the values in the file of `machine init -f`.
 
 Each reader takes a TOML value and the directory at which relative paths start, and returns a value for an
-InitRequest. If the value is invalid, the reader raises ValueError with a description of a valid one. If a file that
-the value names is invalid, it raises MachineError.
+InitRequest. If the value is invalid, the reader raises a ValueError that says what the value must be. If the value
+names a file and the file is invalid, the reader raises a MachineError.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Reader = Callable[[object, Path], object]
 
 
 def setting(key: str) -> Reader:
-    """Return a reader for a setting that config.toml can have as well."""
+    """Return a reader for the setting `key`, which has the same name and rules in config.toml."""
     return lambda value, _: check_value(key, value)
 
 
 def string(value: object, _: Path) -> str:
     if not isinstance(value, str):
-        raise ValueError("a string in quotes")
+        raise ValueError("must be a string in quotes")
     return value
 
 
@@ -40,14 +40,14 @@ def string_or_none(value: object, base: Path) -> str | None:
 
 def switch(value: object, _: Path) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false")
+        raise ValueError("must be true or false")
     return value
 
 
 def whole_number(value: object, _: Path) -> int:
     # In Python, a boolean is a number, too.
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("a whole number")
+        raise ValueError("must be a whole number")
     return value
 
 
@@ -55,7 +55,7 @@ def strings(value: object, _: Path) -> tuple[str, ...]:
     """Read a list of strings, or a single string."""
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
-        raise ValueError('a list of strings like ["a", "b"]')
+        raise ValueError('must be a list of strings like ["a", "b"]')
     return tuple(entries)
 
 
@@ -66,7 +66,7 @@ def table(value: object, _: Path) -> tuple[str, ...]:
         or not all(isinstance(entry, str) for entry in value.values())
         or any("=" in name for name in value)
     ):
-        raise ValueError('a table of strings like {NAME = "value"}')
+        raise ValueError('must be a table of strings like {NAME = "value"}')
     return tuple(f"{name}={entry}" for name, entry in value.items())
 
 
@@ -82,11 +82,12 @@ def provisioning(value: object, _: Path) -> Provisioning:
     try:
         return Provisioning(str(value))
     except ValueError as error:
-        raise ValueError(" or ".join(f'"{choice}"' for choice in Provisioning)) from error
+        choices = " or ".join(f'"{choice}"' for choice in Provisioning)
+        raise ValueError(f"must be {choices}") from error
 
 
 def volumes(value: object, base: Path) -> tuple[str, ...]:
-    """Read volumes. A relative path starts at the file's directory, unless it begins with a variable."""
+    """Read volumes. A relative source path starts at the TOML file's directory, unless it begins with a variable."""
     directory = Path(without_variables(os.fspath(base.absolute())))
     return tuple(
         os.fspath(directory / volume) if volume[:1] not in ("", "/", "$", ":") else volume
@@ -130,11 +131,14 @@ def _script(value: object, base: Path) -> Script:
 
 
 def _included_file(value: object, *, others: tuple[str, ...]) -> tuple[str, str, bool]:
-    """Read a table that contains a whole file: the file's name, its text, and whether the guest's user runs it."""
+    """Read a table that stands for a file. Return the file's name, its text, and whether the guest's user runs it.
+
+    `others` are the keys that the table may have besides `name` and `text`.
+    """
     example = ", user = true" if others else ""
-    expected = f'the path of a file, or a table like {{name = "a", text = "…"{example}}}'
+    problem = f'must be the path of a file, or a table like {{name = "a", text = "…"{example}}}'
     if not isinstance(value, dict) or not {"name", "text"} <= value.keys() <= {"name", "text", *others}:
-        raise ValueError(expected)
+        raise ValueError(problem)
     name, text, user = value["name"], value["text"], value.get("user", False)
     if (
         not isinstance(name, str)
@@ -143,5 +147,5 @@ def _included_file(value: object, *, others: tuple[str, ...]) -> tuple[str, str,
         or not name
         or Path(name).name != name
     ):
-        raise ValueError(expected)
+        raise ValueError(problem)
     return name, text, user

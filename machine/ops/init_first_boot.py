@@ -25,8 +25,9 @@ _LOCAL_SPECIFICATION = 3
 class FirstBootRequest:
     """The first-boot options of `machine init`; None means that the option was not given.
 
-    The Ignition config, the scripts and the playbook are either already read or given as paths. The path of a script is
-    `[user:]PATH`. A variable is `NAME=VALUE` or `NAME`. An SSH key is a key, or the path of a file that contains keys.
+    The Ignition config, the scripts and the playbook are either given as paths, or have been read from their files
+    already. The path of a script is `[user:]PATH`. A variable is `NAME=VALUE` or `NAME`. An SSH key is a public key, or
+    the path of a file that contains public keys.
     """
 
     ignition: str | UserIgnition | None = None
@@ -39,7 +40,9 @@ class FirstBootRequest:
 
 
 def read_first_boot(request: FirstBootRequest, environment: Mapping[str, str]) -> FirstBoot:
-    """Read and check everything. A variable without a value gets the value that it has in `environment`, the host's.
+    """Read and check the files and texts of the request.
+
+    A variable without a value gets the value that it has in `environment`, which is this process's environment.
 
     Raises:
         BadInputError: something cannot be read or is invalid.
@@ -77,15 +80,15 @@ def read_script(text: str) -> Script:
     """Read a script from `PATH` or `user:PATH`. To read a file whose name begins with `user:`, write `./user:…`.
 
     Raises:
-        BadInputError: the script cannot be read, or no guest can run it.
+        BadInputError: the script cannot be read, or has Windows line endings, with which a guest cannot run it.
     """
     path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
     script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))
     first = script.text.partition("\n")[0]
     if first.startswith("#!") and first.endswith("\r"):
         raise BadInputError(
-            f"{path} has Windows line endings, so no guest can find its interpreter",
-            hint=f"fix it with: sed -i 's/\\r$//' {path}",
+            f"the script {path} has Windows line endings, so the guest cannot run it",
+            hint=f"fix the script with: sed -i 's/\\r$//' {path}",
         )
     return script
 
@@ -100,7 +103,7 @@ def read_playbook(path: Path) -> Script:
 
 
 def _named(text: str, what: str) -> str:
-    """Return the path, but refuse an empty one, because Path would take it for the current directory."""
+    """Return the path `text`. An empty text is an error, because Path would take it for the current directory."""
     if not text:
         raise BadInputError(f"the {what} must not be empty")
     return text
@@ -115,7 +118,7 @@ def read_ssh_keys(texts: Sequence[str]) -> tuple[str, ...]:
     """Read public keys, each given as the key itself or as the path of a file that contains keys.
 
     Raises:
-        BadInputError: a text is not a key, and there is no such file or the file has no keys or more than keys.
+        BadInputError: a text is neither a public key nor the path of a readable file that contains only public keys.
     """
     keys: list[str] = []
     for text in texts:
@@ -134,8 +137,8 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
     """Check that the user's Ignition config does not conflict with `root` and `username`, the users that we log in as.
 
     Raises:
-        BadInputError: the config removes or changes one of these two users, or gives another user or group a name or id
-            that belongs to one of them.
+        BadInputError: the config removes `root` or `username`, or changes the uid of one of them. Or it gives a group
+            or another user a name or an id that belongs to `username`.
     """
     passwd = json.loads(ignition.text).get("passwd") or {}
     for group in passwd.get("groups") or ():
@@ -156,27 +159,27 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
         if user["name"] == username and user.get("uid") not in (None, uid):
             raise BadInputError(
                 f"{ignition.name} gives the user {username} the uid {user['uid']}, but {uid} is needed",
-                hint="leave the uid out",
+                hint=f"leave out the uid of {username}",
             )
 
 
 def _check_other(user: Mapping[str, Any], config_name: str, username: str, uid: int) -> None:
     """Check a user that we do not log in as.
 
-    The first boot would fail if this user had the uid of `username`, or the default username although `username` is
-    another.
+    The first boot would fail if this user had the uid of `username`. It would also fail if this user had the default
+    username while `username` is another name.
     """
     if user.get("shouldExist") is False:
         return
     if user["name"] == DEFAULT_USERNAME:
         raise BadInputError(
             f"{config_name} defines the user {DEFAULT_USERNAME}, but in this machine that user is called {username}",
-            hint=f"rename it to {username}, or leave out --username",
+            hint=f"rename this user to {username}, or leave out --username",
         )
     if user.get("uid") == uid:
         raise BadInputError(
             f"{config_name} gives the user {user['name']} the uid {uid}, which belongs to {username}",
-            hint="use another uid",
+            hint=f"give {user['name']} another uid",
         )
 
 
@@ -196,7 +199,7 @@ def check_together(
     if first_boot.playbook and not first_boot.scripts and not has_ansible:
         raise BadInputError(
             f"the image {reference} has no Ansible to run {first_boot.playbook.name}",
-            hint="install it by a script with --provision, or use an image that has it",
+            hint="install Ansible by a script with --provision, or use an image that has Ansible",
         )
 
 
@@ -210,12 +213,12 @@ def _check_image_takes(ignition: UserIgnition, reference: str, provisioning: Pro
         raise BadInputError(
             f"{ignition.name} has version 3.{minor_version(ignition.text)}.0, but the Ignition in the image "
             f"{LOCAL_STREAM} supports only versions up to 3.{_LOCAL_SPECIFICATION}.0",
-            hint=f"convert it to 3.{_LOCAL_SPECIFICATION}.0",
+            hint=f"convert the config to version 3.{_LOCAL_SPECIFICATION}.0",
         )
 
 
 def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib: int) -> None:
-    """Check that nothing else is requested if the guest gets only the user's Ignition config."""
+    """Check that no option was given that has no effect on a guest that gets only the user's Ignition config."""
     others = {
         "--provision": first_boot.scripts,
         "--playbook": first_boot.playbook,
@@ -228,5 +231,5 @@ def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib:
     if lost:
         raise BadInputError(
             f"with --ignition-replace the guest gets only {ignition.name}, so {lost} would have no effect",
-            hint="leave one of them out",
+            hint=f"leave out --ignition-replace, or {lost}",
         )

@@ -16,7 +16,7 @@ from machine.store.paths import MachinePaths
 
 
 def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str], paths: MachinePaths) -> None:
-    """Write the files that the guest reads at its first boot. `packages` are those that cloud-init has to install.
+    """Write the files that the guest reads at its first boot. cloud-init has to install `packages`.
 
     Raises:
         DiskError: the file for cloud-init cannot be written.
@@ -34,7 +34,7 @@ def write_provisioning(config: MachineConfig, keys: Keys, packages: Sequence[str
 
 
 def report_replaced_parts(config: MachineConfig, keys: Keys, paths: MachinePaths, report: Reporter) -> None:
-    """Report what the user's Ignition config replaces in the machine's own."""
+    """Report which parts of the machine's own Ignition config are replaced by parts of the user's Ignition config."""
     user_config = config.first_boot.ignition
     if user_config is None:
         return

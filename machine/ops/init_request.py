@@ -21,9 +21,9 @@ _T = TypeVar("_T", "InitRequest", FirstBootRequest)
 
 @dataclass(frozen=True, kw_only=True)
 class InitRequest:
-    """The options of `machine init`. None means that an option was not given.
+    """The options of `machine init`. An option that was not given is None.
 
-    `file` is the path of a file with values for options that were not given. Labels are `KEY=VALUE`.
+    `file` is the path of a TOML file that has values for options that were not given. Labels are `KEY=VALUE`.
     """
 
     name: str | None = None
@@ -51,7 +51,7 @@ class InitRequest:
 
     @property
     def flags(self) -> dict[str, Value]:
-        """The given options that are also settings, by the keys of Settings."""
+        """The options that were given and that config.toml can set as well. The keys are those of Settings."""
         options = {
             "image": self.image,
             "cpus": self.cpus,
@@ -67,7 +67,7 @@ class InitRequest:
         return {key: value for key, value in options.items() if value is not None}
 
     def completed_by(self, file: InitRequest) -> InitRequest:
-        """Return this request, with the file's values for options that were not given."""
+        """Return this request, in which options that were not given have the values from the `file`."""
         own, other = self.image_options, file.image_options
         # The sha256 in the file is that of the image in the file.
         sha256 = own.sha256 or (other.sha256 if self.image is None else None)
@@ -102,14 +102,14 @@ Written = bool | int | str | tuple[str, ...] | Mapping[str, str] | UserIgnition 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the file, with the field of the request that the key sets, and how its value is read and written."""
+    """A key of the TOML file, the field of the request that it sets, and how the key's value is read and written."""
 
     part: Part
     field: str
 
     read: values.Reader
     write: Callable[[MachineConfig], Written | None]
-    """Returns the value from which `init` makes an equal machine. None means that the key is left out."""
+    """Returns the value to write, from which `init -f` makes an equal machine. If it is None, the key is left out."""
 
 
 def _volumes(config: MachineConfig) -> tuple[str, ...]:

@@ -17,13 +17,13 @@ from machine.store.paths import MachinePaths
 
 
 def inspect(name: str, context: Context) -> dict[str, Any]:
-    """Return a document of Podman's fields, under Podman's names, with our own fields below `Machine`.
+    """Return a document with Podman's fields under Podman's names, and with our own fields under `Machine`.
 
     Times in the document are datetimes.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: its record is damaged.
+        MachineError: the machine's record is damaged.
     """
     record = records.load(context.roots, name)
     paths = context.roots.machine(name)
@@ -110,7 +110,7 @@ def usb_document(text: str) -> dict[str, Any]:
 
 
 def podman_state(state: State) -> str:
-    """Return the one of Podman's four states that is closest to this state."""
+    """Return which of Podman's four states is closest to this state of ours."""
     match state:
         case State.STOPPED | State.STARTING | State.RUNNING:
             return state.value

@@ -30,7 +30,7 @@ class ListedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The machines, and the errors of records that cannot be read.
+    """The machines whose records can be read, and for each other machine the error.
 
     A running machine whose record is damaged is listed with the last good copy of its record. Running machines come
     first. Machines in the same state are sorted by the time when they were last up.

@@ -51,14 +51,14 @@ def read_log(
     tail: int | None = None,
     follow: bool = False,
 ) -> Generator[bytes]:
-    """Yield the content of a log, or its last `tail` lines.
+    """Yield the content of a machine's log, or only the last `tail` lines of the log.
 
-    With `previous`, read the log of the previous start. With `follow`, go on with what is added, even by later starts,
-    until the machine is removed.
+    With `previous`, read the log of the previous start. With `follow`, also yield what is added to the log later, even
+    by later starts, until the machine is removed.
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: logs of that kind are not kept for the previous start, or `previous` and `follow` are both set.
+        BadInputError: `previous` is set, but `log` is not the serial log or `follow` is set, too.
         MachineError: there is no such log yet, or the log cannot be read.
     """
     if previous:
@@ -95,7 +95,7 @@ def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
 
 
 def last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
-    """Return the last lines of a text that arrives in chunks. The very last line may lack a newline."""
+    """Return the last `count` lines of a text that arrives in chunks. The text need not end with a newline."""
     lines: deque[bytes] = deque(maxlen=count)
     rest = b""
     for chunk in chunks:
@@ -117,7 +117,7 @@ def _additions(file: _File, directory: Path) -> Iterator[bytes]:
 
 
 class _File(contextlib.AbstractContextManager["_File"]):
-    """A log. At any time it may be truncated, or be replaced by a new file of the same name."""
+    """A log file. At any time the file may be truncated, or be replaced by a new file at the same path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -156,7 +156,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
                 return
 
     def _was_replaced(self, stream: BinaryIO) -> bool:
-        """Return whether there is a new file at the path by now, or the same file has been truncated."""
+        """Return whether the log's path leads to another file than `stream`, or the file has been truncated."""
         try:
             current = self._path.stat()
         except FileNotFoundError:

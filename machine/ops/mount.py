@@ -30,7 +30,7 @@ class ListedFolder:
     """`ro` or `rw`."""
 
     driver: str | None
-    """The transport of the folder. None if the machine is stopped or no transport works."""
+    """The transport of the folder. None if the machine is stopped, or if no transport works for this folder."""
 
     problem: str | None
     """Why the guest of a running machine has not mounted the folder."""
@@ -40,7 +40,7 @@ def add_mount(name: str, text: str, context: Context) -> None:
     """Share a folder of this host with the machine. A running guest mounts the folder at once.
 
     Raises:
-        BadInputError: the folder is invalid, or overlaps another folder of the machine.
+        BadInputError: `text` is not a valid folder, or the folder's target overlaps another folder of the machine.
         MachineError: the guest cannot mount the folder.
     """
     config = records.load(context.roots, name).config
@@ -78,7 +78,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
-    """List the folders of a machine. If the machine is running, the list has their transports.
+    """List the folders of a machine. If the machine is running, the list says by which transports it has the folders.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -42,7 +42,7 @@ _GUEST_SOCKET_BYTES = HostOS.LINUX.traits.socket_path_limit
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPort:
-    """A forward to the guest. `host` and `guest` are addresses with ports, or paths of sockets."""
+    """A forward from this host to the guest. `host` and `guest` are each an address with a port, or a socket's path."""
 
     host: str
     guest: str
@@ -55,8 +55,8 @@ def add_port(name: str, text: str, context: Context) -> None:
     """Forward a port or socket of the host to the machine. If the machine is running, the forward works at once.
 
     Raises:
-        BadInputError: `text` is not a forward, or another forward already uses that port or socket of the host.
-        MachineError: the host cannot listen on that port or socket.
+        BadInputError: `text` is not a forward, or another forward already uses the same port or socket of the host.
+        MachineError: the host cannot listen on the forward's port or socket.
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
@@ -76,8 +76,8 @@ def remove_port(name: str, text: str, context: Context) -> None:
     """Remove one of the user's own forwards. `text` is the whole forward, or only its port or socket on the host.
 
     Raises:
-        BadInputError: `text` is neither a forward nor a port or socket.
-        NotFoundError: the user has made no such forward.
+        BadInputError: `text` is not a forward, a port or the path of a socket.
+        NotFoundError: the user has added no such forward to the machine.
     """
     config = records.load(context.roots, name).config
     try:
@@ -98,7 +98,9 @@ def remove_port(name: str, text: str, context: Context) -> None:
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:
-    """List all ports and sockets of the host that are forwarded to the guest, now or from the next start on.
+    """List the ports and sockets of the host that are forwarded to the guest.
+
+    If the machine is stopped, list those that will be forwarded when it is started.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -127,7 +129,7 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
 
 
 def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
-    """Return the forwards that the supervisor knows. Without a supervisor, return the last known forwards."""
+    """Return the forwards that the supervisor reports, or the last known ones if no supervisor is running."""
     current = machine_state(paths)
     if current.state is State.STOPPED:
         return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)
@@ -137,7 +139,7 @@ def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
             return decode(answer)
         except ValueError as error:
             raise MachineError(
-                f"the supervisor of {config.name} is of another version: {error}",
+                f"the supervisor of {config.name} runs another version of this program: {error}",
                 hint=f"restart the machine with: machine restart {config.name}",
             ) from error
     unknown = PortStatus(state=PortState.UNKNOWN, reason=current.reason)

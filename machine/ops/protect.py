@@ -9,7 +9,7 @@ from machine.store import records
 
 
 def protect(name: str, context: Context, *, protected: bool) -> None:
-    """Protect the machine from removal or end its protection. The machine may be running.
+    """Protect the machine from removal, or end its protection. The machine may be running meanwhile.
 
     Raises:
         NotFoundError: there is no such machine.

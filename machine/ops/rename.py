@@ -1,8 +1,8 @@
 """`machine rename`: rename a machine and everything on this host that has its name.
 
-The rename of the machine's directory is the step that counts. Before this step, the record gets both names, so that it
-is valid under either. After this step, everything else is renamed. If this command is interrupted, the next command
-renames the rest.
+A machine has its new name as soon as its directory has been renamed. Before that, both names are written to the record,
+so that the record is valid in a directory of either name. After that, everything else is renamed. If this command is
+interrupted, the next command that uses the machine renames the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     """Give a stopped machine another name.
 
     Raises:
-        NotFoundError: there is no machine of the old name.
+        NotFoundError: there is no machine that is called `old`.
         BadInputError: the new name is invalid or taken.
         MachineError: the machine is running.
     """

@@ -26,10 +26,11 @@ def check_resettable(names: Iterable[str], context: Context) -> None:
 
 
 def clear_images(context: Context) -> None:
-    """Empty the image cache and remove the metadata of streams.
+    """Remove all images from the cache, and the cached metadata of streams.
 
     Raises:
-        DeadlineError: an image is being fetched, or a machine is being made.
+        MachineError: a machine still uses one of the images.
+        DeadlineError: another command has been fetching an image, or making a machine, for too long.
     """
     prune_images(0, context)
     shutil.rmtree(context.roots.stream_metadata, ignore_errors=True)

@@ -15,11 +15,11 @@ _SUPERVISOR_S = 30.0
 
 
 def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
-    """Stop the machine and start it again. A stopped machine is just started.
+    """Stop the machine, and start it again. If the machine is stopped already, just start it.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine cannot be ended, or does not come up again.
+        MachineError: the machine cannot be stopped, or does not come up again.
     """
     ending = stop(name, context, report)
     if ending.notice:

@@ -26,7 +26,7 @@ from machine.store.names import check_exists
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """The parts of a removed machine that are kept."""
+    """The parts of a machine that are kept when the machine is removed."""
 
     disk: bool = False
     ignition: bool = False
@@ -61,13 +61,13 @@ def check_removable(name: str, context: Context) -> None:
 
 
 def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: Kept = NOTHING) -> None:
-    """Remove the machine. With `force`, remove it even if it is running or its record is damaged.
+    """Remove the machine. With `force`, remove the machine even if it is running or its record is damaged.
 
-    The parts to be `kept` are saved before anything is deleted.
+    The parts that are to be `kept` are saved in another directory before anything is deleted.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is protected, is running although `force` is not set, or cannot be ended.
+        MachineError: the machine is protected, it is running and `force` is not set, or its processes cannot be ended.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)

@@ -1,4 +1,4 @@
-"""Save files of a machine before it is removed. They get unused names in the directory for saved files."""
+"""Save files of a machine before it is removed. The files get new names in the directory for saved files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from machine.store.paths import MachinePaths, Roots, make_private
 
 
 def save_disk(name: str, paths: MachinePaths, roots: Roots) -> Path:
-    """Save a machine's disk as a complete image, independent of its base image, and return its path.
+    """Save a machine's disk as a complete image, which does not need the base image, and return the new file's path.
 
     Raises:
         MachineError: the disk is missing or damaged, or the file system is full.
@@ -26,10 +26,10 @@ def save_disk(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 
 def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
-    """Save a machine's Ignition config, which contains the guest's private host key, and return its path.
+    """Save a machine's Ignition config, which contains the guest's private host key, and return the new file's path.
 
     Raises:
-        MachineError: there is no Ignition config, it cannot be read, or the file system is full.
+        MachineError: the machine has no Ignition config, the config cannot be read, or the file system is full.
     """
     if not paths.ignition.exists():
         raise MachineError(f'"{name}" has no Ignition config', hint="leave out --save-ignition")
@@ -40,7 +40,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 @contextlib.contextmanager
 def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Yield a temporary path to write, and the unused path to which the file is renamed after the block."""
+    """Yield the path of a temporary file to write, and the unused path to which it is renamed after the block."""
     directory = make_private(roots.saved)
     names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
     target = next(path for path in names if not path.exists())

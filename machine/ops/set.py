@@ -26,7 +26,7 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class SetRequest:
-    """The settings to change. None leaves a setting as it is, and `("",)` removes all USB devices or folders."""
+    """The settings to change. A setting that is None stays as it is. `("",)` removes all USB devices or all folders."""
 
     cpus: int | None = None
     memory_mib: int | None = None
@@ -44,7 +44,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: one of the requested changes is not possible.
+        BadInputError: one of the requested values is invalid, or this host cannot provide it.
         MachineError: the machine is running, or its disk cannot be grown.
     """
     username = finish_rename(name, context, report).config.username
@@ -72,10 +72,10 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
 def change_record(
     record: MachineRecord, request: SetRequest, host: Host, folders: tuple[Folder, ...] | None = None
 ) -> MachineRecord:
-    """Return the record with the requested changes. If they concern the guest, its settings are marked as outdated.
+    """Return the record with the requested changes. If a change concerns the guest, the guest is marked as outdated.
 
     Raises:
-        BadInputError: one of the changes is not possible.
+        BadInputError: one of the requested values is invalid, or this host cannot provide it.
     """
     before, after = record.config, plan_changes(record.config, request, host, folders)
     concerns_guest = (
@@ -95,7 +95,7 @@ def plan_changes(
     The texts of errors are podman's.
 
     Raises:
-        BadInputError: one of the changes is not possible.
+        BadInputError: one of the requested values is invalid, or this host cannot provide it.
     """
     resources = config.resources
     if request.cpus is not None:
@@ -124,17 +124,17 @@ def plan_changes(
 
 
 def check_larger(new_gib: int, disk_gib: int) -> None:
-    """Check that the disk would become larger.
+    """Check that the new size of a disk is larger than its present size `disk_gib`.
 
     Raises:
-        BadInputError: the disk would become smaller or stay the same.
+        BadInputError: the new size is smaller, or the same.
     """
     if new_gib <= disk_gib:
         raise BadInputError(f"new disk size must be larger than {disk_gib} GB")
 
 
 def _grow(record: MachineRecord, new_gib: int, paths: MachinePaths) -> bool:
-    """Grow the machine's disk and return True. If the next start creates the disk anyway, return False."""
+    """Grow the machine's disk file and return True. If the next start makes the disk anew anyway, only return False."""
     if record.fresh_disk_base:
         return False
     image = QemuImg()

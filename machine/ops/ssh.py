@@ -53,9 +53,9 @@ def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
 def session(
     name: str, username: str | None, command: Sequence[str], context: Context, *, no_input: bool = False
 ) -> list[str]:
-    """Return the argv of an interactive session in a running guest, or of one command there.
+    """Return the ssh command line that opens a shell in a running guest, or that runs `command` there.
 
-    With `no_input`, its standard input is /dev/null.
+    With `no_input`, the standard input of the command in the guest is /dev/null.
 
     Raises:
         NotFoundError: there is no such machine.

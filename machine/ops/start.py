@@ -45,14 +45,14 @@ _ENDING_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """A machine that has started. `api_socket` is the socket that Docker clients should use."""
+    """A machine that has started. `api_socket` is the socket on this host that Docker clients should use."""
 
     config: MachineConfig
     api_socket: Path
 
 
 def check_startable(name: str, context: Context) -> None:
-    """Check that the machine can be started, because it is stopped or runs without a supervisor.
+    """Check that the machine is stopped, or that it is running without a supervisor, so that `start` can be called.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -69,8 +69,8 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is already running, or did not come up. If the machine did not come up, none of its
-            processes is left.
+        MachineError: the machine is already running, or did not come up. If it did not come up, no process of it is
+            left.
     """
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that
@@ -80,7 +80,7 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 def begin(
     name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
 ) -> tuple[Started, subprocess.Popen[bytes]]:
-    """Start the machine as `start` does. Also return the supervisor's process, for callers that wait for its end."""
+    """Start the machine as `start` does. Also return the supervisor's process, for whose end the caller can wait."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report).config
@@ -107,9 +107,9 @@ def begin(
 
 
 def hidden_marker(folders: Iterable[Folder]) -> str | None:
-    """Return a notice if a folder hides the marker file in the guest.
+    """Return a notice if one of the folders is mounted over the directory of the marker file in the guest.
 
-    Podman up to version 5 looks for this file to find out whether it runs in a machine.
+    Podman up to version 5 looks for the marker file to find out whether it runs in a machine.
     """
     directory, name = os.path.split(MARKER_UP_TO_5)
     for folder in folders:
@@ -132,7 +132,9 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
         case State.STARTING:
             raise MachineError(f'unable to start "{name}": already starting')
         case State.STOPPING:
-            raise MachineError(f'unable to start "{name}": it is being stopped', hint="try again when it has stopped")
+            raise MachineError(
+                f'unable to start "{name}": it is being stopped', hint="try again when the machine has stopped"
+            )
         case _:
             raise MachineError(f'unable to start "{name}": already running')
 
@@ -141,9 +143,10 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
 def _running_supervisor(
     name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
-    """Run a supervisor, wait until the machine is up, and keep the supervisor's report open during the block.
+    """Start a supervisor, wait until the machine is up, and keep the pipe of the supervisor's report open in the block.
 
-    Yields the supervisor's process and the pipe from which the report is read. The pipe ends when the supervisor ends.
+    Yields the supervisor's process, and the end of the pipe from which the report is read. When the supervisor ends, a
+    read from the pipe returns no bytes.
 
     Raises:
         MachineError: the machine did not come up.
@@ -173,7 +176,7 @@ def _running_supervisor(
 
 
 def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
-    """Start the supervisor. Only the supervisor can then write to the report, so the report ends when it ends."""
+    """Start the supervisor, and close our copy of `report_fd`. The report then ends when the supervisor ends."""
     try:
         # The supervisor opens this log itself, but the interpreter may print errors before that.
         with open_created(paths.supervisor_log, "ab") as output:
@@ -190,7 +193,7 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
 
 
 def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
-    """End the machine of an interrupted start. Its supervisor is asked to stop, repeatedly, until it has ended."""
+    """End the machine of an interrupted start. Ask its supervisor to quit, again and again, until it has ended."""
     deadline = Deadline.after(_ABORT_S, "the supervisor to end")
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
@@ -198,9 +201,7 @@ def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
 
 
 def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: float = 0.0) -> None:
-    """Check that a machine that has come up is still up.
-
-    If it is going down, wait up to `patience_s` until it has ended.
+    """Check that a machine that has come up is still up. Wait up to `patience_s` for the supervisor to end.
 
     Raises:
         GuestError: another command has stopped or removed the machine.
@@ -219,6 +220,6 @@ def _await_end(lines: BinaryIO) -> None:
 
 
 def _has_ended(lines: BinaryIO) -> bool:
-    """Wait up to a tenth of a second for the supervisor to close the report, and return whether it has done so."""
+    """Return whether the supervisor has ended. Wait for its end up to a tenth of a second."""
     readable, _, _ = select.select([lines], [], [], 0.1)
     return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

@@ -17,13 +17,13 @@ def run(
 ) -> None:
     """Start the machine and return when it has stopped.
 
-    An interrupt after the start stops the machine like `machine stop`. Progress goes to `report` until `on_started` is
-    called, then to `later`.
+    A ^C after the start stops the machine as `machine stop` does. Progress is reported to `report` until the machine is
+    up and `on_started` has been called, and to `later` after that.
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine did not come up, or cannot be ended.
-        KeyboardInterrupt: the start was interrupted. No process of the machine is left.
+        MachineError: the machine did not come up, or cannot be stopped.
+        KeyboardInterrupt: ^C was pressed during the start. No process of the machine is left.
     """
     paths = context.roots.machine(name)
 
@@ -50,9 +50,10 @@ def attend(
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
-    """Wait until the supervisor ends. If its guest is still running, start a new supervisor and wait for that.
+    """Wait until the supervisor ends. If its guest is still running then, start a new supervisor, and wait for its end.
 
-    After an interrupt, `end` is called.
+    `orphaned` says whether the guest is running without a supervisor, and `take_over` starts the new supervisor. After
+    ^C, `end` is called to stop the machine.
     """
     try:
         on_started()

@@ -33,7 +33,7 @@ _PROXIES = "50-host-proxy"
 _REGISTRIES = "etc/containers/registries.conf.d/9999-host"
 
 CERTIFICATES = "var/lib/boot2podman/host-ca-certs.pem"
-"""The path of the certificates in the guest. The guest's own tools install them from there."""
+"""The path in the guest at which we put this host's certificates. The guest's own tools install them from there."""
 
 # The first ones are from Go's crypto/x509/root_linux.go. The last one is macOS's, for programs that use no keychain.
 _BUNDLES = (
@@ -51,9 +51,9 @@ _PROGRAM_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFile:
-    """A file for the guest. It belongs to root, and only root and the guest's user can read a `private` one.
+    """A file that is written into the guest at `path`, which is relative to /. The file belongs to root.
 
-    `path` is relative to /.
+    If the file is `private`, only root and the guest's user can read it.
     """
 
     path: str
@@ -62,7 +62,7 @@ class GuestFile:
 
 
 def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[GuestFile, ...]:
-    """Collect the files that the guest gets from this host. Unreadable files are reported and left out."""
+    """Collect the files that the guest gets from this host. Files that cannot be read are reported and left out."""
     proxies = environment_files(guest_proxies(context.environment), _PROXIES)
     files = [GuestFile(path=file.path.removeprefix("/"), content=file.contents.encode()) for file in proxies]
     files += _containers_files(containers_directory(context.environment, context.home), report)
@@ -75,7 +75,7 @@ def gather(config: MachineConfig, context: Context, report: Reporter) -> tuple[G
 
 
 def digest(files: tuple[GuestFile, ...]) -> str | None:
-    """Return a digest of the files, or None if there are no files. When the files change, their digest changes."""
+    """Return a digest of the files' paths and contents, or None if there are no files."""
     if not files:
         return None
     return hashlib.sha256(repr(sorted((file.path, file.content, file.private) for file in files)).encode()).hexdigest()
@@ -98,7 +98,7 @@ def packed(files: tuple[GuestFile, ...], username: str) -> str:
 
 
 def _containers_files(directory: Path, report: Reporter) -> Iterator[GuestFile]:
-    """Yield the user's registry settings for Podman. Podman's other settings concern this host only."""
+    """Yield the files in which the user has configured registries for Podman. Only these files concern the guest."""
     for number, path in enumerate(_registries(directory)):
         try:
             content = path.read_bytes()
@@ -152,7 +152,7 @@ def _bundle(context: Context) -> str:
 
 
 def _named(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that the environment variables of OpenSSL and Go point to."""
+    """Return the files of certificates to which the environment variables of OpenSSL and Go point."""
     files = [Path(environment["SSL_CERT_FILE"])] if environment.get("SSL_CERT_FILE") else []
     directories = [Path(entry) for entry in environment.get("SSL_CERT_DIR", "").split(os.pathsep) if entry]
     return files + [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]

@@ -32,8 +32,8 @@ _LINE = re.compile(r"(?P<status>began|waiting|[0-9]+) (?P<number>[0-9]+)-(?:root
 class Outcome:
     """The outcome of one script.
 
-    `number` is the position of the script, from 1. `status` is the exit status of the script, `began` if the script was
-    interrupted, or `waiting` if it was not run.
+    `number` is the script's position in the order of the options, counted from 1. `status` is the script's exit status,
+    `began` if the script was interrupted, or `waiting` if the script has not been run.
     """
 
     number: int
@@ -42,9 +42,9 @@ class Outcome:
 
 
 def run_scripts(config: MachineConfig, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
-    """Run the scripts in the guest and wait for their end. If some fail, notices say so and the machine stays up.
+    """Run the scripts in the guest, and wait until they have ended. If a script fails, report it as a notice.
 
-    `check_up` raises an error if the machine no longer runs.
+    The machine stays up even then. `check_up` raises an error if the machine is no longer running.
     """
     first_boot = config.first_boot
     names = [script.name for script in (*first_boot.scripts, *([first_boot.playbook] if first_boot.playbook else []))]
@@ -80,7 +80,10 @@ def parse_report(output: str) -> list[Outcome]:
 
 
 def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
-    """Return a notice for each failed script, with its last lines of output, and one for scripts that did not run."""
+    """Return a notice for each failed script with its last lines of output, and one for all scripts that did not run.
+
+    `names` are the names of all scripts, in the order of their numbers.
+    """
     found = []
     waiting = []
     if len(outcomes) != len(names):

@@ -31,7 +31,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class GuestUpdate:
-    """The settings to change in the guest. A setting that is up to date is None."""
+    """The settings that have to be changed in the guest. A setting that is up to date there is None."""
 
     record: bool = False
     """Whether to set the guest's name and preferred socket, and to grow its root file system."""
@@ -45,10 +45,10 @@ class GuestUpdate:
 
 
 def update_guest(record: MachineRecord, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
-    """Update the guest's settings, if they have changed.
+    """Change those settings in the guest that have changed on the host.
 
-    If that fails, a notice says why, the guest stays up, and the next start tries again. `check_up` is called first,
-    and raises an error if the machine no longer runs.
+    If that fails, `check_up` is called, which raises an error if the machine is no longer running. If the machine still
+    is, a notice says what failed, and the next start tries again.
     """
     config = record.config
     update = find_update(record, context, report)
@@ -69,14 +69,15 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter, chec
 
 
 def find_update(record: MachineRecord, context: Context, report: Reporter) -> GuestUpdate:
-    """Find the settings that the guest has to change."""
+    """Return which settings have to be changed in the guest."""
     config = record.config
     timezone = config.timezone
     if config.timezone_local:
         try:
             timezone = resolve_timezone(LOCAL, context.environment)
         except BadInputError as error:
-            report.notice(f"The guest keeps the time zone {timezone}, because this host's is unusable: {error.message}")
+            reason = f"because this host's time zone cannot be used: {error.message}"
+            report.notice(f"The guest keeps the time zone {timezone}, {reason}")
     files = gather(config, context, report)
     return GuestUpdate(
         record=record.pending.guest_outdated,
@@ -86,7 +87,7 @@ def find_update(record: MachineRecord, context: Context, report: Reporter) -> Gu
 
 
 def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
-    """Return the record of a machine whose guest has been updated."""
+    """Return the record of the machine as it is after the guest's settings have been changed."""
     config, guest = record.config, record.guest
     if update.timezone is not None:
         config = replace(config, timezone=update.timezone)
@@ -125,5 +126,5 @@ def size_notice(output: str, disk_gib: int) -> str | None:
     if size is None:
         return "The guest does not say how large its root file system is"
     if size < disk_gib * GIB * _MIN_SHARE:
-        return f"The guest's root file system has not grown: it has {bytes_size(size)} of a disk of {disk_gib} GiB"
+        return f"The guest's root file system has not grown: it has {bytes_size(size)}, but the disk has {disk_gib} GiB"
     return None

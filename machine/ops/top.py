@@ -21,7 +21,7 @@ _FIRST_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The resource usage of one machine. A value is None if it is unknown or the machine is stopped."""
+    """The resources that one machine uses. A value is None if it is unknown, or if the machine is stopped."""
 
     name: str
     state: State
@@ -31,7 +31,7 @@ class Usage:
     """The CPU usage in percent. 100 is one CPU of the host."""
 
     memory_bytes: int | None
-    """The memory usage of QEMU and its helpers. It may exceed the limit, which is that of the guest's own memory."""
+    """The host memory that QEMU and its helpers use. It may exceed the limit, which counts only the guest's memory."""
 
     memory_limit_bytes: int
     disk_bytes: int | None
@@ -45,7 +45,7 @@ class Usage:
 
 
 def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
-    """Calculate a machine's usage from two samples of the machine and its guest's network traffic (pure)."""
+    """Calculate a machine's usage from two samples of the machine, and from the network traffic of its guest (pure)."""
     running = bool(after.processes)
     started = min((process.started for process in after.processes), default=0.0)
     return Usage(
@@ -64,9 +64,9 @@ def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
 
 
 def _cpu_percent(before: Sample, after: Sample) -> float | None:
-    """Return the CPU usage between two samples.
+    """Return the CPU usage in percent of one CPU between two samples, or None if that is unknown.
 
-    A process that is only in the second sample counts with all its CPU time.
+    A process that started between the samples counts with all its CPU time.
     """
     elapsed = after.monotonic_s - before.monotonic_s
     if elapsed <= 0:
@@ -123,7 +123,7 @@ def follow(
 
 
 def _selected(names: Sequence[str], context: Context, *, everything: bool) -> Listing:
-    """Return the machines to show. Named machines that have been removed since are left out."""
+    """Return the machines to show. A named machine that has been removed since the command began is left out."""
     listing = list_machines(context)
     if names:
         found = {machine.record.name: machine for machine in listing.machines}

@@ -29,7 +29,7 @@ _END_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """The numbers of bytes that came in and that went out. None if unknown."""
+    """The numbers of bytes that a guest has received and sent. A number is None if it is unknown."""
 
     received: int | None = None
     sent: int | None = None
@@ -38,7 +38,7 @@ class Traffic:
 class GuestNetworks:
     """Asks guests for the counters of their network cards. All guests are asked at once, over their SSH masters.
 
-    A guest that is slow to answer does not delay the others. Its last answer is used until the next one arrives.
+    A guest that is slow to answer does not delay the other guests. Until it answers, its previous answer is used.
     """
 
     def __init__(self, context: Context) -> None:
@@ -54,17 +54,17 @@ class GuestNetworks:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the questions that have no answer yet, so that no process is left."""
+        """End the ssh processes that are still waiting for a guest's answer."""
         self._ended = True
         for client in list(self._clients):
             client.kill()
         self._await(_END_S)
 
     def ask(self, machines: Iterable[ListedMachine], *, patiently: bool = False) -> dict[str, Traffic]:
-        """Return the traffic of the machines by name.
+        """Return the network traffic of each machine, by the machine's name.
 
-        If a guest does not answer within a second, its last answer is used. If we ask `patiently`, because there is no
-        later report, each guest has all the time that an answer may take.
+        If a guest does not answer within a second, its previous answer is used. If we ask `patiently`, because no
+        later report follows, each guest has all the time that an answer may take.
         """
         for listed in machines:
             name = listed.record.name

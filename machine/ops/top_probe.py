@@ -32,17 +32,17 @@ class ProcessSample:
     cpu_s: float
     memory_bytes: int
     storage: tuple[int, int] | None
-    """The bytes that the process has read from and written to storage. None if the host does not say."""
+    """The numbers of bytes that the process has read from and written to storage. None if they are unknown."""
 
     @property
     def key(self) -> tuple[int, float]:
-        """What distinguishes the process from a later process with the same id."""
+        """The process's id and start time, which together distinguish it from a later process with the same id."""
         return self.pid, self.started
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What one machine used at one moment."""
+    """The resources that one machine had used by one moment."""
 
     name: str
     state: State
@@ -70,7 +70,7 @@ def probe(listed: ListedMachine) -> Sample:
 
 
 def _allocated_bytes(paths: MachinePaths) -> int | None:
-    """Return the space that the machine's overlay takes on this host's disk. The shared base image is not counted."""
+    """Return how many bytes the machine's overlay takes on this host's disk. The base image is not counted."""
     try:
         return paths.disk.stat().st_blocks * _BLOCK_BYTES
     except OSError:
@@ -78,7 +78,7 @@ def _allocated_bytes(paths: MachinePaths) -> int | None:
 
 
 def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
-    """Sample QEMU, the supervisor, all processes that they have started, and each virtiofsd."""
+    """Yield a sample of QEMU, of the supervisor, of each virtiofsd, and of each process that these have started."""
     qemu = lock.holder_pid(paths.lock)
     roots = [*filter(None, (lock.holder_pid(paths.supervisor_lock), qemu)), *(_virtiofsds(qemu) if qemu else ())]
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
@@ -127,7 +127,7 @@ def _process_sample(process: psutil.Process, *, is_qemu: bool) -> ProcessSample:
 
 
 def _storage(process: psutil.Process) -> tuple[int, int] | None:
-    """Return the bytes that the process has read and written.
+    """Return how many bytes the process has read from and written to storage.
 
     None on macOS, and on Linux for processes of other users.
     """

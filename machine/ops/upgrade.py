@@ -32,7 +32,7 @@ _RESTART = "restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """The result of an upgrade. If `needs_restart`, the upgrade takes effect at the next start."""
+    """The result of an upgrade. If `needs_restart` is set, it takes effect when the machine is started next."""
 
     needs_restart: bool
     restarted: bool
@@ -46,7 +46,7 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS by a new image or by new packages. With `restart`, restart the machine if needed.
+    """Upgrade the guest's OS by a new OS image or by new packages. With `restart`, then restart the machine if needed.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -57,14 +57,14 @@ def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> 
     if guest.os.family is Family.OTHER:
         raise MachineError(
             f'"{name}" runs {guest.os.name}, which this program cannot upgrade',
-            hint=f"upgrade it yourself: machine ssh --username root {name}",
+            hint=f"upgrade the OS yourself: machine ssh --username root {name}",
         )
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
 
 
 def upgrade_image(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS as `upgrade` does, but only if it is image-based."""
+    """Upgrade the guest's OS as `upgrade` does. An OS that is not image-based is an error."""
     guest = _find_image_guest(name, context)
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
@@ -144,7 +144,10 @@ def _carry_out(guest: _Guest, words: list[str], context: Context, report: Report
 
 
 def _run_script(guest: _Guest, words: list[str]) -> str:
-    """Run the script for this OS in the guest and return its output. The script's stderr is shown on ours at once."""
+    """Run our upgrade script for the guest's OS in the guest, and return the script's standard output.
+
+    What the script writes to its standard error goes to ours at once.
+    """
     script = assets.load(f"files/upgrade-{guest.os.family}.sh")
     done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)
     if done.returncode == _SSH_FAILED:

@@ -32,7 +32,7 @@ class Condition(StrEnum):
 
     @property
     def waits_for(self) -> str:
-        """The condition in the words of the error message after a timeout."""
+        """What the machine is expected to do, in the words of the error message after a timeout."""
         return "answer on its API socket" if self is Condition.API else f"be {self.state}"
 
 

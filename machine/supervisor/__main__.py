@@ -71,10 +71,12 @@ async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> M
 
 
 def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
-    """Take the machine's locks and prepare everything that needs no event loop.
+    """Take the machine's locks, prepare the start, and return what this supervisor is to do (its Assignment).
+
+    With `adopt`, nothing is started, and the supervisor is to take over a QEMU that is running already.
 
     Raises:
-        MachineError: the machine is already running, or something that it needs is missing.
+        MachineError: the machine is already running, or a program or file that the start needs is missing.
     """
     paths = roots.machine(name)
     _acquire(paths.supervisor_lock, name)
@@ -99,7 +101,11 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
 
 
 def _acquire(path: Path, name: str) -> int:
-    """Take a lock for the life of this process, and write the process ID into it."""
+    """Take the lock file at `path` for the life of this process, and write our process ID into the file.
+
+    Raises:
+        MachineError: another process holds the lock.
+    """
     descriptor = lock.acquire(path, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
@@ -108,7 +114,7 @@ def _acquire(path: Path, name: str) -> int:
 
 
 def _adopt(roots: Roots, name: str) -> Assignment:
-    """Return the assignment for taking over the QEMU of an earlier supervisor."""
+    """Return what this supervisor is to do (its Assignment) when QEMU has outlived an earlier supervisor."""
     paths = roots.machine(name)
     end_leftover_masters(paths.ssh_control)
     return Assignment(
@@ -122,14 +128,14 @@ def _adopt(roots: Roots, name: str) -> Assignment:
 
 
 class _PrivateLog(logging.handlers.RotatingFileHandler):
-    """A log that only this user may read, whatever the umask; bytes of paths that are not UTF-8 are escaped."""
+    """A log file that only this user may read, whatever the umask is. Bytes that are not UTF-8 become escapes."""
 
     def _open(self) -> TextIOWrapper:
         return TextIOWrapper(open_created(Path(self.baseFilename), "ab"), "utf-8", errors="backslashreplace")
 
 
 def _log_to(paths: MachinePaths) -> None:
-    """Log everything to the machine's own log, of at most two files."""
+    """Send all log messages of this process to the machine's supervisor.log. When it is full, one old log is kept."""
     handler = _PrivateLog(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """After `after_s` seconds, start an SSH master in place of the current one, if any."""
+    """End the current SSH master, if there is one, and start a new SSH master after `after_s` seconds."""
 
     after_s: float
 
@@ -19,52 +19,55 @@ class Disconnect:
 
 @dataclass(frozen=True, kw_only=True)
 class MountFolders:
-    """Have the guest mount the host's folders, over the SSH master."""
+    """Tell the guest, over the SSH master, to mount the folders of the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeApi:
-    """Ask both Podman sockets for an answer, after `after_s` seconds."""
+    """After `after_s` seconds, send a ping to Podman over each of the machine's two API sockets on this host."""
 
     after_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetGuestClock:
-    """Set the guest's clock over the SSH master. If `tests_master` is set, a failure means that the master is lost."""
+    """Set the guest's clock over the SSH master. With `tests_master`, a failure counts as the loss of the master."""
 
     tests_master: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportUp:
-    """Report to the waiting `machine start` that the machine is up."""
+    """Tell the `machine start` that is waiting that the machine is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerDown:
-    """Shut the guest down by its power button, or end it `at_once`."""
+    """Shut the guest down by pressing its power button. With `at_once`, end QEMU without shutting the guest down."""
 
     at_once: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailStart:
-    """End the machine, and report the cause to the waiting `machine start`."""
+    """End the machine, and tell the `machine start` that is waiting that the start has failed because of `cause`."""
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefuseAdoption:
-    """Report to the waiting `machine start` that the guest cannot be reached. The guest keeps running."""
+    """Tell the `machine start` that is waiting that the guest cannot be reached, because of `cause`.
+
+    The guest keeps running.
+    """
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """End the supervisor, because nothing is left to supervise."""
+    """End the supervisor, because QEMU has ended."""
 
 
 Action = (

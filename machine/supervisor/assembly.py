@@ -1,4 +1,4 @@
-"""Make a supervisor and all its parts from an assignment, which holds only values."""
+"""Make a supervisor and all the objects that it consists of from an `Assignment`, which holds only values."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from machine.this_host import current_host
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What to supervise."""
+    """Which machine a supervisor is to supervise, and whether to start QEMU or to take over a running QEMU."""
 
     record: MachineRecord
     paths: MachinePaths
 
     plan: LaunchPlan | None
-    """QEMU's command line; None if a running QEMU is to be adopted."""
+    """The command line by which to start QEMU. None if QEMU is running already and is to be taken over."""
 
     lock: int | None
-    """The descriptor of the machine's lock, which QEMU inherits; None if a running QEMU holds it."""
+    """The descriptor of the machine's lock, which the new QEMU inherits. None if a running QEMU holds the lock."""
 
     tcp_driver: Driver
     folders: Sequence[MountedFolder] = ()
@@ -63,18 +63,18 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """How often a supervisor polls, in seconds."""
+    """After how many seconds a supervisor looks at something again."""
 
     heartbeat_s: float = 5.0
     evidence_s: float = 0.5
     evidence_patience_s: float = 10.0
-    """How long Ignition's journal may take after the console shows emergency mode."""
+    """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
 
     lock_s: float = 1.0
 
 
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
-    """Make the supervisor of a machine. `starting` reports the progress of the start."""
+    """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
     paths = assignment.paths
     target = _ssh_target(assignment)
     life = LifeTracker(Life() if assignment.plan else ADOPTED)

@@ -9,9 +9,9 @@ _TOLERANCE_S = 2.0
 
 
 class HostClock:
-    """Compares the host's two clocks.
+    """Compares the host's monotonic clock with its wall clock, which differ after the host has slept.
 
-    Setting the wall clock counts as a jump too. A slow correction, such as NTP's, does not count.
+    They also differ when the wall clock has been set. A slow correction of the wall clock, such as NTP's, is ignored.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -20,7 +20,7 @@ class HostClock:
         self._difference = wall() - monotonic()
 
     def has_jumped(self) -> bool:
-        """Return whether the host has slept, or its clock has been set, since the last call."""
+        """Return whether, since the last call, the host has slept or its wall clock has been set."""
         before = self._difference
         self._difference = self._wall() - self._monotonic()
         return abs(self._difference - before) > _TOLERANCE_S

@@ -22,7 +22,7 @@ _FOLDER_COMMANDS = (Command.MOUNT_ADD, Command.MOUNT_REMOVE, Command.MOUNT_LIST)
 
 
 class Commands:
-    """Carries out the commands that arrive on the control socket, and saves changes in the record."""
+    """Carries out the commands that arrive on the control socket, and saves changes of the config in the record."""
 
     def __init__(
         self,
@@ -43,14 +43,17 @@ class Commands:
 
     @property
     def state(self) -> MachineState:
-        """The machine's state. A machine counts as starting until the command that starts it has returned."""
+        """The machine's state. As long as the `machine start` that started the machine runs, the state is STARTING."""
         state = self._life.current.state
         if state.state in (State.RUNNING, State.DEGRADED) and self._starting.has_reader:
             return MachineState(state=State.STARTING)
         return state
 
     def stop(self, *, at_once: bool) -> None:
-        """Stop the machine. A first boot is ended at once, because the next start begins it again on a new disk."""
+        """Begin to stop the machine. With `at_once`, do not shut the guest down first.
+
+        A first boot is always ended at once, because the next start repeats the first boot on a new disk.
+        """
         disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
             self._stopping.notice("The first boot had not completed, so the next start will begin it again")
@@ -60,7 +63,8 @@ class Commands:
         """Add, remove or list forwards or folders, and return the resulting list.
 
         Raises:
-            MachineError: the host cannot listen, the guest does not mount the folder, or the record cannot be written.
+            MachineError: the host cannot listen for the forward, the guest does not mount the folder, or the record
+                cannot be written.
         """
         match command:
             case Command.PORT_ADD:

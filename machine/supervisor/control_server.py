@@ -22,7 +22,7 @@ _REQUEST_TIMEOUT_S = 10
 
 
 class CommandHandler(Protocol):
-    """Carries out the commands that a supervisor receives."""
+    """Carries out the commands that the control server receives."""
 
     @property
     def state(self) -> MachineState: ...
@@ -38,7 +38,10 @@ class CommandHandler(Protocol):
 
 
 class ControlServer:
-    """Receives commands on the control socket. `stopping` reports to the clients that have sent STOP or QUIT."""
+    """Receives commands on the control socket, has `handler` carry them out, and sends the answers.
+
+    Clients that have sent STOP or QUIT get the reports of `stopping`.
+    """
 
     def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
         self._handler = handler
@@ -46,14 +49,14 @@ class ControlServer:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, path: Path) -> asyncio.Server:
-        """Listen on `path`, in place of a socket that an earlier supervisor left."""
+        """Listen on a Unix socket at `path`. Replace a socket that an earlier supervisor has left there."""
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._answer, path, limit=control.MAX_LINE_BYTES)
         path.chmod(0o600)
         return server
 
     async def flush(self) -> None:
-        """Finish sending every client its answer, before this process ends."""
+        """Finish sending the answers to all clients, and close the connections. Each may take a second."""
         for writer in list(self._writers):
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -81,7 +84,7 @@ class ControlServer:
             writer.close()
 
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
-        """Carry out a command, and return whether its whole answer has been written."""
+        """Carry out a command. Return whether the whole answer has been written. If not, `stopping` sends the rest."""
         match command:
             case Command.STATUS:
                 state = self._handler.state

@@ -16,7 +16,7 @@ class PauseCause(StrEnum):
 
     @property
     def reason(self) -> str | None:
-        """What to tell the user about the pause, or None if the user requested it."""
+        """What to tell the user about the pause. None if the user has requested the pause."""
         return {
             PauseCause.REQUESTED: None,
             PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
@@ -49,14 +49,14 @@ class MonitorLost:
 
 @dataclass(frozen=True, kw_only=True)
 class QemuExited:
-    """QEMU has ended. `cause` is QEMU's last message, or None after a normal end."""
+    """QEMU has ended. `cause` is how it failed and its last message, or None if it has exited with status 0."""
 
     cause: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuestReady:
-    """The guest has booted. `boot_id` is the boot ID of its kernel; None if the guest did not tell."""
+    """The guest has booted. `boot_id` is the boot ID of the guest's kernel, or None if the guest has not told it."""
 
     boot_id: str | None = None
 
@@ -68,7 +68,7 @@ class GuestReset:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFailed:
-    """The guest cannot come up, according to its console, Ignition's journal or its own report."""
+    """The guest's console, Ignition's journal, or a report of the guest shows that the guest cannot come up."""
 
     cause: str
 
@@ -92,31 +92,31 @@ class HostClockJumped:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestClockSet:
-    """The guest's clock agrees with the host's again."""
+    """The guest's clock has been set to the time of the host's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MasterUp:
-    """The SSH master has logged in, and its forwards work."""
+    """The SSH master has logged in to the guest, and listens for its forwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MasterLost:
-    """The SSH master has ended, or could not connect."""
+    """The SSH master has ended, or could not connect to the guest."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class MountAttempted:
-    """The guest has tried to mount the host's folders, or has none to mount. `FoldersChanged` reports failures."""
+    """The guest has tried to mount its folders, or has no folders. Failures are reported by `FoldersChanged`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChanged:
-    """The mounts of folders have changed.
+    """A folder has been mounted in the guest, or unmounted, or could not be mounted.
 
-    `problem` says why a folder is not mounted, and is None when all are mounted.
+    `problem` says why a folder is not mounted. It is None when all folders are mounted.
     """
 
     problem: str | None
@@ -124,38 +124,41 @@ class FoldersChanged:
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardsChanged:
-    """The forwards have changed. `problem` says why a forward cannot be opened, and is None when all are open."""
+    """A forward has been opened or closed, or could not be opened.
+
+    `problem` says why a forward cannot be opened. It is None when all forwards are open.
+    """
 
     problem: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiAnswered:
-    """Both Podman sockets have answered."""
+    """Podman has answered on both of the machine's API sockets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiFailed:
-    """A Podman socket has not answered."""
+    """Podman has not answered on one of the machine's API sockets."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlinePassed:
-    """A phase of a start has exceeded its deadline."""
+    """The deadline of `phase` has passed, whether or not the machine is still in this phase."""
 
     phase: Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class SocketsLost:
-    """The runtime directory was removed, as happens at a logout, and the sockets have been made anew."""
+    """The machine's sockets were removed, for example at a logout, and the supervisor has made new ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequested:
-    """The machine is to stop. `at_once` is like pulling the plug."""
+    """A command or a signal requests that the machine stops. With `at_once`, the guest is not shut down first."""
 
     at_once: bool = False
 
@@ -167,7 +170,7 @@ class StopFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """The processes of a failed start have ended, or could not be killed."""
+    """After a failed start, QEMU has ended, or could not be killed."""
 
 
 Event = (

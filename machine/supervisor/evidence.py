@@ -27,15 +27,15 @@ class FailureKind(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no better explanation can follow.
+        """Whether nothing that explains the failure better can follow.
 
-        After emergency mode, for example, Ignition's journal may still arrive.
+        After a failure that is not final, such as emergency mode, the guest may still send Ignition's journal.
         """
         return self is not FailureKind.EMERGENCY_MODE
 
     @property
     def text(self) -> str:
-        """The failure in a few words for people."""
+        """What has failed, in a few words for people."""
         return {
             FailureKind.NOTHING_TO_BOOT: "the firmware found nothing to boot",
             FailureKind.KERNEL_PANIC: "the guest's kernel panicked",
@@ -52,11 +52,11 @@ class Failure:
     kind: FailureKind
 
     detail: str | None = None
-    """The message of the guest."""
+    """The guest's own error message, if it has printed one."""
 
     @property
     def cause(self) -> str:
-        """The failure with its detail, for people."""
+        """The kind of the failure and the guest's message, for people."""
         if self.kind is FailureKind.IGNITION_ERROR and self.detail:
             return self.detail  # a message that names Ignition
         return f"{self.kind.text}: {self.detail}" if self.detail else self.kind.text
@@ -80,7 +80,7 @@ _ERROR_PREFIX = re.compile(r"(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*")
 
 
 class FailureWatch:
-    """Polls a console and Ignition's journal for a failure."""
+    """Looks again and again whether the log of the console or Ignition's journal shows a failure."""
 
     def __init__(self, serial_log: Path, ignition_journal: Path, *, every_s: float, patience_s: float) -> None:
         self._serial_log = serial_log
@@ -89,9 +89,9 @@ class FailureWatch:
         self._patience_s = patience_s
 
     async def wait(self, *, is_needed: Callable[[], bool]) -> Failure | None:
-        """Wait for a failure of the guest. Return None as soon as `is_needed` returns False.
+        """Wait until the guest shows a failure, and return it. Return None as soon as `is_needed` returns False.
 
-        A failure that is not final is returned if no better explanation follows within `patience_s`.
+        A failure that is not final is returned after `patience_s`, unless one that explains more has followed by then.
         """
         loop = asyncio.get_running_loop()
         first_seen: float | None = None
@@ -107,18 +107,18 @@ class FailureWatch:
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """Return the guest's failure, or None. Ignition's own message is preferred to the console's."""
+    """Return the failure that Ignition's journal or else the log of the console shows, or None if neither shows one."""
     return ignition_failure(_tail(ignition_journal, None)) or console_failure(without_escapes(_tail(serial_log)))
 
 
 def console_tail(log: Path) -> list[str]:
-    """Return the last lines of a serial log, without control sequences."""
+    """Return the last lines of a serial log that are not empty, without the escape sequences of terminals."""
     lines = [line.rstrip() for line in without_escapes(_tail(log)).split("\n")]
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
 def reached_kernel(serial_log: Path) -> bool:
-    """Return whether the console shows messages of a boot loader or a kernel. A quiet kernel may print none."""
+    """Return whether the console shows messages of a boot loader or a kernel. Some kernels print no messages."""
     try:
         with serial_log.open("rb") as stream:
             return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
@@ -127,7 +127,7 @@ def reached_kernel(serial_log: Path) -> bool:
 
 
 def console_failure(text: str) -> Failure | None:
-    """Return the failure that a console shows, if any."""
+    """Return the failure that the text of a console shows, or None if the text shows no failure."""
     for pattern, kind in _CONSOLE_SIGNS:
         if found := pattern.search(text):
             detail = found.groupdict().get("detail")
@@ -136,9 +136,9 @@ def console_failure(text: str) -> Failure | None:
 
 
 def ignition_failure(text: str) -> Failure | None:
-    """Return the error in Ignition's journal, which is a text of JSON lines.
+    """Return the failure that Ignition's journal shows, or None if it shows none. The journal is a text of JSON lines.
 
-    Return None as long as the last line, `{}`, is missing.
+    As long as its last line, `{}`, is missing, the journal is incomplete, and None is returned.
     """
     lines = text.splitlines()
     if _JOURNAL_END not in lines:
@@ -151,7 +151,7 @@ def ignition_failure(text: str) -> Failure | None:
 
 
 def _error_message(line: str) -> str | None:
-    """Return the message in a line of the journal, or None if the line is not an error of Ignition."""
+    """Return the message in a line of the journal if the line is an error of Ignition's, else None."""
     try:
         entry = json.loads(line)
         message = entry.get("MESSAGE")

@@ -28,7 +28,7 @@ def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | Non
             f"the SSH server {paths.host_key} and enable podman.socket; the next start uses it as you have changed it"
         )
     if phase is Phase.SSH and record.pending.rekey:
-        return "a clone takes its new keys only if its guest has systemd 256 or later"
+        return "the guest of a clone can get new keys only if it has systemd 256 or later"
     if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):
         return f"the guest never reached its kernel; is this image for {record.config.arch}?"
     return None

@@ -32,9 +32,10 @@ _PING_S = 60.0
 
 
 class GuestSsh:
-    """Connects to the guest, mounts folders, probes the Podman API, sets the clock, and posts events about the results.
+    """Connects to the guest, mounts folders there, probes its Podman API, sets its clock, and posts events about that.
 
-    At most one SSH master and one probe run at the same time. A new master or probe replaces the old one.
+    At most one SSH master and one probe of the API run at a time. A new master ends the old master, and a new probe
+    ends the old probe.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class GuestSsh:
         self._probe_task: asyncio.Task[None] | None = None
 
     def connect(self, *, after_s: float) -> None:
-        """After `after_s` seconds, start an SSH master in place of the current one, if any."""
+        """End the current SSH master, if there is one, and start a new SSH master after `after_s` seconds."""
         self.disconnect()
         self._master_task = self._tasks.run(self._run_master(after_s))
 
@@ -68,19 +69,19 @@ class GuestSsh:
         await self._master.await_greeting()
 
     def disconnect(self) -> None:
-        """End the SSH master."""
+        """End the current SSH master, if there is one."""
         if self._master_task:
             self._master_task.cancel()
         self._master_task = None
 
     def probe_api(self, *, after_s: float) -> None:
-        """Ask both Podman sockets for an answer after `after_s` seconds."""
+        """After `after_s` seconds, send a ping to Podman over each of the machine's two API sockets on this host."""
         if self._probe_task:
             self._probe_task.cancel()
         self._probe_task = self._tasks.run(self._probe_api(after_s))
 
     def close(self) -> None:
-        """End the SSH master and the probe."""
+        """End the SSH master and the probe of the API, if they are running."""
         self.disconnect()
         if self._probe_task:
             self._probe_task.cancel()
@@ -101,7 +102,7 @@ class GuestSsh:
         await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
-        """Have the guest mount the machine's current folders, unmount all others, and link its API sockets."""
+        """Make the guest mount the folders that the machine has now, unmount others, and link the API sockets there."""
         try:
             if not self._folders.is_empty or self._record.current.pending.guest_outdated:
                 await self._folders.mount()
@@ -127,19 +128,19 @@ class GuestSsh:
             self._life.post(ApiAnswered())
 
     async def set_guest_clock(self, *, tests_master: bool) -> None:
-        """Set the guest's clock. If `tests_master` is set, a failure means that the master has not survived a pause."""
+        """Set the guest's clock. With `tests_master`, a failure counts as the loss of the SSH master during a pause."""
         task = self._master_task
         if await self._master.set_guest_clock(in_doubt=tests_master):
             self._life.post(GuestClockSet())
         elif tests_master and self._master_task is task and self._life.current.pause is None:
-            self._life.post(MasterLost(reason="it did not survive a pause"))
+            self._life.post(MasterLost(reason="the connection did not survive a pause of the guest"))
 
     async def power_off(self) -> bool:
         """Tell the guest to power down, by a connection of its own, and return whether the guest has accepted that."""
         return await power_off(self._master.target)
 
     async def close_unused_forwards(self) -> None:
-        """Close the forwards of containers that ended while no supervisor was running."""
+        """Close the published ports of containers that have ended while no supervisor was running."""
         before = self._ports.published()
         used: set[tuple[int, str]] = set()
         for socket in self._sockets.on_host:

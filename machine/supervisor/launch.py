@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """The decisions of a start."""
+    """What has been decided about one start of a machine."""
 
     record: MachineRecord
-    """The record, with the SSH port of this start."""
+    """The machine's record, with the SSH port that this start uses."""
 
     plan: LaunchPlan
     folders: Sequence[MountedFolder]
@@ -45,10 +45,10 @@ class Launch:
 def prepare(
     roots: Roots, name: str, host: Host, *, environment: Mapping[str, str], notice: Callable[[str], None]
 ) -> Launch:
-    """Decide how to run the machine, and make the files that QEMU expects. The caller holds the machine's lock.
+    """Decide how to run the machine, and make the files that QEMU expects. The caller must hold the machine's lock.
 
     Raises:
-        MachineError: the machine cannot run on this host, or something that it needs is missing.
+        MachineError: the machine cannot run on this host, or a program or file that it needs is missing.
     """
     record = with_free_port(records.load(roots, name), roots, notice)
     config, paths = record.config, roots.machine(name)
@@ -96,7 +96,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """Give the machine another SSH port if the port in its record is taken. The caller holds the machine's lock."""
+    """Return the record, with an unused SSH port if its port is taken. The caller must hold the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):
@@ -109,10 +109,10 @@ def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], 
 
 
 def _usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
-    """Find the QEMU for this start.
+    """Find QEMU for the machine's architecture, and check that it has what machines need.
 
     Raises:
-        MachineError: QEMU is not installed, or lacks something that machines need.
+        MachineError: QEMU is not installed, or lacks a feature that machines need.
     """
     qemu = probe_qemu(find_qemu(config.arch, host))
     check_qemu(qemu, config.arch, host)
@@ -123,7 +123,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
     """Choose the accelerator of this start.
 
     Raises:
-        MachineError: the accelerator that the user chose cannot be used.
+        MachineError: the accelerator that the user has chosen cannot be used on this host.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
     return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
@@ -132,7 +132,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
 def _within_limits(
     config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
 ) -> MachineConfig:
-    """Reduce the machine's memory if this host cannot give a guest that much."""
+    """Return the config, with less memory if this host cannot give a guest as much memory as is configured."""
     max_mib = max_memory_mib(host, acceleration.accelerator)
     if max_mib is None or config.resources.memory_mib <= max_mib:
         return config
@@ -143,7 +143,10 @@ def _within_limits(
 def _assign_transports(
     record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths, notice: Callable[[str], None]
 ) -> list[MountedFolder]:
-    """Choose the transport of this start for the machine's folders; a virtiofsd that is chosen has been tried."""
+    """Choose for each folder of the machine the transport that this start uses.
+
+    virtiofs is chosen only if a run of virtiofsd has shown that it works here.
+    """
     config = record.config
     if not config.folders:
         return []
@@ -160,7 +163,7 @@ def _assign_transports(
 
 
 def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
-    """Check that the disk exists. If no first boot has completed, make a new disk."""
+    """Check that the machine's disk exists. If the guest has not completed its first boot yet, make a new disk."""
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
     if base and not base.exists():
@@ -177,7 +180,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
 
 
 def make_console(paths: MachinePaths) -> None:
-    """Make the two files of the serial console, which are a FIFO for input and a new log for output."""
+    """Make the FIFO from which QEMU reads the serial console's input, and a new log to which QEMU writes the output."""
     if paths.serial_log.exists():
         paths.serial_log.replace(paths.previous_serial_log)
     _make_private_file(paths.serial_log)

@@ -68,41 +68,41 @@ _MONITOR_LOST = "the socket of QEMU's monitor was removed; a restart of the mach
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """The state of one machine."""
+    """The state of one machine, as its supervisor sees it."""
 
     phase: Phase = Phase.LAUNCH
 
     was_up: bool = False
-    """UP has been reached, possibly under an earlier supervisor."""
+    """Whether the phase UP has been reached since QEMU started, possibly under an earlier supervisor."""
 
     start_pending: bool = True
-    """A `machine start` waits for UP."""
+    """Whether a `machine start` is waiting for the phase UP."""
 
     stopping: bool = False
 
     pause: PauseCause | None = None
-    """Why the guest's CPUs are stopped; None while they run."""
+    """Why the guest's CPUs are stopped. None while the CPUs run."""
 
     silent: bool = False
-    """QEMU does not answer."""
+    """Whether QEMU does not answer on the QMP socket."""
 
     monitor_lost: bool = False
     """QEMU cannot be reached by QMP, although it may well work."""
 
     clock_due: bool = False
-    """The guest has stood still, and its clock has not been set since."""
+    """Whether the guest was paused or the host slept, and the guest's clock has not been set since then."""
 
     failures: int = 0
-    """How many SSH masters were lost since the API last answered."""
+    """How many SSH masters have been lost since Podman's API last answered."""
 
     forward_problem: str | None = None
-    """Why a forward cannot be opened; None when all are open."""
+    """Why a forward cannot be opened. None when all forwards are open."""
 
     folder_problem: str | None = None
-    """Why one of the host's folders is not mounted in the guest; None when all are."""
+    """Why one of the host's folders is not mounted in the guest. None when all folders are mounted."""
 
     reason: str | None = None
-    """Why the machine is not up; None if the reason is unknown."""
+    """Why the machine is not up. None if the machine is up, or if the reason is unknown."""
 
     @property
     def connected(self) -> bool:
@@ -111,13 +111,13 @@ class Life:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What does not work although the machine is up."""
+        """Why folders or forwards do not work, although the machine is up."""
         monitor_problem = _MONITOR_LOST if self.monitor_lost else None
         return tuple(problem for problem in (monitor_problem, self.forward_problem, self.folder_problem) if problem)
 
     @property
     def trouble(self) -> str | None:
-        """The worst problem of a machine that was up, or None if it has no problem."""
+        """The worst problem of a machine that has been up, or None if the machine has no problem."""
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
@@ -126,7 +126,7 @@ class Life:
 
     @property
     def state(self) -> MachineState:
-        """The state that other commands see."""
+        """The machine's state, as other commands show it to the user."""
         if self.stopping:
             return MachineState(state=State.STOPPING)
         if self.pause is not None:
@@ -143,7 +143,7 @@ ADOPTED = Life(phase=Phase.SSH, was_up=True, reason="the supervisor had ended")
 
 
 def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
-    """Return the state after `event`, and the actions that the event requires."""
+    """Return the state that follows from `life` after `event`, and the actions that the supervisor has to carry out."""
     match event:
         case QemuExited(cause=cause):
             if life.was_up or life.stopping:
@@ -217,12 +217,12 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
-    """End a start because of `cause`. Later failures are not reported, because they only follow from this one."""
+    """End a start because of `cause`. Later failures are not reported, because `cause` is the reason for them all."""
     return replace(life, stopping=True), (FailStart(cause=cause),)
 
 
 def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """End a start that takes too long. A guest that was up before keeps running."""
+    """End a start that takes too long. If the guest was up under an earlier supervisor, the guest keeps running."""
     last = f" (last: {life.reason})" if life.reason else ""
     cause = f"timed out waiting for {life.phase.waits_for}{last}"
     if life.was_up:
@@ -238,14 +238,17 @@ def _stand_still(life: Life) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
-    """Start another SSH master, unless the guest's CPUs are stopped, because attempts would then pile up."""
+    """Start a new SSH master because one was lost.
+
+    While QEMU or the guest's CPUs are stopped, start none, because more and more masters would then be waiting.
+    """
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
     lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 
 def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """Set the guest's clock, which is behind after a pause. This also tests whether the SSH master has survived."""
+    """Set the guest's clock, which is slow after a pause. That also shows whether the SSH master still works."""
     if not life.was_up:
         return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)

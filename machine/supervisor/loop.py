@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Supervisor:
-    """Supervises one machine, from the start or the adoption of QEMU to the end of QEMU."""
+    """Supervises one machine until its QEMU ends. QEMU is started by this supervisor, or is running already."""
 
     paths: MachinePaths
     accelerator: Accelerator
@@ -73,10 +73,10 @@ class Supervisor:
     servers: Servers
 
     starting: ProgressBroadcaster
-    """Reports to the command that waits for the start."""
+    """Reports to the `machine start` that waits until the machine is up."""
 
     stopping: ProgressBroadcaster
-    """Reports to the commands that wait for the end."""
+    """Reports to the commands that wait until the machine has stopped."""
 
     failure_watch: FailureWatch
 
@@ -84,10 +84,10 @@ class Supervisor:
     """How often a guest that does not report that it is ready is asked for a greeting."""
 
     sources_s: float
-    """How often the directories of the host that are shared, and the record's file, are looked at."""
+    """After how many seconds the shared directories of the host and the record's file are looked at again."""
 
     tasks: Tasks
-    """The background tasks; `run` enters the group and waits for their end."""
+    """The group of the background tasks. `run` enters the group, and waits until all tasks have ended."""
 
     _finished: bool = field(default=False, init=False)
     _error: MachineError | None = field(default=None, init=False)
@@ -95,7 +95,7 @@ class Supervisor:
     _deadline: asyncio.TimerHandle | None = field(default=None, init=False)
 
     async def run(self) -> MachineError | None:
-        """Supervise until QEMU has ended. Return the error of a failed start, or None."""
+        """Supervise the machine until QEMU has ended. Return the error if the start has failed, else None."""
         await self.servers.open()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, partial(self.commands.stop, at_once=False))
         try:
@@ -122,7 +122,7 @@ class Supervisor:
         return self._error
 
     async def _begin(self) -> list[asyncio.Task[None]]:
-        """Start or adopt QEMU, and return the tasks that run as long as QEMU does."""
+        """Start QEMU, or take over a running QEMU, and return the tasks that run as long as QEMU does."""
         self._set_deadline()
         work = [
             self.qmp.run,
@@ -169,7 +169,7 @@ class Supervisor:
         await self.record.keep_readable(every_s=self.sources_s)
 
     async def _watch_evidence(self) -> None:
-        """Watch the console and Ignition's journal for a failure while a start is pending."""
+        """Until the machine is up, watch the console and Ignition's journal for a failure of the guest."""
         failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
         if failure:
             self.life.post(GuestFailed(cause=failure.cause))
@@ -188,7 +188,7 @@ class Supervisor:
             await asyncio.sleep(self.greeting_s)
 
     async def _advance(self) -> None:
-        """Handle the next event, and carry out the actions that follow from it."""
+        """Wait for the next event, and carry out the actions that it requires."""
         before = self.life.current
         actions = await self.life.advance()
         life = self.life.current
@@ -202,7 +202,7 @@ class Supervisor:
             self._perform(action)
 
     def _set_deadline(self) -> None:
-        """Limit the time of the phase that has just begun."""
+        """Replace the deadline of the previous phase by the deadline of the phase that has just begun."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None

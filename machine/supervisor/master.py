@@ -33,7 +33,7 @@ _SET_CLOCK = "echo; read now && date -u -s @$now"
 
 
 class Master:
-    """Runs the SSH masters of one guest. `forwards` maps host sockets to guest sockets."""
+    """Runs SSH masters for one guest, one after another. `forwards` maps the host's sockets to the guest's."""
 
     def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
         self.target = target
@@ -44,9 +44,9 @@ class Master:
     async def run(self, *, expects_delay: bool, on_up: Callable[[], Awaitable[None]]) -> str:
         """Run one master until it ends, and return why it ended. `on_up` is called when the forwards work.
 
-        First wait for the end of the previous master, because both use the same socket paths and a cancelled master
-        ends late. With `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that
-        connects before the guest's network is up goes on waiting long after the network is up.
+        First wait until the previous master has ended, because both masters use the same socket paths. With
+        `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that connects before
+        the guest's network is up goes on waiting long after the network is up.
         """
         async with self._running:
             if expects_delay:
@@ -86,8 +86,8 @@ class Master:
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
         """Set the guest's clock to the host's, and return whether that worked.
 
-        `in_doubt` says that the master's connection may be lost. The guest then has little time to answer after it has
-        greeted a new connection.
+        `in_doubt` says that the master's connection may be lost. A second connection is then made. Once the guest's SSH
+        server has greeted the second connection, the guest has only little time left to answer on the first.
         """
         argv = command_argv(self.target, self._control, _SET_CLOCK)
         try:
@@ -113,7 +113,7 @@ class Master:
                 task.cancel()
 
     async def await_greeting(self) -> float:
-        """Wait until the guest's SSH server greets a connection, and return the seconds that the greeting took."""
+        """Connect until the guest's SSH server greets a connection. Return how many seconds that greeting took."""
         patience_s = _GREETING_S
         while True:
             asked = time.monotonic()
@@ -130,7 +130,7 @@ class Master:
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:
-    """Read a stream to its end, which may be months away, and return the last line."""
+    """Read a stream to its end, and return its last line. Keep only that, because the end may be months away."""
     end = b""
     while chunk := await stream.read(_LINE_BYTES):
         end = (end + chunk)[-_LINE_BYTES:]
@@ -138,7 +138,10 @@ async def _last_line(stream: asyncio.StreamReader) -> str:
 
 
 async def _send_time(child: Child) -> int:
-    """Send the time when the guest's shell asks for it, because an emulated guest starts the shell a second later."""
+    """Wait for a line from the guest's shell, then send it the host's time, and return the exit status of ssh.
+
+    The time must not be sent earlier, because an emulated guest may take a second to start the shell.
+    """
     assert child.stdin is not None
     assert child.stdout is not None
     await child.stdout.readline()

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """How far a boot has come. Each phase is named after what the supervisor waits for."""
+    """How far a boot has come. Each phase is named after what the supervisor is waiting for."""
 
     LAUNCH = "launch"
     BOOT = "boot"
@@ -27,10 +27,10 @@ class Phase(StrEnum):
         }[self]
 
     def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
-        """Return the seconds that the phase may take in a start.
+        """Return how many seconds the phase may take.
 
-        `time_scale` is the factor by which the guest's timeouts are longer than with hardware acceleration.
-        `download_s` is added for packages that the guest downloads.
+        `time_scale` is the factor by which timeouts of the guest are longer than with hardware acceleration.
+        `download_s` is the time for downloads of packages at the first boot.
         """
         return {
             Phase.LAUNCH: 30.0,

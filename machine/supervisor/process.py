@@ -1,4 +1,4 @@
-"""The QEMU process of a machine, which is a child of this supervisor or has outlived an earlier one."""
+"""The QEMU process of a machine, which is a child of this supervisor or has outlived an earlier supervisor."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from machine.files import open_created
 
 
 class QemuProcess(ABC):
-    """QEMU, from its start to its end."""
+    """A QEMU process, for whose end a supervisor can wait."""
 
     def __init__(self) -> None:
         self._ended = asyncio.Event()
 
     async def wait(self) -> str | None:
-        """Wait for QEMU's end, and return QEMU's last message, or None after a normal end."""
+        """Wait until QEMU has ended. Return how QEMU failed and its last message, or None if it ended normally."""
         cause = await self._wait()
         self._ended.set()
         return cause
 
     async def ends_within(self, timeout_s: float) -> bool:
-        """Wait for QEMU's end, and return whether QEMU has ended within `timeout_s`."""
+        """Wait up to `timeout_s` until QEMU has ended, and return whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
@@ -41,7 +41,7 @@ class QemuProcess(ABC):
 
 
 class ChildQemu(QemuProcess):
-    """A QEMU that this supervisor runs, and that inherits the descriptor of the machine's lock."""
+    """A QEMU process that is a child of this supervisor, and that inherits the descriptor of the machine's lock."""
 
     def __init__(self, argv: Sequence[str], *, output: Path, lock_descriptor: int | None) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class ChildQemu(QemuProcess):
         self._child: Child | None = None
 
     async def start(self) -> None:
-        """Run QEMU.
+        """Start QEMU, and write its process ID into the machine's lock.
 
         Raises:
-            MachineError: QEMU cannot be run.
+            MachineError: QEMU cannot be started.
         """
         descriptor = self.lock_descriptor
         with open_created(self._output, "wb") as output:
@@ -75,7 +75,7 @@ class ChildQemu(QemuProcess):
 
 
 class AdoptedQemu(QemuProcess):
-    """A QEMU of an earlier supervisor. That QEMU has ended when the machine's lock is free."""
+    """A QEMU process that an earlier supervisor has started. It has ended when the machine's lock is free."""
 
     def __init__(self, lock_file: Path, *, poll_s: float) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class AdoptedQemu(QemuProcess):
 
 
 def _last_message(status: int, output: Path) -> str | None:
-    """Return how QEMU failed, with QEMU's last message; None after a normal end."""
+    """Return how QEMU failed, with the last line of its output. Return None if its exit status is 0."""
     if status == 0:
         return None
     lines: list[str] = []

@@ -16,7 +16,7 @@ Sink = Callable[[bytes], None]
 
 
 class ProgressBroadcaster:
-    """Sends reports to all waiting commands and to the log. The last report is `ok` or `error`."""
+    """Sends reports to the log and to all commands that wait for them. The last report is `ok` or `error`."""
 
     def __init__(self) -> None:
         self._sinks: list[Sink] = []
@@ -31,7 +31,7 @@ class ProgressBroadcaster:
 
     @property
     def has_reader(self) -> bool:
-        """Whether a command at the other end of a pipe is still running, even if it has got the last report."""
+        """Whether a command that reads from one of the pipes is still running, even if it has read the last report."""
         return any(pipe.has_reader for pipe in self._pipes)
 
     def step(self, text: str) -> None:
@@ -59,10 +59,7 @@ class ProgressBroadcaster:
 
 
 class ReportPipe:
-    """The pipe from which `machine start` reads reports.
-
-    When that command returns or is killed, its end of the pipe closes.
-    """
+    """The pipe from which `machine start` reads reports. When `machine start` ends, its end of the pipe closes."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

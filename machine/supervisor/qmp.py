@@ -1,4 +1,4 @@
-"""The supervisor's QMP sessions with QEMU, and the port on which the guest reports that it is ready."""
+"""The supervisor's QMP sessions with QEMU, and the serial port on which the guest reports that it is ready."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _HUNG_UP = (EOFError, OSError, QMPError)
 
 
 class QmpLink:
-    """The current QMP session, for commands to QEMU."""
+    """Holds the current QMP session, so that other parts of the supervisor can send commands to QEMU."""
 
     def __init__(self) -> None:
         self.client: QMPClient | None = None
         """None while there is no session."""
 
     async def human_command(self, line: str) -> str:
-        """Run a command line in the human monitor and return its output.
+        """Run a command line in QEMU's human monitor, and return the command's output.
 
         Raises:
             MachineError: QEMU does not answer, or no session is open.
@@ -86,14 +86,14 @@ class QmpSessions:
         self._heartbeat_s = heartbeat_s
 
     async def run(self) -> None:
-        """Hold one session after another. This never returns."""
+        """Hold one QMP session after another. This never returns."""
         while True:
             await self._hold_session()
             log.info("QEMU has hung up")
             self._life.post(QemuSilent())
 
     async def _hold_session(self) -> None:
-        """Hold one session, from QEMU's greeting until QEMU closes the connection."""
+        """Connect to QEMU, and hold the QMP session until QEMU closes the connection."""
         client = QMPClient("machine")
         client.logger.addFilter(_demoted)
         listener = EventListener(_EVENTS)
@@ -109,7 +109,7 @@ class QmpSessions:
                     await client.disconnect()
 
     async def _attend(self, client: QMPClient, listener: EventListener) -> None:
-        """Post the events that QEMU and the guest report, until QEMU closes the connection."""
+        """Read what QEMU and the guest report, and post it as events, until QEMU closes the connection."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
         await self._ports.on_driver_up(Driver.SLIRP)
@@ -139,7 +139,7 @@ class QmpSessions:
             await asyncio.sleep(_GREETING_RETRY_S)
 
     async def _watch_heartbeat(self, client: QMPClient) -> None:
-        """Detect that QEMU does not answer, that a full disk has stopped the guest, or that the host has slept."""
+        """Check at intervals whether QEMU answers, a full disk has stopped the guest, or the host has slept."""
         clock = HostClock()
         while True:
             await asyncio.sleep(self._heartbeat_s)
@@ -185,7 +185,7 @@ class QmpSessions:
                     pass  # SHUTDOWN: QEMU's exit follows
 
     async def _read_ready_port(self) -> None:
-        """Read the guest's reports until QEMU closes the port."""
+        """Read the lines that the guest reports on its ready port, until QEMU closes the port."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._paths.ready_socket)
         except OSError as error:
@@ -201,7 +201,10 @@ class QmpSessions:
             writer.close()
 
     async def _handle_report(self, line: str) -> None:
-        """Handle `ready BOOT_ID` from boot2podman-ready.service, or `failed CAUSE` from cloud-init-finish.sh."""
+        """Handle a line from the guest.
+
+        It is `ready BOOT_ID` from boot2podman-ready.service, or `failed CAUSE` from cloud-init-finish.sh.
+        """
         log.debug("ready port: %r", line)
         match line.split():
             case ["ready", boot_id]:
@@ -225,7 +228,7 @@ def _demoted(record: logging.LogRecord) -> bool:
 
 
 async def _query_status(client: QMPClient) -> str | None:
-    """Return the status of the guest's CPUs in QEMU's terms, or None if QEMU closes the connection."""
+    """Return what QEMU calls the status of the guest's CPUs, or None if QEMU closes the connection."""
     try:
         answer = await client.execute("query-status")
     except _HUNG_UP as error:

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class RecordKeeper:
-    """Edits the record on disk and the copy in memory together.
+    """Edits the machine's record on disk together with the supervisor's copy in memory, which is `current`.
 
-    Other commands edit the record on disk as well. `current` has their changes only after our next edit.
+    Other commands edit the record on disk as well. Their changes reach `current` with the supervisor's next edit.
     """
 
     def __init__(self, paths: MachinePaths, record: MachineRecord) -> None:
@@ -37,10 +37,10 @@ class RecordKeeper:
         return self._current
 
     async def edit(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record. While another command holds the record's lock, the event loop is not blocked.
+        """Change the record. While another command holds the record's lock, wait without blocking the event loop.
 
         Raises:
-            MachineError: the record cannot be read or written. Both copies stay as they were.
+            MachineError: the record cannot be read or written. Neither the file nor the copy in memory has changed.
         """
         async with self._editing:
             try:
@@ -74,20 +74,20 @@ class RecordKeeper:
         self._good = state
 
     async def note(self, change: Callable[[MachineRecord], MachineRecord]) -> None:
-        """Change the record. A failure is only logged."""
+        """Change the record as `edit` does. If that fails, only log the error."""
         try:
             await self.edit(change)
         except MachineError as error:
             log.error("cannot write the machine's state into its record: %s", error.line)
 
     async def note_boot(self) -> None:
-        """Note that the guest has booted, so the disk holds the user's data from now on."""
+        """Note in the record that the guest has booted, so that the disk is never made anew from now on."""
         await self.note(
             lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
         )
 
     async def note_up(self) -> None:
-        """Note that the machine is up, which also shows that the guest of a clone has been rekeyed."""
+        """Note in the record that the machine is up. The guest of a clone has its new keys then."""
         rekeyed = self._current.pending.rekey
         await self.note(
             lambda record: replace(
@@ -103,7 +103,7 @@ class RecordKeeper:
         await self.note(lambda record: replace(record, guest=replace(record.guest, last_up=datetime.now(UTC))))
 
     async def note_transports(self, transports: frozenset[Transport]) -> None:
-        """Note the transports by which the guest can mount folders."""
+        """Note in the record by which transports the guest can mount folders."""
         if transports != self._current.guest.transports:
             await self.note(lambda record: replace(record, guest=replace(record.guest, transports=transports)))
 

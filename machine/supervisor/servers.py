@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Servers:
-    """Serves other commands and Podman in the guest, and makes sockets anew that have been removed.
+    """Serves other commands on the control socket, and Podman in the guest on the socket of the port API.
 
-    When the last session of a user ends, the user's runtime directory is removed, unless lingering is enabled. QEMU
-    keeps running.
+    When the last session of a user ends, the user's runtime directory is removed with all sockets, unless lingering is
+    enabled. QEMU and the supervisor keep running, so sockets that have been removed are made anew.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Servers:
         self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
-        """Listen on all sockets, replacing previous ones."""
+        """Listen on the control socket and on the socket of the port API. Stop listening on earlier ones."""
         self.close()
         self._servers = [
             await self._control.serve(self._paths.control_socket),
@@ -57,7 +57,7 @@ class Servers:
             server.close()
 
     async def keep_open(self) -> None:
-        """Make sockets anew whenever they have been removed. This never returns."""
+        """Check at intervals whether sockets have been removed, and if so, make them anew. This never returns."""
         while True:
             await asyncio.sleep(self._every_s)
             await self._ports.reopen_sockets()
@@ -81,7 +81,7 @@ class Servers:
         return self._life.current.phase is Phase.UP
 
     async def finish(self) -> None:
-        """Finish sending every client its answer, then remove all sockets of the machine."""
+        """Finish sending the answers to all clients, then remove all sockets of the machine."""
         await self._control.flush()
         with contextlib.suppress(FileNotFoundError):  # the whole directory has been removed
             for path in self._paths.runtime.iterdir():

@@ -17,7 +17,7 @@ _UNLOGGED = "failures"
 
 
 class LifeTracker:
-    """Holds the current state of a machine, and queues the events that change it."""
+    """Holds the current state of a machine, and a queue of the events that change the state."""
 
     def __init__(self, life: Life) -> None:
         self.current = life
@@ -27,7 +27,7 @@ class LifeTracker:
         self._events.put_nowait(event)
 
     async def advance(self) -> tuple[Action, ...]:
-        """Wait for the next event, apply it to the state, and return the required actions."""
+        """Wait for the next event, change the state accordingly, and return the actions that the event requires."""
         event = await self._events.get()
         before = self.current
         self.current, actions = step(before, event)
@@ -37,7 +37,7 @@ class LifeTracker:
 
 
 def describe_changes(before: Life, after: Life) -> list[str]:
-    """Return every changed field as `name: old -> new`."""
+    """Return a text `name: old -> new` for every field that differs between two states."""
     return [
         f"{field.name}: {old} -> {new}"
         for field in fields(Life)

@@ -42,7 +42,7 @@ def clone(world: World, *words: str) -> None:
     done = world.machine("clone", *words)
     assert done.status == 0, done.stderr
     first, *rest = done.stdout.splitlines()
-    assert first == f'Machine "{words[1]}" is a clone of "{words[0]}"'
+    assert first == f'Machine "{words[0]}" cloned to "{words[1]}"'
     assert rest == ["To start your machine run:", "", f"\tmachine start {words[1]}", ""]
 
 

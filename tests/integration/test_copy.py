@@ -113,9 +113,9 @@ def test_links_are_followed_and_loops_and_special_files_are_told(guest: Guest) -
     assert done.stderr.splitlines() == [
         "Copying box:d to d",
         "Skipped box:d/fi\\nfo: it is neither a regular file nor a directory",
-        "Skipped box:d/loop: the link points to a directory that contains it",
+        "Skipped box:d/loop: the link points to a directory that contains the link",
         "Skipped box:d/nowhere: the target of the link does not exist",
-        "Skipped box:d/sub/up: the link points to a directory that contains it",
+        "Skipped box:d/sub/up: the link points to a directory that contains the link",
     ]
     assert names(guest.host / "d") == ["link", "sub"]
     assert (guest.host / "d" / "link").read_text() == "target"

@@ -320,7 +320,7 @@ def test_who_cannot_ask_the_supervisor_is_told_what_to_type(
     world.init("box", images.qcow2)
     with lock.exclusively(world.machines / "box" / "lock", timeout_s=5):
         refused = world.machine(*command)
-        assert refused.stderr == "Error: another command is changing box; try again when it has ended\n"
+        assert refused.stderr == "Error: another command is changing box; try again when that command has ended\n"
         assert world.machine(command[0], "ls", "box").status == 0  # who only looks is in nobody's way
     orphaned = lock.acquire(world.machines / "box" / "lock")
     assert orphaned is not None

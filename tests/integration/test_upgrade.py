@@ -436,7 +436,7 @@ def test_guest_that_nobody_knows_is_left_to_its_owner(make_guest: MakeGuest) -> 
     assert done.status == 125
     assert done.stderr == (
         'Error: "box" runs Alpine Linux v3.24, which this program cannot upgrade; '
-        "upgrade it yourself: machine ssh --username root box\n"
+        "upgrade the OS yourself: machine ssh --username root box\n"
     )
 
 

@@ -10,7 +10,9 @@ from machine.store import records
 
 
 def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> Path:
-    """Return the machine's API socket on this host. If `rootful` is None, the machine's preferred socket is chosen.
+    """Return the path of one of the machine's two API sockets on this host.
+
+    It is root's socket if `rootful` is True, the guest's user's if False, and the machine's preferred one if None.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -21,7 +23,7 @@ def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> P
 
 
 def socket_url(name: str, context: Context, *, rootful: bool | None = None) -> str:
-    """Return the URL of the socket that `api_socket` returns.
+    """Return the URL of the socket that `api_socket` returns for the same arguments.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -17,7 +17,7 @@ _LISTENS_S = 15.0
 
 
 def await_supervisor(paths: MachinePaths, *, timeout_s: float) -> None:
-    """Wait until the supervisor, which has just started, listens on its socket. Give up after `timeout_s`."""
+    """Wait until the supervisor listens on its control socket, or has ended. Wait for `timeout_s` at most."""
     deadline = Deadline.after(timeout_s, "the supervisor to listen")
     with contextlib.suppress(DeadlineError):
         deadline.wait_until(lambda: not lock.is_held(paths.supervisor_lock) or sockets.listens(paths.control_socket))
@@ -39,9 +39,10 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
         raise
     except OSError as error:
         if lock.is_held(paths.supervisor_lock):
-            hint = f"try again, or end it with: machine stop {name}"
+            hint = f"try again, or stop the machine with: machine stop {name}"
         elif lock.holder_pid(paths.lock):
             hint = f"restart the supervisor with: machine start {name}"
         else:  # a command that changes a stopped machine holds its lock, or the machine has just stopped
-            raise MachineError(f"another command is changing {name}", hint="try again when it has ended") from error
+            hint = "try again when that command has ended"
+            raise MachineError(f"another command is changing {name}", hint=hint) from error
         raise MachineError(f"the supervisor of {name} does not answer: {reason_of(error)}", hint=hint) from error

@@ -11,7 +11,7 @@ _FILE = "catalogue.toml"
 
 
 def catalogue(context: Context) -> Catalogue:
-    """Return our catalogue, overridden by the entries of the user's catalogue.
+    """Return our catalogue of images together with the user's. If both have an entry of a name, the user's applies.
 
     Raises:
         MachineError: the user's catalogue is invalid.
@@ -20,7 +20,7 @@ def catalogue(context: Context) -> Catalogue:
 
 
 def find_source(text: str, context: Context) -> ImageSource:
-    """Return the image that `text` refers to. Images of other distributions are looked up in the catalogue.
+    """Parse `text`, and return the image that it refers to. Images of other distributions are found in the catalogue.
 
     Raises:
         BadInputError: there is no such image.

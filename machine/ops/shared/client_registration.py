@@ -24,7 +24,7 @@ from machine.store.paths import MachinePaths
 
 
 class ClientRegistration:
-    """Registers machines with clients, as connections of Podman's old and new versions and as contexts of Docker."""
+    """Registers machines with clients. New and old Podman clients get connections, and Docker clients get contexts."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,10 +33,10 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that no client has a connection under one of the two names that the machine's connections would get.
+        """Check that no Podman client has a connection with one of the two names that the machine's connections get.
 
         Raises:
-            BadInputError: a connection of such a name exists.
+            BadInputError: a client has a connection with one of these names.
         """
         taken = {**self._file.uris(), **(self._legacy.uris if self._legacy else {})}
         for connection in (name, f"{name}-root"):
@@ -49,10 +49,10 @@ class ClientRegistration:
     def register(self, config: MachineConfig, report: Reporter) -> None:
         """Register the machine with every client that does not have it yet.
 
-        A notice names the clients whose files this user may not write, as in a read-only home directory.
+        If this user may not write a client's file, as in a read-only home directory, a notice says so.
 
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
+            MachineError: a file of Podman's or Docker's cannot be read, or the disk is full.
         """
         connections = connections_of(config.name, self._paths(config.name), rootful=config.rootful)
         with _unless_unwritable(config.name, report):
@@ -80,8 +80,8 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, a notice says so. It is not an error, so that the machine can still be
-        removed.
+        If a client's file cannot be changed, a notice says so. That is not an error, because the machine is to be
+        removed even then.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -98,15 +98,15 @@ class ClientRegistration:
                 report.notice(f'"{name}" could not be removed from every client: {error.line}')
 
     def check_readable(self) -> None:
-        """Check that Podman's connections can be read.
+        """Check that the file of Podman's connections can be read.
 
         Raises:
-            MachineError: a file of Podman's cannot be read, or is damaged.
+            MachineError: the file cannot be read, or is damaged.
         """
         self._file.default()
 
     def prefer(self, config: MachineConfig, report: Reporter) -> None:
-        """Point the clients that use the machine to the preferred one of its two sockets.
+        """Make the clients whose default connection is one of the machine's use the machine's preferred socket.
 
         Files that this user may not write are handled as by `register`.
 
@@ -123,7 +123,7 @@ class ClientRegistration:
                 docker_context.create(self._docker, config.name, paths.api_socket(rootful=config.rootful))
 
     def is_default(self, config: MachineConfig) -> bool:
-        """Return whether every client uses the machine's preferred socket by default.
+        """Return whether every Podman client uses the machine's preferred socket by default.
 
         Raises:
             MachineError: Podman's connections cannot be read.
@@ -131,7 +131,7 @@ class ClientRegistration:
         return all(client.default() == config.connections[0] for client in (self._file, self._legacy) if client)
 
     def make_default(self, config: MachineConfig) -> None:
-        """Make every client use the machine's preferred socket by default.
+        """Make every Podman client use the machine's preferred socket by default.
 
         Raises:
             MachineError: a file of Podman's cannot be read or written.
@@ -143,7 +143,7 @@ class ClientRegistration:
     def rename(
         self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths, report: Reporter
     ) -> None:
-        """Replace the machine's old name and sockets in connections and contexts by the new ones.
+        """Write the machine's new name and sockets to the connections and contexts that have its old ones.
 
         Files that this user may not write are handled as by `register`.
 
@@ -166,9 +166,10 @@ class ClientRegistration:
 
 @contextlib.contextmanager
 def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
-    """Turn an error into a notice if this user may not write a client's files, because the machine works without them.
+    """Report an error in the block as a notice if the error is that this user may not write a client's file.
 
-    An old Podman writes its files itself and does not say why that fails, so all its errors become notices.
+    The machine works without being registered. An old Podman writes its files itself, and does not say why that has
+    failed, so all errors of an old Podman become notices.
     """
     try:
         yield
@@ -180,9 +181,10 @@ def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
 
 
 def connections_of(name: str, paths: MachinePaths, *, rootful: bool) -> tuple[Connection, ...]:
-    """Return the machine's connections, the preferred one first.
+    """Return the machine's two Podman connections, the preferred one first.
 
-    They are Unix sockets and not ssh:// URLs, so that commands need no SSH handshake and `podman compose` works.
+    The connections lead to Unix sockets, not to ssh:// URLs. Thus clients need no SSH handshake, and `podman compose`
+    works.
     """
     pair = (
         Connection(name=name, uri=connection_uri(paths.podman_socket)),

@@ -11,7 +11,7 @@ def all_names(context: Context) -> list[str]:
 
 
 def image_names() -> list[str]:
-    """Return the names of images that `--image` accepts."""
+    """Return the names of images to offer as completions of `--image`."""
     from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # completing the name of a machine does not need it
 
     return [*(f"fcos:{stream}" for stream in FCOS_STREAMS), LOCAL_STREAM]

@@ -15,7 +15,7 @@ from machine.this_host import current_host
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Everything that a command depends on besides its arguments."""
+    """Everything about the host and the process that a command depends on, besides the command's arguments."""
 
     host: Host
     roots: Roots
@@ -25,7 +25,7 @@ class Context:
 
     @property
     def user(self) -> str:
-        """The name of the user, or the uid if the user has no name."""
+        """The name of this host's user who runs the command, or the uid if that user has no name."""
         import pwd
 
         try:

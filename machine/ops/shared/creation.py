@@ -26,10 +26,10 @@ _GUEST_UID_OF_ROOT = 1000
 
 
 def guest_uid(host_uid: int) -> int:
-    """Return the uid of the guest's user.
+    """Return the uid of the guest's user for a user of this host, who has the uid `host_uid`.
 
-    It is the uid of the user on this host, so that files have the same owner on both sides. Only root gets another uid,
-    1000.
+    The two uids are the same, so that the files in folders have the same owner on both sides. Only for root on this
+    host, the guest's user has another uid, 1000.
     """
     return host_uid or _GUEST_UID_OF_ROOT
 
@@ -39,7 +39,7 @@ def fresh_mac() -> str:
 
 
 def make_keys(name: str, paths: MachinePaths) -> Keys:
-    """Make the key for logging in and the guest's host key, and write both to the machine's directory.
+    """Make two SSH key pairs in the machine's directory, one to log in to the guest, and one as the guest's host key.
 
     Raises:
         MachineError: a file cannot be written.
@@ -53,11 +53,11 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 def publish(
     record: MachineRecord, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
-    """Turn a draft into a machine. Choose an unused SSH port for the machine, and register it with clients.
+    """Turn a draft into a machine, choose an unused SSH port for the machine, and register the machine with clients.
 
     Raises:
         BadInputError: another command has made a machine of that name meanwhile.
-        MachineError: a file of the machine or of a client cannot be written. The machine has not been made.
+        MachineError: a file of the machine or of a client cannot be written. The machine has not been made then.
     """
     roots = context.roots
     # Only one command at a time does this, because a port is reserved, and old Podman clients do not lock their files.

@@ -8,7 +8,7 @@ from machine.store import drafts, records
 
 
 def is_default(name: str, context: Context) -> bool:
-    """Return whether clients use the machine by default.
+    """Return whether all Podman clients use the machine by default.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -18,7 +18,7 @@ def is_default(name: str, context: Context) -> bool:
 
 
 def make_default(name: str, context: Context) -> None:
-    """Make clients use the machine by default, through the machine's preferred socket.
+    """Make all Podman clients use the machine by default, through the machine's preferred socket.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -23,8 +23,8 @@ COMMAND_LINE = "command line"
 def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dict[str, EffectiveSetting]:
     """Return every setting by its key, with the value that applies and the source of the value.
 
-    The sources, from the weakest to the strongest, are the built-in defaults, containers.conf, config.toml, the
-    environment, and `flags`. These are the flags that were given, by the keys of Settings.
+    The sources are, from the weakest to the strongest: the built-in defaults, containers.conf, config.toml, the
+    environment, and `flags`, which has the values of the flags that were given, by the keys of Settings.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -47,7 +47,7 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """Add the source of the setting's value to errors of the block. A flag and a built-in default are not named."""
+    """Add the source of the setting's value to errors in the block, unless it is a flag or a built-in default."""
     try:
         yield
     except BadInputError as error:
@@ -57,9 +57,9 @@ def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
-    """Check that the image and the time zone exist. The rules for single settings do not check this.
+    """Check that the image and the time zone among the values exist. The settings' own rules do not check that.
 
-    If the values come from a file, `source` is that file, and errors name it.
+    If the values come from a file, `source` is the path of that file, and errors name the path.
 
     Raises:
         BadInputError: there is no such image or time zone.

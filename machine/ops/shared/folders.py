@@ -23,10 +23,10 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
-    """Return the folders of a new machine. Built-in folders that this host or the guest does not allow are left out.
+    """Return the folders of a new machine. A built-in folder that this host or the guest does not allow is left out.
 
     Raises:
-        BadInputError: a folder that the user has configured cannot be shared.
+        BadInputError: a folder that the user has configured is invalid or cannot be shared.
     """
     assert isinstance(setting.value, tuple)
     if setting.origin == BUILT_IN:
@@ -48,10 +48,10 @@ def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple
     """Parse the user's folders, check their targets in the guest, and then check their sources on the host.
 
     Empty texts are left out. `username` is the guest's user, whose own directories cannot be targets. Symbolic links in
-    sources are followed now and not at each start, because a guest could change some of them.
+    the sources are followed now and not at each start, because a guest may be able to change such links later.
 
     Raises:
-        BadInputError: a folder is invalid, or its source cannot be shared.
+        BadInputError: a folder is invalid, or the folder's source on this host cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
     cwd = os.fspath(Path.cwd())
@@ -71,10 +71,12 @@ def _resolved(folder: Folder) -> Folder:
 def check_transport(
     choice: TransportChoice, folders: Sequence[Folder], arch: Arch, host: Host, *, guest_uid: int
 ) -> None:
-    """Check that this host can use the chosen transport. `auto` is not checked, because a start picks one that works.
+    """Check that this host can share the folders by the chosen transport.
+
+    The choice `auto` is not checked, because each start then picks a transport that works.
 
     Raises:
-        MachineError: this host cannot use the transport.
+        MachineError: this host cannot share the folders by this transport.
     """
     if not folders or choice is TransportChoice.AUTO:
         return

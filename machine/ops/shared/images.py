@@ -35,7 +35,7 @@ from machine.store.settings import load_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """An image to obtain. The sha256 in its options is plain lower-case hex."""
+    """An image to find in the cache or to fetch. The sha256 in its options has 64 lower-case hexadecimal digits."""
 
     source: ImageSource
     arch: Arch
@@ -97,7 +97,7 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
 
 
 def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
-    """Return the artifact with the sha256 that the user expects."""
+    """Return the artifact with the sha256 that the user expects. If it is a file on this host, check the file."""
     if artifact.sha256 not in (None, sha256):
         raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 is {sha256}")
     if isinstance(source, FileReference):
@@ -108,7 +108,7 @@ def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifa
 def _check_file(path: Path, sha256: str) -> None:
     """Check that the file has this sha256.
 
-    Finding the sha256 in the cache would not show this, because the cached image may come from elsewhere.
+    It is not enough that the cache has an image with this sha256, because that image may come from another file.
     """
     check_readable(path)
     found = sha256_of(path)
@@ -117,10 +117,10 @@ def _check_file(path: Path, sha256: str) -> None:
 
 
 def parse_arch(text: str) -> Arch:
-    """Read the name of an architecture.
+    """Parse the name of an architecture.
 
     Raises:
-        BadInputError: there are no guests of this architecture.
+        BadInputError: guests cannot have an architecture of this name.
     """
     try:
         return Arch.parse(text)
@@ -156,7 +156,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """Find the cached image of a reference, even if its tag in the registry has moved to another image since."""
+    """Find the image in the cache that was fetched for a reference, even if the tag has been moved since then."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:

@@ -11,9 +11,9 @@ _INTERRUPTED_S = 60.0
 
 
 class Interrupt:
-    """Passes ^C on to threads, because Python raises KeyboardInterrupt only in the main thread.
+    """Tells threads that the user has pressed ^C, because Python raises KeyboardInterrupt only in the main thread.
 
-    After ^C an operation may take `patience_s` to end.
+    After ^C, an operation in a thread may take `patience_s` to end.
     """
 
     def __init__(self, patience_s: float = _INTERRUPTED_S) -> None:
@@ -36,7 +36,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def await_input(self, descriptor: int) -> None:
-        """Wait until the descriptor is readable or at its end.
+        """Wait until the descriptor can be read, or has no more input.
 
         Raises:
             KeyboardInterrupt: the user has pressed ^C.
@@ -45,7 +45,7 @@ class Interrupt:
         self.check()
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Yield the lines of a pipe, each when it is complete, until the pipe ends.
+        """Yield the lines that arrive through a pipe, each when it is complete, until the pipe's writer closes it.
 
         Raises:
             KeyboardInterrupt: the user has pressed ^C.

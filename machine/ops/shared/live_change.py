@@ -26,11 +26,11 @@ def change_machine(
 ) -> None:
     """Change a machine, whether it is running or stopped.
 
-    If the machine is stopped, `edit` changes its record. If it is running, `command` with `value` is sent to its
-    supervisor, which changes the record and the running machine. The supervisor has `timeout_s` to answer.
+    If the machine is stopped, `edit` changes the machine's record. If the machine is running, `command` with `value` is
+    sent to the supervisor, which changes both the record and the running machine. It has `timeout_s` to answer.
 
     Raises:
-        MachineError: the record cannot be written, or the supervisor refuses or does not answer.
+        MachineError: the record cannot be written, or the supervisor refuses the command or does not answer.
     """
     paths = context.roots.machine(name)
     with lock.held(paths.lock, timeout_s=_LOCK_S) as free:

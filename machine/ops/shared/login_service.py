@@ -30,7 +30,7 @@ _PROGRAM_S = 20.0
 
 
 def current_program() -> Path:
-    """Return the path by which this program was called. It stays valid when the program is upgraded."""
+    """Return the path by which this program was called. This path stays valid when the program is upgraded."""
     return Path(sys.argv[0]).absolute()
 
 
@@ -66,7 +66,7 @@ def install(name: str, program: Path, context: Context, report: Reporter) -> Pat
 
 
 def remove(name: str, context: Context, report: Reporter) -> bool:
-    """Remove a machine's service and return whether there was one. The machine itself may have been removed before."""
+    """Remove a machine's service, and return whether there was one. The machine itself may no longer exist."""
     path = service_file(name, context)
     is_linux = context.host.os is HostOS.LINUX
     files = [path, *([_wants(path)] if is_linux else [])]
@@ -82,14 +82,14 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
 
 
 def rename(old: str, new: str, context: Context, report: Reporter) -> None:
-    """Rename the service of a renamed machine, if it has one. This can be repeated."""
+    """Rename the service of a renamed machine, if the machine has one. A second call changes nothing."""
     if service_file(old, context).exists():
         install(new, current_program(), context, report)
         remove(old, context, report)
 
 
 def installed(context: Context) -> dict[str, str | None]:
-    """Return the machines that start at login, each with the program that its service runs, or None if it runs none.
+    """Return the machines that have a service, each with the program that the service runs, or None if it names none.
 
     Raises:
         OSError: a service's file cannot be read.
@@ -121,7 +121,7 @@ def _label(name: str) -> str:
 
 
 def _wants(unit: Path) -> Path:
-    """Return the link that `systemctl enable` makes.
+    """Return the path of the symbolic link that `systemctl enable` makes for a unit.
 
     We make this link ourselves, because systemctl works only while the user's systemd is running.
     """
@@ -146,7 +146,7 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 def _reload(report: Reporter) -> None:
-    """Make a running user systemd reread its units. A user systemd that starts later reads them anyway."""
+    """Make the user's systemd read its units again, if it is running. If it is not, it reads them when it starts."""
     with contextlib.suppress(MachineError):
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
         if done.returncode == 0:

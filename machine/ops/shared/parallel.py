@@ -37,9 +37,10 @@ def each(
     interrupt: Interrupt | None = None,
     at_once: int = MAX_AT_ONCE,
 ) -> Generator[Result[_T], None, None]:
-    """Run the operation on every machine, on `at_once` machines at a time, and yield the results as they come in.
+    """Run the operation on every machine, on up to `at_once` machines at a time, and yield the results as they come in.
 
-    With an `interrupt`, ^C ends the operations that have begun, if they check it. Without one, ^C abandons them.
+    After ^C, operations that have begun are told so by `interrupt`, and may end in an orderly way. If `interrupt` is
+    None, such operations are abandoned.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result[_T]] = queue.SimpleQueue()
@@ -80,10 +81,7 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Return the machines that `--all` means for this verb.
-
-    These are the machines that the verb would change or show.
-    """
+    """Return the names of the machines that the verb would change or show. These are the ones that `--all` means."""
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names

@@ -13,10 +13,7 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultConnections:
-    """The default connections of Podman's new and old clients.
-
-    A kind of client without a default connection has None.
-    """
+    """The default connections of Podman's new and old clients. A connection is None if there is no such default."""
 
     found: tuple[Connection | None, ...]
 
@@ -31,7 +28,7 @@ class DefaultConnections:
 def default_connections(context: Context) -> DefaultConnections:
     """Find the default connections of Podman's clients.
 
-    An old client is asked only if it may have connections, because running the client takes 0.1 s.
+    An old client is run only if it may have connections, because running it takes 0.1 s.
 
     Raises:
         MachineError: Podman's connections cannot be read.

@@ -26,7 +26,7 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the record is damaged, or something that has the old name cannot be renamed.
+        MachineError: the record is damaged, or something else that still has the old name cannot be renamed.
     """
     record = records.load(context.roots, name)
     if record.pending.renamed_from is None:
@@ -46,7 +46,7 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
 def apply_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
     """Rename everything that still has the machine's old name after its directory has been renamed.
 
-    Every step can be repeated. The caller must hold the machine's lock and the names lock.
+    If the function is interrupted, it can be called again. The caller must hold the machine's lock and the names lock.
     """
     before = context.roots.machine(config.name)  # its sockets are still where the old name put them
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)

@@ -14,10 +14,10 @@ from machine.qemu.boards import BOARDS
 
 
 def check_resources(chosen: Mapping[str, EffectiveSetting], host: Host) -> Resources:
-    """Check the resources of a new machine against the host's, and return them.
+    """Check the CPUs, memory and disk size of a new machine, and return them.
 
     Raises:
-        BadInputError: the machine would have more than the host, or less than a guest needs.
+        BadInputError: the machine would have more of something than the host has, or less than a guest needs.
     """
     settings = settings_of(chosen)
     with naming_source_of(chosen["memory"]):
@@ -33,7 +33,7 @@ def checked_memory(memory: int, host: Host) -> int:
     """Check an amount of memory in MiB, and return it.
 
     Raises:
-        BadInputError: the amount is more than the host has, or less than a guest needs.
+        BadInputError: the amount is more than the host's memory, or less than a guest needs.
     """
     if memory > host.memory_mib:
         raise BadInputError(

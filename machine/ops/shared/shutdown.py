@@ -38,11 +38,11 @@ _LOCK_S = 30.0
 _ANSWER_S = shutdown.patience_s(Accelerator.TCG) + 60.0
 
 STOP_S = _ANSWER_S + _LOCK_S
-"""The longest time that a machine with a working supervisor takes to stop."""
+"""The longest time in seconds that a machine with a working supervisor takes to stop."""
 
 
 def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End all processes of a machine, and return how the machine ended. `at_once` is like pulling the plug."""
+    """End all processes of a machine, and return how the machine ended. With `at_once`, the guest is not shut down."""
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S)
@@ -57,7 +57,7 @@ def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Endi
 
 
 def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending | None:
-    """Ask the supervisor to stop its machine. If it does not answer, or ends before its guest, return None."""
+    """Ask the supervisor to stop its machine, and return how the machine ended. If that fails, return None."""
     if not control.query_state(paths.control_socket):
         return None
     command = Command.QUIT if at_once else Command.STOP
@@ -69,7 +69,7 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> 
 
 
 async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End a machine whose supervisor does not answer, by QEMU's second monitor, over SSH or by signals."""
+    """End a machine whose supervisor does not answer, by QEMU's second QMP socket, or else over SSH, or by signals."""
     ended = _lock_is_free(paths)
     patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
     async with contextlib.AsyncExitStack() as stack:

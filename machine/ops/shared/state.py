@@ -14,7 +14,7 @@ _LISTENS_AFTER_S = 15.0
 
 
 def machine_state(paths: MachinePaths) -> MachineState:
-    """Return the machine's state. The lock is probed once. If the machine is running, the supervisor is asked once."""
+    """Return the machine's state. Probe its lock once, and if the lock is held, ask the supervisor once."""
     if not lock.is_held(paths.lock):
         return STOPPED
     from machine import control, sockets  # `ls` of stopped machines does not need them

@@ -17,7 +17,9 @@ _GREETING_S = 10.0
 
 
 def find_target(name: str, username: str | None, context: Context) -> SshTarget:
-    """Return how to log in to a guest as `username`. None means root if the machine is rootful, else the guest's user.
+    """Return the address, user and key by which ssh logs in to a guest.
+
+    If `username` is None, the user is root if the machine is rootful, and else the guest's user.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -38,7 +40,7 @@ def login(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarge
 
 
 def running_target(name: str, username: str | None, context: Context) -> SshTarget:
-    """Return how to log in to the guest of a running machine, as `find_target` does.
+    """Return what `find_target` returns, but only if the machine is running.
 
     Raises:
         NotFoundError: there is no such machine.

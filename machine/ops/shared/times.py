@@ -17,5 +17,5 @@ def rfc3339(moment: datetime | None) -> str:
 
 
 def uptime_s(last_up: datetime | None, state: State, now: datetime) -> int:
-    """Return how many whole seconds a machine has been up, which is 0 if it is not up."""
+    """Return for how many whole seconds a machine has been up. If the machine is not up, return 0."""
     return max(0, int((now - last_up).total_seconds())) if last_up and state.is_up else 0

@@ -19,12 +19,12 @@ LOCAL = "local"
 
 
 def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str:
-    """Check a time zone and return its name.
+    """Check that there is a time zone of this name, and return the name.
 
-    The name `local` stands for the host's time zone, or for UTC if the host's time zone has no name.
+    For the name `local`, return the name of the host's time zone, or `UTC` if the host's time zone has no name.
 
     Raises:
-        BadInputError: the time zone database has no such name.
+        BadInputError: this host's time zone database has no time zone of this name.
     """
     if name == LOCAL:
         candidate = environment.get("TZ", "").removeprefix(":")
@@ -37,6 +37,6 @@ def resolve_timezone(name: str, environment: Mapping[str, str], localtime: Path 
 
 
 def _is_known_zone(name: str) -> bool:
-    """Return whether this host's time zone database has the zone. Without a database, any name counts as known."""
+    """Return whether this host's time zone database has the zone. On a host without such a database, return True."""
     databases = [Path(directory) for directory in zoneinfo.TZPATH if Path(directory).is_dir()]
     return not databases or any((directory / name).is_file() for directory in databases)

@@ -86,7 +86,7 @@ def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, m
         (
             ZeroDivisionError("x"),
             125,
-            "Error: this program has a bug; for what to report, run it again with: machine -vv\n",
+            "Error: this program has a bug; to see what to report, run the command again with: machine -vv\n",
         ),
         (IsADirectoryError(21, "Is a directory", "/x"), 125, "Error: /x: Is a directory\n"),
     ],

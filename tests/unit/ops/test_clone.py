@@ -23,7 +23,7 @@ def test_other_guests_can_be_cloned_before_their_first_boot_alone(arch: Arch) ->
     check_clonable(make_record(arch=arch))
     line = (
         f'unable to clone "box": guests of {arch} cannot be given new keys after their first boot; '
-        "guests of x86_64, aarch64 can"
+        "only machines of x86_64, aarch64 can be cloned after their first boot"
     )
     with pytest.raises(MachineError) as refused:
         check_clonable(make_record(arch=arch, guest=GuestFacts(provisioned=True)))

@@ -48,7 +48,7 @@ def test_links_are_followed_but_not_in_a_circle(base: Path) -> None:
     (top / "self").symlink_to("self")
     (top / "nowhere").symlink_to("nowhere-at-all")
     names, skipped = survey(top)
-    loop = "the link points to a directory that contains it"
+    loop = "the link points to a directory that contains the link"
     assert {"", "to-file", "to-directory", "to-directory/f", "to-directory/d", "below"} <= set(names)
     assert f"Skipped {top}/below/up: {loop}" in skipped
     assert f"Skipped {top}/to-directory/d/back: {loop}" in skipped

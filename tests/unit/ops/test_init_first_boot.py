@@ -103,7 +103,7 @@ def test_user_whose_place_is_taken_is_not_given_anything() -> None:
         check_users(UserIgnition(name="site.ign", text=text), "me", 1000)
     assert caught.value.line == (
         "site.ign defines the user core, but in this machine that user is called me; "
-        "rename it to me, or leave out --username"
+        "rename this user to me, or leave out --username"
     )
 
 
@@ -120,7 +120,8 @@ def test_script_whose_first_line_no_guest_can_read_is_refused(tmp_path: Path) ->
     with pytest.raises(BadInputError) as caught:
         read_script(str(path))
     assert caught.value.line == (
-        f"{path} has Windows line endings, so no guest can find its interpreter; fix it with: sed -i 's/\\r$//' {path}"
+        f"the script {path} has Windows line endings, so the guest cannot run it; "
+        f"fix the script with: sed -i 's/\\r$//' {path}"
     )
 
 

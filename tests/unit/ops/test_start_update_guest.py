@@ -127,7 +127,7 @@ def test_digest_tells_files_apart() -> None:
     ("said", "notice"),
     [
         (f"growing\n {19 * GIB}\n", None),
-        (f"{8 * GIB}\n", "The guest's root file system has not grown: it has 8GiB of a disk of 20 GiB"),
+        (f"{8 * GIB}\n", "The guest's root file system has not grown: it has 8GiB, but the disk has 20 GiB"),
         ("", "The guest does not say how large its root file system is"),
         ("df: no such file\n", "The guest does not say how large its root file system is"),
     ],

@@ -256,7 +256,7 @@ def test_clone_that_has_not_been_rekeyed_hints_at_its_systemd(ssh: FakeSsh, shor
         error = await machine.end()
         assert error is not None
         assert error.message.endswith("(last: SSH connection lost: Host key verification failed.)")
-        assert error.hint == "a clone takes its new keys only if its guest has systemd 256 or later"
+        assert error.hint == "the guest of a clone can get new keys only if it has systemd 256 or later"
         assert machine.record.pending.rekey
 
     play(story, short_path, guest=BOOTED, pending=Pending(rekey=True))
