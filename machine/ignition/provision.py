@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from machine.ignition import assets
+from machine.ignition.containers import container_files, container_links, container_units
 from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
 from machine.ignition.environment import environment_files
 from machine.model import network
@@ -59,6 +60,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
             *_host_key_files(keys),
             *_user_files(config),
             *_system_files(config),
+            *container_files(),
             *environment_files(config.first_boot.environment, _ENVIRONMENT),
             *_first_boot_files(config),
         ),
@@ -68,6 +70,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 path="/etc/systemd/user/sockets.target.wants/podman.socket",
                 target="/usr/lib/systemd/user/podman.socket",
             ),
+            *container_links(),
             Link(path="/usr/local/bin/docker", target="/usr/bin/podman"),
             Link(path="/etc/localtime", target=f"../usr/share/zoneinfo/{config.timezone}"),
         ),
@@ -78,6 +81,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 enabled=True,
                 contents=assets.load("units/boot2podman-ready.service"),
             ),
+            *container_units(),
             # Zincati would reboot the machine after each update of Fedora CoreOS.
             Unit(name="zincati.service", enabled=False),
             # /run/docker.sock belongs to Podman.
@@ -140,7 +144,6 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/systemd/system/user@.service.d/delegate.conf",
             contents=assets.load("files/delegate.conf"),
         ),
-        File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
         File(path="/etc/systemd/system.conf.d/timeouts.conf", contents=assets.load("files/timeouts.conf")),
         File(path="/etc/systemd/user.conf.d/timeouts.conf", contents=assets.load("files/timeouts.conf")),
         File(path="/etc/sysctl.d/10-inotify-instances.conf", contents=assets.load("files/inotify.conf")),

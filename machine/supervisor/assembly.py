@@ -20,6 +20,7 @@ from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
+from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
@@ -37,6 +38,9 @@ from machine.supervisor.servers import Servers
 from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 from machine.this_host import current_host
+
+# How long a start waits for the containers that start with the guest.
+_CONTAINERS_S = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,9 @@ class Intervals:
     """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
 
     lock_s: float = 1.0
+
+    silent_s: float = 1.0
+    """How long a start waits for containers before it says so."""
 
 
 def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
@@ -122,6 +129,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
+        containers=_make_container_wait(assignment, target, intervals),
         greeting_s=intervals.heartbeat_s,
         sources_s=intervals.heartbeat_s,
         tasks=tasks,
@@ -136,6 +144,16 @@ def _ssh_target(assignment: Assignment) -> SshTarget:
         username=ROOT,
         identity=paths.identity,
         known_hosts=paths.known_hosts,
+    )
+
+
+def _make_container_wait(assignment: Assignment, target: SshTarget, intervals: Intervals) -> ContainerWait:
+    return ContainerWait(
+        ssh=partial(command_argv, target, assignment.paths.ssh_control),
+        script=assets.load("files/await-containers.sh"),
+        username=assignment.record.config.username,
+        silent_s=intervals.silent_s,
+        patience_s=_CONTAINERS_S * assignment.accelerator.time_scale,
     )
 
 

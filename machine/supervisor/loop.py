@@ -31,6 +31,7 @@ from machine.supervisor.actions import (
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
+from machine.supervisor.containers import ContainerWait
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
@@ -79,6 +80,7 @@ class Supervisor:
     """Reports to the commands that wait until the machine has stopped."""
 
     failure_watch: FailureWatch
+    containers: ContainerWait
 
     greeting_s: float
     """How often a guest that does not report that it is ready is asked for a greeting."""
@@ -245,6 +247,8 @@ class Supervisor:
         await self.record.note_up()
         for problem in self.life.current.problems:
             self.starting.notice(_sentence(problem))
+        if isinstance(self.qemu, ChildQemu):
+            await self.containers.wait(self.starting)
         self.starting.ok()
         if isinstance(self.qemu, AdoptedQemu):
             await self.connection.close_unused_forwards()

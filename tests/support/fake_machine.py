@@ -30,7 +30,7 @@ from tests.support.qmp_server import QmpServer, serving_qmp
 WAIT_S = 30
 """Long enough for a busy host."""
 
-INTERVALS = Intervals(heartbeat_s=0.05, evidence_s=0.01, evidence_patience_s=0, lock_s=0.01)
+INTERVALS = Intervals(heartbeat_s=0.05, evidence_s=0.01, evidence_patience_s=0, lock_s=0.01, silent_s=WAIT_S)
 
 Line = dict[str, Any]
 

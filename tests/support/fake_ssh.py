@@ -67,7 +67,10 @@ def run(command):
         print(flush=True)
         note("clock", sys.stdin.readline().strip())
     else:
-        print("accepted" if "poweroff" in sys.stdin.read() else "done")
+        script = sys.stdin.read()
+        if "boot2podman-containers" in script and (state / "starting").exists():
+            print((state / "starting").read_text(), end="")
+        print("accepted" if "poweroff" in script else "done")
 
 
 if "-M" in argv:
@@ -104,6 +107,10 @@ class FakeSsh:
             (self._state / "api-fails").touch()
         else:
             (self._state / "api-fails").unlink()
+
+    def start_containers(self, *services: str) -> None:
+        """Say, when the time is over, that these services are still starting containers."""
+        (self._state / "starting").write_text("".join(f"starting {service}\n" for service in services))
 
     @property
     def masters(self) -> list[int]:

@@ -76,7 +76,7 @@ keep() {
 Description=The paths that the API sockets have on the host
 Wants=user-runtime-dir@$uid.service
 After=local-fs.target user-runtime-dir@$uid.service
-Before=user@$uid.service podman-restart.service
+Before=user@$uid.service podman-restart.service boot2podman-containers.service
 
 [Service]
 Type=oneshot

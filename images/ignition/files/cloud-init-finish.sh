@@ -88,6 +88,21 @@ EOF
     chmod 0755 "/etc/init.d/$1"
 }
 
+# Start containers in the background after a boot, and stop all before the power goes.
+write_openrc_containers() {
+    for verb in start stop; do
+        cat >"/etc/local.d/boot2podman-containers.$verb" <<EOF
+#!/bin/sh
+export XDG_RUNTIME_DIR=$2 STATE_DIRECTORY=/home/$1/.local/state/boot2podman
+su "$1" -s /bin/sh -c '/usr/local/bin/boot2podman-containers $verb' &
+unset XDG_RUNTIME_DIR STATE_DIRECTORY
+/usr/local/bin/boot2podman-containers $verb &
+EOF
+        chmod 0755 "/etc/local.d/boot2podman-containers.$verb"
+    done
+    echo wait >>/etc/local.d/boot2podman-containers.stop
+}
+
 # Alpine's. It has no sockets that start a service, and no services of a user's.
 finish_openrc() {
     # Its sshd lets nobody in whose password is locked in the usual way, and forwards no ports.
@@ -99,6 +114,7 @@ finish_openrc() {
     modprobe -a tun fuse
     write_openrc_service podman-root root /run
     write_openrc_service podman-user "$user" "/run/user/$(id -u "$user")"
+    write_openrc_containers "$user" "/run/user/$(id -u "$user")"
     cat >/etc/local.d/boot2podman.start <<EOF
 #!/bin/sh
 ln -sfn "\$(awk '{ print \$NF }' /etc/tmpfiles.d/podman-docker.conf)" /run/docker.sock

@@ -77,6 +77,18 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
     assert errors(caplog) == []
 
 
+def test_start_says_which_containers_are_still_being_started(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.start_containers("boot2podman-containers.service", "web.service", "boot2podman-containers.service")
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: {"ok": {}} in machine.progress)
+        services = "boot2podman-containers.service, web.service"
+        assert machine.progress[-2] == {"notice": f"The guest is still starting containers: {services}"}
+
+    play(story, short_path)
+
+
 def test_heartbeats_write_nothing_into_the_log(
     ssh: FakeSsh, short_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

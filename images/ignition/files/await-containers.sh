@@ -1,0 +1,32 @@
+#!/bin/sh
+# Run as root in a guest that has come up: SECONDS USER. Waits until systemd has started the containers that start with
+# the guest, the system's and the user's: our own service, and what Quadlet has made of the user's files. Says
+# `starting SERVICE` of each that is still being started when the time is over.
+command -v systemctl >/dev/null || exit 0
+uid=$(id -u "$2") || exit 0
+
+list_pending() {
+    "$@" list-jobs --plain --no-legend | while read -r _ unit type _; do
+        case "$type $unit" in
+        "start boot2podman-containers.service") echo "$unit" ;;
+        "start "*.service) "$@" show --property=FragmentPath "$unit" | grep -q /generator/ && echo "$unit" ;;
+        esac
+    done
+}
+
+# Not by the clock, which may be set meanwhile.
+seconds_up() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+
+until=$(($(seconds_up) + $1))
+while :; do
+    pending=$(
+        list_pending systemctl
+        list_pending setpriv --reuid "$2" --regid "$2" --init-groups env XDG_RUNTIME_DIR="/run/user/$uid" systemctl --user
+    )
+    [ -n "$pending" ] && [ "$(seconds_up)" -lt "$until" ] || break
+    sleep 1
+done
+[ -z "$pending" ] || printf '%s\n' "$pending" | sed 's,^,starting ,'

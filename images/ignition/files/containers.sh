@@ -1,0 +1,90 @@
+#!/bin/sh
+# Run by boot2podman-containers.service, root's and the user's: `start` after a boot, `stop` before the power goes.
+#
+# Podman's own podman-restart.service starts `unless-stopped` containers in recent versions only, and in some of those
+# the unit's own stop counts as the user's. Up to 5.7 Podman does not remember over a boot who stopped a container. So
+# `stop` notes which of those containers ran; and a container that has started since it last ended was cut off with the
+# power.
+set -u
+
+state=${STATE_DIRECTORY:-/var/lib/boot2podman}
+ran=$state/running-containers
+mounts=/proc/mounts
+# By this, Podman would keep what watches the containers in the service itself.
+unset INVOCATION_ID
+
+# The host waits 90 s for the guest to switch off.
+own_time_s=50
+last_time_s=10
+
+fields='{{.ID}} {{.HostConfig.RestartPolicy.Name}} {{.State.Status}} {{.State.StartedAt.UnixNano}} {{.State.FinishedAt.UnixNano}}'
+
+# One line with these fields for each container.
+describe() {
+    podman container inspect --format "$fields" "$@"
+}
+
+list_due() {
+    describe "$@" | while read -r id policy _ started finished; do
+        if [ "$policy" = always ] || [ "$started" -gt "$finished" ] || grep -qsxF "$id" "$ran"; then
+            echo "$id"
+        fi
+    done
+}
+
+# Rootless containers take their addresses from the network that they find. The user's systemd knows no network-online.
+await_network() {
+    command -v systemctl >/dev/null || return
+    seconds=0
+    until systemctl is-active --quiet network-online.target || [ $((seconds += 1)) -gt 90 ]; do
+        sleep 1
+    done
+}
+
+# A folder that sshfs mounts is there when the host has connected; a container that starts earlier would never see it.
+await_folders() {
+    seconds=0
+    while is_folder_missing && [ $((seconds += 1)) -le 90 ]; do
+        sleep 1
+    done
+}
+
+is_folder_missing() {
+    awk '{ top[$2] = $1 } END { for (place in top) if (top[place] ~ /^folder-.*-none$/) exit 0; exit 1 }' "$mounts"
+}
+
+start() {
+    ids=$(podman ps --all --quiet --no-trunc --filter restart-policy=always --filter restart-policy=unless-stopped)
+    # shellcheck disable=SC2086  # one word each
+    [ -z "$ids" ] || ids=$(list_due $ids)
+    if [ -n "$ids" ]; then
+        await_network
+        await_folders
+        # shellcheck disable=SC2086
+        timeout 600 podman start $ids
+    fi
+    rm -f "$ran"
+}
+
+stop() {
+    ids=$(podman ps --quiet --no-trunc --filter status=running --filter status=paused)
+    [ -n "$ids" ] || return
+    # shellcheck disable=SC2086
+    described=$(describe $ids)
+    mkdir -p "$state"
+    printf '%s\n' "$described" | awk '$2 == "unless-stopped" { print $1 }' >"$ran.new"
+    sync "$ran.new" 2>/dev/null || sync
+    mv "$ran.new" "$ran"
+    paused=$(printf '%s\n' "$described" | awk '$3 == "paused" { print $1 }')
+    # shellcheck disable=SC2086
+    [ -z "$paused" ] || podman unpause $paused
+    timeout "$own_time_s" podman stop --all || timeout "$last_time_s" podman stop --all --time 0
+}
+
+command -v podman >/dev/null || exit 0
+case $1 in
+start) start ;;
+stop) stop ;;
+esac
+# systemd stops only what has started well.
+exit 0

@@ -1,0 +1,34 @@
+"""Describe what starts a guest's containers after a boot, and stops them before the power goes (pure)."""
+
+from __future__ import annotations
+
+from machine.ignition import assets
+from machine.ignition.document import File, Link, Unit
+
+_SERVICE = "boot2podman-containers.service"
+_USER_UNITS = "/etc/systemd/user"
+
+
+def container_files() -> tuple[File, ...]:
+    """Return the program, the user's service, and the settings of systemd that keep containers up until it stops them.
+
+    SELinux lets services run programs from /usr/local/bin.
+    """
+    slice_conf = assets.load("files/containers-slice.conf")
+    return (
+        File(path="/usr/local/bin/boot2podman-containers", contents=assets.load("files/containers.sh"), mode=0o755),
+        File(path=f"{_USER_UNITS}/{_SERVICE}", contents=assets.load("units/boot2podman-containers-user.service")),
+        File(path="/etc/systemd/system/machine.slice.d/containers.conf", contents=slice_conf),
+        File(path=f"{_USER_UNITS}/user.slice.d/containers.conf", contents=slice_conf),
+        File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
+        File(path="/etc/systemd/system/user@.service.d/restart.conf", contents=assets.load("files/restart-user.conf")),
+    )
+
+
+def container_links() -> tuple[Link, ...]:
+    """Return the link that enables the user's service for every user, because Ignition cannot enable user units."""
+    return (Link(path=f"{_USER_UNITS}/default.target.wants/{_SERVICE}", target=f"{_USER_UNITS}/{_SERVICE}"),)
+
+
+def container_units() -> tuple[Unit, ...]:
+    return (Unit(name=_SERVICE, enabled=True, contents=assets.load(f"units/{_SERVICE}")),)

@@ -1,0 +1,134 @@
+"""The script by which a guest starts and stops its containers, run here with a podman that the test plays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from machine.ignition.assets import images_directory
+
+SCRIPT = images_directory() / "ignition" / "files" / "containers.sh"
+
+# Keeps its containers as `ID POLICY STATUS STARTED FINISHED`, and logs what it is asked to do with them.
+PODMAN = """
+import sys
+from pathlib import Path
+
+here = Path(__file__).parent
+containers = [line.split() for line in (here / "containers").read_text().splitlines()]
+words = sys.argv[1:]
+
+
+def wanted(key):
+    return {word.partition("=")[2] for word in words if word.startswith(f"{key}=")}
+
+
+match words[:2]:
+    case ["ps", *_]:
+        for name, policy, status, *_ in containers:
+            if policy in (wanted("restart-policy") or {policy}) and status in (wanted("status") or {status}):
+                print(name)
+    case ["container", "inspect"]:
+        print("\\n".join(" ".join(each) for each in containers if each[0] in words))
+    case _:
+        with (here / "log").open("a") as log:
+            log.write(" ".join(words) + "\\n")
+        sys.exit(125 if (here / "fails").exists() and "--time" not in words else 0)
+"""
+
+
+class Guest:
+    """A guest's podman, systemctl and state, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.state = directory / "state"
+        self._write("podman", f"#!{sys.executable} -IS\n{PODMAN}")
+        self._write("systemctl", "#!/bin/sh\nexit 0\n")
+        self.have()
+
+    def _write(self, name: str, text: str) -> None:
+        (self._directory / name).write_text(text)
+        (self._directory / name).chmod(0o755)
+
+    def have(self, *containers: str) -> None:
+        """Have these containers, each `ID POLICY STATUS STARTED FINISHED`."""
+        (self._directory / "containers").write_text("".join(f"{each}\n" for each in containers))
+
+    def fail(self) -> None:
+        """Do what is asked, and say that it failed, but for what has a time of its own."""
+        (self._directory / "fails").touch()
+
+    def run(self, verb: str) -> list[str]:
+        """Run the script; returns what it has asked podman to do."""
+        log = self._directory / "log"
+        log.write_text("")
+        environment = {"PATH": f"{self._directory}:{os.environ['PATH']}", "STATE_DIRECTORY": str(self.state)}
+        done = subprocess.run(["sh", SCRIPT, verb], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return log.read_text().splitlines()
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+def test_containers_that_ran_at_the_end_run_after_the_next_boot(guest: Guest) -> None:
+    guest.have("a always running 5 0", "u unless-stopped running 5 4", "n no running 5 0", "f on-failure running 5 0")
+    assert guest.run("stop") == ["stop --all"]
+    guest.have("a always exited 5 9", "u unless-stopped exited 5 9", "n no exited 5 9", "f on-failure exited 5 9")
+    assert guest.run("start") == ["start a u"]
+
+
+def test_container_that_the_user_has_stopped_comes_back_only_with_the_policy_always(guest: Guest) -> None:
+    guest.have("a always exited 5 6", "u unless-stopped exited 5 6", "r no running 5 0")
+    assert guest.run("stop") == ["stop --all"]
+    assert guest.run("start") == ["start a"]
+
+
+def test_container_that_ended_with_the_power_comes_back(guest: Guest) -> None:
+    """Nobody has noted that it ran. When it ended before is known, if ever."""
+    first, again = "1 unless-stopped exited 1764124958000000000 -6795364578871345152", "2 unless-stopped exited 8 7"
+    guest.have(first, again, "3 unless-stopped exited 8 9", "4 unless-stopped configured 0 0", "5 no exited 8 7")
+    assert guest.run("start") == ["start 1 2"]
+
+
+def test_what_ran_at_the_last_end_does_not_count_after_the_boot(guest: Guest) -> None:
+    guest.have("u unless-stopped running 5 4")
+    guest.run("stop")
+    guest.have("u unless-stopped exited 5 9")
+    assert guest.run("start") == ["start u"]
+    guest.have("u unless-stopped exited 10 11")  # by the user; then the power goes
+    assert guest.run("start") == []
+
+
+def test_guest_without_containers_asks_podman_for_nothing(guest: Guest) -> None:
+    assert guest.run("start") == []
+    assert guest.run("stop") == []
+    guest.have("u unless-stopped exited 5 9")
+    assert guest.run("stop") == []
+
+
+def test_paused_containers_are_stopped_too(guest: Guest) -> None:
+    guest.have("p unless-stopped paused 5 4", "r no running 5 0")
+    assert guest.run("stop") == ["unpause p", "stop --all"]
+    guest.have("p unless-stopped exited 5 9", "r no exited 5 9")
+    assert guest.run("start") == ["start p"]
+
+
+def test_containers_that_do_not_stop_in_time_are_killed(guest: Guest) -> None:
+    guest.have("r no running 5 0")
+    guest.fail()
+    assert guest.run("stop") == ["stop --all", "stop --all --time 0"]
+
+
+def test_container_that_cannot_start_does_not_keep_the_service_from_stopping_the_others(guest: Guest) -> None:
+    guest.have("a always exited 5 6")
+    guest.fail()
+    assert guest.run("start") == ["start a"]
+    assert not (guest.state / "running-containers").exists()
