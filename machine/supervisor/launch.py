@@ -18,6 +18,7 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
+from machine.model.units import bytes_size
 from machine.qemu.accelerator import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
@@ -27,6 +28,7 @@ from machine.ssh.client import check_user
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
 from machine.supervisor.helpers import helper_command
+from machine.supervisor.qmp import MIN_FREE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ def prepare(
     check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
     _check_disk(record, paths, roots)
+    if text := low_space_notice(paths.directory, shutil.disk_usage(paths.directory).free):
+        notice(text)
     if firmware:
         ensure_variables(firmware, paths.efi_vars)
     _make_private_file(paths.ignition_journal)
@@ -76,6 +80,14 @@ def prepare(
         shares=[folder.share for folder in folders if folder.share],
     )
     return Launch(record=record, plan=plan, folders=folders)
+
+
+def low_space_notice(directory: Path, free_bytes: int) -> str | None:
+    """Return a notice if the disk that holds the machine's folder is almost full, else None."""
+    if free_bytes >= MIN_FREE_BYTES:
+        return None
+    free = bytes_size(free_bytes)
+    return f"Only {free} are free on the disk that holds {directory}; when it is full, the guest is paused"
 
 
 def launch_files(paths: MachinePaths) -> LaunchFiles:

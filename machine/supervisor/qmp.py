@@ -37,8 +37,8 @@ _GREETING_S = 5.0
 _FAREWELL_S = 5.0
 # A QEMU that is ending may close one socket sooner than the other.
 _LAST_BREATH_S = 1.0
-# With less free space, a guest that a full disk has stopped would stop again at once.
-_MIN_FREE_BYTES = 64 * 1024**2
+MIN_FREE_BYTES = 64 * 1024**2
+"""With less free space, a guest that a full disk has stopped would stop again at once."""
 
 _EVENTS = ("RESET", "SHUTDOWN", "STOP", "RESUME")
 
@@ -167,7 +167,7 @@ class QmpSessions:
 
     async def _resume_if_there_is_space(self, client: QMPClient) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
-            if shutil.disk_usage(self._paths.directory).free > _MIN_FREE_BYTES:
+            if shutil.disk_usage(self._paths.directory).free > MIN_FREE_BYTES:
                 await client.execute("cont")
 
     async def _read_events(self, listener: EventListener) -> None:
