@@ -19,6 +19,7 @@ from machine.model.arch import Arch
 from machine.qemu.accelerator import is_native
 from machine.this_host import current_host
 from scripts.busybox import SUITE, static_busybox
+from tests.support import real_runs
 from tests.support.foreign_guests import NAME, Guest
 from tests.support.guests import CACHE, busybox_archive, make_guest_world, publish, take_down
 
@@ -44,6 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             skipped.add(arch)
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    real_runs.finish(session, exitstatus, Path(__file__).parent)
 
 
 def skip_reason(arch: Arch, config: pytest.Config) -> str | None:
@@ -74,6 +79,7 @@ def first_boot(request: pytest.FixtureRequest) -> Iterator[Guest]:
         yield Guest(world=world, arch=arch, stderr=made.stderr)
     finally:
         take_down(world)
+        real_runs.keep(request.config, world.real_runs)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import real_runs
 from tests.support.guest_machines import Change, MainMachine, SecondMachine, SharedMachine, first_boots
 from tests.support.guests import (
     busybox_archive,
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(GUEST_TEST_S))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    real_runs.finish(session, exitstatus, Path(__file__).parent)
 
 
 # Images and worlds
@@ -71,22 +76,24 @@ def clients() -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def world(streams: Path) -> Iterator[World]:
+def world(streams: Path, pytestconfig: pytest.Config) -> Iterator[World]:
     """A world of the user who runs the tests."""
     made = make_guest_world(streams, os.getuid())
     with own_disk(made.machines):
         yield made
         take_down(made)
+    real_runs.keep(pytestconfig, made.real_runs)
     shutil.rmtree(made.root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def ordinary_world(streams: Path) -> Iterator[World]:
+def ordinary_world(streams: Path, pytestconfig: pytest.Config) -> Iterator[World]:
     """A world of an ordinary user, if the tests run as root and that user can read the program's files."""
     with ordinary_user() as uid:
         made = make_guest_world(streams, uid)
         yield made
         take_down(made)
+    real_runs.keep(pytestconfig, made.real_runs)
 
 
 # Machines

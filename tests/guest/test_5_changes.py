@@ -94,11 +94,8 @@ def test_machines_are_restarted(ordinary_world: World, second_machine: SecondMac
 
 def test_console_is_that_of_the_guest_in_both_directions(world: World, crate: Change) -> None:
     """A login prompt answers to what is typed."""
-    typed = subprocess.run(
-        [machine_program(), "console", "crate"], env=world.environment, input="\nnobody-here\n", capture_output=True,
-        text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert typed.returncode == 0, typed.stderr
+    typed = world.machine("console", "crate", stdin="\nnobody-here\n")
+    assert typed.status == 0, typed.stderr
     assert "crate login: " in typed.stdout
     assert "nobody-here" in typed.stdout
 

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from machine.image.download import PIECE_BYTES, Download
 from machine.image.web import WebSettings
+from tests.support.certificates import make_certificate
 from tests.support.disk_images import Images, sha256
 from tests.support.golden import Golden
 from tests.support.http_server import Fault, ImageServer, serving
@@ -341,14 +341,4 @@ def test_image_that_is_not_here_is_not_fetched_offline(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A key and its self-signed certificate for 127.0.0.1, in one file."""
-    key, public, both = (tmp_path / name for name in ("key.pem", "cert.pem", "both.pem"))
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", public,
-        ],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    both.write_bytes(key.read_bytes() + public.read_bytes())
-    return both
+    return make_certificate(tmp_path / "both.pem")

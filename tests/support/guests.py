@@ -8,6 +8,7 @@ import http.server
 import os
 import pwd
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import psutil
 
 from machine.guestimage.publish import PUBLIC_KEY
 from tests.support.processes import processes_of
+from tests.support.real_runs import RealRuns
 from tests.support.world import World, machine_program
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
@@ -51,7 +53,7 @@ def make_guest_world(streams: Path, uid: int, *, timeout_s: float = COMMAND_S) -
         shutil.copytree(streams, root / "m" / "data" / "streams")
     (root / "m" / "data" / "keys").mkdir()
     shutil.copyfile(streams / PUBLIC_KEY, root / "m" / "data" / "keys" / PUBLIC_KEY)
-    world = World(root=root, uid=uid, timeout_s=timeout_s)
+    world = World(root=root, uid=uid, timeout_s=timeout_s, real_runs=RealRuns())
     assert world.environment  # creates the initial files
     if uid != os.getuid():
         for directory, _, files in os.walk(root):
@@ -104,14 +106,16 @@ def ordinary_user() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory's files over HTTP during the block; yields the URL."""
+def served(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve a directory's files over HTTP, or over HTTPS with `tls`, during the block; yields the URL."""
     handler = functools.partial(_QuietHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

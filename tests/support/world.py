@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.real_runs import RealRuns
 from tests.support.warm import warm_program
 
 COMMAND_S = 60
@@ -42,6 +43,8 @@ class World:
     """Whether `machine` runs in the warm program, which is quicker, but cannot run as another user."""
 
     timeout_s: float = COMMAND_S
+    real_runs: RealRuns | None = None
+    """Where the command lines of `machine` are noted, in a world with real guests."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,17 +54,17 @@ class World:
 
     # Running programs
 
-    def spawn(self, *argv: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Start any program as this user, in its own process group."""
+    def spawn(self, *argv: str | Path, stdin: str = "", **environment: str) -> subprocess.Popen[str]:
+        """Start any program as this user, in its own process group, with a pipe if it will be sent `stdin`."""
         identity: dict[str, Any] = {} if self.uid == os.getuid() else {
             "user": self.uid, "group": self.uid, "extra_groups": [],
         }  # fmt: skip
-        return subprocess.Popen(
+        process = subprocess.Popen(
             # A shell makes background jobs, and so their children, ignore SIGINT.
             ["/usr/bin/env", "--default-signal=INT", *(os.fspath(word) for word in argv)],
             env={**self.environment, **environment},
             cwd=self.root,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -69,6 +72,9 @@ class World:
             process_group=0,
             **identity,
         )
+        if self.real_runs and os.fspath(argv[0]) == machine_program():
+            self.real_runs.add([os.fspath(word) for word in argv[1:]], process, self.root)
+        return process
 
     @contextlib.contextmanager
     def popen(self, *words: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
@@ -80,11 +86,11 @@ class World:
                 process.kill()
                 raise
 
-    def run(self, *argv: str | Path, check: bool = True, **environment: str) -> Outcome:
+    def run(self, *argv: str | Path, check: bool = True, stdin: str = "", **environment: str) -> Outcome:
         """Run any program to its end; with `check`, an exit status other than 0 fails the test."""
-        with self.spawn(*argv, **environment) as process:
+        with self.spawn(*argv, stdin=stdin, **environment) as process:
             try:
-                stdout, stderr = process.communicate(timeout=self.timeout_s)
+                stdout, stderr = process.communicate(stdin or None, timeout=self.timeout_s)
             except BaseException:
                 process.kill()
                 raise
@@ -94,8 +100,7 @@ class World:
     def machine(self, *words: str | Path, stdin: str = "", **environment: str) -> Outcome:
         """Run `machine` to its end; for tests of process behaviour, use `popen`."""
         if not self.warm:
-            assert not stdin, "only the warm program supports standard input"
-            return self.run(machine_program(), *words, check=False, **environment)
+            return self.run(machine_program(), *words, check=False, stdin=stdin, **environment)
         status, stdout, stderr = warm_program(machine_program()).run(
             [os.fspath(word) for word in words],
             {**self.environment, **environment},
