@@ -42,12 +42,14 @@ async def run(
     check: bool = True,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
+    logged: bool = True,
 ) -> Completed:
     """Run a program to its end and capture its output.
 
     The program is killed after `timeout_s`, or when the caller is cancelled.
 
-    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`.
+    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`. Unless
+    `logged` is set, nothing is written to the log, for programs that run again and again.
 
     Raises:
         ProgramError: the exit status is not 0, and `check` is set.
@@ -55,12 +57,14 @@ async def run(
         MachineError: the program is not installed, or cannot be run.
     """
     words = runner.words_of(argv)
+    if logged:
+        log.debug("run: %s", runner.logged(words))
     source = DEVNULL if stdin is None else PIPE
     variables = {"LC_ALL": "C", **(environment or {})}
     try:
         async with (
             asyncio.timeout(timeout_s),
-            await spawn(words, stdin=source, stdout=PIPE, stderr=PIPE, environment=variables) as child,
+            await _spawn(words, stdin=source, stdout=PIPE, stderr=PIPE, environment=variables) as child,
         ):
             completed = await _communicate(child, (stdin or "").encode(errors="surrogateescape"))
     except TimeoutError as error:
@@ -166,6 +170,27 @@ async def spawn(
     """
     words = runner.words_of(argv)
     log.debug("run: %s", runner.logged(words))
+    return await _spawn(
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        environment=environment,
+        patience_s=patience_s,
+    )
+
+
+async def _spawn(
+    words: Sequence[str],
+    *,
+    stdin: Stream,
+    stdout: Stream,
+    stderr: Stream,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+    patience_s: float = 0.0,
+) -> Child:
     pipes = _Pipes()
     try:
         with runner.machine_errors(words):

@@ -69,8 +69,8 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is already running, or did not come up. If it did not come up, no process of it is
-            left.
+        MachineError: the machine is already running, or did not come up. If its guest answers over SSH, the machine
+            keeps running, degraded; else no process of it is left.
     """
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that
@@ -163,7 +163,8 @@ def _running_supervisor(
             process = _spawn(argv, writing, paths)
             result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
-            if not adopt:  # an old supervisor that still runs keeps a new one from adopting the guest
+            # A supervisor that answers has left the guest running. One that ends keeps a new one from starting.
+            if control.query_state(paths.control_socket) is None:
                 _await_end(lines)
             raise
         except KeyboardInterrupt:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 
+from machine import lock
+from machine.errors import MachineError
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
-from machine.ops.start import Started, begin
+from machine.ops.start import Started, begin, check_startable
 from machine.ops.stop import stop
 from machine.report import Reporter
+from machine.store.paths import MachinePaths
+
+_POLL_S = 1.0
 
 
 def run(
@@ -32,7 +38,14 @@ def run(
         if ending.notice:
             later.notice(ending.notice)
 
-    started, supervisor = begin(name, context, report)
+    check_startable(name, context)
+    try:
+        started, supervisor = begin(name, context, report)
+    except MachineError as error:
+        if machine_state(paths).state.is_up:
+            later.notice(error.line)
+            _attend_degraded(paths, end)
+        raise
     attend(
         supervisor,
         on_started=lambda: on_started(started),
@@ -40,6 +53,15 @@ def run(
         take_over=lambda: begin(name, context, later)[1],
         end=end,
     )
+
+
+def _attend_degraded(paths: MachinePaths, end: Callable[[], None]) -> None:
+    """Wait until a machine that its start has left running stops. A service manager kills it when this process ends."""
+    try:
+        while lock.is_held(paths.supervisor_lock):
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        end()
 
 
 def attend(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from machine.supervisor.diagnosis import Diagnosis
+from machine.supervisor.phases import Phase
+
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
@@ -27,6 +30,11 @@ class ProbeApi:
     """After `after_s` seconds, send a ping to Podman over each of the machine's two API sockets on this host."""
 
     after_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietPodman:
+    """Stop asking the Podman sockets, and have the guest stop starting a Podman that fails again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +74,21 @@ class RefuseAdoption:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExamineGuest:
+    """Ask the guest what is wrong with it, as the deadline of `deadline` has passed. `GuestExamined` always follows."""
+
+    deadline: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveDegraded:
+    """Report to the waiting `machine start` that the guest answers over SSH but does not come up. It keeps running."""
+
+    cause: str
+    diagnosis: Diagnosis | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish:
     """End the supervisor, because QEMU has ended."""
 
@@ -75,10 +98,13 @@ Action = (
     | Disconnect
     | MountFolders
     | ProbeApi
+    | QuietPodman
     | SetGuestClock
     | ReportUp
     | PowerDown
     | FailStart
     | RefuseAdoption
+    | ExamineGuest
+    | LeaveDegraded
     | Finish
 )

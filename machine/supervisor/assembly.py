@@ -20,10 +20,15 @@ from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
+<<<<<<< HEAD
 from machine.supervisor.containers import ContainerWait
+=======
+from machine.supervisor.console_watch import ConsoleWatch
+>>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
+from machine.supervisor.guest_check import CheckSettings, GuestCheck
 from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.helpers import helper_command
@@ -74,7 +79,18 @@ class Intervals:
     evidence_patience_s: float = 10.0
     """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
 
+    prompt_patience_s: float = 6.0
+    """How much earlier than its report of being ready a guest may show a login prompt; multiplied by the time scale."""
+
     lock_s: float = 1.0
+    guest_s: float = 60.0
+    """How often a guest is asked what is wrong with it."""
+
+    guest_max_share: float = 0.05
+    """The share of its time that a guest may be busy with that question."""
+
+    guest_start_s: float = 3.0
+    """How often while a start waits for Podman; it is multiplied by the accelerator's time scale."""
 
     silent_s: float = 1.0
     """How long a start waits for containers before it says so."""
@@ -129,10 +145,32 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
+<<<<<<< HEAD
         containers=_make_container_wait(assignment, target, intervals),
+=======
+        console_watch=ConsoleWatch(
+            paths.serial_log,
+            starting.notice,
+            every_s=intervals.evidence_s,
+            prompt_patience_s=intervals.prompt_patience_s * assignment.accelerator.time_scale,
+        ),
+        guest_check=GuestCheck(_check_settings(assignment, target, intervals), life=life, record=record),
+>>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
         greeting_s=intervals.heartbeat_s,
         sources_s=intervals.heartbeat_s,
         tasks=tasks,
+    )
+
+
+def _check_settings(assignment: Assignment, target: SshTarget, intervals: Intervals) -> CheckSettings:
+    return CheckSettings(
+        ssh=partial(command_argv, target, assignment.paths.ssh_control),
+        script=assets.load("files/examine.sh"),
+        grow=assets.load("files/tell-guest.sh") + "grow_root </dev/null\n",
+        time_scale=assignment.accelerator.time_scale,
+        every_s=intervals.guest_s,
+        max_share=intervals.guest_max_share,
+        start_every_s=intervals.guest_start_s,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from machine.supervisor.diagnosis import Diagnosis
 from machine.supervisor.phases import Phase
 
 
@@ -145,6 +146,20 @@ class ApiFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuestExamined:
+    """The guest has told its state."""
+
+    diagnosis: Diagnosis | None
+    """What is wrong with the guest; None if nothing is, or if it has not answered."""
+
+    podman_fails: bool = False
+    """Podman is known not to work: it fails again and again while clients wait, or has failed when it last ran."""
+
+    deadline: Phase | None = None
+    """The phase whose deadline had passed, which was the reason to ask; None if there was no such reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeadlinePassed:
     """The deadline of `phase` has passed, whether or not the machine is still in this phase."""
 
@@ -193,6 +208,7 @@ Event = (
     | ForwardsChanged
     | ApiAnswered
     | ApiFailed
+    | GuestExamined
     | DeadlinePassed
     | SocketsLost
     | StopRequested

@@ -108,12 +108,12 @@ class FailureWatch:
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
     """Return the failure that Ignition's journal or else the log of the console shows, or None if neither shows one."""
-    return ignition_failure(_tail(ignition_journal, None)) or console_failure(without_escapes(_tail(serial_log)))
+    return ignition_failure(tail(ignition_journal, None)) or console_failure(without_escapes(tail(serial_log)))
 
 
 def console_tail(log: Path) -> list[str]:
     """Return the last lines of a serial log that are not empty, without the escape sequences of terminals."""
-    lines = [line.rstrip() for line in without_escapes(_tail(log)).split("\n")]
+    lines = [line.rstrip() for line in without_escapes(tail(log)).split("\n")]
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
@@ -168,7 +168,8 @@ def _error_message(line: str) -> str | None:
     return message[prefix.end() :] if prefix else message
 
 
-def _tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:
+def tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:
+    """Return the end of a file that may not exist; the whole file if `limit` is None."""
     try:
         with path.open("rb") as stream:
             if limit is not None:

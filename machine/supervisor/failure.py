@@ -1,4 +1,4 @@
-"""Make the error of a failed start from the phase, the cause and the console's last lines."""
+"""Make the error of a failed start from the phase, the cause, and what the console or the guest says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from machine.errors import GuestError
 from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence
+from machine.supervisor.diagnosis import Diagnosis, podmans_words
 from machine.supervisor.phases import Phase
+from machine.supervisor.vitals import Vitals
+
+_PODMANS_LINES = 5
 
 
 def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
@@ -18,6 +22,25 @@ def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause:
         details=[*console, f"the whole console: {paths.serial_log}"],
         hint=_hint(record, paths, phase),
     )
+
+
+def degraded_error(
+    name: str, phase: Phase, cause: str, *, diagnosis: Diagnosis | None, vitals: Vitals | None
+) -> GuestError:
+    """Return the error of `machine start` for a guest that answers over SSH, but does not come up and keeps running."""
+    remedy = diagnosis.trouble.remedy(name) if diagnosis else f"look for the cause with: machine ssh {name}"
+    return GuestError(
+        f'unable to start "{name}" in phase {phase}: {cause}',
+        details=_guests_details(vitals) if vitals else (),
+        hint=f"the guest keeps running, degraded; {remedy}",
+    )
+
+
+def _guests_details(vitals: Vitals) -> list[str]:
+    words = podmans_words(vitals.journal, count=_PODMANS_LINES)
+    said = ["Podman's last lines in the guest:", *(f"  {line}" for line in words)] if words else []
+    failed = [f"failed units in the guest: {', '.join(vitals.failed_units)}"] if vitals.failed_units else []
+    return [*said, *failed]
 
 
 def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:

@@ -76,15 +76,19 @@ class GuestSsh:
 
     def probe_api(self, *, after_s: float) -> None:
         """After `after_s` seconds, send a ping to Podman over each of the machine's two API sockets on this host."""
+        self.cancel_probe()
+        self._probe_task = self._tasks.run(self._probe_api(after_s))
+
+    def cancel_probe(self) -> None:
+        """Stop asking the Podman sockets."""
         if self._probe_task:
             self._probe_task.cancel()
-        self._probe_task = self._tasks.run(self._probe_api(after_s))
+        self._probe_task = None
 
     def close(self) -> None:
         """End the SSH master and the probe of the API, if they are running."""
         self.disconnect()
-        if self._probe_task:
-            self._probe_task.cancel()
+        self.cancel_probe()
 
     async def _run_master(self, after_s: float) -> None:
         await asyncio.sleep(after_s)

@@ -6,8 +6,8 @@
                         ▲                   ▲ │                  │                         │                    │
                         └── GuestReset ─────┼─┴── MasterLost ────┴─────────────────────────┴────────────────────┘
 
-A start has succeeded when UP is reached for the first time. A failure before that ends the machine. After a later
-failure, the machine is degraded until UP is reached again.
+A start has succeeded when UP is reached for the first time. A failure before SSH answers ends the machine. After any
+other failure, the machine is degraded until UP is reached, so that the user can look into the guest and mend it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from machine.supervisor.actions import (
     Action,
     Connect,
     Disconnect,
+    ExamineGuest,
     FailStart,
     Finish,
+    LeaveDegraded,
     MountFolders,
     PowerDown,
     ProbeApi,
+    QuietPodman,
     RefuseAdoption,
     ReportUp,
     SetGuestClock,
 )
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -38,6 +42,7 @@ from machine.supervisor.events import (
     FoldersChanged,
     ForwardsChanged,
     GuestClockSet,
+    GuestExamined,
     GuestFailed,
     GuestReady,
     GuestReset,
@@ -73,7 +78,9 @@ class Life:
     phase: Phase = Phase.LAUNCH
 
     was_up: bool = False
-    """Whether the phase UP has been reached since QEMU started, possibly under an earlier supervisor."""
+    """Whether UP has been reached since QEMU started, possibly under an earlier supervisor. Also set when a start has
+    given up but left the guest running.
+    """
 
     start_pending: bool = True
     """Whether a `machine start` is waiting for the phase UP."""
@@ -101,19 +108,26 @@ class Life:
     folder_problem: str | None = None
     """Why one of the host's folders is not mounted in the guest. None when all folders are mounted."""
 
+    podman_fails: bool = False
+    """Podman is known not to work in the guest, which tries it now and then. Its API is asked when that succeeds."""
+
+    diagnosis: Diagnosis | None = None
+    """What is wrong with the guest, as far as it can tell; None if nothing is."""
+
     reason: str | None = None
     """Why the machine is not up. None if the machine is up, or if the reason is unknown."""
 
     @property
     def connected(self) -> bool:
         """Whether the guest can be reached over SSH, as far as is known."""
-        return self.phase in (Phase.FOLDERS, Phase.API, Phase.UP) and not self.silent and self.pause is None
+        return self.phase.is_after_ssh and not self.silent and self.pause is None
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why folders or forwards do not work, although the machine is up."""
-        monitor_problem = _MONITOR_LOST if self.monitor_lost else None
-        return tuple(problem for problem in (monitor_problem, self.forward_problem, self.folder_problem) if problem)
+        """What does not work although the machine is up: the monitor, the guest itself, forwards or folders."""
+        monitors = _MONITOR_LOST if self.monitor_lost else None
+        guests = self.diagnosis.text if self.diagnosis else None
+        return tuple(problem for problem in (monitors, guests, self.forward_problem, self.folder_problem) if problem)
 
     @property
     def trouble(self) -> str | None:
@@ -121,6 +135,8 @@ class Life:
         if self.silent:
             return "QEMU does not answer"
         if self.phase is not Phase.UP:
+            if self.diagnosis and self.phase.is_after_ssh:
+                return self.diagnosis.text
             return self.reason or f"waiting for {self.phase.waits_for}"
         return self.problems[0] if self.problems else None
 
@@ -172,7 +188,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case HostClockJumped():
             return _after_gap(life)
         case GuestClockSet():
-            return replace(life, clock_due=False), ()
+            mended = life.diagnosis and life.diagnosis.trouble is GuestTrouble.CLOCK_OFF
+            return replace(life, clock_due=False, diagnosis=None if mended else life.diagnosis), ()
         case ForwardsChanged(problem=problem):
             return replace(life, forward_problem=problem), ()
         case FoldersChanged(problem=problem):
@@ -187,11 +204,18 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case GuestReady():
             return replace(life, phase=Phase.SSH), (Connect(after_s=0),)
         case GuestReset():
-            return replace(life, phase=Phase.BOOT, failures=0, reason="the guest is rebooting"), (Disconnect(),)
+            rebooting = replace(
+                life, phase=Phase.BOOT, failures=0, diagnosis=None, podman_fails=False, reason="the guest is rebooting"
+            )
+            return rebooting, (Disconnect(),)
         case GuestFailed(cause=cause):
             return (replace(life, reason=cause), ()) if life.was_up else _fail(life, cause)
         case DeadlinePassed(phase=phase):
-            return _give_up(life) if life.start_pending and phase is life.phase else (life, ())
+            if not life.start_pending or phase is not life.phase:
+                return life, ()
+            return (life, (ExamineGuest(deadline=phase),)) if phase.is_after_ssh else _give_up(life)
+        case GuestExamined():
+            return _examined(life, event)
         case MasterUp():
             return replace(life, phase=Phase.FOLDERS), (
                 MountFolders(),
@@ -206,7 +230,9 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case ApiAnswered():
             if life.phase is not Phase.API:
                 return life, ()
-            up = replace(life, phase=Phase.UP, was_up=True, start_pending=False, failures=0, reason=None)
+            up = replace(
+                life, phase=Phase.UP, was_up=True, start_pending=False, failures=0, podman_fails=False, reason=None
+            )
             return up, ((ReportUp(),) if life.start_pending else ())
         case ApiFailed(reason=reason):
             if life.phase is not Phase.API:
@@ -221,10 +247,35 @@ def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
     return replace(life, stopping=True), (FailStart(cause=cause),)
 
 
+def _examined(life: Life, event: GuestExamined) -> tuple[Life, tuple[Action, ...]]:
+    """Keep what the guest has told, give a start up that cannot succeed, and mend what we can."""
+    if not life.phase.is_after_ssh:
+        return life, ()
+    before, life = life, replace(life, diagnosis=event.diagnosis)
+    actions: tuple[Action, ...] = ()
+    if event.podman_fails and not before.podman_fails:
+        life = replace(life, phase=Phase.API, podman_fails=True, reason="Podman fails in the guest")
+        actions = (QuietPodman(),)
+    elif before.podman_fails and not event.podman_fails:
+        life = replace(life, podman_fails=False)
+        actions = (ProbeApi(after_s=0),)
+    if event.diagnosis and event.diagnosis.trouble is GuestTrouble.CLOCK_OFF:
+        actions += (SetGuestClock(tests_master=False),)
+    if life.start_pending and (life.podman_fails or event.deadline is before.phase):
+        life, failure = _give_up(life)
+        actions += failure
+    return life, actions
+
+
 def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """End a start that takes too long. If the guest was up under an earlier supervisor, the guest keeps running."""
+    """End a start that does not succeed. A guest that was up before, or answers over SSH, keeps running."""
     last = f" (last: {life.reason})" if life.reason else ""
     cause = f"timed out waiting for {life.phase.waits_for}{last}"
+    if life.phase.is_after_ssh:
+        kept = replace(life, start_pending=False, was_up=True)
+        if life.diagnosis:
+            cause = life.diagnosis.text
+        return kept, (LeaveDegraded(cause=cause, diagnosis=life.diagnosis),)
     if life.was_up:
         return replace(life, start_pending=False), (RefuseAdoption(cause=cause),)
     return _fail(life, cause)

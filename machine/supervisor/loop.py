@@ -21,17 +21,25 @@ from machine.supervisor.actions import (
     Action,
     Connect,
     Disconnect,
+    ExamineGuest,
     FailStart,
     Finish,
+    LeaveDegraded,
     MountFolders,
     PowerDown,
     ProbeApi,
+    QuietPodman,
     RefuseAdoption,
     ReportUp,
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
+<<<<<<< HEAD
 from machine.supervisor.containers import ContainerWait
+=======
+from machine.supervisor.console_watch import ConsoleWatch
+from machine.supervisor.diagnosis import Diagnosis
+>>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
@@ -42,7 +50,8 @@ from machine.supervisor.events import (
     StopFailed,
 )
 from machine.supervisor.evidence import FailureWatch
-from machine.supervisor.failure import start_error
+from machine.supervisor.failure import degraded_error, start_error
+from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
@@ -80,7 +89,12 @@ class Supervisor:
     """Reports to the commands that wait until the machine has stopped."""
 
     failure_watch: FailureWatch
+<<<<<<< HEAD
     containers: ContainerWait
+=======
+    console_watch: ConsoleWatch
+    guest_check: GuestCheck
+>>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
 
     greeting_s: float
     """How often a guest that does not report that it is ready is asked for a greeting."""
@@ -133,13 +147,14 @@ class Supervisor:
             self._watch_qemu,
             self._watch_sources,
             self._watch_record,
+            self.guest_check.watch,
         ]
         if not self.record.current.config.reports_ready:
             work.append(self._watch_greeting)
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
-                work.append(self._watch_evidence)
+                work += [self._watch_evidence, self._watch_console]
             else:
                 self._take_over()
         except MachineError as error:
@@ -175,6 +190,11 @@ class Supervisor:
         failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
         if failure:
             self.life.post(GuestFailed(cause=failure.cause))
+
+    async def _watch_console(self) -> None:
+        await self.console_watch.watch(
+            is_booting=lambda: self.life.current.start_pending and self.life.current.phase in (Phase.LAUNCH, Phase.BOOT)
+        )
 
     async def _watch_greeting(self) -> None:
         """Take the greeting of the guest's SSH server as its report that it is ready, at every boot.
@@ -216,7 +236,7 @@ class Supervisor:
         seconds = phase.deadline_s(self.accelerator.time_scale, download_s=download_s)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.life.post, DeadlinePassed(phase=phase))
 
-    def _perform(self, action: Action) -> None:  # noqa: C901  (a table)
+    def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912  (a table)
         match action:
             case Connect(after_s=after_s):
                 self.connection.connect(after_s=after_s)
@@ -226,6 +246,9 @@ class Supervisor:
                 self.tasks.run(self.connection.mount_folders())
             case ProbeApi(after_s=after_s):
                 self.connection.probe_api(after_s=after_s)
+            case QuietPodman():
+                self.connection.cancel_probe()
+                self.tasks.run(self.guest_check.quiet_podman())
             case SetGuestClock(tests_master=tests_master):
                 self.tasks.run(self.connection.set_guest_clock(tests_master=tests_master))
             case ReportUp():
@@ -238,6 +261,10 @@ class Supervisor:
                 self.tasks.run(self._clean_up())
             case RefuseAdoption(cause=cause):
                 self.starting.error(self._start_error(cause))
+            case ExamineGuest(deadline=phase):
+                self.tasks.run(self.guest_check.examine(is_full=True, deadline=phase))
+            case LeaveDegraded(cause=cause, diagnosis=diagnosis):
+                self.starting.error(self._degraded_error(cause, diagnosis))
             case Finish():
                 self._finished = True
             case _:
@@ -292,6 +319,10 @@ class Supervisor:
 
     def _start_error(self, cause: str) -> GuestError:
         return start_error(self.record.current, self.paths, self.life.current.phase, cause)
+
+    def _degraded_error(self, cause: str, diagnosis: Diagnosis | None) -> GuestError:
+        name, phase = self.record.current.name, self.life.current.phase
+        return degraded_error(name, phase, cause, diagnosis=diagnosis, vitals=self.guest_check.vitals)
 
 
 def _sentence(text: str) -> str:

@@ -26,6 +26,11 @@ class Phase(StrEnum):
             Phase.UP: "nothing",
         }[self]
 
+    @property
+    def is_after_ssh(self) -> bool:
+        """Whether the guest answers over SSH in this phase."""
+        return self in (Phase.FOLDERS, Phase.API, Phase.UP)
+
     def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
         """Return how many seconds the phase may take.
 

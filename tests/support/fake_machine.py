@@ -161,7 +161,13 @@ class FakeMachine:
 
 @contextlib.asynccontextmanager
 async def fake_machine(
-    directory: Path, *, adopts: bool = False, has_monitor: bool = True, binary: str = "sh", **fields: Any
+    directory: Path,
+    *,
+    adopts: bool = False,
+    has_monitor: bool = True,
+    binary: str = "sh",
+    intervals: Intervals = INTERVALS,
+    **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
 
@@ -185,7 +191,7 @@ async def fake_machine(
             tcp_driver=Driver.SLIRP,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
-            machine = FakeMachine(paths, assemble(assignment, starting, INTERVALS), qemu, qmp, progress)
+            machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)
             if not has_monitor:
                 paths.qmp_socket.unlink()
             async with await asyncio.start_unix_server(machine.take_guest, paths.ready_socket):

@@ -14,15 +14,19 @@ from machine.supervisor.actions import (
     Action,
     Connect,
     Disconnect,
+    ExamineGuest,
     FailStart,
     Finish,
+    LeaveDegraded,
     MountFolders,
     PowerDown,
     ProbeApi,
+    QuietPodman,
     RefuseAdoption,
     ReportUp,
     SetGuestClock,
 )
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -32,6 +36,7 @@ from machine.supervisor.events import (
     FoldersChanged,
     ForwardsChanged,
     GuestClockSet,
+    GuestExamined,
     GuestFailed,
     GuestReady,
     GuestReset,
@@ -65,6 +70,11 @@ LOST = replace(UP, phase=Phase.SSH, failures=1, reason="SSH connection lost: eof
 BACK = replace(UP, phase=Phase.API)
 GAP = replace(UP, clock_due=True)
 STOPPING = replace(UP, stopping=True)
+
+FULL = Diagnosis(trouble=GuestTrouble.DISK_FULL, text="the guest's disk is full")
+LATE = Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text="the guest's clock is 99 seconds behind")
+LEFT = replace(API, start_pending=False, was_up=True)
+FAILING = replace(LEFT, podman_fails=True, reason="Podman fails in the guest")
 
 READY = GuestReady(boot_id="b")
 EOF_ = MasterLost(reason="eof")
@@ -127,6 +137,87 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         (Disconnect(), Finish()),
     ),
     "deadline of an earlier phase": (SSH, DeadlinePassed(phase=Phase.BOOT), SSH, NOTHING),
+    # A guest that answers over SSH is asked what is wrong, and left running.
+    "deadline after ssh": (API, DeadlinePassed(phase=Phase.API), API, (ExamineGuest(deadline=Phase.API),)),
+    "guest knows no reason for the delay": (
+        replace(API, reason="Podman API: closed"),
+        GuestExamined(diagnosis=None, deadline=Phase.API),
+        replace(LEFT, reason="Podman API: closed"),
+        (LeaveDegraded(cause="timed out waiting for the Podman API (last: Podman API: closed)"),),
+    ),
+    "guest knows the reason for the delay": (
+        FOLDERS,
+        GuestExamined(diagnosis=FULL, deadline=Phase.FOLDERS),
+        replace(FOLDERS, start_pending=False, was_up=True, diagnosis=FULL),
+        (LeaveDegraded(cause=FULL.text, diagnosis=FULL),),
+    ),
+    "reason for a delay that is over": (
+        API,
+        GuestExamined(diagnosis=None, deadline=Phase.FOLDERS),
+        API,
+        NOTHING,
+    ),
+    "podman keeps failing before the deadline": (
+        API,
+        GuestExamined(diagnosis=FULL, podman_fails=True),
+        replace(FAILING, diagnosis=FULL),
+        (QuietPodman(), LeaveDegraded(cause=FULL.text, diagnosis=FULL)),
+    ),
+    "full disk alone does not fail a start": (
+        API,
+        GuestExamined(diagnosis=FULL),
+        replace(API, diagnosis=FULL),
+        NOTHING,
+    ),
+    "api answers although the disk is full": (
+        replace(API, diagnosis=FULL),
+        ApiAnswered(),
+        replace(UP, diagnosis=FULL),
+        (ReportUp(),),
+    ),
+    "guest that was left running comes up": (
+        replace(LEFT, diagnosis=FULL),
+        ApiAnswered(),
+        replace(UP, diagnosis=FULL),
+        NOTHING,
+    ),
+    "podman fails still": (
+        FAILING,
+        GuestExamined(diagnosis=FULL, podman_fails=True),
+        replace(FAILING, diagnosis=FULL),
+        NOTHING,
+    ),
+    "podman has not failed again": (
+        FAILING,
+        GuestExamined(diagnosis=None),
+        replace(FAILING, podman_fails=False),
+        (ProbeApi(after_s=0),),
+    ),
+    "podman answers after it has failed": (FAILING, ApiAnswered(), UP, NOTHING),
+    "late answer of a guest whose connection is lost": (LOST, GuestExamined(diagnosis=FULL), LOST, NOTHING),
+    # A guest that is up is asked, too.
+    "disk fills up": (UP, GuestExamined(diagnosis=FULL), replace(UP, diagnosis=FULL), NOTHING),
+    "disk has space again": (replace(UP, diagnosis=FULL), GuestExamined(diagnosis=None), UP, NOTHING),
+    "podman has failed since": (
+        UP,
+        GuestExamined(diagnosis=None, podman_fails=True),
+        FAILING,
+        (QuietPodman(),),
+    ),
+    "guest's clock is off": (
+        UP,
+        GuestExamined(diagnosis=LATE),
+        replace(UP, diagnosis=LATE),
+        (SetGuestClock(tests_master=False),),
+    ),
+    "guest's clock has been mended": (replace(UP, diagnosis=LATE), GuestClockSet(), UP, NOTHING),
+    "full disk is not mended by a clock": (
+        replace(GAP, diagnosis=FULL),
+        GuestClockSet(),
+        replace(UP, diagnosis=FULL),
+        NOTHING,
+    ),
+    "reboot forgets what was wrong": (replace(UP, diagnosis=FULL), GuestReset(), REBOOT, (Disconnect(),)),
     # After that, it is degraded until it is up again.
     "guest fails after it has been up": (
         REBOOT,
@@ -282,6 +373,9 @@ EVENTS: tuple[Event, ...] = (
     QemuAnswered(),
     HostClockJumped(),
     GuestClockSet(),
+    GuestExamined(diagnosis=None),
+    GuestExamined(diagnosis=FULL, podman_fails=True),
+    GuestExamined(diagnosis=LATE, deadline=Phase.API),
     ForwardsChanged(problem="f"),
     SocketsLost(),
     StopRequested(),
@@ -317,7 +411,7 @@ def test_stop_is_disturbed_by_nothing_but_its_end(event: Event) -> None:
     assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited | CleanedUp) else ())
 
 
-def test_success_is_announced_once_and_failure_only_before_it() -> None:
+def test_start_ends_once_by_success_or_failure() -> None:
     """In every history of three events between the first connection and the first answer."""
     for history in product(EVENTS, repeat=3):
         life, announced = Life(phase=Phase.SSH), False
@@ -325,10 +419,9 @@ def test_success_is_announced_once_and_failure_only_before_it() -> None:
             before = life
             life, actions = step(life, event)
             kinds = [type(action) for action in actions]
-            assert not (announced and (ReportUp in kinds or FailStart in kinds)), history
-            assert RefuseAdoption not in kinds, history
+            assert not (announced and {ReportUp, FailStart, LeaveDegraded, RefuseAdoption} & set(kinds)), history
             assert Finish not in kinds or before.was_up or before.stopping, history
-            announced = announced or ReportUp in kinds
+            announced = announced or ReportUp in kinds or LeaveDegraded in kinds
 
 
 def test_start_tells_everything_that_the_machine_lacks() -> None:
@@ -345,6 +438,11 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (replace(UP, folder_problem="no"), MachineState(state=State.DEGRADED, reason="no")),
         (replace(LOST, folder_problem="no"), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (REBOOT, MachineState(state=State.DEGRADED, reason="the guest is rebooting")),
+        (replace(UP, diagnosis=FULL), MachineState(state=State.DEGRADED, reason=FULL.text)),
+        (replace(UP, diagnosis=FULL, folder_problem="no"), MachineState(state=State.DEGRADED, reason=FULL.text)),
+        (replace(LEFT, diagnosis=FULL, reason="closed"), MachineState(state=State.DEGRADED, reason=FULL.text)),
+        (replace(LEFT, reason="closed"), MachineState(state=State.DEGRADED, reason="closed")),
+        (replace(LOST, diagnosis=FULL), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
         (replace(UP, pause=PauseCause.REQUESTED), MachineState(state=State.PAUSED)),

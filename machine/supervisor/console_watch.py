@@ -1,0 +1,73 @@
+"""Tell a waiting start what a guest's console shows of failed units, and of a boot that has ended too early."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from machine.model.console import without_escapes
+from machine.supervisor.evidence import tail
+
+# systemd's status output, or its messages if they go to the console.
+_FAILED = re.compile(
+    r"(?:\[ *FAILED *\]|systemd\[1\]:) *(Failed to (?:start|mount|listen on|activate) .+?)\.?\s*$", re.MULTILINE
+)
+_LOGIN_PROMPT = re.compile(r"^\S+ login: ?$")
+# A boot that goes very wrong fails everywhere.
+_MAX_FAILURES = 5
+
+LOGIN_PROMPT = (
+    "The guest's console shows a login prompt, but the guest is not ready for SSH yet; "
+    "its SSH server or boot2podman-ready.service may have failed or be missing"
+)
+
+
+class ConsoleWatch:
+    """Polls the console during a boot, and reports each failed unit once."""
+
+    def __init__(
+        self, serial_log: Path, notice: Callable[[str], None], *, every_s: float, prompt_patience_s: float
+    ) -> None:
+        self._serial_log = serial_log
+        self._notice = notice
+        self._every_s = every_s
+        self._prompt_patience_s = prompt_patience_s
+        self._told: set[str] = set()
+
+    async def watch(self, *, is_booting: Callable[[], bool]) -> None:
+        """Report until `is_booting` returns False.
+
+        A login prompt is reported once `prompt_patience_s` have passed since, because it may precede the report that
+        the guest is ready.
+        """
+        loop = asyncio.get_running_loop()
+        prompt_seen: float | None = None
+        while is_booting():
+            await asyncio.sleep(self._every_s)
+            text = without_escapes(tail(self._serial_log))
+            for failure in failed_units(text):
+                self._tell(f"The guest's console: {failure}")
+            if not shows_login_prompt(text):
+                prompt_seen = None
+            elif prompt_seen is None:
+                prompt_seen = loop.time()
+            elif loop.time() - prompt_seen >= self._prompt_patience_s and is_booting():
+                self._tell(LOGIN_PROMPT)
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._notice(text)
+
+
+def failed_units(text: str) -> list[str]:
+    """Return systemd's messages about units that have failed, each once."""
+    return list(dict.fromkeys(_FAILED.findall(text)))[:_MAX_FAILURES]
+
+
+def shows_login_prompt(text: str) -> bool:
+    """Return whether the last thing on the console is a login prompt."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return bool(lines) and bool(_LOGIN_PROMPT.match(lines[-1]))

@@ -1,0 +1,172 @@
+"""Decide from a guest's vitals what its trouble is (pure)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from machine.supervisor.vitals import FileSystem, JournalLine, Memory, Vitals
+
+# Less than this is as good as nothing: Podman's database alone needs more.
+_MIN_FREE_BYTES = 4 * 1024**2
+_MIN_FREE_INODES = 64
+_MIN_AVAILABLE_SHARE = 0.02
+# A kill is news for this long.
+_KILL_S = 300.0
+_CLOCK_TOLERANCE_S = 30.0
+# systemd starts the service again for a client that waits, so one failure proves nothing.
+_FAILURES = 3
+# An emulated Podman takes that long to fail.
+_RUN_S = 30.0
+
+_DISKS = ("/var", "/home", "/root")
+_FAILED_RUN = "podman.service: Failed with result "
+_KILLED_RUN = f"{_FAILED_RUN}'oom-kill'"
+_CONFIG_LINE = re.compile(r"(?P<file>/[^\s\":]+\.conf)\b.*?\bline (?P<line>\d+)")
+_LOGGED = re.compile(r'.*\blevel=\w+ msg="(?P<text>(?:[^"\\]|\\.)*)"')
+_LOGGED_ERROR = re.compile(r'.*\blevel=(?:error|fatal|panic)\b.*?\bmsg="(?P<text>(?:[^"\\]|\\.)*)"')
+_ERROR = re.compile(r"(?:Error: |(?=Failed to |panic: |fatal error: ))(?P<text>.+)")
+_SYSTEMDS_ERROR = re.compile(r"podman\.service: (?P<text>(?:Failed at step|Failed to |Unable to locate ).+)")
+_MAX_TEXT = 300
+
+
+class GuestTrouble(StrEnum):
+    """What can be wrong with a running guest, the worst first."""
+
+    READ_ONLY = "read-only"
+    DISK_FULL = "disk full"
+    MEMORY_DISK_FULL = "memory disk full"
+    """A file system in memory, such as /tmp, is full."""
+
+    INODES_FULL = "inodes full"
+    OUT_OF_MEMORY = "out of memory"
+    PODMAN_CONFIG = "podman's configuration"
+    PODMAN_BROKEN = "podman broken"
+    CLOCK_OFF = "clock off"
+
+    def remedy(self, name: str) -> str:
+        """Return what to type to mend it."""
+        resize = f"machine stop {name} && machine set {{}} {name} && machine start {name}"
+        return {
+            GuestTrouble.READ_ONLY: f"have its file system checked with: machine restart {name}",
+            GuestTrouble.DISK_FULL: f"remove files with: machine ssh {name}, or enlarge the disk with: "
+            + resize.format("--disk-size GIB"),
+            GuestTrouble.MEMORY_DISK_FULL: f"remove files with: machine ssh {name}",
+            GuestTrouble.INODES_FULL: f"remove files with: machine ssh {name}",
+            GuestTrouble.OUT_OF_MEMORY: f"end programs with: machine ssh {name}, or give it more memory with: "
+            + resize.format("--memory MIB"),
+            GuestTrouble.PODMAN_CONFIG: f"correct the file with: machine ssh {name}",
+            GuestTrouble.PODMAN_BROKEN: f"look for the cause with: machine ssh {name}",
+            GuestTrouble.CLOCK_OFF: f"find what changes it with: machine ssh {name} timedatectl",
+        }[self]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """A trouble of the guest, and its text for people."""
+
+    trouble: GuestTrouble
+    text: str
+
+
+def diagnose(vitals: Vitals, *, clock_off_s: float, podman_fails: bool) -> Diagnosis | None:
+    """Return the worst trouble of the guest, or None if it has none.
+
+    `clock_off_s` says how far the guest's clock is ahead of the host's. `podman_fails` tells whether Podman is known
+    not to work; else the journal, which has failures that are over, is not read.
+    """
+    return (
+        _disk_trouble(vitals)
+        or _memory_trouble(vitals, podman_fails=podman_fails)
+        or (_podman_trouble(vitals.journal) if podman_fails else None)
+        or _clock_trouble(clock_off_s)
+    )
+
+
+def keeps_failing(vitals: Vitals, *, for_s: float) -> bool:
+    """Return whether Podman, which clients have been waiting for during `for_s` seconds, fails again and again."""
+    since = (vitals.clock or 0.0) - for_s
+    failures = [line for line in vitals.journal if line.time >= since and line.text.startswith(_FAILED_RUN)]
+    return vitals.socket_failed or len(failures) >= _FAILURES
+
+
+def podmans_words(journal: tuple[JournalLine, ...], *, count: int) -> list[str]:
+    """Return the last errors and warnings that Podman itself has written, each once."""
+    texts = []
+    for line in journal:
+        if line.source != "systemd" and "level=info" not in line.text:
+            logged = _LOGGED.match(line.text)
+            texts.append(logged["text"] if logged else line.text)
+    return list(dict.fromkeys(texts))[-count:]
+
+
+def _disk_trouble(vitals: Vitals) -> Diagnosis | None:
+    if vitals.is_read_only:
+        return Diagnosis(trouble=GuestTrouble.READ_ONLY, text="the guest's disk is read-only")
+    for each in vitals.file_systems:
+        if each.free_bytes < _MIN_FREE_BYTES:
+            if _is_disk(each):
+                return Diagnosis(trouble=GuestTrouble.DISK_FULL, text="the guest's disk is full")
+            return Diagnosis(trouble=GuestTrouble.MEMORY_DISK_FULL, text=f"the guest's {each.path} is full")
+        if each.inodes and each.free_inodes < _MIN_FREE_INODES:
+            where = "disk" if _is_disk(each) else each.path
+            return Diagnosis(trouble=GuestTrouble.INODES_FULL, text=f"the guest's {where} has no free inodes")
+    return None
+
+
+def _is_disk(each: FileSystem) -> bool:
+    return each.path.startswith(_DISKS)
+
+
+def _memory_trouble(vitals: Vitals, *, podman_fails: bool) -> Diagnosis | None:
+    kill = vitals.last_oom_kill
+    if kill and kill.age_s is not None and kill.age_s < _KILL_S:
+        text = f"the guest is out of memory and has killed {kill.program}"
+        return Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text=text)
+    killed = podman_fails and any(line.text.startswith(_KILLED_RUN) for line in vitals.journal)
+    if killed or (vitals.memory and _is_used_up(vitals.memory)):
+        return Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text="the guest is out of memory")
+    return None
+
+
+def _is_used_up(memory: Memory) -> bool:
+    return memory.available + memory.free_swap < memory.total * _MIN_AVAILABLE_SHARE
+
+
+def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
+    """Name the line of the configuration that Podman refuses, or else Podman's own error or systemd's."""
+    lines = _last_run(journal)
+    for line in reversed(lines):
+        if line.source != "systemd" and (found := _CONFIG_LINE.search(line.text)):
+            text = f"Podman refuses line {found['line']} of the guest's {found['file']}"
+            return Diagnosis(trouble=GuestTrouble.PODMAN_CONFIG, text=text)
+    found_errors = (
+        match["text"]
+        for pattern in (_ERROR, _LOGGED_ERROR, _SYSTEMDS_ERROR)
+        for line in reversed(lines)
+        if (match := pattern.match(line.text))
+    )
+    error = next(found_errors, None)
+    text = f"Podman fails in the guest: {_shortened(error)}" if error else "Podman fails in the guest"
+    return Diagnosis(trouble=GuestTrouble.PODMAN_BROKEN, text=text)
+
+
+def _last_run(journal: tuple[JournalLine, ...]) -> list[JournalLine]:
+    """Return the lines of the last failed run, without what has been mended before it."""
+    ends = [line.time for line in journal if line.text.startswith(_FAILED_RUN)]
+    since = ends[-1] - _RUN_S if ends else 0.0
+    return [line for line in journal if line.time >= since]
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+
+
+def _clock_trouble(off_s: float) -> Diagnosis | None:
+    if abs(off_s) <= _CLOCK_TOLERANCE_S:
+        return None
+    direction = "ahead" if off_s > 0 else "behind"
+    text = f"the guest's clock is {abs(off_s):.0f} seconds {direction}"
+    return Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text=text)

@@ -1,0 +1,175 @@
+"""Ask a running guest over the SSH master what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from machine import async_runner
+from machine.errors import MachineError
+from machine.supervisor.diagnosis import GuestTrouble, diagnose, keeps_failing
+from machine.supervisor.events import GuestExamined
+from machine.supervisor.phases import Phase
+from machine.supervisor.record import RecordKeeper
+from machine.supervisor.tracker import LifeTracker
+from machine.supervisor.vitals import Vitals, parse_vitals
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 15.0
+_GROW_S = 60.0
+# Every so many questions to a running machine, one is full.
+_FULL_EVERY = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """How to ask, and how often."""
+
+    ssh: Callable[[str], list[str]]
+    """Makes the argv that runs a command in the guest over the SSH master."""
+
+    script: str
+    """examine.sh"""
+
+    grow: str
+    """A script that grows the guest's root file system to the size of its disk."""
+
+    time_scale: int
+    every_s: float
+    """The time between two questions to a machine that is up."""
+
+    max_share: float
+    """The share of its time that a guest may be busy with them, so that a slow one is asked more rarely."""
+
+    start_every_s: float
+    """The same while a start waits for the Podman API, and before the first one."""
+
+
+class GuestCheck:
+    """Asks the guest regularly, and posts what is wrong with it."""
+
+    def __init__(self, settings: CheckSettings, *, life: LifeTracker, record: RecordKeeper) -> None:
+        self._settings = settings
+        self._life = life
+        self._record = record
+        self._kills: int | None = None
+        self._has_grown = False
+        self._waiting_since = time.monotonic()
+        """When the wait for the Podman API has begun."""
+
+        self.vitals: Vitals | None = None
+        """The answer to the last full question; None without an answer."""
+
+    async def watch(self) -> None:
+        """Ask regularly, unless the guest stands still or is out of reach; never returns."""
+        await self._watch_start()
+        rounds, pause_s = 0, self._settings.every_s
+        while True:
+            await asyncio.sleep(pause_s)
+            began = time.monotonic()
+            life = self._life.current
+            if life.phase is not Phase.API:
+                self._waiting_since = began
+            if life.connected and not life.stopping:
+                rounds += 1
+                await self.examine(is_full=life.phase is Phase.API or rounds % _FULL_EVERY == 0)
+            # Podman is tried at each question while it fails.
+            every_s = self._settings.every_s / (2 if self._life.current.podman_fails else 1)
+            pause_s = max(every_s, (time.monotonic() - began) / self._settings.max_share)
+
+    async def _watch_start(self) -> None:
+        """Ask while a start waits for the Podman API, so that the start need not wait for its deadline."""
+        pause_s = self._settings.start_every_s * self._settings.time_scale
+        asked = time.monotonic()
+        while self._life.current.start_pending:
+            await asyncio.sleep(self._settings.start_every_s)
+            now, life = time.monotonic(), self._life.current
+            if life.phase is not Phase.API:
+                asked = self._waiting_since = now
+            elif life.connected and now - asked >= pause_s:
+                await self.examine(is_full=True)
+                asked = time.monotonic()
+
+    async def examine(self, *, is_full: bool, deadline: Phase | None = None) -> None:
+        """Ask once, and post the result. If the phase `deadline` has taken too long, do so even without an answer."""
+        vitals, clock_off_s = await self._ask(is_full=is_full)
+        if vitals and not is_full and self._is_suspicious(vitals):
+            is_full = True
+            vitals, clock_off_s = await self._ask(is_full=True)
+        fails = vitals is not None and self._podman_fails(vitals)
+        diagnosis = (
+            diagnose(vitals, clock_off_s=clock_off_s, podman_fails=fails or deadline is Phase.API) if vitals else None
+        )
+        if diagnosis and diagnosis.trouble is GuestTrouble.DISK_FULL and self._may_grow:
+            await self._grow()
+            await self.examine(is_full=is_full, deadline=deadline)
+            return
+        if vitals:
+            self.vitals = vitals if is_full else self.vitals
+            self._kills = vitals.oom_kills
+        if vitals or deadline:
+            self._life.post(GuestExamined(diagnosis=diagnosis, podman_fails=fails, deadline=deadline))
+
+    def _podman_fails(self, vitals: Vitals) -> bool:
+        """Return whether Podman is known not to work. While clients wait, a single failure proves nothing."""
+        life = self._life.current
+        if life.phase is Phase.API and not life.podman_fails:
+            return keeps_failing(vitals, for_s=time.monotonic() - self._waiting_since)
+        return vitals.socket_failed or vitals.service_failed
+
+    def _is_suspicious(self, vitals: Vitals) -> bool:
+        """Return whether a brief answer calls for a full question."""
+        config = self._record.current.config
+        listens = vitals.sockets >= {config.user_socket, config.root_socket}
+        return not listens or (self._kills is not None and vitals.oom_kills > self._kills)
+
+    async def quiet_podman(self) -> None:
+        """Have the guest drop the clients that wait for a Podman that fails, and try it once."""
+        await self._run(self._words("quiet"), self._settings.script, timeout_s=_ANSWER_S)
+
+    def _words(self, depth: str) -> list[str]:
+        config = self._record.current.config
+        return ["sh", "-s", "--", depth, config.username, str(config.uid)]
+
+    async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:
+        """Return the guest's answer, or None, and by how much its clock is ahead of this host's."""
+        depth = "try" if self._life.current.podman_fails else "full" if is_full else "brief"
+        began = time.time()
+        output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)
+        ended = time.time()
+        vitals = parse_vitals(output) if output is not None else None
+        if vitals is None or vitals.clock is None:
+            return vitals, 0.0
+        # The guest has read its clock at some time between the two.
+        return vitals, vitals.clock - min(max(vitals.clock, began), ended)
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether `machine set` may have grown the disk. A machine is told so when it is up, which it cannot become."""
+        outdated = self._record.current.pending.guest_outdated
+        return outdated and self._life.current.start_pending and not self._has_grown
+
+    async def _grow(self) -> None:
+        """Grow the root file system to the size of its disk, and count Podman's failures anew."""
+        self._has_grown = True
+        await self._run(["bash", "-s"], self._settings.grow, timeout_s=_GROW_S)
+        self._waiting_since = time.monotonic()
+
+    async def _run(self, words: Sequence[str], script: str, *, timeout_s: float) -> str | None:
+        """Run a script in the guest, and return its output, or None if it fails or the guest takes too long."""
+        try:
+            completed = await async_runner.run(
+                self._settings.ssh(shlex.join(words)),
+                timeout_s=timeout_s * self._settings.time_scale,
+                stdin=script,
+                logged=False,
+            )
+        except MachineError as error:
+            log.debug("the guest does not tell its state: %s", error.message)
+            return None
+        return completed.stdout

@@ -1,0 +1,157 @@
+"""Parse the facts that a running guest tells about itself, in the format of images/ignition/files/examine.sh (pure)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_DONE = "done"
+_HOST_FOLDERS = frozenset({"fuse", "fuseblk", "virtiofs", "v9fs"})
+_MEMORY = re.compile(r"(MemTotal|MemAvailable|SwapFree): +(\d+) kB")
+_OOM_KILL = re.compile(r"(?:\[ *(?P<at>\d+\.\d+)\] )?.*Out of memory: Kill(?:ed)? process \d+ \((?P<name>.+?)\)")
+_JOURNAL = re.compile(r"(?P<time>\d+\.\d+) \S+ (?P<source>[^:]+?)(?:\[\d+\])?: (?P<text>.*)")
+_UNIT = re.compile(r"[^ \w]* *(\S+\.[a-z]+) ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSystem:
+    """The space that ordinary users have on the file system at `path`. `inodes` is 0 if it does not count them."""
+
+    path: str
+    free_bytes: int
+    free_inodes: int
+    inodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The guest's memory, in KiB. `available` is what programs can still get without swapping."""
+
+    total: int
+    available: int
+    free_swap: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfMemoryKill:
+    """A program that the guest's kernel killed since no memory was left."""
+
+    program: str
+    age_s: float | None
+    """How long ago; None if the kernel's log has no times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalLine:
+    """A line of the journal about a Podman service. `source` is the program that wrote it."""
+
+    time: float
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vitals:
+    """The facts about a running guest. A fact is None or empty if the guest did not tell it."""
+
+    clock: float | None = None
+    """The guest's time, in seconds of the epoch."""
+
+    file_systems: tuple[FileSystem, ...] = ()
+    is_read_only: bool = False
+    memory: Memory | None = None
+    oom_kills: int = 0
+    """How many programs the kernel killed since memory, or a container's share, was used up."""
+
+    last_oom_kill: OutOfMemoryKill | None = None
+    """Programs in a container that has used up its own share do not count."""
+
+    sockets: frozenset[str] = frozenset()
+    """The Podman sockets on which the guest listens."""
+
+    socket_failed: bool = False
+    """systemd had given up one of the Podman sockets; it is started again."""
+
+    service_failed: bool = False
+    """The last run of one of the Podman services has failed."""
+
+    failed_units: tuple[str, ...] = ()
+    journal: tuple[JournalLine, ...] = ()
+    """The last lines about the Podman services of this boot."""
+
+
+def parse_vitals(text: str) -> Vitals | None:
+    """Parse the output of examine.sh. Return None if the script did not reach its end."""
+    # Not splitlines: the journal may contain other characters that end a line in Unicode.
+    lines = text.removesuffix("\n").split("\n")
+    if lines[-1] != _DONE:
+        return None
+    uptime = _number(lines, "uptime ")
+    boot_time = _number(lines, "btime ")
+    return Vitals(
+        clock=uptime + boot_time if uptime is not None and boot_time else None,
+        file_systems=tuple(_file_systems(lines)),
+        is_read_only="read-only" in lines,
+        memory=_memory(lines),
+        oom_kills=int(_number(lines, "oom_kill ") or 0),
+        last_oom_kill=_last_oom_kill(lines, uptime),
+        sockets=frozenset(line.rpartition(" ")[2] for line in lines if " 00010000 " in line and line[-5:] == ".sock"),
+        socket_failed="podman-failed socket" in lines,
+        service_failed="podman-failed service" in lines,
+        failed_units=tuple(
+            dict.fromkeys(found[1] for line in _after(lines, "failed ") if (found := _UNIT.match(f"{line} ")))
+        ),
+        journal=tuple(_journal(lines)),
+    )
+
+
+def _after(lines: list[str], word: str) -> list[str]:
+    return [line.removeprefix(word) for line in lines if line.startswith(word)]
+
+
+def _number(lines: list[str], word: str) -> float | None:
+    for text in _after(lines, word):
+        try:
+            return float(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _file_systems(lines: list[str]) -> list[FileSystem]:
+    """Return the guest's own file systems, without the host's folders."""
+    found = []
+    for line in _after(lines, "space "):
+        match line.split(" ", 5):
+            case [blocks, size, free, total, kind, path] if kind not in _HOST_FOLDERS and all(
+                word.isdecimal() for word in (blocks, size, free, total)
+            ):
+                found.append(
+                    FileSystem(path=path, free_bytes=int(blocks) * int(size), free_inodes=int(free), inodes=int(total))
+                )
+            case _:
+                pass
+    return found
+
+
+def _memory(lines: list[str]) -> Memory | None:
+    found = {match[1]: int(match[2]) for line in lines if (match := _MEMORY.match(line))}
+    if not {"MemTotal", "MemAvailable"} <= found.keys():
+        return None
+    return Memory(total=found["MemTotal"], available=found["MemAvailable"], free_swap=found.get("SwapFree", 0))
+
+
+def _last_oom_kill(lines: list[str], uptime: float | None) -> OutOfMemoryKill | None:
+    for line in lines:
+        if not line.startswith("journal ") and (found := _OOM_KILL.match(line)):
+            age_s = uptime - float(found["at"]) if uptime is not None and found["at"] else None
+            return OutOfMemoryKill(program=found["name"], age_s=age_s)
+    return None
+
+
+def _journal(lines: list[str]) -> list[JournalLine]:
+    return [
+        JournalLine(time=float(found["time"]), source=found["source"], text=found["text"])
+        for line in _after(lines, "journal ")
+        if (found := _JOURNAL.match(line))
+    ]

@@ -1,0 +1,229 @@
+"""Guests in trouble: a real supervisor asks a guest that the test plays what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.model.config import MachineConfig
+from machine.model.record import GuestFacts, Pending
+from machine.model.state import MachineState, State
+from machine.supervisor.assembly import Intervals
+from machine.supervisor.events import DeadlinePassed
+from machine.supervisor.guest_check import CheckSettings, GuestCheck
+from machine.supervisor.lifecycle import Life
+from machine.supervisor.phases import Phase
+from machine.supervisor.tracker import LifeTracker
+from tests.support.builders import make_config
+from tests.support.fake_machine import INTERVALS, FakeMachine, fake_machine, until
+from tests.support.fake_ssh import FakeSsh
+
+QUICK = replace(INTERVALS, guest_s=0.05, guest_max_share=1.0, guest_start_s=0.01)
+CONFIG: MachineConfig = make_config()
+HEALTHY = tuple(f"0: 2 0 00010000 0001 01 3 {socket}" for socket in (CONFIG.user_socket, CONFIG.root_socket))
+FULL = (*HEALTHY, "space 0 4096 9999 9999 ext2/ext3 /var")
+DISK_FULL = MachineState(state=State.DEGRADED, reason="the guest's disk is full")
+FAILURE = "journal {at:.3f} box systemd[1]: podman.service: Failed with result 'exit-code'."
+
+Story = Callable[[FakeMachine], Awaitable[None]]
+
+
+def play(story: Story, directory: Path, intervals: Intervals = QUICK, **fields: Any) -> None:
+    async def work() -> None:
+        async with fake_machine(directory, intervals=intervals, **fields) as machine:
+            await story(machine)
+
+    asyncio.run(work())
+
+
+def failing_podman() -> tuple[str, ...]:
+    """What a guest tells whose Podman has just failed three times."""
+    now = time.time()
+    return (
+        "uptime 10",
+        f"btime {now:.0f}",
+        "failed   podman.service loaded failed failed Podman API Service",
+        f"journal {now:.3f} box podman[7]: Error: database or disk is full",
+        *[FAILURE.format(at=now + 10)] * 3,
+    )
+
+
+def errors(machine: FakeMachine) -> list[dict[str, Any]]:
+    return [line["error"] for line in machine.progress if "error" in line]
+
+
+def questions(ssh: FakeSsh, depth: str) -> list[str]:
+    return [command for command in ssh.commands if command.startswith(f"sh -s -- {depth} core ")]
+
+
+def test_start_fails_soon_with_the_guests_trouble_and_leaves_it_running(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.fail_api(True)
+    ssh.tell(*FULL, *failing_podman())
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: errors(machine))
+        assert errors(machine) == [
+            {
+                "message": 'unable to start "box" in phase api: the guest\'s disk is full',
+                "details": [
+                    "Podman's last lines in the guest:",
+                    "  Error: database or disk is full",
+                    "failed units in the guest: podman.service",
+                ],
+                "hint": "the guest keeps running, degraded; remove files with: machine ssh box, or enlarge the disk "
+                "with: machine stop box && machine set --disk-size GIB box && machine start box",
+            }
+        ]
+        assert machine.state == DISK_FULL
+        assert "quit" not in machine.qmp.commands
+        ssh.fail_api(False)
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_start_that_takes_too_long_asks_the_guest_for_the_cause(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.fail_api(True)
+    ssh.tell(*HEALTHY, "journal 1.0 box podman[7]: Error: no runtime")
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: machine.supervisor.life.current.phase is Phase.API)
+        machine.supervisor.life.post(DeadlinePassed(phase=Phase.API))
+        await until(lambda: errors(machine))
+        (error,) = errors(machine)
+        assert error["message"] == 'unable to start "box" in phase api: Podman fails in the guest: no runtime'
+
+    play(story, short_path, INTERVALS, guest=GuestFacts(provisioned=True))
+
+
+def test_start_that_takes_too_long_fails_even_if_the_guest_tells_nothing(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.fail_api(True)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: "503" in (machine.supervisor.life.current.reason or ""))
+        ssh.refuse("no")
+        machine.supervisor.life.post(DeadlinePassed(phase=Phase.API))
+        await until(lambda: errors(machine))
+        (error,) = errors(machine)
+        assert error["message"].startswith('unable to start "box" in phase api: timed out waiting for the Podman API')
+        assert error["hint"] == "the guest keeps running, degraded; look for the cause with: machine ssh box"
+        assert machine.state.state is State.DEGRADED
+
+    play(story, short_path, INTERVALS)
+
+
+def test_machine_is_degraded_while_its_guests_disk_is_full(
+    ssh: FakeSsh, short_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        ssh.tell(*FULL)
+        await until(lambda: machine.state == DISK_FULL)
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+        before = len(questions(ssh, "brief"))
+        written = len(caplog.records)
+        await until(lambda: len(questions(ssh, "brief")) > before + 1)
+        assert "sh -s" not in "\n".join(entry.getMessage() for entry in caplog.records[written:])
+
+    play(story, short_path)
+
+
+def test_podman_that_has_failed_degrades_the_machine_until_it_answers(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        ssh.fail_api(True)
+        # As nobody listens on the sockets, a full question follows.
+        ssh.tell("podman-failed socket", "journal 1.0 box podman[7]: Error: no runtime")
+        await until(lambda: machine.state.reason == "Podman fails in the guest: no runtime")
+        ssh.fail_api(False)
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_clock_that_is_off_is_set(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.tell(*HEALTHY, "uptime 10", f"btime {time.time() - 5000:.0f}")
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: ssh.clocks)
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_guest_that_stands_still_is_not_asked(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: questions(ssh, "brief"))
+        machine.qemu.status = "paused"
+        machine.qmp.emit("STOP")
+        await machine.reach(State.PAUSED)
+        await asyncio.sleep(0.5)  # a question that was under way
+        before = len(ssh.commands)
+        await asyncio.sleep(0.3)
+        assert len(ssh.commands) == before
+
+    play(story, short_path)
+
+
+def test_disk_that_was_enlarged_is_grown_where_podman_fails_for_want_of_space(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.fail_api(True)
+    ssh.tell(*FULL, *failing_podman())
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: "bash -s" in ssh.commands)
+        ssh.fail_api(False)
+        ssh.tell(*HEALTHY)
+        await until(lambda: {"ok": {}} in machine.progress or errors(machine))
+        assert ssh.commands.count("bash -s") == 1
+
+    play(story, short_path, pending=Pending(guest_outdated=True))
+
+
+def test_slow_guest_is_asked_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question takes at most a twentieth of the guest's time."""
+    pauses: list[float] = []
+    clock = 0.0
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    class SlowCheck(GuestCheck):
+        async def examine(self, *, is_full: bool, deadline: Phase | None = None) -> None:  # noqa: ARG002
+            nonlocal clock
+            clock += 10.0
+
+    monkeypatch.setattr("machine.supervisor.guest_check.asyncio.sleep", sleep)
+    monkeypatch.setattr("machine.supervisor.guest_check.time.monotonic", lambda: clock)
+    settings = CheckSettings(
+        ssh=lambda _: [], script="", grow="", time_scale=1, every_s=60, max_share=0.05, start_every_s=3
+    )
+    life = LifeTracker(Life(phase=Phase.UP, was_up=True, start_pending=False))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(SlowCheck(settings, life=life, record=None).watch())  # type: ignore[arg-type]
+    assert pauses == [60, pytest.approx(200), pytest.approx(200)]
