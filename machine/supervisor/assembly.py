@@ -20,11 +20,8 @@ from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
-<<<<<<< HEAD
-from machine.supervisor.containers import ContainerWait
-=======
 from machine.supervisor.console_watch import ConsoleWatch
->>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
+from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
@@ -145,9 +142,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
-<<<<<<< HEAD
         containers=_make_container_wait(assignment, target, intervals),
-=======
         console_watch=ConsoleWatch(
             paths.serial_log,
             starting.notice,
@@ -155,7 +150,6 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             prompt_patience_s=intervals.prompt_patience_s * assignment.accelerator.time_scale,
         ),
         guest_check=GuestCheck(_check_settings(assignment, target, intervals), life=life, record=record),
->>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
         greeting_s=intervals.heartbeat_s,
         sources_s=intervals.heartbeat_s,
         tasks=tasks,

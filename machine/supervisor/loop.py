@@ -34,12 +34,9 @@ from machine.supervisor.actions import (
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
-<<<<<<< HEAD
-from machine.supervisor.containers import ContainerWait
-=======
 from machine.supervisor.console_watch import ConsoleWatch
+from machine.supervisor.containers import ContainerWait
 from machine.supervisor.diagnosis import Diagnosis
->>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
@@ -89,12 +86,9 @@ class Supervisor:
     """Reports to the commands that wait until the machine has stopped."""
 
     failure_watch: FailureWatch
-<<<<<<< HEAD
     containers: ContainerWait
-=======
     console_watch: ConsoleWatch
     guest_check: GuestCheck
->>>>>>> 2c49b8f (Ask a guest in trouble what is wrong, and leave it running)
 
     greeting_s: float
     """How often a guest that does not report that it is ready is asked for a greeting."""
