@@ -94,24 +94,24 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while the program runs."""
+        """The exit status, or the negative number of the signal that ended the program. None while the program runs."""
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Return the exit status as soon as the program has ended, even if other processes still hold its pipes."""
+        """Wait until the program has ended, even if other processes still hold its pipes. Return its exit status."""
         return await self._process.wait()
 
     def kill(self) -> None:
-        """Kill the program if it still runs, without waiting for its end."""
+        """Kill the program if it is still running, without waiting for its end."""
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program if it still runs."""
+        """Send a signal to the program if it is still running."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def end(self) -> int:
-        """Terminate the program, kill it if it still runs after `patience_s`, and return its exit status."""
+        """Terminate the program. If it is still running after `patience_s`, kill it. Return its exit status."""
         try:
             if self.returncode is None and self._patience_s:
                 self.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ class Child:
     async def _reap(self) -> int:
         """Wait for the end of a killed program.
 
-        This goes on if we are cancelled, because nobody else would wait for it.
+        The wait goes on if the caller is cancelled, because nobody else would wait for the program.
         """
         waiting = asyncio.ensure_future(self.wait())
         cancelled: asyncio.CancelledError | None = None
@@ -211,7 +211,7 @@ async def _spawn(
 
 
 class _Pipes:
-    """The pipes to one child. We keep our ends as streams, and the child's ends until the child has inherited them."""
+    """The pipes to one child. Our ends are kept as streams, and the child's ends until the child has inherited them."""
 
     def __init__(self) -> None:
         self.stdin: asyncio.StreamWriter | None = None
@@ -261,7 +261,7 @@ class _Pipes:
 
 
 def _abort(transport: asyncio.WriteTransport) -> None:
-    """Close a pipe at once, discarding what the program has not read."""
+    """Close a pipe at once. Data that the program has not read yet is lost."""
     if not transport.is_closing():
         transport.abort()
 

@@ -1,7 +1,8 @@
 """The protocol between a machine's supervisor and its clients. Each line is one JSON object.
 
-They talk over a Unix socket or a pipe. A client sends one `{"command": …, "value": …}`. The answer is any number of
-`{"step": …}` and `{"notice": …}` lines and, last, `{"ok": {…}}` or `{"error": {"message", "details", "hint"}}`.
+The protocol is used over a Unix socket or a pipe. A client sends one `{"command": …, "value": …}`. The answer
+is any number of `{"step": …}` and `{"notice": …}` lines and, last, `{"ok": {…}}` or
+`{"error": {"message", "details", "hint"}}`.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ class Command(StrEnum):
     STATUS = "status"
     STOP = "stop"
     QUIT = "quit"
-    """Turn the guest off at once, like pulling the plug."""
+    """End QEMU at once, without shutting the guest down."""
 
     PORT_ADD = "port-add"
-    """`value` is a forward as model.ports.parse_forward reads it; it is also added to the record."""
+    """Open a forward, and add it to the record. `value` is the forward as model.ports.parse_forward reads it."""
 
     PORT_REMOVE = "port-remove"
     PORT_LIST = "port-list"
 
     MOUNT_ADD = "mount-add"
-    """`value` is a folder as model.folders.read_folder reads it; it is also added to the record."""
+    """Mount a folder, and add it to the record. `value` is the folder as model.folders.read_folder reads it."""
 
     MOUNT_REMOVE = "mount-remove"
-    """`value` is the path in the guest."""
+    """Unmount a folder, and remove it from the record. `value` is the folder's target in the guest."""
 
     MOUNT_LIST = "mount-list"
 
@@ -51,7 +52,9 @@ def encode_error(error: MachineError) -> bytes:
 
 
 def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
-    """Pass steps and notices on to `report`, and return the result, or None if the lines end without a result.
+    """Read a supervisor's answer, pass its steps and notices on to `report`, and return its result.
+
+    Return None if the lines end without a result.
 
     Raises:
         GuestError: the supervisor reports an error.
@@ -74,7 +77,9 @@ def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
 def request(
     path: Path, command: Command, value: str = "", *, timeout_s: float, report: Reporter | None = None
 ) -> dict[str, Any]:
-    """Send one command, and return the answer. `timeout_s` bounds each wait for the next line of the answer.
+    """Send one command to a supervisor, and return the result in its answer.
+
+    Each line of the answer has to arrive within `timeout_s` seconds after the previous line.
 
     Raises:
         OSError: no supervisor listens on `path`.
@@ -106,7 +111,9 @@ def encode_state(state: MachineState) -> dict[str, Any]:
 
 
 def decode_state(answer: dict[str, Any]) -> MachineState:
-    """Read an answer to STATUS. Say so if a supervisor without other troubles runs another version of this program.
+    """Read a supervisor's answer to STATUS.
+
+    If the supervisor has no problem, but runs another version of this program, the state's reason says so.
 
     Raises:
         ValueError: the state is unknown.

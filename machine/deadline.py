@@ -1,4 +1,4 @@
-"""Deadlines on the monotonic clock, which callers pass down to every wait."""
+"""Define deadlines. A caller makes a deadline, on the monotonic clock, and passes it down to every wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machine.errors import DeadlineError
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A point in time until which to wait. Error messages say what was awaited, in the words of `what`."""
+    """A point in time until which to wait. `what` is the text that says in error messages what was awaited."""
 
     what: str
     at: float
@@ -38,7 +38,7 @@ class Deadline:
         """Poll `condition` until it holds.
 
         Raises:
-            DeadlineError: the condition did not hold in time.
+            DeadlineError: `condition` did not hold before the deadline.
         """
         while not condition():
             if self.passed:

@@ -32,7 +32,7 @@ _FOR_PROGRAMMERS = r"""(?x)\[Errno\ -?\d+\]\s*       # OSError
 
 
 class MachineError(Exception):
-    """An error for users: what failed (`message`), what to do (`hint`) and evidence (`details`, one line each)."""
+    """An error for users. `message` says what failed, `hint` what to do, and `details` has lines of evidence."""
 
     def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class NotFoundError(MachineError):
 
 
 class BadInputError(MachineError):
-    """Invalid input: an option, an argument, a variable or a file."""
+    """An option, an argument, an environment variable or a file of the user's is invalid."""
 
 
 class DiskError(MachineError):
@@ -71,7 +71,7 @@ class GuestError(MachineError):
 
 
 class ProgramError(MachineError):
-    """A program that we ran failed; `returncode` is its exit status, negative for a signal."""
+    """A program that we ran failed. `returncode` is its exit status, or the negative number of a signal."""
 
     def __init__(self, message: str, *, returncode: int, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message, details=details, hint=hint)

@@ -20,10 +20,9 @@ _FICLONE = 0x40049409  # ioctl_ficlonerange(2)
 
 
 def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
-    """Create a directory and its missing parents, all with this mode, unless it exists.
+    """Create a directory and its missing parents, all with this mode. If the directory exists, do nothing.
 
-    `Path.mkdir(parents=True)` is not used, because with a umask of 0 everybody could write to the parents that it
-    makes.
+    `Path.mkdir(parents=True)` is not used, because it makes parents to which, with a umask of 0, everybody could write.
 
     Raises:
         OSError: a directory cannot be created.
@@ -98,7 +97,7 @@ def share_blocks(source: Path, target: Path) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a full or read-only disk into DiskError during the block, which writes `path`."""
+    """Turn an OSError in the block, which writes the file `path`, into a DiskError."""
     try:
         yield
     except OSError as error:

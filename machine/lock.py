@@ -24,7 +24,7 @@ _MAX_PAUSE_S = 0.25
 
 
 def is_held(path: Path) -> bool:
-    """Return at once whether a process holds the lock exclusively; False if the lock file does not exist."""
+    """Return at once whether a process holds the lock exclusively. If the lock file does not exist, return False."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -43,9 +43,9 @@ def is_held(path: Path) -> bool:
 def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int | None:
     """Take the lock and return its descriptor, or None if another process holds it for all of `timeout_s`.
 
-    Several processes can hold a `shared` lock at the same time, but not while another process holds it exclusively. As
-    `is_held` takes the lock for a moment, `timeout_s` should be longer than that. Closing the last copy of the
-    descriptor releases the lock.
+    Several processes can hold a `shared` lock at the same time, but not while another process holds it exclusively.
+    `is_held` takes the lock for a moment, so `timeout_s` should be more than 0. Closing the last copy of the descriptor
+    releases the lock.
     """
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
@@ -76,7 +76,7 @@ def write_holder(descriptor: int, pid: int) -> None:
 
 
 def holder_pid(path: Path) -> int | None:
-    """Return the process ID in the lock file, or None if nobody holds the lock or the file has no ID."""
+    """Return the process ID in the lock file. Return None if nobody holds the lock, or if the file has no ID."""
     if not is_held(path):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Find the process that listens on a Unix socket. The kernel tells the process ID to a client that connects."""
+"""Find the process that listens on a Unix socket. The kernel tells a client the process ID of the server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 
 def listens(path: Path) -> bool:
-    """Return whether a process accepts connections on `path`."""
+    """Return whether a process accepts connections on the Unix socket `path`."""
     return listener_pid(path) is not None
 
 
 def listener_pid(path: Path) -> int | None:
-    """Return the ID of the process that listens on `path`, or None if none does."""
+    """Return the ID of the process that listens on the Unix socket `path`, or None if no process does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
         try:
@@ -37,7 +37,7 @@ def listener_pid(path: Path) -> int | None:
 
 
 def kill_listener(path: Path) -> None:
-    """Kill the process that listens on `path`, if there is one."""
+    """Kill the process that listens on the Unix socket `path`, if there is one."""
     pid = listener_pid(path)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):

@@ -26,7 +26,7 @@ _MAX_PENDING = 1024
 
 
 class ChangeRelay:
-    """Watches folders of this host, and passes changed paths to `script`, which runs in the guest.
+    """Watches folders of this host, and sends the paths of changed files to `script`, which runs in the guest.
 
     `ssh` returns the command line that runs a command as root in the guest.
     """
@@ -40,7 +40,7 @@ class ChangeRelay:
         self._relaying: asyncio.Task[None] | None = None
 
     async def follow(self, folders: Iterable[Folder]) -> None:
-        """Watch exactly these folders, and pass changes on over a new connection."""
+        """Watch these folders instead of the previous ones, and open a new connection over which to send changes."""
         wanted = {folder for folder in folders if not folder.read_only}
         for folder in self._watchers.keys() - wanted:
             self._unwatch(folder)
@@ -89,7 +89,7 @@ class ChangeRelay:
                 self._dropped += 1
 
     async def _relay(self) -> None:
-        """Pass changes on until the connection to the guest ends."""
+        """Send changed paths to the guest until the connection to the guest ends."""
         argv = self._ssh(shlex.join(["bash", "-c", self._script]))
         try:
             async with await async_runner.spawn(argv, stdin=async_runner.PIPE) as child:

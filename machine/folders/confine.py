@@ -62,9 +62,9 @@ def _confine(directory: str) -> None:
 
 
 def _open(libc: ctypes.CDLL, directory: str) -> int:
-    """Open a directory, or exit if its path has a symbolic link.
+    """Open a directory. If its path contains a symbolic link, exit.
 
-    The path had none when it was chosen, but a guest may have made one since.
+    When the path was chosen, it contained no symbolic link, but a guest may have made one since then.
     """
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
     return _checked(libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(directory), how, len(how)), directory)

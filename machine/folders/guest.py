@@ -25,16 +25,16 @@ class GuestReport:
 
     mounted: frozenset[int]
     ready: Mapping[int, str]
-    """Targets at which the guest is ready to run sshfs, with symbolic links resolved."""
+    """By folder number, the target at which the guest is ready to run sshfs, with symbolic links resolved."""
 
     failed: Mapping[int, str]
-    """Why folders are not mounted."""
+    """By folder number, why the guest has not mounted the folder."""
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
-    """Return the command of a shell that reads folders.sh from stdin.
+    """Return the shell command that runs folders.sh, which it reads from stdin, to mount these folders in the guest.
 
-    The script leaves `connected` folders as they are.
+    The script does not touch `connected` folders, because they are mounted already.
     """
     words = [
         word
@@ -45,7 +45,10 @@ def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collec
 
 
 def sshfs_command(script: str, folder: Folder, *, uid: int, where: str) -> str:
-    """Return the command that runs folder-sshfs.sh. `where` is the target from `GuestReport.ready`."""
+    """Return the shell command that runs folder-sshfs.sh in the guest to mount `folder` at `where`.
+
+    `where` is the target from `GuestReport.ready`.
+    """
     return shlex.join(["sh", "-c", script, "sshfs", _mode(folder), str(uid), where, folder.source])
 
 

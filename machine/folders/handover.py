@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
-    """Save the folders and their transports. A failure is only logged, because nothing else depends on the file."""
+    """Save the folders and their transports in the file `path`. If that fails, only log the error."""
     try:
         write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
     except (MachineError, OSError) as error:
@@ -25,7 +25,7 @@ def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
 
 
 def load_folders(path: Path) -> list[MountedFolder]:
-    """Return the folders that an earlier supervisor saved, if any."""
+    """Return the folders that an earlier supervisor has saved in the file `path`, or none if there is no valid file."""
     try:
         return [
             MountedFolder(

@@ -23,13 +23,13 @@ MAX_DIRECTORIES = 8192
 
 
 class Watcher:
-    """Watches a directory and all directories below it. Paths are relative, and the directory itself is `.`."""
+    """Watches a directory and all directories below it. Paths are relative to the directory, which itself is `.`."""
 
     def __init__(self, directory: str) -> None:
         """Make a watcher that watches nothing until `watch_all` is called.
 
         Raises:
-            OSError: the kernel grants this user no more inotify instances.
+            OSError: this user has as many inotify instances as the kernel permits.
         """
         self._root = directory
         self._directories: dict[int, str] = {}
@@ -38,7 +38,7 @@ class Watcher:
 
     @property
     def descriptor(self) -> int:
-        """A descriptor that is readable when something has changed."""
+        """A descriptor that can be read as soon as something in the directory has changed."""
         return self._inotify.fileno()
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class Watcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more directories than can be watched."""
+        """Whether there are more directories than the kernel lets this user watch."""
         return self._full
 
     def watch_all(self) -> None:
@@ -56,7 +56,7 @@ class Watcher:
             pass
 
     def read(self) -> set[str]:
-        """Return the files that changed since the last call, and the directories from which something was removed."""
+        """Return the files that have changed since the last call, and the directories that have lost an entry."""
         changed: set[str] = set()
         for watch, mask, _, name in self._inotify.read(timeout=0):
             if mask & flags.Q_OVERFLOW:
@@ -76,7 +76,7 @@ class Watcher:
     def _watch_below(self, directory: str) -> Iterator[str]:
         """Watch a directory and all directories below it.
 
-        Yield the files in them, because a file may have been made before its directory was watched.
+        Yield the files in these directories, because a file may have been made before its directory was watched.
         """
         waiting = [directory]
         while waiting:
@@ -92,7 +92,7 @@ class Watcher:
                         yield below
 
     def _watch(self, path: str) -> bool:
-        """Watch one directory, and return whether more can be watched."""
+        """Watch one directory, and return whether another directory can be watched, too."""
         full = os.path.join(self._root, path)  # noqa: PTH118
         try:
             if len(self._directories) >= MAX_DIRECTORIES:

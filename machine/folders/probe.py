@@ -57,10 +57,10 @@ _GET_FEATURES = _HEADER.pack(1, 1, 0)
 def probe_transports(
     choice: TransportChoice, sources: Mapping[Folder, Source | Obstacle], *, guest_uid: int, host: Host
 ) -> TransportFacts:
-    """Find out what this host has for sharing these folders, apart from the devices of QEMU.
+    """Find out which programs for sharing these folders work on this host. QEMU's devices are not looked at.
 
-    `sources` maps each folder to its directory, or to the reason why it cannot be shared. Folders that cannot be shared
-    are not tried, and neither are transports that `choice` excludes.
+    `sources` maps each folder to its directory, or to the reason why the folder cannot be shared. Such folders are not
+    tried, and neither are transports that `choice` excludes.
     """
     owners = probe_owners(guest_uid)
     virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
@@ -75,7 +75,7 @@ def probe_transports(
 def _try_virtiofsd(
     sources: Mapping[Folder, Source], owners: OwnerIds, host: Host
 ) -> dict[Folder, Sequence[str] | Obstacle] | Obstacle:
-    """Map each folder to a command line of virtiofsd that works, or to the reason why none does."""
+    """Map each folder to a command line of virtiofsd that works, or to the reason why virtiofsd does not work."""
     found = find_virtiofsd(host)
     if isinstance(found, Obstacle):
         return found
@@ -103,7 +103,7 @@ def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obst
 
 
 def _add_subids(uid: int) -> str | None:
-    """Return the command that gives this user subordinate IDs, or None if the user has no name and so can have none."""
+    """Return the command that gives this user subordinate IDs. Return None if the user has no name, which it needs."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -119,7 +119,7 @@ def _read_text(path: Path) -> str:
 
 
 def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
-    """Return the virtiofsd of this host, or the reason why there is none."""
+    """Return the virtiofsd that is installed on this host, or the reason why this host has none."""
     if host.os is not HostOS.LINUX:
         return Obstacle("virtiofsd needs Linux")
     path = runner.find_program("virtiofsd") or _first(_VIRTIOFSD)
@@ -151,7 +151,7 @@ def _first(paths: Iterable[str]) -> str | None:
 
 
 def probe_owners(guest_uid: int) -> OwnerIds:
-    """Return the IDs of this user on the host, and those of the guest's user."""
+    """Return the IDs that this user has on the host, and the ID `guest_uid` of the guest's user."""
     uid, gid = os.getuid(), os.getgid()
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -162,7 +162,7 @@ def probe_owners(guest_uid: int) -> OwnerIds:
 
 
 def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:
-    """Try command lines of virtiofsd. Return the first that works, or the reason why none does."""
+    """Try command lines of virtiofsd. Return the first command line that works, or the reason why no one works."""
     reason: str | None = "this user has no subordinate IDs for the guest's users (see subuid(5))"
     for command in commands:
         reason = _try_command(command)
@@ -172,9 +172,9 @@ def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacl
 
 
 def _try_command(command: Sequence[str]) -> str | None:
-    """Start virtiofsd, and send it a message.
+    """Start virtiofsd for a test, and send it a message.
 
-    Return None if virtiofsd answers from its sandbox, else the reason why not.
+    Return None if virtiofsd answers, else the reason why it does not. It answers only after it has set up its sandbox.
     """
     # Not in the machine's directory, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:
@@ -206,7 +206,7 @@ def _answers(path: str, process: subprocess.Popen[bytes]) -> bool:
 
 
 def make_listener(path: str | Path) -> socket.socket:
-    """Return a listening socket for virtiofsd to inherit, so that QEMU can connect before virtiofsd is ready."""
+    """Return a socket that listens at `path`, for virtiofsd to inherit. QEMU can connect before virtiofsd is ready."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.fspath(path))
     os.chmod(path, 0o600)  # noqa: PTH101
@@ -215,5 +215,8 @@ def make_listener(path: str | Path) -> socket.socket:
 
 
 def with_listener(command: Sequence[str], listener: socket.socket) -> list[str]:
-    """Return a command line of virtiofsd with the socket that it inherits."""
+    """Return the command line `command` of virtiofsd, with an option that names the socket `listener`.
+
+    virtiofsd must inherit this socket, and accepts QEMU's connection on it.
+    """
     return [*command, f"--fd={listener.fileno()}"]

@@ -49,7 +49,7 @@ class GuestScripts:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSettings:
-    """What the folder server needs to know about its machine and its host."""
+    """What the folder server needs to know about the machine and the host."""
 
     ssh: Callable[[str], Sequence[str]]
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
@@ -57,7 +57,7 @@ class FolderSettings:
     scripts: GuestScripts
 
     confine: Sequence[str]
-    """The beginning of the command line that runs confine.py."""
+    """The beginning of the command line that runs confine.py. A directory and a command follow."""
 
     guest_uid: int
     choice: TransportChoice
@@ -139,7 +139,7 @@ class FolderServer:
     # The guest's mounts
 
     async def mount(self) -> None:
-        """Have the guest mount all folders over a new SSH master. `on_problem` reports those that are not mounted."""
+        """Make the guest mount all folders over a new SSH master. Folders that are not mounted go to `on_problem`."""
         async with self._changing:
             for each in self._folders:
                 await self._disconnect(each.folder)
@@ -147,7 +147,10 @@ class FolderServer:
             await self._follow_changes()
 
     async def _mount(self) -> Obstacle | None:
-        """Have the guest mount the current folders, and unmount all others. Return why the guest was not reached."""
+        """Make the guest mount the machine's folders, and unmount all other folders of ours.
+
+        Return why the guest could not be reached, or None if it could.
+        """
         obstacle = await self._mount_usable()
         if obstacle is None:
             await self._on_mounted()
@@ -206,7 +209,10 @@ class FolderServer:
     # Sessions over SSH
 
     async def _connect(self, folder: Folder, where: str) -> str | None:
-        """Start an sshfs session for one folder. Return why the folder is not mounted, or None if it is."""
+        """Start an sshfs session that mounts one folder in the guest at `where`.
+
+        Return why the folder is not mounted, or None if it is mounted.
+        """
         await self._disconnect(folder)
         server = find_sftp_server()
         if server is None:
@@ -242,11 +248,11 @@ class FolderServer:
     # Changes while the machine runs
 
     async def add(self, folder: Folder) -> None:
-        """Mount another folder now.
+        """Add a folder to the running machine, and make the guest mount the folder now.
 
         Raises:
             BadInputError: another folder is mounted at the same target.
-            MachineError: the folder cannot be mounted, or only at the next start.
+            MachineError: the folder cannot be mounted, or can be mounted only at the next start.
         """
         async with self._changing:
             # The caller has checked a record that may have changed since.
@@ -263,10 +269,10 @@ class FolderServer:
             await self._follow_changes()
 
     async def _check_sshfs(self) -> None:
-        """Check that a folder can be added over SSH, the only transport for a new folder of a running machine.
+        """Check that a folder can be mounted over SSH, the only transport for a new folder of a running machine.
 
         Raises:
-            MachineError: the user chose another transport, or the guest has no sshfs, or it does not answer.
+            MachineError: the user has chosen another transport, the guest has no sshfs, or the guest does not answer.
         """
         choice = self._settings.choice
         if choice not in (TransportChoice.AUTO, TransportChoice.SSHFS):
@@ -283,10 +289,10 @@ class FolderServer:
             )
 
     async def remove(self, target: str) -> None:
-        """Unmount the folder at `target` now.
+        """Make the guest unmount the folder at `target` now.
 
         Raises:
-            NotFoundError: no folder is mounted at `target`.
+            NotFoundError: the machine has no folder with this target.
         """
         async with self._changing:
             found = next((each for each in self._folders if each.folder.target == target), None)
@@ -341,7 +347,7 @@ class FolderServer:
             self._set_problem(folder, change.message(folder.source))
 
     async def _share_again(self, folder: Folder) -> None:
-        """Share the directory that is now at the folder's path, in place of the one that was there before."""
+        """Share the directory that is at the folder's path now, in place of the directory that was there before."""
         async with self._changing:
             if any(each.folder == folder for each in self._folders):
                 await self._disconnect(folder)
@@ -350,7 +356,7 @@ class FolderServer:
     # The end
 
     async def end(self) -> None:
-        """End all sessions, and each virtiofsd that has not ended with QEMU."""
+        """End all sshfs sessions, and each virtiofsd that has not ended with QEMU."""
         for task in self._daemons:
             task.cancel()
         await self._relay.end()

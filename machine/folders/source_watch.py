@@ -13,7 +13,7 @@ from machine.model.folders import Folder
 
 
 class SourceChange(StrEnum):
-    """What has become of a directory since it was shared."""
+    """What has happened to a directory of this host since it was shared."""
 
     REMOVED = "removed"
     REPLACED = "replaced"
@@ -34,7 +34,7 @@ class SourceChange(StrEnum):
 
 
 class SourceWatch:
-    """Compares directories of this host with what they were when they were shared."""
+    """Finds out whether the paths of shared folders still lead to the directories that were shared."""
 
     def __init__(self, *, answer_s: float = ANSWER_S) -> None:
         self._answer_s = answer_s
@@ -42,14 +42,14 @@ class SourceWatch:
         self._looking: dict[Folder, asyncio.Future[DirectoryId | None]] = {}
 
     def note(self, folder: Folder, directory_id: DirectoryId) -> None:
-        """Note that the directory with this id is shared for the folder from now on."""
+        """Note that from now on, the directory with this id is the one that is shared for the folder."""
         self._shared[folder] = directory_id
 
     def forget(self, folder: Folder) -> None:
         self._shared.pop(folder, None)
 
     async def change(self, folder: Folder) -> SourceChange | None:
-        """Return what has become of the folder's directory, or None if it is still the one that is shared."""
+        """Return what has happened to the folder's directory, or None if the path leads to the shared one as before."""
         looking = self._looking.get(folder)
         if looking is None:
             looking = self._looking[folder] = _look(folder.source)
@@ -67,7 +67,7 @@ class SourceWatch:
 
 
 def _look(path: str) -> asyncio.Future[DirectoryId | None]:
-    """Find out which directory is at a path, in a thread that may hang without keeping this program from ending."""
+    """Find out which directory is at a path, in a thread. If the thread hangs, this program can end nevertheless."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[DirectoryId | None] = loop.create_future()
 

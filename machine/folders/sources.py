@@ -27,15 +27,15 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 DirectoryId = tuple[int, int]
-"""The device and inode of a directory, which tell it from another one of the same path."""
+"""The device and inode of a directory, which tell it from another directory that has the same path at another time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A directory that can be shared."""
+    """A directory of this host that can be shared."""
 
     path: str
-    """Where it is, without symbolic links."""
+    """The path of the directory, without symbolic links."""
 
     directory_id: DirectoryId
 
@@ -58,9 +58,9 @@ def resolve_source(path: str) -> Source | Obstacle:
 
 
 def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obstacle:
-    """Return the directory of a folder that was chosen earlier, or an obstacle if a guest may have changed its path.
+    """Return the directory of a folder that was checked earlier, or an obstacle if a guest may have changed its path.
 
-    `folders` are all folders of the machine. The guest can make symbolic links in those that are not read-only.
+    `folders` are all folders of the machine. In each that is not read-only, the guest can make symbolic links.
     """
     found = resolve_source(folder.source)
     if isinstance(found, Obstacle) or found.path == folder.source:
@@ -129,7 +129,7 @@ def _obstacle(path: str, error: OSError) -> Obstacle:
         case errno.ENOENT if is_link:
             return Obstacle(f"{path} is a symbolic link to {_text(path)}, which does not exist on this host")
         case errno.ENOENT:
-            return Obstacle(f"the folder {path} does not exist on this host", "create it, or share another one")
+            return Obstacle(f"the folder {path} does not exist on this host", "create the folder, or share another one")
         case errno.ELOOP:
             return Obstacle(f"{path} is a loop of symbolic links", "share the directory itself")
         case errno.ENOTDIR:
@@ -148,7 +148,7 @@ def _text(link: str) -> str:
 
 
 def _no_access(path: str) -> Obstacle:
-    return Obstacle(f"you may not read the folder {path}")
+    return Obstacle(f"you have no permission to read the folder {path}")
 
 
 def _no_directory(path: str) -> Obstacle:

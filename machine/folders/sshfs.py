@@ -19,9 +19,10 @@ _MOUNTED = "mounted"
 
 
 def sftp_server_command(path: str, folder: Folder, host_os: HostOS, confine: Sequence[str]) -> list[str]:
-    """Return the command line of an SFTP server on stdin and stdout.
+    """Return the command line of the SFTP server at `path`, which serves the folder on stdin and stdout.
 
-    On Linux, the server is confined to the folder; `confine` is the beginning of the command line that runs confine.py.
+    On Linux, the server can access only the folder. `confine` is the beginning of the command line that runs
+    confine.py.
     """
     read_only = ["-R"] if folder.read_only else []
     server = [path, "-e", *read_only, "-d", folder.source.replace("%", "%%")]
@@ -31,9 +32,10 @@ def sftp_server_command(path: str, folder: Folder, host_os: HostOS, confine: Seq
 
 
 class SshfsSession:
-    """A session that serves one folder until the SSH master ends or the session is closed.
+    """Two programs that share one folder, an SFTP server here and an sshfs in the guest, and the pipe between them.
 
-    `on_end` is called with the reason when a session ends after mounting the folder, unless `close` ended it.
+    The session ends when the SSH master ends, or by `close`. If it ends after the folder was mounted, but not by
+    `close`, then `on_end` is called with the reason.
     """
 
     def __init__(self, folder: Folder, on_end: Callable[[str], None]) -> None:
@@ -45,7 +47,10 @@ class SshfsSession:
     async def open(
         self, local: Sequence[str], remote: Sequence[str], log_file: Path, *, timeout_s: float
     ) -> str | None:
-        """Connect the SFTP server `local` to the guest's `remote`. Return why the folder is not mounted, or None."""
+        """Start the SFTP server `local` and the guest's sshfs `remote`, and wait until the folder is mounted.
+
+        Return why the folder is not mounted, or None if it is mounted.
+        """
         self._task = asyncio.create_task(self._serve(local, remote, log_file))
         try:
             async with asyncio.timeout(timeout_s):

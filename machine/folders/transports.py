@@ -21,14 +21,17 @@ class TransportFacts:
 
     is_root: bool
     virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
-    """For each folder a command line of virtiofsd that works, or why none does; or why there is no virtiofsd."""
+    """For each folder a command line of virtiofsd that works, or the reason why virtiofsd does not work for it.
+
+    If virtiofsd works for no folder, this is only the reason.
+    """
 
     has_sftp_server: bool
     missing_devices: frozenset[Transport] = frozenset()
-    """The transports that need a device which QEMU lacks; empty before QEMU has been asked."""
+    """The transports that need a device which QEMU lacks. Empty as long as QEMU has not been asked."""
 
     def with_devices(self, devices: frozenset[Transport]) -> TransportFacts:
-        """Return these facts, completed with the transports for which QEMU has a device."""
+        """Return these facts with `missing_devices`, given the transports for which QEMU has a device."""
         needed = {transport for transport in Transport if transport.is_device}
         return replace(self, missing_devices=frozenset(needed - devices))
 
@@ -93,7 +96,7 @@ class MountedFolder:
     transport: Transport | None
     problem: str | None = None
     virtiofsd: Sequence[str] = ()
-    """The command line of the folder's virtiofsd, which listens on `socket`; empty if the folder needs none."""
+    """The command line of the folder's virtiofsd, which listens on `socket`. Empty if the transport is not virtiofs."""
 
     socket: Path = Path()
 
@@ -137,7 +140,7 @@ def plan_folders(
 
 
 def transport_notices(planned: Sequence[MountedFolder], facts: TransportFacts) -> list[str]:
-    """Return notices that name the folders that this virtiofsd cannot serve, and the transports used instead."""
+    """Return notices for the user. Each names folders that virtiofsd cannot serve, and the transport used instead."""
     if isinstance(facts.virtiofsd, Obstacle):
         return []
     targets: dict[tuple[str, Transport], list[str]] = {}

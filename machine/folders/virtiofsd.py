@@ -1,8 +1,8 @@
 """Make command lines of virtiofsd (pure).
 
-Two programs have that name: one in C, which QEMU contained up to version 7.2, and one in Rust. On the host, every
-file belongs to the host's user, and in the guest, to the guest's user, whoever made the file. A newer virtiofsd
-translates the owners itself. An older virtiofsd runs in a user namespace that translates the owners.
+Two programs are called virtiofsd. One is in C, and QEMU contained it up to version 7.2. The other is in Rust. Whoever
+makes a file in a folder, on the host it belongs to the host's user, and in the guest to the guest's user. A newer
+virtiofsd translates the owners itself. An older virtiofsd runs in a user namespace that translates the owners.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Virtiofsd:
     path: str
     flavour: Flavour
     has_readonly: bool
-    """Whether it has `--readonly`."""
+    """Whether this virtiofsd has the option `--readonly`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ class OwnerIds:
     gid: int
     guest: int
     subuids: tuple[int, int] | None = None
-    """The first of the user's subordinate IDs in /etc/subuid, and their count; None if there are none."""
+    """The first of the host user's subordinate user IDs in /etc/subuid, and their count. None if there are none."""
 
     subgids: tuple[int, int] | None = None
-    """The same for group IDs, from /etc/subgid."""
+    """The first of the host user's subordinate group IDs in /etc/subgid, and their count. None if there are none."""
 
     def maps(self, flavour: Flavour) -> tuple[list[Span], list[Span]] | None:
         """Return the UID and GID maps of a user namespace for this flavour of virtiofsd.
@@ -103,7 +103,7 @@ def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
 def add_subids_command(user: str, subuids: str, subgids: str) -> str:
     """Return the command that gives a user subordinate IDs.
 
-    They are unused according to the given texts of /etc/subuid and /etc/subgid.
+    According to `subuids` and `subgids`, the texts of /etc/subuid and /etc/subgid, nobody has these IDs yet.
     """
     first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for start, count in _ranges(text))])
     ids = f"{first}-{first + _SUBIDS - 1}"
@@ -122,7 +122,7 @@ def _ranges(text: str) -> Iterator[tuple[int, int]]:
 def virtiofsd_commands(daemon: Virtiofsd, owners: OwnerIds, folder: Folder) -> Iterator[list[str]]:
     """Yield the command lines to try for one folder's virtiofsd, the best first.
 
-    They lack the option `--fd`, which `with_listener` adds.
+    The command lines lack the option `--fd`, which `with_listener` adds.
     """
     protect = folder.read_only and not daemon.has_readonly
     namespace = _namespace(daemon.flavour, owners, folder.source if protect else "")
@@ -164,9 +164,9 @@ def _translations(owners: OwnerIds) -> list[str]:
 
 
 def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
-    """Return the words before a command that make it run in a user namespace.
+    """Return the words to put before a command, so that the command runs in a user namespace.
 
-    There are none if the user lacks subordinate IDs.
+    If the user lacks the subordinate IDs for that, there are no words.
     """
     maps = owners.maps(flavour)
     if maps is None:

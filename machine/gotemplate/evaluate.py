@@ -46,7 +46,7 @@ _NIL_TYPES = ("any", "[]string")  # parameter types that accept nil
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A parsed template; error messages call it `name`."""
+    """A parsed template. Error messages call the template `name`."""
 
     name: str
     text: str
@@ -83,7 +83,7 @@ class _Run:
         self.output: list[str] = []
 
     def _error(self, message: str) -> TemplateError:
-        """Return an error that names the part of the template being evaluated."""
+        """Return an error that names the part of the template that is being evaluated."""
         template, part = self._template, self._at
         assert part is not None
         before = template.text[: part.position]
@@ -182,7 +182,7 @@ class _Run:
         raise self._error(f"undefined variable: {name}")
 
     def _command(self, dot: Value, command: Command, final: tuple[Value, ...]) -> Value:
-        """Return a command's value; `final` has the value of the previous command if there is one."""
+        """Return a command's value. `final` has the value of the previous command in the pipeline, if there is one."""
         first, arguments = command.operands[0], command.operands[1:]
         if not isinstance(first, Pipe):
             self._at = first

@@ -26,7 +26,7 @@ from machine.gotemplate.values import (
 
 
 class CallError(Exception):
-    """A function was called with wrong arguments; the message is Go's."""
+    """A function was called with wrong arguments. The message is Go's."""
 
 
 @dataclass(frozen=True, kw_only=True)

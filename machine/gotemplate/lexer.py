@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A piece of a template. `position` is the token's offset in characters; `line` counts from 1."""
+    """A piece of a template. `position` is its offset in characters, and `line` its line, counted from 1."""
 
     kind: Kind
     text: str
@@ -94,7 +94,7 @@ class Lexer:
         """The line of the token that was yielded last."""
 
     def tokens(self) -> Iterator[Token]:
-        """Yield every token; the last one is EOF.
+        """Yield every token of the template. The last token is EOF.
 
         Raises:
             TemplateError: the text contains something that is not a token.
@@ -136,7 +136,7 @@ class Lexer:
             yield self._token(Kind.TEXT, start, start + len(text))
 
     def _comment(self, start: int) -> tuple[int, bool]:
-        """Return the end of a comment, and whether the comment trims the space that follows."""
+        """Return the offset at which a comment ends, and whether the comment trims the space that follows it."""
         end = self._text.find("*/", start)
         if end < 0:
             raise self.error("unclosed comment")

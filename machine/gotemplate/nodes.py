@@ -29,7 +29,7 @@ class Nil:
 
 @dataclass(frozen=True, kw_only=True)
 class Literal:
-    """A constant; `text` is the constant as written in the template."""
+    """A constant. `text` is the constant as it is written in the template."""
 
     position: int
     value: bool | int | float | str
@@ -61,7 +61,7 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """`$x.A.B`; `name` includes the dollar sign."""
+    """`$x.A.B`, fields of a variable's value. `name` includes the dollar sign."""
 
     position: int
     name: str

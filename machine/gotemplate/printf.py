@@ -86,7 +86,7 @@ class _Arguments:
 
 
 def printf(form: str, values: Sequence[Value]) -> str:
-    """Format as Go's Sprintf does. Mistakes are reported within the result."""
+    """Format values as Go's Sprintf does. Mistakes in `form` are reported within the result."""
     arguments = _Arguments(values)
     return _DIRECTIVE.sub(lambda match: _directive(match, arguments), form) + arguments.rest()
 

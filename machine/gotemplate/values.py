@@ -16,7 +16,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TemplateError(Exception):
-    """A template cannot be parsed or rendered; the message is Go's."""
+    """A template cannot be parsed or rendered. The message is Go's."""
 
 
 class Missing(Enum):
@@ -27,7 +27,7 @@ class Missing(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Struct:
-    """A struct; `type_name` is the struct's type in Go, with a leading * if the value is a pointer."""
+    """A struct. `type_name` is the struct's type in Go, with a leading * if the value is a pointer."""
 
     type_name: str
     fields: Mapping[str, Value]
@@ -39,7 +39,7 @@ Value: TypeAlias = (
 
 
 def structure(document: Mapping[str, object], type_name: str, types: Mapping[str, str] | None = None) -> Struct:
-    """Convert a document to nested structs; `types` maps keys to the type names of nested structs."""
+    """Convert a document to nested structs. `types` maps keys to the type names of nested structs."""
     names = types or {}
     return Struct(
         type_name=type_name,
@@ -100,7 +100,7 @@ def _common_type(values: Sequence[Value]) -> str:
 
 
 def truth(value: Value) -> bool:
-    """Return whether `if` takes a value for true. Structs are always true; other values unless zero or empty."""
+    """Return whether `if` takes a value for true. Structs always are, other values unless they are zero or empty."""
     match value:
         case None | Missing():
             return False

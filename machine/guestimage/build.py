@@ -45,7 +45,7 @@ XZ_PRESET = "-1"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build, and the folders of the recipe (`images/boot2podman`), of the stream and of the signing key."""
+    """What to build, and where the recipe (`images/boot2podman`), the stream and the signing key are."""
 
     arch: Arch
     suite: str
@@ -56,7 +56,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult:
-    """A published build; `reused` means that this build already existed and the recipe has not changed."""
+    """A published build. `reused` is set if the build existed already, because the recipe has not changed since."""
 
     stream: Path
     release: str
@@ -65,7 +65,7 @@ class BuildResult:
 
 
 def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
-    """Build and publish the image, or return the published one if the recipe has not changed.
+    """Build and publish the image. If the recipe has not changed since an earlier build, return that build.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
@@ -111,7 +111,7 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
 
 @contextlib.contextmanager
 def build_lock(output: Path, report: Reporter) -> Iterator[None]:
-    """Hold the lock that allows one build at a time in `output`. If another build holds it, say so and wait."""
+    """Hold the lock of the stream's folder `output` during the block. Report it if another build holds the lock."""
 
     def announce() -> None:
         report.notice(f"waiting for another build in {output}")
@@ -122,7 +122,7 @@ def build_lock(output: Path, report: Reporter) -> Iterator[None]:
 
 
 def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
-    """Create and sign all files to publish, in the folder `publish` of the work folder."""
+    """Create and sign all files of the build, in the folder `publish` of the work folder."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
     staged = steps.work / "publish"
@@ -178,7 +178,7 @@ def newest_file(folder: Path, pattern: str) -> Path:
     """Find the file that matches `pattern`, the last by name if there are several.
 
     Raises:
-        MachineError: no installed package contains such a file.
+        MachineError: `folder` contains no file that matches, because no installed package has one.
     """
     found = sorted(folder.glob(pattern))
     if not found:

@@ -47,14 +47,14 @@ KERNEL_SEGMENT = 0x820
 
 
 class Run(Protocol):
-    """Runs one program of a build step to its end, or raises MachineError."""
+    """Runs a program of the build, and waits for its end. If the program fails, raises MachineError."""
 
     def __call__(self, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A GPT partition; start and size are in sectors."""
+    """A GPT partition. Its start and size are in sectors."""
 
     name: str
     type: str
@@ -65,9 +65,10 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class GrubFiles:
-    """The files for GRUB's images.
+    """The files from which GRUB's images are made.
 
-    `config` is embedded in each image. The files of `fetched` loaders are in the work folder.
+    `config` is embedded in each image. The GRUB files of the `fetched` loaders are in the work folder, those of other
+    loaders are on this host.
     """
 
     fetched: tuple[BootLoader, ...]
@@ -76,7 +77,7 @@ class GrubFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The partitions of a disk: `core` for BIOS or PReP, `esp` for UEFI, and `root` last, so that it can grow."""
+    """The partitions of a disk. `core` is for BIOS or PReP, and `esp` for UEFI. `root` is last, so that it can grow."""
 
     disk_uuid: uuid.UUID
     size: int
@@ -90,7 +91,7 @@ class Layout:
 
 
 def plan_layout(plan: ImagePlan) -> Layout:
-    """Plan partitions aligned to MiB, with UUIDs that are the same in every build."""
+    """Plan the partitions of the disk, which begin at whole MiB, with UUIDs that are the same in every build."""
 
     def identifier(name: str) -> uuid.UUID:
         return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{plan.arch.value}.boot2podman.invalid")
@@ -119,9 +120,9 @@ def sfdisk_script(layout: Layout) -> str:
 
 
 def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLike[str]]:
-    """Return the command that fills the root partition.
+    """Return the mke2fs command that fills the root partition of `disk` with the files in the folder `root`.
 
-    It does not write inode tables, because they consist of zeros and the disk is all zeros already.
+    The command does not write inode tables, because these would be zeros, and the disk contains only zeros so far.
     """
     extended = ",".join(
         [
@@ -146,7 +147,7 @@ def mke2fs_argv(layout: Layout, root: Path, disk: Path) -> list[str | os.PathLik
 
 
 def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: Path) -> list[str | os.PathLike[str]]:
-    """Return the command that creates a GRUB image from the modules in `library`."""
+    """Return the grub-mkimage command that creates the GRUB image `output` from the modules in the folder `library`."""
     return [
         "grub-mkimage",
         "--directory", library,
@@ -159,7 +160,7 @@ def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: P
 
 
 def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> bytes:
-    """Return the disk's first sector with GRUB's boot code, which loads `core_sector`. The partition table is kept."""
+    """Return the disk's first sector, in which the code is replaced by GRUB's, which loads the sector `core_sector`."""
     code = bytearray(boot_image[:BOOT_CODE_SIZE])
     struct.pack_into("<Q", code, KERNEL_SECTOR_OFFSET, core_sector)
     code[DRIVE_CHECK_OFFSET : DRIVE_CHECK_OFFSET + 2] = b"\x90\x90"
@@ -178,7 +179,7 @@ def check_core_fits(core: bytes, room: int) -> None:
 
 
 def core_image(core: bytes, core_sector: int) -> bytes:
-    """Return GRUB's core.img for a BIOS, changed so that its first block list loads the rest of core.img."""
+    """Return GRUB's core.img for a BIOS, changed in such a way that its first sector loads the rest of core.img."""
     patched = bytearray(core)
     rest = -(-len(core) // SECTOR) - 1
     BLOCK_LIST.pack_into(patched, SECTOR - BLOCK_LIST.size, core_sector + 1, rest, KERNEL_SEGMENT)
@@ -188,9 +189,9 @@ def core_image(core: bytes, core_sector: int) -> bytes:
 def write_disk(
     plan: ImagePlan, *, root: Path, grub: GrubFiles, work: Path, disk: Path, run: Run, run_mapped: Run
 ) -> None:
-    """Create the raw image `disk` from the folder `root`.
+    """Create the raw disk image `disk` from the files in the folder `root`.
 
-    Programs that have to see the owners of files are run by `run_mapped`.
+    `run` runs a program. `run_mapped` runs a program that has to see the owners of the files.
 
     Raises:
         MachineError: one of the programs failed.
@@ -228,7 +229,7 @@ def make_esp(partition: Partition, esp: Path, run: Run) -> None:
 
 
 def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
-    """Copy files to their paths in the partition, after creating the folders."""
+    """Create folders in the FAT file system of the partition image `esp`, and copy `files` to their paths there."""
     folders = {parent.as_posix() for target in files for parent in PurePosixPath(target).parents} - {"."}
     for folder in sorted(folders):
         run(["mmd", "-i", esp, f"::/{folder}"])
@@ -237,7 +238,7 @@ def fill_esp(esp: Path, files: Mapping[str, Path], run: Run) -> None:
 
 
 def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path | None) -> None:
-    """Write GRUB's core to its partition. For a BIOS, also write `boot_image` to the disk's first sector."""
+    """Write GRUB's core to its partition. For a BIOS, also write GRUB's `boot_image` to the disk's first sector."""
     content = core.read_bytes()
     check_core_fits(content, partition.size)
     with disk.open("r+b") as stream:
@@ -251,7 +252,7 @@ def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path 
 
 
 def copy_to_offset(source: Path, target: Path, offset: int) -> None:
-    """Copy `source` into the sparse `target`, skipping chunks of zeros."""
+    """Copy the file `source` to `offset` bytes into the sparse file `target`. Chunks of zeros are not written."""
     chunk_size = 1 << 16
     with source.open("rb") as reader, target.open("r+b") as writer:
         position = offset

@@ -57,13 +57,13 @@ class HostFacts:
     """The Debian packages that the build needs and the host lacks."""
 
     namespace_error: str | None = None
-    """Why an ordinary user cannot create a user namespace; None if that works or no namespace is needed."""
+    """Why an ordinary user cannot create a user namespace. None if that works, or if no namespace is needed."""
 
     runs_foreign: bool = True
-    """Whether programs of the image's architecture can run."""
+    """Whether this host can run programs of the image's architecture."""
 
     space: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-    """The free and the needed bytes in the file system of each folder."""
+    """By folder, how many bytes are free in the folder's file system, and how many the build needs there."""
 
 
 def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
@@ -75,7 +75,7 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
         if wrong:
             return MachineError(
                 f"images can only be built on {kind}",
-                hint="build it on such a host and copy the stream's folder to this one, or use --image fcos:stable",
+                hint="build it on such a host and copy the stream's folder to this host, or use --image fcos:stable",
             )
     if facts.missing:
         packages = sorted(set(facts.missing))
@@ -132,9 +132,10 @@ def host_arch() -> str:
 
 
 def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Return the free and the needed bytes of each file system that `needs` concerns.
+    """Return how many bytes are free, and how many are needed, in each file system on which the folders are.
 
-    `needs` maps folders to the bytes needed there. Each file system is named by the first of its folders.
+    `needs` maps folders to the numbers of bytes that are needed there. In the result, a file system has the path of the
+    first folder that is on it.
     """
     space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():

@@ -31,7 +31,10 @@ GPG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltFile:
-    """A published file with a `.sig` beside it. `uncompressed_sha256` is None if the file is not compressed."""
+    """A published file, which has its signature beside it in a file `.sig`.
+
+    If the file is not compressed, `uncompressed_sha256` is None.
+    """
 
     name: str
     sha256: str
@@ -51,7 +54,7 @@ class Build:
 
     @property
     def folder(self) -> str:
-        """The build's folder, relative to the stream's, in URL form."""
+        """The path of the build's folder relative to the stream's folder, as in URLs."""
         return f"builds/{self.release}/{self.arch.value}"
 
     @property
@@ -60,13 +63,13 @@ class Build:
 
 
 def file_name(release: str, arch: Arch, kind: str) -> str:
-    """Return an artifact's file name in the form that Fedora CoreOS uses."""
+    """Return the name of a published file, in the form that Fedora CoreOS uses."""
     suffix = {"qemu": ".qcow2.xz", "kernel": "", "initramfs": ".img"}[kind]
     return f"{STREAM}-{release}-{kind}.{arch.value}{suffix}"
 
 
 def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
-    """Describe a file in metadata. URLs are relative, so that the stream's folder can be moved or served."""
+    """Return the entry of a file in stream metadata. Its URLs are relative, so that the stream can be moved."""
     location = f"{build.folder}/{file.name}"
     entry = {"location": location, "signature": f"{location}.sig", "sha256": file.sha256}
     if file.uncompressed_sha256:
@@ -75,7 +78,7 @@ def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
 
 
 def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict[str, Any]:
-    """Return the stream's metadata with the entry of `build`'s architecture replaced."""
+    """Return the metadata `old` of the stream, with the entry of the architecture replaced by that of `build`."""
     pxe = {"kernel": artifact(build, build.kernel), "initramfs": artifact(build, build.initramfs)}
     qcow2 = {"disk": artifact(build, build.disk)}
     architectures = dict(old.get("architectures", {}))
@@ -93,7 +96,7 @@ def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict
 
 
 def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
-    """Map each architecture to the release of its QEMU image; invalid entries are left out."""
+    """Map each architecture in the stream's metadata to the release of its QEMU image. Leave out invalid entries."""
     found: dict[str, str] = {}
     for arch, entry in stream.get("architectures", {}).items():
         release = entry.get("artifacts", {}).get("qemu", {}).get("release")
@@ -103,9 +106,9 @@ def releases_by_arch(stream: dict[str, Any]) -> dict[str, str]:
 
 
 def read_stream(output: Path) -> dict[str, Any]:
-    """Read the published metadata of a stream.
+    """Read the metadata of the stream in the folder `output`.
 
-    If the metadata is missing or damaged, return that of an empty stream.
+    If the metadata is missing or damaged, return the metadata of a stream without images.
     """
     try:
         stream = json.loads((output / f"{STREAM}.json").read_text())
@@ -151,7 +154,10 @@ def build_record(build: Build) -> str:
 
 
 def find_build(output: Path, keys: Path, arch: Arch, recipe_key: str) -> Build | None:
-    """Find the published build of a recipe. Return None if no build is complete and signed with the key in `keys`."""
+    """Return the published build that has been made from the recipe with this key.
+
+    Return None if there is no such build, or if it is incomplete or not signed with the signing key in `keys`.
+    """
     release = releases_by_arch(read_stream(output)).get(arch.value)
     build = read_build(output / "builds" / release / arch.value) if release else None
     if build is None or build.recipe_key != recipe_key or not has_same_key(output, keys):
@@ -169,7 +175,7 @@ def has_same_key(output: Path, keys: Path) -> bool:
 
 
 def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
-    """Move a finished build into the stream, add it to the metadata, then delete its predecessors.
+    """Move a finished build into the stream's folder, add it to the stream's metadata, and delete older builds.
 
     Raises:
         MachineError: the disk is full or `output` cannot be written.
@@ -196,7 +202,9 @@ def remove_old_builds(output: Path, current: str, arch: Arch) -> None:
 
 
 def sign(files: list[Path], keys: Path) -> None:
-    """Sign each file with the key in `keys`, which is generated on first use. Signatures go beside the files.
+    """Sign each file with the key in the folder `keys`, and write the signature beside the file.
+
+    If there is no key yet, generate one.
 
     Raises:
         MachineError: gpg failed, or `keys` cannot be written.
@@ -216,7 +224,10 @@ def sign(files: list[Path], keys: Path) -> None:
 
 
 class GpgHome:
-    """A temporary GnuPG home whose path is short enough for the agent's socket. The agent is stopped at the end."""
+    """A temporary home directory for GnuPG, whose path is short enough for the socket of gpg-agent.
+
+    When the block ends, the agent is stopped.
+    """
 
     def __init__(self) -> None:
         self.path = Path()

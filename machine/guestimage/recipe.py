@@ -23,7 +23,7 @@ EPOCH = 1767225600
 
 
 class CoreKind(StrEnum):
-    """The firmware that loads GRUB's core from a partition that has nothing else."""
+    """A kind of firmware that loads GRUB's core from a partition that contains nothing else."""
 
     BIOS = "bios"
     PREP = "prep"
@@ -39,10 +39,10 @@ class BootLoader:
     modules: tuple[str, ...]
 
     efi_path: str | None
-    """The loader's path in the EFI system partition; None if the loader has its own partition."""
+    """The loader's path in the EFI system partition. None if the loader has a partition of its own."""
 
     image: str | None = None
-    """The prebuilt loader's file in the package; None to use grub-mkimage."""
+    """The path of the prebuilt loader in the package. None if grub-mkimage makes the loader."""
 
     config: str | None = None
     """The path in the EFI system partition where a prebuilt loader reads its configuration."""
@@ -52,8 +52,8 @@ class BootLoader:
 class ImagePlan:
     """The recipe's settings for one architecture and suite. Sizes are in bytes.
 
-    `native_packages` are only for the build of an image of a foreign architecture. They are fetched for the host's
-    architecture, and their programs run in place of the image's, which would need emulation.
+    `native_packages` are only for an image of a foreign architecture. They are fetched for the host's architecture.
+    During the build, their programs run in place of the image's programs, which would need emulation.
     """
 
     arch: Arch
@@ -68,7 +68,7 @@ class ImagePlan:
     esp_size: int
 
     def fetched_loaders(self, *, is_foreign: bool) -> tuple[BootLoader, ...]:
-        """Return the loaders whose GRUB files are fetched from the suite; other loaders use files on the host."""
+        """Return the loaders whose GRUB files are fetched from the suite. Other loaders use GRUB files of the host."""
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
@@ -91,7 +91,7 @@ def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
 
 
 def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
-    """Select the settings for `arch` and `suite` from a parsed recipe.toml.
+    """Return the settings for `arch` and `suite` from a parsed recipe.toml.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
@@ -129,7 +129,9 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
 
 
 def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
-    """Return a SHA-256 of the recipe's files, the architecture, the suite and the builder's revision.
+    """Return a SHA-256 of everything that an image depends on.
+
+    That is the recipe's files, the architecture, the suite, and the revision of the code that builds images.
 
     Raises:
         MachineError: the recipe cannot be read.
@@ -165,7 +167,7 @@ def is_executable(path: Path) -> bool:
 
 
 def overlay_tar(folder: Path) -> bytes:
-    """Pack the files below `folder` into a tar, owned by root, with a fixed time and mode 0644 or 0755."""
+    """Return a tar of the files below `folder`, in which they belong to root and have a fixed time and fixed modes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         files = list(recipe_files(folder))

@@ -19,7 +19,7 @@ NATIVE_TAR = "native.tar"
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """Create the guest's root file system in a folder. The files in the folder have the same owners as in the guest."""
+    """Create the guest's root file system in a folder, and return the folder. Files there have the guest's owners."""
     native = steps.native_arch(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
     if native:
@@ -48,9 +48,10 @@ def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
 
 
 def reset_machine_id(root: Path) -> None:
-    """Make systemd treat the next boot as the first one, and so enable the units that Ignition presets.
+    """Make systemd take the next boot for the first one, so that it enables the units that Ignition presets.
 
-    The empty /etc/machine-id that mmdebstrap leaves does not do that; see "First Boot Semantics" in machine-id(5).
+    The empty /etc/machine-id that mmdebstrap leaves behind does not do that (see "First Boot Semantics" in
+    machine-id(5)).
     """
     path = root / "etc/machine-id"
     path.unlink(missing_ok=True)
@@ -59,9 +60,9 @@ def reset_machine_id(root: Path) -> None:
 
 
 def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: bool) -> list[str | os.PathLike[str]]:
-    """Return the command that installs the packages and the overlay and runs the customize script.
+    """Return the mmdebstrap command that installs the packages and the overlay, and runs the customize script.
 
-    The command has to be run in the work folder, because overlay.tar is there.
+    The command has to be run in the work folder, because it reads overlay.tar there.
     """
     customize = shlex.quote(os.fspath(recipe / "customize"))
     return [
@@ -84,7 +85,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
 
 
 def fetch_grub_hooks(loader: BootLoader) -> list[str]:
-    """Return hooks that extract GRUB's files from a package, without installing the package or its dependencies."""
+    """Return hooks of mmdebstrap that extract GRUB's files from a package without installing the package."""
     folder = "/tmp/grub"  # noqa: S108 - in the new root file system
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o APT::Sandbox::User=root'
     return [
@@ -96,7 +97,7 @@ def fetch_grub_hooks(loader: BootLoader) -> list[str]:
 
 
 def native_hooks(recipe: Path) -> list[str]:
-    """Return hooks that replace emulated programs with native ones while packages are being installed."""
+    """Return hooks of mmdebstrap by which native programs replace emulated ones while packages are installed."""
     script = "/tmp/native-programs"  # noqa: S108 - in the new root file system
     return [
         "--essential-hook", 'mkdir "$1/native"',

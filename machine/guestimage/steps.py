@@ -47,7 +47,7 @@ def building(plan: ImagePlan, output: Path, report: Reporter) -> Iterator[Steps]
 
 @contextlib.contextmanager
 def work_folder(output: Path, scratch_base: Path, facts: HostFacts) -> Iterator[tuple[Path, Path]]:
-    """Create a work folder in `output` and a scratch folder for mmdebstrap; both are removed after the block."""
+    """Create a work folder in `output`, and a scratch folder for mmdebstrap. Remove the two folders after the block."""
     work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=output))
     try:
         scratch = Path(tempfile.mkdtemp(prefix="boot2podman-", dir=scratch_base))
@@ -66,7 +66,7 @@ def remove_stale(output: Path, facts: HostFacts) -> None:
 
 
 def remove_work(work: Path, facts: HostFacts) -> None:
-    """Delete a work folder and its scratch folder; a failure is only logged."""
+    """Delete a work folder and its scratch folder. If that fails, only log the error."""
     with contextlib.suppress(OSError):
         scratch = Path((work / "scratch").read_text())
         if scratch.name.startswith("boot2podman-"):
@@ -75,7 +75,7 @@ def remove_work(work: Path, facts: HostFacts) -> None:
 
 
 def remove_tree(folder: Path, facts: HostFacts) -> None:
-    """Delete a folder that may contain files of mapped users; a failure is only logged."""
+    """Delete a folder that may contain files of users in a user namespace. If that fails, only log the error."""
     try:
         runner.run(
             [*mapping(facts), "rm", "-rf", "--one-file-system", "--", folder],
@@ -91,7 +91,7 @@ def mapping(facts: HostFacts) -> tuple[str, ...]:
 
 
 class Steps:
-    """Runs the programs of a build in its work folder and writes their output to its log."""
+    """Runs the programs of a build in the build's work folder, and writes their output to the build's log."""
 
     def __init__(self, *, log_file: Path, work: Path, scratch: Path, facts: HostFacts, report: Reporter) -> None:
         self.log_file = log_file
@@ -104,7 +104,7 @@ class Steps:
         open_created(log_file, "wb", permissions=FILE_PUBLIC).close()
 
     def native_arch(self, plan: ImagePlan) -> Arch | None:
-        """Return this host's architecture if the image has a different one, else None."""
+        """Return this host's architecture if the image has another architecture, else None."""
         return None if self._facts.arch == plan.arch.value else Arch(self._facts.arch)
 
     def begin(self, name: str) -> None:
@@ -124,7 +124,7 @@ class Steps:
         """Run one program in the work folder.
 
         Raises:
-            MachineError: the program failed; the message names the step and the log.
+            MachineError: the program failed. The message names the step and the log.
         """
         try:
             runner.run(
@@ -139,7 +139,7 @@ class Steps:
             raise self.failure(error) from error
 
     def run_mapped(self, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None) -> None:
-        """Run one program that must see and create files of any owner."""
+        """Run one program that has to see and create files of any owner, in a user namespace if we are not root."""
         self.run([*self._mapping, *argv], stdin=stdin)
 
     def failure(self, error: ProgramError) -> MachineError:
@@ -154,7 +154,7 @@ class Steps:
 
 
 def error_line(lines: Sequence[str]) -> str | None:
-    """Return the last line that is marked as an error or, if none is marked, the last line."""
+    """Return the last line that is marked as an error or, if no line is marked, the last line."""
     errors = [line for line in lines if line.startswith(ERROR_PREFIXES) or ": error: " in line]
     # mmdebstrap's last lines only say that it failed.
     causes = [line for line in errors if not line.startswith(MMDEBSTRAP_CLOSING)]

@@ -15,18 +15,18 @@ SPECIFICATION = "3.2.0"
 
 
 def data_url(text: str) -> str:
-    """Return text as a percent-encoded `data:` URL (RFC 2397)."""
+    """Return a text as a percent-encoded `data:` URL (RFC 2397)."""
     return f"data:,{quote(text, safe='')}"
 
 
 def base64_url(text: str) -> str:
-    """Return text as a base64 `data:` URL, which is shorter than that of `data_url` for a long text."""
+    """Return a text as a base64 `data:` URL. For a long text, this is shorter than the URL that `data_url` returns."""
     return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file. `overwrite` is needed if the image may already have a file at the path."""
+    """A file in the guest. `overwrite` must be set if the image may have a file at the path already."""
 
     path: str
     contents: str
@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """Text that is appended to a file; the file is created if the image does not have it."""
+    """A text that is appended to a file in the guest. If the image does not have the file, it is created."""
 
     path: str
     contents: str
@@ -78,7 +78,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """A user. A field that is None keeps the value that it has in the image."""
+    """A user in the guest. A field that is None has the value that the image gives it."""
 
     name: str
     ssh_keys: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A complete config. Lists keep their order. The configs in `merged` take precedence over everything else."""
+    """A complete Ignition config. Lists keep their order. The configs in `merged` take precedence over all the rest."""
 
     users: tuple[User, ...] = ()
     directories: tuple[Directory, ...] = ()
@@ -150,7 +150,7 @@ def _owned_by(user: str | None) -> dict[str, Any]:
 
 
 def find_overridden(ours: Document, theirs: str) -> list[str]:
-    """List the paths and units of our config that the user's config `theirs` overrides."""
+    """List the paths and units in our config that the user's config `theirs` defines, too, and therefore overrides."""
     document = json.loads(theirs)
     # If the user's file has no contents, it only appends to ours.
     files = [file for file in _entries(document, "storage", "files") if "contents" in file]
@@ -164,5 +164,5 @@ def find_overridden(ours: Document, theirs: str) -> list[str]:
 
 
 def _entries(document: dict[str, Any], section: str, name: str) -> list[dict[str, Any]]:
-    """Return a list of a config; a null counts as absent, as it does for Ignition."""
+    """Return the list `name` in a section of a config. A missing or null list counts as empty, as for Ignition."""
     return (document.get(section) or {}).get(name) or []

@@ -11,7 +11,7 @@ Variables = Sequence[tuple[str, str]]
 
 
 def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
-    """Return files that set the variables in system services, user services and shells. `stem` names the files."""
+    """Return files that set the variables in system services, user services and shells. Their names contain `stem`."""
     if not variables:
         return ()
     services = "[Manager]\n" + "".join(f"DefaultEnvironment={_manager_word(*pair)}\n" for pair in variables)
@@ -26,7 +26,7 @@ def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
 
 
 def _manager_word(name: str, value: str) -> str:
-    """Quote an assignment for systemd-system.conf(5), where specifiers and C escapes are expanded."""
+    """Quote an assignment for systemd-system.conf(5), in which specifiers and C escapes are expanded."""
     return _quoted(f"{name}={value}".replace("%", "%%"))
 
 

@@ -37,7 +37,7 @@ class Problem:
 
 
 def lint(text: str) -> list[Problem]:
-    """Return all mistakes in a config, in the order of their positions; an empty list if the config is valid."""
+    """Return all mistakes in a config, in the order of their positions. If the config is valid, the list is empty."""
     try:
         root = parse(text)
         found = list(_check_config(root))
@@ -51,7 +51,7 @@ def lint(text: str) -> list[Problem]:
 
 
 def minor_version(text: str) -> int:
-    """Return the N of a valid config's version 3.N.0."""
+    """Return the N of the version 3.N.0 of a valid config."""
     found = _VERSION.fullmatch(str(_member(parse(text), "ignition", "version")))
     assert found
     return int(found[1])

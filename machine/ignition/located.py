@@ -13,7 +13,7 @@ Scalar = str | int | float | bool | None
 
 
 class SyntaxProblemError(ValueError):
-    """The text is not JSON; `offset` is where parsing failed."""
+    """The text is not JSON. `offset` is the position in the text at which parsing failed."""
 
     def __init__(self, text: str, offset: int) -> None:
         super().__init__(text)
@@ -25,8 +25,8 @@ class SyntaxProblemError(ValueError):
 class Located:
     """A value, and the offset in the text at which it begins.
 
-    If the value is an object, `keys` has the offset of each key, and `repeated` lists the keys that are given again,
-    each with its offset.
+    If the value is an object, `keys` has the offset of each key, and `repeated` lists each further occurrence of a key,
+    with its offset.
     """
 
     offset: int
@@ -51,7 +51,7 @@ def parse(text: str) -> Located:
 
 
 def _value(tokens: Iterator[re.Match[str]]) -> Located:
-    """Parse the next value; the text must be valid JSON."""
+    """Parse the next value of a text, which must be valid JSON."""
     token = next(tokens)
     return _value_at(token, tokens)
 

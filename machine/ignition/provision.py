@@ -28,7 +28,7 @@ PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 _ENVIRONMENT = "60-machine"
 
 MARKER_UP_TO_5 = "/etc/containers/podman-machine"
-"""The file that makes Podman up to version 5 in a guest ask the host to publish ports."""
+"""The file in a guest by which Podman up to version 5 knows that it has to ask the host to publish ports."""
 
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
@@ -36,7 +36,7 @@ _SUBORDINATE_COUNT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """The keys installed in a guest. A public key is one line, the host's private key the content of a file."""
+    """The keys to install in a guest. A public key is one line. The host's private key is the content of a file."""
 
     authorized: str
     host_private: str
@@ -167,16 +167,16 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
 
 
 def _swap_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the config of Fedora's zram generator, for a swap device in compressed memory at every boot."""
+    """Return the config of Fedora's zram generator, which makes a swap device in compressed memory at every boot."""
     if not config.swap_mib:
         return ()
     return (File(path="/etc/systemd/zram-generator.conf", contents=f"[zram0]\nzram-size={config.swap_mib}\n"),)
 
 
 def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the user's scripts, and the program that runs the scripts when `machine start` requests this.
+    """Return the user's scripts as files, and the program that runs them when `machine start` requests that.
 
-    A playbook gets the same path as in podman machine, and an additional script runs the playbook.
+    A playbook gets the same path as in podman machine, and a script of ours runs it.
     """
     scripts = config.first_boot.scripts
     playbook = config.first_boot.playbook
@@ -199,7 +199,7 @@ def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _script_file(number: int, script: Script) -> File:
-    """Return a script as a file. `number` orders the scripts and identifies this script in the report."""
+    """Return a script as a file for the guest. `number` says when it runs, and identifies it in the report."""
     name = re.sub("[^A-Za-z0-9._-]", "_", script.name)
     return File(
         path=f"/var/lib/boot2podman/provision/scripts/{number:03}-{'user' if script.as_user else 'root'}-{name}",

@@ -19,7 +19,7 @@ _UNITS = {"boot2podman-identity-initrd.service": "initrd.target", "boot2podman-i
 
 @dataclass(frozen=True, kw_only=True)
 class Rekey:
-    """The values that a clone gets in place of the original's values."""
+    """The values that the guest of a clone gets in place of the values of the original's guest."""
 
     hostname: str
     machine_id: str

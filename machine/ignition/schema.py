@@ -22,7 +22,7 @@ NEWEST = 5
 
 @dataclass(frozen=True)
 class Many:
-    """A list of items of one type. `unique` names a key whose value must be different in each item."""
+    """A list of items of one type. `unique` is the name of a key whose value must differ between all items."""
 
     kind: Kind
     unique: str | None = None
@@ -30,7 +30,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Key:
-    """A key; `since` is the minor number of the first version that has the key."""
+    """A key of an object. `since` is the minor number of the first version that has the key."""
 
     kind: Kind
     required: bool = False
@@ -42,7 +42,7 @@ def _keys(kind: Kind, names: str, *, since: int = 0) -> dict[str, Key]:
 
 
 def _named(name: str = "name") -> dict[str, Key]:
-    """Return the schema of the key `name`, which is required because it identifies an item."""
+    """Return the schema of an object's key `name`. The key is required, because it identifies an item of a list."""
     return {name: Key(TEXT, required=True)}
 
 

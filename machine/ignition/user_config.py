@@ -1,4 +1,4 @@
-"""Read and check the user's own Ignition config; translate it first if it is in Butane's format."""
+"""Read and check the user's own Ignition config. If it is in Butane's format, translate it first."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
 
 
 def check(text: str, name: str) -> None:
-    """Check a config; `name` is its name in messages.
+    """Check an Ignition config. Messages call it `name`.
 
     Raises:
         BadInputError: the config has mistakes. The first mistake is the message, the others are the error's details.
@@ -79,7 +79,7 @@ def _format(problem: Problem, name: str) -> str:
 
 
 def _validate(text: str, name: str) -> None:
-    """Run Ignition's validator if it is installed. Warnings count as errors, because no one would see them later."""
+    """Run Ignition's validator on a config, if it is installed. Warnings are errors, as no one would see them later."""
     validator = runner.find_program(_VALIDATOR)
     if validator is None:
         return
@@ -97,7 +97,7 @@ def _from_butane(path: Path) -> str:
     if butane is None:
         raise MachineError(
             f"{path.name} is a Butane file, but butane is not installed on this host",
-            hint="install it, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign",
+            hint="install butane, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign",
         )
     argv = [butane, "--strict", "--files-dir", os.fspath(path.parent), os.fspath(path)]
     done = runner.run(argv, timeout_s=_PROGRAM_S, check=False)

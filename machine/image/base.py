@@ -19,7 +19,7 @@ _OPTIONAL = ("stream", "release", "sha512", "uncompressed_sha256", "signer")
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImage:
-    """An unpacked and verified image that backs machines' disks. Digests are lower-case hex."""
+    """An unpacked, verified image in the cache, on which machines' disks are overlays. Digests are lower-case hex."""
 
     digest: str
     """The sha256 of the unpacked image; the image's directory in the cache is named after this digest."""

@@ -56,7 +56,7 @@ class ImageCache:
         return next((base for base in self.bases() if base.location == public_url(location)), None)
 
     def find_file(self, stamp: FileStamp) -> BaseImage | None:
-        """Find the base image made from the file on this host that has this stamp."""
+        """Find the base image that was made from the file on this host that has this stamp."""
         return next((base for base in self.bases() if is_made_from(base, stamp)), None)
 
     def path_of(self, digest: str) -> Path:
@@ -77,7 +77,7 @@ class ImageCache:
         """Prevent other processes from using base images during the block.
 
         Raises:
-            DeadlineError: another process is using the cache.
+            DeadlineError: another process has been fetching an image, or making a machine, for too long.
         """
         with lock.held(self._lock_file(".lock"), timeout_s=_WAIT_FOR_USERS_S) as free:
             if not free:
@@ -91,7 +91,8 @@ class ImageCache:
     def making(self, artifact: Artifact, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         """Prevent other processes from fetching the same artifact during the block.
 
-        Yields whether another process had to finish first; `on_wait` is called before waiting for that process.
+        If another process is fetching the artifact, call `on_wait`, and wait until that process has finished. Yields
+        whether that was so.
         """
         with lock.exclusively(
             self._lock_file(f"{_DOWNLOADS}/{_key(artifact)}.lock"),
@@ -110,12 +111,12 @@ class ImageCache:
     # Adding images
 
     def download_folder(self, artifact: Artifact) -> Path:
-        """Return the folder for the partial download of an artifact."""
+        """Return the path of the folder in which a partial download of the artifact is kept."""
         return self._directory / _DOWNLOADS / _key(artifact)
 
     @contextlib.contextmanager
     def workspace(self, artifact: Artifact) -> Iterator[Path]:
-        """Create an empty directory for a new base image; after the block it is removed unless it was published."""
+        """Make an empty directory for a new base image. After the block, remove it, unless the image was published."""
         directory = self._directory / f"{_NEW}{_key(artifact)}"
         with disk_errors(directory):
             shutil.rmtree(directory, ignore_errors=True)  # left by a killed process
@@ -126,10 +127,10 @@ class ImageCache:
             shutil.rmtree(directory, ignore_errors=True)
 
     def check_space(self, size: int, missing: int) -> None:
-        """Check that there is room for the `missing` bytes of a download of `size` bytes and for the unpacked image.
+        """Check that there is space for the `missing` bytes of a download of `size` bytes, and for the unpacked image.
 
         Raises:
-            DiskError: there is too little free space.
+            DiskError: the disk of the cache has too little free space.
         """
         free = shutil.disk_usage(self._directory).free
         needed = missing + size  # the unpacked image is at least as large as the packed one
@@ -158,7 +159,7 @@ class ImageCache:
             fsync_directory(self._directory)
 
     def mark_verified(self, base: BaseImage) -> BaseImage:
-        """Record that the sha256 of an unverified base image has been confirmed since its fetch."""
+        """Note that the sha256 of a base image that was fetched without verification has been confirmed since then."""
         if base.verified is Verified.NOTHING:
             base = replace(base, verified=Verified.SHA256)
             write_description(base, base.path.parent)
@@ -167,13 +168,13 @@ class ImageCache:
     # Removing images
 
     def remove(self, base: BaseImage) -> None:
-        """Rename a base image out of the way, then delete it. Call this only if no machine uses the base image."""
+        """Remove a base image from the cache. The caller must have made sure that no machine uses the base image."""
         hidden = base.path.parent.with_name(f"{_NEW}{base.digest}.gone")
         base.path.parent.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
     def remove_leftovers(self) -> int:
-        """Remove incomplete and damaged base images and partial downloads. Return how many bytes this has freed."""
+        """Remove incomplete or damaged base images, and partial downloads. Return how many bytes that has freed."""
         freed = 0
         broken = [entry for entry in self._directory.glob("sha256-*") if read_base(entry) is None]
         for path in (*broken, *self._directory.glob(f"{_NEW}*"), *self._directory.glob(f"{_DOWNLOADS}/*")):
@@ -184,7 +185,7 @@ class ImageCache:
 
 
 def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
-    """Compare the published digests of an artifact with those of a base image."""
+    """Return whether the base image has the digests that were published for the artifact."""
     same_file = artifact.sha256 in (None, base.sha256) and artifact.sha512 in (None, base.sha512)
     if artifact.has_checksum and same_file:
         return True
@@ -192,7 +193,7 @@ def _is_made_from(base: BaseImage, artifact: Artifact) -> bool:
 
 
 def _key(artifact: Artifact) -> str:
-    """Return a file name for an artifact.
+    """Return the name that an artifact's files have in the cache.
 
     It is the artifact's digest or, if none is known, the digest of the artifact's URL.
     """

@@ -1,7 +1,7 @@
 """Read the catalogue of other distributions' cloud images.
 
-Each entry gives an image's URL, its checksum file and how guests are provisioned. The catalogue is a TOML file,
-documented in `images/catalogue.toml`. Entries in the user's own catalogue override ours.
+Each entry gives the URL of an image, the URL of its checksums, and how its guests are provisioned. The catalogue is a
+TOML file, documented in `images/catalogue.toml`. Entries in the user's own catalogue replace ours of the same name.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _E = TypeVar("_E", bound=StrEnum)
 class CatalogueImage:
     """The entry for NAME:TAG in the catalogue.
 
-    `url` and `checksums` are URLs with a placeholder for the architecture. `arches` has the word for each architecture
-    that replaces the placeholder. `packages` are installed from the distribution's repositories.
+    `url` and `checksums` are URLs that may contain a placeholder. `arches` has for each architecture the word that
+    replaces the placeholder. `packages` are packages that cloud-init installs from the distribution's repositories.
     """
 
     name: str
@@ -77,15 +77,15 @@ class CatalogueImage:
         """Return the image's URL for guests of one architecture.
 
         Raises:
-            NotFoundError: the image does not exist for `arch`.
+            NotFoundError: the catalogue has no image of this name for `arch`.
         """
         return self.url.replace(_ARCH_PLACE, self._word(arch))
 
     def find_artifact(self, arch: Arch, metadata: MetadataCache) -> Artifact:
-        """Find the image and its checksum.
+        """Return the URL of the image for guests of one architecture, and fetch the image's published checksum.
 
         Raises:
-            MachineError: the image does not exist for `arch`, or its checksum cannot be fetched.
+            MachineError: the catalogue has no image of this name for `arch`, or the checksum cannot be fetched.
         """
         location = self.location(arch)
         artifact = Artifact(reference=str(self), arch=arch, location=location, stream=self.name, release=self.tag)
@@ -104,7 +104,7 @@ class CatalogueImage:
 
 
 ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
-"""A reference in which a name of the catalogue is resolved; `str` gives the full reference."""
+"""A parsed image reference. A name and tag of the catalogue are replaced by their entry. `str` gives the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +135,10 @@ class Catalogue:
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
-    """Read our catalogue, then override its entries with those of the user's catalogue if that file exists.
+    """Read our catalogue, and the user's if that file exists. The user's entries replace ours of the same name.
 
     Raises:
-        MachineError: a file cannot be read or is invalid; the message names it.
+        MachineError: one of the files cannot be read or is invalid. The message names the file.
     """
     images = {image.reference: image for image in _read(ours)}
     if users.exists():
@@ -148,7 +148,7 @@ def load_catalogue(ours: Path, users: Path) -> Catalogue:
 
 
 def _numbers_first(tag: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts 9 before 10, and numbers before words."""
+    """Return a key by which tags are sorted, so that 9 comes before 10, and numbers come before words."""
     return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in re.split(r"[.-]", tag)]
 
 
@@ -166,10 +166,10 @@ def _read(path: Path) -> list[CatalogueImage]:
 
 
 def _image(reference: str, entry: object) -> CatalogueImage:
-    """Read one entry.
+    """Read one entry of a catalogue.
 
     Raises:
-        ValueError: the entry is invalid; the message says what is wrong with it.
+        ValueError: the entry is invalid. The message says what is wrong with the entry.
     """
     where = f'["{reference}"]'
     name, tag = _name_and_tag(reference)
@@ -189,7 +189,7 @@ def _image(reference: str, entry: object) -> CatalogueImage:
             packages=_texts(entry.get("packages", DEFAULT_PACKAGES)),
         )
     except KeyError as error:
-        raise ValueError(f'{where} has no "{error.args[0]}"') from error
+        raise ValueError(f'{where} lacks the key "{error.args[0]}"') from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"in {where}, {error}") from error
     _check_links(image, where)
@@ -201,7 +201,7 @@ def _name_and_tag(reference: str) -> tuple[str, str]:
     if not CatalogueReference.is_one(reference) or not tag:
         raise ValueError(f'the table ["{reference}"] must have a name and a tag, as in ["NAME:TAG"]')
     if name in _TAKEN:
-        raise ValueError(f'the table ["{reference}"] has the name {name}, which is reserved')
+        raise ValueError(f'the table ["{reference}"] must have another name than {name}, which is reserved')
     return name, tag
 
 
@@ -249,19 +249,19 @@ def _arches(words: object) -> dict[Arch, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """The published checksums of one file. A checksum is lower-case hex, or None if it is unknown."""
+    """The published checksums of one file, in lower-case hex. A checksum is None if it was not published."""
 
     sha256: str | None = None
     sha512: str | None = None
 
 
 def parse_checksums(text: bytes, name: str, url: str) -> Checksums:
-    """Find the checksums of the file `name` in the checksum file `text`, fetched from `url`.
+    """Find the checksums of the file `name` in `text`, the content of a checksum file that was fetched from `url`.
 
-    The text is either a list in the format of coreutils or BSD, signed or not, or a single digest.
+    The text is either a single digest, or a list of digests in the format of coreutils or BSD, signed or not.
 
     Raises:
-        MachineError: the text has no checksum of `name`.
+        MachineError: the text has no checksum of the file `name`.
     """
     lines = text.decode(errors="replace").splitlines()
     if len(lines) == 1 and re.fullmatch(_HEX, alone := lines[0].strip()):

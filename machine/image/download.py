@@ -1,7 +1,7 @@
-"""Download a file in such a way that the download can be resumed, and can be read while it is running.
+"""Download a file in such a way that the download can be resumed, and that the file can be read meanwhile.
 
-Worker threads, each with its own connection, fill the gaps between the parts already received. The download starts
-with one worker and adds more only while the measured rate shows a gain.
+Worker threads, each with its own connection, fetch the gaps between the parts of the file that have been received. The
+download starts with one worker, and adds workers only as long as each makes the download measurably faster.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
 class ChangedError(MachineError):
-    """A download must start over, because the file has changed or the server cannot resume."""
+    """A download must start over, because the file has changed on the server or the server cannot resume downloads."""
 
 
 class Download:
     """The download of one file.
 
-    It is a context manager. On exit, the workers stop, and the received data stays on disk.
+    This is a context manager. When the block is left, the workers are stopped, and the received data stays on disk.
     """
 
     def __init__(
@@ -55,11 +55,12 @@ class Download:
         will_be_verified: bool = True,
         max_workers: int = MAX_WORKERS,
     ) -> None:
-        """Prepare a download; the first request is sent on entering the context.
+        """Prepare a download. The first request is sent when the block is entered.
 
-        `authorize` returns the headers of a login, and is called again when the server rejects them. `check_size` gets
-        the total and the missing bytes before anything is written, and may raise. A download that `will_be_verified`
-        always resumes; any other download resumes only if the server confirms that the file is unchanged.
+        `authorize` returns the headers of a login, and is called again when the server rejects the headers.
+        `check_size` is called with the numbers of all and of missing bytes before anything is written, and may raise an
+        error. A download that `will_be_verified` is always resumed. Any other download is resumed only if the server
+        confirms that the file is unchanged.
         """
         self.url = url
         self.resumed = False
@@ -93,7 +94,7 @@ class Download:
         return self
 
     def stop(self) -> None:
-        """Stop the workers and the readers waiting for data."""
+        """Stop the workers, and make the readers that are waiting for data fail."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -106,12 +107,12 @@ class Download:
             self._runs.close()
 
     def discard(self) -> None:
-        """Delete the received data."""
+        """Delete the data that has been received, also by earlier attempts."""
         self._runs.discard()
 
     @property
     def name(self) -> str:
-        """The URL without credentials."""
+        """The URL of the file without credentials, for messages."""
         return public_url(self.url)
 
     @property
@@ -121,15 +122,15 @@ class Download:
 
     @property
     def received(self) -> int:
-        """The number of bytes received, including by earlier attempts."""
+        """The number of bytes that this and earlier attempts have received."""
         return self._runs.received
 
     def reader(self) -> io.RawIOBase:
-        """Open the file for reading from its start; `read` blocks until the data has arrived."""
+        """Return a reader of the file, from its start. The reader's `read` blocks until the data has arrived."""
         return _Reader(self)
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Wait for data at `position`, and return 1 to `count` bytes of it; b"" at the end of the file.
+        """Wait for data at `position`, and return 1 to `count` bytes of it. At the end of the file, return b"".
 
         Raises:
             MachineError: the download failed or was stopped.
@@ -186,7 +187,7 @@ class Download:
             return self._pace.retreat()
 
     def _should_retry(self, error: FetchError) -> bool:
-        """Return whether another attempt may succeed, after renewing the login if it was rejected."""
+        """Return whether another attempt may succeed. If the server has rejected the login, renew the login first."""
         if error.status == 401 and self._authorize:
             self._headers = self._authorize()
             return True
@@ -198,7 +199,7 @@ class Download:
             self._changed.notify_all()
 
     def _claim(self) -> Run | None:
-        """Claim a gap to fill. Return None if there is no work for this worker."""
+        """Claim a gap for this worker to fetch. Return None if there is no work for this worker."""
         with self._changed:
             if self._stop.is_set() or self._error or len(self._runs.busy) >= self._pace.workers:
                 return None
@@ -210,7 +211,7 @@ class Download:
             self._changed.notify_all()
 
     def _fill(self, web: Web, run: Run) -> None:
-        """Request the missing bytes of a run and append them."""
+        """Request the bytes that a run still lacks, and append them to the run."""
         with web.get(self.url, self._request_headers(run)) as response:
             if not self._accept(response, run):
                 return
@@ -236,10 +237,10 @@ class Download:
         return headers
 
     def _accept(self, response: Response, run: Run) -> bool:
-        """Check that a response continues the run, and return whether the response has a body to append.
+        """Check that a response continues the run, and return whether it has a body to append.
 
         Raises:
-            ChangedError: the file has changed, or its server cannot resume.
+            ChangedError: the file has changed on the server, or the server cannot resume downloads.
             FetchError: the server sent neither the file nor the requested range.
         """
         with self._changed:
@@ -267,7 +268,7 @@ class Download:
         self._changed.notify_all()
 
     def _append(self, run: Run, chunk: bytes) -> bool:
-        """Append received bytes to a run, and return whether the run needs more."""
+        """Append received bytes to a run, and return whether the run needs more bytes."""
         with self._changed:
             if self._stop.is_set() or self._error:
                 return False
@@ -277,7 +278,7 @@ class Download:
             return run.limit is None or run.end < run.limit
 
     def _measure(self) -> None:
-        """Measure the rate every `_MEASURE_S` seconds, and add or drop a worker accordingly."""
+        """Measure the rate every `_MEASURE_S` seconds, and add or drop a worker according to the rate."""
         now, (since, before) = time.monotonic(), self._measured
         if now - since < _MEASURE_S or not self._ranges or self.size is None:
             return
@@ -309,10 +310,12 @@ class _Reader(io.RawIOBase):
 
 
 def _version_of(response: Response, position: int, name: str) -> Version:
-    """Return the version of the file, from a response that must begin at `position` of the file.
+    """Return the version of the file that the headers of a response name.
+
+    The body of the response must begin at `position` of the file.
 
     Raises:
-        ChangedError: the response begins at the start of the file instead.
+        ChangedError: the body begins at the start of the file instead.
         FetchError: the server sent neither the file nor the requested range.
     """
     match response.status_code:

@@ -29,7 +29,7 @@ _SIGNATURE_BYTES = 64 * 1024
 
 
 class DiskTools(Protocol):
-    """The operations of qemu-img that are needed here."""
+    """The operations of qemu-img that adding an image needs."""
 
     def check(self, image: Path) -> None: ...
     def convert_raw(self, source: Path, target: Path) -> None: ...
@@ -37,7 +37,7 @@ class DiskTools(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Checked:
-    """An unpacked and verified image; `signer` is None if no signature was required."""
+    """An image that has been unpacked and verified. `signer` is None if no signature was required."""
 
     unpacked: Unpacked
     digests: Digests
@@ -45,7 +45,7 @@ class _Checked:
 
 
 class Ingest:
-    """Adds images to the cache, with the given programs and settings."""
+    """Adds images to the cache. Its fields are the cache, qemu-img, the settings of requests, and the reporter."""
 
     def __init__(self, cache: ImageCache, tools: DiskTools, web: WebSettings, report: Reporter) -> None:
         self._cache = cache
@@ -54,9 +54,9 @@ class Ingest:
         self._report = report
 
     def ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
-        """Return the base image of an artifact, fetching and verifying it unless it is in the cache.
+        """Return the base image of an artifact. If the cache does not have it, fetch, verify and unpack it.
 
-        Unless `keys` is None, one of these keys must have signed the image.
+        If `keys` is not None, one of these keys must have signed the image.
 
         Raises:
             MachineError: the image cannot be fetched, does not match its digests or signature, or is not a disk image.
@@ -83,9 +83,9 @@ class Ingest:
             return self._make(artifact, signature, has_checksum=has_checksum)
 
     def _ensure_file(self, path: Path, artifact: Artifact) -> BaseImage:
-        """Return the base image of a file on this host.
+        """Return the base image that is made from the file `path` on this host.
 
-        A file that was read before and has not changed is not read again.
+        If the file has been read before and has not changed, the base image in the cache is used.
         """
         stamp = FileStamp.of(path)
         if stamp and (known := self._cache.find_file(stamp)):
@@ -179,10 +179,10 @@ class Ingest:
         return checked
 
     def _unpack(self, artifact: Artifact, signature: DetachedSignature | None, source: Source, image: Path) -> _Checked:
-        """Unpack a source into `image` while hashing it and checking its signature.
+        """Unpack a source into the file `image`, and meanwhile compute its digests and check its signature.
 
         Raises:
-            MachineError: the image is damaged, does not match its digests, or has no good signature.
+            MachineError: the image is damaged, does not match the published digests, or has no good signature.
         """
 
         def tick() -> None:
@@ -277,7 +277,7 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
 
 
 def _name(artifact: Artifact) -> str:
-    """Return an artifact's path or URL, for messages."""
+    """Return the path or URL of the artifact's file, for messages."""
     return str(local_path(artifact.location) or public_url(artifact.location))
 
 

@@ -24,7 +24,7 @@ _SETTLED_NS = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class FileStamp:
-    """The properties of a file that change when the file is replaced or its content changes."""
+    """Properties of a file. One of them changes when the file is replaced or the file's content is changed."""
 
     device: int
     inode: int
@@ -34,7 +34,7 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """Return the stamp of a file, or None for a block device, which can change without showing it."""
+        """Return the stamp of a file, or None for a block device, whose stamp would not change with its content."""
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             return None
@@ -48,7 +48,7 @@ class FileStamp:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every later change of the file will change its stamp."""
+        """Whether the file's last change is so long ago that every later change will change the file's stamp."""
         return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > _SETTLED_NS
 
 
@@ -58,7 +58,7 @@ def is_made_from(base: BaseImage, stamp: FileStamp) -> bool:
 
 
 def remember(base: BaseImage, stamp: FileStamp) -> None:
-    """Note beside a base image that it was made from the file that has this stamp."""
+    """Write to `files.json` beside a base image that the image was made from the file that has this stamp."""
     own = list(astuple(stamp))
     others = [entry for entry in _stamps(base) if entry != own]
     write_atomic(base.path.with_name(_FILE), json.dumps([own, *others][:_MAX_FILES]) + "\n")

@@ -13,7 +13,7 @@ _WORTHWHILE_S = 3.0
 
 
 class Pace:
-    """The number of workers. It grows by one as long as the last added worker raised the rate enough."""
+    """The number of workers. It grows by one as long as the worker that was added last has raised the rate enough."""
 
     def __init__(self, max_workers: int = MAX_WORKERS) -> None:
         self.workers = 1
@@ -27,7 +27,7 @@ class Pace:
         return before > 1
 
     def observe(self, rate: float, left_bytes: int) -> int:
-        """Adapt to a measured rate in bytes/s, and return the new number of workers."""
+        """Adapt the number of workers to a measured rate in bytes/s, and return the new number."""
         if self._settled:
             return self.workers
         if self._best and rate < self._best * _MIN_GAIN:

@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """The bytes of an artifact, for any number of readers; `stop` makes all readers fail."""
+    """The bytes of an artifact, which any number of readers can read. `stop` makes all readers fail."""
 
     @property
     def is_plain(self) -> bool:
         """Whether the bytes are those of the image itself, because the artifact is not compressed."""
 
     def unpack(self, target: Path, name: str) -> Unpacked:
-        """Unpack the artifact into the new file `target`; `name` is its name in errors."""
+        """Unpack the artifact into the new file `target`. Errors call the artifact `name`."""
 
     def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...
@@ -48,7 +48,7 @@ class FileSource:
         self.is_plain = not is_packed(path)
 
     def unpack(self, target: Path, name: str) -> Unpacked:
-        """Unpack the file, or share its blocks if the file system can. In both cases the file is read once."""
+        """Unpack the file into `target`, or share the file's blocks if the file system can. Read the file only once."""
         if self.is_plain and share_blocks(self._path, target):
             with self._open(target) as clone:
                 return examine(clone, name)
@@ -68,10 +68,10 @@ class FileSource:
         return self._position, self._size
 
     def advance_to(self, position: int) -> None:
-        """Record the position of a reader, for `progress`.
+        """Note how far a reader has read, for `progress`.
 
         Raises:
-            MachineError: the source was stopped.
+            MachineError: `stop` has been called.
         """
         if self._stopped:
             raise MachineError(f"reading {self._path} was stopped")
@@ -97,7 +97,7 @@ class _StoppableFile(io.RawIOBase):
 
 
 class DownloadSource:
-    """A source that is still being downloaded."""
+    """A source whose file is still being downloaded."""
 
     is_plain = False  # that is not known yet
 
@@ -115,15 +115,15 @@ class DownloadSource:
         self._download.stop()
 
     def progress(self) -> tuple[int, int | None]:
-        """Return the numbers of received and of total bytes. Unpacking keeps up with the download."""
+        """Return how many bytes have been received, and how many there are. Unpacking keeps up with the download."""
         return self._download.received, self._download.size
 
 
 class Job(threading.Thread, Generic[T]):
-    """A function that runs in its own thread while the main thread only waits.
+    """A function that runs in its own thread while the main thread only waits for the result.
 
-    ^C raises an exception anywhere in the main thread. If the main thread held a lock then, the lock might never be
-    released.
+    ^C raises an exception at any point of the main thread. If the main thread did the work, it might hold a lock at
+    that point, which would then never be released.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -139,7 +139,7 @@ class Job(threading.Thread, Generic[T]):
             self._error = error
 
     def result(self, tick: Callable[[], None]) -> T:
-        """Wait for the function and return its result or raise its error; calls `tick` while waiting."""
+        """Wait for the function's end, and return its result or raise its error. Meanwhile, call `tick` repeatedly."""
         while self.is_alive():
             self.join(_TICK_S)
             tick()
@@ -150,14 +150,14 @@ class Job(threading.Thread, Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Digests:
-    """The computed digests of a published file; `sha512` is None if it was not requested."""
+    """The digests that were computed of a published file. `sha512` is None if it was not requested."""
 
     sha256: str
     sha512: str | None
 
 
 def digest(reader: IO[bytes], check: SignatureCheck | None, *, with_sha512: bool) -> Digests:
-    """Compute the digests of a stream while feeding its content to the signature check."""
+    """Read a stream to its end, compute the digests of its content, and feed the content to `check` if there is one."""
     sha256 = hashlib.sha256()
     sha512 = hashlib.sha512() if with_sha512 else None
     with reader:

@@ -30,7 +30,7 @@ _DOCKER_HUB = "docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """A stream, at its newest release or a pinned `release`. A `local` stream's images are built on this host."""
+    """The newest release of a stream, or its `release` if that is given. A `local` stream's images are built here."""
 
     stream: str
     local: bool
@@ -61,7 +61,7 @@ class UrlReference:
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryReference:
-    """A disk image in an OCI registry; `version` is a tag or a digest."""
+    """A disk image in an OCI registry. `version` is a tag or a digest."""
 
     registry: str
     name: str
@@ -99,10 +99,10 @@ Reference = StreamReference | FileReference | UrlReference | RegistryReference |
 
 
 def parse_reference(text: str) -> Reference:
-    """Parse a reference. Text without a slash or dot is never taken for a path.
+    """Parse an image reference. A text without a slash or dot is never taken for a path.
 
     Raises:
-        BadInputError: `text` is not a reference.
+        BadInputError: `text` is not an image reference.
     """
     if text == "/dev/null":
         return EmptyReference()

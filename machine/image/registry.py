@@ -1,7 +1,7 @@
 """Find disk images in an OCI registry, in the layout of podman's machine-os.
 
-An index lists manifests, and each manifest has a single layer, the disk image. The layer is fetched like any other
-file; its digest serves as the checksum.
+An index lists manifests. Each manifest has a single layer, which is the disk image. The layer is fetched like any other
+file, and its digest serves as the checksum.
 Sources: the OCI distribution and image specifications; podman's pkg/machine/ocipull for the annotations.
 """
 
@@ -34,7 +34,7 @@ _CHALLENGE_FIELD = re.compile(r'(\w+)="([^"]*)"')
 
 
 def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
-    """List the files that may hold registry credentials, in podman's search order (containers-auth.json(5))."""
+    """List the files that may contain logins to registries, in podman's order of search (containers-auth.json(5))."""
     if chosen := environment.get("REGISTRY_AUTH_FILE"):
         return [Path(chosen)]
     runtime, config = environment.get("XDG_RUNTIME_DIR"), environment.get("XDG_CONFIG_HOME")
@@ -47,9 +47,9 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
-    """Find the base64 of `user:password` for a repository or its registry.
+    """Return the login for a repository or its registry, which is `user:password` in base64.
 
-    Return None if the files have no credentials.
+    Return None if none of the files has a login for them.
     """
     keys = [registry]
     for part in name.split("/"):
@@ -79,10 +79,10 @@ class Registry:
         self._headers: dict[str, str] = {}
 
     def find_artifact(self, arch: Arch) -> Artifact:
-        """Find the disk image for QEMU on `arch`.
+        """Find the disk image for QEMU guests of the architecture `arch`.
 
         Raises:
-            MachineError: the registry cannot be reached, or has no disk image for QEMU on `arch`.
+            MachineError: the registry cannot be reached, or has no such disk image.
         """
         if not self._settings.verify_tls:
             self._allow_http()
@@ -96,7 +96,7 @@ class Registry:
             raise MachineError(f"{self._reference} has an invalid manifest: {reason_of(error)}") from error
 
     def _allow_http(self) -> None:
-        """Switch to plain HTTP if the server does not speak TLS, as podman does with `--tls-verify=false`."""
+        """Use plain HTTP from now on if the server does not speak TLS, as podman does with `--tls-verify=false`."""
         url = f"{self._base.partition('/v2/')[0]}/v2/"
         try:
             with self._web.get(url):

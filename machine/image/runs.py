@@ -1,7 +1,8 @@
 """Store the received parts of a download in a folder that stays valid after a crash.
 
-Each `OFFSET.part` holds one run: contiguous bytes of the file from that offset on. A part only ever grows at its end,
-so its length says what was received even if the process was killed. `source.json` names the version of the file.
+Each `OFFSET.part` contains one run, which is a sequence of bytes of the file that begins at that offset. A part only
+ever grows at its end, so that its length says what was received, even if the process was killed. `source.json` names
+the version of the file.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ class Version:
 
     @property
     def condition(self) -> str | None:
-        """The value for the header If-Range, or None if the server has sent no strong validator."""
+        """The value for the header If-Range, or None if the server has sent no header that makes a change certain."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 @dataclass(kw_only=True)
 class Run:
-    """The received bytes from `start` to `end` (exclusive).
+    """The bytes of the file from `start` up to, but without, `end`, which have been received.
 
-    A worker fills a `busy` run up to `limit`, or to the end of the file if `limit` is None.
+    While the run is `busy`, a worker appends bytes to it up to `limit`, or to the end of the file if `limit` is None.
     """
 
     start: int
@@ -44,7 +45,7 @@ class Run:
 
 
 class Runs:
-    """The runs of one file, and its version and size. Not thread-safe."""
+    """The runs of one file, and the file's version and size. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.version = Version()
@@ -55,7 +56,7 @@ class Runs:
 
     @property
     def received(self) -> int:
-        """The number of bytes received, including by earlier attempts."""
+        """The number of bytes that this and earlier attempts have received."""
         return sum(run.end - run.start for run in self._runs)
 
     @property
@@ -64,7 +65,7 @@ class Runs:
 
     @property
     def busy(self) -> list[Run]:
-        """The runs that workers are filling."""
+        """The runs to which workers are appending bytes."""
         return [run for run in self._runs if run.busy]
 
     # The folder
@@ -95,13 +96,13 @@ class Runs:
             self.discard()
 
     def forget(self) -> None:
-        """Delete all runs, to start over."""
+        """Delete all runs, so that the download starts over."""
         self._close_runs()
         self.version, self.size = Version(), None
         self._wipe()
 
     def discard(self) -> None:
-        """Remove the folder."""
+        """Remove the folder with everything in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def record_version(self, version: Version) -> None:
@@ -131,7 +132,7 @@ class Runs:
     # The bytes
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Read at most `count` bytes from `position` on; b"" if the byte at `position` has not been received."""
+        """Read at most `count` bytes from `position` on. If the byte at `position` is missing, return b""."""
         run = next((run for run in self._runs if run.start <= position < run.end), None)
         if run is None:
             return b""
@@ -149,11 +150,9 @@ class Runs:
                 run.end += written
 
     def claim(self, piece: int | None) -> Run | None:
-        """Claim the first gap that no worker is filling, and return a run to append to.
+        """Claim the first gap that no worker has claimed, and return the run to which the worker is to append.
 
-        Return None if there is no such gap.
-
-        At most `piece` bytes are claimed, or the whole gap if `piece` is None.
+        Return None if there is no such gap. At most `piece` bytes are claimed, or the whole gap if `piece` is None.
         """
         gap = self._first_gap()
         if gap is None:
@@ -169,12 +168,12 @@ class Runs:
         return run
 
     def release(self, run: Run) -> None:
-        """End a worker's claim."""
+        """End a worker's claim of a run, so that another worker can claim what the run still lacks."""
         run.busy = False
         run.limit = None
 
     def _first_gap(self) -> tuple[int, int | None] | None:
-        """Return the start and end of the first unclaimed gap; the end is None if the file's size is unknown."""
+        """Return where the first unclaimed gap starts and ends. The end is None if the file's size is unknown."""
         position = 0
         for run in self._runs:
             if run.start > position:

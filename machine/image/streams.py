@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One published disk image. A digest is lower-case hex, or None if it has not been published."""
+    """One published disk image. Its digests are lower-case hex, or None if they have not been published."""
 
     reference: str
     """The reference by which the image was looked up."""
@@ -41,7 +41,7 @@ class Artifact:
     location: str
 
     sha256: str | None = None
-    """The sha256 of the published file; some distributions publish only the `sha512`."""
+    """The sha256 of the published file. Some distributions publish only the `sha512`."""
 
     sha512: str | None = None
     uncompressed_sha256: str | None = None
@@ -53,17 +53,17 @@ class Artifact:
     release: str | None = None
 
     authorize: Callable[[], Mapping[str, str]] | None = None
-    """Returns the headers of a login to an OCI registry, and renews the login when called again."""
+    """Logs in to an OCI registry, and returns the headers of the login. When called again, it logs in again."""
 
     @property
     def has_checksum(self) -> bool:
-        """Whether the digest of the published file is known."""
+        """Whether a digest of the published file is known."""
         return self.sha256 is not None or self.sha512 is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cached:
-    """A document, and the response headers that identify its version. A header that was not sent is empty."""
+    """A cached document, and the response headers that name its version. A header that was not sent is empty."""
 
     url: str
     etag: str
@@ -78,7 +78,7 @@ class _Cached:
 
 
 class MetadataCache:
-    """A cache of fetched metadata, for conditional requests and for hosts that are offline."""
+    """A cache of metadata, which is not fetched again while it is unchanged, and serves hosts that are offline."""
 
     def __init__(self, directory: Path, web: Web, *, offline: bool, report: Reporter) -> None:
         self._directory = directory
@@ -87,10 +87,11 @@ class MetadataCache:
         self._report = report
 
     def get(self, url: str, parse: Callable[[bytes], _T]) -> _T:
-        """Fetch and parse a document. The cached copy is used if it is current or the server cannot be reached.
+        """Fetch and parse a document. Use the cached copy if it is current, or if the server cannot be reached.
 
         Raises:
-            MachineError: the document cannot be fetched, or `parse` rejects it; a rejected document is not cached.
+            MachineError: the document cannot be fetched and is not in the cache, or `parse` rejects it. A rejected
+                document is not cached.
         """
         if local_path(url) is not None:
             return parse(fetch_bytes(url, self._web, limit=_MAX_BYTES))
@@ -140,10 +141,10 @@ class MetadataCache:
 def find_artifact(
     reference: StreamReference, arch: Arch, metadata: MetadataCache, *, local: Path, base_url: str | None
 ) -> Artifact:
-    """Find a stream's disk image for QEMU; `local` is the folder of streams built on this host.
+    """Find the disk image of a stream for QEMU guests of `arch`. `local` is the folder of streams built on this host.
 
     Raises:
-        MachineError: the metadata cannot be fetched, or lists no disk image for QEMU on `arch`.
+        MachineError: the stream's metadata cannot be fetched, or lists no such disk image.
     """
     base = local.as_uri() if reference.local and base_url is None else base_url or FCOS_BASE_URL
     remedy = f"build one with: machine image build --arch {arch}" if reference.local else None
@@ -165,7 +166,7 @@ def find_artifact(
 
 
 def _release_url(reference: StreamReference, release: str, base: str, metadata: MetadataCache) -> str:
-    """Look up the URL of a release's metadata in the stream's index (stream-metadata-go, release/release.go)."""
+    """Return the URL of a release's metadata, from the stream's index (stream-metadata-go, release/release.go)."""
     index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
 
     def parse(text: bytes) -> dict[str, str]:
@@ -187,9 +188,9 @@ def _release_url(reference: StreamReference, release: str, base: str, metadata: 
 def parse_artifact(
     text: bytes, url: str, reference: StreamReference, arch: Arch, *, remedy: str | None = None
 ) -> Artifact:
-    """Find the disk image for QEMU in stream metadata. URLs in the metadata may be relative to `url`.
+    """Find the disk image for QEMU guests of `arch` in the stream metadata `text`, which was fetched from `url`.
 
-    `remedy` is the hint if the stream has no image for `arch`.
+    URLs in the metadata may be relative to `url`. If the stream has no image for `arch`, the error's hint is `remedy`.
 
     Raises:
         MachineError: `text` is not stream metadata, or lists no such image.
@@ -205,7 +206,7 @@ def parse_artifact(
 
 
 def parse_release(text: bytes, url: str, reference: StreamReference, arch: Arch) -> Artifact:
-    """Find the disk image for QEMU in release metadata, whose schema differs from a stream's.
+    """Find the disk image for QEMU guests of `arch` in release metadata, whose schema differs from stream metadata.
 
     Raises:
         MachineError: `text` is not release metadata, or lists no such image.
@@ -238,7 +239,7 @@ def _select_arch(architectures: dict[str, Any], arch: Arch, where: str, remedy: 
 
 
 class _DiskFields(TypedDict):
-    """Those fields of an `Artifact` that the metadata of a disk image gives."""
+    """The fields of an `Artifact` that stream and release metadata have for a disk image."""
 
     location: str
     sha256: str
@@ -257,7 +258,11 @@ def _parse_disk(disk: dict[str, Any], url: str) -> _DiskFields:
 
 
 def _resolve_url(base: str, location: str) -> str:
-    """Resolve a URL in metadata; metadata from a server may not refer to files on this host."""
+    """Return the absolute URL of a link in metadata. Metadata from a server must not refer to files on this host.
+
+    Raises:
+        ValueError: the metadata comes from a server, but the link is that of a local file.
+    """
     url = urljoin(base, location)
     kinds = ("http", "https", "file") if local_path(base) is not None else ("http", "https")
     if urlsplit(url).scheme not in kinds:
@@ -277,7 +282,7 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
 
 
 def _parse_sha256(text: str) -> str:
-    """Return a digest in lower case, after checking it because it becomes part of a file name."""
+    """Check a digest, because it becomes part of a file name, and return it in lower case."""
     if not _SHA256.fullmatch(text.lower()):
         raise ValueError(text)
     return text.lower()

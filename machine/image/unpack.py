@@ -50,14 +50,14 @@ class DiskFormat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Unpacked:
-    """The format of an unpacked image, and its sha256 in lower-case hex."""
+    """The format of an unpacked image, and the image's sha256 in lower-case hex."""
 
     sha256: str
     format: DiskFormat
 
 
 class _Decoder(Protocol):
-    """The interface that bz2, lzma and zstd have in common."""
+    """The interface that the decoders of bz2, lzma and zstd have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -69,7 +69,7 @@ class _Decoder(Protocol):
 
 
 class _GzipDecoder:
-    """An adapter that gives zlib's decoder the interface of the others."""
+    """An adapter that gives zlib's decoder of gzip the same interface as the other decoders."""
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(wbits=31)
@@ -100,10 +100,10 @@ _DAMAGED = (lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError, OSError)
 
 
 def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
-    """Decompress `source` to the sparse file `target`. Errors call the source `name`.
+    """Decompress `source` into the sparse file `target`. Errors call the source `name`.
 
     Raises:
-        MachineError: `source` is truncated or damaged, or not a self-contained disk image.
+        MachineError: `source` is truncated or damaged, or is not a disk image, or depends on other files.
     """
     head = _read_at_least(iter(lambda: source.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     magic = next((magic for magic in _DECODERS if head.startswith(magic)), None)
@@ -132,10 +132,10 @@ def is_packed(path: Path) -> bool:
 
 
 def examine(content: IO[bytes], name: str) -> Unpacked:
-    """Identify and hash an image that is not compressed. Errors call the image `name`.
+    """Find out the format and the sha256 of an image that is not compressed. Errors call the image `name`.
 
     Raises:
-        MachineError: `content` is not a self-contained disk image.
+        MachineError: `content` is not a disk image, or is one that depends on other files.
     """
     head = _read_at_least(iter(lambda: content.read(CHUNK_BYTES), b""), _HEAD_BYTES)
     disk_format = identify(head, name)
@@ -146,7 +146,7 @@ def examine(content: IO[bytes], name: str) -> Unpacked:
 
 
 def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
-    """Join chunks until there are at least `count` bytes. If the chunks end before that, return fewer."""
+    """Join chunks until there are at least `count` bytes. If there are fewer bytes in all chunks, return these."""
     data = b""
     while len(data) < count and (chunk := next(chunks, b"")):
         data += chunk
@@ -154,7 +154,7 @@ def _read_at_least(chunks: Iterator[bytes], count: int) -> bytes:
 
 
 class _Counted:
-    """A reader of a file whose `head` has already been read. It counts all bytes, including those of the head."""
+    """A reader of a file whose beginning, `head`, has been read already. It counts all bytes, also those of `head`."""
 
     def __init__(self, source: IO[bytes], head: bytes) -> None:
         self._source = source
@@ -168,7 +168,7 @@ class _Counted:
 
 
 def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
-    """Decompress a file, which may consist of several compressed streams followed by zeros."""
+    """Yield the decompressed content of a file, which may consist of several compressed streams followed by zeros."""
     new_decoder = _DECODERS[magic]
     decoder = new_decoder()
     data = packed.read()
@@ -194,7 +194,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
 
 
 class _SparseWriter:
-    """A writer that hashes and writes in its own thread, parallel to decompression. It is a context manager."""
+    """Hashes an image and writes it to a file, in a thread beside that of decompression. This is a context manager."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -268,10 +268,10 @@ class _SparseWriter:
 
 
 def identify(head: bytes, name: str) -> DiskFormat:
-    """Detect the format of the disk image that begins with `head`.
+    """Find out the format of the disk image that begins with the bytes `head`.
 
     Raises:
-        MachineError: the data is not a disk image, or the disk image depends on other files.
+        MachineError: the bytes are not those of a disk image, or the disk image depends on other files.
     """
     if not head:
         raise MachineError(f"{name} is empty")

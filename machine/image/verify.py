@@ -28,7 +28,7 @@ _PUBLIC_KEY_TAGS = frozenset({0x98, 0x99, 0xC6})
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """The key that made a good signature, given by its primary fingerprint in upper-case hex and its user ID."""
+    """The primary fingerprint (upper-case hex) and the user ID of the key that has made a good signature."""
 
     fingerprint: str
     name: str | None = None
@@ -38,9 +38,9 @@ class Signer:
 
 
 class Checker(Protocol):
-    """A program that verifies a signature of its standard input.
+    """A program that verifies the signature of a file that it reads from standard input.
 
-    From the program's exit status and output, `judge` returns the signer or raises MachineError.
+    `judge` returns the signer according to the program's exit status and output, or raises a MachineError.
     """
 
     program: str
@@ -52,7 +52,7 @@ class Checker(Protocol):
 class Gpgv:
     """GnuPG's gpgv.
 
-    Only its status lines are evaluated, because its exit status is 0 even for expired and revoked keys.
+    The verdict is read from gpgv's status lines, because its exit status is 0 even for expired and revoked keys.
     """
 
     def __init__(self, program: str) -> None:
@@ -121,7 +121,7 @@ def find_checker() -> Checker:
 
 
 def trusted_keys(directory: Path) -> list[bytes]:
-    """Read Fedora's keys, which are shipped, and the user's own keys, `*.gpg` and `*.asc` in `directory`."""
+    """Read Fedora's keys, which come with this program, and the user's keys, `*.gpg` and `*.asc` in `directory`."""
     shipped = (entry for entry in resources.files("machine.image").joinpath("keys").iterdir() if entry.is_file())
     own = sorted(path for path in directory.glob("*") if path.suffix in (".gpg", ".asc") and path.is_file())
     return [key for entry in (*shipped, *own) if (key := public_key(entry.read_bytes()))]
@@ -152,14 +152,14 @@ def public_key(data: bytes) -> bytes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DetachedSignature:
-    """A detached signature and the keys trusted to make it."""
+    """A detached signature, and the keys one of which must have made it."""
 
     data: bytes
     keys: Sequence[bytes]
 
 
 class SignatureCheck:
-    """Checks a signature while the signed file is fed to it chunk by chunk. It is a context manager."""
+    """Checks the signature of a file that is fed to it chunk by chunk. This is a context manager."""
 
     def __init__(self, signature: DetachedSignature, workspace: Path) -> None:
         self._workspace = workspace
@@ -196,10 +196,10 @@ class SignatureCheck:
             self._input.write(chunk)
 
     def finish(self) -> Signer:
-        """Wait for the verdict and return the signer.
+        """Wait for the program's verdict, and return the signer.
 
         Raises:
-            MachineError: the signature is not good; the message says why.
+            MachineError: the signature is not good. The message says why.
         """
         with contextlib.suppress(BrokenPipeError):
             self._input.close()

@@ -1,6 +1,6 @@
 """Send HTTP requests. Errors name the URL and the cause, and say whether a retry may help.
 
-Proxies are configured by the usual environment variables, certificates by `SSL_CERT_FILE`.
+Proxies are set by the usual environment variables, and trusted certificates by `SSL_CERT_FILE`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ T = TypeVar("T")
 
 
 class FetchError(MachineError):
-    """A failed fetch; `transient` means that a retry may succeed, `status` is the HTTP status, if any."""
+    """A document or file could not be fetched.
+
+    If the error is `transient`, another attempt may succeed. `status` is the HTTP status, or None without a response.
+    """
 
     def __init__(self, message: str, *, transient: bool, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -53,7 +56,7 @@ class PlainHttpError(FetchError):
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """Settings of all requests; `offline` forbids the network, `verify_tls=False` accepts any certificate."""
+    """Settings of all requests. `offline` forbids the network. Without `verify_tls`, any certificate is accepted."""
 
     offline: bool = False
     verify_tls: bool = True
@@ -68,11 +71,11 @@ class Web:
 
     @contextlib.contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """Send a GET request, follow redirects, and yield the response with its body still unread.
+        """Send a GET request, follow redirects, and yield the response, whose body the block can read.
 
         Raises:
-            FetchError: the network failed, even if only while the block reads the body, or the status is not 2xx, 304,
-                401 or 416.
+            FetchError: the network failed, during the request or while the block reads the body. Or the HTTP status is
+                not 2xx, 304, 401 or 416.
         """
         name = public_url(url)
         if self._settings.offline:
@@ -158,12 +161,12 @@ def public_url(url: str) -> str:
 
 
 def body_chunks(response: Response) -> Iterator[bytes]:
-    """Iterate over a body as sent, without undoing a Content-Encoding."""
+    """Yield the body of a response in chunks, as the server has sent it, without undoing a Content-Encoding."""
     return cast("Iterator[bytes]", response.raw.stream(CHUNK_BYTES, decode_content=False))
 
 
 def retried(action: Callable[[], T]) -> T:
-    """Call `action` and return its result. After a transient error, wait and call `action` again."""
+    """Call `action` and return its result. If a transient error is raised, wait, and call `action` again."""
     for pause in _BACK_OFF:
         try:
             return action()
@@ -175,19 +178,19 @@ def retried(action: Callable[[], T]) -> T:
 
 
 def back_off_s(failures: int) -> float | None:
-    """Return how many seconds to wait after this many failures in a row, or None to give up."""
+    """Return how many seconds to wait after so many failures in a row. None means to give up."""
     return _BACK_OFF[failures - 1] if failures <= len(_BACK_OFF) else None
 
 
 def local_path(url: str) -> Path | None:
-    """Return the path of a `file:` URL, None for other URLs."""
+    """Return the path in a `file:` URL. For any other URL, return None."""
     parts = urlsplit(url)
     # In bytes, as `Path.as_uri` has it: a path need not be UTF-8.
     return Path(os.fsdecode(unquote_to_bytes(parts.path))) if parts.scheme == "file" else None
 
 
 def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
-    """Fetch a small document, with retries.
+    """Fetch a small document. If a transient error is raised, try again.
 
     Raises:
         MachineError: the document cannot be fetched, or is larger than `limit` bytes.
@@ -213,7 +216,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
     """Read the body of a response.
 
     Raises:
-        MachineError: the body is larger than `limit` bytes, or takes too long.
+        MachineError: the body is larger than `limit` bytes, or takes too long to arrive.
     """
     received = bytearray()
     deadline = time.monotonic() + _DOCUMENT_S
@@ -227,7 +230,7 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
 
 
 def _cause(error: BaseException) -> str:
-    """Describe the innermost cause of an error; urllib3 wraps a socket's error several times."""
+    """Describe the innermost cause of an error, because urllib3 wraps the error of a socket in several others."""
     cause = _innermost(error)
     if type(cause).__name__ == "IncompleteRead":
         return "the connection ended too early"

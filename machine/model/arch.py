@@ -25,7 +25,7 @@ class Arch(StrEnum):
 
     @property
     def go(self) -> str:
-        """Go's name for the architecture, which OCI registries and Podman use too."""
+        """Go's name for the architecture. OCI registries and Podman use the same name."""
         return {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}.get(self, self.value)
 
     @property

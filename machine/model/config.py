@@ -29,16 +29,16 @@ class Provisioning(StrEnum):
 
     IGNITION = "ignition"
     CLOUD_INIT = "cloud-init"
-    """By cloud-init, which reads a seed disk (its data source NoCloud)."""
+    """By cloud-init, which reads a seed disk (cloud-init's data source NoCloud)."""
 
     @property
     def download_s(self) -> float:
-        """How many seconds a first boot may spend on downloading packages. It is the same for every accelerator."""
+        """How many seconds a first boot may spend on downloading packages, whatever the accelerator is."""
         return {Provisioning.IGNITION: 0.0, Provisioning.CLOUD_INIT: 900.0}[self]
 
 
 class Verified(StrEnum):
-    """How an image was verified, the strongest way first. A verified signature implies a verified digest."""
+    """How an image was verified, the most reliable way first. If the signature was verified, so was the digest."""
 
     SIGNATURE = "signature"
     SHA256 = "sha256"
@@ -48,7 +48,7 @@ class Verified(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """How much of the host's CPUs, memory and disk a machine gets."""
+    """How many of the host's CPUs, and how much of its memory and disk, a machine gets."""
 
     cpus: int
     memory_mib: int
@@ -57,13 +57,13 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOrigin:
-    """Where a machine's base image came from."""
+    """Where the base image of a machine's disk came from."""
 
     reference: str
     """The image as the user named it."""
 
     digest: str | None
-    """The SHA-256 of the unpacked image, by which the cache finds it; None for a disk without a base image."""
+    """The SHA-256 of the unpacked image, which is its name in the cache. None for a disk without a base image."""
 
     stream: str | None = None
     """The stream that the image belongs to; None for an image that no stream describes."""
@@ -85,7 +85,7 @@ class ImageOrigin:
 
     @property
     def pinned(self) -> str:
-        """The reference that still names this image after its stream has published a newer one."""
+        """A reference that names exactly this image, even after its stream has published a newer image."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release
         return f"{self.reference}@{self.release}" if moving else self.reference
 
@@ -139,7 +139,7 @@ class FirstBoot:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """What the user wants of a machine, and what was chosen when it was made."""
+    """What the user wants of a machine, and what was chosen when the machine was made."""
 
     name: str
     created: datetime
@@ -147,16 +147,16 @@ class MachineConfig:
     accelerator: AcceleratorChoice
     resources: Resources
     username: str
-    """The user in the guest."""
+    """The name of the guest's user."""
 
     uid: int
     """The user ID of `username` in the guest."""
 
     rootful: bool
-    """Whether clients prefer root's Podman in the guest to the user's."""
+    """Whether clients use root's Podman in the guest by default, instead of the user's Podman."""
 
     timezone: str
-    """The time zone that the guest was given, by its name in the IANA database."""
+    """The guest's time zone, by its name in the IANA database."""
 
     ssh_port: int
     """The port on 127.0.0.1 that leads to the guest's SSH server; if it is taken, `start` chooses another port."""
@@ -172,7 +172,7 @@ class MachineConfig:
     """Whether `machine rm` refuses to remove the machine."""
 
     swap_mib: int = 0
-    """The size of the guest's swap device in compressed memory; 0 for none."""
+    """The size in MiB of the guest's swap device in compressed memory. 0 if the guest has no swap device."""
 
     usbs: tuple[str, ...] = ()
     """The host's USB devices that the guest gets, in the notation of model.usb."""
@@ -216,7 +216,7 @@ class MachineConfig:
 
     @property
     def api_socket(self) -> str:
-        """The path, in the guest, of the Podman socket that clients prefer."""
+        """The path, in the guest, of the Podman socket that clients use by default."""
         return self.socket_in_guest(rootful=self.rootful)
 
     def socket_in_guest(self, *, rootful: bool) -> str:
@@ -230,7 +230,7 @@ class MachineConfig:
 
     @property
     def connections(self) -> tuple[str, str]:
-        """The names of both Podman connections, the preferred one first."""
+        """The names of the machine's two Podman connections. Clients use the first by default."""
         pair = (self.name, self.root_connection)
         return (pair[1], pair[0]) if self.rootful else pair
 

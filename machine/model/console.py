@@ -21,7 +21,7 @@ _PLAIN = "\x1b[0m"
 
 
 def without_escapes(text: str) -> str:
-    """Remove the control sequences from a console's text. A carriage return ends a line even without a line feed."""
+    """Return a console's text without control sequences. A carriage return ends a line even without a line feed."""
     return _ESCAPES.sub("", _end_lines(text))
 
 
@@ -34,7 +34,7 @@ class SafeOutput:
         self._coloured = False
 
     def feed(self, data: bytes) -> str:
-        """Return the part that can be shown now. An unfinished sequence is kept until its rest arrives."""
+        """Return the text to show now. If `data` ends within a control sequence, keep that part for the next call."""
         text = self._rest + self._decode(data)
         unfinished = _UNFINISHED.search(text)
         whole = text[: unfinished.start()] if unfinished and len(unfinished[0]) < _MAX_UNFINISHED else text
@@ -42,7 +42,7 @@ class SafeOutput:
         return _ESCAPES.sub(self._keep_colour, _end_lines(whole))
 
     def end(self) -> str:
-        """Return the rest of the output, and reset the terminal's colours."""
+        """Return the last text to show, followed by the sequence that resets the terminal's colours."""
         text = _ESCAPES.sub(self._keep_colour, _end_lines(self._rest))
         self._rest = ""
         return text + (_PLAIN if self._coloured else "")

@@ -12,7 +12,7 @@ from machine.errors import MachineError
 class Status(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """What was checked works, but not as well as it could, or not for everything."""
+    """The thing that was checked works, but is slower than it could be, or does not work for everything."""
 
     FAILURE = "failure"
     """No machine can be made or started."""
@@ -41,7 +41,7 @@ def failure(name: str, finding: str, remedy: str | None) -> Check:
 
 
 def failure_from(name: str, error: MachineError, remedy: str | None = None) -> Check:
-    """Return a failure with an error's message and hint; `remedy` replaces the hint if the error has none."""
+    """Return a failure with an error's message, and the error's hint as the remedy, or `remedy` if there is no hint."""
     return failure(name, error.message, error.hint or remedy)
 
 

@@ -19,7 +19,7 @@ _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _MAX_HOST_NAME = 64
 
 USER_PREFIX = "user:"
-"""Put before a script's path if the guest's user shall run the script instead of root."""
+"""The prefix of a script's path, if the guest's user is to run the script instead of root."""
 
 
 def parse_variables(texts: Iterable[str], host: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -69,13 +69,13 @@ def _last_of_each(texts: Iterable[str], parse: Callable[[str], tuple[str, str]])
 
 
 def has_label(labels: Iterable[tuple[str, str]], wanted: str) -> bool:
-    """Return whether the label `wanted` is present; a KEY matches any value, `KEY=VALUE` only that value."""
+    """Return whether `labels` has the label `wanted`. That is KEY for any value, or KEY=VALUE for only that value."""
     key, equals, value = wanted.partition("=")
     return any(own == key and (not equals or text == value) for own, text in labels)
 
 
 def check_hostname(text: str) -> str:
-    """Check a host name, and return it.
+    """Check the host name `text`, and return it.
 
     Raises:
         BadInputError: `text` is too long, or has parts that host names cannot have.

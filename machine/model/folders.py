@@ -1,6 +1,6 @@
 """Parse the folders of the host that a guest gets, and check where the guest can mount them (pure).
 
-If podman has an error message for a case, ours is the same, because scripts match podman's messages.
+Error messages that podman has are the same here, because scripts match podman's messages.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A folder that QEMU shares by a device. `socket` is the socket of virtiofsd; 9p does not use it."""
+    """A folder that QEMU shares by a device. `socket` is the socket of virtiofsd. The transport 9p does not use it."""
 
     folder: Folder
     transport: Transport
@@ -105,10 +105,10 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
 
 
 def check_source(real: str, written: str) -> None:
-    """Check that a record can hold `real`, the path to which the symbolic links of a source lead.
+    """Check that a record can hold `real`, the path to which the symbolic links in the source `written` lead.
 
     Raises:
-        BadInputError: a record cannot hold that path.
+        BadInputError: a record cannot hold `real`, because of a character in it.
     """
     if ":" in real or _CONTROLS.search(real):
         raise BadInputError(
@@ -136,7 +136,7 @@ def _is_read_only(options: Sequence[str], text: str) -> bool:
 
 
 def normalized(path: str) -> str:
-    """Normalize an absolute path. Two slashes at its beginning become one; posixpath would keep both."""
+    """Normalize an absolute path. Two slashes at its beginning become one, although posixpath would keep two."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
@@ -152,7 +152,7 @@ def check_targets(folders: Sequence[Folder], username: str) -> None:
 
 
 def check_apart(folders: Sequence[Folder]) -> None:
-    """Check that no folder's target is inside another's.
+    """Check that no folder's target is inside another folder's target.
 
     Raises:
         BadInputError: two targets overlap.
@@ -186,7 +186,7 @@ def check_target(target: str, username: str) -> None:
 
 
 def covers(upper: str, lower: str) -> bool:
-    """Return whether `lower` is `upper`, or below it."""
+    """Return whether the path `lower` is the same as `upper`, or is below `upper`."""
     return PurePosixPath(lower).is_relative_to(upper)
 
 

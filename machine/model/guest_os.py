@@ -12,7 +12,7 @@ from enum import StrEnum
 from machine.errors import BadInputError, GuestError
 
 ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
-"""A command for the guest's shell; `parse_guest_os` reads its output."""
+"""The command for the guest's shell whose output `parse_guest_os` parses."""
 
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _DEFAULT_TRANSPORT = "registry"
@@ -74,10 +74,10 @@ def _assignments(text: str) -> dict[str, str]:
 
 
 def parse_os_image(text: str) -> OSImage:
-    """Parse the argument of `os apply`: an image in a registry, or TRANSPORT:NAME.
+    """Parse the argument of `os apply`, which is an image in a registry, or TRANSPORT:NAME.
 
     Raises:
-        BadInputError: the text is not an image reference, or its transport is unknown.
+        BadInputError: the text is not an image reference, or TRANSPORT is unknown.
     """
     transport, colon, name = text.partition(":")
     if name.startswith("//"):
@@ -97,10 +97,10 @@ def parse_os_image(text: str) -> OSImage:
 
 
 def parse_check(output: str) -> UpgradeCheck:
-    """Parse the output of `upgrade-ostree.sh check`: bootc's status, or rpm-ostree's status and check.
+    """Parse the output of `upgrade-ostree.sh check`, which is bootc's status, or rpm-ostree's status and check.
 
     Raises:
-        GuestError: the output has neither form.
+        GuestError: the output is neither bootc's nor rpm-ostree's.
     """
     try:
         status, end = json.JSONDecoder().raw_decode(output.lstrip())

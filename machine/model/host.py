@@ -106,7 +106,7 @@ def mac_machine(machine: str, version: str) -> str:
 
 
 class AcceleratorChoice(StrEnum):
-    """The accelerator that a user asks for. It is a particular accelerator, or the best that works."""
+    """The accelerator that a user asks for, which is a particular one, or `auto` for the best that works."""
 
     AUTO = "auto"
     KVM = "kvm"
@@ -137,16 +137,20 @@ class Host:
 
     os: HostOS
     machine: str
-    """The host's architecture as `uname -m` names it. It need not be one that guests can have."""
+    """The host's architecture as `uname -m` names it. Guests need not be able to have this architecture."""
 
     cpus: int
     memory_mib: int
     installer: Installer | None = None
     kernel: tuple[int, ...] = ()
-    """The numbers of the kernel's version. On macOS the kernel is Darwin."""
+    """The version of the host's kernel, as numbers. On macOS, the kernel is Darwin."""
 
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
-        """Return a hint with the command that installs a program, or with `otherwise` if `packages` lacks this host."""
+        """Return a hint that says how to install a program.
+
+        It is the command that installs the host's package of the program or, if `packages` has no package for this
+        host, `install` with the text `otherwise`.
+        """
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"
         return f"install {otherwise}"

@@ -16,10 +16,10 @@ class ImageOptions:
     """The SHA-256 that the published file must have, as the user typed it; None if the user gave none."""
 
     offline: bool = False
-    """Use only the cache, not the network."""
+    """Whether to use only the cache and never the network."""
 
     verify_signature: bool = True
-    """Check the signature of a stream's image."""
+    """Whether to check the signature of a stream's image."""
 
     verify_tls: bool = True
-    """Check the certificates of servers."""
+    """Whether to check the certificates of servers."""

@@ -24,7 +24,7 @@ _RULE = "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
 
 
 def check_machine_name(name: str) -> str:
-    """Check that a machine can have this name, and return it.
+    """Check that a machine can have this name, and return the name.
 
     Raises:
         BadInputError: the name is too long, is reserved, or contains a character that names cannot have.
@@ -58,10 +58,11 @@ def check_provider(name: str) -> None:
 
 
 def check_username(name: str) -> str:
-    """Check that the guest's user can have this name, and return it.
+    """Check that the guest's user can have this name, and return the name.
 
     Raises:
-        BadInputError: the name is too long, belongs to another user, or contains a character that names cannot have.
+        BadInputError: the name is too long, is that of another user in the guest, or contains a character that names
+            cannot have.
     """
     if len(name) > _MAX_USERNAME_LENGTH:
         raise BadInputError(f'username "{name}" must be {_MAX_USERNAME_LENGTH} characters or less')
@@ -75,7 +76,7 @@ def check_username(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return "; did you mean …?" to end an error with, or an empty string if no known word is similar."""
+    """Return "; did you mean …?" for the end of an error message, or an empty string if no known word is similar."""
     near = similar_words(word, known)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

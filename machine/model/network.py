@@ -1,6 +1,6 @@
 """Define the addresses of a guest's network.
 
-They are the same as gvproxy's, because Podman and other programs expect those.
+They are the same addresses as in gvproxy's network, because Podman and other programs expect these.
 """
 
 from __future__ import annotations

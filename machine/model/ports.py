@@ -10,7 +10,7 @@ from machine.errors import reason_of
 
 MAX_PORT = 65535
 EVERY = "*"
-"""What users type, and are shown, for every address of the host."""
+"""The text that stands for every address of the host, in what users type and in what they are shown."""
 
 _LOOPBACK = "127.0.0.1"
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104  (the user asks for it)
@@ -30,14 +30,14 @@ class Driver(StrEnum):
     """QEMU's own network stack, which forwards TCP and UDP, on IPv4 only."""
 
     SSH = "ssh"
-    """The SSH master of the supervisor, which forwards TCP; on either side there can be a Unix socket."""
+    """The SSH master of the supervisor, which forwards TCP. Instead of a port, either side can be a Unix socket."""
 
 
 class Origin(StrEnum):
     """Who asked for a forward."""
 
     PUBLISHED = "published"
-    """Podman in the guest asked, for a container."""
+    """Podman in the guest asked for the forward, to publish a port of a container."""
 
     USER = "user"
 
@@ -106,16 +106,16 @@ class PortState(StrEnum):
     OPEN = "open"
 
     WAITING = "waiting"
-    """Not yet, because the driver is still starting."""
+    """The host does not listen yet, because the driver is still starting."""
 
     FAILED = "failed"
     """The host cannot listen on the endpoint. The supervisor keeps trying."""
 
     STOPPED = "stopped"
-    """No, because the machine is stopped."""
+    """The host does not listen, because the machine is stopped."""
 
     UNKNOWN = "unknown"
-    """Unknown, because no supervisor answers."""
+    """It is unknown whether the host listens, because no supervisor answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +187,10 @@ def parse_endpoint(text: str, protocol: Protocol) -> Endpoint:
 
 
 def parse_forward(text: str) -> Forward:
-    """Read a user's `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`.
+    """Read a forward as users write it, which is `[HOST_IP:]HOST_PORT:GUEST_PORT[/PROTOCOL]`.
 
-    Without HOST_IP only this host can connect; the HOST_IP `*` stands for every address. On either side the absolute
-    path of a Unix socket may replace the port.
+    Without HOST_IP, only this host can connect. The HOST_IP `*` stands for every address. On either side, the absolute
+    path of a Unix socket can be written instead of a port.
 
     Raises:
         ValueError: `text` has another form, or a part of it is not valid.
@@ -210,12 +210,12 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """Read a user's forward, or only the host's side of one.
+    """Read a forward as users write it, or only its side on the host.
 
-    Return both sides. If the guest's side is missing, it is None.
+    Return the host's side and the guest's side. If `text` has no guest's side, return None for it.
 
     Raises:
-        ValueError: `text` is neither a forward nor the host's side of one.
+        ValueError: `text` is not a forward, and not the host's side of a forward.
     """
     try:
         forward = parse_forward(text)

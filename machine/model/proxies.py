@@ -18,7 +18,7 @@ _LOOPBACK = re.compile(
 
 
 def guest_proxies(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return the proxy variables that are set on the host. Names keep the case that they have there."""
+    """Return the proxy variables to set in the guest, from those set on the host. Names keep their case."""
     found = {
         name: environment[name]
         for lower in NAMES

@@ -12,19 +12,19 @@ from machine.model.transport import Transport
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """What a command has begun and a later command must finish."""
+    """Work that one command has begun, and that a later command must finish."""
 
     renamed_from: str | None = None
     """The machine's old name while its rename is under way."""
 
     rekey: bool = False
-    """The machine is a clone. Its next start gives the guest host keys, a machine ID and a host name of its own."""
+    """Whether the machine is a clone whose next start gives the guest its own host key, machine ID and host name."""
 
     scripts: bool = False
-    """The user's scripts and playbook have not run in the guest yet."""
+    """Whether the user's scripts and playbook still have to run in the guest."""
 
     guest_outdated: bool = False
-    """The config has changed, so the next start must update the guest."""
+    """Whether the config has changed in such a way that the next start must update the guest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class GuestFacts:
     """What is known about the guest."""
 
     provisioned: bool = False
-    """The first boot has completed, so the disk holds the user's data."""
+    """Whether the guest has completed its first boot. From then on, the disk holds the user's data."""
 
     last_up: datetime | None = None
-    """When the guest was last known to be up; None before its first boot has completed."""
+    """The last time at which the guest was known to be up. None before its first boot has completed."""
 
     transports: frozenset[Transport] | None = None
     """The transports by which the guest can mount folders; None if the guest has not been asked yet."""

@@ -29,7 +29,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A service, which may take `stop_s` seconds to end after SIGTERM. Service managers without a log use `log`."""
+    """A service of a user. After SIGTERM, it may take `stop_s` seconds to end. launchd writes its output to `log`."""
 
     label: str
     description: str
@@ -42,7 +42,7 @@ class Service:
 def service_environment(
     environment: Mapping[str, str], service_path: Iterable[str], directory: PurePath
 ) -> dict[str, str]:
-    """Return the variables that a service needs. Relative paths in them are made absolute, based on `directory`."""
+    """Return the variables that a service needs. Relative paths in them start at `directory`, and are made absolute."""
     entries = environment.get("PATH", "").split(":")
     own = [entry for entry in entries if entry.startswith("/") and not _NO_TEXT.search(entry)]
     return {

@@ -84,10 +84,10 @@ class Rule:
 
     meaning: str
     expected: str
-    """What the values must be, to complete the error '"cpus" must be …'."""
+    """What the value must be, as the end of the error message '"cpus" must be …'."""
 
     read: Callable[[Any], Value]
-    """Converts a TOML value. Raises ValueError, or BadInputError with a better message, if the value is not valid."""
+    """Converts a TOML value to a setting's value. Raises ValueError or BadInputError if the TOML value is invalid."""
 
     parse: Callable[[str], object] = str
     """Converts a word of the command line to a TOML value."""
@@ -185,10 +185,11 @@ def check_value(key: str, value: object) -> Value:
 
 
 def parse_words(key: str, words: Sequence[str]) -> object:
-    """Convert the words of a command line to a TOML value for `check_value`. A list is made of all non-empty words.
+    """Convert the words of a command line to a TOML value for `check_value`. A list consists of all non-empty words.
 
     Raises:
-        BadInputError: there is no such setting, or the setting takes one value and the words are more or fewer.
+        BadInputError: there is no such setting, or the setting takes exactly one value, but there is not exactly one
+            word.
     """
     rule = RULES[check_key(key)]
     if rule.repeated:
@@ -226,7 +227,7 @@ class EffectiveSetting:
 
 
 def merge(defaults: Settings, layers: Sequence[Layer]) -> dict[str, EffectiveSetting]:
-    """Return every setting by its key. Later layers override earlier layers."""
+    """Return every setting by its key, with the value of the last layer that has the setting, or else of `defaults`."""
     merged = {}
     for layer in (Layer(origin=BUILT_IN, values=vars(defaults)), *layers):
         for key, value in layer.values.items():

@@ -25,7 +25,7 @@ class Shell(StrEnum):
             return cls.SH
 
     def set(self, name: str, value: str) -> str:
-        """Return a line that sets a variable; the value may contain any character."""
+        """Return a line that sets a variable. The value may contain any character."""
         match self:
             case Shell.SH:
                 return f"export {name}={shlex.quote(value)}"

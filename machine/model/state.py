@@ -45,7 +45,7 @@ class MachineState:
     supervisor: SupervisorState = SupervisorState.WORKING
 
     connected: bool = field(default=True, compare=False)
-    """False if the supervisor cannot reach the guest over SSH, or cannot say whether it does."""
+    """Whether the supervisor reaches the guest over SSH. False if that is unknown."""
 
     @property
     def is_orphaned(self) -> bool:

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """The metadata of a file that its copy gets. `mode` excludes the file type; times are whole seconds as in SFTP."""
+    """The metadata of a file, which a copy of the file gets. `mode` lacks the file type. Times are in whole seconds."""
 
     kind: Kind
     size: int
@@ -118,7 +118,7 @@ def parse_request(source: str, destination: str) -> CopyRequest:
 
 
 def _parse_side(text: str) -> tuple[str, str]:
-    """Split one side of a copy into the machine's name, empty for this host, and the path."""
+    """Split one side of a copy into the name of a machine and the path. For a path on this host, the name is empty."""
     if text.startswith((".", "/")) or ":" not in text:
         return "", text
     name, _, path = text.partition(":")
@@ -154,10 +154,10 @@ def without_slashes(path: str) -> str:
 
 
 def target_path(destination: str, shown: str, existing: Facts | None, source: str, *, directory: bool) -> str:
-    """Return the path of the copy. It is inside the destination if that is a directory, else the destination itself.
+    """Return the path of the copy. If the destination is a directory, the copy is in it, else it is the destination.
 
     Raises:
-        BadInputError: the destination should be a directory, but is a file or does not exist.
+        BadInputError: the destination has to be a directory, but is a file or does not exist.
     """
     plain = without_slashes(destination)
     if existing is None:
@@ -189,7 +189,7 @@ def irregular_file_error(shown: str) -> BadInputError:
 
 
 def below(directory: str, name: str) -> str:
-    """Join a directory and a name; an empty name means the directory itself."""
+    """Join a directory and a name. If the name is empty, return the directory."""
     return posixpath.join(directory, name) if name else directory
 
 

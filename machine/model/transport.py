@@ -21,7 +21,7 @@ class Transport(StrEnum):
 
 
 class TransportChoice(StrEnum):
-    """The transport that a user asks for. It is a particular transport, or the best that works."""
+    """The transport that a user asks for, which is a particular one, or `auto` for the best that works."""
 
     AUTO = "auto"
     VIRTIOFS = "virtiofs"

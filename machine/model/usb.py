@@ -13,9 +13,9 @@ _PAIRS = (("bus", "devnum"), ("vendor", "product"))
 
 @dataclass(frozen=True, kw_only=True)
 class UsbDevice:
-    """A USB device, named by its place (`bus`, `devnum`) or its kind (`vendor`, `product`).
+    """A USB device of the host, given by where it is (`bus`, `devnum`) or by its kind (`vendor`, `product`).
 
-    The two fields that are not used are zero.
+    Two of the four fields are zero.
     """
 
     bus: int = 0
@@ -33,7 +33,7 @@ def parse_usb(text: str) -> UsbDevice:
     """Parse `bus=B,devnum=D` or `vendor=HEX,product=HEX`, in either order.
 
     Raises:
-        BadInputError: `text` has neither form, or a number in it is not valid.
+        BadInputError: `text` has another form, or a number in it is not valid.
     """
     halves = text.split(",")
     if len(halves) != 2:

@@ -14,7 +14,7 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
     """Check that Podman answers `/_ping`. The first request is slow, because it starts the service in the guest.
 
     Raises:
-        MachineError: no server can be reached on the socket, or the server is not Podman's API.
+        MachineError: no server answers on the socket, or the server that answers is not Podman's API.
     """
     try:
         async with asyncio.timeout(timeout_s):

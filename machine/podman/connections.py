@@ -24,7 +24,7 @@ _LOCK_S = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A connection that we add; `uri` is `unix:///…`."""
+    """A Podman connection of a machine. Its `uri` is `unix:///…`."""
 
     name: str
     uri: str
@@ -58,7 +58,7 @@ class ConnectionsFile:
         return _default(self._read())
 
     def default_connection(self) -> Connection | None:
-        """Return the default connection, if there is one."""
+        """Return the default connection, or None if there is no default."""
         document = self._read()
         name, uris = _default(document), _uris(document)
         return Connection(name=name, uri=uris[name]) if name in uris else None
@@ -77,11 +77,10 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the given connections, except those that no longer have our URI.
+        """Remove the given connections, except those whose URI in the file is no longer ours.
 
-        If one of them was the default, choose a new default as Podman does.
-
-        `rootful` names the remaining machines that are rootful.
+        If one of the removed connections was the default, choose a new default as Podman does. `rootful` has the names
+        of those remaining machines that are rootful.
         """
         if not self._has_any(connections) and self.default() not in [connection.name for connection in connections]:
             return
@@ -95,7 +94,7 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = next_default(list(entries), rootful)
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
-        """Make `to` the default if one of `names` is the default."""
+        """If the default connection is one of `names`, make `to` the default instead."""
         if self.default() in names and self.default() != to:
             with self._editing() as document:
                 if document["Connection"].get("Default") in names and to in _entries(document):
@@ -112,9 +111,9 @@ class ConnectionsFile:
                 document["Connection"]["Default"] = name
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second. The file is written once.
+        """Replace, for each pair, the first connection by the second. Write the file once for all pairs.
 
-        A pair is left out if its first connection no longer has our URI.
+        A pair is left out if the URI of its first connection in the file is no longer ours.
         """
         if not self._has_any([old for old, _ in pairs]):
             return
@@ -129,7 +128,7 @@ class ConnectionsFile:
                     document["Connection"]["Default"] = new.name
 
     def _has_any(self, connections: Iterable[Connection]) -> bool:
-        """Return whether one of the connections still has our URI. If none has, the file is not written."""
+        """Return whether one of the connections is in the file with our URI. If not, callers do not write the file."""
         uris = self.uris()
         return any(uris.get(connection.name) == connection.uri for connection in connections)
 
@@ -172,7 +171,7 @@ class ConnectionsFile:
 
 
 def _await_lock(lock: IO[bytes], path: Path) -> None:
-    """Acquire the POSIX record lock over the whole file, as containers/storage does."""
+    """Wait for the POSIX record lock over the whole lock file, and take it, as containers/storage does."""
 
     def try_lock() -> bool:
         try:
@@ -203,11 +202,10 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def next_default(names: Collection[str], rootful: Collection[str]) -> str:
-    """Choose a new default connection after the old one was removed, as Podman does.
+    """Choose a new default connection after the old default was removed, as Podman does.
 
-    It is a connection of the machine with the default name, or of any other machine if that does not exist.
-
-    A machine in `rootful` gets its rootful connection.
+    It is a connection of the machine with the default name or, if there is no such machine, of any other machine. If
+    the machine is in `rootful`, it is the machine's rootful connection.
     """
     chosen = DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
     preferred = f"{chosen}-root"

@@ -50,7 +50,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host) -> list[Layer]:
-    """Translate documents into settings (pure); `documents` are in order of increasing precedence.
+    """Translate parsed files into settings (pure). `documents` has the files in order of increasing precedence.
 
     Raises:
         BadInputError: a value has a type that Podman also rejects.
@@ -71,7 +71,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
 
 
 def _single_values(document: Mapping[str, Any], path: Path, host: Host) -> dict[str, Value]:
-    """Return a file's settings by our keys. Lists are left out, because they depend on the preceding files."""
+    """Return a file's settings by our keys. Lists are left out, because their values depend on the preceding files."""
     tables = {name: _table(document, name, path) for name in ("machine", "containers")}
     values: dict[str, Value] = {}
     for key, kind, expected in _SCALARS:

@@ -24,7 +24,7 @@ def _directory(config: Path, name: str) -> Path:
 
 
 def _host(config: Path, name: str) -> str | None:
-    """Return the endpoint of the context `name`, or None if the context cannot be read."""
+    """Return the endpoint to which the context `name` points, or None if the context cannot be read."""
     try:
         document = json.loads((_directory(config, name) / "meta.json").read_bytes())
         return str(document["Endpoints"]["docker"]["Host"])
@@ -83,7 +83,7 @@ def rename(config: Path, old: str, name: str, socket: Path) -> None:
 
 
 def _move_current(config: Path, name: str, to: str | None) -> None:
-    """If `name` is the current context, select `to` instead; None selects no context."""
+    """If `name` is the current context, make `to` the current one. If `to` is None, no context is current then."""
     client = config / "config.json"
     try:
         settings = json.loads(client.read_bytes())

@@ -26,7 +26,7 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A podman on PATH; `version` is None if the client reports it in an unknown format."""
+    """A podman on PATH. `version` is None if the client reports its version in an unknown format."""
 
     program: str
     path: str
@@ -60,7 +60,7 @@ class LegacyClient:
 
     @cached_property
     def uris(self) -> dict[str, str]:
-        """Map the name of every connection to its URI. The result is cached, because running the client takes 0.1 s."""
+        """Map the name of every connection to its URI. The map is cached, because running the client takes 0.1 s."""
         # Old clients mark the default with a `*` after its name.
         return {name.rstrip("*"): uri for name, uri in self._list("URI")}
 
@@ -71,21 +71,21 @@ class LegacyClient:
         return names[0].rstrip("*") if names else None
 
     def default_connection(self) -> Connection | None:
-        """Return the default connection, if there is one."""
+        """Return the default connection, or None if there is no default."""
         name = self.default()
         return Connection(name=name, uri=self.uris[name]) if name in self.uris else None
 
     def _list(self, field: str) -> list[tuple[str, str]]:
-        """Return the name and the field `field` of every connection."""
+        """Return, for every connection, its name and the value of its field `field`."""
         words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
         rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
         return [(name, value) for name, _, value in rows if name != "Name"]
 
     @classmethod
     def find(cls) -> LegacyClient | None:
-        """Return the client if it is too old to read podman-connections.json.
+        """Return the podman on PATH if it is too old to read podman-connections.json.
 
-        Return None if it is newer or not installed.
+        Return None if podman is newer, or is not installed.
         """
         client = find_client()
         return cls(client.program) if client and client.is_legacy else None
@@ -102,9 +102,9 @@ class LegacyClient:
                 self.uris[connection.name] = connection.uri
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the given connections, except those that no longer have our URI.
+        """Remove the given connections, except those whose URI is no longer ours.
 
-        If one of them was the default, choose a new default as Podman does.
+        If one of the removed connections was the default, choose a new default as Podman does.
         """
         ours = [connection.name for connection in connections if self.uris.get(connection.name) == connection.uri]
         if not ours:
@@ -117,7 +117,7 @@ class LegacyClient:
             self.make_default(next_default(self.uris, rootful))
 
     def move_default(self, names: tuple[str, ...], to: str) -> None:
-        """Make `to` the default if one of `names` is the default."""
+        """If the default connection is one of `names`, make `to` the default instead."""
         if to in self.uris and self.default() in {*names} - {to}:
             self._run(["system", "connection", "default", to])
 
@@ -127,9 +127,9 @@ class LegacyClient:
             self._run(["system", "connection", "default", name])
 
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
-        """Replace the first connection of each pair by the second.
+        """Replace, for each pair, the first connection by the second.
 
-        A pair is left out if its first connection no longer has our URI.
+        A pair is left out if the URI of its first connection is no longer ours.
         """
         ours = [(old, new) for old, new in pairs if self.uris.get(old.name) == old.uri]
         for old, new in ours:

@@ -36,14 +36,14 @@ def event_sockets(environment: Mapping[str, str], directory: Path) -> list[Path]
 
 
 def event_message(event: Event, name: str, moment: datetime) -> bytes:
-    """Return an event as JSON, in the form that libpod has."""
+    """Return an event as JSON, in the form that libpod writes."""
     time = moment.isoformat().replace("+00:00", "Z")
     document = {"Name": name, "Status": event, "Time": time, "Type": "machine", "Attributes": None}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def send(path: Path, message: bytes) -> None:
-    """Send an event to a listener; a failure is only logged."""
+    """Send an event to the listener on the socket `path`. If that fails, only log the error."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_TIMEOUT_S)

@@ -24,7 +24,7 @@ _METHODS = {f"{_BASE}expose": "POST", f"{_BASE}unexpose": "POST", f"{_BASE}all":
 
 
 class RequestError(Exception):
-    """A refused request, with the HTTP status and the message to answer with."""
+    """A request is refused. The error has the HTTP status and the message of the response."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ def parse_head(data: bytes) -> Head:
     """Parse a request's line and headers.
 
     Raises:
-        RequestError: the request is not HTTP, or its body is too large or of unknown length.
+        RequestError: the request is not HTTP, or the request's body is too large or of unknown length.
     """
     try:
         line, *fields = data.decode("ascii").split("\r\n")
@@ -125,7 +125,10 @@ def _text(fields: dict[str, Any], key: str) -> str:
 
 
 def _parse_remote(text: str, protocol: Protocol) -> int:
-    """Parse the port to forward to, which must be on the guest itself."""
+    """Parse the address and port of the guest to which a forward leads, and return the port.
+
+    The address must be the guest's own.
+    """
     remote = parse_endpoint(text, protocol)
     if remote.address not in ("", network.GUEST):
         raise ValueError(f"{remote.address} is not the guest's address")
@@ -137,7 +140,7 @@ def _bad_request(message: str) -> RequestError:
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """Return a whole response, which announces that the connection will be closed."""
+    """Return a whole HTTP response. A header of it says that the connection will be closed."""
     content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"

@@ -17,7 +17,7 @@ End = str | PurePath
 """One end of an SSH forward: `ADDRESS:PORT`, or the path of a socket, which has to be quoted for ssh."""
 
 Monitor = Callable[[str], Awaitable[str]]
-"""Runs a line in QEMU's human monitor and returns its output, which is empty on success."""
+"""Runs a command line in QEMU's human monitor, and returns the command's output, which is empty on success."""
 
 
 def hostfwd(endpoint: Endpoint) -> str:
@@ -26,9 +26,9 @@ def hostfwd(endpoint: Endpoint) -> str:
 
 
 def ssh_ends(binding: Binding) -> tuple[End, End]:
-    """Return the two ends of a forward, the host's and the guest's, for ssh's option -L.
+    """Return the host's end and the guest's end of a forward, for ssh's option -L.
 
-    Ports of containers are open on all addresses of the guest, so the guest's loopback address reaches them.
+    Containers' ports are open on all addresses of the guest, so the guest's end has the guest's loopback address.
     """
     endpoint, guest = binding.endpoint, binding.guest
     return (

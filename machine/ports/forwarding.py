@@ -24,9 +24,9 @@ _MAX_RETRY_S = 15.0
 class Forwarding:
     """Grants forwards, and opens them again whenever a new SSH master has connected.
 
-    `table_file` saves the forwards for a next supervisor. A forward waits while its driver is down, and is retried if
-    it cannot be opened. `on_failure` is called with the reason why a forward fails, and with None when no forward
-    fails any more.
+    The forwards are saved in `table_file` for a later supervisor. While its driver is down, a forward waits. If a
+    forward cannot be opened, that is tried again later. `on_failure` is then called with the reason, and with None as
+    soon as all forwards are open.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Forwarding:
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:
-        """Load the forwards of an earlier supervisor. Those that QEMU's network carries are still open."""
+        """Load the forwards of an earlier supervisor. Forwards whose driver is QEMU's network are still open."""
         try:
             self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
@@ -70,7 +70,7 @@ class Forwarding:
         A forward is not new if its container was killed, which leaves the forward open, and starts again.
 
         Raises:
-            MachineError: the host cannot listen there; the message says what to do.
+            MachineError: the host cannot listen on the forward's endpoint. The message says what to do.
         """
         async with self._changing:
             try:
@@ -90,7 +90,7 @@ class Forwarding:
         return is_new
 
     async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
-        """Close the forward of this endpoint, if it has this origin."""
+        """Close the forward from this endpoint of the host, if there is one that has this origin."""
         async with self._changing:
             forward = self._table.get(endpoint)
             if forward and forward.origin is origin:
@@ -133,7 +133,7 @@ class Forwarding:
                 await self._close(forward)
 
     async def reopen_sockets(self) -> None:
-        """Listen again on sockets whose files have been removed."""
+        """Listen again on forwarded Unix sockets whose files have been removed."""
         if vanished := self._listeners.vanished():
             async with self._changing:
                 await self._listeners.close(vanished)

@@ -25,7 +25,7 @@ _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
 def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
-    """Return why the host cannot listen at `endpoint` and what to do about it, or None if it can."""
+    """Return why the host cannot listen at `endpoint`, and what to do about it. Return None if the host can."""
     if isinstance(endpoint, SocketPath):
         return _path_problem(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
@@ -104,7 +104,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return the program that listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`, or None if unknown."""
+    """Return which program listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`. Return None if unknown."""
     import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):
@@ -147,7 +147,7 @@ def _listens(
 
 
 def _overlap(held: str, wanted: str) -> bool:
-    """Return whether listening on one address prevents listening on the other."""
+    """Return whether a socket that listens on the address `held` prevents another from listening on `wanted`."""
     held = held.removeprefix("::ffff:")
     every = ("", "0.0.0.0", "::")  # noqa: S104
     return held == wanted or held in every or wanted in every

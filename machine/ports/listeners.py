@@ -21,8 +21,8 @@ _WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the g
 class Listeners:
     """Opens each binding while its driver is up.
 
-    `on_failure` is called with the reason why a binding fails, and with None when no binding fails any more. The caller
-    holds a lock, because no two calls may overlap.
+    When a binding cannot be opened, `on_failure` is called with the reason, and with None as soon as no binding fails
+    any more. Callers must hold a lock, because two calls must not overlap.
     """
 
     def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:
@@ -62,7 +62,7 @@ class Listeners:
         return PortStatus(state=PortState.WAITING, reason=_WAITING_REASONS[closed[0].driver])
 
     def vanished(self) -> list[Binding]:
-        """Return the open bindings whose socket file no longer exists."""
+        """Return the open bindings at Unix sockets whose file no longer exists."""
         return [
             one
             for one in self._open
@@ -71,7 +71,7 @@ class Listeners:
         ]
 
     async def open_all(self, bindings: Iterable[Binding]) -> None:
-        """Open these bindings, or none of them.
+        """Open all of these bindings. If one cannot be opened, close the others again.
 
         Raises:
             MachineError: a binding cannot be opened.
@@ -86,7 +86,7 @@ class Listeners:
             raise
 
     async def try_open(self, bindings: Iterable[Binding]) -> None:
-        """Open these bindings as far as possible, and note the failures."""
+        """Open each of these bindings that can be opened, and note why the others cannot."""
         for binding in bindings:
             try:
                 await self._open_one(binding)
@@ -107,7 +107,7 @@ class Listeners:
         self._report()
 
     async def _open_one(self, binding: Binding) -> None:
-        """Open a binding, unless its driver is down. When the driver comes up, all its bindings are opened."""
+        """Open a binding, unless its driver is down. When a driver comes up, all of its bindings are opened."""
         if binding in self._open:
             return
         if reason := await asyncio.to_thread(listen_problem, binding.endpoint):

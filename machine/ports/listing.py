@@ -19,7 +19,7 @@ class Listed:
 
 
 def encode(forwards: Iterable[tuple[Forward, PortStatus]], api: PortStatus) -> dict[str, Any]:
-    """Return the supervisor's answer."""
+    """Return the supervisor's answer to `machine port`, as values for JSON."""
     return {
         "forwards": [
             {"forward": forward_text(forward), "origin": forward.origin.value, **_encode_status(status)}
@@ -30,7 +30,7 @@ def encode(forwards: Iterable[tuple[Forward, PortStatus]], api: PortStatus) -> d
 
 
 def decode(answer: dict[str, Any]) -> Listed:
-    """Read what `encode` returned.
+    """Read the supervisor's answer to `machine port`, as `encode` has returned it.
 
     Raises:
         ValueError: the answer is malformed.

@@ -34,7 +34,7 @@ class PortServer:
         self._requests = 0
 
     async def serve(self, path: Path) -> asyncio.Server:
-        """Listen on `path`, in place of a socket that an earlier supervisor left."""
+        """Listen on a Unix socket at `path`. Replace a socket that an earlier supervisor has left there."""
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._answer, path, limit=api.MAX_HEAD_BYTES, backlog=_BACKLOG)
         path.chmod(0o600)
@@ -60,7 +60,7 @@ class PortServer:
                 writer.close()
 
     async def _read_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> api.Request:
-        """Read a request. If too many clients are silent, disconnect the one that has been silent longest."""
+        """Read a request. If too many clients are silent, disconnect the client that has been silent longest."""
         if len(self._silent) >= _MAX_SILENT:
             longest = next(iter(self._silent))
             del self._silent[longest]  # now, as its own task may run only after more clients have connected

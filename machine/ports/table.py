@@ -20,9 +20,9 @@ class Binding:
 
 
 def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Binding, ...]:
-    """Return the sockets that a forward needs.
+    """Return the sockets on which the host has to listen for a forward, each with its driver.
 
-    `tcp_driver` is used if both drivers can forward the port. QEMU listens on IPv4 only, and SSH forwards TCP only.
+    If both drivers can forward the port, `tcp_driver` does. QEMU listens on IPv4 only, and SSH forwards TCP only.
     `ipv6` says whether the host has IPv6.
 
     Raises:
@@ -57,7 +57,7 @@ class Table:
         self._forwards: dict[Endpoint | SocketPath, Forward] = {}
 
     def __iter__(self) -> Iterator[Forward]:
-        """Iterate over ports first, then over sockets."""
+        """Yield the forwards, first those from ports, then those from sockets of the host."""
         return iter(
             sorted(self._forwards.values(), key=lambda one: (isinstance(one.endpoint, SocketPath), one.endpoint))
         )
@@ -75,7 +75,7 @@ class Table:
         return [forward for forward in self if forward.origin is origin]
 
     def bindings(self, forward: Forward) -> tuple[Binding, ...]:
-        """Return the sockets that a forward needs.
+        """Return the sockets on which the host has to listen for a forward, each with its driver.
 
         Raises:
             ValueError: no driver can open the forward.
@@ -83,7 +83,7 @@ class Table:
         return bindings(forward, self.tcp_driver, ipv6=self._ipv6)
 
     def all_bindings(self) -> list[Binding]:
-        """Return the sockets that all forwards need."""
+        """Return the sockets on which the host has to listen for all forwards, each with its driver."""
         return [binding for forward in self for binding in self.bindings(forward)]
 
     def rival(self, forward: Forward) -> Forward | None:
@@ -96,7 +96,7 @@ class Table:
 
     @classmethod
     def load(cls, text: str, *, ipv6: bool) -> Table:
-        """Read what `dump` returned.
+        """Read a table from the JSON that `dump` has returned.
 
         Raises:
             ValueError: the text is malformed.

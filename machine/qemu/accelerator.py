@@ -28,7 +28,7 @@ _OLD_DARWIN_MEMORY_MIB = 3072
 
 @dataclass(frozen=True, kw_only=True)
 class QemuFacts:
-    """What a QEMU binary reports about itself. `accelerators` and `networks` contain names that QEMU uses."""
+    """What a QEMU binary reports about itself. `accelerators` and `networks` have the names that QEMU gives them."""
 
     path: str
     version: tuple[int, ...]
@@ -80,7 +80,7 @@ def check_qemu(qemu: QemuFacts, arch: Arch, host: Host) -> None:
     """Check that this QEMU can run machines.
 
     Raises:
-        MachineError: QEMU is too old, or lacks what every machine needs.
+        MachineError: QEMU is too old, or lacks the network that every machine needs.
     """
     check_version(qemu, arch, host)
     check_network(qemu, arch, host)
@@ -116,7 +116,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
 
 
 def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport:
-    """Decide whether Hypervisor.framework on a Mac can run the guests of this QEMU."""
+    """Decide whether Hypervisor.framework on a Mac can run guests in this QEMU."""
     return HardwareSupport(
         accelerator=Accelerator.HVF,
         obstacle=_hvf_obstacle(facts, qemu, host),
@@ -156,10 +156,12 @@ def _is_entitled(entitlements: str) -> bool:
 def choose_accelerator(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Acceleration:
-    """Choose hardware acceleration if possible, else TCG. The result has a notice if TCG is not the user's choice.
+    """Choose the accelerator that the user wants or, for `auto`, the hardware's if it works, else TCG.
+
+    If TCG is chosen for `auto`, the result has a notice for the user.
 
     Raises:
-        MachineError: the accelerator that the user chose cannot be used, or no accelerator can.
+        MachineError: the accelerator that the user wants cannot be used, or no accelerator can be used.
     """
     board = BOARDS[arch]
     obstacle = _obstacle(choice, arch, host, support, qemu)
@@ -190,7 +192,7 @@ def _slow_notice(obstacle: Obstacle, arch: Arch, host: Host) -> str:
 
 
 def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | None:
-    """Return a warning if the accelerator that the user chose cannot be used at present, else None."""
+    """Return a warning if the accelerator that the user has chosen cannot be used on this host now, else None."""
     if choice.value != support.accelerator or not support.obstacle:
         return None
     remedy = f"; {support.obstacle.remedy}" if support.obstacle.remedy else ""
@@ -232,6 +234,6 @@ def is_native(arch: Arch, host: Host) -> bool:
 
 
 def max_memory_mib(host: Host, accelerator: Accelerator) -> int | None:
-    """Return the most memory that this host can give a guest, or None if only the host's own memory limits it."""
+    """Return the most memory in MiB that a guest can have here, or None if the host's memory is the only limit."""
     limited = host.os is HostOS.MACOS and host.machine == "arm64" and host.kernel < _DARWIN_MEMORY
     return _OLD_DARWIN_MEMORY_MIB if limited and accelerator is Accelerator.HVF else None

@@ -37,7 +37,7 @@ class Firmware:
 
     packages: Packages
     files: tuple[tuple[str, str], ...]
-    """Where distributions install the firmware. Each pair is the code and the template of the variables."""
+    """Where distributions install the firmware. Each pair is the paths of the code and of the variables' template."""
 
     shipped: tuple[str, str]
     """The names of the code and of the template in QEMU's own data directory."""
@@ -55,7 +55,7 @@ class Board:
 
     machine: str
     tcg_cpu: str
-    """The CPU model of an emulated guest; QEMU's default `qemu64` lacks features that current distributions need."""
+    """The CPU model of an emulated guest. QEMU's default `qemu64` lacks features that current distributions need."""
 
     console: str
     """The guest's name of the serial port whose output is logged."""
@@ -81,7 +81,7 @@ class Board:
         return self.bus is Bus.PCI
 
     def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
-        """Return the CPU model. `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
+        """Return the guest's CPU model. `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
         match accelerator:
             case Accelerator.TCG:
                 return self.tcg_cpu

@@ -28,9 +28,9 @@ _UNSUITABLE = {"secure-boot", "requires-smm", "enrolled-keys"}
 
 @dataclass(frozen=True, kw_only=True)
 class FirmwareFiles:
-    """UEFI code, which QEMU maps read-only, and a template for the UEFI variables.
+    """The files of UEFI's code, which QEMU maps read-only, and of a template for the UEFI variables.
 
-    Each machine gets its own copy of the variables, which is always raw. The formats have QEMU's names.
+    Each machine gets a copy of the template, which is always raw. The formats have the names that QEMU gives them.
     """
 
     code: Path
@@ -40,7 +40,7 @@ class FirmwareFiles:
 
 
 def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[Path, ...]:
-    """Return the directories of descriptors. A file overrides files of the same name in earlier directories."""
+    """Return the directories of descriptors. A file overrides files of the same name in directories before it."""
     own = [parent / "share/qemu/firmware" for parent in _prefixes(binary)]
     shared = [Path(directory) for directory in host.os.traits.firmware_directories]
     directories = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
@@ -48,15 +48,15 @@ def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[P
 
 
 def _prefixes(binary: Path) -> list[Path]:
-    """Return the prefixes in which the binary may be installed.
+    """Return the installation prefixes to which the QEMU binary may belong.
 
-    Homebrew's binary is a link into a prefix with a version, and both prefixes are returned.
+    Homebrew's binary is a link into a prefix whose name has a version. That prefix and the link's own are returned.
     """
     return [path.parent.parent for path in (binary.resolve(), binary)]
 
 
 def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the descriptors, the first to try first. Files that are not JSON objects are left out."""
+    """Return the descriptors in the order in which to try them. Files that are not JSON objects are left out."""
     texts: dict[str, bytes] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -100,7 +100,7 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
 
 
 def _matches_board(target: Mapping[str, Any], board: Board) -> bool:
-    """Return whether a target is this board. The target's machine names have versions; the board's name has none."""
+    """Return whether a descriptor's target is this board. The target's machine names have versions, ours have none."""
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")
     return target["architecture"] == board.target and any(
@@ -109,7 +109,7 @@ def _matches_board(target: Mapping[str, Any], board: Board) -> bool:
 
 
 def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> FirmwareFiles | None:
-    """Return the first firmware for the board on this host, or None if the board needs none.
+    """Return the first firmware on this host for the board of `arch`, or None if the board needs no firmware.
 
     Raises:
         MachineError: this host has no firmware for the board.
@@ -137,7 +137,7 @@ def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> 
 
 
 def ensure_variables(firmware: FirmwareFiles, path: Path) -> None:
-    """Make a machine's own copy of the variables, unless the machine has one.
+    """Make a machine's own file of UEFI variables at `path` from the template, unless the machine has one already.
 
     Raises:
         MachineError: the template cannot be read, or the disk is full.

@@ -1,6 +1,6 @@
 """Make, convert and inspect disk images with qemu-img.
 
-We always state the format. QEMU would otherwise guess it from data that the guest has written.
+The format of an image is always stated. Otherwise, QEMU would guess it from data that the guest has written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class QemuImg:
     program = "qemu-img"
 
     def virtual_size(self, image: Path) -> int:
-        """Return the size in bytes of the disk in a qcow2 image.
+        """Return the size in bytes that the disk in a qcow2 image has for the guest.
 
         Raises:
             MachineError: the file is not a qcow2 image, or qemu-img is missing.
@@ -52,21 +52,23 @@ class QemuImg:
         self._run(["convert", "-f", "raw", "-O", "qcow2", source, target], timeout_s=_LONG_S)
 
     def to_raw(self, source: Path, target: Path, *, source_format: str) -> None:
-        """Convert an image to a sparse raw one."""
+        """Convert a disk image to a sparse raw image."""
         self._run(["convert", "-f", source_format, "-O", "raw", source, target], timeout_s=_LONG_S)
 
     def flatten(self, overlay: Path, target: Path) -> None:
-        """Merge an overlay and its base into a qcow2 image without a base."""
+        """Write the content of an overlay and its base to `target`, a qcow2 image that has no base."""
         self._run(("convert", "-f", "qcow2", "-O", "qcow2", overlay, target), timeout_s=_LONG_S)
 
     def create_overlay(self, overlay: Path, base: Path, size_gib: int) -> None:
-        """Make an overlay of `size_gib` on `base`. The base must not be moved or changed afterwards."""
+        """Make an overlay of `size_gib` GiB on the image `base`, which must not be moved or changed afterwards."""
         words = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay, f"{size_gib}G")
         self._run(words, timeout_s=_QUICK_S)
         overlay.chmod(0o600)
 
     def copy(self, disk: Path, target: Path) -> None:
-        """Copy a disk. If the file system allows it, both share their blocks. The copy of an overlay has the same base.
+        """Copy a disk image. If the disk is an overlay, the copy has the same base.
+
+        If the file system supports that, the copy and the disk share their blocks until one of them changes.
 
         Raises:
             MachineError: the disk is damaged, there is no space for the copy, or qemu-img is missing.
@@ -87,7 +89,7 @@ class QemuImg:
         self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
 
     def backing_file(self, overlay: Path) -> Path | None:
-        """Return the base of a disk image, or None if the image has none.
+        """Return the path of the base image on which a disk image is an overlay, or None if it is not an overlay.
 
         Raises:
             MachineError: the file is not a qcow2 image, or qemu-img is missing.
@@ -100,6 +102,7 @@ class QemuImg:
         path = runner.find_program(self.program)
         if path is None:
             raise MachineError(
-                f"{self.program} is not installed on this host", hint="install it (Debian: apt install qemu-utils)"
+                f"{self.program} is not installed on this host",
+                hint="install qemu-img (Debian: apt install qemu-utils)",
             )
         return runner.run([path, *words], timeout_s=timeout_s).stdout

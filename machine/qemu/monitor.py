@@ -63,10 +63,10 @@ async def execute(
 
 
 async def human_command(client: QMPClient | None, line: str) -> str:
-    """Run a command line in QEMU's human monitor and return its output.
+    """Run a command line in QEMU's human monitor, and return the command's output.
 
     Raises:
-        MachineError: QEMU does not answer, or there is no connection to it.
+        MachineError: QEMU does not answer, or `client` is None.
     """
     if client is None:
         raise MachineError("there is no connection to QEMU's monitor")
@@ -74,7 +74,7 @@ async def human_command(client: QMPClient | None, line: str) -> str:
 
 
 async def query_status(client: QMPClient) -> str:
-    """Return the status of the guest's CPUs in QEMU's terms.
+    """Return what QEMU calls the status of the guest's CPUs, such as `running`.
 
     Raises:
         MachineError: QEMU does not answer.

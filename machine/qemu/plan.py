@@ -32,7 +32,7 @@ _VIRTIOFS_QUEUE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchFiles:
-    """The files that QEMU opens or makes."""
+    """The paths of the files and sockets that QEMU opens or makes."""
 
     disk: Path
     ignition: Path
@@ -41,7 +41,7 @@ class LaunchFiles:
 
     seed: Path
     efi_vars: Path
-    """Used only by boards with UEFI firmware."""
+    """The machine's UEFI variables. Only boards with UEFI firmware use this file."""
 
     console: Path
     """The serial console's two files have this name, with the suffixes `.in` and `.out`."""
@@ -55,7 +55,7 @@ class LaunchFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchPlan:
-    """QEMU's whole command line."""
+    """The whole command line by which QEMU is started."""
 
     argv: tuple[str, ...]
     accelerator: Accelerator
@@ -85,11 +85,11 @@ def plan_launch(
 ) -> LaunchPlan:
     """Make the command line that boots a machine.
 
-    `relay` is the command that relays a request of the guest to the socket of the port API. The socket's path is the
-    last argument of that command. `shares` are the folders that a device shares.
+    `relay` is the command that passes a request of the guest on to the socket of the port API. The socket's path is the
+    last argument of that command. `shares` are the folders that QEMU shares by devices.
 
-    The provisioning config is passed only until a first boot has completed, because it contains the guest's private
-    host key, and root in the guest could read the config.
+    The provisioning config is passed to the guest only until its first boot has completed, because the config contains
+    the guest's private host key, and root in the guest could read it.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -192,7 +192,7 @@ def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: L
 
 
 def _ports(board: Board, files: LaunchFiles) -> list[str]:
-    """Return the serial console, and the named ports by which the guest talks to the host."""
+    """Return options for the serial console, and for the named ports by which the guest talks to the host."""
     return [
         # Reads `console`.in, a FIFO, and writes `console`.out, a link to the log. Unlike a socket with a `logfile` and
         # a slow client, a file never makes the guest wait, and never loses or doubles output.

@@ -35,7 +35,7 @@ def find_qemu(arch: Arch, host: Host) -> str:
     """Return the path of the QEMU binary for guests of `arch`.
 
     Raises:
-        MachineError: that QEMU is not installed.
+        MachineError: the QEMU for `arch` is not installed.
     """
     board = BOARDS[arch]
     path = runner.find_program(board.binary)
@@ -129,9 +129,9 @@ def _cpu_obstacle(machine: str, cpuinfo: str) -> Obstacle | None:
 
 
 def _permit(device: Path) -> str:
-    """Return the command that lets this user open the device.
+    """Return the remedy for a device that this user may not open.
 
-    The user joins the device's group, unless it is root's or may not open the device. Otherwise everyone gets access.
+    It is to join the device's group. If that is root's group, or may not open the device, it is to permit everyone to.
     """
     facts = device.stat()
     if facts.st_mode & 0o060 == 0o060 and facts.st_gid != 0:
@@ -165,7 +165,7 @@ def _probe_mac(qemu: QemuFacts) -> MacFacts:
 
 
 def _sysctl(name: str) -> str | None:
-    """Return a value of sysctl, or None if this Mac has none of that name."""
+    """Return the value of the system setting `name`, or None if this Mac has no setting of that name."""
     try:
         return runner.run(["sysctl", "-n", name], timeout_s=_PROBE_TIMEOUT_S).stdout.strip()
     except MachineError:

@@ -45,10 +45,10 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """How to reach a running QEMU and its guest."""
+    """The ways to reach a running QEMU and its guest."""
 
     monitor: QMPClient | None
-    """None if QEMU's monitor cannot be reached, for example because its socket was removed."""
+    """A QMP session, or None if QEMU's monitor cannot be reached, for example because its socket was removed."""
 
     log_in_and_power_off: Callable[[], Awaitable[bool]]
     """Tells the guest over SSH to power down, and returns whether the guest has accepted that."""
@@ -56,22 +56,22 @@ class Means:
     send_signal: Callable[[signal.Signals], None]
 
     ended: Callable[[float], Awaitable[bool]]
-    """Waits the given number of seconds for QEMU's end, and returns whether QEMU has ended."""
+    """Waits up to the given number of seconds for QEMU's end, and returns whether QEMU has ended."""
 
 
 def patience_s(accelerator: Accelerator) -> float:
-    """Return the seconds that a guest has to power down."""
+    """Return how many seconds a guest may take to power down."""
     return 180.0 if accelerator is Accelerator.TCG else 90.0
 
 
 async def shut_down(means: Means, *, patience: float) -> Ending:
-    """End QEMU. The guest has `patience` seconds to power down; with 0, it is not asked to.
+    """End QEMU, and return how it ended. The guest has `patience` seconds to power down. If that is 0, it is not asked.
 
-    Without a monitor, the guest is asked over SSH, and a signal tells QEMU to quit.
+    If QEMU's monitor cannot be reached, the guest is asked over SSH, and a signal tells QEMU to quit.
 
     Raises:
-        DiskError: the guest stands still because the host's disk is full. It is left as it is.
-        MachineError: QEMU survives SIGKILL.
+        DiskError: the guest is paused because the host's disk is full. The guest stays as it is.
+        MachineError: QEMU is still running after SIGKILL.
     """
     if patience > 0 and await _power_down(means, patience):
         return Ending.POWERED_DOWN

@@ -14,7 +14,7 @@ _HANDLE = 0x0B2B
 def credentials_table(credentials: Mapping[str, str]) -> bytes:
     """Return an SMBIOS table for QEMU's `-smbios file=`.
 
-    It has one string for each of systemd's credentials, as in systemd.system-credentials(7).
+    The table has one string for each systemd credential, in the form that systemd.system-credentials(7) describes.
     """
     strings = [
         f"io.systemd.credential.binary:{name}={base64.b64encode(value.encode()).decode()}"

@@ -36,12 +36,12 @@ def check_user() -> None:
     except KeyError as error:
         raise MachineError(
             f"ssh refuses to run, because user ID {uid} has no entry in /etc/passwd",
-            hint=f"have root add one: echo user:x:{uid}:{os.getgid()}::/:/bin/sh >>/etc/passwd",
+            hint=f"have root add an entry: echo user:x:{uid}:{os.getgid()}::/:/bin/sh >>/etc/passwd",
         ) from error
 
 
 def find_client() -> Client:
-    """Return the client on PATH.
+    """Find OpenSSH's client on PATH, and check its version and options.
 
     Raises:
         MachineError: ssh is not installed, or cannot be run.

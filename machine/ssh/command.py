@@ -16,7 +16,7 @@ _CONNECT_S = 30
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """How to reach a guest. `alias` is the guest's name in `known_hosts`, and does not depend on the port."""
+    """How to log in to a guest. `alias` is the guest's name in `known_hosts`, which does not depend on the port."""
 
     alias: str
     port: int
@@ -34,13 +34,13 @@ def host_key_alias(name: str) -> str:
 
 
 def known_hosts_line(name: str, public_key: str) -> str:
-    """Return the line of a machine's known_hosts. `public_key` is the content of the .pub file."""
+    """Return the line for a machine's known_hosts file. `public_key` is the content of the host key's .pub file."""
     kind, key, *_ = public_key.split()
     return f"{host_key_alias(name)} {kind} {key}\n"
 
 
 def _identity_options(target: SshTarget) -> dict[str, str]:
-    """Return the options that permit only this key, only this host key and no agent."""
+    """Return the options by which ssh uses only the machine's key, accepts only its host key, and uses no agent."""
     return {
         "CheckHostIP": "no",
         "HostKeyAlias": target.alias,
@@ -89,7 +89,7 @@ def quoted(path: Path) -> str:
 
 
 def local_forward(host: End, guest: End) -> str:
-    """Return the argument of -L. In a path, `%` and colons are escaped, because a colon separates the two ends."""
+    """Return the argument of ssh's option -L. In paths, `%` and colons are escaped, as a colon separates the ends."""
     ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
     return ":".join(ends)
 
@@ -99,9 +99,9 @@ def _escaped(path: PurePath) -> str:
 
 
 def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = False) -> list[str]:
-    """Return the argv of an interactive session, or of `command`, which the guest's shell evaluates.
+    """Return the ssh command line that opens a shell in the guest, or that has the guest's shell run `command`.
 
-    With `no_input`, its standard input is /dev/null.
+    With `no_input`, ssh reads its standard input from /dev/null.
     """
     return [
         "ssh", *base_options(target),
@@ -114,10 +114,10 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
 
 
 def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None = None) -> list[str]:
-    """Return the argv of a guest shell that reads a script from stdin, with `words` as the script's arguments.
+    """Return the ssh command line that runs a script in the guest, with `words` as arguments. ssh reads it from stdin.
 
-    If an SSH master runs at `control`, the shell uses the master's connection. This saves a login, which takes seconds
-    in an emulated guest.
+    If an SSH master listens on the socket `control`, the script is run over the master's connection. This saves a
+    login, which takes seconds in an emulated guest.
     """
     return [
         "ssh", *base_options(target),
@@ -135,13 +135,16 @@ def control_option(control: Path) -> str:
 
 
 def control_argv(target: SshTarget, control: Path, verb: str, host: End, guest: End) -> list[str]:
-    """Return the argv of `ssh -O VERB` for a forward of the master at `control`."""
+    """Return the command line `ssh -O VERB`, by which the SSH master at `control` opens or closes a forward."""
     master = ["-o", control_option(control), "-O", verb]
     return ["ssh", *base_options(target), *master, "-L", local_forward(host, guest), target.alias]
 
 
 def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
-    """Return the argv that runs a command in the guest over the master at `control`. Without the master, ssh fails."""
+    """Return the ssh command line that runs a command in the guest over the SSH master at `control`.
+
+    If that master is not running, ssh fails.
+    """
     return [
         "ssh", *base_options(target),
         "-o", control_option(control),
@@ -151,7 +154,7 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
 
 
 def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> list[str]:
-    """Return the argv of the SSH master, which carries all forwards and ends when the guest no longer answers.
+    """Return the command line of an SSH master, which carries all forwards, and ends if the guest no longer answers.
 
     `forwards` maps host sockets to guest sockets. The master logs in as root, who can reach both the rootless and the
     rootful Podman socket.

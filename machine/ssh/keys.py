@@ -15,7 +15,7 @@ def generate(path: Path, comment: str) -> str:
     """Make an Ed25519 key pair, PATH (mode 0600) and PATH.pub, and return the line of the public key.
 
     Raises:
-        MachineError: PATH exists, or a file cannot be written.
+        MachineError: PATH exists already, or one of the files cannot be written.
     """
     from cryptography.hazmat.primitives import serialization as form  # slow to import
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

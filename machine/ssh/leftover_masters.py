@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def end_leftover_masters(control: Path) -> None:
-    """Kill every SSH master of this user that was started with this control socket."""
+    """Kill every SSH master that this user has started with the control socket `control`."""
     import psutil  # slow to import, and not needed by most commands
 
     for process in psutil.process_iter(["cmdline"]):
@@ -24,5 +24,5 @@ def end_leftover_masters(control: Path) -> None:
 
 
 def is_master(argv: Sequence[str], control: Path) -> bool:
-    """Return whether this is the command line of an SSH master with this control socket."""
+    """Return whether this is the command line of an SSH master with the control socket `control`."""
     return "-M" in argv and control_option(control) in argv

@@ -18,7 +18,7 @@ _SCRIPT = f"systemctl --no-block poweroff && echo {_ACCEPTED}"
 
 
 async def power_off(target: SshTarget) -> bool:
-    """Log in as root and have the guest power down. Return whether the guest has accepted that."""
+    """Log in to the guest as root, and tell it to power down. Return whether the guest has accepted that."""
     try:
         done = await async_runner.run(script_argv(target, ()), stdin=_SCRIPT, timeout_s=_LOGIN_S, check=False)
     except MachineError as error:

@@ -127,7 +127,7 @@ class _Sftp(paramiko.SFTPClient):
     def send_request(self, kind: int, *words: object) -> int:
         """Send a request, and return its number.
 
-        To get the answer, pass this number to `answer`; other answers are dropped.
+        To get the answer, pass this number to `answer`. Answers to other requests are dropped then.
         """
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
@@ -195,7 +195,7 @@ class _Sftp(paramiko.SFTPClient):
         self._request(CMD_CLOSE, handle)
 
     def file_system(self, path: str) -> tuple[int, bool]:
-        """Return the free space of a file system in bytes, and whether it is read-only."""
+        """Return how many bytes are free in the file system at `path`, and whether it is read-only."""
         message = self._request(CMD_EXTENDED, b"statvfs@openssh.com", os.fsencode(path))[1]
         _, fragment, _, _, available, _, _, _, _, flags, _ = (message.get_int64() for _ in range(11))
         return fragment * available, bool(flags & _READ_ONLY)
@@ -203,7 +203,7 @@ class _Sftp(paramiko.SFTPClient):
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFiles:
-    """The files of a guest; implements model.transfer.Files."""
+    """The files of a guest, with the interface of model.transfer.Files."""
 
     name: str
     sftp: _Sftp
@@ -284,7 +284,7 @@ class GuestFiles:
             raise self._translate(verb, path, error) from error
 
     def _translate(self, verb: str, path: str, error: Exception) -> MachineError:
-        """Return the MachineError for a failure in the guest or of the connection."""
+        """Return the MachineError for an error that the guest has reported, or for a lost connection."""
         what = f"cannot {verb} {self.show(path)}"
         if isinstance(error, TimeoutError):
             return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")

@@ -33,7 +33,7 @@ def names_lock(roots: Roots) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
-    """Create a hidden private directory for a new machine, and remove it after the block unless it was published."""
+    """Make a hidden private directory for a new machine. After the block, remove it, unless it was published."""
     make_private(roots.machines)
     # The names lock keeps `remove_leftovers` out, since the directory looks abandoned until its own lock is held.
     with disk_errors(roots.machines), names_lock(roots):
@@ -50,7 +50,7 @@ def draft(roots: Roots, name: str) -> Iterator[MachinePaths]:
 
 
 def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
-    """Make a draft the machine `name`, by renaming the draft's directory to the final one.
+    """Turn a draft into the machine `name` by giving the draft's directory its final name.
 
     Raises:
         BadInputError: a machine of that name has been made in the meantime.
@@ -69,7 +69,7 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 
 def remove(roots: Roots, name: str) -> None:
-    """Remove the machine `name`. Its directory is hidden before it is deleted, so that no one sees it incomplete."""
+    """Delete the directory of the machine `name`. It gets a hidden name first, so that no one sees it incomplete."""
     paths = roots.machine(name)
     directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")
@@ -81,10 +81,7 @@ def remove(roots: Roots, name: str) -> None:
 
 
 def find_leftovers(roots: Roots) -> list[Path]:
-    """Find the hidden directories that killed processes have left behind.
-
-    Nobody holds the locks in these directories.
-    """
+    """Find the hidden directories that killed processes have left behind. No process holds the locks in them."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]

@@ -21,9 +21,9 @@ class FieldError(ValueError):
 
 
 class Fields:
-    """The fields of a JSON object; `path` is the object's position in the document, for errors.
+    """The fields of a JSON object. Errors call the object `path`, which is its position in the document.
 
-    Each method raises FieldError if the field is missing or has an invalid value.
+    If a field is missing or has an invalid value, each method raises FieldError.
     """
 
     def __init__(self, document: object, path: str = "") -> None:
@@ -96,12 +96,12 @@ class Fields:
         return [Fields(value, name) for name, value in self._entries(key)]
 
     def unread(self) -> dict[str, object]:
-        """Return the fields that have not been read, and those of the parts. Objects in lists are not looked into."""
+        """Return the fields that no method has read, also those in nested objects, but not those in lists."""
         unread = {key: value for key, value in self._values.items() if key not in self._read}
         return unread | {key: inner for key, part in self._parts.items() if (inner := part.unread())}
 
     def error(self, key: str, problem: str) -> FieldError:
-        """Return the error for a value that the caller finds invalid."""
+        """Return the error for a field whose value is invalid, as the caller has found. `problem` says why."""
         return FieldError(f"{self._name(key)}: {problem}")
 
     def _entries(self, key: str) -> list[tuple[str, object]]:

@@ -13,7 +13,7 @@ class DirectoryFacts:
 
     path: Path
     nearest: Path
-    """The directory itself or its nearest existing parent; all other facts are about this."""
+    """The directory itself or, if it does not exist, its nearest existing parent. All other facts are about this."""
 
     is_directory: bool
     writable: bool

@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def machine_names(roots: Roots) -> list[str]:
-    """Return the sorted names of all machines. Names that begin with a dot are incomplete machines and left out."""
+    """Return the sorted names of all machines. Incomplete machines, whose names begin with a dot, are left out."""
     try:
         entries = list(roots.machines.iterdir())
     except FileNotFoundError:
@@ -22,14 +22,14 @@ def check_exists(roots: Roots, name: str) -> None:
     """Check that the machine `name` exists, even if its record is damaged.
 
     Raises:
-        NotFoundError: no machine has that name; the hint suggests other names.
+        NotFoundError: no machine has that name. The hint suggests names of other machines.
     """
     if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
         raise NotFoundError(f"{name}: VM does not exist", hint=_suggest(name, machine_names(roots)))
 
 
 def _suggest(name: str, names: Sequence[str]) -> str | None:
-    """Suggest the names that are similar to `name`, or all names if `name` is the default name."""
+    """Return a hint that suggests the names that are similar to `name`, or all if `name` is the default name."""
     if name == DEFAULT_MACHINE and names:
         return f"add the name of a machine that exists: {', '.join(names)}"
     near = similar_words(name, names)

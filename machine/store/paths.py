@@ -146,7 +146,7 @@ class MachinePaths:
 
 @dataclass(frozen=True, kw_only=True)
 class Roots:
-    """The program's directories, which are the four of XDG on Linux, and their counterparts on macOS."""
+    """The program's directories for data, config, cache and runtime files, as XDG or macOS has them."""
 
     data: Path
     runtime: Path
@@ -161,7 +161,7 @@ class Roots:
     def names_lock(self) -> Path:
         """The lock that is held while names or ports are chosen, or machines are registered with clients.
 
-        Podman's old clients do not lock the files that we edit by them.
+        Podman's old clients edit their files for us, but do not lock them.
         """
         return self.machines / ".lock"
 
@@ -172,7 +172,7 @@ class Roots:
 
     @property
     def saved(self) -> Path:
-        """The folder of the files that were kept from removed machines."""
+        """The folder for files of removed machines that the user has kept."""
         return self.data / "saved"
 
     @property

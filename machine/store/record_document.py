@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 SCHEMA = 2
-"""The number of the present schema. A change that older programs would misread needs a new number and migration."""
+"""The number of the present schema. A change that older programs would misread needs a new number and a migration."""
 
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {}, "guest": {}}
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
@@ -57,7 +57,7 @@ def dump(record: MachineRecord) -> Document:
 
 
 def _with_unknown(known: Document, unknown: Mapping[str, object]) -> Document:
-    """Add unknown fields to those that we know, where the object that had them still exists."""
+    """Return the known fields together with the unknown ones, except those of objects that no longer exist."""
     merged = dict(known)
     for name, value in unknown.items():
         ours = known.get(name)
@@ -86,7 +86,7 @@ def parse(document: object) -> MachineRecord:
 
 
 def migrated(document: object) -> Document:
-    """Return a document in the present schema.
+    """Convert a document of any schema to the present schema.
 
     Raises:
         NewerSchemaError: a newer program wrote the document.

@@ -48,7 +48,7 @@ _REQUIRED_OF_GUEST = ("provisioned", "last_up")
 def to_schema_2(old: Mapping[str, object]) -> dict[str, object]:
     """Convert a document of schema 1 to schema 2.
 
-    Values that are missing or invalid stay so; the parser will report them.
+    Missing or invalid values stay as they are, because the parser reports them.
     """
     moved = {"schema", *_REQUIRED_OF_GUEST, *(key for key, _ in (*_PENDING.values(), *_GUEST.values()))}
     config = {**_CONFIG_DEFAULTS, **{key: value for key, value in old.items() if key not in moved}}

@@ -1,7 +1,7 @@
 """Load and save the records of machines. Each record is a JSON file with a schema number, written atomically.
 
 A record of an older schema is migrated in memory. The next edit writes the record in the present schema. A copy of each
-record is kept, in case that the record is damaged by something else.
+record is kept, in case another program damages the record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NewerRecordError(MachineError):
 
 
 def older_supervisor(name: str, problem: str) -> MachineError:
-    """Return the error for a machine whose supervisor is too old for the record, and was so before the upgrade."""
+    """Return the error for a machine whose supervisor was started by an older program, which cannot read the record."""
     return MachineError(
         f"{name} still runs under an older version of this program, which cannot read the record",
         details=[problem],
@@ -88,7 +88,7 @@ def load_last_good(paths: MachinePaths) -> MachineRecord:
     """Load the record in a machine's directory or, if it is damaged, its last good copy.
 
     Raises:
-        MachineError: the record is damaged and there is no copy, or a newer program wrote it.
+        MachineError: the record is damaged and there is no copy, or a newer program has written the record.
     """
     try:
         return _load_own(paths)
@@ -171,12 +171,12 @@ def save(paths: MachinePaths, record: MachineRecord) -> None:
 
 
 def restore(paths: MachinePaths, remembered: MachineRecord) -> bool:
-    """If a machine's record is damaged, write it anew, and keep the damaged one beside it. Return whether it was.
+    """If a machine's record is damaged, keep it under another name, and write a good record. Return whether it was.
 
     The last good copy is preferred to the `remembered` record, which lacks what others have changed since.
 
     Raises:
-        MachineError: the record cannot be written, or a newer program wrote it.
+        MachineError: the record cannot be written, or a newer program has written it.
     """
     with lock.exclusively(paths.record_lock, timeout_s=_EDIT_S):
         try:

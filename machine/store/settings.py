@@ -71,7 +71,7 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path) -> dict[str, Value]:
-    """Parse and check a file's content; `path` is only used in errors.
+    """Parse and check the content of a file. Errors call the file `path`.
 
     Raises:
         BadInputError: the content is not TOML, or a setting in it is unknown or invalid.
@@ -123,7 +123,7 @@ def without(text: str, key: str) -> str:
 
 
 def sample(defaults: Settings) -> str:
-    """Return a file that sets nothing and describes all settings in comments."""
+    """Return the content of a file that sets nothing and describes all settings in comments."""
     import tomlkit
 
     lines = ["# Defaults of `machine init`; flags override them. To show the current values: machine config get"]
@@ -168,7 +168,7 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
 
 
 def make_draft(roots: Roots, content: bytes) -> Path:
-    """Write `content` to a temporary file beside config.toml, for an editor."""
+    """Write `content` to a temporary file beside config.toml, which an editor can edit, and return the file's path."""
     with disk_errors(roots.settings):
         make_directory(roots.config)
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)

@@ -10,7 +10,7 @@ from machine.store.paths import Roots
 
 
 def is_free(port: int) -> bool:
-    """Return whether QEMU could now listen on this port of 127.0.0.1."""
+    """Return whether this port of 127.0.0.1 is free now, so that QEMU could listen on it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
         try:
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(reserved: Collection[int]) -> int:
-    """Choose a free port that is not in `reserved`."""
+    """Return a free port of 127.0.0.1 that is not in `reserved`."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))

@@ -161,7 +161,7 @@ def test_butane_is_translated_where_it_is_installed(world: World, images: Images
     words = ("init", "--image", images.qcow2, "--ignition-path", "site.bu", "box")
     assert refused(world.machine(*words), world, before) == (
         "site.bu is a Butane file, but butane is not installed on this host; "
-        "install it, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign"
+        "install butane, or translate the file elsewhere: butane --strict FILE.bu >FILE.ign"
     )
     (world.bin / "butane").write_text(BUTANE)
     (world.bin / "butane").chmod(0o755)

@@ -54,7 +54,7 @@ def test_start_says_at_once_what_needs_a_name(nameless: World) -> None:
     assert outcome.status == 125
     assert outcome.stderr.splitlines()[-1] == (
         f"Error: ssh refuses to run, because user ID {NAMELESS} has no entry in /etc/passwd; "
-        f"have root add one: echo user:x:{NAMELESS}:{NAMELESS}::/:/bin/sh >>/etc/passwd"
+        f"have root add an entry: echo user:x:{NAMELESS}:{NAMELESS}::/:/bin/sh >>/etc/passwd"
     )
 
 
