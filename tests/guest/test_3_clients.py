@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import docker
 import podman
 import pytest
 
 from machine.store.ssh_ports import choose
-from tests.support.guest_network import SERVE, api_socket, fetch, reachable
+from tests.support.guest_network import LIST_CONTAINERS, SERVE, api_socket, fetch, names_of, reachable
+from tests.support.guests import debian_clients, reaper_archive
+from tests.support.waiting import wait_until
 from tests.support.world import World, machine_program
 
 pytestmark = pytest.mark.usefixtures("sleeper")
@@ -21,6 +26,24 @@ PODMANS_OWN_IDLE_S = 10
 """How long Podman's API lets a connection rest by default."""
 
 Clients = Callable[[str], list[str]]
+
+# Stands for Testcontainers' image, and speaks its protocol: when its client has gone, containers that have the label
+# that this client has sent are removed.
+REAPER = r"""
+busybox nc -l -p 8080 >/filter &
+until busybox grep -q :1F90 /proc/net/tcp /proc/net/tcp6; do sleep 0.2; done
+echo "The reaper has Started!"
+wait
+docker rm --force $(docker ps --all --quiet --filter "$(busybox tr -d '\r' </filter)")
+"""
+# A program that ends without stopping its container, as it does when it crashes.
+TESTCONTAINERS = """
+import os
+from testcontainers.core.container import DockerContainer
+container = DockerContainer("busybox").with_command("sleep 100000").start()
+print(container.get_wrapped_container().id, flush=True)
+os._exit(0)
+"""
 
 
 def test_podman_5_finds_the_machine_in_podman_connections_json(world: World, clients: Clients) -> None:
@@ -67,6 +90,47 @@ def test_compose_brings_a_project_up_and_down(world: World, clients: Clients) ->
     assert inside.stdout == "hello\n"
     world.run(*compose, "down", "--timeout", "1")
     assert not reachable("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("mode", ["rootless", "rootful"])
+def test_container_uses_the_socket_that_its_client_talks_to(
+    world: World, clients: Clients, busybox: Path, mode: str
+) -> None:
+    if mode == "rootful":
+        world.remote("box-root", "import", "--quiet", str(busybox), "busybox")
+    run = shlex.join([*clients("bin/docker"), "run", "--rm", "--name", mode])
+    variables = f'eval "$({machine_program()} env --shell sh --rootful={str(mode == "rootful").lower()} box)"'
+    mount = '--volume "${DOCKER_HOST#unix://}:/var/run/docker.sock"'
+    listing = world.run("bash", "-ec", f"{variables}; exec {run} {mount} {shlex.join(LIST_CONTAINERS)}").stdout
+    assert {mode, "sleeper"} & set(names_of(listing)) == ({mode} if mode == "rootful" else {mode, "sleeper"})
+
+
+def test_service_of_compose_uses_the_usual_socket(world: World, clients: Clients) -> None:
+    _, usr, image, *command = LIST_CONTAINERS
+    volumes = ["/var/run/docker.sock:/var/run/docker.sock", usr]
+    project = world.root / "proxy.json"
+    project.write_text(json.dumps({"services": {"proxy": {"image": image, "command": command, "volumes": volumes}}}))
+    compose = [
+        "env", f"DOCKER_HOST=unix://{api_socket(world, 'box')}",
+        *clients("libexec/docker/cli-plugins/docker-compose"), "--project-name", "proxy", "--file", str(project),
+    ]  # fmt: skip
+    assert "sleeper" in names_of(world.run(*compose, "run", "--rm", "--no-TTY", "proxy").stdout)
+
+
+def test_testcontainers_remove_what_a_crashed_program_has_left(world: World, busybox: Path) -> None:
+    archive = reaper_archive(busybox, debian_clients())
+    command = json.dumps(["sh", "-c", REAPER])
+    world.remote("box", "import", "--quiet", "--change", f"CMD {command}", str(archive), "reaper")
+    script = f'eval "$({machine_program()} env --shell sh box)"; exec {sys.executable} -c "$PROGRAM"'
+    # In a container, as in CI, they would look for Docker outside it.
+    outside = {"TESTCONTAINERS_CONNECTION_MODE": "docker_host", "TESTCONTAINERS_HOST_OVERRIDE": "localhost"}
+    variables = {"PROGRAM": TESTCONTAINERS, "RYUK_CONTAINER_IMAGE": "reaper", **outside}
+    left = world.run("bash", "-ec", script, check=True, **variables).stdout.strip()
+
+    def is_gone() -> bool:
+        return left not in world.remote("box", "ps", "--all", "--no-trunc", "--format", "{{.ID}}").stdout.split()
+
+    wait_until(is_gone, timeout_s=300, what="the container to be removed")
 
 
 @pytest.mark.parametrize("kind", [docker.DockerClient, podman.PodmanClient])

@@ -42,6 +42,8 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate:
     user, hostname, cpus, docker_socket, size = world.must("ssh", "crate", script).stdout.split()
     assert (user, hostname, cpus, docker_socket) == ("root", "crate", "1", "/run/podman/podman.sock")
     assert int(size) > 15 * 1024**3
+    paths = f"readlink {world.runtime('crate')}/podman-root.sock; test -L {world.runtime('box')}/podman.sock || echo no"
+    assert world.must("ssh", "crate", paths).stdout == "/run/podman/podman.sock\nno\n"
     assert api_socket(world, "crate").endswith("/crate/podman-root.sock")
     connections = world.podman("system", "connection", "list", "--format", "{{.Name}} {{.Default}}")
     assert set(connections.splitlines()) == {"crate false", "crate-root true"}

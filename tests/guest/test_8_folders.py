@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.folder_semantics import SEMANTICS, script, told
 from tests.support.guest_machines import SHARED, SPACES, SharedMachine
+from tests.support.guest_network import LIST_CONTAINERS, names_of
 from tests.support.guests import BOOT_S
 from tests.support.processes import children, supervisor_pid
 from tests.support.waiting import wait_until
@@ -60,6 +61,15 @@ def test_containers_see_folders(world: World, host: Path, busybox: Path) -> None
     assert world.remote(SHARED, "run", "--rm", *volume, "busybox", "sh", "-c", script).stdout == f"{SPACES}\n"
     assert (host / SPACES / "containers").read_text() == "container\n"
     assert (host / SPACES / "containers").stat().st_uid == world.uid
+
+
+def test_containers_use_a_socket_below_a_folder(world: World, host: Path, busybox: Path) -> None:
+    """The folder has the host's socket, which leads nowhere in the guest."""
+    path = world.runtime(SHARED) / "podman.sock"
+    assert path.is_socket()
+    world.remote(SHARED, "import", "--quiet", str(busybox), "busybox")
+    mount = ("--name", "lister", "--volume", f"{path}:/var/run/docker.sock")
+    assert "lister" in names_of(world.remote(SHARED, "run", "--rm", *mount, *LIST_CONTAINERS).stdout)
 
 
 def test_folder_is_added_to_a_running_machine(world: World, shared_machine: SharedMachine) -> None:
@@ -149,6 +159,7 @@ def test_folders_are_back_after_a_reboot_from_inside(world: World, shared_machin
     wait_until(lambda: world.state(SHARED) == ("running", ""), timeout_s=BOOT_S, what="the machine to be back")
     assert ssh(world, "cat /proc/sys/kernel/random/boot_id") != boot_id
     assert {problem for _, problem in shared_machine.mounts().values()} == {""}
+    assert ssh(world, f"readlink {world.runtime(SHARED)}/podman-root.sock") == "/run/podman/podman.sock\n"
     assert ssh(world, f"cat '/mnt/{SPACES}/hosts' /mnt/ro/hosts /mnt/live/hosts") == f"{SPACES}\nro\nlive\n"
     # The guest has mounted by itself what is a device, before anything that may need it.
     early = "systemctl show --property=Wants local-fs.target"

@@ -280,7 +280,7 @@ class SecondMachine:
 
 @dataclass(kw_only=True)
 class SharedMachine:
-    """The machine `shared`, created with two folders of the host; a third one can be added."""
+    """The machine `shared`, created with three folders of the host, one of which has its sockets; one can be added."""
 
     world: World
     folders: Path
@@ -294,7 +294,13 @@ class SharedMachine:
         """Create `shared`, replacing an existing one."""
         if (self.world.machines / SHARED).exists():
             self.world.must("rm", "--force", SHARED)
-        volumes = ("--volume", f"{self.folders}/{SPACES}:/mnt/{SPACES}", "--volume", f"{self.folders}/ro:/mnt/ro:ro")
+        sockets = self.world.runtime(SHARED).parent
+        sockets.mkdir(mode=0o700, exist_ok=True)
+        volumes = [
+            "--volume", f"{self.folders}/{SPACES}:/mnt/{SPACES}",
+            "--volume", f"{self.folders}/ro:/mnt/ro:ro",
+            "--volume", str(sockets),
+        ]  # fmt: skip
         size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2", "--mount-inotify")
         self.world.must("init", "--image", "boot2podman", *size, *volumes, SHARED)
         return SHARED
@@ -307,7 +313,7 @@ class SharedMachine:
         return SHARED
 
     def run_with_folders(self) -> Path:
-        """Run `shared` with the two folders that it was created with; returns the parent of all three on the host."""
+        """Run `shared` with the folders that it was created with; returns the parent of the others on the host."""
         self.run()
         if not {f"/mnt/{SPACES}", "/mnt/ro"} <= set(self.mounts()):
             self.init()
@@ -315,7 +321,7 @@ class SharedMachine:
         return self.folders
 
     def run_with_live_folder(self) -> Path:
-        """Run `shared` with all three folders; the third is added while the machine is running."""
+        """Run `shared` with all its folders, one of which is added while the machine is running."""
         self.run_with_folders()
         if "/mnt/live" not in self.mounts():
             self.world.must("mount", "add", SHARED, f"{self.folders}/live:/mnt/live")

@@ -15,6 +15,14 @@ SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
 """A shell command for a busybox container that runs a web server."""
 
 
+LIST_CONTAINERS = (
+    "--volume", "/usr:/usr:ro", "busybox",
+    "/usr/lib64/ld-linux-x86-64.so.2", "--library-path", "/usr/lib/x86_64-linux-gnu",
+    "/usr/bin/curl", "--silent", "--show-error", "--unix-socket", "/var/run/docker.sock", "http://d/containers/json",
+)  # fmt: skip
+"""The end of a `run` command: the container lists all containers by the guest's curl, as busybox knows no sockets."""
+
+
 def fetch(address: str) -> str:
     """Fetch a page; retries for a minute while no server listens in the guest, whose kernel then resets connections."""
     until = time.monotonic() + 60
@@ -55,6 +63,11 @@ def web_addresses(world: World) -> list[str]:
 
 def answers(world: World, connection: str) -> bool:
     return world.remote(connection, "info", "--format", "{{.Host.Arch}}", check=False).stdout == "amd64\n"
+
+
+def names_of(listing: str) -> list[str]:
+    """Return the names in the output of LIST_CONTAINERS."""
+    return [name.removeprefix("/") for container in json.loads(listing) for name in container["Names"]]
 
 
 def api_socket(world: World, name: str) -> str:

@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -134,6 +135,18 @@ def busybox_archive(program: Path, root: Path) -> Path:
     archive = root.parent / f"{root.name}.tar"
     subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
     archive.chmod(0o644)
+    return archive
+
+
+def reaper_archive(busybox: Path, client_root: Path) -> Path:
+    """Create the tar of a container image with busybox and the docker client."""
+    archive = busybox.with_name("reaper.tar")
+    shutil.copyfile(busybox, archive)
+    libraries = client_root / "usr/lib/x86_64-linux-gnu"
+    with tarfile.open(archive, "a", dereference=True) as tar:
+        tar.add(client_root / "usr/bin/docker", "bin/docker")
+        tar.add(libraries / "ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
+        tar.add(libraries / "libc.so.6", "lib/x86_64-linux-gnu/libc.so.6")
     return archive
 
 
