@@ -18,7 +18,7 @@ from tests.support.builders import make_config
 PREPARE = """
 set -e
 for directory in /etc/systemd/system /usr/local/bin /run "$ROOT/m"; do mount -t tmpfs tmpfs $directory || exit 77; done
-mkdir "$ROOT/m/folder" "$ROOT/m/folder/box"
+mkdir "$ROOT/m/folder" "$ROOT/m/folder/box" "$ROOT/m/folder/empty"
 touch "$ROOT/m/folder/box/podman.sock"
 set +e
 """
@@ -100,7 +100,7 @@ def test_guest_has_them_at_its_own_boots(guest: Guest) -> None:
     after = guest.run(guest.provide("run/box"), f"systemd-analyze verify {UNIT} 2>&1; grep -E '^(After|Before)' {UNIT}")
     assert after[-2:] == [
         "After=local-fs.target user-runtime-dir@1000.service",
-        "Before=user@1000.service podman-restart.service",
+        "Before=user@1000.service podman-restart.service boot2podman-containers.service",
     ]
 
 
@@ -108,7 +108,11 @@ def test_folder_of_the_host_is_covered_and_not_written_into(guest: Guest) -> Non
     hidden = f"umount {guest.root}/m/folder/box; ls {guest.root}/m/folder/box"
     assert guest.run(guest.provide("folder/box"), guest.show("folder/box"), hidden) == [*LINKS, "podman.sock"]
     refused = guest.run(guest.provide("folder/other/box"), f"ls {guest.root}/m/folder")
-    assert refused == ["the host's folder at folder has no other", "box"]
+    assert refused == ["the host's folder at folder has no other", "box", "empty"]
+    renamed = guest.run(
+        guest.provide("folder/empty"), guest.provide("folder/box"), f"ls -a {guest.root}/m/folder/empty"
+    )
+    assert renamed == [".", ".."]
 
 
 def test_files_of_the_guest_are_not_covered(guest: Guest) -> None:

@@ -32,8 +32,9 @@ is_of_host() {
     esac
 }
 
-is_placed() {
-    test "$(readlink "$user_link")" = "$user_socket" && test "$(readlink "$root_link")" = "$root_socket"
+# The host has sockets under these names, and no links. (This is quick where each program takes long to begin.)
+is_placed() { # DIRECTORY
+    test -h "$1/${user_link##*/}" && test -h "$1/${root_link##*/}"
 }
 
 # With its parents, each owned as the one above it: the path may be in the home of the guest's user.
@@ -62,8 +63,8 @@ place() {
 remove_others() {
     grep "^$source " /proc/mounts | while read -r _ where _; do
         where=$(printf %b "$where")
-        if test "$where" != "$directory" && ! is_of_host "$where"; then
-            umount -l "$where" && rmdir "$where"
+        if test "$where" != "$directory" && is_placed "$where" && umount -l "$where"; then
+            is_of_host "$where" || rmdir "$where"
         fi
     done
 }
@@ -91,7 +92,9 @@ if command -v systemctl >/dev/null; then
     # The one that the boot runs may be at work.
     exec 9>/run/boot2podman-api-sockets.lock
     flock --timeout 60 9 || exit 1
-    test -z "${program-}" || keep
 fi
-remove_others
-is_placed || place
+if test -n "${program-}"; then
+    remove_others
+    ! command -v systemctl >/dev/null || keep
+fi
+is_placed "$directory" || place
