@@ -12,14 +12,14 @@ class Reporter(Protocol):
         """Report that a new step has begun."""
 
     def progress(self, done: int, total: int | None, *, unit: str = "bytes") -> None:
-        """Report how much of the current step is done; `total` is None if it is not known."""
+        """Report how many units of the current step are done. `total` is None if their number is unknown."""
 
     def notice(self, text: str) -> None:
         """Tell the user something that is neither a step nor an error."""
 
 
 class SilentReporter:
-    """Reports nothing; for `--quiet` and for code that runs without a user."""
+    """Reports nothing. It is for `--quiet`, and for code that runs without a user."""
 
     def step(self, text: str) -> None: ...
 

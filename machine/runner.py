@@ -90,7 +90,7 @@ def run(
 
 
 def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) -> list[str]:
-    """Run programs at the same time, and return what each wrote to stdout. They end within `timeout_s`, or are killed.
+    """Run programs at the same time, and return what each has written to stdout. After `timeout_s`, they are killed.
 
     Raises:
         ProgramError: an exit status is not 0.
@@ -121,7 +121,7 @@ def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) ->
 
 
 def interact(argv: Sequence[Argument]) -> int:
-    """Run a program on our terminal and return its exit status; the program handles ^C.
+    """Run a program on our terminal, and return its exit status. ^C is left to the program.
 
     Raises:
         MachineError: the program is not installed, or cannot be run.

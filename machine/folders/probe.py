@@ -103,7 +103,7 @@ def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obst
 
 
 def _add_subids(uid: int) -> str | None:
-    """Return the command that gives this user subordinate IDs. Return None if the user has no name, which it needs."""
+    """Return the command that gives this user subordinate IDs. Return None if the user has no name."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:

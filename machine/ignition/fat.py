@@ -77,7 +77,7 @@ def _entry(name: bytes, attributes: int, *, first: int = 0, size: int = 0) -> by
 
 
 def _long_name(name: str, short: bytes) -> Iterator[bytes]:
-    """Yield the entries for a long name, the name's last part first. They precede the file's own entry."""
+    """Yield the directory entries for a long name, the name's last part first. The file's own entry has to follow."""
     checksum = 0
     for byte in short:
         checksum = ((checksum & 1) << 7 | checksum >> 1) + byte & 0xFF

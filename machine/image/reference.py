@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """The name and tag of an image to look up in the catalogue, which may not have such an image."""
+    """The name and tag of an image to look up in the catalogue, which need not have such an image."""
 
     name: str
     tag: str | None = None

@@ -41,7 +41,7 @@ class GuestFacts:
     """The transports by which the guest can mount folders; None if the guest has not been asked yet."""
 
     followed: str | None = None
-    """A digest of the host's settings that the guest last received; None if it has not received any yet."""
+    """A digest of the host's settings that the guest received last. None if the guest has not received any yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

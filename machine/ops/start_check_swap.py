@@ -21,7 +21,7 @@ _SCRIPT = f"cat /proc/swaps; test ! -e {GENERATOR} || echo {GENERATOR}\n"
 
 
 def check_swap_device(config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Report if the machine is to have swap and its guest has no swap device. Ask the guest only in that case."""
+    """If the machine is to have swap, ask the guest for its swap devices, and report if the guest has none."""
     if not config.swap_mib:
         return
     try:

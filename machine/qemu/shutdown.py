@@ -33,7 +33,7 @@ class Ending(StrEnum):
 
     @property
     def notice(self) -> str | None:
-        """What to tell the user, or None if the guest powered down."""
+        """What to tell the user about the end. None if the guest has powered down, as it should."""
         match self:
             case Ending.POWERED_DOWN:
                 return None

@@ -1,4 +1,4 @@
-"""Find out whether a guest's SSH server answers, before a program is run that would wait for it without a word."""
+"""Find out whether a guest's SSH server answers, before running a program that would wait for the server silently."""
 
 from __future__ import annotations
 

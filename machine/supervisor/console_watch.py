@@ -1,4 +1,4 @@
-"""Tell a waiting start what a guest's console shows of failed units, and of a boot that has ended too early."""
+"""Tell a waiting `machine start` which units have failed, and that a boot has ended too early, as the console shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOGIN_PROMPT = (
 
 
 class ConsoleWatch:
-    """Polls the console during a boot, and reports each failed unit once."""
+    """Looks at the log of the console again and again during a boot, and reports each failed unit once."""
 
     def __init__(
         self, serial_log: Path, notice: Callable[[str], None], *, every_s: float, prompt_patience_s: float
@@ -39,8 +39,8 @@ class ConsoleWatch:
     async def watch(self, *, is_booting: Callable[[], bool]) -> None:
         """Report until `is_booting` returns False.
 
-        A login prompt is reported once `prompt_patience_s` have passed since, because it may precede the report that
-        the guest is ready.
+        A login prompt is reported only after `prompt_patience_s`, because it may appear before the guest has reported
+        that it is ready.
         """
         loop = asyncio.get_running_loop()
         prompt_seen: float | None = None

@@ -31,13 +31,13 @@ class ContainerWait:
 
     username: str
     silent_s: float
-    """How long to wait before that is reported."""
+    """How many seconds to wait before reporting that the supervisor is waiting."""
 
     patience_s: int
-    """How long to wait in all."""
+    """How many seconds to wait at most."""
 
     async def wait(self, report: ProgressBroadcaster) -> None:
-        """Wait, and report which services are still starting containers when the time is over."""
+        """Wait for the containers. When the time is over, report which services are still starting containers."""
         asking = asyncio.create_task(self._ask())
         await asyncio.wait([asking], timeout=self.silent_s)
         if not asking.done():

@@ -1,4 +1,4 @@
-"""Decide from a guest's vitals what its trouble is (pure)."""
+"""Decide from the facts that a guest tells about itself (its Vitals) what is wrong with the guest (pure)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GuestTrouble(StrEnum):
     CLOCK_OFF = "clock off"
 
     def remedy(self, name: str) -> str:
-        """Return what to type to mend it."""
+        """Return the command that the user can type to remove the trouble."""
         resize = f"machine stop {name} && machine set {{}} {name} && machine start {name}"
         return {
             GuestTrouble.READ_ONLY: f"have its file system checked with: machine restart {name}",
@@ -73,8 +73,8 @@ class Diagnosis:
 def diagnose(vitals: Vitals, *, clock_off_s: float, podman_fails: bool) -> Diagnosis | None:
     """Return the worst trouble of the guest, or None if it has none.
 
-    `clock_off_s` says how far the guest's clock is ahead of the host's. `podman_fails` tells whether Podman is known
-    not to work; else the journal, which has failures that are over, is not read.
+    `clock_off_s` says by how many seconds the guest's clock is ahead of the host's. `podman_fails` says whether Podman
+    is known not to work. Only then the journal is read, because it also has failures that are over.
     """
     return (
         _disk_trouble(vitals)

@@ -169,7 +169,7 @@ def _error_message(line: str) -> str | None:
 
 
 def tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:
-    """Return the end of a file that may not exist; the whole file if `limit` is None."""
+    """Return the last `limit` bytes of a file, or the whole file if `limit` is None. The file need not exist."""
     try:
         with path.open("rb") as stream:
             if limit is not None:

@@ -28,30 +28,30 @@ _FULL_EVERY = 5
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings:
-    """How to ask, and how often."""
+    """How to ask a guest what is wrong with it, and how often."""
 
     ssh: Callable[[str], list[str]]
-    """Makes the argv that runs a command in the guest over the SSH master."""
+    """Returns the command line that runs a command as root in the guest, over the SSH master."""
 
     script: str
-    """examine.sh"""
+    """The text of examine.sh, which prints the facts about a guest."""
 
     grow: str
     """A script that grows the guest's root file system to the size of its disk."""
 
     time_scale: int
     every_s: float
-    """The time between two questions to a machine that is up."""
+    """How many seconds pass between two questions to the guest of a machine that is up."""
 
     max_share: float
-    """The share of its time that a guest may be busy with them, so that a slow one is asked more rarely."""
+    """The share of its time that a guest may spend on answers. A slow guest is therefore asked less often."""
 
     start_every_s: float
-    """The same while a start waits for the Podman API, and before the first one."""
+    """How many seconds pass between two questions while a start waits for the Podman API, and before the first one."""
 
 
 class GuestCheck:
-    """Asks the guest regularly, and posts what is wrong with it."""
+    """Asks the guest at intervals what is wrong with it, and posts the answer as an event."""
 
     def __init__(self, settings: CheckSettings, *, life: LifeTracker, record: RecordKeeper) -> None:
         self._settings = settings
@@ -66,7 +66,7 @@ class GuestCheck:
         """The answer to the last full question; None without an answer."""
 
     async def watch(self) -> None:
-        """Ask regularly, unless the guest stands still or is out of reach; never returns."""
+        """Ask at intervals, unless the guest is paused or cannot be reached. This never returns."""
         await self._watch_start()
         rounds, pause_s = 0, self._settings.every_s
         while True:
@@ -123,13 +123,13 @@ class GuestCheck:
         return vitals.socket_failed or vitals.service_failed
 
     def _is_suspicious(self, vitals: Vitals) -> bool:
-        """Return whether a brief answer calls for a full question."""
+        """Return whether the guest's brief answer shows that the full question has to be asked."""
         config = self._record.current.config
         listens = vitals.sockets >= {config.user_socket, config.root_socket}
         return not listens or (self._kills is not None and vitals.oom_kills > self._kills)
 
     async def quiet_podman(self) -> None:
-        """Have the guest drop the clients that wait for a Podman that fails, and try it once."""
+        """Make the guest drop the clients that are waiting for a Podman that fails, and try Podman once."""
         await self._run(self._words("quiet"), self._settings.script, timeout_s=_ANSWER_S)
 
     def _words(self, depth: str) -> list[str]:
@@ -137,7 +137,7 @@ class GuestCheck:
         return ["sh", "-s", "--", depth, config.username, str(config.uid)]
 
     async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:
-        """Return the guest's answer, or None, and by how much its clock is ahead of this host's."""
+        """Return the guest's answer, or None, and by how many seconds the guest's clock is ahead of this host's."""
         depth = "try" if self._life.current.podman_fails else "full" if is_full else "brief"
         began = time.time()
         output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)
@@ -150,7 +150,10 @@ class GuestCheck:
 
     @property
     def _may_grow(self) -> bool:
-        """Whether `machine set` may have grown the disk. A machine is told so when it is up, which it cannot become."""
+        """Whether `machine set` may have grown the disk, and the guest has not been told so yet.
+
+        A guest is usually told when it is up. A guest whose disk is full cannot come up.
+        """
         outdated = self._record.current.pending.guest_outdated
         return outdated and self._life.current.start_pending and not self._has_grown
 

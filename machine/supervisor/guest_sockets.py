@@ -26,7 +26,7 @@ COMMAND = shlex.join(["sh", "-c", 'program=$(cat) && eval "$program"'])
 
 @dataclass(frozen=True, kw_only=True)
 class GuestSockets:
-    """Links the paths of this host to the guest's sockets, in the guest."""
+    """Makes links in the guest that lead from the sockets' paths on this host to the guest's sockets."""
 
     ssh: Callable[[str], Sequence[str]]
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
@@ -37,13 +37,13 @@ class GuestSockets:
     script: str
 
     on_notice: Callable[[str], None]
-    """Is called with what the user should know if the guest cannot have these paths."""
+    """Is called with a notice for the user if these links cannot be made in the guest."""
 
     time_scale: int
     """The factor by which the guest's timeouts are longer than with hardware acceleration."""
 
     async def provide(self) -> None:
-        """Make the paths in the guest, and remove those of an earlier start."""
+        """Make the links in the guest, and remove the links of an earlier start."""
         timeout_s = _SCRIPT_S * self.time_scale
         try:
             done = await async_runner.run(self.ssh(COMMAND), stdin=self.script, timeout_s=timeout_s, check=False)

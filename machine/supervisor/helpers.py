@@ -1,7 +1,6 @@
-"""The small programs that a running machine starts later, kept in its folder.
+"""The small programs that QEMU and the folder server start while a machine runs, kept in the machine's folder.
 
-QEMU and the folder server run them for as long as the machine runs. An upgrade may replace or remove this package
-meanwhile, and with it the virtual environment of the package.
+An upgrade may meanwhile replace or remove this package, and with it the virtual environment of the package.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def install_helpers(paths: MachinePaths) -> None:
     """Copy the programs to the machine's folder.
 
     Raises:
-        MachineError: they cannot be written.
+        MachineError: one of the programs cannot be written.
     """
     write_atomic(paths.relay, Path(relay.__file__).read_bytes())
     write_atomic(paths.confine, Path(confine.__file__).read_bytes())

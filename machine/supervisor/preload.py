@@ -1,7 +1,7 @@
 """Load the modules that other modules import only when they need them.
 
-An upgrade may replace or remove the program while a machine runs, and its supervisor would then fail to import them, or
-import those of another version.
+An upgrade may replace or remove this program while a machine runs. The machine's supervisor would then fail to import
+such modules, or import those of another version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MODULES = (
 
 
 def preload() -> None:
-    """Load the modules; those that this host lacks are not used later either."""
+    """Load the modules. A module that cannot be loaded on this host is left out, because it is not used here."""
     for name in _MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

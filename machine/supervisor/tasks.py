@@ -16,10 +16,10 @@ _PAUSE_S = 5.0
 
 
 class Tasks:
-    """A group of background tasks, to be entered like a TaskGroup.
+    """A group of background tasks, which is entered like an asyncio.TaskGroup.
 
-    While the guest has not been up, an error of a task ends the whole group. Afterwards an error is only logged, as the
-    guest must not be left without a supervisor because of a bug, or because the program was replaced or removed.
+    As long as the guest has not been up, an error of a task ends the whole group. After that, an error is only logged,
+    because a guest must not lose its supervisor because of a bug, or because the program was replaced or removed.
     """
 
     def __init__(self, life: LifeTracker) -> None:
@@ -36,7 +36,7 @@ class Tasks:
         await self._group.__aexit__(kind, value, traceback)
 
     def run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Do a piece of work in the background."""
+        """Start a task that does a piece of work in the background."""
         task = self._group.create_task(self._do(work))
         task.add_done_callback(lambda _: work.close())  # it has not begun if the task was cancelled at once
         return task
@@ -45,7 +45,7 @@ class Tasks:
         await self._attempt(work)
 
     def keep(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Do work that lasts as long as QEMU does. After an error, the work begins anew."""
+        """Start a task whose work lasts as long as QEMU does. After an error, the work begins anew."""
         return self._group.create_task(self._repeat(work))
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ _UNIT = re.compile(r"[^ \w]* *(\S+\.[a-z]+) ")
 
 @dataclass(frozen=True, kw_only=True)
 class FileSystem:
-    """The space that ordinary users have on the file system at `path`. `inodes` is 0 if it does not count them."""
+    """The space that ordinary users have on the file system at `path`. If it does not count inodes, `inodes` is 0."""
 
     path: str
     free_bytes: int
@@ -34,11 +34,11 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemoryKill:
-    """A program that the guest's kernel killed since no memory was left."""
+    """A program that the guest's kernel has killed because no memory was left."""
 
     program: str
     age_s: float | None
-    """How long ago; None if the kernel's log has no times."""
+    """How many seconds ago the program was killed. None if the kernel's log has no times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class JournalLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Vitals:
-    """The facts about a running guest. A fact is None or empty if the guest did not tell it."""
+    """The facts about a running guest. A fact is None or empty if the guest has not told it."""
 
     clock: float | None = None
     """The guest's time, in seconds of the epoch."""
@@ -61,23 +61,23 @@ class Vitals:
     is_read_only: bool = False
     memory: Memory | None = None
     oom_kills: int = 0
-    """How many programs the kernel killed since memory, or a container's share, was used up."""
+    """How many programs the kernel has killed because no memory was left, in the guest or for a container."""
 
     last_oom_kill: OutOfMemoryKill | None = None
-    """Programs in a container that has used up its own share do not count."""
+    """The program that was killed last, except programs in containers that have used up their own share of memory."""
 
     sockets: frozenset[str] = frozenset()
     """The Podman sockets on which the guest listens."""
 
     socket_failed: bool = False
-    """systemd had given up one of the Podman sockets; it is started again."""
+    """Whether systemd had given up one of the Podman sockets. Such a socket has been started again."""
 
     service_failed: bool = False
-    """The last run of one of the Podman services has failed."""
+    """Whether the last run of one of the Podman services has failed."""
 
     failed_units: tuple[str, ...] = ()
     journal: tuple[JournalLine, ...] = ()
-    """The last lines about the Podman services of this boot."""
+    """The last lines of the journal about the Podman services, since the guest has booted."""
 
 
 def parse_vitals(text: str) -> Vitals | None:
