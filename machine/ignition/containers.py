@@ -32,3 +32,9 @@ def container_links() -> tuple[Link, ...]:
 
 def container_units() -> tuple[Unit, ...]:
     return (Unit(name=_SERVICE, enabled=True, contents=assets.load(f"units/{_SERVICE}")),)
+
+
+def service_files() -> tuple[File, ...]:
+    """Return all files for a guest that was made without them. Its own tools enable the services."""
+    units = (File(path=f"/etc/systemd/system/{unit.name}", contents=unit.contents or "") for unit in container_units())
+    return (*container_files(), *units)

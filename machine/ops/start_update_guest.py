@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from machine import runner
 from machine.errors import BadInputError, MachineError
 from machine.ignition import assets
+from machine.ignition.containers import service_files
 from machine.ignition.provision import docker_socket_conf, hostname
 from machine.model.config import MachineConfig
 from machine.model.proxies import NAMES
@@ -39,9 +40,12 @@ class GuestUpdate:
     timezone: str | None = None
     files: tuple[GuestFile, ...] | None = None
 
+    services: bool = False
+    """Whether to install the services that start containers."""
+
     @property
     def is_empty(self) -> bool:
-        return not self.record and self.timezone is None and self.files is None
+        return not (self.record or self.services) and self.timezone is None and self.files is None
 
 
 def update_guest(record: MachineRecord, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
@@ -83,6 +87,7 @@ def find_update(record: MachineRecord, context: Context, report: Reporter) -> Gu
         record=record.pending.guest_outdated,
         timezone=timezone if timezone != config.timezone else None,
         files=files if digest(files) != record.guest.followed else None,
+        services=record.pending.services and not (config.first_boot.ignition and config.first_boot.ignition.replaces),
     )
 
 
@@ -93,7 +98,8 @@ def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
         config = replace(config, timezone=update.timezone)
     if update.files is not None:
         guest = replace(guest, followed=digest(update.files))
-    return replace(record, config=config, pending=replace(record.pending, guest_outdated=False), guest=guest)
+    pending = replace(record.pending, guest_outdated=False, services=record.pending.services and not update.services)
+    return replace(record, config=config, pending=pending, guest=guest)
 
 
 def guest_script(config: MachineConfig, update: GuestUpdate) -> str:
@@ -102,6 +108,9 @@ def guest_script(config: MachineConfig, update: GuestUpdate) -> str:
     calls = []
     if update.files is not None:
         calls.append(f"follow_host {' '.join(_proxy_variables())} <<'END'\n{packed(update.files, config.username)}END")
+    if update.services:
+        files = tuple(GuestFile(path=file.path[1:], content=file.contents.encode()) for file in service_files())
+        calls.append(f"install_services <<'END'\n{packed(files, config.username)}END")
     if update.record:
         calls.append(f"set_name {shlex.quote(hostname(config))} </dev/null")
         conf = docker_socket_conf(config).removesuffix("\n")

@@ -81,6 +81,23 @@ def test_script_does_what_a_guest_needs_and_can_do_it_again(guest: Guest) -> Non
     assert size_notice(" ".join(first), int(size) // GIB) is None
 
 
+def test_guest_of_an_older_version_gets_the_services_for_its_containers(guest: Guest) -> None:
+    told = guest_script(make_config(), GuestUpdate(services=True))
+    program = "/usr/local/bin/boot2podman-containers"
+    paths = "/etc/systemd/system /etc/systemd/user"
+    hide = "mount -t tmpfs tmpfs /usr/local/bin"
+    said = guest.run(f"{hide}; {told}\nfind {paths} -name '*containers*' | sort; stat -c %a {program}")
+    units, mode = said.splitlines()[:-1], said.splitlines()[-1]
+    assert units == [
+        "/etc/systemd/system/boot2podman-containers.service",
+        "/etc/systemd/system/machine.slice.d/containers.conf",
+        "/etc/systemd/user/boot2podman-containers.service",
+        "/etc/systemd/user/user.slice.d/containers.conf",
+    ]
+    assert mode == "755"
+    assert "systemctl --quiet --global enable boot2podman-containers.service" in guest.asked
+
+
 def files_of(config: MachineConfig, *files: GuestFile) -> str:
     return guest_script(config, GuestUpdate(files=files))
 

@@ -32,6 +32,25 @@ set_timezone() {
     ln -sfn "../usr/share/zoneinfo/$1" /etc/localtime
 }
 
+# On standard input: a tar in base64 with the services that start containers, as a guest is given them at its first boot
+# today. Alpine starts nothing by itself; it has the program alone.
+install_services() {
+    local directory
+    base64 -d | tar -xzf - -C /
+    chmod 0755 /usr/local/bin/boot2podman-containers
+    command -v systemctl >/dev/null || return 0
+    systemctl daemon-reload
+    systemctl --quiet --global enable boot2podman-containers.service
+    systemctl --quiet enable boot2podman-containers.service
+    systemctl --no-block start boot2podman-containers.service
+    # Where it runs, it stops containers at the next stop.
+    for directory in /run/user/*; do
+        [ -S "$directory/bus" ] || continue
+        runuser -u "$(id -nu "${directory##*/}")" -- env XDG_RUNTIME_DIR="$directory" bash -c \
+            'systemctl --user daemon-reload; systemctl --user --no-block start boot2podman-containers.service'
+    done
+}
+
 # The last line of the output is the size of the root file system in bytes.
 #
 # boot2podman grows its root at every boot, and has no growpart. All others do so at their first one alone; Fedora CoreOS

@@ -44,6 +44,16 @@ def test_files_come_as_a_document_of_the_script() -> None:
     assert script[-1] == "END"
 
 
+def test_guest_of_an_older_version_gets_the_services_for_its_containers_once(tmp_path: Path) -> None:
+    record = make_record(pending=Pending(services=True))
+    update = find_update(record, make_context(tmp_path), Notices())
+    assert update == GuestUpdate(services=True)
+    script = calls(guest_script(record.config, update))
+    assert (script[0], script[-1]) == ("install_services <<'END'", "END")
+    assert updated_record(record, update) == make_record()
+    assert updated_record(record, GuestUpdate(record=True)) == record
+
+
 def test_guest_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     assert find_update(make_record(), make_context(tmp_path), Notices()).is_empty
     update = find_update(make_record(pending=Pending(guest_outdated=True)), make_context(tmp_path), Notices())
