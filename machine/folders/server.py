@@ -326,7 +326,7 @@ class FolderServer:
             await asyncio.sleep(every_s)
 
     async def check_sources(self) -> None:
-        """Look once at the directories of all folders that the guest has mounted."""
+        """Check whether this host still has the source directories of all folders that the guest has mounted."""
         for each in self._folders.copy():
             if each.transport and (not each.problem or each.folder in self._lost):
                 await self._check_source(each)

@@ -201,7 +201,7 @@ def _name_and_tag(reference: str) -> tuple[str, str]:
     if not CatalogueReference.is_one(reference) or not tag:
         raise ValueError(f'the table ["{reference}"] must have a name and a tag, as in ["NAME:TAG"]')
     if name in _TAKEN:
-        raise ValueError(f'the table ["{reference}"] must have another name than {name}, which is reserved')
+        raise ValueError(f'the table ["{reference}"] uses the reserved name {name}')
     return name, tag
 
 

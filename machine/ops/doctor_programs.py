@@ -159,7 +159,7 @@ def architecture_check(host: Host, arch: Arch | None) -> Check:
     if arch is None:
         return failure(
             "architecture",
-            f"guests cannot have this host's architecture, {host.machine}",
+            f"this host's architecture, {host.machine}, is not supported for guests",
             f"use a host with one of: {', '.join(Arch)}",
         )
     return ok("architecture", f"{host.os} on {host.machine}; guests have the same architecture")

@@ -132,4 +132,4 @@ def _own_arch(host: Host) -> Arch:
     try:
         return Arch.parse(host.machine)
     except ValueError as error:
-        raise MachineError(f"guests cannot have this host's architecture, {host.machine}") from error
+        raise MachineError(f"this host's architecture, {host.machine}, is not supported for guests") from error

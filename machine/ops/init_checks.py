@@ -93,7 +93,7 @@ def guest_arch(requested: str | None, host: Host) -> Arch:
         return Arch.parse(host.machine)
     except ValueError as error:
         raise MachineError(
-            f"guests cannot have this host's architecture, {host.machine}",
+            f"this host's architecture, {host.machine}, is not supported for guests",
             hint=f"choose one with --arch: {', '.join(Arch)}",
         ) from error
 

@@ -172,7 +172,7 @@ class Roots:
 
     @property
     def saved(self) -> Path:
-        """The folder for files of removed machines that the user has kept."""
+        """The directory for files that users chose to keep when they removed a machine."""
         return self.data / "saved"
 
     @property

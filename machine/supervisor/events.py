@@ -147,7 +147,7 @@ class ApiFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestExamined:
-    """The guest has told its state."""
+    """The guest has reported its state."""
 
     diagnosis: Diagnosis | None
     """What is wrong with the guest; None if nothing is, or if it has not answered."""
@@ -185,7 +185,7 @@ class StopFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """After a failed start, QEMU has ended, or could not be killed."""
+    """The clean-up after a failed start is over: QEMU has ended, or the supervisor could not kill it."""
 
 
 Event = (

@@ -62,7 +62,7 @@ class Tasks:
         return True
 
     def tolerate(self, error: Exception) -> None:
-        """Log an error of ours, or raise it if the guest has not been up."""
+        """Log `error` of a background task. If the guest has never been up, raise `error` instead."""
         if not self._life.current.was_up:
             raise error
         log.error("internal error", exc_info=error)

@@ -203,7 +203,7 @@ GOOD = 'url = "http://h/{arch}"\narch = { x86_64 = "amd64" }\n'
         ('["d:1"]\naliases = [1]\n' + GOOD, ': in ["d:1"], aliases and packages must be lists of strings'),
         ('["d:1"]\nurl = "http://h/{ARCH}"\narch = { x86_64 = "a" }',
          ': "http://h/{ARCH}" in ["d:1"] contains braces, but only {arch} is replaced'),
-        ('["fcos:44"]\n' + GOOD, ': the table ["fcos:44"] must have another name than fcos, which is reserved'),
+        ('["fcos:44"]\n' + GOOD, ': the table ["fcos:44"] uses the reserved name fcos'),
         ('["d:1"]\nchecksum = "x"\n' + GOOD,
          ': ["d:1"] has the unknown key "checksum"; choose from aliases, arch, checksums, packages, provisioning, url'),
     ],

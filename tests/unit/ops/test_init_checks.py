@@ -92,7 +92,7 @@ def test_guest_has_the_architecture_of_the_host_or_the_one_that_was_asked_for() 
     [
         (
             None, "armv7l",
-            f"guests cannot have this host's architecture, armv7l; choose one with --arch: {', '.join(Arch)}",
+            f"this host's architecture, armv7l, is not supported for guests; choose one with --arch: {', '.join(Arch)}",
         ),
         (
             "sparc64", "x86_64",
