@@ -171,6 +171,56 @@ def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -
     world.must("ssh", "box", "rm big; sudo fstrim /")
 
 
+def as_root(world: World, script: str) -> None:
+    world.must("ssh", "--username", "root", "box", script)
+
+
+def becomes(world: World, state: str, reason: str = "") -> None:
+    """Wait for a state that the supervisor learns by asking the guest, which it does once a minute."""
+    wait_until(lambda: world.state("box") == (state, reason), timeout_s=BACK_S + 120, what=f"{state} {reason}")
+
+
+def test_full_disk_of_the_guest_is_told_while_it_is_full(world: World) -> None:
+    fill_guest(world)
+    becomes(world, "degraded", "the guest's disk is full")
+    assert world.inspect("box")["Machine"]["Reason"] == "the guest's disk is full"
+    as_root(world, "rm /root/hole")
+    becomes(world, "running")
+
+
+def fill_guest(world: World) -> None:
+    as_root(world, "fallocate -l $(($(stat -f -c '%a*%S' /))) /root/hole")
+
+
+def test_start_of_a_guest_in_trouble_says_which_and_leaves_it_running(world: World) -> None:
+    conf = "/home/core/.config/containers/containers.conf"
+    fill_guest(world)
+    world.must("stop", "box")
+    failed = world.machine("start", "box")
+    assert failed.status == 125
+    error = failed.stderr[failed.stderr.index("Error: ") :]
+    assert error.startswith(
+        'Error: unable to start "box" in phase api: the guest\'s disk is full; the guest keeps running, degraded; '
+        "remove files with: machine ssh box, or enlarge the disk with: machine stop box"
+    )
+    assert "no space left on device" in error or "database or disk is full" in error
+    assert "the console's last lines" not in error
+    assert world.state("box") == ("degraded", "the guest's disk is full")
+    # It can be mended from inside, and says what else is wrong.
+    as_root(world, "rm /root/hole")
+    world.must("ssh", "box", f"mkdir -p $(dirname {conf}); printf '[containers]\\nnetns=5\\n' >{conf}")
+    becomes(world, "degraded", f"Podman refuses line 2 of the guest's {conf}")
+    as_root(world, f"rm {conf}")
+    becomes(world, "running")
+    assert answers(world, "box")
+
+
+def test_guests_clock_is_set_when_it_is_far_off(world: World) -> None:
+    as_root(world, "date -s @1600000000")
+    wait_until(lambda: abs(guests_clock(world) - time.time()) < 60, timeout_s=BACK_S + 120, what="the guest's clock")
+    becomes(world, "running")
+
+
 def test_the_sockets_work_again_after_a_reboot_from_inside(world: World, main_machine: MainMachine) -> None:
     before = world.must("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout
     web = main_machine.publish_web()
