@@ -237,6 +237,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case ApiFailed(reason=reason):
             if life.phase is not Phase.API:
                 return life, ()
+            if life.podman_fails:  # of a probe that has been cancelled since
+                return life, ()
             return replace(life, reason=f"Podman API: {reason}"), (ProbeApi(after_s=_API_RETRY_S),)
         case _:
             assert_never(event)
@@ -294,7 +296,8 @@ def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
     While QEMU or the guest's CPUs are stopped, start none, because more and more masters would then be waiting.
     """
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
-    lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, reason=f"SSH connection lost: {reason}")
+    lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, podman_fails=False)
+    lost = replace(lost, reason=f"SSH connection lost: {reason}")
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 

@@ -48,6 +48,10 @@ def test_start_tells_which_script_failed_and_its_last_lines(
     assert [line.split()[0] for line in report if not line.startswith("|")] == ["0", "0", "3", "waiting"]
 
 
+def test_start_tells_which_unit_failed_on_the_console(second_machine: SecondMachine) -> None:
+    assert second_machine.stderr.count("The guest's console: Failed to start fails.service - A unit that fails\n") == 1
+
+
 def test_variables_are_everywhere_in_the_guest(second_machine: SecondMachine, ordinary_world: World) -> None:
     inner = """'echo "$GREETING"; echo "$ftp_proxy $NO_PROXY"'"""
     service = f"systemd-run --quiet --wait --pipe --expand-environment=no sh -c {inner}"

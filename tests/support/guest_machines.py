@@ -39,7 +39,13 @@ _INIT_FILES = {
                         "contents": "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
                         "ExecStart=/bin/sh -c 'id -un eve >/run/own'\n"
                         "[Install]\nWantedBy=multi-user.target\n",
-                    }
+                    },
+                    {
+                        "name": "fails.service",
+                        "enabled": True,
+                        "contents": "[Unit]\nDescription=A unit that fails\nConditionFirstBoot=yes\n"
+                        "[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n",
+                    },
                 ]
             },
         }

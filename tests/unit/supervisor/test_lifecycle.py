@@ -193,6 +193,13 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(FAILING, podman_fails=False),
         (ProbeApi(after_s=0),),
     ),
+    "late failure of the api adds nothing": (FAILING, ApiFailed(reason="closed"), FAILING, NOTHING),
+    "podman may work when the master is back": (
+        FAILING,
+        EOF_,
+        replace(LOST, phase=Phase.SSH),
+        (Connect(after_s=0.5),),
+    ),
     "podman answers after it has failed": (FAILING, ApiAnswered(), UP, NOTHING),
     "late answer of a guest whose connection is lost": (LOST, GuestExamined(diagnosis=FULL), LOST, NOTHING),
     # A guest that is up is asked, too.
