@@ -331,6 +331,7 @@ def test_full_disk_pauses_the_guest_until_there_is_space(ssh: FakeSsh, short_pat
 def test_pause_that_somebody_wants_has_no_reason(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
+        machine.qemu.status = "paused"  # or the next heartbeat finds that it runs
         machine.qmp.emit("STOP")
         await machine.reach(State.PAUSED)
         assert machine.state.reason is None
