@@ -102,8 +102,12 @@ async def _power_down(means: Means, patience: float) -> bool:
 
 async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], patience: float) -> bool:
     until = time.monotonic() + patience
+    had_full_disk = await monitor.query_status(client) == monitor.STATUS_DISK_FULL
     # A paused guest does not notice the button.
     await monitor.execute(client, "cont")
+    # Otherwise the button would have its effect when the guest resumes, although the stop has failed.
+    if had_full_disk and not await ended(_STATUS_EVERY_S):
+        await _check_disk(client)
     pressed = float("-inf")
     while (left := until - time.monotonic()) > 0:
         # Repeatedly, as a guest that is still booting ignores it.
@@ -112,12 +116,21 @@ async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bo
             await monitor.execute(client, "system_powerdown")
         if await ended(min(_STATUS_EVERY_S, left)):
             return True
-        if await monitor.query_status(client) == monitor.STATUS_DISK_FULL:
-            raise DiskError(
-                "the guest cannot power down, because the host's disk is full",
-                hint="free some space and try again, or turn the guest off at once with: machine kill",
-            )
+        await _check_disk(client)
     return False
+
+
+async def _check_disk(client: QMPClient) -> None:
+    """Check that a full disk has not stopped the guest.
+
+    Raises:
+        DiskError: it has.
+    """
+    if await monitor.query_status(client) == monitor.STATUS_DISK_FULL:
+        raise DiskError(
+            "the guest cannot power down, because the host's disk is full",
+            hint="free some space and try again, or turn the guest off at once with: machine kill",
+        )
 
 
 async def _power_off_over_ssh(means: Means, patience: float) -> bool:
