@@ -229,7 +229,6 @@ def test_the_sockets_work_again_after_a_reboot_from_inside(world: World, main_ma
         "box", "run", "--detach", "--name", "once", "-p", f"127.0.0.1:{freed}:80", "busybox", "sh", "-c", SERVE
     )
     assert fetch(f"127.0.0.1:{freed}") == "hello\n"
-    world.must("ssh", "box", "systemctl", "--user", "enable", "podman-restart.service")
     world.machine("ssh", "box", "sudo", "systemctl", "--no-block", "reboot")
     wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=120, what="ls to notice the reboot")
     wait_until(lambda: world.state("box")[0] == "running", timeout_s=BOOT_S, what="the machine to be up again")

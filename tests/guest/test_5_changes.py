@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
 from machine.store.ssh_ports import choose
 from tests.support.guest_machines import Change, SecondMachine, copy_into_world
-from tests.support.guest_network import SERVE, api_socket, fetch
+from tests.support.guest_network import SERVE, answers, api_socket, fetch
 from tests.support.guests import BOOT_S, served
 from tests.support.processes import processes_of
 from tests.support.waiting import wait_until
@@ -48,6 +49,20 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate:
     connections = world.podman("system", "connection", "list", "--format", "{{.Name}} {{.Default}}")
     assert set(connections.splitlines()) == {"crate false", "crate-root true"}
     assert "sleeper" in world.remote("crate", "ps", "--all", "--format", "{{.Names}}").stdout
+
+
+def test_containers_are_as_their_policies_say_after_a_start(world: World, crate: Change) -> None:
+    """The service of Quadlet waits for the network, and the boot ends: see `Change`."""
+    for statuses in (crate.rootless, crate.rootful):
+        assert statuses["always"].startswith("Up ")
+        assert statuses["unless-stopped"].startswith("Up ")
+        for name in ("ended", "plain"):
+            assert re.fullmatch(r"Exited \(3\) (\d+ (seconds|minutes)|About a minute) ago", statuses[name]), statuses
+    assert crate.rootless["in-pod"].startswith("Up ")
+    assert crate.rootless["systemd-quadlet"].startswith("Up ")
+    # Busybox's sleep ignores SIGTERM.
+    assert crate.rootless["sleeper"].startswith("Exited (137) ")
+    assert world.must("ssh", "crate", "systemctl is-active network-online.target").stdout == "active\n"
 
 
 def test_machine_follows_the_variables_of_its_host_at_each_start(ordinary_world: World, box2_reconfigured: str) -> None:
@@ -149,6 +164,19 @@ def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World, c
     console = (world.machines / "crate" / "serial.log").read_text(errors="replace")
     assert "reboot: Power down" in console
     assert "1min 30s" not in console
+
+
+def test_rootless_podman_is_back_when_the_users_systemd_has_failed(ordinary_world: World, box2: str) -> None:
+    uid = ordinary_world.must("ssh", "--username", "core", "box2", "id -u").stdout.strip()
+    unit = f"user@{uid}.service"
+    ordinary_world.must("ssh", "box2", f"systemctl kill --signal=KILL --kill-whom=main {unit}")
+    restarts = f"systemctl show --property=NRestarts,ActiveState --value {unit}"
+    wait_until(
+        lambda: sorted(ordinary_world.must("ssh", "box2", restarts).stdout.split()) == ["1", "active"],
+        timeout_s=BOOT_S,
+        what="another systemd of the user's",
+    )
+    assert answers(ordinary_world, "box2")
 
 
 def test_a_guest_that_powers_itself_off_is_stopped(ordinary_world: World, box2: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from machine.store.ssh_ports import choose
+from tests.support.guest_containers import run_containers, take_statuses
 from tests.support.guest_network import SERVE
 from tests.support.guests import BOOT_S
 from tests.support.world import Outcome, World, machine_program, successful
@@ -96,11 +97,17 @@ class Web:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """The outcomes of changing `box` to `crate` and of starting it, and the SSH port that `box` had."""
+    """The outcomes of changing `box` to `crate` and of starting it, and what was different in `box`."""
 
     changed: Outcome
     started: Outcome
     port: int
+    """The SSH port that `box` had."""
+
+    rootless: Mapping[str, str]
+    """The status of each rootless container of `box` after the start."""
+
+    rootful: Mapping[str, str]
 
 
 @dataclass(kw_only=True)
@@ -202,13 +209,16 @@ class MainMachine:
         return "crate"
 
     def _change(self) -> Change:
+        self.run()
+        run_containers(self.world, "box")
         name = self.stop()
         port = self.world.inspect(name)["SSHConfig"]["Port"]
         changed = self.world.must("set", "--disk-size", "16", "--cpus", "1", "--rootful", name)
         self.world.must("rename", name, "crate")
         with occupied(port):
             started = self.world.must("start", "crate")
-        return Change(changed=changed, started=started, port=port)
+        rootless, rootful = take_statuses(self.world, "crate")
+        return Change(changed=changed, started=started, port=port, rootless=rootless, rootful=rootful)
 
     def _change_back(self) -> None:
         if self.world.state("crate")[0] != "stopped":
