@@ -41,7 +41,7 @@ def failure(name: str, finding: str, remedy: str | None) -> Check:
 
 
 def failure_from(name: str, error: MachineError, remedy: str | None = None) -> Check:
-    """Return a failure with an error's message, and the error's hint as the remedy, or `remedy` if there is no hint."""
+    """Return a failure for an error. The error's hint is the remedy. If there is no hint, use `remedy`."""
     return failure(name, error.message, error.hint or remedy)
 
 

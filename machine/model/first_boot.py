@@ -69,7 +69,7 @@ def _last_of_each(texts: Iterable[str], parse: Callable[[str], tuple[str, str]])
 
 
 def has_label(labels: Iterable[tuple[str, str]], wanted: str) -> bool:
-    """Return whether `labels` has the label `wanted`. That is KEY for any value, or KEY=VALUE for only that value."""
+    """Return whether `labels` has the label `wanted`, which is KEY=VALUE, or KEY for any value."""
     key, equals, value = wanted.partition("=")
     return any(own == key and (not equals or text == value) for own, text in labels)
 

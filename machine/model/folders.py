@@ -56,7 +56,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A folder that QEMU shares by a device. `socket` is the socket of virtiofsd. The transport 9p does not use it."""
+    """A folder that QEMU shares by a device. `socket` is the socket of virtiofsd, which 9p does not use."""
 
     folder: Folder
     transport: Transport
@@ -105,10 +105,12 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
 
 
 def check_source(real: str, written: str) -> None:
-    """Check that a record can hold `real`, the path to which the symbolic links in the source `written` lead.
+    """Check that the path `real` has no characters that records cannot store.
+
+    The user has given the source as `written`. `real` is the path to which symbolic links in `written` lead.
 
     Raises:
-        BadInputError: a record cannot hold `real`, because of a character in it.
+        BadInputError: `real` has such a character.
     """
     if ":" in real or _CONTROLS.search(real):
         raise BadInputError(

@@ -1,4 +1,4 @@
-"""Describe a host by values, so that tests can describe other hosts than their own."""
+"""Describe a host by values, so that a test can describe any host."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ class Host:
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
         """Return a hint that says how to install a program.
 
-        It is the command that installs the host's package of the program or, if `packages` has no package for this
-        host, `install` with the text `otherwise`.
+        If `packages` has a package for this host, the hint has the command that installs the package. Otherwise, the
+        hint is the word "install" and the text `otherwise`.
         """
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"

@@ -64,7 +64,7 @@ class Endpoint:
         return f"{self.host_port(EVERY)}/{self.protocol}"
 
     def host_port(self, every: str) -> str:
-        """Return `ADDRESS:PORT`, with brackets around IPv6 addresses. For every address, `every` is written."""
+        """Return `ADDRESS:PORT`, with brackets around an IPv6 address. An empty address is written as `every`."""
         address = f"[{self.address}]" if self.is_ipv6 else self.address or every
         return f"{address}:{self.port}"
 
@@ -210,12 +210,12 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_host(text: str) -> tuple[Endpoint | SocketPath, int | SocketPath | None]:
-    """Read a forward as users write it, or only its side on the host.
+    """Read a forward as users write it, either whole or only the host's side.
 
-    Return the host's side and the guest's side. If `text` has no guest's side, return None for it.
+    Return a pair: the host's side and the guest's side. If `text` is only the host's side, the guest's side is None.
 
     Raises:
-        ValueError: `text` is not a forward, and not the host's side of a forward.
+        ValueError: `text` is neither a forward nor the host's side of a forward.
     """
     try:
         forward = parse_forward(text)
@@ -266,7 +266,7 @@ def dump_forwards(forwards: Iterable[Forward]) -> list[list[str]]:
 
 
 def load_forward(text: str, origin: str) -> Forward:
-    """Read a forward of any origin.
+    """Read a forward from its notation and the name of its origin.
 
     Raises:
         ValueError: `text` is not a forward, or `origin` is not the name of an origin.

@@ -42,7 +42,7 @@ class Service:
 def service_environment(
     environment: Mapping[str, str], service_path: Iterable[str], directory: PurePath
 ) -> dict[str, str]:
-    """Return the variables that a service needs. Relative paths in them start at `directory`, and are made absolute."""
+    """Return the variables that a service needs. Make relative paths in them absolute, starting at `directory`."""
     entries = environment.get("PATH", "").split(":")
     own = [entry for entry in entries if entry.startswith("/") and not _NO_TEXT.search(entry)]
     return {
@@ -101,7 +101,7 @@ def _quoted(text: str) -> str:
 
 
 def unit_program(unit: str) -> str | None:
-    """Return the program that a unit of ours runs, or None if the unit does not name a program."""
+    """Return the program that a unit written by `systemd_unit` runs. If the unit names no program, return None."""
     found = re.search(r'^ExecStart="([^"]+)"', unit, re.MULTILINE)
     return found[1].replace("%%", "%") if found else None
 
@@ -131,7 +131,7 @@ def launch_agent(service: Service) -> bytes:
 
 
 def agent_program(agent: bytes) -> str | None:
-    """Return the program that a property list of ours runs, or None if the list does not name a program."""
+    """Return the program that a list written by `launch_agent` runs. If the list names no program, return None."""
     import plistlib
     from xml.parsers.expat import ExpatError
 

@@ -211,7 +211,7 @@ def value_text(value: Value, separator: str = "\n") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The values that one source sets, by the keys of Settings, and the name of the source."""
+    """A source of settings: its name, and the values that it sets. The keys of the values are those of Settings."""
 
     origin: str
     values: Mapping[str, Value]
@@ -227,7 +227,7 @@ class EffectiveSetting:
 
 
 def merge(defaults: Settings, layers: Sequence[Layer]) -> dict[str, EffectiveSetting]:
-    """Return every setting by its key, with the value of the last layer that has the setting, or else of `defaults`."""
+    """Return every setting by its key. The last layer that has the setting gives the value, or else `defaults` does."""
     merged = {}
     for layer in (Layer(origin=BUILT_IN, values=vars(defaults)), *layers):
         for key, value in layer.values.items():

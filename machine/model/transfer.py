@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """The metadata of a file, which a copy of the file gets. `mode` lacks the file type. Times are in whole seconds."""
+    """The metadata of a file, which its copy gets, too. `mode` lacks the file type. Times are in whole seconds."""
 
     kind: Kind
     size: int
@@ -74,7 +74,7 @@ class Files(Protocol):
         """Yield the content of a file. The file is expected to have `size` bytes."""
 
     def write(self, path: str, chunks: Iterable[bytes], facts: Facts, replaced: Facts | None) -> None:
-        """Write a file. It gets its name once complete; `replaced` describes the file that has the name until then."""
+        """Write a temporary file, and then rename it to `path`. `replaced` describes the old file at `path`."""
 
     def make_directory(self, path: str) -> None:
         """Make a directory that only the user can enter."""
@@ -154,7 +154,7 @@ def without_slashes(path: str) -> str:
 
 
 def target_path(destination: str, shown: str, existing: Facts | None, source: str, *, directory: bool) -> str:
-    """Return the path of the copy. If the destination is a directory, the copy is in it, else it is the destination.
+    """Return the path of the copy. This is the destination or, if that is a directory, a path in the directory.
 
     Raises:
         BadInputError: the destination has to be a directory, but is a file or does not exist.

@@ -14,9 +14,10 @@ _ADDRESS = "127.0.0.1"
 
 
 def url(name: str, context: Context, *, rootful: bool | None = None) -> str:
-    """Return the URL of one of the machine's two API sockets on this host.
+    """Return the URL of an API socket of the machine on this host.
 
-    It is root's socket if `rootful` is True, the guest's user's if False, and the machine's preferred one if None.
+    If `rootful` is True, this is root's socket. If False, this is the socket of the guest's user. If None, this is the
+    machine's preferred socket.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -37,8 +38,8 @@ def ip(name: str, context: Context) -> str:
 def active(context: Context) -> str:
     """Return the machine that clients use by default.
 
-    DOCKER_HOST, CONTAINER_HOST and CONTAINER_CONNECTION can choose that machine. If none of these variables is set, it
-    is the machine to which the default connections of Podman's clients lead.
+    The variables DOCKER_HOST, CONTAINER_HOST and CONTAINER_CONNECTION can choose that machine. If none of them is set,
+    return the machine to which the default connections of Podman's clients lead.
 
     Raises:
         NotFoundError: a variable is set to something that is not a machine, or no machine is the default.

@@ -97,8 +97,8 @@ def check_clonable(original: MachineRecord) -> None:
     """Check that a clone of the machine can be given its own keys and name.
 
     Raises:
-        MachineError: the guest has had its first boot, and guests of its architecture cannot get new keys after that.
-            Or the machine has to be started once before it can be cloned.
+        MachineError: the machine has to be started once before it can be cloned. Or the guest has had its first boot,
+            after which guests of its architecture cannot get new keys.
     """
     name, config, provisioned = original.name, original.config, original.guest.provisioned
     if not provisioned and config.provisioning is not Provisioning.IGNITION:

@@ -68,8 +68,8 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
     """Copy a file or a directory. One side is NAME:PATH, the other is a local path or `-`.
 
     Raises:
-        BadInputError: both sides are NAME:PATH, or neither side is, or a file or directory of another kind than the
-            copy exists at the destination.
+        BadInputError: both sides are NAME:PATH, or neither side is. Or a file would replace a directory, or a directory
+            would replace a file.
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or the copy failed.
     """
@@ -94,7 +94,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
 def _check_stream(request: CopyRequest) -> None:
     """Check that the standard stream that `-` stands for is open.
 
-    This is done before any file is opened, because a file would get the descriptor of a closed stream.
+    This check must come before any file is opened. Otherwise, the file would get the descriptor of a closed stream.
     """
     host_side = request.source if request.to_guest else request.destination
     if host_side == STANDARD_STREAM:

@@ -27,7 +27,7 @@ from machine.store import drafts
 
 
 def doctor(context: Context) -> list[Check]:
-    """Return the results of all checks, in the order in which making and starting a machine needs what they check."""
+    """Return the results of all checks. What a machine needs first is checked first."""
     host = context.host
     chosen, settings = chosen_settings(context)
     listing, unreadable = listed_machines(context)

@@ -84,7 +84,7 @@ def certificates_variable(environment: Mapping[str, str]) -> tuple[str, Path] | 
 
 
 def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> Check:
-    """Judge the file of trusted certificates. `variable` is what `certificates_variable` has returned."""
+    """Judge the file of trusted certificates. `variable` is the result of `certificates_variable`."""
     if variable is None:
         return ok("certificates", "the ones that come with this program")
     name, path = variable
@@ -94,7 +94,7 @@ def certificates_check(variable: tuple[str, Path] | None, *, readable: bool) -> 
 
 
 def clock_check(now: datetime, known: Collection[datetime], host_os: HostOS) -> Check:
-    """Judge this host's clock. It is wrong if it shows an earlier time than one that is `known` to be past."""
+    """Judge this host's clock. All `known` times are past, so a clock that shows an earlier time is wrong."""
     latest = max((*known, _EPOCH))
     if now + _CLOCK_TOLERANCE < latest:
         return warning(

@@ -126,7 +126,7 @@ class MachineFacts:
 
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
-    """Return a check for each machine that has a problem. If no machine has one, return a single check for them all."""
+    """Return a check for each machine that has a problem. If all machines are without problems, return one check."""
     found = [warning(f"machine {name}", error.message, error.hint) for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:
@@ -159,18 +159,18 @@ def login_services_check(context: Context) -> Check:
     except OSError as error:
         problem = f"{error.filename} cannot be read: {reason_of(error)}"
         return warning("autostart", problem, "make it readable for this user")
-    gone = {program for program in services.values() if program is None or not os.access(program, os.X_OK)}
-    return autostart_check(services, gone, lingers=lingers(context.user))
+    missing = {program for program in services.values() if program is None or not os.access(program, os.X_OK)}
+    return autostart_check(services, missing, lingers=lingers(context.user))
 
 
-def autostart_check(services: Mapping[str, str | None], gone: Collection[str | None], *, lingers: bool) -> Check:
+def autostart_check(services: Mapping[str, str | None], missing: Collection[str | None], *, lingers: bool) -> Check:
     """Judge the services that start machines at login.
 
-    `services` maps the name of each machine to the program that its service runs. `gone` are those of these programs
-    that do not exist.
+    `services` maps the name of each machine to the program that the machine's service runs, or to None if the service
+    names no program. `missing` holds the programs that do not exist, and None if a service names no program.
     """
-    if gone:
-        name = min(name for name, program in services.items() if program in gone)
+    if missing:
+        name = min(name for name, program in services.items() if program in missing)
         fault = f"runs {services[name]}, which does not exist" if services[name] else "does not name a program"
         finding = f"{name} will not start when you log in, because its service {fault}"
         return warning("autostart", finding, f"machine autostart enable {name}")
@@ -181,7 +181,7 @@ def autostart_check(services: Mapping[str, str | None], gone: Collection[str | N
 
 
 def drafts_check(leftovers: Collection[Path]) -> Check:
-    """Judge the directories of incomplete machines, which commands have left behind that were killed."""
+    """Judge the directories of incomplete machines. Commands that were killed have left them behind."""
     if leftovers:
         names = ", ".join(path.name for path in leftovers)
         return warning("drafts", f"an interrupted init or rm left {names} behind", "the next machine init cleans up")

@@ -82,7 +82,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
 
 
 def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
-    """Try the transports of folders as a start would. Return the transports that this host cannot use, and why."""
+    """Return the transports of folders that this host cannot use, each with the reason."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
@@ -90,7 +90,7 @@ def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Tra
 
 
 def _foreign(arch: Arch, binary: str, context: Context) -> Check:
-    """Check QEMU for another architecture. A problem is only a warning, because guests of that kind are optional."""
+    """Check QEMU for another architecture. A problem is only a warning, because the host's architecture is enough."""
     host, board = context.host, BOARDS[arch]
     try:
         check_qemu(probe_qemu(binary), arch, host)
@@ -135,7 +135,7 @@ def installed_ssh_check(host: Host) -> Check:
 def _install_or_repair(program: str, install: str) -> str:
     """Return the remedy for a program that does not run.
 
-    If the program is missing, the remedy is `install`. Otherwise it is to repair the program.
+    If the program is missing, the remedy is `install`. Otherwise, the remedy is to repair the program.
     """
     path = shutil.which(program)
     return f"repair or reinstall {path}" if path else install
@@ -219,9 +219,9 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
 def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
     """Judge whether machines can share this host's folders, and how fast.
 
-    `obstacles` has the transports that do not work here, and why. The transport virtiofs is several times faster than
-    the others. Its program on this host, virtiofsd, keeps one file open for each file in the guest's cache. It may
-    have at most `max_files` files open.
+    `obstacles` has the transports that do not work on this host, and why. The transport virtiofs is several times
+    faster than the others. Its program virtiofsd keeps a file open for each file in the guest's cache, and the host
+    lets virtiofsd open at most `max_files` files.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)
@@ -242,7 +242,7 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
 
 
 def _instead_of_virtiofs(obstacles: Mapping[Transport, Obstacle]) -> str:
-    """Return how a remedy goes on that offers the next transport, if there is one."""
+    """Return the end of a remedy for virtiofs, which offers another transport, or an empty string if no other works."""
     if Transport.NINEP not in obstacles:
         return ", or use: machine set --volume-driver 9p NAME"
     if Transport.SSHFS not in obstacles:
@@ -264,7 +264,8 @@ def ssh_check(client: Client) -> Check:
 def keys_check(count: int, unusable: Sequence[Path], directory: Path) -> Check:
     """Judge the keys that are trusted to sign images.
 
-    There are `count` such keys. `unusable` are the files in the user's `directory` of keys that contain no key.
+    `count` is the number of these keys. `directory` is where the user keeps more keys. `unusable` holds the files there
+    that contain no key.
     """
     if unusable:
         names = ", ".join(path.name for path in unusable)

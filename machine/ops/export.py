@@ -1,4 +1,4 @@
-"""`machine export`: write a machine as a file from which `machine init -f` makes an equal one."""
+"""`machine export`: write a file from which `machine init -f` makes another machine like this one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def export(name: str, context: Context) -> str:
 
 
 def export_text(config: MachineConfig) -> str:
-    """Return the text of a TOML file from which `machine init -f` makes an equal machine (pure)."""
+    """Return the text of a TOML file from which `machine init -f` makes another machine like this one (pure)."""
     plain = [f"# To make another machine like {config.name}: machine init -f FILE NAME"]
     # In TOML, whatever follows a table's heading belongs to that table.
     tables: list[str] = []

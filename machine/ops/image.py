@@ -60,17 +60,17 @@ def list_images(context: Context, *, strict: bool = False) -> list[ListedImage]:
     """List the base images in the cache, the newest first, each with the machines that use it.
 
     Raises:
-        MachineError: `strict` is set, and the base image of some machine cannot be found out.
+        MachineError: `strict` is set, and it is unknown which base image some machine uses.
     """
     users = image_users(context, strict=strict)
     return [ListedImage(base=base, users=tuple(users.get(base.digest, ()))) for base in image_cache(context).bases()]
 
 
 def image_users(context: Context, *, strict: bool) -> dict[str, list[str]]:
-    """Return the digests of the base images that machines use, each with the names of those machines.
+    """Return the digest of each base image that machines use, with the names of these machines.
 
     Raises:
-        MachineError: `strict` is set, and the base image of some machine cannot be found out.
+        MachineError: `strict` is set, and it is unknown which base image some machine uses.
     """
     users: dict[str, list[str]] = {}
     for entry in records.load_all(context.roots):

@@ -112,9 +112,9 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
 
 
 def _qemu(host: Host) -> dict[str, str]:
-    """Return path and version of the QEMU for the host's architecture, and a notice that says what is wrong with it.
+    """Return the path and version of the QEMU for the host's architecture, and a notice if this QEMU cannot be used.
 
-    If there is no such QEMU, path and version are empty.
+    If there is no such QEMU, the path and the version are empty.
     """
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))

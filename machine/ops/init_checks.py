@@ -47,10 +47,10 @@ def checked_name(request: InitRequest, context: Context) -> str:
 
 
 def check_unused(name: str, registration: ClientRegistration, context: Context) -> None:
-    """Check that no machine has the name, and that no client has a connection of that name.
+    """Check that neither a machine nor a client's connection has this name.
 
     Raises:
-        BadInputError: the name is taken.
+        BadInputError: a machine or a connection has this name.
     """
     if context.roots.machine(name).directory.exists():
         raise BadInputError(f'machine "{name}" already exists')
@@ -60,8 +60,8 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
 def choose_provisioning(requested: Provisioning | None, image: ImageRequest) -> Provisioning:
     """Return how a guest that is made from this image is provisioned.
 
-    For an image from the catalogue, the catalogue says how. Guests of an image from a stream are provisioned by
-    Ignition. Guests of any other image are provisioned as the user has `requested`, or else by Ignition.
+    If the image is in the catalogue, the catalogue says which provisioning the image needs. Images from a stream need
+    Ignition. For any other image, the user's `requested` provisioning is used, or else Ignition.
 
     Raises:
         BadInputError: guests of this image have to be provisioned in another way than the user has `requested`.
@@ -102,7 +102,7 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
     """Check, before anything is fetched, that this host has QEMU and firmware for guests of this architecture.
 
     Raises:
-        MachineError: QEMU or the firmware is missing, or the chosen accelerator can never run such a guest here.
+        MachineError: QEMU or the firmware is missing, or the chosen accelerator never runs such guests on this host.
     """
     host = context.host
     qemu = probe_qemu(find_qemu(arch, host))
@@ -119,10 +119,9 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
 
 
 def check_image_arch(base: BaseImage, arch: Arch) -> None:
-    """Check that an image is for this architecture, if it comes from a stream.
+    """If an image comes from a stream, check that the image is for this architecture.
 
-    The image may have been given as a file. If it does not come from a stream, its architecture is unknown until the
-    guest boots.
+    The architecture of any other image is unknown until the guest boots.
 
     Raises:
         BadInputError: the image is for guests of another architecture.

@@ -164,10 +164,10 @@ def check_users(ignition: UserIgnition, username: str, uid: int) -> None:
 
 
 def _check_other(user: Mapping[str, Any], config_name: str, username: str, uid: int) -> None:
-    """Check a user that we do not log in as.
+    """Check a user of the Ignition config who is neither `root` nor `username`.
 
-    The first boot would fail if this user had the uid of `username`. It would also fail if this user had the default
-    username while `username` is another name.
+    The first boot fails if this user has the uid of `username`. It also fails if this user has the default username,
+    because then `username` is another name.
     """
     if user.get("shouldExist") is False:
         return
@@ -218,7 +218,7 @@ def _check_image_takes(ignition: UserIgnition, reference: str, provisioning: Pro
 
 
 def _check_nothing_lost(ignition: UserIgnition, first_boot: FirstBoot, swap_mib: int) -> None:
-    """Check that no option was given that has no effect on a guest that gets only the user's Ignition config."""
+    """Refuse options that would have no effect in a guest that gets only the user's Ignition config."""
     others = {
         "--provision": first_boot.scripts,
         "--playbook": first_boot.playbook,

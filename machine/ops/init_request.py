@@ -67,7 +67,7 @@ class InitRequest:
         return {key: value for key, value in options.items() if value is not None}
 
     def completed_by(self, file: InitRequest) -> InitRequest:
-        """Return this request, in which options that were not given have the values from the `file`."""
+        """Return this request with the options that were not given taken from `file`."""
         own, other = self.image_options, file.image_options
         # The sha256 in the file is that of the image in the file.
         sha256 = own.sha256 or (other.sha256 if self.image is None else None)
@@ -89,7 +89,7 @@ def _filled(request: _T, other: _T) -> _T:
 
 
 class Part(Enum):
-    """The part of a request that a key of the file belongs to."""
+    """The part of an InitRequest that a key of the TOML file sets."""
 
     MACHINE = auto()
     IMAGE = auto()
@@ -109,7 +109,7 @@ class Key:
 
     read: values.Reader
     write: Callable[[MachineConfig], Written | None]
-    """Returns the value to write, from which `init -f` makes an equal machine. If it is None, the key is left out."""
+    """Returns the value to write to the file for a machine. If the value is None, the key is left out."""
 
 
 def _volumes(config: MachineConfig) -> tuple[str, ...]:

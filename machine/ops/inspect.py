@@ -110,7 +110,7 @@ def usb_document(text: str) -> dict[str, Any]:
 
 
 def podman_state(state: State) -> str:
-    """Return which of Podman's four states is closest to this state of ours."""
+    """Return the one of Podman's four states that is closest to a state of this program."""
     match state:
         case State.STOPPED | State.STARTING | State.RUNNING:
             return state.value

@@ -30,7 +30,7 @@ class ListedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The machines whose records can be read, and for each other machine the error.
+    """The machines whose records can be read, and the errors of the machines whose records cannot be read.
 
     A running machine whose record is damaged is listed with the last good copy of its record. Running machines come
     first. Machines in the same state are sorted by the time when they were last up.
@@ -60,7 +60,7 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
 
 
 def _readable(entry: MachineRecord | BrokenRecord, context: Context) -> tuple[MachineRecord, MachineState] | None:
-    """Return a machine's record and state, or None if it is stopped and its record is damaged."""
+    """Return a machine's record and state. If a stopped machine's record is damaged, return None."""
     state = machine_state(context.roots.machine(entry.name))
     if isinstance(entry, MachineRecord):
         return entry, state

@@ -1,4 +1,4 @@
-"""`machine logs`: read the logs on this host of what the guest, QEMU and the supervisor have written."""
+"""`machine logs`: read the logs of the guest, of QEMU and of the supervisor."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
                 return
 
     def _was_replaced(self, stream: BinaryIO) -> bool:
-        """Return whether the log's path leads to another file than `stream`, or the file has been truncated."""
+        """Return whether the log is now another file than `stream`, or has been truncated."""
         try:
             current = self._path.stat()
         except FileNotFoundError:

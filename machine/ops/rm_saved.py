@@ -40,7 +40,7 @@ def save_ignition(name: str, paths: MachinePaths, roots: Roots) -> Path:
 
 @contextlib.contextmanager
 def _new_file(roots: Roots, name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the path of a temporary file to write, and the unused path to which it is renamed after the block."""
+    """Yield two paths: a temporary file, which the block writes, and the name that the file gets after the block."""
     directory = make_private(roots.saved)
     names = (directory / f"{name}{f'-{number}' if number else ''}{suffix}" for number in count())
     target = next(path for path in names if not path.exists())

@@ -134,7 +134,7 @@ def check_larger(new_gib: int, disk_gib: int) -> None:
 
 
 def _grow(record: MachineRecord, new_gib: int, paths: MachinePaths) -> bool:
-    """Grow the machine's disk file and return True. If the next start makes the disk anew anyway, only return False."""
+    """Grow the machine's disk file, and return True. If the next start makes a new disk anyway, just return False."""
     if record.fresh_disk_base:
         return False
     image = QemuImg()

@@ -24,9 +24,9 @@ def read_words(words: Sequence[str], context: Context) -> tuple[str, Sequence[st
 
 
 def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Split the words of a command line if there are these machines (pure).
+    """Split a command line into a machine's name and a command. `machines` are the names of all machines (pure).
 
-    A first word that is no machine's name, or `--`, begins a command for the default machine.
+    If the first word is `--` or is no machine's name, the command is for the default machine.
 
     Raises:
         NotFoundError: the first word is no machine's name, and there is no default machine.
@@ -40,7 +40,7 @@ def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Seq
 
 
 def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
-    """Say which command line may have been meant, if neither the first word nor the default machine exists."""
+    """Return a hint for a first word that is no machine's name, when there is no default machine."""
     if not machines:
         return "there are no machines; make one with: machine init"
     near = similar_words(words[0], machines)

@@ -80,7 +80,7 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
 def begin(
     name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None
 ) -> tuple[Started, subprocess.Popen[bytes]]:
-    """Start the machine as `start` does. Also return the supervisor's process, for whose end the caller can wait."""
+    """Start the machine as `start` does. Also return the supervisor's process, so that the caller can wait for it."""
     if interrupt:
         interrupt.check()
     config = finish_rename(name, context, report).config
@@ -143,10 +143,10 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
 def _running_supervisor(
     name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
-    """Start a supervisor, wait until the machine is up, and keep the pipe of the supervisor's report open in the block.
+    """Start a supervisor, and wait until the machine is up. During the block, the supervisor can report through a pipe.
 
-    Yields the supervisor's process, and the end of the pipe from which the report is read. When the supervisor ends, a
-    read from the pipe returns no bytes.
+    Yield the supervisor's process, and the end of the pipe to read from. When the supervisor ends, a read from the pipe
+    returns no bytes.
 
     Raises:
         MachineError: the machine did not come up.
@@ -202,7 +202,7 @@ def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
 
 
 def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: float = 0.0) -> None:
-    """Check that a machine that has come up is still up. Wait up to `patience_s` for the supervisor to end.
+    """Check that the machine is still up. A supervisor that is about to end has `patience_s` to end.
 
     Raises:
         GuestError: another command has stopped or removed the machine.
@@ -221,6 +221,6 @@ def _await_end(lines: BinaryIO) -> None:
 
 
 def _has_ended(lines: BinaryIO) -> bool:
-    """Return whether the supervisor has ended. Wait for its end up to a tenth of a second."""
+    """Wait up to a tenth of a second for the supervisor to end. Return whether it has ended."""
     readable, _, _ = select.select([lines], [], [], 0.1)
     return bool(readable) and not os.read(lines.fileno(), control.MAX_LINE_BYTES)

@@ -56,7 +56,7 @@ def run(
 
 
 def _attend_degraded(paths: MachinePaths, end: Callable[[], None]) -> None:
-    """Wait until a machine that its start has left running stops. A service manager kills it when this process ends."""
+    """Wait until a degraded machine stops. If this process ended first, a service manager would kill the machine."""
     try:
         while lock.is_held(paths.supervisor_lock):
             time.sleep(_POLL_S)

@@ -87,7 +87,7 @@ def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
     found = []
     waiting = []
     if len(outcomes) != len(names):
-        found.append(f"The guest reports on {len(outcomes)} of {len(names)} scripts")
+        found.append(f"The guest has reported on only {len(outcomes)} of {len(names)} scripts")
     for outcome in outcomes:
         name = names[outcome.number - 1] if outcome.number <= len(names) else str(outcome.number)
         match outcome.status:

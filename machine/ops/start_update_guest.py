@@ -32,7 +32,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class GuestUpdate:
-    """The settings that have to be changed in the guest. A setting that is up to date there is None."""
+    """The settings that have to be changed in the guest. A setting that is already up to date is None or False."""
 
     record: bool = False
     """Whether to set the guest's name and preferred socket, and to grow its root file system."""
@@ -51,8 +51,8 @@ class GuestUpdate:
 def update_guest(record: MachineRecord, context: Context, report: Reporter, check_up: Callable[[], None]) -> None:
     """Change those settings in the guest that have changed on the host.
 
-    If that fails, `check_up` is called, which raises an error if the machine is no longer running. If the machine still
-    is, a notice says what failed, and the next start tries again.
+    If a change fails, call `check_up`, which raises an error if the machine is no longer running. If the machine is
+    still running, a notice says what failed, and the next start tries again.
     """
     config = record.config
     update = find_update(record, context, report)
@@ -92,7 +92,7 @@ def find_update(record: MachineRecord, context: Context, report: Reporter) -> Gu
 
 
 def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
-    """Return the record of the machine as it is after the guest's settings have been changed."""
+    """Return the machine's record after `update` has been carried out in the guest."""
     config, guest = record.config, record.guest
     if update.timezone is not None:
         config = replace(config, timezone=update.timezone)

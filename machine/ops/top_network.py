@@ -63,8 +63,8 @@ class GuestNetworks:
     def ask(self, machines: Iterable[ListedMachine], *, patiently: bool = False) -> dict[str, Traffic]:
         """Return the network traffic of each machine, by the machine's name.
 
-        If a guest does not answer within a second, its previous answer is used. If we ask `patiently`, because no
-        later report follows, each guest has all the time that an answer may take.
+        If a guest does not answer within a second, its previous answer is used. If `patiently` is set, wait longer,
+        because no later report follows.
         """
         for listed in machines:
             name = listed.record.name

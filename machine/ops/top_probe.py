@@ -42,7 +42,7 @@ class ProcessSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The resources that one machine had used by one moment."""
+    """The resources that a machine had used up to the moment `time`."""
 
     name: str
     state: State
@@ -78,7 +78,7 @@ def _allocated_bytes(paths: MachinePaths) -> int | None:
 
 
 def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
-    """Yield a sample of QEMU, of the supervisor, of each virtiofsd, and of each process that these have started."""
+    """Yield samples of QEMU, the supervisor and each virtiofsd, and of all child processes of these."""
     qemu = lock.holder_pid(paths.lock)
     roots = [*filter(None, (lock.holder_pid(paths.supervisor_lock), qemu)), *(_virtiofsds(qemu) if qemu else ())]
     for process in {process.pid: process for root in roots for process in _tree(root)}.values():
@@ -89,10 +89,10 @@ def _process_samples(paths: MachinePaths) -> Iterator[ProcessSample]:
 
 
 def _virtiofsds(qemu: int) -> Iterator[int]:
-    """Find the virtiofsd processes beside QEMU, even those whose supervisor has ended, which are nobody's children.
+    """Find the virtiofsd processes of the machine, even after their supervisor has ended.
 
-    They were started by the same supervisor as QEMU, and so are in its process group. This can be seen of processes in
-    other namespaces, too, of which /proc hides open files such as the machine's lock.
+    The supervisor started QEMU and the virtiofsds, so these are all in one process group. The process group is visible
+    even if a process is in another namespace, where /proc hides open files such as the machine's lock.
     """
     try:
         group = os.getpgid(qemu)

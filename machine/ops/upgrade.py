@@ -32,7 +32,7 @@ _RESTART = "restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """The result of an upgrade. If `needs_restart` is set, it takes effect when the machine is started next."""
+    """The result of an upgrade. If `needs_restart` is set, the guest gets the new OS only at its next start."""
 
     needs_restart: bool
     restarted: bool
@@ -46,7 +46,7 @@ class _Guest:
 
 
 def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS by a new OS image or by new packages. With `restart`, then restart the machine if needed.
+    """Upgrade the guest's OS. With `restart`, restart the machine afterwards if the upgrade needs it.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -64,7 +64,13 @@ def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> 
 
 
 def upgrade_image(name: str, context: Context, report: Reporter, *, restart: bool) -> Upgraded:
-    """Upgrade the guest's OS as `upgrade` does. An OS that is not image-based is an error."""
+    """Upgrade the guest's OS as `upgrade` does, but only if the OS is image-based.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        ProgramError: the upgrade failed in the guest.
+        MachineError: the machine is not running, cannot be reached, or has an OS that is not image-based.
+    """
     guest = _find_image_guest(name, context)
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
@@ -146,7 +152,7 @@ def _carry_out(guest: _Guest, words: list[str], context: Context, report: Report
 def _run_script(guest: _Guest, words: list[str]) -> str:
     """Run our upgrade script for the guest's OS in the guest, and return the script's standard output.
 
-    What the script writes to its standard error goes to ours at once.
+    The script's standard error appears on our standard error at once.
     """
     script = assets.load(f"files/upgrade-{guest.os.family}.sh")
     done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)

@@ -10,9 +10,10 @@ from machine.store import records
 
 
 def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> Path:
-    """Return the path of one of the machine's two API sockets on this host.
+    """Return the path of an API socket of the machine on this host.
 
-    It is root's socket if `rootful` is True, the guest's user's if False, and the machine's preferred one if None.
+    If `rootful` is True, this is root's socket. If False, this is the socket of the guest's user. If None, this is the
+    machine's preferred socket.
 
     Raises:
         NotFoundError: there is no such machine.

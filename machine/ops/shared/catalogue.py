@@ -11,7 +11,9 @@ _FILE = "catalogue.toml"
 
 
 def catalogue(context: Context) -> Catalogue:
-    """Return our catalogue of images together with the user's. If both have an entry of a name, the user's applies.
+    """Return the catalogue of images, which joins the program's own catalogue and the user's.
+
+    If both have an entry of the same name, the user's entry is used.
 
     Raises:
         MachineError: the user's catalogue is invalid.

@@ -33,10 +33,10 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that no Podman client has a connection with one of the two names that the machine's connections get.
+        """Check that the names of the machine's two connections, `name` and `name`-root, are unused.
 
         Raises:
-            BadInputError: a client has a connection with one of these names.
+            BadInputError: a Podman client has a connection with one of these names.
         """
         taken = {**self._file.uris(), **(self._legacy.uris if self._legacy else {})}
         for connection in (name, f"{name}-root"):
@@ -106,9 +106,9 @@ class ClientRegistration:
         self._file.default()
 
     def prefer(self, config: MachineConfig, report: Reporter) -> None:
-        """Make the clients whose default connection is one of the machine's use the machine's preferred socket.
+        """Point the clients that use the machine by default to the machine's preferred socket.
 
-        Files that this user may not write are handled as by `register`.
+        If this user may not write a client's file, a notice says so.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
@@ -143,9 +143,9 @@ class ClientRegistration:
     def rename(
         self, old: str, old_paths: MachinePaths, config: MachineConfig, paths: MachinePaths, report: Reporter
     ) -> None:
-        """Write the machine's new name and sockets to the connections and contexts that have its old ones.
+        """Replace the machine's old name and sockets in the connections and contexts by the new ones.
 
-        Files that this user may not write are handled as by `register`.
+        If this user may not write a client's file, a notice says so.
 
         Raises:
             MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
@@ -166,10 +166,10 @@ class ClientRegistration:
 
 @contextlib.contextmanager
 def _unless_unwritable(name: str, report: Reporter) -> Iterator[None]:
-    """Report an error in the block as a notice if the error is that this user may not write a client's file.
+    """If the block fails because this user may not write a client's file, report a notice instead of the error.
 
-    The machine works without being registered. An old Podman writes its files itself, and does not say why that has
-    failed, so all errors of an old Podman become notices.
+    The machine works even if it is not registered. An old Podman writes its files itself, and does not say why a write
+    has failed. Thus every error of an old Podman becomes a notice.
     """
     try:
         yield

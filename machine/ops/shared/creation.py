@@ -26,10 +26,10 @@ _GUEST_UID_OF_ROOT = 1000
 
 
 def guest_uid(host_uid: int) -> int:
-    """Return the uid of the guest's user for a user of this host, who has the uid `host_uid`.
+    """Return the uid of the guest's user. `host_uid` is the uid of the user who runs this program.
 
-    The two uids are the same, so that the files in folders have the same owner on both sides. Only for root on this
-    host, the guest's user has another uid, 1000.
+    The two uids are the same, so that files in folders have the same owner on both sides. But if root runs this
+    program, the guest's user has the uid 1000.
     """
     return host_uid or _GUEST_UID_OF_ROOT
 
@@ -57,7 +57,7 @@ def publish(
 
     Raises:
         BadInputError: another command has made a machine of that name meanwhile.
-        MachineError: a file of the machine or of a client cannot be written. The machine has not been made then.
+        MachineError: a file of the machine or of a client cannot be written, so the machine is not made.
     """
     roots = context.roots
     # Only one command at a time does this, because a port is reserved, and old Podman clients do not lock their files.

@@ -24,7 +24,7 @@ def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dic
     """Return every setting by its key, with the value that applies and the source of the value.
 
     The sources are, from the weakest to the strongest: the built-in defaults, containers.conf, config.toml, the
-    environment, and `flags`, which has the values of the flags that were given, by the keys of Settings.
+    environment, and the command line. `flags` has the values from the command line, by the keys of Settings.
 
     Raises:
         BadInputError: a file or an environment variable has an invalid value.
@@ -47,7 +47,7 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """Add the source of the setting's value to errors in the block, unless it is a flag or a built-in default."""
+    """If the value comes from a file or a variable, name that source in the hint of errors in the block."""
     try:
         yield
     except BadInputError as error:
@@ -57,7 +57,7 @@ def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
-    """Check that the image and the time zone among the values exist. The settings' own rules do not check that.
+    """If the values contain an image or a time zone, check that it exists. The rules of the settings do not check this.
 
     If the values come from a file, `source` is the path of that file, and errors name the path.
 

@@ -95,7 +95,7 @@ def _check_choice(choice: TransportChoice, facts: TransportFacts, folders: Seque
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:
-    """Check that the host has inotify, if `--mount-inotify` is `wanted`.
+    """If `--mount-inotify` is `wanted`, check that the host has inotify.
 
     Raises:
         BadInputError: the host has no inotify.

@@ -51,8 +51,8 @@ def image_request(image: str, arch: Arch, options: ImageOptions, context: Contex
     """Check an image's reference and options, and return the request for the image.
 
     Raises:
-        BadInputError: there is no such image, or the sha256 is malformed.
-        NotFoundError: the catalogue has no such image for guests of this architecture.
+        BadInputError: the reference leads to no image, or the sha256 is malformed.
+        NotFoundError: the image is in the catalogue, but not for this architecture.
     """
     source = find_source(image, context)
     if isinstance(source, CatalogueImage):
@@ -97,7 +97,7 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
 
 
 def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
-    """Return the artifact with the sha256 that the user expects. If it is a file on this host, check the file."""
+    """Add the sha256 that the user expects to the artifact. If `source` is a file on this host, check the file."""
     if artifact.sha256 not in (None, sha256):
         raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 is {sha256}")
     if isinstance(source, FileReference):
@@ -156,7 +156,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """Find the image in the cache that was fetched for a reference, even if the tag has been moved since then."""
+    """Find the cached image that was fetched for a reference. Its tag may name a newer image in the registry by now."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:

@@ -45,7 +45,7 @@ class Interrupt:
         self.check()
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Yield the lines that arrive through a pipe, each when it is complete, until the pipe's writer closes it.
+        """Yield each line that arrives through a pipe, once the line is complete. Stop when the writer closes the pipe.
 
         Raises:
             KeyboardInterrupt: the user has pressed ^C.

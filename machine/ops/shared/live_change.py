@@ -27,7 +27,7 @@ def change_machine(
     """Change a machine, whether it is running or stopped.
 
     If the machine is stopped, `edit` changes the machine's record. If the machine is running, `command` with `value` is
-    sent to the supervisor, which changes both the record and the running machine. It has `timeout_s` to answer.
+    sent to the supervisor, which changes both the record and the running machine, and has `timeout_s` to answer.
 
     Raises:
         MachineError: the record cannot be written, or the supervisor refuses the command or does not answer.

@@ -82,14 +82,14 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
 
 
 def rename(old: str, new: str, context: Context, report: Reporter) -> None:
-    """Rename the service of a renamed machine, if the machine has one. A second call changes nothing."""
+    """If a renamed machine has a service, rename the service, too. A second call changes nothing."""
     if service_file(old, context).exists():
         install(new, current_program(), context, report)
         remove(old, context, report)
 
 
 def installed(context: Context) -> dict[str, str | None]:
-    """Return the machines that have a service, each with the program that the service runs, or None if it names none.
+    """Return the programs of all services by the machine's name. If a service names no program, the program is None.
 
     Raises:
         OSError: a service's file cannot be read.
@@ -146,7 +146,7 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 def _reload(report: Reporter) -> None:
-    """Make the user's systemd read its units again, if it is running. If it is not, it reads them when it starts."""
+    """If the user's systemd is running, make it read its units again. Otherwise, report that the next login does so."""
     with contextlib.suppress(MachineError):
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
         if done.returncode == 0:

@@ -17,6 +17,9 @@ def send_event(event: Event, name: str, context: Context) -> None:
 
 
 def events_directory(context: Context) -> Path:
-    """Return the directory in which Podman looks for the sockets of listeners. Our own sockets may be elsewhere."""
+    """Return the directory in which listeners for Podman's machine events have their sockets.
+
+    The sockets of this program may be elsewhere.
+    """
     session = context.environment.get(context.host.os.traits.session_variable) or f"/run/user/{context.uid}"
     return Path(session) / "podman"

@@ -37,10 +37,10 @@ def each(
     interrupt: Interrupt | None = None,
     at_once: int = MAX_AT_ONCE,
 ) -> Generator[Result[_T], None, None]:
-    """Run the operation on every machine, on up to `at_once` machines at a time, and yield the results as they come in.
+    """Run the operation on every machine, on up to `at_once` machines at a time. Yield each result once it is there.
 
-    After ^C, operations that have begun are told so by `interrupt`, and may end in an orderly way. If `interrupt` is
-    None, such operations are abandoned.
+    After ^C, `interrupt` tells the operations that are running to end, and this function waits for them. If `interrupt`
+    is None, these operations are abandoned.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result[_T]] = queue.SimpleQueue()

@@ -13,12 +13,12 @@ from machine.store.paths import MachinePaths
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultConnections:
-    """The default connections of Podman's new and old clients. A connection is None if there is no such default."""
+    """The default connections of Podman's new and old clients. If a client has no default, its connection is None."""
 
     found: tuple[Connection | None, ...]
 
     def lead_to(self, config: MachineConfig, paths: MachinePaths) -> bool:
-        """Return whether all default connections lead to this machine's sockets and have its name."""
+        """Return whether all default connections are this machine's, by their names and their sockets."""
         uris = {connection_uri(socket) for socket in (paths.podman_socket, paths.podman_root_socket)}
         return all(
             default is not None and default.name in config.connections and default.uri in uris for default in self.found

@@ -26,7 +26,7 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the record is damaged, or something else that still has the old name cannot be renamed.
+        MachineError: the record is damaged, or something that still has the old name cannot be renamed.
     """
     record = records.load(context.roots, name)
     if record.pending.renamed_from is None:

@@ -69,7 +69,7 @@ def checked_disk(disk: int) -> int:
 
 
 def check_usbs(usbs: Sequence[str], arch: Arch) -> None:
-    """Check that guests of this architecture can have USB devices, if `usbs` has any.
+    """If `usbs` names any devices, check that guests of this architecture can have USB devices.
 
     Raises:
         BadInputError: guests of this architecture cannot have USB devices.

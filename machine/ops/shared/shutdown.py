@@ -78,7 +78,7 @@ async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool)
             # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
             if lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
                 return Ending.POWERED_DOWN
-            report.step("Waiting for the guest to power down, which it is told over SSH...")
+            report.step("Powering the guest down over SSH...")
         means = Means(
             monitor=client,
             log_in_and_power_off=partial(_log_in_and_power_off, paths),
@@ -108,7 +108,7 @@ async def _log_in_and_power_off(paths: MachinePaths) -> bool:
 
 
 def _send_signal(paths: MachinePaths, number: signal.Signals) -> None:
-    """Send a signal to QEMU. SIGKILL is sent to a supervisor, too, as it has not ended QEMU."""
+    """Send a signal to QEMU. Send SIGKILL to the supervisor as well, because it has failed to end QEMU."""
     for path in (*([paths.supervisor_lock] if number is signal.SIGKILL else []), paths.lock):
         lock.signal_holder(path, number)
 

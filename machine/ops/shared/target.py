@@ -29,7 +29,7 @@ def find_target(name: str, username: str | None, context: Context) -> SshTarget:
 
 
 def login(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarget:
-    """Return how to log in to the guest of the machine with these files."""
+    """Return the address, user and key by which ssh logs in to a guest. `paths` are the machine's files."""
     return SshTarget(
         alias=host_key_alias(config.name),
         port=config.ssh_port,
@@ -45,7 +45,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running.
-        GuestError: the guest stands still or does not answer.
+        GuestError: the guest is paused or does not answer.
     """
     target = find_target(name, username, context)
     state = machine_state(context.roots.machine(name))
@@ -59,7 +59,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
 
 
 def unreachable_error(name: str, state: MachineState) -> MachineError | None:
-    """Return the error for a machine that is certain not to answer in this state, or None if it may answer."""
+    """Return the error if a machine in this state cannot answer. If the machine may answer, return None."""
     match state.state:
         case State.STOPPED:
             return MachineError(f'vm "{name}" is not running')

@@ -11,7 +11,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def rfc3339(moment: datetime | None) -> str:
-    """Format a time without trailing zeros in its fraction of a second. None means never."""
+    """Format a time without trailing zeros in the fraction of a second. The time None stands for "never"."""
     date, dot, rest = (moment or NEVER).isoformat().replace("+00:00", "Z").partition(".")
     return f"{date}{dot}{rest[:6]}".rstrip("0") + rest[6:] if dot else date
 

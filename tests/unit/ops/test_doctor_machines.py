@@ -75,6 +75,6 @@ AUTOSTARTS: dict[str, tuple[dict[str, str | None], set[str | None], bool]] = {
 }
 
 
-@pytest.mark.parametrize(("services", "gone", "lingers"), AUTOSTARTS.values(), ids=AUTOSTARTS)
-def test_autostart(services: dict[str, str | None], gone: set[str | None], lingers: bool, golden: Golden) -> None:
-    golden.matches(text_of(checks.autostart_check(services, gone, lingers=lingers)))
+@pytest.mark.parametrize(("services", "missing", "lingers"), AUTOSTARTS.values(), ids=AUTOSTARTS)
+def test_autostart(services: dict[str, str | None], missing: set[str | None], lingers: bool, golden: Golden) -> None:
+    golden.matches(text_of(checks.autostart_check(services, missing, lingers=lingers)))

@@ -39,6 +39,6 @@ def test_success_is_nothing_to_tell() -> None:
 
 def test_interruption_and_an_incomplete_report_are_told() -> None:
     assert notices([Outcome(number=1, status="began")], NAMES[:2]) == [
-        "The guest reports on 1 of 2 scripts",
+        "The guest has reported on only 1 of 2 scripts",
         "a b.sh was interrupted and will not be run again",
     ]
