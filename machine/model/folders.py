@@ -1,6 +1,6 @@
 """Parse the folders of the host that a guest gets, and check where the guest can mount them (pure).
 
-Error messages that podman has are the same here, because scripts match podman's messages.
+If podman has an error message for a case, this module uses the same message, because scripts match it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Share:
 
 
 def read_folder(text: str) -> Folder:
-    """Parse a folder from the text that `str(folder)` gives, as it is stored in records.
+    """Parse a folder from the text of `str(folder)`, which is what records store.
 
     Raises:
         ValueError: the text is not such a folder.

@@ -27,7 +27,7 @@ class Accelerator(StrEnum):
 
     @property
     def time_scale(self) -> int:
-        """The factor by which deadlines of guests are longer than they are with hardware acceleration."""
+        """The factor by which to lengthen the deadlines of guests. With hardware acceleration, this is 1."""
         return 10 if self is Accelerator.TCG else 1
 
 
@@ -106,7 +106,7 @@ def mac_machine(machine: str, version: str) -> str:
 
 
 class AcceleratorChoice(StrEnum):
-    """The accelerator that a user asks for, which is a particular one, or `auto` for the best that works."""
+    """The accelerator that a user asks for. With `auto`, the best accelerator that works is used."""
 
     AUTO = "auto"
     KVM = "kvm"

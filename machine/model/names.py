@@ -61,8 +61,8 @@ def check_username(name: str) -> str:
     """Check that the guest's user can have this name, and return the name.
 
     Raises:
-        BadInputError: the name is too long, is that of another user in the guest, or contains a character that names
-            cannot have.
+        BadInputError: the name is too long, belongs to a system user of the guest, or contains a character that
+            names cannot have.
     """
     if len(name) > _MAX_USERNAME_LENGTH:
         raise BadInputError(f'username "{name}" must be {_MAX_USERNAME_LENGTH} characters or less')

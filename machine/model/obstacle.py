@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why something cannot be used, as a phrase to put after a colon, and what the user can do about it."""
+    """Why something cannot be used, and what the user can do about it. `reason` is a phrase to follow a colon."""
 
     reason: str
     remedy: str | None = None

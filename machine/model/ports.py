@@ -75,8 +75,8 @@ class Endpoint:
     def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
         """Return the endpoints of the sockets that the host listens on.
 
-        If `address` stands for every address, there is a socket for IPv4. There is also one for IPv6 if the protocol is
-        TCP and the host has IPv6, as `ipv6` says.
+        If `address` stands for every address, there is a socket for IPv4. If the protocol is TCP and the host has IPv6,
+        there is also a socket for IPv6. `ipv6` says whether the host has IPv6.
         """
         if self.address:
             return (self,)

@@ -131,7 +131,7 @@ def launch_agent(service: Service) -> bytes:
 
 
 def agent_program(agent: bytes) -> str | None:
-    """Return the program that a list written by `launch_agent` runs. If the list names no program, return None."""
+    """Return the program that a property list by `launch_agent` runs. If the list names no program, return None."""
     import plistlib
     from xml.parsers.expat import ExpatError
 

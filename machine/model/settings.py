@@ -188,8 +188,8 @@ def parse_words(key: str, words: Sequence[str]) -> object:
     """Convert the words of a command line to a TOML value for `check_value`. A list consists of all non-empty words.
 
     Raises:
-        BadInputError: there is no such setting, or the setting takes exactly one value, but there is not exactly one
-            word.
+        BadInputError: there is no such setting, or the setting takes exactly one word, but there is none or more than
+            one.
     """
     rule = RULES[check_key(key)]
     if rule.repeated:

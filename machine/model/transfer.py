@@ -99,7 +99,7 @@ def parse_request(source: str, destination: str) -> CopyRequest:
     By podman's rule, the text before the first colon is a machine's name unless it begins with a dot or a slash.
 
     Raises:
-        BadInputError: a path is missing, or both sides or neither are in a machine.
+        BadInputError: a path is missing, or both sides are in machines, or neither side is.
     """
     from_name, from_path = _parse_side(source)
     to_name, to_path = _parse_side(destination)

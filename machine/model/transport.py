@@ -21,7 +21,7 @@ class Transport(StrEnum):
 
 
 class TransportChoice(StrEnum):
-    """The transport that a user asks for, which is a particular one, or `auto` for the best that works."""
+    """The transport that a user asks for. With `auto`, the best transport that works is used."""
 
     AUTO = "auto"
     VIRTIOFS = "virtiofs"

@@ -60,7 +60,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or another command is attached to its console.
-        GuestError: the guest is paused, and the input is not a terminal, at which a user could wait.
+        GuestError: the guest is paused, and standard input is not a terminal.
         DeadlineError: the guest does not read the text that was sent to its console.
     """
     records.find(context.roots, name)
@@ -146,7 +146,7 @@ def _raw(terminal: int) -> Iterator[None]:
 
 
 class _Relay:
-    """Copies what the user types to the console, and what the guest writes there to standard output.
+    """Copies the user's input to the console, and the guest's output to standard output.
 
     If one of the two readers is slow, the other direction goes on.
     """

@@ -27,7 +27,7 @@ from machine.store import drafts
 
 
 def doctor(context: Context) -> list[Check]:
-    """Return the results of all checks. What a machine needs first is checked first."""
+    """Run all checks, and return their results in the order in which users see them."""
     host = context.host
     chosen, settings = chosen_settings(context)
     listing, unreadable = listed_machines(context)

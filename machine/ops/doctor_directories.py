@@ -68,8 +68,8 @@ def directory_check(  # noqa: PLR0911  (a table)
 ) -> Check:
     """Judge a directory of this program.
 
-    `keeps` says that the directory's content has to survive a shutdown of this host. If fewer than `little` bytes are
-    free, the check is a warning.
+    With `keeps`, the directory's content has to survive a shutdown of this host. If fewer than `little` bytes are free,
+    the check is a warning.
     """
     free = bytes_size(facts.free_bytes)
     where = f"{facts.path} on {facts.file_system}" if facts.file_system else str(facts.path)

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: check what downloads need of this host: its proxies, its certificates and its clock."""
+"""Part of `machine doctor`: check the proxies, certificates and clock of this host, which downloads need."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class MachineFacts:
 
 
 def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, MachineError]) -> list[Check]:
-    """Return a check for each machine that has a problem. If all machines are without problems, return one check."""
+    """Return a check for each machine that has a problem. If no machine has a problem, return one check saying so."""
     found = [warning(f"machine {name}", error.message, error.hint) for name, error in broken.items()]
     found += [check for machine in machines if (check := _machine_check(machine))]
     if found:

@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: check QEMU, firmware, SSH, and what verifies the signatures of images."""
+"""Part of `machine doctor`: check QEMU, firmware, SSH, and the program and keys that verify images."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def network_check(facts: QemuFacts, arch: Arch, host: Host) -> Check:
 def accelerator_check(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, facts: QemuFacts
 ) -> Check:
-    """Judge which accelerator machines of the host's own architecture get, and whether it is a fast one."""
+    """Judge the accelerator for machines of the host's own architecture. Slow emulation is a warning."""
     try:
         chosen = choose_accelerator(choice, arch, host, support, facts)
     except MachineError as error:

@@ -26,7 +26,7 @@ def export(name: str, context: Context) -> str:
 
 
 def export_text(config: MachineConfig) -> str:
-    """Return the text of a TOML file from which `machine init -f` makes another machine like this one (pure)."""
+    """Return the text of a TOML file from which `machine init -f` makes a machine with this config (pure)."""
     plain = [f"# To make another machine like {config.name}: machine init -f FILE NAME"]
     # In TOML, whatever follows a table's heading belongs to that table.
     tables: list[str] = []

@@ -48,7 +48,7 @@ def info(context: Context) -> dict[str, Any]:
 def host_document(context: Context, listing: Listing) -> dict[str, Any]:
     """Return the value of Podman's field `Host`.
 
-    Its `CurrentMachine` is a running machine. If there is none, it is a starting machine, or else the default machine.
+    The field's `CurrentMachine` names a running machine, or else a starting machine, or else the default machine.
     """
     machines = listing.machines
     default = next((listed for listed in machines if listed.default), None)

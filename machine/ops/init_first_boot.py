@@ -80,7 +80,7 @@ def read_script(text: str) -> Script:
     """Read a script from `PATH` or `user:PATH`. To read a file whose name begins with `user:`, write `./user:…`.
 
     Raises:
-        BadInputError: the script cannot be read, or has Windows line endings, with which a guest cannot run it.
+        BadInputError: the script cannot be read, or cannot run because of its Windows line endings.
     """
     path = Path(_named(text.removeprefix(USER_PREFIX), "script"))
     script = Script(name=_name_of(path), text=read_text(path), as_user=text.startswith(USER_PREFIX))

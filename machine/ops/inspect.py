@@ -110,7 +110,7 @@ def usb_document(text: str) -> dict[str, Any]:
 
 
 def podman_state(state: State) -> str:
-    """Return the one of Podman's four states that is closest to a state of this program."""
+    """Translate a state into the closest of Podman's four states."""
     match state:
         case State.STOPPED | State.STARTING | State.RUNNING:
             return state.value

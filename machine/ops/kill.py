@@ -11,7 +11,7 @@ from machine.store.names import check_exists
 
 
 def kill(name: str, context: Context, report: Reporter) -> None:
-    """Turn the machine off at once. A stopped machine stays as it is. Its record may be damaged.
+    """Turn the machine off at once. A damaged record does not prevent this. A stopped machine stays as it is.
 
     Raises:
         NotFoundError: there is no such machine.

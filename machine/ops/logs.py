@@ -58,7 +58,7 @@ def read_log(
 
     Raises:
         NotFoundError: there is no such machine.
-        BadInputError: `previous` is set, but `log` is not the serial log or `follow` is set, too.
+        BadInputError: `previous` is set together with `follow`, or for another log than the serial log.
         MachineError: there is no such log yet, or the log cannot be read.
     """
     if previous:

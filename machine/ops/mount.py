@@ -78,7 +78,7 @@ def remove_mount(name: str, target: str, context: Context) -> None:
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:
-    """List the folders of a machine. If the machine is running, the list says by which transports it has the folders.
+    """List the folders of a machine. If the machine is running, the list also has each folder's transport.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -67,7 +67,8 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is protected, it is running and `force` is not set, or its processes cannot be ended.
+        MachineError: the machine is protected, or is running and `force` is not set, or one of its processes cannot be
+            ended.
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)

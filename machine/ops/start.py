@@ -65,12 +65,12 @@ def check_startable(name: str, context: Context) -> None:
 def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
     """Start the machine. If it is running but its supervisor has ended, give it a new supervisor.
 
-    ^C aborts the start. In the main thread it raises KeyboardInterrupt. Other threads learn of it through `interrupt`.
+    ^C aborts the start. The main thread gets a KeyboardInterrupt. Other threads learn of ^C through `interrupt`.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is already running, or did not come up. If its guest answers over SSH, the machine
-            keeps running, degraded; else no process of it is left.
+            keeps running, degraded. Otherwise, no process of the machine is left.
     """
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that

@@ -72,7 +72,7 @@ def attend(
     take_over: Callable[[], subprocess.Popen[bytes]],
     end: Callable[[], None],
 ) -> None:
-    """Wait until the supervisor ends. If its guest is still running then, start a new supervisor, and wait for its end.
+    """Wait until the supervisor ends. If the guest is still running then, start a new supervisor, and wait again.
 
     `orphaned` says whether the guest is running without a supervisor, and `take_over` starts the new supervisor. After
     ^C, `end` is called to stop the machine.

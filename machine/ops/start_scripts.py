@@ -80,8 +80,9 @@ def parse_report(output: str) -> list[Outcome]:
 
 
 def notices(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[str]:
-    """Return a notice for each failed script with its last lines of output, and one for all scripts that did not run.
+    """Return a notice for each failed script, and a single notice for all scripts that did not run.
 
+    The notice for a failed script has the last lines that the script has printed.
     `names` are the names of all scripts, in the order of their numbers.
     """
     found = []

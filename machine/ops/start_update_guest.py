@@ -103,7 +103,7 @@ def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
 
 
 def guest_script(config: MachineConfig, update: GuestUpdate) -> str:
-    """Return a script for root's shell in the guest. Its last line of output is the size of the root file system."""
+    """Return a script for root's shell in the guest. The script prints the size of the root file system last."""
     # The shell reads the script from standard input, so no command may read from there.
     calls = []
     if update.files is not None:
@@ -128,7 +128,7 @@ def _proxy_variables() -> list[str]:
 def size_notice(output: str, disk_gib: int) -> str | None:
     """Return a notice if the guest's root file system has not grown, or if its size is unknown.
 
-    `output` is what the script of `guest_script` printed. Its last line is the size.
+    `output` is the output of the script from `guest_script`. The last line is the size.
     """
     last = output.split()[-1:]
     size = int(last[0]) if last and last[0].isdigit() else None

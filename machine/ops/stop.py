@@ -12,7 +12,7 @@ from machine.store.names import check_exists
 
 
 def stop(name: str, context: Context, report: Reporter) -> Ending:
-    """Stop the machine, if it is running, and return how it ended. Its record may be damaged.
+    """If the machine is running, stop it. Return how it ended. A damaged record does not prevent this.
 
     Raises:
         NotFoundError: there is no such machine.

@@ -1,4 +1,4 @@
-"""`machine top`: measure at intervals which resources of this host machines use."""
+"""`machine top`: measure at intervals how much CPU time, memory and so on each machine uses."""
 
 from __future__ import annotations
 

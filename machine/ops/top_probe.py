@@ -129,7 +129,7 @@ def _process_sample(process: psutil.Process, *, is_qemu: bool) -> ProcessSample:
 def _storage(process: psutil.Process) -> tuple[int, int] | None:
     """Return how many bytes the process has read from and written to storage.
 
-    None on macOS, and on Linux for processes of other users.
+    Return None on macOS, and on Linux for processes of other users.
     """
     try:
         counters = process.io_counters()

@@ -33,7 +33,7 @@ class ClientRegistration:
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
-        """Check that the names of the machine's two connections, `name` and `name`-root, are unused.
+        """Check that the two names of the machine's connections, NAME and NAME-root, are unused.
 
         Raises:
             BadInputError: a Podman client has a connection with one of these names.
@@ -80,8 +80,8 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, a notice says so. That is not an error, because the machine is to be
-        removed even then.
+        If a client's file cannot be changed, a notice says so instead of an error, because the removal of the machine
+        has to go on.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
@@ -111,7 +111,7 @@ class ClientRegistration:
         If this user may not write a client's file, a notice says so.
 
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
+            MachineError: a file of Podman's or Docker's cannot be read, or the disk is full.
         """
         for client in (self._file, self._legacy):
             if client:
@@ -148,7 +148,7 @@ class ClientRegistration:
         If this user may not write a client's file, a notice says so.
 
         Raises:
-            MachineError: a file of Podman's or Docker's cannot be read, or its disk is full.
+            MachineError: a file of Podman's or Docker's cannot be read, or the disk is full.
         """
         before = connections_of(old, old_paths, rootful=config.rootful)
         pairs = tuple(zip(before, connections_of(config.name, paths, rootful=config.rootful), strict=True))

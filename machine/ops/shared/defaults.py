@@ -47,7 +47,7 @@ def _environment_layer(context: Context) -> Layer:
 
 @contextlib.contextmanager
 def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
-    """If the value comes from a file or a variable, name that source in the hint of errors in the block."""
+    """If the value comes from a file or a variable, errors in the block get a hint that names this source."""
     try:
         yield
     except BadInputError as error:

@@ -156,7 +156,7 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:
-    """Find the cached image that was fetched for a reference. Its tag may name a newer image in the registry by now."""
+    """Find the cached image that was fetched for a reference. The reference may lead to a newer image by now."""
     name = str(reference)
     base = next((base for base in image_cache(context).bases() if (base.reference, base.arch) == (name, arch)), None)
     if base is None:

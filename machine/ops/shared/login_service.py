@@ -89,7 +89,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
 
 
 def installed(context: Context) -> dict[str, str | None]:
-    """Return the programs of all services by the machine's name. If a service names no program, the program is None.
+    """Map each machine that has a service to the program that the service runs, or to None if it names no program.
 
     Raises:
         OSError: a service's file cannot be read.

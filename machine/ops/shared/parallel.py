@@ -1,4 +1,4 @@
-"""Run an operation on several machines at once, on each in a thread of its own, because operations block."""
+"""Run an operation on several machines at once, each in its own thread, because operations block."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _outcome(name: str, operation: Callable[[str], _T]) -> Result[_T]:
 
 
 def machines_for(verb: str, context: Context) -> list[str]:
-    """Return the names of the machines that the verb would change or show. These are the ones that `--all` means."""
+    """Return the names of the machines that the verb would change or show. `--all` stands for these machines."""
     names = machine_names(context.roots)
     if verb in ("rm", "status", "protect", "unprotect"):
         return names

@@ -1,4 +1,4 @@
-"""Rename what has a machine's old name after its directory has been renamed, and finish interrupted renames."""
+"""Rename everything that belongs to a machine once its directory is renamed, and finish interrupted renames."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def finish_rename(name: str, context: Context, report: Reporter) -> MachineRecor
 
 
 def apply_new_name(old: str, config: MachineConfig, context: Context, report: Reporter) -> None:
-    """Rename everything that still has the machine's old name after its directory has been renamed.
+    """After the machine's directory has been renamed, rename everything else that still has the old name.
 
     If the function is interrupted, it can be called again. The caller must hold the machine's lock and the names lock.
     """

@@ -69,7 +69,7 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> 
 
 
 async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End a machine whose supervisor does not answer, by QEMU's second QMP socket, or else over SSH, or by signals."""
+    """End a machine without its supervisor. Use QEMU's second QMP socket, or else SSH, or else signals."""
     ended = _lock_is_free(paths)
     patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
     async with contextlib.AsyncExitStack() as stack:
