@@ -1,4 +1,4 @@
-"""Part of `machine doctor`: check the proxies, certificates and clock of this host, which downloads need."""
+"""Part of `machine doctor`: check what downloads depend on: this host's proxies, certificates and clock."""
 
 from __future__ import annotations
 

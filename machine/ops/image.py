@@ -96,7 +96,7 @@ def find_images(name: str, images: Sequence[ListedImage]) -> list[ListedImage]:
     """Find the images in the cache that have the given digest, reference, release or location.
 
     Raises:
-        NotFoundError: the cache has no such image.
+        NotFoundError: no image in the cache matches `name`.
     """
     found = [image for image in images if _is_named(image.base, name)]
     if not found:

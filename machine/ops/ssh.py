@@ -40,7 +40,7 @@ def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Seq
 
 
 def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
-    """Return a hint for a first word that is no machine's name, when there is no default machine."""
+    """Return a hint for a command line that names no machine, when there is no default machine."""
     if not machines:
         return "there are no machines; make one with: machine init"
     near = similar_words(words[0], machines)

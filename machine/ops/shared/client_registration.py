@@ -80,8 +80,7 @@ class ClientRegistration:
     def unregister(self, name: str, report: Reporter) -> None:
         """Remove every connection and context that points to the machine's sockets.
 
-        If a client's file cannot be changed, a notice says so instead of an error, because the removal of the machine
-        has to go on.
+        If a client's file cannot be changed, a notice says so, and the machine is removed nevertheless.
         """
         paths = self._paths(name)
         connections = connections_of(name, paths, rootful=False)
