@@ -9,6 +9,7 @@ from enum import StrEnum
 from machine.errors import reason_of
 
 MAX_PORT = 65535
+DEFAULT_MAX_PUBLISHED_PORTS = 1024
 EVERY = "*"
 """The text that stands for every address of the host, in what users type and in what they are shown."""
 
@@ -40,6 +41,16 @@ class Origin(StrEnum):
     """Podman in the guest asked for the forward, to publish a port of a container."""
 
     USER = "user"
+
+
+class Claim(StrEnum):
+    """What Podman's list of containers says about a port that a container publishes."""
+
+    ACTIVE = "active"
+    """The container runs or is paused."""
+
+    DORMANT = "dormant"
+    """The container has ended, or has not been started yet."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

@@ -19,7 +19,7 @@ from machine.model.config import (
 )
 from machine.model.host import AcceleratorChoice, Host, HostOS
 from machine.model.names import check_username
-from machine.model.ports import Driver
+from machine.model.ports import DEFAULT_MAX_PUBLISHED_PORTS, Driver
 
 Value = bool | int | str | tuple[str, ...]
 
@@ -56,6 +56,15 @@ class Settings:
     port_driver: Driver
     """The driver that forwards published TCP ports."""
 
+    allow_wildcard: bool
+    """Whether containers may publish a port on every address of the host."""
+
+    allow_privileged_ports: bool
+    """Whether containers may publish ports below 1024 of the host if the machine runs as root."""
+
+    max_published_ports: int
+    """How many ports of the host the containers of one machine may publish together."""
+
 
 def built_in(host: Host) -> Settings:
     """Return the built-in defaults for a host."""
@@ -72,6 +81,9 @@ def built_in(host: Host) -> Settings:
         import_native_ca=False,
         stream_base_url="",
         port_driver=Driver.SLIRP,
+        allow_wildcard=True,
+        allow_privileged_ports=False,
+        max_published_ports=DEFAULT_MAX_PUBLISHED_PORTS,
     )
 
 
@@ -156,6 +168,9 @@ RULES: Mapping[str, Rule] = {
     "import_native_ca": _switch("Make guests trust the certificate authorities that this host trusts"),
     "stream_base_url": _text("Mirror of Fedora's stream metadata; empty for Fedora's own servers"),
     "port_driver": _choice("The driver that forwards published TCP ports", Driver),
+    "allow_wildcard": _switch("Let containers publish ports on every address of this host"),
+    "allow_privileged_ports": _switch("Let containers publish ports below 1024 if the machine runs as root"),
+    "max_published_ports": _whole_number("How many ports of this host the containers of a machine may publish", 0),
 }
 """The rule for each key of config.toml. The keys are the fields of Settings."""
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 from machine.errors import MachineError, reason_of
-from machine.model.ports import MAX_PORT
+from machine.model.ports import MAX_PORT, Claim, Endpoint, Protocol, parse_address
+
+# Podman's states of a container whose ports are published.
+_ACTIVE_STATES = frozenset({"initialized", "running", "paused", "stopping"})
+_PROTOCOLS = frozenset(Protocol)
+
+# What a guest may send is limited, because a hostile guest decides what it sends.
+_MAX_CLAIMS = 4 * MAX_PORT
+_MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 
 async def ping(socket: Path, *, timeout_s: float) -> None:
@@ -33,28 +44,42 @@ async def ping(socket: Path, *, timeout_s: float) -> None:
         )
 
 
-async def published_ports(socket: Path, *, timeout_s: float) -> set[tuple[int, str]]:
-    """Return the host ports that running containers publish, each with `tcp` or `udp`.
+async def container_ports(socket: Path, *, timeout_s: float) -> dict[Endpoint, Claim]:
+    """Return the ports of the host that containers publish, those of containers that do not run included.
 
     Raises:
         MachineError: the API cannot be reached, or the answer is invalid.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            containers = json.loads(await _body(socket, "/v4.0.0/libpod/containers/json"))
-        return {
-            (port["host_port"] + offset, protocol)
-            for container in containers
-            for port in container["Ports"] or ()
-            for protocol in port["protocol"].split(",")
-            for offset in range(min(port["range"], MAX_PORT))
-        }
+            body = await _body(socket, "/v4.0.0/libpod/containers/json?all=true")
+        return _claims(json.loads(body))
     except TimeoutError as error:
         raise MachineError(f"cannot list the containers on {socket}: no answer within {timeout_s:.0f} s") from error
     except OSError as error:
         raise MachineError(f"cannot list the containers on {socket}: {reason_of(error)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MachineError(f"cannot list the containers on {socket}: the answer is not a list of containers") from error
+
+
+def _claims(containers: list[dict[str, Any]]) -> dict[Endpoint, Claim]:
+    """Return the claim of each port in Podman's list of containers. Protocols that are not forwarded are left out."""
+    claims: dict[Endpoint, Claim] = {}
+    budget = _MAX_CLAIMS
+    for container in containers:
+        claim = Claim.ACTIVE if container["State"] in _ACTIVE_STATES else Claim.DORMANT
+        for port in container["Ports"] or ():
+            protocols = [Protocol(name) for name in port["protocol"].split(",") if name in _PROTOCOLS]
+            count = min(port["range"], MAX_PORT)
+            budget -= count * len(protocols)
+            if budget < 0:
+                raise ValueError("too many ports")
+            address = parse_address(port["host_ip"])
+            for protocol, offset in itertools.product(protocols, range(count)):
+                endpoint = Endpoint(protocol=protocol, address=address, port=port["host_port"] + offset)
+                if claims.get(endpoint) is not Claim.ACTIVE:
+                    claims[endpoint] = claim
+    return claims
 
 
 async def _body(socket: Path, path: str) -> bytes:
@@ -63,7 +88,12 @@ async def _body(socket: Path, path: str) -> bytes:
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: d\r\n\r\n".encode())
         await writer.drain()
-        return (await reader.read()).partition(b"\r\n\r\n")[2]
+        response = b""
+        while chunk := await reader.read(_CHUNK_BYTES):
+            response += chunk
+            if len(response) > _MAX_RESPONSE_BYTES:
+                raise ValueError("the response is too large")
+        return response.partition(b"\r\n\r\n")[2]
     finally:
         writer.close()
 

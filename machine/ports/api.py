@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from machine.model import network
-from machine.model.ports import Endpoint, Forward, Origin, Protocol, parse_endpoint, parse_protocol
+from machine.model.ports import Endpoint, Forward, Protocol, parse_endpoint, parse_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -42,7 +42,8 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Expose:
-    forward: Forward
+    endpoint: Endpoint
+    guest: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def parse_request(head: Head, body: bytes) -> Request:
         guest = _parse_remote(_text(fields, "remote"), protocol)
     except ValueError as error:
         raise _bad_request(str(error)) from error
-    return Expose(forward=Forward(endpoint=endpoint, guest=guest, origin=Origin.PUBLISHED))
+    return Expose(endpoint=endpoint, guest=guest)
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from machine.files import write_atomic
 from machine.model.ports import Driver, Endpoint, Forward, Origin, PortStatus, SocketPath
 from machine.ports.drivers import Drivers
 from machine.ports.holder import host_has_ipv6
+from machine.ports.limits import DEFAULT_LIMITS, PublishLimits, refusal
 from machine.ports.listeners import Listeners
 from machine.ports.table import Table
 
@@ -35,7 +36,9 @@ class Forwarding:
         table_file: Path,
         tcp_driver: Driver,
         on_failure: Callable[[str | None], None],
+        limits: PublishLimits = DEFAULT_LIMITS,
     ) -> None:
+        self._limits = limits
         self._table_file = table_file
         self._ipv6 = host_has_ipv6()
         self._table = Table(tcp_driver, ipv6=self._ipv6)
@@ -64,15 +67,22 @@ class Forwarding:
         """Return the forwards that Podman in the guest requested."""
         return self._table.of(Origin.PUBLISHED)
 
+    def publishes(self, endpoint: Endpoint) -> bool:
+        """Return whether Podman in the guest requested a forward of this endpoint."""
+        forward = self._table.get(endpoint)
+        return forward is not None and forward.origin is Origin.PUBLISHED
+
     async def add(self, forward: Forward) -> bool:
         """Open a forward, and return whether the forward is new.
 
         A forward is not new if its container was killed, which leaves the forward open, and starts again.
 
         Raises:
-            MachineError: the host cannot listen on the forward's endpoint. The message says what to do.
+            MachineError: the host cannot listen on the forward's endpoint, or containers may not have the port. The
+                message says what to do.
         """
         async with self._changing:
+            self._check_limits(forward)
             try:
                 bindings = self._table.bindings(forward)
             except ValueError as error:
@@ -96,14 +106,57 @@ class Forwarding:
             if forward and forward.origin is origin:
                 await self._close(forward)
 
-    async def close_unused(self, before: Iterable[Forward], used: Container[tuple[int, str]]) -> None:
-        """Close the forwards in `before` whose port and protocol no container uses, according to `used`."""
+    def _check_limits(self, forward: Forward) -> None:
+        """Check that the machine's containers may have a forward, unless it is the user's own or exists already.
+
+        Raises:
+            MachineError: they may not.
+        """
+        if forward.origin is Origin.PUBLISHED and self._table.get(forward.endpoint) is None:
+            reason = refusal(forward, self._limits, len(self.published()))
+            if reason:
+                raise MachineError(reason)
+
+    async def close_published(self, endpoints: Iterable[Endpoint], *, unless: Container[Endpoint]) -> list[Endpoint]:
+        """Close these ports as far as containers have them and `unless` does not contain them; return the closed."""
+        closed = []
         async with self._changing:
-            for forward in before:
-                endpoint = forward.endpoint
-                if isinstance(endpoint, Endpoint) and (endpoint.port, endpoint.protocol.value) not in used:
-                    log.info("no container publishes %s any more", endpoint)
+            for endpoint in endpoints:
+                forward = self._table.get(endpoint)
+                if forward and forward.origin is Origin.PUBLISHED and endpoint not in unless:
                     await self._close(forward)
+                    closed.append(endpoint)
+        return closed
+
+    async def ensure_published(self, endpoints: Iterable[Endpoint], *, unless: Container[Endpoint]) -> list[Endpoint]:
+        """Open those of these ports that do not lead to the guest's port of the same number, and return them.
+
+        Ports that `unless` contains, or that containers may not have, are left out. A port on which the host cannot
+        listen is retried like other forwards.
+        """
+        async with self._changing:
+            return [one for one in endpoints if one not in unless and await self._ensure_published(one)]
+
+    async def _ensure_published(self, endpoint: Endpoint) -> bool:
+        forward = Forward(endpoint=endpoint, guest=endpoint.port, origin=Origin.PUBLISHED)
+        present = self._table.get(endpoint)
+        if present == forward:
+            return False
+        try:
+            self._check_limits(forward)
+            bindings = self._table.bindings(forward)
+        except (MachineError, ValueError) as error:
+            log.warning("%s", error)
+            return False
+        if present and present.origin is Origin.PUBLISHED:
+            await self._close(present)
+        if rival := self._table.rival(forward):
+            log.warning("cannot publish %s: this machine already forwards %s", endpoint, rival.endpoint)
+            return False
+        self._table.add(forward)
+        self._save()
+        await self._listeners.try_open(bindings)
+        return True
 
     async def _close(self, forward: Forward) -> None:
         await self._listeners.close(self._table.bindings(forward))

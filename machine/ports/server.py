@@ -12,9 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.ports import Origin
 from machine.ports import api
-from machine.ports.forwarding import Forwarding
+from machine.ports.published import PublishedPorts
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +24,10 @@ _BACKLOG = 256  # further connections wait in the kernel
 
 
 class PortServer:
-    """Receives requests of the port API, and has `forwarding` carry them out."""
+    """Receives requests of the port API, and has `ports` carry them out."""
 
-    def __init__(self, forwarding: Forwarding) -> None:
-        self._forwarding = forwarding
+    def __init__(self, ports: PublishedPorts) -> None:
+        self._ports = ports
         # Clients that have not sent their whole request yet, the one that has waited longest first.
         self._silent: dict[asyncio.StreamWriter, None] = {}
         self._requests = 0
@@ -79,12 +78,12 @@ class PortServer:
         self._requests += 1
         try:
             match request:
-                case api.Expose(forward=forward):
-                    await self._forwarding.add(forward)
+                case api.Expose(endpoint=endpoint, guest=guest):
+                    await self._ports.expose(endpoint, guest)
                 case api.Unexpose(endpoint=endpoint):
-                    await self._forwarding.remove(endpoint, Origin.PUBLISHED)
+                    await self._ports.unexpose(endpoint)
                 case api.ListAll():
-                    published = api.encode_forwards(self._forwarding.published())
+                    published = api.encode_forwards(self._ports.all())
                     return api.encode_response(HTTPStatus.OK, published, kind="application/json")
         finally:
             self._requests -= 1

@@ -16,6 +16,8 @@ from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.files import open_created
 from machine.folders.handover import load_folders
+from machine.model.settings import Settings
+from machine.ports.limits import PublishLimits
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
@@ -86,7 +88,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         return _adopt(roots, name)
     descriptor = _acquire(paths.lock, name)
     host = current_host()
-    tcp_driver = load_settings(roots, host).port_driver
+    settings = load_settings(roots, host)
     for leftover in paths.runtime.iterdir():  # sockets of a supervisor that was killed
         leftover.unlink(missing_ok=True)
     launched = launch.prepare(roots, name, host, environment=os.environ, notice=starting.notice)
@@ -95,7 +97,8 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         paths=paths,
         plan=launched.plan,
         lock=descriptor,
-        tcp_driver=tcp_driver,
+        tcp_driver=settings.port_driver,
+        publish_limits=_publish_limits(settings),
         folders=launched.folders,
     )
 
@@ -117,13 +120,24 @@ def _adopt(roots: Roots, name: str) -> Assignment:
     """Return what this supervisor is to do (its Assignment) when QEMU has outlived an earlier supervisor."""
     paths = roots.machine(name)
     end_leftover_masters(paths.ssh_control)
+    settings = load_settings(roots, current_host())
     return Assignment(
         record=records.load(roots, name),
         paths=paths,
         plan=None,
         lock=None,
-        tcp_driver=load_settings(roots, current_host()).port_driver,
+        tcp_driver=settings.port_driver,
+        publish_limits=_publish_limits(settings),
         folders=load_folders(paths.folders_table),
+    )
+
+
+def _publish_limits(settings: Settings) -> PublishLimits:
+    return PublishLimits(
+        allow_wildcard=settings.allow_wildcard,
+        # The operating system refuses them to anybody else.
+        allow_privileged=settings.allow_privileged_ports or os.geteuid() != 0,
+        max_ports=settings.max_published_ports,
     )
 
 

@@ -13,8 +13,11 @@ from machine.model import network
 from machine.model.host import Accelerator
 from machine.model.ports import Driver
 from machine.model.record import MachineRecord
+from machine.podman.api import container_ports
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
+from machine.ports.limits import PublishLimits
+from machine.ports.published import ListPorts, PublishedPorts
 from machine.ports.server import PortServer
 from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
@@ -44,6 +47,8 @@ from machine.this_host import current_host
 # How long a start waits for the containers that start with the guest.
 _CONTAINERS_S = 10
 
+_LIST_S = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
@@ -59,6 +64,7 @@ class Assignment:
     """The descriptor of the machine's lock, which the new QEMU inherits. None if a running QEMU holds the lock."""
 
     tcp_driver: Driver
+    publish_limits: PublishLimits
     folders: Sequence[MountedFolder] = ()
 
     @property
@@ -103,6 +109,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     stopping = ProgressBroadcaster()
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life)
+    published = PublishedPorts(ports, _port_lists(paths))
     sockets = _make_guest_sockets(assignment, target, starting)
     folders = _make_folder_server(assignment, target, life, record, sockets, starting)
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
@@ -124,11 +131,12 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             sockets=sockets,
         ),
         ports=ports,
+        published=published,
         folders=folders,
         commands=commands,
         servers=Servers(
             control=ControlServer(commands, stopping=stopping),
-            port_server=PortServer(ports),
+            port_server=PortServer(published),
             ports=ports,
             paths=paths,
             life=life,
@@ -208,7 +216,14 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
         paths.ports_table,
         assignment.tcp_driver,
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
+        limits=assignment.publish_limits,
     )
+
+
+def _port_lists(paths: MachinePaths) -> list[ListPorts]:
+    """Return functions that ask the user's and root's Podman in the guest for the ports of their containers."""
+    sockets = (paths.podman_socket, paths.podman_root_socket)
+    return [partial(container_ports, socket, timeout_s=_LIST_S) for socket in sockets]
 
 
 def _make_guest_sockets(assignment: Assignment, target: SshTarget, starting: ProgressBroadcaster) -> GuestSockets:

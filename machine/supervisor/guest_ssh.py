@@ -142,15 +142,3 @@ class GuestSsh:
     async def power_off(self) -> bool:
         """Tell the guest to power down, by a connection of its own, and return whether the guest has accepted that."""
         return await power_off(self._master.target)
-
-    async def close_unused_forwards(self) -> None:
-        """Close the published ports of containers that have ended while no supervisor was running."""
-        before = self._ports.published()
-        used: set[tuple[int, str]] = set()
-        for socket in self._sockets.on_host:
-            try:
-                used |= await api.published_ports(socket, timeout_s=_PING_S)
-            except MachineError as error:
-                log.warning("cannot find out which ports containers publish: %s", error)
-                return
-        await self._ports.close_unused(before, used)

@@ -14,6 +14,7 @@ from machine.folders.server import FolderServer
 from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.ports.forwarding import Forwarding
+from machine.ports.published import PublishedPorts
 from machine.qemu import shutdown
 from machine.qemu.shutdown import Ending, Means
 from machine.store.paths import MachinePaths
@@ -75,6 +76,7 @@ class Supervisor:
     qmp: QmpSessions
     connection: GuestSsh
     ports: Forwarding
+    published: PublishedPorts
     folders: FolderServer
     commands: Commands
     servers: Servers
@@ -138,6 +140,7 @@ class Supervisor:
             self.qmp.run,
             self.servers.keep_open,
             self.ports.retry_failed,
+            self.published.keep_checking,
             self._watch_qemu,
             self._watch_sources,
             self._watch_record,
@@ -272,7 +275,7 @@ class Supervisor:
             await self.containers.wait(self.starting)
         self.starting.ok()
         if isinstance(self.qemu, AdoptedQemu):
-            await self.connection.close_unused_forwards()
+            self.published.check_inherited()
 
     async def _power_down(self, *, at_once: bool) -> None:
         patience_s = 0.0 if at_once else shutdown.patience_s(self.accelerator)

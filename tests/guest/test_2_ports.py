@@ -102,6 +102,39 @@ def test_gateway_leads_to_the_port_api_alone(ordinary_world: World, tmp_path: Pa
     assert "of the host" not in gateways
 
 
+def ask_from_container(world: World, *requests: tuple[str, dict[str, str]]) -> str:
+    """Send requests to the port API from a container, and return the list of ports that the API has afterwards."""
+    api = "http://gateway.containers.internal/services/forwarder"
+    posts = [f"wget -q -O - --post-data '{json.dumps(fields)}' {api}/{verb}" for verb, fields in requests]
+    script = " && ".join([*posts, f"wget -q -O - {api}/all"])
+    return world.remote("box", "run", "--rm", "busybox", "sh", "-c", script).stdout
+
+
+def test_container_can_neither_have_a_port_without_podman_nor_take_one_from_another(
+    world: World, main_machine: MainMachine
+) -> None:
+    main_machine.import_busybox()
+    false, true = choose(set()), choose(set())
+    publish = ("-p", f"127.0.0.1:{true}:80")
+    world.remote("box", "run", "--detach", "--name", "other", *publish, "busybox", "sleep", "100000")
+    requests = (
+        ("expose", {"local": f"0.0.0.0:{false}", "remote": ":22", "protocol": "tcp"}),
+        ("unexpose", {"local": f"127.0.0.1:{true}", "protocol": "tcp"}),
+    )
+    ask_from_container(world, *requests)
+    wait_until(lambda: not reachable("127.0.0.1", false), timeout_s=60, what="the port to be taken back")
+    wait_until(lambda: reachable("127.0.0.1", true), timeout_s=60, what="the port to be opened again")
+    log = (world.machines / "box" / "supervisor.log").read_text()
+    assert f"closed 0.0.0.0:{false}/tcp, because no running container publishes it" in log
+    assert f"opened 127.0.0.1:{true}/tcp, because a running container publishes it" in log
+    # Once caught, requests about the same ports change nothing.
+    listed = ask_from_container(world, *requests)
+    assert f"0.0.0.0:{false}" not in listed
+    assert f"127.0.0.1:{true}" in listed
+    world.remote("box", "rm", "--force", "--time", "0", "other")
+    wait_until(lambda: not reachable("127.0.0.1", true), timeout_s=60, what="the port of a container that ended")
+
+
 @pytest.fixture
 def docker_client(world: World, main_machine: MainMachine) -> Iterator[docker.DockerClient]:
     main_machine.import_busybox()

@@ -86,6 +86,9 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "import_native_ca": (False, "built-in"),
         "stream_base_url": ("", "built-in"),
         "port_driver": ("slirp", "built-in"),
+        "allow_wildcard": (True, "built-in"),
+        "allow_privileged_ports": (False, "built-in"),
+        "max_published_ports": (1024, "built-in"),
     }
     made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
     assert made.status == 0, made.stderr

@@ -19,6 +19,7 @@ import pytest
 from machine import lock, sockets
 from machine.store.ssh_ports import choose
 from tests.support.disk_images import Images
+from tests.support.port_api import ask, everything, listens, post, wait_for_qemu
 from tests.support.start import control_socket, starting
 from tests.support.world import World
 
@@ -33,60 +34,6 @@ def port_api(world: World, images: Images) -> Iterator[Path]:
         yield path
         world.machine("rm", "--force", "box")
         process.communicate(timeout=30)
-
-
-def wait_for_qemu(path: Path) -> None:
-    """What is asked for before QEMU's monitor has greeted waits for that."""
-    port = choose(set())
-    assert post(path, "expose", local=f"127.0.0.1:{port}", remote=":80", protocol="tcp") == (200, "")
-    until = time.monotonic() + 20
-    while not listens(port):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert post(path, "unexpose", local=f"127.0.0.1:{port}", protocol="tcp") == (200, "")
-
-
-def ask(path: Path, data: bytes) -> tuple[int, str]:
-    """Status and body of the answer to one request; status 0 where the connection just ends."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
-        connection.connect(str(path))
-        answer = b""
-        # Who sends more than is wanted may be cut off while it still does.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionResetError):
-            while chunk := connection.recv(65536):
-                answer += chunk
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]) if head else 0, body.decode()
-
-
-def post(path: Path, verb: str, **fields: object) -> tuple[int, str]:
-    body = json.dumps(fields).encode()
-    head = (
-        f"POST /services/forwarder/{verb} HTTP/1.1\r\nHost: gateway.containers.internal\r\nContent-Length: {len(body)}"
-    )
-    return ask(path, head.encode() + b"\r\n\r\n" + body)
-
-
-def everything(path: Path) -> list[dict[str, str]]:
-    status, body = ask(path, b"GET /services/forwarder/all HTTP/1.1\r\n\r\n")
-    assert status == 200
-    found: list[dict[str, str]] = json.loads(body)
-    return found
-
-
-def listens(port: int, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.0.0.1") -> bool:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            return probe.connect_ex((address, port)) == 0
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return True
-        return False
 
 
 def test_port_is_published_and_taken_back(port_api: Path) -> None:
@@ -358,7 +305,7 @@ def test_sockets_come_back_when_the_runtime_directory_was_removed(world: World, 
     with starting(world) as process:
         shutil.rmtree(path.parent)
         until = time.monotonic() + 30
-        while not sockets.listens(path):
+        while not (sockets.listens(path) and sockets.listens(path.with_name("ports.sock"))):
             assert time.monotonic() < until
             time.sleep(0.2)
         assert path.parent.stat().st_mode & 0o077 == 0

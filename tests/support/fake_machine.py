@@ -18,6 +18,7 @@ from machine.model.host import Accelerator
 from machine.model.ports import Driver
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState, State
+from machine.ports.limits import DEFAULT_LIMITS
 from machine.qemu.plan import LaunchPlan
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -189,6 +190,7 @@ async def fake_machine(
             plan=None if adopts else LaunchPlan(argv=qemu.argv, accelerator=Accelerator.KVM),
             lock=None,
             tcp_driver=Driver.SLIRP,
+            publish_limits=DEFAULT_LIMITS,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

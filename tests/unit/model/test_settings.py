@@ -71,6 +71,8 @@ def test_last_layer_that_says_something_holds() -> None:
         ("volumes", [""], ()),
         ("accel", ["tcg"], AcceleratorChoice.TCG),
         ("port_driver", ["ssh"], Driver.SSH),
+        ("allow_wildcard", ["false"], False),
+        ("max_published_ports", ["0"], 0),
         ("stream_base_url", [""], ""),
     ],
 )
@@ -95,6 +97,8 @@ def test_words_that_a_person_types(key: str, words: list[str], value: Value) -> 
         ("accel", "warp", '"accel" must be one of: auto, kvm, hvf, tcg'),
         ("accel", [], '"accel" must be one of: auto, kvm, hvf, tcg'),
         ("port_driver", "pasta", '"port_driver" must be one of: slirp, ssh'),
+        ("allow_privileged_ports", "yes", '"allow_privileged_ports" must be true or false'),
+        ("max_published_ports", -1, '"max_published_ports" must be a whole number of at least 0'),
         ("username", "root", 'invalid username "root": root always exists in the guest; use --rootful'),
         (
             "disk-size",

@@ -25,7 +25,7 @@ def body(local: object = "127.0.0.1:8080", remote: object = ":80", protocol: obj
 
 def exposed(protocol: Protocol, address: str, port: int, guest_port: int) -> Expose:
     endpoint = Endpoint(protocol=protocol, address=address, port=port)
-    return Expose(forward=Forward(endpoint=endpoint, guest=guest_port, origin=Origin.PUBLISHED))
+    return Expose(endpoint=endpoint, guest=guest_port)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ def test_answers_are_whole() -> None:
     assert api.encode_response(HTTPStatus.BAD_REQUEST, "nö").endswith(
         b"Content-Length: 3\r\nConnection: close\r\n\r\nn\xc3\xb6"
     )
-    forward = exposed(Protocol.TCP, "127.0.0.1", 8080, 80).forward
+    endpoint = Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=8080)
+    forward = Forward(endpoint=endpoint, guest=80, origin=Origin.PUBLISHED)
     assert json.loads(api.encode_forwards([forward])) == [
         {"local": "127.0.0.1:8080", "remote": ":80", "protocol": "tcp"}
     ]

@@ -11,6 +11,7 @@ from machine.model.ports import Driver
 from machine.ports import server
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
+from machine.ports.published import PublishedPorts
 from machine.ports.server import PortServer
 
 LIST_ALL = b"GET /services/forwarder/all HTTP/1.1\r\n\r\n"
@@ -23,7 +24,8 @@ async def no_monitor(line: str) -> str:
 
 def make_server(directory: Path) -> PortServer:
     drivers = Drivers(monitor=no_monitor, netdev="none", ssh=lambda *_: ["false"])
-    return PortServer(Forwarding(drivers, directory / "ports.json", Driver.SLIRP, on_failure=print))
+    forwarding = Forwarding(drivers, directory / "ports.json", Driver.SLIRP, on_failure=print)
+    return PortServer(PublishedPorts(forwarding, []))
 
 
 def test_silent_clients_give_way_one_by_one(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
