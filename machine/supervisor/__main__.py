@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import sys
 from io import TextIOWrapper
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 _LOG_BYTES = 1024**2
 # `machine ls` takes the locks for a moment, to see whether they are held.
 _LOCK_PATIENCE_S = 1.0
+_OPEN_FILES = 65536
 
 
 def main() -> int:
@@ -53,6 +56,7 @@ def main() -> int:
         os.set_inheritable(arguments.report_fd, False)
         starting.add_pipe(ReportPipe(arguments.report_fd))
     _log_to(paths)
+    _allow_open_files()
     preload()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -130,6 +134,15 @@ def _adopt(roots: Roots, name: str) -> Assignment:
         publish_limits=_publish_limits(settings),
         folders=load_folders(paths.folders_table),
     )
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit for open files, which QEMU inherits: it needs one for each port and connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit beside this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _publish_limits(settings: Settings) -> PublishLimits:

@@ -8,15 +8,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socketserver
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
+import pytest
+
 from machine.store.ssh_ports import choose
 from tests.support.disk_images import Images
 from tests.support.port_api import everything, listens, post, wait_for_qemu
+from tests.support.processes import qemu_pid
 from tests.support.start import control_socket, starting
 from tests.support.waiting import wait_until
 from tests.support.world import World
@@ -96,6 +101,16 @@ def take_back(port_api: Path) -> None:
         assert not listens(false)
 
 
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A low limit for open files, as users usually have it; they may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_files")
 def test_settings_limit_what_containers_may_have(world: World, images: Images) -> None:
     for key, value in (("max_published_ports", "2"), ("allow_wildcard", "false")):
         assert world.machine("config", "set", key, value).status == 0
@@ -103,6 +118,8 @@ def test_settings_limit_what_containers_may_have(world: World, images: Images) -
     first, second, third = choose(set()), choose(set()), choose(set())
     with starting(world) as process:
         api_socket = control_socket(world).with_name("ports.sock")
+        # QEMU can open a port and a connection to it for each of the 1,024 that containers may have.
+        assert psutil.Process(qemu_pid(api_socket.parent)).rlimit(psutil.RLIMIT_NOFILE)[0] > 2048
         status, sentence = post(api_socket, "expose", local=f":{first}", remote=f":{first}", protocol="tcp")
         assert status == 500
         assert sentence == (
