@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from machine.model.units import human_duration
 from machine.supervisor.vitals import FileSystem, JournalLine, Memory, Vitals
 
 # Less than this is as good as nothing: Podman's database alone needs more.
@@ -168,5 +169,5 @@ def _clock_trouble(off_s: float) -> Diagnosis | None:
     if abs(off_s) <= _CLOCK_TOLERANCE_S:
         return None
     direction = "ahead" if off_s > 0 else "behind"
-    text = f"the guest's clock is {abs(off_s):.0f} seconds {direction}"
+    text = f"the guest's clock is {human_duration(abs(off_s)).lower()} {direction}"
     return Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text=text)

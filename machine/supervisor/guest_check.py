@@ -24,6 +24,8 @@ _ANSWER_S = 15.0
 _GROW_S = 60.0
 # Every so many questions to a running machine, one is full.
 _FULL_EVERY = 5
+# The share of its time that a guest may be busy with questions that also try a Podman that has failed.
+_MAX_TRY_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +80,13 @@ class GuestCheck:
             if life.connected and not life.stopping:
                 rounds += 1
                 await self.examine(is_full=life.phase is Phase.API or rounds % _FULL_EVERY == 0)
-            # Podman is tried at each question while it fails.
-            every_s = self._settings.every_s / (2 if self._life.current.podman_fails else 1)
-            pause_s = max(every_s, (time.monotonic() - began) / self._settings.max_share)
+            pause_s = self._pause_s(time.monotonic() - began)
+
+    def _pause_s(self, took_s: float) -> float:
+        """Return how long to wait after a question that took so long."""
+        if self._life.current.podman_fails:  # each question tries Podman, and its user may be about to mend it
+            return max(self._settings.every_s / 2, took_s / _MAX_TRY_SHARE)
+        return max(self._settings.every_s, took_s / self._settings.max_share)
 
     async def _watch_start(self) -> None:
         """Ask while a start waits for the Podman API, so that the start need not wait for its deadline."""
