@@ -92,7 +92,7 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_argument() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the optional argument NAME. If it is not given, it is podman's name for the default machine."""
+    """Add the optional argument NAME. Its default is podman's name for the default machine."""
     return click.argument("name", default=DEFAULT_MACHINE, shell_complete=complete_machines)
 
 

@@ -27,7 +27,7 @@ def _complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _flag_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Return the setting that the user means. `disk-size`, as the flag of init is written, means `disk_size`."""
+    """Return the name of a setting. A name that is written like a flag, such as `disk-size`, gets underscores."""
     return value.replace("-", "_") if value else value
 
 

@@ -53,7 +53,7 @@ def command(format_: str | None) -> None:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """Return a line for each check, and after a check with a problem the remedy. The last line is the verdict."""
+    """Return the text of all checks. A remedy follows each check that has one. The last line is the verdict."""
     first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
     lines = []
     for check in checks:

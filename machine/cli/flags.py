@@ -32,7 +32,7 @@ _MAX_DIGITS = 18
 _MAX_NUMBER = 10**_MAX_DIGITS - 1  # less than 2**63
 
 MAX_SECONDS = 366 * 24 * 60 * 60
-"""The longest time that an option takes. Python and the kernel can wait no longer than some hundred years."""
+"""The longest time that an option accepts. Python and the kernel cannot wait longer than a few hundred years."""
 
 
 def log_to_stderr(level: str) -> None:
@@ -100,7 +100,7 @@ class Group(click.Group):
 
 
 class WholeNumber(click.types.IntParamType):
-    """The type of an option whose value is a decimal integer. Without a minimum, `ops` checks that it is in range."""
+    """The type of an option whose value is a decimal integer. If there is no `minimum`, `ops` checks the value."""
 
     def __init__(self, *, minimum: int = -_MAX_NUMBER, maximum: int = _MAX_NUMBER) -> None:
         self._minimum = minimum

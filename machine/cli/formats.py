@@ -40,8 +40,8 @@ class Form(StrEnum):
 def form_of(text: str | None, *, default: str | None = None, json_of_all: bool = True) -> Form:
     """Return the kind of output that the value of `--format` asks for.
 
-    With `json_of_all`, the template `{{json .}}` stands for the whole document as indented JSON. Those commands of
-    Podman that show a single thing do the same.
+    With `json_of_all`, the template `{{json .}}` prints the whole document as indented JSON. In Podman, this holds for
+    commands that show a single item.
 
     Raises:
         BadInputError: the value is neither a known word nor a template.

@@ -103,7 +103,7 @@ def item(listed: ListedMachine, now: datetime) -> dict[str, Any]:
 
 
 def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
-    """Return a machine's fields for JSON, first Podman's and then ours. A size is a string, the number of bytes."""
+    """Return a machine's fields for JSON, first Podman's and then ours. The sizes in bytes are strings."""
     config, guest, state = listed.record.config, listed.record.guest, listed.state
     return {
         "Name": config.name,

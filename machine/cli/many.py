@@ -1,4 +1,4 @@
-"""Run a command on several machines at once, and print a line for each. A single machine is handled as by podman."""
+"""Run a command on several machines at once, and print a line for each. For one machine, the output is podman's."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def for_each(
 ) -> None:
     """Run an operation on every machine, and print the result for each machine.
 
-    If the operation fails for one machine, it goes on for the others, and the exit status is 125. With `in_turn`, which
-    is for quick operations, it is run on one machine after another, in the order of the names. With `quiet`, the
-    operation's progress is not printed. Without `steps`, only its notices are.
+    If the operation fails for one machine, the others are still done, and the exit status is 125. With `in_turn`, which
+    is for quick operations, the machines are done one after another, in the order of the names. With `quiet`, the
+    operation's progress is not printed. Without `steps`, its notices are printed, but not its steps.
     """
     if len(names) == 1:
         print_result(_run_one(names[0], operation, quiet=quiet, steps=steps))

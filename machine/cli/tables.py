@@ -30,8 +30,8 @@ def table(rows: Sequence[Sequence[str]], *, width: int = _MIN_WIDTH, padding: in
 def align(text: str, *, width: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
     """Align tab-separated text as Go's tabwriter does for Podman. Columns are at least 12 wide and 2 apart.
 
-    A column has one width in consecutive lines that all have this column. The text after the last tab of a line is not
-    part of a column.
+    Consecutive lines that have a column share its width. A line without the column ends that group of lines. The text
+    after the last tab of a line is not part of a column.
     """
     lines = [line.split("\t") for line in text.split("\n")]
     for column in range(max(map(len, lines)) - 1):

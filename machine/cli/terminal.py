@@ -16,7 +16,7 @@ _EVERY_S = 5.0
 
 
 class Speed:
-    """The speed of a step since its first report, so that bytes that an earlier attempt has fetched do not count."""
+    """The average speed of a step since its first report. Bytes from an earlier attempt do not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -49,7 +49,7 @@ class NoticeReporter(SilentReporter):
 
 
 class NamedReporter(SilentReporter):
-    """Prints a line for each step and each notice, which begins with the machine's name.
+    """Prints a line for each step and each notice. Each line begins with the machine's name.
 
     It is for commands that work on several machines at once.
     """

@@ -86,7 +86,7 @@ def command(
 
 
 def _print(reports: Iterator[Report], format_: str | None) -> None:
-    """Print one report after the other, and the error of an unreadable record once."""
+    """Print each report. If a record cannot be read, print its error only after the first report."""
     told: set[str] = set()
     for report in reports:
         click.echo(listing_text(_listing(report.usages), format_), nl=False)
@@ -139,7 +139,7 @@ class LiveTable:
 
 
 def fitting_columns(widths: Mapping[str, int], room: int) -> list[str]:
-    """Return the columns that fit beside each other, the more important ones first of all (pure)."""
+    """Return the columns that fit beside each other. The least important columns are left out first (pure)."""
     chosen: set[str] = set()
     left = room + _PADDING
     for column in _BY_IMPORTANCE:

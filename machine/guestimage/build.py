@@ -111,7 +111,7 @@ def build_locked(request: BuildRequest, plan: ImagePlan, key: str, report: Repor
 
 @contextlib.contextmanager
 def build_lock(output: Path, report: Reporter) -> Iterator[None]:
-    """Hold the lock of the stream's folder `output` during the block. Report it if another build holds the lock."""
+    """Hold the lock of the stream's folder `output` during the block. If another build holds the lock, report that."""
 
     def announce() -> None:
         report.notice(f"waiting for another build in {output}")
@@ -122,7 +122,7 @@ def build_lock(output: Path, report: Reporter) -> Iterator[None]:
 
 
 def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
-    """Create and sign all files of the build, in the folder `publish` of the work folder."""
+    """Create and sign the files that are to be published. They are in the folder `publish` of the work folder."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
     release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
     staged = steps.work / "publish"
@@ -175,10 +175,10 @@ def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:
 
 
 def newest_file(folder: Path, pattern: str) -> Path:
-    """Find the file that matches `pattern`, the last by name if there are several.
+    """Return the file in `folder` that matches `pattern`. If several match, return the last by name.
 
     Raises:
-        MachineError: `folder` contains no file that matches, because no installed package has one.
+        MachineError: no file in `folder` matches. The package that should contain such a file is not installed.
     """
     found = sorted(folder.glob(pattern))
     if not found:

@@ -160,7 +160,7 @@ def grub_mkimage_argv(loader: BootLoader, library: Path, config: Path, output: P
 
 
 def boot_sector(boot_image: bytes, first_sector: bytes, core_sector: int) -> bytes:
-    """Return the disk's first sector, in which the code is replaced by GRUB's, which loads the sector `core_sector`."""
+    """Return a new first sector for the disk. GRUB's code replaces the old code, and loads the sector `core_sector`."""
     code = bytearray(boot_image[:BOOT_CODE_SIZE])
     struct.pack_into("<Q", code, KERNEL_SECTOR_OFFSET, core_sector)
     code[DRIVE_CHECK_OFFSET : DRIVE_CHECK_OFFSET + 2] = b"\x90\x90"
@@ -252,7 +252,7 @@ def install_core(disk: Path, partition: Partition, core: Path, boot_image: Path 
 
 
 def copy_to_offset(source: Path, target: Path, offset: int) -> None:
-    """Copy the file `source` to `offset` bytes into the sparse file `target`. Chunks of zeros are not written."""
+    """Write the content of the file `source` into the sparse file `target`, at position `offset`. Skip zeros."""
     chunk_size = 1 << 16
     with source.open("rb") as reader, target.open("r+b") as writer:
         position = offset

@@ -132,10 +132,10 @@ def host_arch() -> str:
 
 
 def measure_space(needs: Mapping[Path, int]) -> dict[Path, tuple[int, int]]:
-    """Return how many bytes are free, and how many are needed, in each file system on which the folders are.
+    """Map each file system on which one of the folders is to its free bytes and the bytes that are needed there.
 
-    `needs` maps folders to the numbers of bytes that are needed there. In the result, a file system has the path of the
-    first folder that is on it.
+    `needs` maps each folder to the bytes that are needed in it. The path of a file system in the result is that of the
+    first folder on it.
     """
     space: dict[int, tuple[Path, int, int]] = {}
     for folder, needed in needs.items():

@@ -31,7 +31,7 @@ GPG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltFile:
-    """A published file, which has its signature beside it in a file `.sig`.
+    """A published file. Its signature is in the same folder, in a file with the suffix `.sig`.
 
     If the file is not compressed, `uncompressed_sha256` is None.
     """
@@ -78,7 +78,10 @@ def artifact(build: Build, file: BuiltFile) -> dict[str, str]:
 
 
 def stream_metadata(old: dict[str, Any], build: Build, now: dt.datetime) -> dict[str, Any]:
-    """Return the metadata `old` of the stream, with the entry of the architecture replaced by that of `build`."""
+    """Return the stream's metadata with a new entry for one architecture, which describes `build`.
+
+    `old` is the stream's present metadata, whose other entries are kept.
+    """
     pxe = {"kernel": artifact(build, build.kernel), "initramfs": artifact(build, build.initramfs)}
     qcow2 = {"disk": artifact(build, build.disk)}
     architectures = dict(old.get("architectures", {}))

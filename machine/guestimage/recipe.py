@@ -23,7 +23,7 @@ EPOCH = 1767225600
 
 
 class CoreKind(StrEnum):
-    """A kind of firmware that loads GRUB's core from a partition that contains nothing else."""
+    """A kind of firmware that loads GRUB's core from a partition of its own."""
 
     BIOS = "bios"
     PREP = "prep"
@@ -167,7 +167,7 @@ def is_executable(path: Path) -> bool:
 
 
 def overlay_tar(folder: Path) -> bytes:
-    """Return a tar of the files below `folder`, in which they belong to root and have a fixed time and fixed modes."""
+    """Return a tar of the files below `folder`. In the tar, root owns all files. Their times and modes are fixed."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         files = list(recipe_files(folder))

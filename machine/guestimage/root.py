@@ -19,7 +19,7 @@ NATIVE_TAR = "native.tar"
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
-    """Create the guest's root file system in a folder, and return the folder. Files there have the guest's owners."""
+    """Create the guest's root file system in a folder, and return the folder. The files have the guest's owners."""
     native = steps.native_arch(plan)
     environment = {"TMPDIR": os.fspath(steps.scratch)}
     if native:

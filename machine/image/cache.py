@@ -45,7 +45,7 @@ class ImageCache:
         return sorted((base for base in found if base), key=lambda base: base.fetched, reverse=True)
 
     def find(self, artifact: Artifact, *, signed: bool) -> BaseImage | None:
-        """Find the base image made from this artifact. If `signed`, the image's signature must have been verified."""
+        """Find the base image made from this artifact. With `signed`, its signature must have been verified."""
         for base in self.bases():
             if _is_made_from(base, artifact) and (not signed or base.verified is Verified.SIGNATURE):
                 return base
@@ -92,7 +92,7 @@ class ImageCache:
         """Prevent other processes from fetching the same artifact during the block.
 
         If another process is fetching the artifact, call `on_wait`, and wait until that process has finished. Yields
-        whether that was so.
+        whether it had to wait.
         """
         with lock.exclusively(
             self._lock_file(f"{_DOWNLOADS}/{_key(artifact)}.lock"),
@@ -159,7 +159,7 @@ class ImageCache:
             fsync_directory(self._directory)
 
     def mark_verified(self, base: BaseImage) -> BaseImage:
-        """Note that the sha256 of a base image that was fetched without verification has been confirmed since then."""
+        """Note that the sha256 of a base image has been confirmed after the image was fetched without verification."""
         if base.verified is Verified.NOTHING:
             base = replace(base, verified=Verified.SHA256)
             write_description(base, base.path.parent)

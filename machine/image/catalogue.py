@@ -53,8 +53,8 @@ _E = TypeVar("_E", bound=StrEnum)
 class CatalogueImage:
     """The entry for NAME:TAG in the catalogue.
 
-    `url` and `checksums` are URLs that may contain a placeholder. `arches` has for each architecture the word that
-    replaces the placeholder. `packages` are packages that cloud-init installs from the distribution's repositories.
+    `url` and `checksums` are URLs that may contain a placeholder, which is replaced by the architecture's word in
+    `arches`. cloud-init installs `packages` from the distribution's repositories.
     """
 
     name: str
@@ -104,7 +104,7 @@ class CatalogueImage:
 
 
 ImageSource = StreamReference | FileReference | UrlReference | RegistryReference | CatalogueImage | EmptyReference
-"""A parsed image reference. A name and tag of the catalogue are replaced by their entry. `str` gives the reference."""
+"""A parsed image reference. In place of a CatalogueReference, it has the catalogue's entry."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""Download a file in such a way that the download can be resumed, and that the file can be read meanwhile.
+"""Download a file. The download can be resumed, and the file can be read before the download is complete.
 
-Worker threads, each with its own connection, fetch the gaps between the parts of the file that have been received. The
-download starts with one worker, and adds workers only as long as each makes the download measurably faster.
+Worker threads, each with its own connection, fetch the parts of the file that are missing. The download starts with one
+worker, and adds workers only as long as each makes the download measurably faster.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Download:
         """Prepare a download. The first request is sent when the block is entered.
 
         `authorize` returns the headers of a login, and is called again when the server rejects the headers.
-        `check_size` is called with the numbers of all and of missing bytes before anything is written, and may raise an
-        error. A download that `will_be_verified` is always resumed. Any other download is resumed only if the server
-        confirms that the file is unchanged.
+        `check_size` is called before anything is written, with the size of the file and the number of missing bytes,
+        and may raise an error. A download that `will_be_verified` is always resumed. Any other download is resumed only
+        if the server confirms that the file is unchanged.
         """
         self.url = url
         self.resumed = False
@@ -237,7 +237,7 @@ class Download:
         return headers
 
     def _accept(self, response: Response, run: Run) -> bool:
-        """Check that a response continues the run, and return whether it has a body to append.
+        """Check that the response continues the run. Return whether the response has a body to append.
 
         Raises:
             ChangedError: the file has changed on the server, or the server cannot resume downloads.
@@ -310,12 +310,12 @@ class _Reader(io.RawIOBase):
 
 
 def _version_of(response: Response, position: int, name: str) -> Version:
-    """Return the version of the file that the headers of a response name.
+    """Return the version of the file that the response describes in its headers.
 
     The body of the response must begin at `position` of the file.
 
     Raises:
-        ChangedError: the body begins at the start of the file instead.
+        ChangedError: the server sent the whole file instead of the rest from `position` on.
         FetchError: the server sent neither the file nor the requested range.
     """
     match response.status_code:

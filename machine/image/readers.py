@@ -48,7 +48,10 @@ class FileSource:
         self.is_plain = not is_packed(path)
 
     def unpack(self, target: Path, name: str) -> Unpacked:
-        """Unpack the file into `target`, or share the file's blocks if the file system can. Read the file only once."""
+        """Unpack the file into `target`. Read the file only once.
+
+        If the file is not compressed and the file system permits it, `target` shares the file's blocks.
+        """
         if self.is_plain and share_blocks(self._path, target):
             with self._open(target) as clone:
                 return examine(clone, name)
@@ -115,7 +118,7 @@ class DownloadSource:
         self._download.stop()
 
     def progress(self) -> tuple[int, int | None]:
-        """Return how many bytes have been received, and how many there are. Unpacking keeps up with the download."""
+        """Return the number of received bytes and the file's size. Unpacking goes on at the pace of the download."""
         return self._download.received, self._download.size
 
 
@@ -150,7 +153,7 @@ class Job(threading.Thread, Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Digests:
-    """The digests that were computed of a published file. `sha512` is None if it was not requested."""
+    """The digests of a published file, computed on this host. `sha512` is None if it was not requested."""
 
     sha256: str
     sha512: str | None

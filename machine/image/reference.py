@@ -30,7 +30,7 @@ _DOCKER_HUB = "docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReference:
-    """The newest release of a stream, or its `release` if that is given. A `local` stream's images are built here."""
+    """A release of a stream. If `release` is None, it is the newest. Images of a `local` stream are built here."""
 
     stream: str
     local: bool
@@ -74,7 +74,7 @@ class RegistryReference:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReference:
-    """The name and tag of an image to look up in the catalogue, which need not have such an image."""
+    """The name and tag of an image. Whether the catalogue has such an image is checked later."""
 
     name: str
     tag: str | None = None

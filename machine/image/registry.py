@@ -130,7 +130,7 @@ class Registry:
         )
 
     def _renew_login(self) -> Mapping[str, str]:
-        """Log in again, because a token may expire during a download, and return the new login's headers.
+        """Log in again, and return the headers of the new login. A token may expire during a download.
 
         The download's worker threads call this.
         """

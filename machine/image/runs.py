@@ -26,7 +26,7 @@ class Version:
 
     @property
     def condition(self) -> str | None:
-        """The value for the header If-Range, or None if the server has sent no header that makes a change certain."""
+        """The value for the header If-Range. None if the server has sent no header that changes with the file."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 

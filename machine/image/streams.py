@@ -78,7 +78,7 @@ class _Cached:
 
 
 class MetadataCache:
-    """A cache of metadata, which is not fetched again while it is unchanged, and serves hosts that are offline."""
+    """Fetches metadata and keeps copies. A copy is used while it is current, or while its server cannot be reached."""
 
     def __init__(self, directory: Path, web: Web, *, offline: bool, report: Reporter) -> None:
         self._directory = directory
@@ -206,7 +206,7 @@ def parse_artifact(
 
 
 def parse_release(text: bytes, url: str, reference: StreamReference, arch: Arch) -> Artifact:
-    """Find the disk image for QEMU guests of `arch` in release metadata, whose schema differs from stream metadata.
+    """Find the disk image for QEMU guests of `arch` in the metadata of one release, which has a schema of its own.
 
     Raises:
         MachineError: `text` is not release metadata, or lists no such image.

@@ -132,7 +132,7 @@ def is_packed(path: Path) -> bool:
 
 
 def examine(content: IO[bytes], name: str) -> Unpacked:
-    """Find out the format and the sha256 of an image that is not compressed. Errors call the image `name`.
+    """Determine the format and the sha256 of an image that is not compressed. `name` is the image's name for errors.
 
     Raises:
         MachineError: `content` is not a disk image, or is one that depends on other files.
@@ -194,7 +194,10 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
 
 
 class _SparseWriter:
-    """Hashes an image and writes it to a file, in a thread beside that of decompression. This is a context manager."""
+    """Hashes an image and writes it to a file, in a thread beside that of decompression.
+
+    This is a context manager.
+    """
 
     def __init__(self, target: Path) -> None:
         self._target = target

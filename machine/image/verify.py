@@ -152,7 +152,7 @@ def public_key(data: bytes) -> bytes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DetachedSignature:
-    """A detached signature, and the keys one of which must have made it."""
+    """A detached signature, and the accepted keys. One of these keys must have made the signature."""
 
     data: bytes
     keys: Sequence[bytes]

@@ -74,8 +74,8 @@ class Web:
         """Send a GET request, follow redirects, and yield the response, whose body the block can read.
 
         Raises:
-            FetchError: the network failed, during the request or while the block reads the body. Or the HTTP status is
-                not 2xx, 304, 401 or 416.
+            FetchError: the network failed during the request or while the block reads the body, or the HTTP status
+                is not 2xx, 304, 401 or 416.
         """
         name = public_url(url)
         if self._settings.offline:
@@ -246,7 +246,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _tls_error(name: str, cause: BaseException) -> FetchError:
-    """Return the error of a failed TLS handshake with the server of `name`, in podman's words."""
+    """Return the error for a failed TLS handshake, in podman's words. `name` is the URL for messages."""
     import ssl
 
     if isinstance(cause, ssl.SSLCertVerificationError):

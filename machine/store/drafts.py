@@ -69,7 +69,7 @@ def publish(paths: MachinePaths, roots: Roots, name: str) -> None:
 
 
 def remove(roots: Roots, name: str) -> None:
-    """Delete the directory of the machine `name`. It gets a hidden name first, so that no one sees it incomplete."""
+    """Delete the directory of the machine `name`, after giving it a hidden name, so that no one sees half a machine."""
     paths = roots.machine(name)
     directory = paths.directory
     hidden = directory.with_name(f".{name}.{os.getpid()}{_SUFFIX}")

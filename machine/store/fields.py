@@ -11,7 +11,7 @@ _Scalar = TypeVar("_Scalar", str, int, bool)
 _Member = TypeVar("_Member", bound=StrEnum)
 
 _MAX_NUMBER = 2**53 - 1
-"""The largest integer that all JSON libraries read exactly. Python itself would read one of thousands of digits."""
+"""The largest integer that all JSON libraries read exactly. Python alone would also read much larger ones."""
 
 _TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
 
@@ -101,7 +101,7 @@ class Fields:
         return unread | {key: inner for key, part in self._parts.items() if (inner := part.unread())}
 
     def error(self, key: str, problem: str) -> FieldError:
-        """Return the error for a field whose value is invalid, as the caller has found. `problem` says why."""
+        """Return the error for a field whose value the caller has found to be invalid. `problem` says why."""
         return FieldError(f"{self._name(key)}: {problem}")
 
     def _entries(self, key: str) -> list[tuple[str, object]]:
@@ -131,8 +131,8 @@ def _checked(value: object, kind: type[_Scalar], name: str) -> _Scalar:
 def _check_characters(text: str, name: str) -> None:
     """Check that a text can be written to files and terminals.
 
-    JSON permits halves of surrogate pairs. Only those by which Python represents bytes that are not UTF-8, as in paths,
-    can be written again.
+    JSON permits halves of surrogate pairs. Python uses some of them for bytes that are not UTF-8, as in paths. Only
+    these halves can be written.
     """
     if text.isascii():
         return

@@ -13,7 +13,7 @@ class DirectoryFacts:
 
     path: Path
     nearest: Path
-    """The directory itself or, if it does not exist, its nearest existing parent. All other facts are about this."""
+    """The directory itself or, if it does not exist, its nearest existing parent. Other facts describe `nearest`."""
 
     is_directory: bool
     writable: bool

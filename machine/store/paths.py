@@ -159,9 +159,10 @@ class Roots:
 
     @property
     def names_lock(self) -> Path:
-        """The lock that is held while names or ports are chosen, or machines are registered with clients.
+        """The lock that is held while a name or port is chosen, or a machine is registered with clients.
 
-        Podman's old clients edit their files for us, but do not lock them.
+        Old versions of Podman do not lock the files in which they register a machine, so this lock protects these
+        files.
         """
         return self.machines / ".lock"
 
@@ -238,8 +239,7 @@ def config_home(environment: Mapping[str, str], home: Path) -> Path:
 def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Path:
     """Return the directory for sockets.
 
-    platformdirs is of no use here, because it warns if $XDG_RUNTIME_DIR is not set and has no private directory on
-    macOS.
+    platformdirs cannot be used. It warns if $XDG_RUNTIME_DIR is not set, and has no private directory on macOS.
     """
     session = environment.get(host_os.traits.session_variable, "")
     for candidate in (Path(session), Path(f"/run/user/{uid}")):
@@ -267,10 +267,11 @@ def longest_socket_path(runtime: Path) -> int:
 
 
 def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
-    """Return `wanted` or, if clients could not use socket paths below it, a short path made from its hash.
+    """Return `wanted`, or a short path made from its hash if clients could not use the paths of sockets below `wanted`.
 
-    A socket path must not be too long. As Docker reads it as plain UTF-8 and Podman as a part of a URL, it must mean
-    the same to both. A colon would end it in the option `--volume` of both.
+    The path of a socket must not be too long, and must have no colon, which would end it in the option `--volume` of
+    Podman and Docker. It must also mean the same to Docker, which reads it as plain UTF-8, and to Podman, which reads
+    it as part of a URL.
     """
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit and _is_plain(wanted):
         return wanted

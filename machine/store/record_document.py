@@ -36,8 +36,9 @@ SCHEMA = 2
 ADDED: Mapping[str, Document] = {"config": {}, "pending": {"services": True}, "guest": {}}
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
 
-A new field needs an entry here. It needs no new schema if older programs may ignore the field. They keep it as it is,
-so that a user who goes back to one for a while loses nothing. Only new fields of objects in lists are lost.
+A new field needs an entry here. It needs no new schema if older programs may ignore the field. An older program keeps
+the field unchanged, so a user who goes back to an older version for a while does not lose the field. Only new fields
+of objects in lists are lost.
 """
 
 
@@ -57,7 +58,7 @@ def dump(record: MachineRecord) -> Document:
 
 
 def _with_unknown(known: Document, unknown: Mapping[str, object]) -> Document:
-    """Return the known fields together with the unknown ones, except those of objects that no longer exist."""
+    """Add the unknown fields to the known fields. Leave out unknown fields of objects that no longer exist."""
     merged = dict(known)
     for name, value in unknown.items():
         ours = known.get(name)
@@ -107,7 +108,7 @@ def migrated(document: object) -> Document:
 
 
 def completed(document: Document, added: Mapping[str, Document]) -> Document:
-    """Add to each part of a document the fields of `added` that the part lacks."""
+    """Return the document with default values for missing fields. `added` has the fields and defaults of each part."""
     parts = {name: part for name in added if isinstance(part := document.get(name), dict)}
     return {**document, **{name: {**added[name], **part} for name, part in parts.items()}}
 

@@ -31,7 +31,7 @@ _EDIT_S = 10.0
 
 
 class DamagedRecordError(MachineError):
-    """A record is missing, or its content is not what a program of ours writes."""
+    """A record is missing, or its content is not that of a record."""
 
 
 class NewerRecordError(MachineError):
@@ -39,7 +39,7 @@ class NewerRecordError(MachineError):
 
 
 def older_supervisor(name: str, problem: str) -> MachineError:
-    """Return the error for a machine whose supervisor was started by an older program, which cannot read the record."""
+    """Return the error for a machine whose record the supervisor cannot read, because an older program started it."""
     return MachineError(
         f"{name} still runs under an older version of this program, which cannot read the record",
         details=[problem],
@@ -171,9 +171,10 @@ def save(paths: MachinePaths, record: MachineRecord) -> None:
 
 
 def restore(paths: MachinePaths, remembered: MachineRecord) -> bool:
-    """If a machine's record is damaged, keep it under another name, and write a good record. Return whether it was.
+    """If a machine's record is damaged, replace it, and return True. The damaged file is kept under another name.
 
-    The last good copy is preferred to the `remembered` record, which lacks what others have changed since.
+    The new record is the last good copy. If there is no such copy, it is `remembered`, which lacks later changes by
+    other commands.
 
     Raises:
         MachineError: the record cannot be written, or a newer program has written it.

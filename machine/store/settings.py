@@ -42,7 +42,7 @@ def load_settings(roots: Roots, host: Host) -> Settings:
 
 
 def load_layer(roots: Roots) -> Layer:
-    """Load only the settings in the file, without the built-in defaults.
+    """Load the settings in config.toml, without the built-in defaults.
 
     Raises:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.

@@ -162,7 +162,10 @@ class _PrivateLog(logging.handlers.RotatingFileHandler):
 
 
 def _log_to(paths: MachinePaths) -> None:
-    """Send all log messages of this process to the machine's supervisor.log. When it is full, one old log is kept."""
+    """Send all log messages of this process to the machine's supervisor.log. When this file is full, start a new one.
+
+    The full file is kept until the next one is full.
+    """
     handler = _PrivateLog(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -46,7 +46,7 @@ class SetGuestClock:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportUp:
-    """Tell the `machine start` that is waiting that the machine is up."""
+    """Report to the waiting `machine start` that the machine is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,14 @@ class PowerDown:
 
 @dataclass(frozen=True, kw_only=True)
 class FailStart:
-    """End the machine, and tell the `machine start` that is waiting that the start has failed because of `cause`."""
+    """End the machine, and report to the waiting `machine start` that the start has failed. `cause` says why."""
 
     cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefuseAdoption:
-    """Tell the `machine start` that is waiting that the guest cannot be reached, because of `cause`.
+    """Report to the waiting `machine start` that the guest cannot be reached. `cause` says why.
 
     The guest keeps running.
     """
@@ -75,14 +75,20 @@ class RefuseAdoption:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamineGuest:
-    """Ask the guest what is wrong with it, as the deadline of `deadline` has passed. `GuestExamined` always follows."""
+    """Ask the guest what is wrong with it, because the deadline of the phase `deadline` has passed.
+
+    `GuestExamined` always follows.
+    """
 
     deadline: Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaveDegraded:
-    """Report to the waiting `machine start` that the guest answers over SSH but does not come up. It keeps running."""
+    """Report to the waiting `machine start` that the guest answers over SSH, but its start has failed.
+
+    The guest keeps running.
+    """
 
     cause: str
     diagnosis: Diagnosis | None = None

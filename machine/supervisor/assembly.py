@@ -75,7 +75,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """After how many seconds a supervisor looks at something again."""
+    """How often a supervisor checks various things, and how long it waits for others, in seconds."""
 
     heartbeat_s: float = 5.0
     evidence_s: float = 0.5
@@ -83,17 +83,17 @@ class Intervals:
     """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
 
     prompt_patience_s: float = 6.0
-    """How much earlier than its report of being ready a guest may show a login prompt; multiplied by the time scale."""
+    """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""
 
     lock_s: float = 1.0
     guest_s: float = 60.0
     """How often a guest is asked what is wrong with it."""
 
     guest_max_share: float = 0.05
-    """The share of its time that a guest may be busy with that question."""
+    """The share of its time that a guest may spend on answering this question."""
 
     guest_start_s: float = 3.0
-    """How often while a start waits for Podman; it is multiplied by the accelerator's time scale."""
+    """How often the guest is asked while a start waits for Podman. The accelerator's time scale multiplies this."""
 
     silent_s: float = 1.0
     """How long a start waits for containers before it says so."""

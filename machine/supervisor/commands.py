@@ -1,4 +1,4 @@
-"""Carry out the requests of other commands, such as `machine port` and `machine stop`, to a running machine."""
+"""Carry out what other commands, such as `machine port` and `machine stop`, request of a running machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Commands:
         """
         disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
         if disposable:
-            self._stopping.notice("The first boot had not completed, so the next start will begin it again")
+            self._stopping.notice("The first boot was not complete, so the next start will repeat it")
         self._life.post(StopRequested(at_once=at_once or disposable))
 
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
@@ -95,10 +95,10 @@ class Commands:
         await self._ports.remove(forward.endpoint, forward.origin)
 
     def _check_connected(self) -> None:
-        """Check that the guest can be reached, which has to mount and unmount folders.
+        """Check that the guest can be reached, because the guest must mount or unmount the folder.
 
         Raises:
-            GuestError: it cannot be reached.
+            GuestError: the guest cannot be reached.
         """
         if not self._life.current.connected:
             state = self._life.current.state

@@ -1,4 +1,4 @@
-"""Tell a waiting `machine start` which units have failed, and that a boot has ended too early, as the console shows."""
+"""Watch the console of a guest that boots, and report failed units and an early login prompt to `machine start`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ConsoleWatch:
         self._told: set[str] = set()
 
     async def watch(self, *, is_booting: Callable[[], bool]) -> None:
-        """Report until `is_booting` returns False.
+        """Report failed units and a login prompt, until `is_booting` returns False.
 
         A login prompt is reported only after `prompt_patience_s`, because it may appear before the guest has reported
         that it is ready.

@@ -40,7 +40,7 @@ class CommandHandler(Protocol):
 class ControlServer:
     """Receives commands on the control socket, has `handler` carry them out, and sends the answers.
 
-    Clients that have sent STOP or QUIT get the reports of `stopping`.
+    A client that has sent STOP or QUIT gets the reports that `stopping` sends.
     """
 
     def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
@@ -56,7 +56,10 @@ class ControlServer:
         return server
 
     async def flush(self) -> None:
-        """Finish sending the answers to all clients, and close the connections. Each may take a second."""
+        """Send the rest of the answers to all clients, and close the connections.
+
+        A client that does not read its answer within a second loses it.
+        """
         for writer in list(self._writers):
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -84,7 +87,10 @@ class ControlServer:
             writer.close()
 
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
-        """Carry out a command. Return whether the whole answer has been written. If not, `stopping` sends the rest."""
+        """Carry out a command. Return whether the whole answer has been written.
+
+        STOP and QUIT are answered by `stopping`, when the machine has stopped.
+        """
         match command:
             case Command.STATUS:
                 state = self._handler.state
@@ -102,7 +108,7 @@ class ControlServer:
 
 
 def _has_hung_up(writer: asyncio.StreamWriter) -> bool:
-    """Return whether the client has gone, for example while the supervisor was stopped."""
+    """Return whether the client has closed its connection. It may have done so while the supervisor was stopped."""
     poll = select.poll()
     poll.register(writer.get_extra_info("socket").fileno(), 0)  # a hang-up is always told
     return bool(poll.poll(0))

@@ -75,7 +75,7 @@ def diagnose(vitals: Vitals, *, clock_off_s: float, podman_fails: bool) -> Diagn
     """Return the worst trouble of the guest, or None if it has none.
 
     `clock_off_s` says by how many seconds the guest's clock is ahead of the host's. `podman_fails` says whether Podman
-    is known not to work. Only then the journal is read, because it also has failures that are over.
+    is known not to work. Only in this case, the journal is read, because it also contains failures of the past.
     """
     return (
         _disk_trouble(vitals)
@@ -86,7 +86,7 @@ def diagnose(vitals: Vitals, *, clock_off_s: float, podman_fails: bool) -> Diagn
 
 
 def keeps_failing(vitals: Vitals, *, for_s: float) -> bool:
-    """Return whether Podman, which clients have been waiting for during `for_s` seconds, fails again and again."""
+    """Return whether Podman keeps failing. Its clients have been waiting for `for_s` seconds."""
     since = (vitals.clock or 0.0) - for_s
     failures = [line for line in vitals.journal if line.time >= since and line.text.startswith(_FAILED_RUN)]
     return vitals.socket_failed or len(failures) >= _FAILURES
@@ -136,7 +136,10 @@ def _is_used_up(memory: Memory) -> bool:
 
 
 def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
-    """Name the line of the configuration that Podman refuses, or else Podman's own error or systemd's."""
+    """Return the cause of Podman's failure, with the line of the configuration that Podman refuses, if it refuses one.
+
+    Otherwise, the cause is Podman's own error message, or systemd's if Podman has written none.
+    """
     lines = _last_run(journal)
     for line in reversed(lines):
         if line.source != "systemd" and (found := _CONFIG_LINE.search(line.text)):
@@ -154,7 +157,7 @@ def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
 
 
 def _last_run(journal: tuple[JournalLine, ...]) -> list[JournalLine]:
-    """Return the lines of the last failed run, without what has been mended before it."""
+    """Return the lines of Podman's last failed run and later lines. Earlier errors may have been mended since."""
     ends = [line.time for line in journal if line.text.startswith(_FAILED_RUN)]
     since = ends[-1] - _RUN_S if ends else 0.0
     return [line for line in journal if line.time >= since]

@@ -17,7 +17,7 @@ class PauseCause(StrEnum):
 
     @property
     def reason(self) -> str | None:
-        """What to tell the user about the pause. None if the user has requested the pause."""
+        """The text that tells users why the guest is paused. None if the user has requested the pause."""
         return {
             PauseCause.REQUESTED: None,
             PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
@@ -45,12 +45,12 @@ class QemuAnswered:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorLost:
-    """The socket of QEMU's monitor was removed, so that a QEMU that is adopted cannot be reached by QMP."""
+    """The socket of QEMU's monitor was removed. If QEMU is adopted, it cannot be reached by QMP."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QemuExited:
-    """QEMU has ended. `cause` is how it failed and its last message, or None if it has exited with status 0."""
+    """QEMU has ended. `cause` says how QEMU failed, with its last message. After a normal exit, `cause` is None."""
 
     cause: str | None = None
 
@@ -156,7 +156,7 @@ class GuestExamined:
     """Podman is known not to work: it fails again and again while clients wait, or has failed when it last ran."""
 
     deadline: Phase | None = None
-    """The phase whose deadline had passed, which was the reason to ask; None if there was no such reason."""
+    """If the guest was asked because the deadline of a phase had passed, this phase; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +180,12 @@ class StopRequested:
 
 @dataclass(frozen=True, kw_only=True)
 class StopFailed:
-    """The machine does not stop. The command that asked for it has been told why."""
+    """The machine could not be stopped. The command that has requested the stop has been told the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedUp:
-    """The clean-up after a failed start is over: QEMU has ended, or the supervisor could not kill it."""
+    """A failed start has been cleaned up. Either QEMU has ended, or the supervisor could not kill it."""
 
 
 Event = (

@@ -27,7 +27,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing that explains the failure better can follow.
+        """Whether this failure is the best explanation that can be expected.
 
         After a failure that is not final, such as emergency mode, the guest may still send Ignition's journal.
         """
@@ -107,7 +107,7 @@ class FailureWatch:
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """Return the failure that Ignition's journal or else the log of the console shows, or None if neither shows one."""
+    """Return the failure shown by Ignition's journal or, if it shows none, by the console's log. Without one, None."""
     return ignition_failure(tail(ignition_journal, None)) or console_failure(without_escapes(tail(serial_log)))
 
 

@@ -89,7 +89,10 @@ class GuestCheck:
         return max(self._settings.every_s, took_s / self._settings.max_share)
 
     async def _watch_start(self) -> None:
-        """Ask while a start waits for the Podman API, so that the start need not wait for its deadline."""
+        """While a start waits for the Podman API, ask the guest at intervals what is wrong with it.
+
+        If Podman fails, the start ends before its deadline.
+        """
         pause_s = self._settings.start_every_s * self._settings.time_scale
         asked = time.monotonic()
         while self._life.current.start_pending:
@@ -102,7 +105,11 @@ class GuestCheck:
                 asked = time.monotonic()
 
     async def examine(self, *, is_full: bool, deadline: Phase | None = None) -> None:
-        """Ask once, and post the result. If the phase `deadline` has taken too long, do so even without an answer."""
+        """Ask the guest what is wrong with it, and post its answer as an event.
+
+        If `deadline` is given, this phase has taken too long, and the event is posted even if the guest does not
+        answer.
+        """
         vitals, clock_off_s = await self._ask(is_full=is_full)
         if vitals and not is_full and self._is_suspicious(vitals):
             is_full = True
@@ -122,14 +129,14 @@ class GuestCheck:
             self._life.post(GuestExamined(diagnosis=diagnosis, podman_fails=fails, deadline=deadline))
 
     def _podman_fails(self, vitals: Vitals) -> bool:
-        """Return whether Podman is known not to work. While clients wait, a single failure proves nothing."""
+        """Return whether Podman is known not to work. While a start waits for Podman, one failure is not enough."""
         life = self._life.current
         if life.phase is Phase.API and not life.podman_fails:
             return keeps_failing(vitals, for_s=time.monotonic() - self._waiting_since)
         return vitals.socket_failed or vitals.service_failed
 
     def _is_suspicious(self, vitals: Vitals) -> bool:
-        """Return whether the guest's brief answer shows that the full question has to be asked."""
+        """Return whether the brief answer shows signs of trouble, so that the guest has to be asked for all facts."""
         config = self._record.current.config
         listens = vitals.sockets >= {config.user_socket, config.root_socket}
         return not listens or (self._kills is not None and vitals.oom_kills > self._kills)
@@ -143,7 +150,7 @@ class GuestCheck:
         return ["sh", "-s", "--", depth, config.username, str(config.uid)]
 
     async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:
-        """Return the guest's answer, or None, and by how many seconds the guest's clock is ahead of this host's."""
+        """Return the guest's answer or None, and the seconds by which the guest's clock is ahead of this host's clock."""
         depth = "try" if self._life.current.podman_fails else "full" if is_full else "brief"
         began = time.time()
         output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)
@@ -170,7 +177,7 @@ class GuestCheck:
         self._waiting_since = time.monotonic()
 
     async def _run(self, words: Sequence[str], script: str, *, timeout_s: float) -> str | None:
-        """Run a script in the guest, and return its output, or None if it fails or the guest takes too long."""
+        """Run a script in the guest, and return its output. If the script fails or takes too long, return None."""
         try:
             completed = await async_runner.run(
                 self._settings.ssh(shlex.join(words)),

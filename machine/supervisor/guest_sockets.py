@@ -1,4 +1,7 @@
-"""Give a guest's API sockets the paths that they have on this host, as clients mount those paths into containers."""
+"""Make links in the guest, so that its API sockets can be found there by the paths that they have on this host.
+
+Clients mount the paths of the host into containers.
+"""
 
 from __future__ import annotations
 

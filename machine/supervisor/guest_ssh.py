@@ -106,7 +106,7 @@ class GuestSsh:
         await self._ports.on_driver_up(Driver.SSH)
 
     async def mount_folders(self) -> None:
-        """Make the guest mount the folders that the machine has now, unmount others, and link the API sockets there."""
+        """Make the guest mount the machine's folders, unmount all others, and link its API sockets."""
         try:
             if not self._folders.is_empty or self._record.current.pending.guest_outdated:
                 await self._folders.mount()
@@ -132,7 +132,10 @@ class GuestSsh:
             self._life.post(ApiAnswered())
 
     async def set_guest_clock(self, *, tests_master: bool) -> None:
-        """Set the guest's clock. With `tests_master`, a failure counts as the loss of the SSH master during a pause."""
+        """Set the guest's clock. With `tests_master`, a failure means that the SSH master is lost.
+
+        If the guest has been paused again meanwhile, a failure means nothing.
+        """
         task = self._master_task
         if await self._master.set_guest_clock(in_doubt=tests_master):
             self._life.post(GuestClockSet())
@@ -140,5 +143,5 @@ class GuestSsh:
             self._life.post(MasterLost(reason="the connection did not survive a pause of the guest"))
 
     async def power_off(self) -> bool:
-        """Tell the guest to power down, by a connection of its own, and return whether the guest has accepted that."""
+        """Tell the guest over a new connection to power off, and return whether the guest has accepted that."""
         return await power_off(self._master.target)

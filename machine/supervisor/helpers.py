@@ -16,7 +16,7 @@ from machine.store.paths import MachinePaths
 
 
 def install_helpers(paths: MachinePaths) -> None:
-    """Copy the programs to the machine's folder.
+    """Copy the helper programs to the machine's folder.
 
     Raises:
         MachineError: one of the programs cannot be written.

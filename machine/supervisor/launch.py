@@ -108,7 +108,7 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
 
 
 def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
-    """Return the record, with an unused SSH port if its port is taken. The caller must hold the machine's lock."""
+    """Return the record. If its SSH port is taken, give it a free one. The caller must hold the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
         if ssh_ports.is_free(config.ssh_port):

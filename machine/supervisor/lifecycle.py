@@ -78,8 +78,8 @@ class Life:
     phase: Phase = Phase.LAUNCH
 
     was_up: bool = False
-    """Whether UP has been reached since QEMU started, possibly under an earlier supervisor. Also set when a start has
-    given up but left the guest running.
+    """Whether UP has been reached since QEMU started, possibly under an earlier supervisor. Also set after a
+    failed start that has left the guest running.
     """
 
     start_pending: bool = True
@@ -109,7 +109,7 @@ class Life:
     """Why one of the host's folders is not mounted in the guest. None when all folders are mounted."""
 
     podman_fails: bool = False
-    """Podman is known not to work in the guest, which tries it now and then. Its API is asked when that succeeds."""
+    """Podman is known not to work in the guest. Its API is not asked again until it works when the guest tries it."""
 
     diagnosis: Diagnosis | None = None
     """What is wrong with the guest, as far as it can tell; None if nothing is."""
@@ -250,7 +250,7 @@ def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _examined(life: Life, event: GuestExamined) -> tuple[Life, tuple[Action, ...]]:
-    """Keep what the guest has told, give a start up that cannot succeed, and mend what we can."""
+    """Note the diagnosis of the guest, and act on it. Quiet Podman or ask it again, set the clock, or end a start."""
     if not life.phase.is_after_ssh:
         return life, ()
     before, life = life, replace(life, diagnosis=event.diagnosis)
@@ -284,7 +284,7 @@ def _give_up(life: Life) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _stand_still(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """Note a pause. A start that adopts the guest does not wait for the end of the pause."""
+    """If a `machine start` adopts a guest that is paused, report this instead of waiting for the end of the pause."""
     if not (life.start_pending and life.was_up and life.pause):
         return life, ()
     return replace(life, start_pending=False), (RefuseAdoption(cause=life.pause.explanation),)
@@ -293,7 +293,7 @@ def _stand_still(life: Life) -> tuple[Life, tuple[Action, ...]]:
 def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
     """Start a new SSH master because one was lost.
 
-    While QEMU or the guest's CPUs are stopped, start none, because more and more masters would then be waiting.
+    If QEMU or the guest's CPUs are stopped, wait until they run again. Otherwise, ever more masters would be waiting.
     """
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
     lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, podman_fails=False)
@@ -302,7 +302,7 @@ def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
 
 
 def _after_gap(life: Life) -> tuple[Life, tuple[Action, ...]]:
-    """Set the guest's clock, which is slow after a pause. That also shows whether the SSH master still works."""
+    """Set the guest's clock, which is slow after a pause. Setting it also shows whether the SSH master still works."""
     if not life.was_up:
         return life, ((Connect(after_s=0),) if life.phase is Phase.SSH else ())
     life = replace(life, clock_due=True)

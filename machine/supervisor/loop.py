@@ -96,7 +96,7 @@ class Supervisor:
     """How often a guest that does not report that it is ready is asked for a greeting."""
 
     sources_s: float
-    """After how many seconds the shared directories of the host and the record's file are looked at again."""
+    """How often the host's directories that are shared with the guest, and the record's file, are checked."""
 
     tasks: Tasks
     """The group of the background tasks. `run` enters the group, and waits until all tasks have ended."""
@@ -194,10 +194,11 @@ class Supervisor:
         )
 
     async def _watch_greeting(self) -> None:
-        """Take the greeting of the guest's SSH server as its report that it is ready, at every boot.
+        """At every boot, treat a greeting of the guest's SSH server as the report that the guest is ready.
 
-        A greeting does not prove that the guest lets us in. Until the machine is up, its record does not say that the
-        guest is provisioned, so the next start begins with a fresh disk, and the user can correct the config before.
+        A greeting does not prove that the user can log in. That is why the record says only later, when the machine is
+        up, that the guest is provisioned. If the machine does not come up, the user can correct the config, and the
+        next start begins with a fresh disk.
         """
         while True:
             if self.life.current.phase is Phase.BOOT:

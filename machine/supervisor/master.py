@@ -84,10 +84,10 @@ class Master:
         return "the guest no longer answers" if status == _SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
-        """Set the guest's clock to the host's, and return whether that worked.
+        """Set the guest's clock to the host's time. Return whether the guest has set its clock.
 
-        `in_doubt` says that the master's connection may be lost. A second connection is then made. Once the guest's SSH
-        server has greeted the second connection, the guest has only little time left to answer on the first.
+        `in_doubt` says that the master's connection may be lost. To find out, a second connection is made. When the
+        guest's SSH server greets the second connection, the guest has only little time left to answer on the first.
         """
         argv = command_argv(self.target, self._control, _SET_CLOCK)
         try:
@@ -130,7 +130,7 @@ class Master:
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:
-    """Read a stream to its end, and return its last line. Keep only that, because the end may be months away."""
+    """Read a stream to its end, and return its last line. Meanwhile, keep only the most recent bytes in memory."""
     end = b""
     while chunk := await stream.read(_LINE_BYTES):
         end = (end + chunk)[-_LINE_BYTES:]
@@ -138,9 +138,9 @@ async def _last_line(stream: asyncio.StreamReader) -> str:
 
 
 async def _send_time(child: Child) -> int:
-    """Wait for a line from the guest's shell, then send it the host's time, and return the exit status of ssh.
+    """Send the host's time to the guest's shell, and return the exit status of ssh.
 
-    The time must not be sent earlier, because an emulated guest may take a second to start the shell.
+    First wait until the shell has printed a line, because an emulated guest may take a second to start the shell.
     """
     assert child.stdin is not None
     assert child.stdout is not None

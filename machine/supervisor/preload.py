@@ -17,7 +17,7 @@ _MODULES = (
 
 
 def preload() -> None:
-    """Load the modules. A module that cannot be loaded on this host is left out, because it is not used here."""
+    """Load the modules that a running supervisor may need later. Skip those that cannot be loaded on this host."""
     for name in _MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -75,7 +75,7 @@ class ChildQemu(QemuProcess):
 
 
 class AdoptedQemu(QemuProcess):
-    """A QEMU process that an earlier supervisor has started. It has ended when the machine's lock is free."""
+    """A QEMU process that an earlier supervisor has started. It holds the machine's lock until it ends."""
 
     def __init__(self, lock_file: Path, *, poll_s: float) -> None:
         super().__init__()

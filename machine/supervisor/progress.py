@@ -31,7 +31,7 @@ class ProgressBroadcaster:
 
     @property
     def has_reader(self) -> bool:
-        """Whether a command that reads from one of the pipes is still running, even if it has read the last report."""
+        """Whether a command still reads from one of the pipes. It may have read the last report already."""
         return any(pipe.has_reader for pipe in self._pipes)
 
     def step(self, text: str) -> None:

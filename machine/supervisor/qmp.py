@@ -201,9 +201,9 @@ class QmpSessions:
             writer.close()
 
     async def _handle_report(self, line: str) -> None:
-        """Handle a line from the guest.
+        """Post the event that the guest reports in `line`.
 
-        It is `ready BOOT_ID` from boot2podman-ready.service, or `failed CAUSE` from cloud-init-finish.sh.
+        The line is `ready BOOT_ID` from boot2podman-ready.service, or `failed CAUSE` from cloud-init-finish.sh.
         """
         log.debug("ready port: %r", line)
         match line.split():
@@ -217,10 +217,10 @@ class QmpSessions:
 
 
 def _demoted(record: logging.LogRecord) -> bool:
-    """Log the library's errors for debugging only.
+    """Lower the level of the library's errors, so that they are logged only for debugging.
 
-    The library logs each error that it also raises to us, even of a connection that QEMU's end at a stop cuts off, and
-    takes it for a bug of its own if we are cancelled meanwhile.
+    The library logs every error that it also raises. It does so even when QEMU closes a connection at a stop. When a
+    task is cancelled, it logs a bug of its own by mistake.
     """
     if record.levelno >= logging.ERROR:
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
@@ -228,7 +228,7 @@ def _demoted(record: logging.LogRecord) -> bool:
 
 
 async def _query_status(client: QMPClient) -> str | None:
-    """Return what QEMU calls the status of the guest's CPUs, or None if QEMU closes the connection."""
+    """Return the status of the guest's CPUs in QEMU's words. If QEMU closes the connection, return None."""
     try:
         answer = await client.execute("query-status")
     except _HUNG_UP as error:

@@ -52,7 +52,7 @@ class RecordKeeper:
                 raise MachineError(f"cannot write {self._paths.record}: {reason_of(error)}") from error
 
     async def keep_readable(self, *, every_s: float) -> None:
-        """Write the record anew whenever something else has damaged it; never returns."""
+        """Check the record at intervals. If something else has damaged it, write it anew. This never returns."""
         while True:
             await asyncio.sleep(every_s)
             async with self._editing:
@@ -69,7 +69,10 @@ class RecordKeeper:
         if state is not None and state == self._good:
             return
         if await asyncio.to_thread(records.restore, self._paths, self._current):
-            log.warning("the record was damaged: it has been restored, and kept as %s", self._paths.damaged_record)
+            log.warning(
+                "the record was damaged and has been replaced by a good one; the damaged file is kept as %s",
+                self._paths.damaged_record,
+            )
             state = None  # it is read again, as something may have damaged it again meanwhile
         self._good = state
 
@@ -87,7 +90,7 @@ class RecordKeeper:
         )
 
     async def note_up(self) -> None:
-        """Note in the record that the machine is up. The guest of a clone has its new keys then."""
+        """Note in the record that the machine is up. If the machine is a clone, it now has its new keys."""
         rekeyed = self._current.pending.rekey
         await self.note(
             lambda record: replace(
@@ -109,7 +112,7 @@ class RecordKeeper:
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes whenever the file is written; None if there is no file."""
+    """Return a file's inode, time and size, one of which changes with every write. If there is no file, return None."""
     try:
         facts = path.stat()
     except OSError:

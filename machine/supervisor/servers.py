@@ -45,7 +45,7 @@ class Servers:
         self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
-        """Listen on the control socket and on the socket of the port API. Stop listening on earlier ones."""
+        """Listen on the control socket and on the socket of the port API. If these are open already, reopen them."""
         self.close()
         self._servers = [
             await self._control.serve(self._paths.control_socket),
@@ -81,7 +81,7 @@ class Servers:
         return self._life.current.phase is Phase.UP
 
     async def finish(self) -> None:
-        """Finish sending the answers to all clients, then remove all sockets of the machine."""
+        """Send the rest of the answers to the clients, then remove all sockets of the machine."""
         await self._control.flush()
         with contextlib.suppress(FileNotFoundError):  # the whole directory has been removed
             for path in self._paths.runtime.iterdir():

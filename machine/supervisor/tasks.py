@@ -1,4 +1,4 @@
-"""Run a supervisor's background tasks so that an error of ours does not end the supervisor of a guest that is up."""
+"""Run a supervisor's background tasks. Once the guest is up, a bug in a task does not end the supervisor."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _PAUSE_S = 5.0
 class Tasks:
     """A group of background tasks, which is entered like an asyncio.TaskGroup.
 
-    As long as the guest has not been up, an error of a task ends the whole group. After that, an error is only logged,
-    because a guest must not lose its supervisor because of a bug, or because the program was replaced or removed.
+    Until the guest has been up, the error of a task ends the whole group. After that, an error is only logged. Neither
+    a bug nor an upgrade or removal of this program must leave a running guest without its supervisor.
     """
 
     def __init__(self, life: LifeTracker) -> None:

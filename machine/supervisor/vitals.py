@@ -15,7 +15,7 @@ _UNIT = re.compile(r"[^ \w]* *(\S+\.[a-z]+) ")
 
 @dataclass(frozen=True, kw_only=True)
 class FileSystem:
-    """The space that ordinary users have on the file system at `path`. If it does not count inodes, `inodes` is 0."""
+    """The space that ordinary users have on the file system at `path`. Without a count of inodes, `inodes` is 0."""
 
     path: str
     free_bytes: int

@@ -214,5 +214,5 @@ def test_stop_waits_for_every_guest_but_one_that_is_made_anew(
     box = make_box(tmp_path, life=life, guest=guest)
     box.commands.stop(at_once=at_once)
     assert box.next_event() == StopRequested(at_once=at_once or is_disposable)
-    notice = {"notice": "The first boot had not completed, so the next start will begin it again"}
+    notice = {"notice": "The first boot was not complete, so the next start will repeat it"}
     assert box.told == ([notice] if is_disposable else [])

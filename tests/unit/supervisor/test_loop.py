@@ -130,7 +130,7 @@ def test_stop_during_a_first_boot_ends_the_guest_at_once(ssh: FakeSsh, short_pat
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.qmp.commands)
         told = await machine.ask(Command.STOP)
-        assert told[0] == {"notice": "The first boot had not completed, so the next start will begin it again"}
+        assert told[0] == {"notice": "The first boot was not complete, so the next start will repeat it"}
         assert told[-1] == {"ok": {"ending": "powered down"}}
         assert "system_powerdown" not in machine.qmp.commands
         assert not machine.record.guest.provisioned
