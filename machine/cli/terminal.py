@@ -96,7 +96,7 @@ class PlainReporter(NoticeReporter):
 
 
 class TerminalReporter:
-    """Draws, on a terminal, a spinner with the time since a step began, and a bar if the step's progress is known."""
+    """Draws on a terminal. A spinner shows the time since a step began, and a bar shows the progress if it is known."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None

@@ -118,7 +118,7 @@ def _redraw(reports: Iterator[Report], format_: str | None) -> None:
 
 
 class LiveTable:
-    """Tables that fit the terminal. A column stays as wide as it once was, so that columns do not come and go."""
+    """Tables that fit the terminal. A column never becomes narrower, so that other columns do not come and go."""
 
     def __init__(self) -> None:
         self._widths = {column: len(column) for column in _COLUMNS}

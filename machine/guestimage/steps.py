@@ -139,7 +139,7 @@ class Steps:
             raise self.failure(error) from error
 
     def run_mapped(self, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None) -> None:
-        """Run one program that has to see and create files of any owner, in a user namespace if we are not root."""
+        """Run a program that has to see and create files of any owner. If we are not root, use a user namespace."""
         self.run([*self._mapping, *argv], stdin=stdin)
 
     def failure(self, error: ProgramError) -> MachineError:

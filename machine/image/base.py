@@ -1,4 +1,4 @@
-"""Describe each base image in the cache by the file artifact.json beside the image."""
+"""Read and write the description of a base image, which is the file artifact.json beside the image."""
 
 from __future__ import annotations
 

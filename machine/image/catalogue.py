@@ -135,7 +135,7 @@ class Catalogue:
 
 
 def load_catalogue(ours: Path, users: Path) -> Catalogue:
-    """Read our catalogue, and the user's if that file exists. The user's entries replace ours of the same name.
+    """Read this program's catalogue and the user's, if any. The user's entries replace others of the same name.
 
     Raises:
         MachineError: one of the files cannot be read or is invalid. The message names the file.

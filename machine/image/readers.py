@@ -30,7 +30,7 @@ class Source(Protocol):
         """Whether the bytes are those of the image itself, because the artifact is not compressed."""
 
     def unpack(self, target: Path, name: str) -> Unpacked:
-        """Unpack the artifact into the new file `target`. Errors call the artifact `name`."""
+        """Unpack the artifact into the new file `target`. In error messages, `name` stands for the artifact."""
 
     def reader(self) -> IO[bytes]: ...
     def stop(self) -> None: ...

@@ -47,9 +47,9 @@ def auth_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def credentials(files: Sequence[Path], registry: str, name: str) -> str | None:
-    """Return the login for a repository or its registry, which is `user:password` in base64.
+    """Return the login for a repository or, if there is none, for its registry. It is `user:password` in base64.
 
-    Return None if none of the files has a login for them.
+    Return None if none of the files has such a login.
     """
     keys = [registry]
     for part in name.split("/"):

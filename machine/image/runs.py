@@ -71,7 +71,7 @@ class Runs:
     # The folder
 
     def open(self) -> None:
-        """Load the runs of earlier attempts from the folder, which is created if it does not exist."""
+        """Load the runs of earlier attempts from the folder. If the folder does not exist, create it."""
         with disk_errors(self._folder):
             make_directory(self._folder)
         try:
@@ -106,7 +106,7 @@ class Runs:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def record_version(self, version: Version) -> None:
-        """Store the version of the file, before its first bytes are written."""
+        """Store the version of the file. Call this before the file's first bytes are written."""
         write_atomic(self._source, json.dumps(asdict(version)))
         self.version = version
 

@@ -166,7 +166,7 @@ def find_artifact(
 
 
 def _release_url(reference: StreamReference, release: str, base: str, metadata: MetadataCache) -> str:
-    """Return the URL of a release's metadata, from the stream's index (stream-metadata-go, release/release.go)."""
+    """Return the URL of a release's metadata. The stream's index (stream-metadata-go, release/release.go) lists it."""
     index = urljoin(f"{base.rstrip('/')}/", f"../prod/streams/{reference.stream}/releases.json")
 
     def parse(text: bytes) -> dict[str, str]:
@@ -261,7 +261,7 @@ def _resolve_url(base: str, location: str) -> str:
     """Return the absolute URL of a link in metadata. Metadata from a server must not refer to files on this host.
 
     Raises:
-        ValueError: the metadata comes from a server, but the link is that of a local file.
+        ValueError: the metadata comes from a server, but the link refers to a local file.
     """
     url = urljoin(base, location)
     kinds = ("http", "https", "file") if local_path(base) is not None else ("http", "https")

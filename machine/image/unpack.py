@@ -100,7 +100,7 @@ _DAMAGED = (lzma.LZMAError, zlib.error, zstd.ZstdError, ValueError, OSError)
 
 
 def unpack(source: IO[bytes], target: Path, name: str) -> Unpacked:
-    """Decompress `source` into the sparse file `target`. Errors call the source `name`.
+    """Decompress `source` into the sparse file `target`. In error messages, `name` stands for the source.
 
     Raises:
         MachineError: `source` is truncated or damaged, or is not a disk image, or depends on other files.
@@ -132,7 +132,7 @@ def is_packed(path: Path) -> bool:
 
 
 def examine(content: IO[bytes], name: str) -> Unpacked:
-    """Determine the format and the sha256 of an image that is not compressed. `name` is the image's name for errors.
+    """Determine the format and the sha256 of an image that is not compressed. `name` stands for it in error messages.
 
     Raises:
         MachineError: `content` is not a disk image, or is one that depends on other files.

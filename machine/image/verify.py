@@ -38,7 +38,7 @@ class Signer:
 
 
 class Checker(Protocol):
-    """A program that verifies the signature of a file that it reads from standard input.
+    """A program that reads a file from standard input and verifies the file's signature.
 
     `judge` returns the signer according to the program's exit status and output, or raises a MachineError.
     """

@@ -81,7 +81,7 @@ def remove(roots: Roots, name: str) -> None:
 
 
 def find_leftovers(roots: Roots) -> list[Path]:
-    """Find the hidden directories that killed processes have left behind. No process holds the locks in them."""
+    """Find hidden directories with locks that no process holds. Killed processes have left these directories behind."""
     return [
         directory for directory in sorted(roots.machines.glob(f".*{_SUFFIX}")) if not lock.is_held(directory / "lock")
     ]

@@ -21,7 +21,7 @@ class FieldError(ValueError):
 
 
 class Fields:
-    """The fields of a JSON object. Errors call the object `path`, which is its position in the document.
+    """The fields of a JSON object. `path` is the object's position in the document, for error messages.
 
     If a field is missing or has an invalid value, each method raises FieldError.
     """
@@ -96,7 +96,7 @@ class Fields:
         return [Fields(value, name) for name, value in self._entries(key)]
 
     def unread(self) -> dict[str, object]:
-        """Return the fields that no method has read, also those in nested objects, but not those in lists."""
+        """Return the fields that no method has read, including fields of nested objects, except objects in lists."""
         unread = {key: value for key, value in self._values.items() if key not in self._read}
         return unread | {key: inner for key, part in self._parts.items() if (inner := part.unread())}
 

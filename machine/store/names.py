@@ -29,7 +29,7 @@ def check_exists(roots: Roots, name: str) -> None:
 
 
 def _suggest(name: str, names: Sequence[str]) -> str | None:
-    """Return a hint that suggests the names that are similar to `name`, or all if `name` is the default name."""
+    """Return a hint that suggests names similar to `name`. If `name` is the default name, suggest all names."""
     if name == DEFAULT_MACHINE and names:
         return f"add the name of a machine that exists: {', '.join(names)}"
     near = similar_words(name, names)

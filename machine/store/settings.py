@@ -71,7 +71,7 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path) -> dict[str, Value]:
-    """Parse and check the content of a file. Errors call the file `path`.
+    """Parse and check the content of the file `path`, which is only named in error messages.
 
     Raises:
         BadInputError: the content is not TOML, or a setting in it is unknown or invalid.

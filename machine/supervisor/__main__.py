@@ -137,7 +137,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
 
 
 def _allow_open_files() -> None:
-    """Raise this process's limit for open files, which QEMU inherits: it needs one for each port and connection."""
+    """Raise the limit for open files. QEMU inherits the limit, and needs a file for each port and connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

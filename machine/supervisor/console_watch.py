@@ -25,7 +25,7 @@ LOGIN_PROMPT = (
 
 
 class ConsoleWatch:
-    """Looks at the log of the console again and again during a boot, and reports each failed unit once."""
+    """Reads the log of the console at intervals during a boot, and reports each failed unit once."""
 
     def __init__(
         self, serial_log: Path, notice: Callable[[str], None], *, every_s: float, prompt_patience_s: float

@@ -136,9 +136,9 @@ def _is_used_up(memory: Memory) -> bool:
 
 
 def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
-    """Return the cause of Podman's failure, with the line of the configuration that Podman refuses, if it refuses one.
+    """Return why Podman fails. If Podman refuses a line of its configuration, name that line.
 
-    Otherwise, the cause is Podman's own error message, or systemd's if Podman has written none.
+    Otherwise, quote Podman's last error message or, if Podman has written none, systemd's.
     """
     lines = _last_run(journal)
     for line in reversed(lines):

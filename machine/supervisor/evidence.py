@@ -80,7 +80,7 @@ _ERROR_PREFIX = re.compile(r"(?:CRITICAL|ERROR|EMERGENCY|ALERT)\s*:\s*")
 
 
 class FailureWatch:
-    """Looks again and again whether the log of the console or Ignition's journal shows a failure."""
+    """Checks at intervals whether the log of the console or Ignition's journal shows a failure."""
 
     def __init__(self, serial_log: Path, ignition_journal: Path, *, every_s: float, patience_s: float) -> None:
         self._serial_log = serial_log
@@ -107,7 +107,7 @@ class FailureWatch:
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """Return the failure shown by Ignition's journal or, if it shows none, by the console's log. Without one, None."""
+    """Return the failure that Ignition's journal shows. If it shows none, return the console's, if any."""
     return ignition_failure(tail(ignition_journal, None)) or console_failure(without_escapes(tail(serial_log)))
 
 
@@ -138,7 +138,7 @@ def console_failure(text: str) -> Failure | None:
 def ignition_failure(text: str) -> Failure | None:
     """Return the failure that Ignition's journal shows, or None if it shows none. The journal is a text of JSON lines.
 
-    As long as its last line, `{}`, is missing, the journal is incomplete, and None is returned.
+    Until it has its last line, `{}`, the journal is incomplete, and None is returned.
     """
     lines = text.splitlines()
     if _JOURNAL_END not in lines:

@@ -150,7 +150,7 @@ class GuestCheck:
         return ["sh", "-s", "--", depth, config.username, str(config.uid)]
 
     async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:
-        """Return the guest's answer or None, and the seconds by which the guest's clock is ahead of this host's clock."""
+        """Return the guest's answer or None, and how many seconds the guest's clock is ahead of this host's clock."""
         depth = "try" if self._life.current.podman_fails else "full" if is_full else "brief"
         began = time.time()
         output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)

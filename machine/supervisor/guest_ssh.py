@@ -32,7 +32,7 @@ _PING_S = 60.0
 
 
 class GuestSsh:
-    """Connects to the guest, mounts folders there, probes its Podman API, sets its clock, and posts events about that.
+    """Connects to the guest, mounts folders there, probes its Podman API, sets its clock, and posts results as events.
 
     At most one SSH master and one probe of the API run at a time. A new master ends the old master, and a new probe
     ends the old probe.

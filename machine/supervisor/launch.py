@@ -144,7 +144,7 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
 def _within_limits(
     config: MachineConfig, host: Host, acceleration: Acceleration, notice: Callable[[str], None]
 ) -> MachineConfig:
-    """Return the config, with less memory if this host cannot give a guest as much memory as is configured."""
+    """Return the config. If this host cannot give a guest the configured memory, reduce it to what is possible."""
     max_mib = max_memory_mib(host, acceleration.accelerator)
     if max_mib is None or config.resources.memory_mib <= max_mib:
         return config

@@ -219,8 +219,8 @@ class QmpSessions:
 def _demoted(record: logging.LogRecord) -> bool:
     """Lower the level of the library's errors, so that they are logged only for debugging.
 
-    The library logs every error that it also raises. It does so even when QEMU closes a connection at a stop. When a
-    task is cancelled, it logs a bug of its own by mistake.
+    The library logs every error that it also raises, even an expected one when QEMU ends. When a task is cancelled, the
+    library mistakes this for a bug of its own.
     """
     if record.levelno >= logging.ERROR:
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RecordKeeper:
-    """Edits the machine's record on disk together with the supervisor's copy in memory, which is `current`.
+    """Edits the machine's record on disk, and with it `current`, the supervisor's copy in memory.
 
     Other commands edit the record on disk as well. Their changes reach `current` with the supervisor's next edit.
     """
@@ -84,7 +84,7 @@ class RecordKeeper:
             log.error("cannot write the machine's state into its record: %s", error.line)
 
     async def note_boot(self) -> None:
-        """Note in the record that the guest has booted, so that the disk is never made anew from now on."""
+        """Note in the record that the guest has booted. From now on, the disk is never made anew."""
         await self.note(
             lambda record: replace(record, guest=replace(record.guest, provisioned=True, last_up=datetime.now(UTC)))
         )
