@@ -48,8 +48,8 @@ async def run(
 
     The program is killed after `timeout_s`, or when the caller is cancelled.
 
-    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`. Unless
-    `logged` is set, nothing is written to the log, for programs that run again and again.
+    The program gets our environment, LC_ALL=C for English messages, and the variables in `environment`. `logged`
+    is not set for programs that run again and again, which would fill the log.
 
     Raises:
         ProgramError: the exit status is not 0, and `check` is set.
@@ -211,7 +211,7 @@ async def _spawn(
 
 
 class _Pipes:
-    """The pipes to one child. Our ends are kept as streams, and the child's ends until the child has inherited them."""
+    """The pipes to a child. Our ends become streams. The child's ends are closed when the child has inherited them."""
 
     def __init__(self) -> None:
         self.stdin: asyncio.StreamWriter | None = None

@@ -11,7 +11,7 @@ from machine.errors import DeadlineError
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A point in time until which to wait. `what` is the text that says in error messages what was awaited."""
+    """A point in time until which to wait. `what` names, for error messages, what is awaited."""
 
     what: str
     at: float

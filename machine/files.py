@@ -22,7 +22,7 @@ _FICLONE = 0x40049409  # ioctl_ficlonerange(2)
 def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
     """Create a directory and its missing parents, all with this mode. If the directory exists, do nothing.
 
-    `Path.mkdir(parents=True)` is not used, because it makes parents to which, with a umask of 0, everybody could write.
+    With a umask of 0, `Path.mkdir(parents=True)` would make parents that everybody could write to.
 
     Raises:
         OSError: a directory cannot be created.
@@ -97,7 +97,7 @@ def share_blocks(source: Path, target: Path) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError in the block, which writes the file `path`, into a DiskError."""
+    """Turn an OSError in the block into a DiskError. The block writes the file `path`."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
 """File locks by flock(2), which the kernel releases when the last process with the descriptor ends.
 
-A process that holds a lock for long writes its process ID into the lock file, so that it can be signalled even when its
-sockets are gone. The ID is valid while the lock is held.
+A process that holds a lock for long writes its process ID into the lock file. Other processes can then send it a signal
+even when its sockets are gone. The ID is valid while the lock is held.
 """
 
 from __future__ import annotations

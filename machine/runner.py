@@ -183,7 +183,7 @@ def running(
 
 
 def logged(words: Sequence[str]) -> str:
-    """Return a command line for the log (pure). Of a script in a word, it has only the first and the last line."""
+    """Return a command line for the log (pure). A script in it is shortened to its first and last line."""
     return shlex.join([_without_middle(word) for word in words])
 
 

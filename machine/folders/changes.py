@@ -1,4 +1,4 @@
-"""Tell the guest which files the host has changed in shared folders, because no transport does so."""
+"""Tell the guest which files in shared folders the host has changed. No transport reports such changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_PENDING = 1024
 class ChangeRelay:
     """Watches folders of this host, and sends the paths of changed files to `script`, which runs in the guest.
 
-    `ssh` returns the command line that runs a command as root in the guest.
+    For a command, `ssh` returns the command line that runs it as root in the guest.
     """
 
     def __init__(self, ssh: Callable[[str], Sequence[str]], script: str) -> None:
@@ -68,7 +68,7 @@ class ChangeRelay:
         try:
             watcher = Watcher(folder.source)
         except OSError as error:
-            log.warning("changes in %s are not passed on: %s", folder.source, reason_of(error))
+            log.warning("changes in %s are not passed on to the guest: %s", folder.source, reason_of(error))
             return
         self._watchers[folder] = watcher
         await asyncio.to_thread(watcher.watch_all)
@@ -95,16 +95,16 @@ class ChangeRelay:
             async with await async_runner.spawn(argv, stdin=async_runner.PIPE) as child:
                 await self._pass_on(child)
         except MachineError as error:
-            log.warning("changes are not passed on: %s", error)
+            log.warning("changes in folders are not passed on to the guest: %s", error)
         except OSError as error:
-            log.debug("changes are not passed on any more: %s", error)
+            log.debug("changes in folders are no longer passed on to the guest: %s", error)
 
     async def _pass_on(self, child: Child) -> None:
         assert child.stdin is not None
         while child.returncode is None:
             await asyncio.sleep(_GATHER_S)
             if self._dropped:
-                log.info("%d changes at once were not passed on", self._dropped)
+                log.info("%d changes were not passed on to the guest, because too many came at once", self._dropped)
                 self._dropped = 0
             if self._pending:
                 paths = b"".join(path.encode(errors="surrogateescape") + b"\0" for path in self._pending)

@@ -32,7 +32,7 @@ class GuestReport:
 
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
-    """Return the shell command that runs folders.sh, which it reads from stdin, to mount these folders in the guest.
+    """Return the shell command that mounts these folders in the guest. It reads the script folders.sh from stdin.
 
     The script does not touch `connected` folders, because they are mounted already.
     """

@@ -74,9 +74,9 @@ class Watcher:
             yield from self._watch_below(path)
 
     def _watch_below(self, directory: str) -> Iterator[str]:
-        """Watch a directory and all directories below it.
+        """Watch a directory and all directories below it. Yield the files in all of them.
 
-        Yield the files in these directories, because a file may have been made before its directory was watched.
+        These files count as changed, because they may have been made before their directory was watched.
         """
         waiting = [directory]
         while waiting:
@@ -92,7 +92,7 @@ class Watcher:
                         yield below
 
     def _watch(self, path: str) -> bool:
-        """Watch one directory, and return whether another directory can be watched, too."""
+        """Watch one directory. Return False if no more directories can be watched, else True."""
         full = os.path.join(self._root, path)  # noqa: PTH118
         try:
             if len(self._directories) >= MAX_DIRECTORIES:

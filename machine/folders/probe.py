@@ -1,4 +1,4 @@
-"""Find and try what this host has for sharing folders."""
+"""Find the programs on this host that can share folders, and try whether they work."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _GET_FEATURES = _HEADER.pack(1, 1, 0)
 def probe_transports(
     choice: TransportChoice, sources: Mapping[Folder, Source | Obstacle], *, guest_uid: int, host: Host
 ) -> TransportFacts:
-    """Find out which programs for sharing these folders work on this host. QEMU's devices are not looked at.
+    """Find out with which programs this host can share these folders. QEMU's devices are not probed here.
 
     `sources` maps each folder to its directory, or to the reason why the folder cannot be shared. Such folders are not
     tried, and neither are transports that `choice` excludes.
@@ -88,7 +88,7 @@ def _try_virtiofsd(
 
 
 def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obstacle | None:
-    """Return why this user cannot have the user namespace that an old virtiofsd needs, or None if the user can."""
+    """If this virtiofsd needs a user namespace that this user cannot have, return the reason, else None."""
     if daemon.flavour is not Flavour.LEGACY or owners.uid == 0:
         return None
     if owners.maps(daemon.flavour) is None:
@@ -162,7 +162,7 @@ def probe_owners(guest_uid: int) -> OwnerIds:
 
 
 def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:
-    """Try command lines of virtiofsd. Return the first command line that works, or the reason why no one works."""
+    """Try command lines of virtiofsd. Return the first one that works, or the reason why none works."""
     reason: str | None = "this user has no subordinate IDs for the guest's users (see subuid(5))"
     for command in commands:
         reason = _try_command(command)

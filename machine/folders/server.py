@@ -52,7 +52,7 @@ class FolderSettings:
     """What the folder server needs to know about the machine and the host."""
 
     ssh: Callable[[str], Sequence[str]]
-    """Returns the command line that runs a command as root in the guest, over the SSH master."""
+    """Returns, for a command, the command line that runs it as root in the guest, over the SSH master."""
 
     scripts: GuestScripts
 
@@ -101,7 +101,7 @@ class FolderServer:
         self._sessions: dict[str, SshfsSession] = {}
         self._watch = SourceWatch()
         self._lost: dict[Folder, SourceChange] = {}
-        """The folders whose directories on this host are not what was shared."""
+        """The folders whose shared directory has gone or does not answer, each with what has happened."""
 
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
@@ -109,7 +109,7 @@ class FolderServer:
     # virtiofsd
 
     async def start_daemons(self, lock: int | None) -> None:
-        """Start a virtiofsd for each folder that needs one, before QEMU connects to it.
+        """Start a virtiofsd for each folder that needs one. QEMU has to be started afterwards.
 
         Each virtiofsd inherits the machine's lock, and ends with QEMU.
 
@@ -139,7 +139,7 @@ class FolderServer:
     # The guest's mounts
 
     async def mount(self) -> None:
-        """Make the guest mount all folders over a new SSH master. Folders that are not mounted go to `on_problem`."""
+        """Make the guest mount all folders after a new SSH master has connected. Report problems to `on_problem`."""
         async with self._changing:
             for each in self._folders:
                 await self._disconnect(each.folder)
@@ -202,7 +202,7 @@ class FolderServer:
             return False
         if Transport.SSHFS not in self._supported or find_sftp_server() is None:
             return False
-        self._on_notice(f"sshfs instead of {transport} is used for {folder.target}: the guest has no {transport}")
+        self._on_notice(f"sshfs is used instead of {transport} for {folder.target}: the guest has no {transport}")
         self._replace(replace(mounted, transport=Transport.SSHFS))
         return True
 

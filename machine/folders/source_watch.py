@@ -49,7 +49,7 @@ class SourceWatch:
         self._shared.pop(folder, None)
 
     async def change(self, folder: Folder) -> SourceChange | None:
-        """Return what has happened to the folder's directory, or None if the path leads to the shared one as before."""
+        """Return what has happened to a shared directory, or None if the folder's path still leads to it."""
         looking = self._looking.get(folder)
         if looking is None:
             looking = self._looking[folder] = _look(folder.source)
@@ -67,7 +67,7 @@ class SourceWatch:
 
 
 def _look(path: str) -> asyncio.Future[DirectoryId | None]:
-    """Find out which directory is at a path, in a thread. If the thread hangs, this program can end nevertheless."""
+    """Find out in a thread which directory is at a path. Even if the thread hangs, this program can end."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[DirectoryId | None] = loop.create_future()
 

@@ -58,9 +58,9 @@ def resolve_source(path: str) -> Source | Obstacle:
 
 
 def resolve_guarded(folder: Folder, folders: Iterable[Folder]) -> Source | Obstacle:
-    """Return the directory of a folder that was checked earlier, or an obstacle if a guest may have changed its path.
+    """Return the directory of a folder that was checked earlier, or an obstacle if a guest may have redirected it.
 
-    `folders` are all folders of the machine. In each that is not read-only, the guest can make symbolic links.
+    `folders` are all folders of the machine. In a folder that is not read-only, the guest can make symbolic links.
     """
     found = resolve_source(folder.source)
     if isinstance(found, Obstacle) or found.path == folder.source:
@@ -100,7 +100,7 @@ def probe_sources(folders: Collection[Folder]) -> dict[Folder, Source | Obstacle
 
 
 def not_answering(source: str) -> str:
-    """Return the message for users that a shared directory does not answer."""
+    """Return the message that tells users that a shared directory does not answer."""
     return f"the folder {source} does not answer on this host"
 
 

@@ -32,10 +32,10 @@ def sftp_server_command(path: str, folder: Folder, host_os: HostOS, confine: Seq
 
 
 class SshfsSession:
-    """Two programs that share one folder, an SFTP server here and an sshfs in the guest, and the pipe between them.
+    """An SFTP server on this host and an sshfs in the guest, which share one folder, and the pipe between the two.
 
-    The session ends when the SSH master ends, or by `close`. If it ends after the folder was mounted, but not by
-    `close`, then `on_end` is called with the reason.
+    The session ends when the SSH master ends, or when `close` is called. If the folder was mounted and `close` was not
+    called, `on_end` is then called with the reason.
     """
 
     def __init__(self, folder: Folder, on_end: Callable[[str], None]) -> None:
@@ -92,7 +92,7 @@ class SshfsSession:
         return f"sshfs of {self._folder.target} has ended" + (f": {last_line}" if last_line else "")
 
     async def _read(self, stderr: asyncio.StreamReader) -> str:
-        """Note when the guest reports that the folder is mounted. Return the last of the other lines of `stderr`."""
+        """Read all of `stderr`. Note the line that reports that the folder is mounted. Return the last other line."""
         last_line = ""
         while line := await stderr.readline():
             text = line.decode(errors="replace").strip()

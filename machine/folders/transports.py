@@ -31,7 +31,7 @@ class TransportFacts:
     """The transports that need a device which QEMU lacks. Empty as long as QEMU has not been asked."""
 
     def with_devices(self, devices: frozenset[Transport]) -> TransportFacts:
-        """Return these facts with `missing_devices`, given the transports for which QEMU has a device."""
+        """Return these facts with `missing_devices` set. `devices` has the transports for which QEMU has a device."""
         needed = {transport for transport in Transport if transport.is_device}
         return replace(self, missing_devices=frozenset(needed - devices))
 
@@ -149,6 +149,6 @@ def transport_notices(planned: Sequence[MountedFolder], facts: TransportFacts) -
         if each.transport and isinstance(refusal, Obstacle):
             targets.setdefault((refusal.reason, each.transport), []).append(each.folder.target)
     return [
-        f"{transport} instead of virtiofs is used for {', '.join(places)}: {reason}"
+        f"{transport} is used instead of virtiofs for {', '.join(places)}: {reason}"
         for (reason, transport), places in targets.items()
     ]

@@ -1,8 +1,8 @@
 """Make command lines of virtiofsd (pure).
 
-Two programs are called virtiofsd. One is in C, and QEMU contained it up to version 7.2. The other is in Rust. Whoever
-makes a file in a folder, on the host it belongs to the host's user, and in the guest to the guest's user. A newer
-virtiofsd translates the owners itself. An older virtiofsd runs in a user namespace that translates the owners.
+Two programs are called virtiofsd. One is in C, and QEMU contained it up to version 7.2. The other is in Rust. On
+the host, all files in a folder belong to the host's user. In the guest, they belong to the guest's user, whoever has
+made them. A newer virtiofsd translates the owners itself. An older virtiofsd runs in a user namespace that does so.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
 
 
 def add_subids_command(user: str, subuids: str, subgids: str) -> str:
-    """Return the command that gives a user subordinate IDs.
+    """Return the command that gives a user subordinate IDs which nobody has yet.
 
-    According to `subuids` and `subgids`, the texts of /etc/subuid and /etc/subgid, nobody has these IDs yet.
+    `subuids` and `subgids` are the texts of /etc/subuid and /etc/subgid.
     """
     first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for start, count in _ranges(text))])
     ids = f"{first}-{first + _SUBIDS - 1}"
@@ -164,9 +164,9 @@ def _translations(owners: OwnerIds) -> list[str]:
 
 
 def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
-    """Return the words to put before a command, so that the command runs in a user namespace.
+    """Return the beginning of the command line that runs a command in a user namespace. The command follows.
 
-    If the user lacks the subordinate IDs for that, there are no words.
+    If the user lacks the subordinate IDs for the namespace, return an empty list.
     """
     maps = owners.maps(flavour)
     if maps is None:

@@ -95,7 +95,7 @@ class _Run:
     # Nodes
 
     def walk(self, dot: Value, nodes: Sequence[Node]) -> Break | Continue | None:
-        """Render the nodes. If a break or continue ends the rendering early, return it, else None."""
+        """Render the nodes. If a Break or Continue node ends the rendering early, return this node, else None."""
         for node in nodes:
             jump: Break | Continue | None = None
             match node:

@@ -214,7 +214,7 @@ FUNCTIONS = {
 }
 
 LOGIC = {"and": False, "or": True}
-"""Each logical function, and the truth value of an argument after which it evaluates no more arguments."""
+"""The logical functions. Each of them evaluates no more arguments after the first one with this truth value."""
 
 TIME_METHODS = {
     "Format": Signature(call=times.format_time, types=("string",)),

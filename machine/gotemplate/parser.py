@@ -100,9 +100,9 @@ class _Parser:
     # Nodes
 
     def _nodes(self, branch: str | None) -> tuple[tuple[Node, ...], str | None]:
-        """Parse up to the end of `branch`, or of the template if that is None.
+        """Parse up to the end of `branch` or, if `branch` is None, of the template.
 
-        Returns the nodes, and the `end` or `else` that closed the branch.
+        Return the nodes, and the `end` or `else` that closed the branch.
         """
         nodes: list[Node] = []
         while (token := self._next()).kind is not Kind.EOF:

@@ -1,4 +1,4 @@
-"""Format times as Go does, by a layout that shows how 2006-01-02 15:04:05 -0700 would be written."""
+"""Format times by Go's layouts. A layout shows how the time 2006-01-02 15:04:05 -0700 would be written."""
 
 from __future__ import annotations
 

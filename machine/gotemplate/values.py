@@ -20,7 +20,7 @@ class TemplateError(Exception):
 
 
 class Missing(Enum):
-    """The type of the value that a template gets for a key that its map lacks."""
+    """What a template gets for a key that is missing in a map."""
 
     VALUE = "<no value>"
 
@@ -100,7 +100,7 @@ def _common_type(values: Sequence[Value]) -> str:
 
 
 def truth(value: Value) -> bool:
-    """Return whether `if` takes a value for true. Structs always are, other values unless they are zero or empty."""
+    """Return whether `if` takes a value for true. A struct is true, and any other value unless it is zero or empty."""
     match value:
         case None | Missing():
             return False

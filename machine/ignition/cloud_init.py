@@ -54,7 +54,10 @@ def render(document: Document, config: MachineConfig, packages: Sequence[str]) -
 
 
 def _json(document: dict[str, Any]) -> str:
-    """Return JSON that is valid YAML, too, because its non-ASCII characters are not escaped as surrogate pairs."""
+    """Return JSON that is also valid YAML.
+
+    YAML has no surrogate pairs, so non-ASCII characters are not escaped.
+    """
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -131,7 +134,7 @@ def _make_link(link: Link) -> Iterator[list[str]]:
 
 
 def _unit_words(units: Sequence[Unit]) -> Iterator[str]:
-    """Yield VERB:UNIT for each unit, as the script's arguments. The unit that reports to the host comes last."""
+    """Yield the arguments VERB:UNIT of cloud-init-finish.sh. The unit that reports to the host comes last."""
     for unit in sorted(units, key=lambda unit: unit.name == _READY):
         if unit.mask:
             yield f"mask:{unit.name}"

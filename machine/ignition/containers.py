@@ -10,9 +10,9 @@ _USER_UNITS = "/etc/systemd/user"
 
 
 def container_files() -> tuple[File, ...]:
-    """Return the program, the user's service, and the settings of systemd that keep containers up until it stops them.
+    """Return the program that starts and stops containers, the user service that runs it, and settings of systemd.
 
-    SELinux lets services run programs from /usr/local/bin.
+    The settings keep containers up until the program stops them. SELinux lets services run programs in /usr/local/bin.
     """
     slice_conf = assets.load("files/containers-slice.conf")
     return (
@@ -26,7 +26,7 @@ def container_files() -> tuple[File, ...]:
 
 
 def container_links() -> tuple[Link, ...]:
-    """Return the link that enables the user's service for every user, because Ignition cannot enable user units."""
+    """Return the link that enables the user service for all users, because Ignition cannot enable user units."""
     return (Link(path=f"{_USER_UNITS}/default.target.wants/{_SERVICE}", target=f"{_USER_UNITS}/{_SERVICE}"),)
 
 
@@ -35,6 +35,6 @@ def container_units() -> tuple[Unit, ...]:
 
 
 def service_files() -> tuple[File, ...]:
-    """Return all files for a guest that was made without them. Its own tools enable the services."""
+    """Return the files to add to a guest that was provisioned without them. The guest's systemctl enables the units."""
     units = (File(path=f"/etc/systemd/system/{unit.name}", contents=unit.contents or "") for unit in container_units())
     return (*container_files(), *units)

@@ -150,7 +150,7 @@ def _owned_by(user: str | None) -> dict[str, Any]:
 
 
 def find_overridden(ours: Document, theirs: str) -> list[str]:
-    """List the paths and units in our config that the user's config `theirs` defines, too, and therefore overrides."""
+    """List the paths and units in `ours` that the user's config overrides, because `theirs` defines them, too."""
     document = json.loads(theirs)
     # If the user's file has no contents, it only appends to ours.
     files = [file for file in _entries(document, "storage", "files") if "contents" in file]

@@ -34,7 +34,9 @@ _DATE = (2026 - 1980) << 9 | 1 << 5 | 1
 
 
 def fat_image(label: str, files: Mapping[str, str]) -> bytes:
-    """Return the disk up to its last used byte. The caller has to pad it to `fat_size`. `label` has up to 11 letters.
+    """Return a disk image with these files. `label` has up to 11 letters.
+
+    The image ends after the last byte that is used. The caller has to pad it to `fat_size`.
 
     Raises:
         MachineError: the files are larger than the disk.

@@ -51,7 +51,7 @@ def parse(text: str) -> Located:
 
 
 def _value(tokens: Iterator[re.Match[str]]) -> Located:
-    """Parse the next value of a text, which must be valid JSON."""
+    """Parse the value that begins at the next token. The tokens must be those of valid JSON."""
     token = next(tokens)
     return _value_at(token, tokens)
 

@@ -174,7 +174,7 @@ def _swap_files(config: MachineConfig) -> tuple[File, ...]:
 
 
 def _first_boot_files(config: MachineConfig) -> tuple[File, ...]:
-    """Return the user's scripts as files, and the program that runs them when `machine start` requests that.
+    """Return the user's scripts as files, and the program that runs the scripts on request of `machine start`.
 
     A playbook gets the same path as in podman machine, and a script of ours runs it.
     """

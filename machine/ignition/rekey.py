@@ -1,7 +1,7 @@
-"""Rekey a clone's guest: make the systemd credentials that give the guest its own keys, machine ID and host name.
+"""Rekey a clone's guest with systemd credentials, which give the guest its own keys, machine ID and host name.
 
 systemd accepts units from credentials since version 256. Ignition cannot rekey, because it only runs at the first boot.
-(Pure, except that it reads our own assets.)
+(Pure, except that our own assets are read.)
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ NEWEST = 5
 
 @dataclass(frozen=True)
 class Many:
-    """A list of items of one type. `unique` is the name of a key whose value must differ between all items."""
+    """A list of items of one type. `unique` names a key that must have a different value in every item."""
 
     kind: Kind
     unique: str | None = None
@@ -42,7 +42,7 @@ def _keys(kind: Kind, names: str, *, since: int = 0) -> dict[str, Key]:
 
 
 def _named(name: str = "name") -> dict[str, Key]:
-    """Return the schema of an object's key `name`. The key is required, because it identifies an item of a list."""
+    """Return a schema with one required key, `name`, by which the items of a list are told apart."""
     return {name: Key(TEXT, required=True)}
 
 

@@ -79,7 +79,7 @@ def _format(problem: Problem, name: str) -> str:
 
 
 def _validate(text: str, name: str) -> None:
-    """Run Ignition's validator on a config, if it is installed. Warnings are errors, as no one would see them later."""
+    """If Ignition's validator is installed, run it on a config. Warnings are errors, because nobody sees them later."""
     validator = runner.find_program(_VALIDATOR)
     if validator is None:
         return

@@ -77,10 +77,10 @@ class ConnectionsFile:
                 entries[connection.name] = {"URI": connection.uri}
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the given connections, except those whose URI in the file is no longer ours.
+        """Remove the given connections, except those to which the file now gives another URI.
 
-        If one of the removed connections was the default, choose a new default as Podman does. `rootful` has the names
-        of those remaining machines that are rootful.
+        If one of the removed connections was the default, choose a new default as Podman does. `rootful` names the
+        remaining machines that are rootful.
         """
         if not self._has_any(connections) and self.default() not in [connection.name for connection in connections]:
             return
@@ -113,7 +113,7 @@ class ConnectionsFile:
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Replace, for each pair, the first connection by the second. Write the file once for all pairs.
 
-        A pair is left out if the URI of its first connection in the file is no longer ours.
+        A pair is left out if the file now has another URI for its first connection.
         """
         if not self._has_any([old for old, _ in pairs]):
             return
@@ -128,7 +128,7 @@ class ConnectionsFile:
                     document["Connection"]["Default"] = new.name
 
     def _has_any(self, connections: Iterable[Connection]) -> bool:
-        """Return whether one of the connections is in the file with our URI. If not, callers do not write the file."""
+        """Return whether the file has one of these connections with the same URI. If not, callers do not write it."""
         uris = self.uris()
         return any(uris.get(connection.name) == connection.uri for connection in connections)
 
@@ -204,8 +204,8 @@ def _entries(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def next_default(names: Collection[str], rootful: Collection[str]) -> str:
     """Choose a new default connection after the old default was removed, as Podman does.
 
-    It is a connection of the machine with the default name or, if there is no such machine, of any other machine. If
-    the machine is in `rootful`, it is the machine's rootful connection.
+    The machine with the default name is chosen or, if there is none, another machine. If `rootful` names the chosen
+    machine, return the machine's rootful connection.
     """
     chosen = DEFAULT_MACHINE if DEFAULT_MACHINE in names else min(names, default="")
     preferred = f"{chosen}-root"

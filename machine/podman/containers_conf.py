@@ -23,7 +23,7 @@ _SCALARS: tuple[tuple[str, type[int], str], ...] = (
     ("disk_size", int, "a whole number"),
     ("import_native_ca", bool, "true or false"),
 )
-"""The keys that [machine] and our settings have in common: name, type, and the type in words."""
+"""The settings that have the same key in [machine] and in our config: the key, its type, and the type in words."""
 
 # Text settings: table, Podman's key, our key.
 _TEXTS = (("machine", "image", "image"), ("machine", "user", "username"), ("containers", "tz", "timezone"))
@@ -35,7 +35,7 @@ def load_layers(files: list[Path], host: Host) -> list[Layer]:
     """Return the defaults of new machines that each file sets.
 
     Raises:
-        BadInputError: a file cannot be read, or has a value of a type that Podman also rejects.
+        BadInputError: a file cannot be read, or has a value of a wrong type, which is an error in Podman, too.
     """
     return read_layers([(path, _load(path)) for path in files], host)
 
@@ -53,7 +53,7 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
     """Translate parsed files into settings (pure). `documents` has the files in order of increasing precedence.
 
     Raises:
-        BadInputError: a value has a type that Podman also rejects.
+        BadInputError: a value has a wrong type, which is an error in Podman, too.
     """
     layers = []
     volumes: tuple[str, ...] = ()
@@ -71,7 +71,10 @@ def read_layers(documents: Sequence[tuple[Path, Mapping[str, Any]]], host: Host)
 
 
 def _single_values(document: Mapping[str, Any], path: Path, host: Host) -> dict[str, Value]:
-    """Return a file's settings by our keys. Lists are left out, because their values depend on the preceding files."""
+    """Return the settings in a file, by our keys for them.
+
+    Lists are left out, because the value of a list also depends on the preceding files.
+    """
     tables = {name: _table(document, name, path) for name in ("machine", "containers")}
     values: dict[str, Value] = {}
     for key, kind, expected in _SCALARS:

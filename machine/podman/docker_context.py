@@ -49,7 +49,7 @@ def create(config: Path, name: str, socket: Path) -> None:
     """Create or replace the context `name`, which points to `socket`.
 
     Raises:
-        MachineError: the directory cannot be written.
+        MachineError: the context's file cannot be written.
     """
     directory = _directory(config, name)
     with disk_errors(directory):

@@ -102,7 +102,7 @@ class LegacyClient:
                 self.uris[connection.name] = connection.uri
 
     def remove(self, connections: tuple[Connection, ...], *, rootful: Collection[str] = ()) -> None:
-        """Remove the given connections, except those whose URI is no longer ours.
+        """Remove the given connections, except those that now have another URI.
 
         If one of the removed connections was the default, choose a new default as Podman does.
         """
@@ -129,7 +129,7 @@ class LegacyClient:
     def replace(self, pairs: tuple[tuple[Connection, Connection], ...]) -> None:
         """Replace, for each pair, the first connection by the second.
 
-        A pair is left out if the URI of its first connection is no longer ours.
+        A pair is left out if its first connection now has another URI.
         """
         ours = [(old, new) for old, new in pairs if self.uris.get(old.name) == old.uri]
         for old, new in ours:

@@ -126,10 +126,7 @@ def _text(fields: dict[str, Any], key: str) -> str:
 
 
 def _parse_remote(text: str, protocol: Protocol) -> int:
-    """Parse the address and port of the guest to which a forward leads, and return the port.
-
-    The address must be the guest's own.
-    """
+    """Parse the guest's end of a forward, `ADDRESS:PORT`, and return the port. The address must be the guest's own."""
     remote = parse_endpoint(text, protocol)
     if remote.address not in ("", network.GUEST):
         raise ValueError(f"{remote.address} is not the guest's address")
@@ -141,7 +138,7 @@ def _bad_request(message: str) -> RequestError:
 
 
 def encode_response(status: HTTPStatus, body: str = "", *, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """Return a whole HTTP response. A header of it says that the connection will be closed."""
+    """Return a whole HTTP response. Its headers say that the connection will be closed."""
     content = body.encode(errors="replace")
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"

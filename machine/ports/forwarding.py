@@ -25,9 +25,9 @@ _MAX_RETRY_S = 15.0
 class Forwarding:
     """Grants forwards, and opens them again whenever a new SSH master has connected.
 
-    The forwards are saved in `table_file` for a later supervisor. While its driver is down, a forward waits. If a
-    forward cannot be opened, that is tried again later. `on_failure` is then called with the reason, and with None as
-    soon as all forwards are open.
+    The forwards are saved in `table_file` for a later supervisor. A forward waits while its driver is
+    down. If a forward cannot be opened, `on_failure` is called with the reason, and the forward is tried again later.
+    When all forwards are open, `on_failure` is called with None.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Forwarding:
     async def add(self, forward: Forward) -> bool:
         """Open a forward, and return whether the forward is new.
 
-        A forward is not new if its container was killed, which leaves the forward open, and starts again.
+        If a container is killed, its forward stays open. When the container starts again, the forward is not new.
 
         Raises:
             MachineError: the host cannot listen on the forward's endpoint, or containers may not have the port. The
@@ -100,7 +100,7 @@ class Forwarding:
         return is_new
 
     async def remove(self, endpoint: Endpoint | SocketPath, origin: Origin) -> None:
-        """Close the forward from this endpoint of the host, if there is one that has this origin."""
+        """If a forward of this origin listens at `endpoint`, close it."""
         async with self._changing:
             forward = self._table.get(endpoint)
             if forward and forward.origin is origin:
@@ -168,8 +168,8 @@ class Forwarding:
     async def on_driver_up(self, driver: Driver) -> None:
         """Open all forwards of a driver that has come up.
 
-        Forwards of the other driver are left alone. This may run in the task of an SSH master, which may be cancelled,
-        and no operation of QEMU must be interrupted then.
+        Forwards of the other driver are left alone. If an SSH master's task runs this and is cancelled, no operation of
+        QEMU may be interrupted.
         """
         self._listeners.on_driver_up(driver)
         async with self._changing:

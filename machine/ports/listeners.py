@@ -33,7 +33,7 @@ class Listeners:
         self._failures: dict[Binding, str] = {}
         self._reported: str | None = None
         self.failed = asyncio.Event()
-        """Set while any binding could not be opened."""
+        """Set while there is a binding that could not be opened."""
 
     def assume_open(self, bindings: Iterable[Binding]) -> None:
         """Note that these bindings are open, because an earlier supervisor has opened them."""
@@ -43,7 +43,7 @@ class Listeners:
         self._up.add(driver)
 
     def on_driver_down(self, driver: Driver) -> None:
-        """Note that the driver has ended, which closes its bindings, and forget the failures of its other bindings."""
+        """Note that the driver has ended, and that its bindings are therefore closed. Forget the bindings' failures."""
         self._up.discard(driver)
         for binding in [one for one in self._open if one.driver is driver]:
             self._open.discard(binding)

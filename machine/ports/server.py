@@ -52,7 +52,7 @@ class PortServer:
             log.warning("port API: %s", error.line)
             writer.write(api.encode_response(HTTPStatus.INTERNAL_SERVER_ERROR, error.line))
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            log.debug("port API: a client that did not finish: %s", error)
+            log.debug("port API: a client did not finish its request: %s", error)
         finally:
             with contextlib.suppress(OSError):
                 await writer.drain()

@@ -156,9 +156,10 @@ def _is_entitled(entitlements: str) -> bool:
 def choose_accelerator(
     choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
 ) -> Acceleration:
-    """Choose the accelerator that the user wants or, for `auto`, the hardware's if it works, else TCG.
+    """Choose a guest's accelerator.
 
-    If TCG is chosen for `auto`, the result has a notice for the user.
+    The user's choice is an accelerator or `auto`. For `auto`, choose the hardware's accelerator if that works. If not,
+    choose TCG, and add a notice for the user.
 
     Raises:
         MachineError: the accelerator that the user wants cannot be used, or no accelerator can be used.
@@ -192,7 +193,7 @@ def _slow_notice(obstacle: Obstacle, arch: Arch, host: Host) -> str:
 
 
 def early_notice(choice: AcceleratorChoice, support: HardwareSupport) -> str | None:
-    """Return a warning if the accelerator that the user has chosen cannot be used on this host now, else None."""
+    """If the accelerator that the user has chosen does not work at present, return a warning, else None."""
     if choice.value != support.accelerator or not support.obstacle:
         return None
     remedy = f"; {support.obstacle.remedy}" if support.obstacle.remedy else ""

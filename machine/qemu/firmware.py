@@ -1,7 +1,7 @@
 """Find UEFI firmware for the boards that need it.
 
 Descriptors name the firmware's files, as QEMU's docs/interop/firmware.json specifies. Without a descriptor, the files
-are looked for where distributions install them.
+are expected where distributions install them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNSUITABLE = {"secure-boot", "requires-smm", "enrolled-keys"}
 
 @dataclass(frozen=True, kw_only=True)
 class FirmwareFiles:
-    """The files of UEFI's code, which QEMU maps read-only, and of a template for the UEFI variables.
+    """UEFI's code, which QEMU maps read-only, and a template for the UEFI variables.
 
     Each machine gets a copy of the template, which is always raw. The formats have the names that QEMU gives them.
     """
@@ -40,7 +40,7 @@ class FirmwareFiles:
 
 
 def firmware_directories(binary: Path, host: Host, config_home: Path) -> tuple[Path, ...]:
-    """Return the directories of descriptors. A file overrides files of the same name in directories before it."""
+    """List the directories of firmware descriptors. A file overrides files of the same name in earlier directories."""
     own = [parent / "share/qemu/firmware" for parent in _prefixes(binary)]
     shared = [Path(directory) for directory in host.os.traits.firmware_directories]
     directories = [*shared, *own, Path("/etc/qemu/firmware"), config_home / "qemu/firmware"]
@@ -56,7 +56,7 @@ def _prefixes(binary: Path) -> list[Path]:
 
 
 def read_descriptors(directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the descriptors in the order in which to try them. Files that are not JSON objects are left out."""
+    """Return firmware descriptors in the order in which to try them. Files that are not JSON objects are left out."""
     texts: dict[str, bytes] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -100,7 +100,10 @@ def described_files(descriptor: Mapping[str, Any], board: Board) -> FirmwareFile
 
 
 def _matches_board(target: Mapping[str, Any], board: Board) -> bool:
-    """Return whether a descriptor's target is this board. The target's machine names have versions, ours have none."""
+    """Return whether a firmware descriptor is for this board.
+
+    The machine names in the descriptor's `target` have versions, the board's machine name has none.
+    """
     kind = board.machine.partition(",")[0]
     versions = (kind, f"{kind}-0.0")
     return target["architecture"] == board.target and any(

@@ -89,7 +89,7 @@ class QemuImg:
         self._run(("resize", "-q", "-f", "qcow2", disk, f"{size_gib}G"), timeout_s=_QUICK_S)
 
     def backing_file(self, overlay: Path) -> Path | None:
-        """Return the path of the base image on which a disk image is an overlay, or None if it is not an overlay.
+        """Return the path of an overlay's base image, or None if the disk image has no base.
 
         Raises:
             MachineError: the file is not a qcow2 image, or qemu-img is missing.

@@ -209,7 +209,7 @@ def _ports(board: Board, files: LaunchFiles) -> list[str]:
 def _usb(config: MachineConfig) -> list[str]:
     """Return options for the host's USB devices.
 
-    QEMU waits for a missing device that is given by vendor, and fails if a device that is given by bus is missing.
+    If a device is given by vendor and is missing, QEMU waits for it. If one is given by bus and is missing, QEMU fails.
     """
     if not config.usbs:
         return []

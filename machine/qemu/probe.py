@@ -81,7 +81,7 @@ def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
 
 
 def parse_listing(text: str) -> frozenset[str]:
-    """Parse a list that QEMU prints, with one word on each line after a line that ends with a colon (pure)."""
+    """Parse a list that QEMU prints (pure). A heading that ends with a colon is followed by one word on each line."""
     _, _, listed = text.partition(":\n")
     return frozenset(listed.split())
 
@@ -131,7 +131,8 @@ def _cpu_obstacle(machine: str, cpuinfo: str) -> Obstacle | None:
 def _permit(device: Path) -> str:
     """Return the remedy for a device that this user may not open.
 
-    It is to join the device's group. If that is root's group, or may not open the device, it is to permit everyone to.
+    To join the device's group is enough, unless this is root's group or may not open the device. If so, let everyone
+    open the device.
     """
     facts = device.stat()
     if facts.st_mode & 0o060 == 0o060 and facts.st_gid != 0:

@@ -33,7 +33,7 @@ class Ending(StrEnum):
 
     @property
     def notice(self) -> str | None:
-        """What to tell the user about the end. None if the guest has powered down, as it should."""
+        """A notice for the user if the guest has not powered down, else None."""
         match self:
             case Ending.POWERED_DOWN:
                 return None
@@ -51,7 +51,7 @@ class Means:
     """A QMP session, or None if QEMU's monitor cannot be reached, for example because its socket was removed."""
 
     log_in_and_power_off: Callable[[], Awaitable[bool]]
-    """Tells the guest over SSH to power down, and returns whether the guest has accepted that."""
+    """Asks the guest over SSH to power down, and returns whether the guest has accepted the request."""
 
     send_signal: Callable[[signal.Signals], None]
 
@@ -124,7 +124,7 @@ async def _check_disk(client: QMPClient) -> None:
     """Check that a full disk has not stopped the guest.
 
     Raises:
-        DiskError: it has.
+        DiskError: a full disk has stopped the guest.
     """
     if await monitor.query_status(client) == monitor.STATUS_DISK_FULL:
         raise DiskError(

@@ -64,7 +64,7 @@ def config_block(target: SshTarget) -> str:
 
 
 def base_options(target: SshTarget) -> list[str]:
-    """Return the options that all our connections use."""
+    """Return the options that all of our ssh command lines have."""
     options = {
         **_identity_options(target),
         "BatchMode": "yes",
@@ -89,7 +89,7 @@ def quoted(path: Path) -> str:
 
 
 def local_forward(host: End, guest: End) -> str:
-    """Return the argument of ssh's option -L. In paths, `%` and colons are escaped, as a colon separates the ends."""
+    """Return the argument of ssh's option -L. A colon separates the ends, so `%` and colons in paths are escaped."""
     ends = (end if isinstance(end, str) else _escaped(end) for end in (host, guest))
     return ":".join(ends)
 
@@ -114,7 +114,7 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
 
 
 def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None = None) -> list[str]:
-    """Return the ssh command line that runs a script in the guest, with `words` as arguments. ssh reads it from stdin.
+    """Return the ssh command line that runs a script in the guest, with `words` as arguments. Pass the script to stdin.
 
     If an SSH master listens on the socket `control`, the script is run over the master's connection. This saves a
     login, which takes seconds in an emulated guest.

@@ -1,4 +1,4 @@
-"""Make SSH key pairs without ssh-keygen, which does not run for a user without an entry in the passwd database."""
+"""Make SSH key pairs without ssh-keygen. It does not run for a user who has no entry in the passwd database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""End SSH masters that have outlived their supervisor and whose control socket may have been removed."""
+"""End the SSH masters of a supervisor that has ended. Their control socket may have been removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell a guest over SSH to power down, for when QEMU's monitor cannot be reached."""
+"""Ask a guest over SSH to power down. This is used if QEMU's monitor cannot be reached."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SCRIPT = f"systemctl --no-block poweroff && echo {_ACCEPTED}"
 
 
 async def power_off(target: SshTarget) -> bool:
-    """Log in to the guest as root, and tell it to power down. Return whether the guest has accepted that."""
+    """Log in to the guest as root, and ask it to power down. Return whether the guest has accepted the request."""
     try:
         done = await async_runner.run(script_argv(target, ()), stdin=_SCRIPT, timeout_s=_LOGIN_S, check=False)
     except MachineError as error:
-        log.info("the guest cannot be told over SSH to power down: %s", error)
+        log.info("the guest cannot be reached over SSH to power it down: %s", error)
         return False
-    log.info("powering down over SSH: %s %s", done.stdout.strip(), done.stderr.strip())
+    log.info("asked the guest over SSH to power down, and it answered: %s %s", done.stdout.strip(), done.stderr.strip())
     return _ACCEPTED in done.stdout.split()

@@ -115,7 +115,7 @@ class _Sftp(paramiko.SFTPClient):
     """paramiko's SFTP client, extended to keep several requests in flight in a single thread.
 
     paramiko's own read-ahead uses a thread that prints a traceback when a connection ends. Its write-ahead ignores the
-    last answers, and so misses a full disk. OpenSSH's SFTP server answers requests in order.
+    last answers, so a full disk would go unnoticed. OpenSSH's SFTP server answers requests in order.
     """
 
     def _adjust_cwd(self, path: str) -> bytes:
@@ -127,7 +127,7 @@ class _Sftp(paramiko.SFTPClient):
     def send_request(self, kind: int, *words: object) -> int:
         """Send a request, and return its number.
 
-        To get the answer, pass this number to `answer`. Answers to other requests are dropped then.
+        To get the answer, pass this number to `answer`, which drops the answers to all earlier requests.
         """
         number: int = self._async_request(type(None), kind, *words)  # type: ignore[attr-defined]
         return number
@@ -150,7 +150,7 @@ class _Sftp(paramiko.SFTPClient):
         return self._request(CMD_OPEN, os.fsencode(path), flags, attributes)[1].get_string()
 
     def chunks(self, handle: bytes, size: int) -> Iterator[bytes]:
-        """Yield the content of a file of this size. If the file has grown, read the rest with one request at a time."""
+        """Yield the content of a file. If the file is larger than `size`, read the rest with one request at a time."""
         in_flight: deque[int] = deque()
         asked = done = 0
         while True:

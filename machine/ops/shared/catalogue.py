@@ -25,7 +25,7 @@ def find_source(text: str, context: Context) -> ImageSource:
     """Parse `text`, and return the image that it refers to. Images of other distributions are found in the catalogue.
 
     Raises:
-        BadInputError: there is no such image.
+        BadInputError: `text` is malformed, or the catalogue has no image of that name and tag.
     """
     reference = parse_reference(text)
     return catalogue(context).find(reference) if isinstance(reference, CatalogueReference) else reference

@@ -57,12 +57,12 @@ def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:
-    """If the values contain an image or a time zone, check that it exists. The rules of the settings do not check this.
+    """If the values contain an image reference or a time zone, check it. The rules of the settings do not do this.
 
     If the values come from a file, `source` is the path of that file, and errors name the path.
 
     Raises:
-        BadInputError: there is no such image or time zone.
+        BadInputError: the image reference is malformed or not in the catalogue, or the time zone does not exist.
     """
     try:
         if "image" in values:

@@ -171,7 +171,7 @@ def test_transport_that_the_guest_lacks_is_replaced_by_ssh_where_the_choice_is_o
             return server.folders[0]
 
     assert finish(mount(TransportChoice.AUTO)) == over(Transport.SSHFS)
-    assert guest.notices == ["sshfs instead of 9p is used for /x: the guest has no 9p"]
+    assert guest.notices == ["sshfs is used instead of 9p for /x: the guest has no 9p"]
     ours = finish(mount(TransportChoice.NINEP))
     assert (ours.transport, ours.problem) == (Transport.NINEP, "the guest does not mount /x: no device")
 

@@ -132,7 +132,7 @@ def test_folder_that_virtiofsd_refuses_leaves_the_others_alone_and_is_told() -> 
     assert (refused.transport, refused.problem, refused.virtiofsd) == (Transport.SSHFS, None, ())
     assert (there.transport, there.virtiofsd) == (Transport.VIRTIOFS, ["/v"])
     assert transport_notices([refused, there], facts) == [
-        "sshfs instead of virtiofs is used for /x: virtiofsd does not run: no"
+        "sshfs is used instead of virtiofs for /x: virtiofsd does not run: no"
     ]
 
 
@@ -141,7 +141,7 @@ def test_refusal_of_all_folders_is_told_once_and_a_missing_virtiofsd_or_another_
     facts = replace(FACTS, virtiofsd={FOLDER: refusal, OTHER: refusal})
     planned = plan_folders(SOURCES, AUTO, facts, ALL, SOCKETS)
     assert transport_notices(planned, facts) == [
-        "9p instead of virtiofs is used for /x, /y: virtiofsd does not run: no"
+        "9p is used instead of virtiofs for /x, /y: virtiofsd does not run: no"
     ]
     without = replace(FACTS, virtiofsd=NO_VIRTIOFSD)
     assert transport_notices(plan_folders(SOURCES, AUTO, without, ALL, SOCKETS), without) == []
