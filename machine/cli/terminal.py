@@ -22,7 +22,7 @@ class Speed:
         self._first: tuple[float, int] | None = None
 
     def rate(self, done: int) -> float:
-        """Return how many units have been done per second, if `done` units are done now."""
+        """Return the number of units per second since the first report. By now, `done` units are done."""
         if self._first is None:
             return 0.0
         since, before = self._first

@@ -50,8 +50,7 @@ def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
 def reset_machine_id(root: Path) -> None:
     """Make systemd take the next boot for the first one, so that it enables the units that Ignition presets.
 
-    The empty /etc/machine-id that mmdebstrap leaves behind does not do that (see "First Boot Semantics" in
-    machine-id(5)).
+    An empty /etc/machine-id, as mmdebstrap leaves it, is not enough (see "First Boot Semantics" in machine-id(5)).
     """
     path = root / "etc/machine-id"
     path.unlink(missing_ok=True)

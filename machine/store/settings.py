@@ -168,7 +168,7 @@ def replace(roots: Roots, content: bytes, *, before: bytes | None) -> None:
 
 
 def make_draft(roots: Roots, content: bytes) -> Path:
-    """Write `content` to a temporary file beside config.toml, which an editor can edit, and return the file's path."""
+    """Write `content` to a temporary file beside config.toml, for an editor, and return the file's path."""
     with disk_errors(roots.settings):
         make_directory(roots.config)
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
