@@ -163,7 +163,7 @@ async def spawn(
 ) -> Child:
     """Start a program in the background, for use as `async with await spawn(…) as child`.
 
-    `Child.end` sends SIGTERM, and SIGKILL after `patience_s` seconds. If that is 0, SIGKILL is sent at once.
+    `Child.end` sends SIGTERM, and SIGKILL after `patience_s` seconds. If `patience_s` is 0, SIGKILL is sent at once.
 
     Raises:
         MachineError: the program is not installed, or cannot be run.

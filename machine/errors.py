@@ -3,7 +3,7 @@
 ::
 
     MachineError             anything that ends a command with one line and exit status 125
-    ├── NotFoundError        a machine, image or stream of that name does not exist
+    ├── NotFoundError        there is no machine, image or stream with the given name
     ├── BadInputError        invalid input
     ├── DiskError            a disk is full or cannot be written
     │   └── NotWritableError this user may not write there, or nobody may
@@ -47,7 +47,7 @@ class MachineError(Exception):
 
 
 class NotFoundError(MachineError):
-    """A machine, image or stream of that name does not exist."""
+    """There is no machine, image or stream with the given name."""
 
 
 class BadInputError(MachineError):

@@ -79,7 +79,7 @@ def sha256_of(path: Path) -> str:
 
 
 def share_blocks(source: Path, target: Path) -> bool:
-    """Clone a file to the new file `target` if the file system can share its blocks, and return whether it could."""
+    """Clone a file to the new file `target`, which shares its blocks. Return False if the file system cannot."""
     import ctypes  # not for `machine ls`
     import fcntl
 

@@ -134,7 +134,7 @@ def shared(path: Path, *, timeout_s: float, waits_for: str | None = None) -> Ite
 
 @contextlib.contextmanager
 def held(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> Iterator[bool]:
-    """Try to hold the lock during the block. Yield whether that succeeded within `timeout_s`."""
+    """Try to hold the lock during the block. Yield whether the lock could be taken within `timeout_s`."""
     descriptor = acquire(path, timeout_s=timeout_s, shared=shared)
     try:
         yield descriptor is not None

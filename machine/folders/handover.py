@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
-    """Save the folders and their transports in the file `path`. If that fails, only log the error."""
+    """Save the folders and their transports in the file `path`. If the file cannot be written, only log the error."""
     try:
         write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
     except (MachineError, OSError) as error:

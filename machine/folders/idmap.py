@@ -57,7 +57,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
 def _write_maps(pid: int, uids: str, gids: str) -> int:
     """Write the ID maps of the process `pid`, and return the exit status of this program.
 
-    Users other than root need newuidmap and newgidmap for that.
+    Users other than root need newuidmap and newgidmap.
     """
     for kind, text in (("gid", gids), ("uid", uids)):
         lines = [entry.split(":") for entry in text.split(",")]

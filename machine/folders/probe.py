@@ -174,7 +174,7 @@ def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacl
 def _try_command(command: Sequence[str]) -> str | None:
     """Start virtiofsd for a test, and send it a message.
 
-    Return None if virtiofsd answers, else the reason why it does not. It answers only after it has set up its sandbox.
+    Return None if virtiofsd answers, else the reason why not. virtiofsd answers only after it has set up its sandbox.
     """
     # Not in the machine's directory, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="b2p-") as directory, tempfile.TemporaryFile() as output:

@@ -149,7 +149,7 @@ class FolderServer:
     async def _mount(self) -> Obstacle | None:
         """Make the guest mount the machine's folders, and unmount all other folders of ours.
 
-        Return why the guest could not be reached, or None if it could.
+        If the guest cannot be reached, return the reason, else None.
         """
         obstacle = await self._mount_usable()
         if obstacle is None:

@@ -42,7 +42,7 @@ class SourceWatch:
         self._looking: dict[Folder, asyncio.Future[DirectoryId | None]] = {}
 
     def note(self, folder: Folder, directory_id: DirectoryId) -> None:
-        """Note that from now on, the directory with this id is the one that is shared for the folder."""
+        """Note that from now on, the directory with this id is shared for the folder."""
         self._shared[folder] = directory_id
 
     def forget(self, folder: Folder) -> None:

@@ -1,4 +1,4 @@
-"""Find the directory on this host to which a folder's path leads, or the reason why it cannot be shared."""
+"""Find the directory of this host that a folder shares, or the reason why the directory cannot be shared."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _join(parts: Sequence[str], separator: str) -> str:
 
 
 def _title(content: str) -> str:
-    """Capitalise each word, as Go's strings.Title does: a non-ASCII character ends a word only if it is a space."""
+    """Capitalise each word as Go's strings.Title does. A non-ASCII character ends a word only if it is a space."""
     return re.sub(r"(?<!\w)(?<![^\x00-\x7f\s])\w", lambda letter: letter[0].upper(), content)
 
 

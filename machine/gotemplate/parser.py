@@ -1,4 +1,4 @@
-"""Parse a template: turn tokens into nodes by recursive descent."""
+"""Parse a template. Recursive descent turns its tokens into nodes."""
 
 from __future__ import annotations
 

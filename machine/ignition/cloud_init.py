@@ -1,4 +1,4 @@
-"""Translate a guest's description to the seed disk from which cloud-init reads it (data source NoCloud; pure).
+"""Make cloud-init's seed disk from a guest's description (data source NoCloud; pure).
 
 cloud-init writes the files after it has created the users and installed the packages. Directories, links and units,
 which cloud-config cannot express, are set up by commands at the end.

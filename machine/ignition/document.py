@@ -20,7 +20,7 @@ def data_url(text: str) -> str:
 
 
 def base64_url(text: str) -> str:
-    """Return a text as a base64 `data:` URL. For a long text, this is shorter than the URL that `data_url` returns."""
+    """Return a text as a base64 `data:` URL. It is shorter than the one of `data_url` if the text is long."""
     return f"data:;base64,{base64.b64encode(text.encode()).decode()}"
 
 

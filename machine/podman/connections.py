@@ -171,7 +171,7 @@ class ConnectionsFile:
 
 
 def _await_lock(lock: IO[bytes], path: Path) -> None:
-    """Wait for the POSIX record lock over the whole lock file, and take it, as containers/storage does."""
+    """Wait for the POSIX record lock over the whole lock file, and take it. containers/storage takes the same lock."""
 
     def try_lock() -> bool:
         try:

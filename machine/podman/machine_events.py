@@ -43,7 +43,7 @@ def event_message(event: Event, name: str, moment: datetime) -> bytes:
 
 
 def send(path: Path, message: bytes) -> None:
-    """Send an event to the listener on the socket `path`. If that fails, only log the error."""
+    """Send an event to the listener on the socket `path`. If the event cannot be sent, only log the error."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Parse requests of the port API, by which Podman in a guest publishes containers' ports, and make responses (pure).
+"""Parse requests and make responses of the port API, by which Podman in a guest publishes containers' ports (pure).
 
 The port API is the part of gvproxy's API that Podman uses. gvproxy's server is containers/gvisor-tap-vsock,
 pkg/services/forwarder/ports.go, and Podman's client is libpod/networking_machine.go. A connection carries one request.

@@ -28,7 +28,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Check:
-    """A check of one port that has yet to be made. Every request of the guest that changes the port makes a new one."""
+    """A pending check of one port. When a request of the guest changes the port, a new check replaces this one."""
 
     cause: Cause
 
@@ -40,7 +40,7 @@ class Check:
 
 
 class Verdict(StrEnum):
-    """What is right for a port, by Podman's lists."""
+    """Whether a port has to be open or closed, according to Podman's lists."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -50,10 +50,10 @@ class Verdict(StrEnum):
 
 
 def judge(check: Check, claim: Claim | None, *, now: float, complete: bool) -> Verdict:
-    """Return what is right for a port.
+    """Return whether a port has to be open or closed.
 
     `claim` is what Podman's lists say about the port, None if no container publishes it. `complete` says whether
-    every list of the guest was read. While one is missing, no port is closed.
+    every list of the guest was read. If a list was not read, no port is closed.
     """
     if claim is Claim.ACTIVE:
         return Verdict.OPEN

@@ -68,7 +68,7 @@ class Forwarding:
         return self._table.of(Origin.PUBLISHED)
 
     def publishes(self, endpoint: Endpoint) -> bool:
-        """Return whether Podman in the guest requested a forward of this endpoint."""
+        """Return whether there is a forward from this endpoint that Podman in the guest requested."""
         forward = self._table.get(endpoint)
         return forward is not None and forward.origin is Origin.PUBLISHED
 
@@ -107,10 +107,10 @@ class Forwarding:
                 await self._close(forward)
 
     def _check_limits(self, forward: Forward) -> None:
-        """Check that the machine's containers may have a forward, unless it is the user's own or exists already.
+        """If a container's forward is new, check that the machine's containers may have it.
 
         Raises:
-            MachineError: they may not.
+            MachineError: the containers may not have the forward.
         """
         if forward.origin is Origin.PUBLISHED and self._table.get(forward.endpoint) is None:
             reason = refusal(forward, self._limits, len(self.published()))
@@ -118,7 +118,7 @@ class Forwarding:
                 raise MachineError(reason)
 
     async def close_published(self, endpoints: Iterable[Endpoint], *, unless: Container[Endpoint]) -> list[Endpoint]:
-        """Close these ports as far as containers have them and `unless` does not contain them; return the closed."""
+        """Close containers' forwards from these endpoints, except those in `unless`. Return the closed endpoints."""
         closed = []
         async with self._changing:
             for endpoint in endpoints:
@@ -129,7 +129,7 @@ class Forwarding:
         return closed
 
     async def ensure_published(self, endpoints: Iterable[Endpoint], *, unless: Container[Endpoint]) -> list[Endpoint]:
-        """Open those of these ports that do not lead to the guest's port of the same number, and return them.
+        """Make each of these ports lead to the guest's port of the same number. Return the ports that did not yet.
 
         Ports that `unless` contains, or that containers may not have, are left out. A port on which the host cannot
         listen is retried like other forwards.

@@ -25,7 +25,7 @@ _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
 def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
-    """Return why the host cannot listen at `endpoint`, and what to do about it. Return None if the host can."""
+    """If the host cannot listen at `endpoint`, return why, and what to do about it. If it can, return None."""
     if isinstance(endpoint, SocketPath):
         return _path_problem(Path(endpoint.path))
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
@@ -104,7 +104,7 @@ def _privileged_below() -> int:
 
 
 def find_holder(endpoint: Endpoint) -> str | None:
-    """Return which program listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`. Return None if unknown."""
+    """Return which program listens at `endpoint`, as `machine NAME` or `PROGRAM (pid N)`, or None if unknown."""
     import psutil  # slow to import, and not needed for free ports
 
     for pid in listening_pids(endpoint):

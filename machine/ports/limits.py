@@ -28,7 +28,7 @@ DEFAULT_LIMITS = PublishLimits()
 
 
 def refusal(forward: Forward, limits: PublishLimits, published: int) -> str | None:
-    """Return why a container may not have a new forward and what to do about it, or None if the container may have it.
+    """If a container may not have a new forward, return why, and what to do about it. If it may, return None.
 
     `published` is the number of ports that the machine's containers have already.
     """

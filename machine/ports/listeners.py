@@ -62,7 +62,7 @@ class Listeners:
         return PortStatus(state=PortState.WAITING, reason=_WAITING_REASONS[closed[0].driver])
 
     def vanished(self) -> list[Binding]:
-        """Return the open bindings at Unix sockets whose file no longer exists."""
+        """Return the open bindings whose Unix socket no longer has a file."""
         return [
             one
             for one in self._open

@@ -31,11 +31,11 @@ class PublishedPorts:
     Every process in the guest can send requests, and a request does not show whether Podman or a container sent it.
     Requests are therefore compared with the lists of containers of root's and the user's Podman. A request is answered
     before its check, because Podman holds a lock on the container until it has the answer, and the list waits for that
-    lock. One look at the lists serves all checks that are due. Without checks there is no look.
+    lock. All checks that are due share one reading of the lists. If no check is due, the lists are not read.
 
-    The first false request about a port is carried out for some seconds. Later requests about the same port wait for
-    their check: a port that was closed as nobody's is suspect, and opens when Podman lists it; a port that had to be
-    opened again is disputed, and closes when Podman no longer lists it.
+    The first false request about a port takes effect for some seconds. Later requests about that port wait for their
+    check. A port that was closed because no container publishes it is suspect, and opens only when Podman lists it. A
+    port that had to be opened again is disputed, and closes only when Podman no longer lists it.
     """
 
     def __init__(self, forwarding: Forwarding, lists: Sequence[ListPorts], *, soon_s: float = _SOON_S) -> None:
@@ -102,7 +102,7 @@ class PublishedPorts:
         self._new_checks.set()
 
     async def keep_checking(self) -> None:
-        """Check ports soon after requests, and those that stay undecided with growing pauses. This never returns."""
+        """Check ports soon after requests, and check undecided ports again with growing pauses. This never returns."""
         pause: float | None = None
         while True:
             with contextlib.suppress(TimeoutError):
@@ -114,7 +114,7 @@ class PublishedPorts:
             pause = min(2 * (pause or self._soon_s), _MAX_PAUSE_S) if self._checks else None
 
     async def _look(self) -> None:
-        """Read Podman's lists, and make the checks that were due before."""
+        """Read Podman's lists, and make the checks that were requested before the reading."""
         due = dict(self._checks)
         claims, complete = await self._read_lists(due)
         now = time.monotonic()
@@ -130,10 +130,10 @@ class PublishedPorts:
         await self._open(decided[Verdict.OPEN], due)
 
     async def _read_lists(self, due: Iterable[Endpoint]) -> tuple[dict[Endpoint, Claim], bool]:
-        """Return what is known about ports, and whether no list is missing that could say more about those in `due`.
+        """Return what Podman's lists say about ports, and whether this is enough to decide about all ports in `due`.
 
-        The list that sufficed last is read first, and then the others only if needed, because Podman's service has to
-        be started in the guest for an answer.
+        The list that was enough last time is read first. The others are read only if needed, because Podman's service
+        has to be started in the guest for an answer.
         """
         claims: dict[Endpoint, Claim] = {}
         problem: MachineError | None = None
@@ -150,7 +150,7 @@ class PublishedPorts:
                 problem = None
                 break
         if problem and not self._unanswered:
-            log.warning("published ports are checked when Podman answers: %s", problem)
+            log.warning("published ports cannot be checked until Podman answers: %s", problem)
         self._unanswered = problem is not None
         return claims, problem is None
 
@@ -163,7 +163,7 @@ class PublishedPorts:
             log.warning("closed %s, because no running container publishes it", _names(closed))
 
     async def _open(self, endpoints: Sequence[Endpoint], due: Mapping[Endpoint, Check]) -> None:
-        """Open ports that a running container publishes, as far as they are not open."""
+        """Open ports that a running container publishes. Skip those that are open."""
         self._suspect.difference_update((one.protocol, one.port) for one in endpoints)
         opened = await self._forwarding.ensure_published(endpoints, unless=self._checks)
         if opened:

@@ -68,7 +68,7 @@ class QemuImg:
     def copy(self, disk: Path, target: Path) -> None:
         """Copy a disk image. If the disk is an overlay, the copy has the same base.
 
-        If the file system supports that, the copy and the disk share their blocks until one of them changes.
+        On some file systems, the copy and the disk share their blocks until one of them changes.
 
         Raises:
             MachineError: the disk is damaged, there is no space for the copy, or qemu-img is missing.

@@ -131,8 +131,8 @@ def _cpu_obstacle(machine: str, cpuinfo: str) -> Obstacle | None:
 def _permit(device: Path) -> str:
     """Return the remedy for a device that this user may not open.
 
-    To join the device's group is enough, unless this is root's group or may not open the device. If so, let everyone
-    open the device.
+    If the device's group is not root's and may open the device, the remedy is to join the group. Otherwise, the remedy
+    is to let everyone open the device.
     """
     facts = device.stat()
     if facts.st_mode & 0o060 == 0o060 and facts.st_gid != 0:

@@ -17,7 +17,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """The OpenSSH client. `obstacle` says why the client cannot forward a machine's sockets, and is None if it can."""
+    """The OpenSSH client. If the client cannot forward a machine's sockets, `obstacle` says why, else it is None."""
 
     path: str
     version: str

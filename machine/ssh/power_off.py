@@ -1,4 +1,4 @@
-"""Ask a guest over SSH to power down. This is used if QEMU's monitor cannot be reached."""
+"""Ask a guest over SSH to power down, because QEMU's monitor cannot be reached."""
 
 from __future__ import annotations
 

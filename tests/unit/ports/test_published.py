@@ -190,7 +190,7 @@ def test_nothing_is_closed_while_a_podman_does_not_answer(tmp_path: Path, caplog
         assert guest.open == []
 
     play(tmp_path, story)
-    assert caplog.messages.count("published ports are checked when Podman answers: no answer") == 1
+    assert caplog.messages.count("published ports cannot be checked until Podman answers: no answer") == 1
 
 
 def test_second_false_request_about_a_port_opens_nothing(tmp_path: Path) -> None:
