@@ -11,7 +11,7 @@ Variables = Sequence[tuple[str, str]]
 
 
 def environment_files(variables: Variables, stem: str) -> tuple[File, ...]:
-    """Return files that set the variables in system services, user services and shells. Their names contain `stem`."""
+    """Return files that set variables in system services, user services and shells. File names contain `stem`."""
     if not variables:
         return ()
     services = "[Manager]\n" + "".join(f"DefaultEnvironment={_manager_word(*pair)}\n" for pair in variables)

@@ -65,7 +65,7 @@ def patience_s(accelerator: Accelerator) -> float:
 
 
 async def shut_down(means: Means, *, patience: float) -> Ending:
-    """End QEMU, and return how it ended. The guest has `patience` seconds to power down. If `patience` is 0, skip this.
+    """End QEMU, and return how it ended. Give the guest `patience` seconds to power down. With 0, do not ask it to.
 
     If QEMU's monitor cannot be reached, the guest is asked over SSH, and a signal tells QEMU to quit.
 
