@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machine import lock
 from machine.errors import MachineError, NotFoundError, reason_of
@@ -22,7 +22,8 @@ from machine.store.names import check_exists, machine_names
 from machine.store.paths import MachinePaths, Roots
 from machine.store.record_document import SCHEMA, NewerSchemaError, dump, parse
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import logging
 
 UPGRADE = "upgrade boot2podman"
 """The hint for a program that is too old for a record; supervisors of older programs give it, too."""
@@ -102,7 +103,7 @@ def _load_copy(paths: MachinePaths) -> MachineRecord | None:
     try:
         return _checked(load_file(paths.last_good_record), paths)
     except MachineError as error:
-        log.info("%s", error)
+        _log().info("%s", error)
         return None
 
 
@@ -167,7 +168,7 @@ def save(paths: MachinePaths, record: MachineRecord) -> None:
     try:
         write_atomic(paths.last_good_record, text)
     except (MachineError, OSError) as error:
-        log.warning("cannot keep a copy of the record: %s", error)
+        _log().warning("cannot keep a copy of the record: %s", error)
 
 
 def restore(paths: MachinePaths, remembered: MachineRecord) -> bool:
@@ -183,7 +184,7 @@ def restore(paths: MachinePaths, remembered: MachineRecord) -> bool:
         try:
             _load_own(paths)
         except DamagedRecordError as error:
-            log.warning("%s", error)
+            _log().warning("%s", error)
         else:
             return False
         with contextlib.suppress(FileNotFoundError), disk_errors(paths.damaged_record):
@@ -213,3 +214,9 @@ def _damaged(path: Path, reason: str) -> DamagedRecordError:
 
         hint = f"restore its last good copy with: {shlex.join(['cp', str(copy), str(path)])}"
     return DamagedRecordError(f"the record {path} is damaged: {reason}", hint=hint)
+
+
+def _log() -> logging.Logger:
+    import logging  # commands such as `machine ls` have nothing to log
+
+    return logging.getLogger(__name__)

@@ -167,7 +167,7 @@ def test_damaged_catalogue_harms_only_who_needs_it(world: World, images: Images,
     publish(world, server, images)
     catalogue = world.root / "m" / "config" / "catalogue.toml"
     catalogue.write_text('["own:1"]\nurl = "http://h"\n')
-    line = f'Error: {catalogue}: ["own:1"] has no "arch"\n'
+    line = f'Error: {catalogue}: ["own:1"] lacks the key "arch"\n'
     assert world.machine("init", "--image", "own:1", "box").stderr == line
     assert world.machine("image", "catalogue").stderr == line
     assert world.machine("config", "set", "image", "debian:13").stderr.endswith(line.removeprefix("Error: "))

@@ -107,6 +107,7 @@ def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> 
         "eve 64242",
         "box.example.org",
         "disable zincati.service",
+        "enable boot2podman-containers.service",
         "enable boot2podman-ready.service",
         "enable own.service",
         "enable podman.socket",

@@ -45,7 +45,17 @@ def test_files_of_a_machine_are_its_owners_alone(world: World, images: Images) -
     assert modes.pop("id_ed25519.pub") == 0o644
     assert modes.pop("ssh_host_ed25519_key.pub") == 0o644
     assert modes == dict.fromkeys(
-        ("config.ign", "disk.qcow2", "id_ed25519", "known_hosts", "lock", "record.json", "ssh_host_ed25519_key"), 0o600
+        (
+            "config.ign",
+            "disk.qcow2",
+            "id_ed25519",
+            "known_hosts",
+            "lock",
+            "record.json",
+            "record.last-good.json",
+            "ssh_host_ed25519_key",
+        ),
+        0o600,
     )
     assert mode(directory) == 0o700
 

@@ -142,7 +142,13 @@ def test_rename_takes_everything_along(box: World) -> None:
     assert json.loads(docker_meta(box, "bax").read_bytes())["Endpoints"]["docker"]["Host"].endswith("/bax/podman.sock")
     document = json.loads(record(box, "bax").read_bytes())
     assert document["config"]["name"] == "bax"
-    assert document["pending"] == {"renamed_from": None, "rekey": False, "scripts": False, "guest_outdated": True}
+    assert document["pending"] == {
+        "renamed_from": None,
+        "rekey": False,
+        "scripts": False,
+        "services": False,
+        "guest_outdated": True,
+    }
 
 
 BAD_RENAMES = {
