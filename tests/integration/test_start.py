@@ -89,7 +89,7 @@ def test_machine_whose_record_is_damaged_is_listed_and_killed(box: World) -> Non
     with starting(box) as process:
         kill_supervisor(box)
         record.write_text("{")
-        assert state(box) == "degraded"
+        wait_until(lambda: state(box) == "degraded", "a state without the killed supervisor")
         killed = box.machine("kill", "box")
         process.communicate(timeout=COMMAND_S)
     assert killed.status == 0, killed.stderr
