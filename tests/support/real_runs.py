@@ -37,7 +37,7 @@ _SHOWN_BY_A_START = {"init", "set", "clone", "rename"}
 
 _COMMON = {"--help", "--log-level"}
 _TESTS = REPOSITORY / "tests"
-_RUNNERS = {_TESTS / "support" / "world.py", Path(__file__)}
+_RUNNERS = {_TESTS / "support" / "world.py", _TESTS / "support" / "waiting.py", Path(__file__)}
 
 _KEPT = pytest.StashKey[list["RealRuns"]]()
 
@@ -215,7 +215,8 @@ def _place() -> str:
     frame = sys._getframe(1)
     while frame.f_back:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_TESTS) and path not in _RUNNERS:
+        is_named = not frame.f_code.co_name.startswith("<")  # a lambda is not
+        if is_named and path.is_relative_to(_TESTS) and path not in _RUNNERS:
             return f"{path.relative_to(REPOSITORY).as_posix()}::{frame.f_code.co_qualname}"
         frame = frame.f_back
     return "?"

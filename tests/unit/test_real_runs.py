@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from scripts.real_runs import PAGE, table, updated
 from tests.support.real_runs import (
     GUEST,
     CommandLine,
@@ -16,13 +18,37 @@ from tests.support.real_runs import (
     lost,
     parse,
     spellings,
+    tracked,
     wrong_places,
 )
 from tests.support.real_runs import updated as updated_record
+from tests.support.real_runs_missing import MISSING
+from tests.support.waiting import wait_until
+
+
+def test_every_verb_and_flag_has_run_on_a_real_guest_or_the_reason_is_given() -> None:
+    untried = tracked() - set(load()) - set(MISSING)
+    assert not untried, "give it to a machine of the guest tier, and run that test with --update-golden"
+
+
+def test_reasons_are_given_only_for_what_has_not_run() -> None:
+    assert set(MISSING) <= tracked() - set(load())
 
 
 def test_places_in_the_record_are_still_in_the_tests() -> None:
     assert wrong_places(load()) == [], "run the tests at the present place with --update-golden"
+
+
+def test_table_is_current() -> None:
+    page = PAGE.read_text()
+    assert page == updated(page), "update it with: python -m scripts.real_runs"
+
+
+def test_table_says_what_has_not_run_and_why() -> None:
+    lines = table({"start": {GUEST: "x", "other": "y"}}, {"stop": "it cannot"}).splitlines()
+    assert "| `start` | boot2podman, other |" in lines
+    assert "| `stop` | none: it cannot |" in lines
+    assert "| `rm` | none: no reason is given |" in lines
 
 
 @pytest.mark.parametrize(
@@ -60,6 +86,14 @@ def recorded(directory: Path, *lines: str, failing: Sequence[str] = (), running:
 
 
 THIS = "tests/unit/test_real_runs.py"
+
+
+def test_place_is_the_function_that_waits_or_runs_and_no_lambda_in_it(tmp_path: Path) -> None:
+    runs = RealRuns()
+    add = cast("Callable[..., object]", runs.add)
+    wait_until(lambda: add(["ls"], Ended(), tmp_path) is None, timeout_s=1, what="the run")
+    (run,) = runs.runs
+    assert run.place == f"{THIS}::{test_place_is_the_function_that_waits_or_runs_and_no_lambda_in_it.__name__}"
 
 
 def test_flags_of_init_and_set_count_when_the_machine_has_started(tmp_path: Path) -> None:

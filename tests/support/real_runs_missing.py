@@ -1,0 +1,68 @@
+"""Why some verbs and flags have never run on a real guest."""
+
+from __future__ import annotations
+
+_HOST = "it is about this host alone, and tests/integration runs it"
+_LOGIN = "it needs the login services of a real session, which tests/integration stands in for"
+_FEDORA = "it needs Fedora CoreOS, whose image the tests do not have"
+_UNRECORDED = "the tests of the guest tier run it, but no such run has been recorded yet"
+
+# To be emptied by a run of the guest tier with --update-golden.
+_TO_BE_RECORDED = (
+    "active",
+    "clone",
+    "config get",
+    "config path",
+    "config set",
+    "config unset",
+    "console",
+    "doctor",
+    "events",
+    "export",
+    "ignition",
+    "image inspect",
+    "image ls",
+    "image prune",
+    "image pull",
+    "info",
+    "kill",
+    "logs",
+    "protect",
+    "rename",
+    "reset",
+    "restart",
+    "set",
+    "set --cpus",
+    "set --disk-size",
+    "set --import-native-ca",
+    "set --memory",
+    "set --mount-inotify",
+    "set --rootful",
+    "set --usb",
+    "set --user-mode-networking",
+    "set --volume",
+    "set --volume-driver",
+    "start --all",
+    "start --no-info",
+    "start --quiet",
+    "start --update-connection",
+    "status",
+    "top",
+    "unprotect",
+    "upgrade",
+    "wait",
+)
+
+MISSING = {
+    **dict.fromkeys(_TO_BE_RECORDED, _UNRECORDED),
+    "autostart disable": _LOGIN,
+    "autostart enable": _LOGIN,
+    "config edit": _HOST,
+    "image build": "it makes the image of the guests, before there is one",
+    "image catalogue": _HOST,
+    "image rm": _HOST,
+    "os apply": _FEDORA,
+    "os upgrade": _FEDORA,
+    "set --username": "it is refused, as a user cannot be renamed",
+}
+"""The reason for each verb or flag."""
