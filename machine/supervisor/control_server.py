@@ -72,7 +72,9 @@ class ControlServer:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 line = await reader.readline()
-            if _has_hung_up(writer):
+            if not line:
+                log.debug("control: a client only wanted to know whether anybody answers")
+            elif _has_hung_up(writer):
                 log.info("control: a client has gone before its command was carried out: %r", line)
             elif await self._carry_out(*_parse(line), writer):
                 await writer.drain()

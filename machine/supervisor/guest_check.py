@@ -26,6 +26,8 @@ _GROW_S = 60.0
 _FULL_EVERY = 5
 # The share of its time that a guest may be busy with questions that also try a Podman that has failed.
 _MAX_TRY_SHARE = 0.25
+# By how much a slow answer may lengthen the time to the next question. A guest that stood still is not a slow guest.
+_MAX_STRETCH = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,8 @@ class GuestCheck:
         """Return how long to wait after a question that took so long."""
         if self._life.current.podman_fails:  # each question tries Podman, and its user may be about to mend it
             return max(self._settings.every_s / 2, took_s / _MAX_TRY_SHARE)
-        return max(self._settings.every_s, took_s / self._settings.max_share)
+        every_s = self._settings.every_s
+        return min(max(every_s, took_s / self._settings.max_share), every_s * _MAX_STRETCH)
 
     async def _watch_start(self) -> None:
         """While a start waits for the Podman API, ask the guest at intervals what is wrong with it.
