@@ -323,7 +323,7 @@ def test_full_disk_pauses_the_guest_until_there_is_space(ssh: FakeSsh, short_pat
         machine.qmp.emit("RESUME")
         await machine.reach(State.RUNNING)
         await until(lambda: not machine.supervisor.life.current.clock_due)
-        assert len(ssh.clocks) == 1
+        assert ssh.clocks
 
     play(story, short_path)
 
