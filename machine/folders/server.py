@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import async_runner
-from machine.async_runner import Child
 from machine.errors import DeadlineError, MachineError, NotFoundError
-from machine.files import open_created
 from machine.folders.changes import ChangeRelay
+from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
-from machine.folders.handover import save_folders
-from machine.folders.probe import find_sftp_server, make_listener, with_listener
+from machine.folders.probe import find_sftp_server
 from machine.folders.source_watch import SourceChange, SourceWatch
 from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
+from machine.folders.table import FolderTable
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
 from machine.model.host import HostOS
@@ -89,20 +88,16 @@ class FolderServer:
         on_notice: Callable[[str], None],
         on_mounted: Callable[[], Awaitable[None]],
     ) -> None:
-        self._folders = list(folders)
+        self._folders = FolderTable(folders, settings.state_file, on_problem=on_problem)
+        self._daemons = VirtiofsDaemons(settings.log_file, on_exit=self._folders.set_problem)
         self._settings = settings
-        self._on_problem = on_problem
         self._on_learned = on_learned
         self._on_notice = on_notice
         self._on_mounted = on_mounted
         self._relay = ChangeRelay(settings.ssh, settings.scripts.changes)
         self._changing = asyncio.Lock()
-        self._daemons: dict[asyncio.Task[None], Child] = {}
         self._sessions: dict[str, SshfsSession] = {}
         self._watch = SourceWatch()
-        self._lost: dict[Folder, SourceChange] = {}
-        """The folders whose shared directory has gone or does not answer, each with what has happened."""
-
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
 
@@ -116,25 +111,8 @@ class FolderServer:
         Raises:
             MachineError: virtiofsd cannot be run.
         """
-        self._save()
-        self._settings.log_file.unlink(missing_ok=True)
-        for each in self._folders:
-            if each.virtiofsd:
-                child = await self._start_daemon(each, () if lock is None else (lock,))
-                self._daemons[asyncio.create_task(self._watch_daemon(each.folder, child))] = child
-
-    async def _start_daemon(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
-        with make_listener(mounted.socket) as listener, open_created(self._settings.log_file, "ab") as output:
-            return await async_runner.spawn(
-                with_listener(mounted.virtiofsd, listener),
-                stdout=output,
-                stderr=output,
-                pass_fds=(*descriptors, listener.fileno()),
-            )
-
-    async def _watch_daemon(self, folder: Folder, child: Child) -> None:
-        status = await child.wait()
-        self._set_problem(folder, f"virtiofsd for {folder.source} has exited with status {status}")
+        self._folders.save()
+        await self._daemons.start(self._folders, lock)
 
     # The guest's mounts
 
@@ -162,20 +140,20 @@ class FolderServer:
         if isinstance(report, Obstacle):
             for folder, _ in usable:
                 if folder.target not in self._sessions:
-                    self._set_problem(folder, _not_mounted(folder, report))
+                    self._folders.set_problem(folder, _not_mounted(folder, report))
             return report
         if report.supported != self._supported:
             self._supported = report.supported
             await self._on_learned(report.supported)
         folders = [folder for folder, _ in usable]
         for number in report.mounted:
-            self._set_problem(folders[number], None)
+            self._folders.set_problem(folders[number], None)
         for number, where in report.ready.items():
-            self._set_problem(folders[number], await self._connect(folders[number], where))
+            self._folders.set_problem(folders[number], await self._connect(folders[number], where))
         if any(self._fall_back(folders[number]) for number in report.failed):
             return await self._mount_usable()
         for number, reason in report.failed.items():
-            self._set_problem(folders[number], _not_mounted(folders[number], reason))
+            self._folders.set_problem(folders[number], _not_mounted(folders[number], reason))
         return None
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
@@ -196,14 +174,14 @@ class FolderServer:
 
         This may be needed in a first start, which chooses a transport before the guest can be asked.
         """
-        mounted = self._find(folder)
+        mounted = self._folders.get(folder)
         transport = mounted.transport
         if self._settings.choice is not TransportChoice.AUTO or transport is None or transport in self._supported:
             return False
         if Transport.SSHFS not in self._supported or find_sftp_server() is None:
             return False
         self._on_notice(f"sshfs is used instead of {transport} for {folder.target}: the guest has no {transport}")
-        self._replace(replace(mounted, transport=Transport.SSHFS))
+        self._folders.replace(replace(mounted, transport=Transport.SSHFS))
         return True
 
     # Sessions over SSH
@@ -221,7 +199,7 @@ class FolderServer:
         if isinstance(source, Obstacle):
             return _not_mounted(folder, source)
         self._watch.note(folder, source.directory_id)
-        self._lost.pop(folder, None)
+        self._folders.lost.pop(folder, None)
         settings, resolved = self._settings, replace(folder, source=source.path)
         remote = sshfs_command(settings.scripts.sshfs, resolved, uid=settings.guest_uid, where=where)
         session = SshfsSession(folder, on_end=lambda reason: self._session_has_ended(folder, reason))
@@ -238,7 +216,7 @@ class FolderServer:
 
     def _session_has_ended(self, folder: Folder, reason: str) -> None:
         self._sessions.pop(folder.target, None)
-        self._set_problem(folder, reason)
+        self._folders.set_problem(folder, reason)
 
     async def _disconnect(self, folder: Folder) -> None:
         session = self._sessions.pop(folder.target, None)
@@ -258,14 +236,14 @@ class FolderServer:
             # The caller has checked a record that may have changed since.
             check_apart([*(each.folder for each in self._folders), folder])
             await self._check_sshfs()
-            self._folders.append(MountedFolder(folder=folder, transport=Transport.SSHFS))
+            self._folders.add(MountedFolder(folder=folder, transport=Transport.SSHFS))
             await self._mount()
-            if problem := self._find(folder).problem:
-                self._drop(self._find(folder))
+            if problem := self._folders.get(folder).problem:
+                self._drop(self._folders.get(folder))
                 await self._mount()
-                self._report()
+                self._folders.report()
                 raise MachineError(problem)
-            self._save()
+            self._folders.save()
             await self._follow_changes()
 
     async def _check_sshfs(self) -> None:
@@ -295,19 +273,18 @@ class FolderServer:
             NotFoundError: the machine has no folder with this target.
         """
         async with self._changing:
-            found = next((each for each in self._folders if each.folder.target == target), None)
+            found = self._folders.at(target)
             if found is None:
                 raise NotFoundError(f"no folder is mounted at {target}")
             self._drop(found)
             await self._disconnect(found.folder)
             await self._mount()
-            self._report()
-            self._save()
+            self._folders.report()
+            self._folders.save()
             await self._follow_changes()
 
     def _drop(self, mounted: MountedFolder) -> None:
-        self._folders.remove(mounted)
-        self._lost.pop(mounted.folder, None)
+        self._folders.drop(mounted)
         self._watch.forget(mounted.folder)
 
     async def _follow_changes(self) -> None:
@@ -327,29 +304,29 @@ class FolderServer:
 
     async def check_sources(self) -> None:
         """Check whether this host still has the source directories of all folders that the guest has mounted."""
-        for each in self._folders.copy():
-            if each.transport and (not each.problem or each.folder in self._lost):
+        for each in self._folders:
+            if each.transport and (not each.problem or each.folder in self._folders.lost):
                 await self._check_source(each)
 
     async def _check_source(self, mounted: MountedFolder) -> None:
         folder = mounted.folder
         change = await self._watch.change(folder)
-        if change is self._lost.get(folder):
+        if change is self._folders.lost.get(folder):
             return
         log.info("%s: %s", folder.source, change)
         if change is SourceChange.REPLACED and mounted.transport is Transport.SSHFS:
             await self._share_again(folder)
         elif change is None:
-            del self._lost[folder]
-            self._set_problem(folder, None)
+            del self._folders.lost[folder]
+            self._folders.set_problem(folder, None)
         else:
-            self._lost[folder] = change
-            self._set_problem(folder, change.message(folder.source))
+            self._folders.lost[folder] = change
+            self._folders.set_problem(folder, change.message(folder.source))
 
     async def _share_again(self, folder: Folder) -> None:
         """Share the directory that is at the folder's path now, in place of the directory that was there before."""
         async with self._changing:
-            if any(each.folder == folder for each in self._folders):
+            if folder in self._folders:
                 await self._disconnect(folder)
                 await self._mount()
 
@@ -357,17 +334,13 @@ class FolderServer:
 
     async def end(self) -> None:
         """End all sshfs sessions, and each virtiofsd that has not ended with QEMU."""
-        for task in self._daemons:
-            task.cancel()
+        self._daemons.forget()
         await self._relay.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S), asyncio.TaskGroup() as ending:
                 for session in self._sessions.values():
                     ending.create_task(session.close())
-                for child in self._daemons.values():
-                    ending.create_task(child.end())
-
-    # State of the folders
+                ending.create_task(self._daemons.end())
 
     @property
     def is_empty(self) -> bool:
@@ -376,25 +349,6 @@ class FolderServer:
     @property
     def folders(self) -> Sequence[MountedFolder]:
         return tuple(self._folders)
-
-    def _find(self, folder: Folder) -> MountedFolder:
-        return next(each for each in self._folders if each.folder == folder)
-
-    def _replace(self, mounted: MountedFolder) -> None:
-        self._folders[self._folders.index(self._find(mounted.folder))] = mounted
-
-    def _set_problem(self, folder: Folder, problem: str | None) -> None:
-        if problem is None and folder in self._lost:
-            problem = self._lost[folder].message(folder.source)
-        with contextlib.suppress(StopIteration):  # removed meanwhile
-            self._replace(replace(self._find(folder), problem=problem))
-            self._report()
-
-    def _report(self) -> None:
-        self._on_problem(next((each.problem for each in self._folders if each.problem), None))
-
-    def _save(self) -> None:
-        save_folders(self._folders, self._settings.state_file)
 
 
 def _not_mounted(folder: Folder, reason: Obstacle | str) -> str:
