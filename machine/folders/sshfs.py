@@ -92,7 +92,7 @@ class SshfsSession:
         return f"sshfs of {self._folder.target} has ended" + (f": {last_line}" if last_line else "")
 
     async def _read(self, stderr: asyncio.StreamReader) -> str:
-        """Read all of `stderr`. Note the line that reports that the folder is mounted. Return the last other line."""
+        """Read `stderr` to its end and return its last line. The line that reports the mount does not count."""
         last_line = ""
         while line := await stderr.readline():
             text = line.decode(errors="replace").strip()

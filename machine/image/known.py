@@ -58,7 +58,7 @@ def is_made_from(base: BaseImage, stamp: FileStamp) -> bool:
 
 
 def remember(base: BaseImage, stamp: FileStamp) -> None:
-    """Write to `files.json` beside a base image that the image was made from the file that has this stamp."""
+    """Write to `files.json` beside a base image which file it was made from. The file is known by its stamp."""
     own = list(astuple(stamp))
     others = [entry for entry in _stamps(base) if entry != own]
     write_atomic(base.path.with_name(_FILE), json.dumps([own, *others][:_MAX_FILES]) + "\n")

@@ -78,8 +78,8 @@ class Forwarding:
         If a container is killed, its forward stays open. When the container starts again, the forward is not new.
 
         Raises:
-            MachineError: the host cannot listen on the forward's endpoint, or containers may not have the port. The
-                message says what to do.
+            MachineError: the host cannot listen on the forward's endpoint, or containers are not permitted to have the
+                port. The message says what to do.
         """
         async with self._changing:
             self._check_limits(forward)

@@ -145,7 +145,7 @@ class GuestCheck:
         return not listens or (self._kills is not None and vitals.oom_kills > self._kills)
 
     async def quiet_podman(self) -> None:
-        """Make the guest drop the clients that are waiting for a Podman that fails, and try Podman once."""
+        """Close the connections of clients in the guest that wait for Podman, and try once to start Podman."""
         await self._run(self._words("quiet"), self._settings.script, timeout_s=_ANSWER_S)
 
     def _words(self, depth: str) -> list[str]:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Servers:
-    """Serves other commands on the control socket, and Podman in the guest on the socket of the port API.
+    """Answers other commands on the control socket, and the guest's Podman on the socket of the port API.
 
     When the last session of a user ends, the user's runtime directory is removed with all sockets, unless lingering is
     enabled. QEMU and the supervisor keep running, so sockets that have been removed are made anew.

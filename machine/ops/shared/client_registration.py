@@ -69,7 +69,9 @@ class ClientRegistration:
     def _register_context(self, config: MachineConfig, report: Reporter) -> None:
         socket = self._paths(config.name).api_socket(rootful=config.rootful)
         if config.name == docker_context.RESERVED:
-            report.notice(f'"{config.name}" is Docker\'s built-in context, so set DOCKER_HOST with machine env instead')
+            report.notice(
+                f'Docker has a context "{config.name}" of its own, so set DOCKER_HOST with: machine env {config.name}'
+            )
         elif not docker_context.exists(self._docker, config.name):
             docker_context.create(self._docker, config.name, socket)
         elif not docker_context.points_to(self._docker, config.name, socket):
