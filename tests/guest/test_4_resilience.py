@@ -180,21 +180,27 @@ def becomes(world: World, state: str, reason: str = "") -> None:
     wait_until(lambda: world.state("box") == (state, reason), timeout_s=BACK_S + 120, what=f"{state} {reason}")
 
 
-def test_full_disk_of_the_guest_is_told_while_it_is_full(world: World) -> None:
-    fill_guest(world)
+REFUSED_CONF = "/home/core/.config/containers/containers.conf"
+
+
+@pytest.fixture
+def full_guest(world: World) -> Iterator[World]:
+    """The main machine, whose guest has no space left. After a test that failed, the guest is as good as before."""
+    as_root(world, "fallocate -l $(($(stat -f -c '%a*%S' /))) /root/hole")
+    yield world
+    world.machine("ssh", "--username", "root", "box", f"rm -f /root/hole {REFUSED_CONF}")
+
+
+def test_full_disk_of_the_guest_is_told_while_it_is_full(full_guest: World) -> None:
+    world = full_guest
     becomes(world, "degraded", "the guest's disk is full")
     assert world.inspect("box")["Machine"]["Reason"] == "the guest's disk is full"
     as_root(world, "rm /root/hole")
     becomes(world, "running")
 
 
-def fill_guest(world: World) -> None:
-    as_root(world, "fallocate -l $(($(stat -f -c '%a*%S' /))) /root/hole")
-
-
-def test_start_of_a_guest_in_trouble_says_which_and_leaves_it_running(world: World) -> None:
-    conf = "/home/core/.config/containers/containers.conf"
-    fill_guest(world)
+def test_start_of_a_guest_in_trouble_says_which_and_leaves_it_running(full_guest: World) -> None:
+    world, conf = full_guest, REFUSED_CONF
     world.must("stop", "box")
     failed = world.machine("start", "box")
     assert failed.status == 125
