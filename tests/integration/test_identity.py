@@ -115,3 +115,12 @@ def test_user_without_a_name_and_without_a_home(nameless: World) -> None:
         f"Error: HOME is not set, and user ID {NAMELESS} has no entry in /etc/passwd; "
         "set HOME to a directory of yours\n"
     )
+
+
+@pytest.mark.parametrize("value", ["", "relative"])
+def test_home_that_is_no_absolute_path_is_refused(value: str, nameless: World) -> None:
+    outcome = nameless.machine("ls", HOME=value)
+    assert outcome.status == 125
+    assert outcome.stderr == (
+        f'Error: HOME must be an absolute path, not "{value}"; set HOME to a directory of yours\n'
+    )

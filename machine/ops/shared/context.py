@@ -12,6 +12,8 @@ from machine.model.host import Host
 from machine.store.paths import Roots, find_roots
 from machine.this_host import current_host
 
+_SET_HOME = "set HOME to a directory of yours"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -52,10 +54,13 @@ def current_context() -> Context:
 
 
 def _home() -> Path:
+    given = os.environ.get("HOME")
+    if given is not None and not Path(given).is_absolute():
+        raise MachineError(f'HOME must be an absolute path, not "{given}"', hint=_SET_HOME)
     try:
         return Path.home()
     except RuntimeError as error:  # no such variable, and no such user
         raise MachineError(
             f"HOME is not set, and user ID {os.getuid()} has no entry in /etc/passwd",
-            hint="set HOME to a directory of yours",
+            hint=_SET_HOME,
         ) from error
