@@ -67,7 +67,8 @@ def _commands(words: tuple[str, ...], command: click.Command) -> Iterator[tuple[
 
 
 def _options(command: click.Command) -> list[click.Option]:
-    return [param for param in command.get_params(click.Context(command)) if isinstance(param, click.Option)]
+    # Not get_params(), which makes click keep a help option for the wrong context.
+    return [param for param in command.params if isinstance(param, click.Option)]
 
 
 def flag_of(param: click.Option) -> str:
@@ -103,7 +104,7 @@ def parse(words: Sequence[str]) -> CommandLine | None:
         command, context = child, click.Context(child, parent=context, **child.context_settings)
     flags = dict(option.partition("=")[::2] for option in line.options)
     names = {param.name: flag_of(param) for param in _options(command)}
-    flags |= {names[name]: str(on) for name, on in line.switches.items()}
+    flags |= {names[name]: str(on) for name, on in line.switches.items() if name in names}
     return CommandLine(verb=" ".join(verb), flags=flags, arguments=tuple(line.arguments))
 
 
