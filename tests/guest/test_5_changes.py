@@ -51,6 +51,7 @@ def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate:
     assert "sleeper" in world.remote("crate", "ps", "--all", "--format", "{{.Names}}").stdout
 
 
+@pytest.mark.long
 def test_containers_are_as_their_policies_say_after_a_start(world: World, crate: Change) -> None:
     """The service of Quadlet waits for the network, and the boot ends: see `Change`."""
     for statuses in (crate.rootless, crate.rootful):
@@ -166,6 +167,7 @@ def test_stop_does_not_wait_for_a_container_that_ignores_sigterm(world: World, c
     assert "1min 30s" not in console
 
 
+@pytest.mark.long
 def test_rootless_podman_is_back_when_the_users_systemd_has_failed(ordinary_world: World, box2: str) -> None:
     uid = ordinary_world.must("ssh", "--username", "core", "box2", "id -u").stdout.strip()
     unit = f"user@{uid}.service"
