@@ -1,9 +1,13 @@
-"""Find the process that listens on a Unix socket. The kernel tells a client the process ID of the server."""
+"""Find the process at the other end of a Unix socket, or find out that nobody is at the other end any more.
+
+The kernel tells a client the process ID of the server.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -34,6 +38,13 @@ def listener_pid(path: Path) -> int | None:
         except OSError:
             return None
     return int(pid)
+
+
+def has_hung_up(descriptor: int) -> bool:
+    """Return whether the other end of a socket, or the reading end of a pipe, has been closed."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # an error or a hang-up is always told
+    return bool(poll.poll(0))
 
 
 def kill_listener(path: Path) -> None:

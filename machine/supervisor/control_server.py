@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import select
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from machine import control
 from machine.control import Command
 from machine.errors import MachineError
 from machine.model.state import MachineState
+from machine.sockets import has_hung_up
 from machine.supervisor.progress import ProgressBroadcaster
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class ControlServer:
                 line = await reader.readline()
             if not line:
                 log.debug("control: a client only wanted to know whether anybody answers")
-            elif _has_hung_up(writer):
+            elif has_hung_up(writer.get_extra_info("socket").fileno()):  # while the supervisor was stopped
                 log.info("control: a client has gone before its command was carried out: %r", line)
             elif await self._carry_out(*_parse(line), writer):
                 await writer.drain()
@@ -107,13 +107,6 @@ class ControlServer:
                 log.info("control: %s", f"{command} {value}".rstrip())
                 writer.write(control.encode({"ok": await self._handler.carry_out(command, value)}))
                 return True
-
-
-def _has_hung_up(writer: asyncio.StreamWriter) -> bool:
-    """Return whether the client has closed its connection. It may have done so while the supervisor was stopped."""
-    poll = select.poll()
-    poll.register(writer.get_extra_info("socket").fileno(), 0)  # a hang-up is always told
-    return bool(poll.poll(0))
 
 
 def _parse(line: bytes) -> tuple[Command, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 from collections.abc import Callable
 
 from machine import control
 from machine.errors import MachineError
+from machine.sockets import has_hung_up
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,4 @@ class ReportPipe:
 
     @property
     def has_reader(self) -> bool:
-        poll = select.poll()
-        poll.register(self._descriptor, 0)  # without a reader there is an error or a hang-up, which are always told
-        return not poll.poll(0)
+        return not has_hung_up(self._descriptor)
