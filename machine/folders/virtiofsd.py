@@ -90,13 +90,7 @@ def _around(guest: int, own: int, subordinate: tuple[int, int]) -> list[Span]:
 
 def parse_subids(text: str, name: str, number: int) -> tuple[int, int] | None:
     """Return the user's largest range in the text of /etc/subuid or /etc/subgid, or None if the user has none."""
-    found = []
-    for line in text.splitlines():
-        match line.split(":"):
-            case [owner, first, count] if owner in (name, str(number)) and first.isdigit() and count.isdigit():
-                found.append((int(first), int(count)))
-            case _:
-                continue
+    found = ((first, count) for owner, first, count in _ranges(text) if owner in (name, str(number)))
     return max(found, key=lambda subordinate: subordinate[1], default=None)
 
 
@@ -105,16 +99,17 @@ def add_subids_command(user: str, subuids: str, subgids: str) -> str:
 
     `subuids` and `subgids` are the texts of /etc/subuid and /etc/subgid.
     """
-    first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for start, count in _ranges(text))])
+    first = max([_MIN_SUBID, *(start + count for text in (subuids, subgids) for _, start, count in _ranges(text))])
     ids = f"{first}-{first + _SUBIDS - 1}"
     return f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
 
 
-def _ranges(text: str) -> Iterator[tuple[int, int]]:
+def _ranges(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield each range in the text of /etc/subuid or /etc/subgid, as its owner, its first ID and its count."""
     for line in text.splitlines():
         match line.split(":"):
-            case [_, first, count] if first.isdigit() and count.isdigit():
-                yield int(first), int(count)
+            case [owner, first, count] if first.isdigit() and count.isdigit():
+                yield owner, int(first), int(count)
             case _:
                 continue
 
