@@ -16,10 +16,9 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import MachineError
-from machine.files import disk_errors, make_directory, sha256_of, write_atomic
+from machine.files import FILE_PUBLIC, disk_errors, make_directory, sha256_of, write_atomic
 from machine.guestimage.disk import GrubFiles, write_disk
 from machine.guestimage.publish import (
-    MODE_PUBLIC,
     RECORD,
     STREAM,
     Build,
@@ -148,10 +147,10 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
         kernel=BuiltFile(name=names["kernel"], sha256=hashes["kernel"]),
         initramfs=BuiltFile(name=names["initramfs"], sha256=hashes["initramfs"]),
     )
-    write_atomic(staged / "packages.txt", manifest, mode=MODE_PUBLIC)
-    write_atomic(staged / RECORD, build_record(build), mode=MODE_PUBLIC)
+    write_atomic(staged / "packages.txt", manifest, mode=FILE_PUBLIC)
+    write_atomic(staged / RECORD, build_record(build), mode=FILE_PUBLIC)
     for file in staged.iterdir():
-        file.chmod(MODE_PUBLIC)
+        file.chmod(FILE_PUBLIC)
     return build
 
 

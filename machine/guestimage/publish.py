@@ -15,7 +15,7 @@ from typing import Any
 
 from machine import runner
 from machine.errors import MachineError
-from machine.files import DIRECTORY_PRIVATE, make_directory, write_atomic
+from machine.files import DIRECTORY_PRIVATE, FILE_PUBLIC, make_directory, write_atomic
 from machine.model.arch import Arch
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ PUBLIC_KEY = "boot2podman.gpg"
 SECRET_KEY = "boot2podman-secret.gpg"  # noqa: S105 - a file name
 RECORD = "build.json"
 SIGNER = "boot2podman local images <images@boot2podman.invalid>"
-MODE_PUBLIC = 0o644
 GPG_TIMEOUT_S = 60.0
 
 
@@ -188,9 +187,9 @@ def publish(build: Build, staged: Path, output: Path, keys: Path) -> None:
     if target.exists():
         target.rename(staged.parent / "replaced")
     staged.rename(target)
-    write_atomic(output / PUBLIC_KEY, (keys / PUBLIC_KEY).read_bytes(), mode=MODE_PUBLIC)
+    write_atomic(output / PUBLIC_KEY, (keys / PUBLIC_KEY).read_bytes(), mode=FILE_PUBLIC)
     stream = stream_metadata(read_stream(output), build, dt.datetime.now(dt.UTC))
-    write_atomic(output / f"{STREAM}.json", json.dumps(stream, indent=2) + "\n", mode=MODE_PUBLIC)
+    write_atomic(output / f"{STREAM}.json", json.dumps(stream, indent=2) + "\n", mode=FILE_PUBLIC)
     remove_old_builds(output, releases_by_arch(stream)[build.arch.value], build.arch)
 
 
@@ -221,7 +220,7 @@ def sign(files: list[Path], keys: Path) -> None:
             gpg.run("--output", gpg.path / "secret", "--export-secret-keys")
             write_atomic(keys / SECRET_KEY, (gpg.path / "secret").read_bytes())
         gpg.run("--output", gpg.path / "public", "--export")
-        write_atomic(keys / PUBLIC_KEY, (gpg.path / "public").read_bytes(), mode=MODE_PUBLIC)
+        write_atomic(keys / PUBLIC_KEY, (gpg.path / "public").read_bytes(), mode=FILE_PUBLIC)
         for file in files:
             gpg.run("--yes", "--output", file.with_name(f"{file.name}.sig"), "--detach-sign", file)
 

@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.files import FILE_PRIVATE, disk_errors
-
-_MODE_PUBLIC = 0o644
+from machine.files import FILE_PRIVATE, FILE_PUBLIC, disk_errors, open_created
 
 
 def generate(path: Path, comment: str) -> str:
@@ -24,17 +22,15 @@ def generate(path: Path, comment: str) -> str:
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     line = f"{public.decode()} {comment}"
-    _write_new(path, private.decode(), FILE_PRIVATE)
-    _write_new(path.with_name(f"{path.name}.pub"), f"{line}\n", _MODE_PUBLIC)
+    _write_new(path, private, FILE_PRIVATE)
+    _write_new(path.with_name(f"{path.name}.pub"), f"{line}\n".encode(), FILE_PUBLIC)
     return line
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
+def _write_new(path: Path, content: bytes, mode: int) -> None:
     try:
-        with disk_errors(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_PRIVATE)
+        with disk_errors(path), open_created(path, "xb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
     except FileExistsError as error:
         raise MachineError(f"{path} already exists") from error
-    with disk_errors(path), os.fdopen(descriptor, "w") as stream:
-        os.fchmod(descriptor, mode)
-        stream.write(text)
