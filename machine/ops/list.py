@@ -44,30 +44,28 @@ def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     """List the machines that have all of the labels (`KEY` or `KEY=VALUE`). Without labels, list all machines."""
     entries = records.load_all(context.roots)
     defaults = _default_connections(context) if entries else None
-    machines = [
-        ListedMachine(
-            record=record,
-            state=state,
-            paths=context.roots.machine(record.name),
-            default=bool(defaults and defaults.lead_to(record.config, context.roots.machine(record.name))),
-        )
-        for record, state in filter(None, (_readable(entry, context) for entry in entries))
-        if _has_all(record.config.labels, labels)
-    ]
+    found = (_listed(entry, context.roots.machine(entry.name), defaults) for entry in entries)
+    machines = [each for each in found if each and _has_all(each.record.config.labels, labels)]
     machines.sort(key=lambda listed: listed.record.guest.last_up or NEVER, reverse=True)
     machines.sort(key=lambda listed: not listed.state.state.is_up)
     return Listing(machines=machines, broken=[entry for entry in entries if isinstance(entry, BrokenRecord)])
 
 
-def _readable(entry: MachineRecord | BrokenRecord, context: Context) -> tuple[MachineRecord, MachineState] | None:
-    """Return a machine's record and state. If a stopped machine's record is damaged, return None."""
-    state = machine_state(context.roots.machine(entry.name))
+def _listed(
+    entry: MachineRecord | BrokenRecord, paths: MachinePaths, defaults: DefaultConnections | None
+) -> ListedMachine | None:
+    """Return a machine with its state. If a stopped machine's record is damaged, return None."""
+    state = machine_state(paths)
     if isinstance(entry, MachineRecord):
-        return entry, state
-    if entry.last_good is None or state.state is State.STOPPED:
+        record = entry
+    elif entry.last_good is None or state.state is State.STOPPED:
         return None
-    reason = "its record is damaged" + (f"; {state.reason}" if state.reason else "")
-    return entry.last_good, replace(state, reason=reason)
+    else:
+        record = entry.last_good
+        reason = "its record is damaged" + (f"; {state.reason}" if state.reason else "")
+        state = replace(state, reason=reason)
+    default = defaults is not None and defaults.lead_to(record.config, paths)
+    return ListedMachine(record=record, state=state, paths=paths, default=default)
 
 
 def _has_all(own: Sequence[tuple[str, str]], labels: Sequence[str]) -> bool:
