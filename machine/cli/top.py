@@ -73,14 +73,13 @@ def command(
         raise click.UsageError("use either names or --all, not both")
     if interval < 1:
         raise BadInputError("invalid interval, must be a positive number greater zero")
-    is_live = sys.stdout.isatty() and not (
-        no_reset or no_stream or form_of(format_, default="table", json_of_all=False) is Form.JSON
-    )
+    form = form_of(format_, default="table", json_of_all=False)
+    is_live = sys.stdout.isatty() and not (no_reset or no_stream or form is Form.JSON)
     from machine.ops.top import follow
 
     reports = follow(names, current_context(), interval, everything=everything, once=no_stream)
     if is_live:
-        _redraw(reports, format_)
+        _redraw(reports, format_, is_table=form is Form.DEFAULT)
     else:
         _print(reports, format_)
 
@@ -90,23 +89,23 @@ def _print(reports: Iterator[Report], format_: str | None) -> None:
     told: set[str] = set()
     for report in reports:
         click.echo(listing_text(_listing(report.usages), format_), nl=False)
-        for error in _errors(report):
+        errors = _errors(report)
+        for error in errors:
             if error not in told:
                 click.echo(error, err=True)
-        told.update(_errors(report))
+        told.update(errors)
 
 
 def _errors(report: Report) -> list[str]:
     return [f"Error: {broken.error.line}" for broken in report.broken]
 
 
-def _redraw(reports: Iterator[Report], format_: str | None) -> None:
+def _redraw(reports: Iterator[Report], format_: str | None, *, is_table: bool) -> None:
     """Draw each report on the terminal in place of the previous report."""
     from rich.live import Live
     from rich.text import Text
 
     live_table = LiveTable()
-    is_table = form_of(format_, default="table", json_of_all=False) is Form.DEFAULT
     with Live(auto_refresh=False) as live:
         for report in reports:
             if is_table:
