@@ -79,11 +79,7 @@ def run(
             timeout=timeout_s,
             check=False,
         )
-    completed = Completed(
-        returncode=result.returncode,
-        stdout=(result.stdout or b"").decode(errors="replace"),
-        stderr=(result.stderr or b"").decode(errors="replace"),
-    )
+    completed = _completed(result.returncode, result.stdout, result.stderr)
     if check and completed.returncode != 0:
         raise program_error(words, completed)
     return completed
@@ -109,11 +105,7 @@ def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) ->
             words = words_of(argv)
             with machine_errors(words):
                 output, errors = process.communicate(timeout=max(0.0, until - time.monotonic()))
-            completed = Completed(
-                returncode=process.returncode,
-                stdout=output.decode(errors="replace"),
-                stderr=errors.decode(errors="replace"),
-            )
+            completed = _completed(process.returncode, output, errors)
             if completed.returncode != 0:
                 raise program_error(words, completed)
             outputs.append(completed.stdout)
@@ -148,7 +140,15 @@ def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Complet
     log.debug("run: %s", logged(words))
     with machine_errors(words):
         result = subprocess.run(words, input=stdin.encode(), stdout=subprocess.PIPE, timeout=timeout_s, check=False)
-    return Completed(returncode=result.returncode, stdout=result.stdout.decode(errors="replace"), stderr="")
+    return _completed(result.returncode, result.stdout, None)
+
+
+def _completed(returncode: int, output: bytes | None, errors: bytes | None) -> Completed:
+    return Completed(
+        returncode=returncode,
+        stdout=(output or b"").decode(errors="replace"),
+        stderr=(errors or b"").decode(errors="replace"),
+    )
 
 
 @contextlib.contextmanager
