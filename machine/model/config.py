@@ -199,8 +199,8 @@ class MachineConfig:
     provisioning: Provisioning = Provisioning.IGNITION
 
     @property
-    def reports_ready(self) -> bool:
-        """Whether the guest has our unit that reports when a boot is ready for SSH."""
+    def has_our_units(self) -> bool:
+        """Whether the guest has our systemd units. One of them reports when a boot is ready for SSH."""
         ignition = self.first_boot.ignition
         return ignition is None or not ignition.replaces
 

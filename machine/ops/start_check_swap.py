@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from machine import runner
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
-from machine.ops.shared.target import find_target
+from machine.ops.shared.guest_script import run_script
 from machine.report import Reporter
-from machine.ssh.command import ROOT, script_argv
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +23,7 @@ def check_swap_device(config: MachineConfig, context: Context, report: Reporter)
     if not config.swap_mib:
         return
     try:
-        control = context.roots.machine(config.name).ssh_control
-        argv = script_argv(find_target(config.name, ROOT, context), (), control=control)
-        output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=_SCRIPT).stdout
+        output = run_script(config, _SCRIPT, context, timeout_s=_SCRIPT_S)
     except MachineError as error:
         log.info("it is not known whether the guest has swap: %s", error.line)
         return

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from machine import runner
 from machine.errors import BadInputError, MachineError
 from machine.ignition import assets
 from machine.ignition.containers import service_files
@@ -16,11 +15,10 @@ from machine.model.proxies import NAMES
 from machine.model.record import MachineRecord
 from machine.model.units import GIB, bytes_size
 from machine.ops.shared.context import Context
-from machine.ops.shared.target import find_target
+from machine.ops.shared.guest_script import run_script
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.ops.start_host_settings import GuestFile, digest, gather, packed
 from machine.report import Reporter
-from machine.ssh.command import ROOT, script_argv
 from machine.store import records
 
 # Growing a partition and its file system is quick, but emulated guests are slow.
@@ -60,9 +58,7 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter, chec
         return
     report.step("Updating the guest's settings")
     try:
-        control = context.roots.machine(config.name).ssh_control
-        argv = script_argv(find_target(config.name, ROOT, context), (), control=control)
-        output = runner.run(argv, timeout_s=_SCRIPT_S, stdin=guest_script(config, update)).stdout
+        output = run_script(config, guest_script(config, update), context, timeout_s=_SCRIPT_S)
         records.edit(context.roots.machine(config.name), lambda record: updated_record(record, update))
     except MachineError as error:
         check_up()
@@ -87,7 +83,7 @@ def find_update(record: MachineRecord, context: Context, report: Reporter) -> Gu
         record=record.pending.guest_outdated,
         timezone=timezone if timezone != config.timezone else None,
         files=files if digest(files) != record.guest.followed else None,
-        services=record.pending.services and not (config.first_boot.ignition and config.first_boot.ignition.replaces),
+        services=record.pending.services and config.has_our_units,
     )
 
 

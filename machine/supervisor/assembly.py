@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,6 +43,9 @@ from machine.supervisor.servers import Servers
 from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 from machine.this_host import current_host
+
+GuestCommand = Callable[[str], list[str]]
+"""Returns the command line that runs a command as root in the guest, over the SSH master."""
 
 # How long a start waits for the containers that start with the guest.
 _CONTAINERS_S = 10
@@ -103,6 +106,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
     paths = assignment.paths
     target = _ssh_target(assignment)
+    in_guest = partial(command_argv, target, paths.ssh_control)
     life = LifeTracker(Life() if assignment.plan else ADOPTED)
     tasks = Tasks(life)
     record = RecordKeeper(paths, assignment.record)
@@ -110,8 +114,8 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life)
     published = PublishedPorts(ports, _port_lists(paths))
-    sockets = _make_guest_sockets(assignment, target, starting)
-    folders = _make_folder_server(assignment, target, life, record, sockets, starting)
+    sockets = _make_guest_sockets(assignment, in_guest, starting)
+    folders = _make_folder_server(assignment, in_guest, life, record, sockets, starting)
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
     return Supervisor(
         paths=paths,
@@ -150,23 +154,22 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
-        containers=_make_container_wait(assignment, target, intervals),
+        containers=_make_container_wait(assignment, in_guest, intervals),
         console_watch=ConsoleWatch(
             paths.serial_log,
             starting.notice,
             every_s=intervals.evidence_s,
             prompt_patience_s=intervals.prompt_patience_s * assignment.accelerator.time_scale,
         ),
-        guest_check=GuestCheck(_check_settings(assignment, target, intervals), life=life, record=record),
-        greeting_s=intervals.heartbeat_s,
-        sources_s=intervals.heartbeat_s,
+        guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
+        heartbeat_s=intervals.heartbeat_s,
         tasks=tasks,
     )
 
 
-def _check_settings(assignment: Assignment, target: SshTarget, intervals: Intervals) -> CheckSettings:
+def _check_settings(assignment: Assignment, in_guest: GuestCommand, intervals: Intervals) -> CheckSettings:
     return CheckSettings(
-        ssh=partial(command_argv, target, assignment.paths.ssh_control),
+        ssh=in_guest,
         script=assets.load("files/examine.sh"),
         grow=assets.load("files/tell-guest.sh") + "grow_root </dev/null\n",
         time_scale=assignment.accelerator.time_scale,
@@ -187,9 +190,9 @@ def _ssh_target(assignment: Assignment) -> SshTarget:
     )
 
 
-def _make_container_wait(assignment: Assignment, target: SshTarget, intervals: Intervals) -> ContainerWait:
+def _make_container_wait(assignment: Assignment, in_guest: GuestCommand, intervals: Intervals) -> ContainerWait:
     return ContainerWait(
-        ssh=partial(command_argv, target, assignment.paths.ssh_control),
+        ssh=in_guest,
         script=assets.load("files/await-containers.sh"),
         username=assignment.record.config.username,
         silent_s=intervals.silent_s,
@@ -226,10 +229,10 @@ def _port_lists(paths: MachinePaths) -> list[ListPorts]:
     return [partial(container_ports, socket, timeout_s=_LIST_S) for socket in sockets]
 
 
-def _make_guest_sockets(assignment: Assignment, target: SshTarget, starting: ProgressBroadcaster) -> GuestSockets:
+def _make_guest_sockets(assignment: Assignment, in_guest: GuestCommand, starting: ProgressBroadcaster) -> GuestSockets:
     config, paths = assignment.record.config, assignment.paths
     return GuestSockets(
-        ssh=partial(command_argv, target, paths.ssh_control),
+        ssh=in_guest,
         on_host={paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket},
         script=sockets_script(paths, config),
         on_notice=starting.notice,
@@ -239,7 +242,7 @@ def _make_guest_sockets(assignment: Assignment, target: SshTarget, starting: Pro
 
 def _make_folder_server(
     assignment: Assignment,
-    target: SshTarget,
+    in_guest: GuestCommand,
     life: LifeTracker,
     record: RecordKeeper,
     sockets: GuestSockets,
@@ -247,7 +250,7 @@ def _make_folder_server(
 ) -> FolderServer:
     config, paths = assignment.record.config, assignment.paths
     settings = FolderSettings(
-        ssh=partial(command_argv, target, paths.ssh_control),
+        ssh=in_guest,
         scripts=GuestScripts(
             mount=assets.load("files/folders.sh"),
             sshfs=assets.load("files/folder-sshfs.sh"),

@@ -45,7 +45,7 @@ def _guests_details(vitals: Vitals) -> list[str]:
 
 def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | None:
     """Return a hint if the start may have failed through the image, the user's Ignition config or a clone's systemd."""
-    if phase in (Phase.SSH, Phase.API) and not record.config.reports_ready and not record.guest.provisioned:
+    if phase in (Phase.SSH, Phase.API) and not record.config.has_our_units and not record.guest.provisioned:
         return (
             f"{paths.ignition} is all that the guest gets, and it must let root log in with {paths.identity}.pub, give "
             f"the SSH server {paths.host_key} and enable podman.socket; the next start uses it as you have changed it"

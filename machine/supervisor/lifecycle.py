@@ -296,8 +296,8 @@ def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
     If QEMU or the guest's CPUs are stopped, wait until they run again. Otherwise, ever more masters would be waiting.
     """
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
-    lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, podman_fails=False)
-    lost = replace(lost, reason=f"SSH connection lost: {reason}")
+    reason = f"SSH connection lost: {reason}"
+    lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, podman_fails=False, reason=reason)
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 

@@ -92,11 +92,11 @@ class Supervisor:
     console_watch: ConsoleWatch
     guest_check: GuestCheck
 
-    greeting_s: float
-    """How often a guest that does not report that it is ready is asked for a greeting."""
+    heartbeat_s: float
+    """How often the shared directories of the host and the record's file are checked.
 
-    sources_s: float
-    """How often the host's directories that are shared with the guest, and the record's file, are checked."""
+    A guest that does not report that it is ready is asked for a greeting as often.
+    """
 
     tasks: Tasks
     """The group of the background tasks. `run` enters the group, and waits until all tasks have ended."""
@@ -146,7 +146,7 @@ class Supervisor:
             self._watch_record,
             self.guest_check.watch,
         ]
-        if not self.record.current.config.reports_ready:
+        if not self.record.current.config.has_our_units:
             work.append(self._watch_greeting)
         try:
             if isinstance(self.qemu, ChildQemu):
@@ -177,10 +177,10 @@ class Supervisor:
         self.life.post(QemuExited(cause=await self.qemu.wait()))
 
     async def _watch_sources(self) -> None:
-        await self.folders.watch_sources(every_s=self.sources_s)
+        await self.folders.watch_sources(every_s=self.heartbeat_s)
 
     async def _watch_record(self) -> None:
-        await self.record.keep_readable(every_s=self.sources_s)
+        await self.record.keep_readable(every_s=self.heartbeat_s)
 
     async def _watch_evidence(self) -> None:
         """Until the machine is up, watch the console and Ignition's journal for a failure of the guest."""
@@ -205,7 +205,7 @@ class Supervisor:
                 await self.connection.await_greeting()
                 if self.life.current.phase is Phase.BOOT:
                     self.life.post(GuestReady())
-            await asyncio.sleep(self.greeting_s)
+            await asyncio.sleep(self.heartbeat_s)
 
     async def _advance(self) -> None:
         """Wait for the next event, and carry out the actions that it requires."""

@@ -13,7 +13,7 @@ import pytest
 from machine.errors import GuestError
 from machine.model.record import Pending
 from machine.ops import start as start_module
-from machine.ops import start_update_guest
+from machine.ops.shared import guest_script
 from machine.ops.shared.context import Context
 from machine.ops.start import begin
 from machine.report import SilentReporter
@@ -78,7 +78,7 @@ def test_start_whose_machine_is_removed_before_it_returns_fails(
         supervisor[0].communicate()
         return ["false"]
 
-    monkeypatch.setattr(start_update_guest, "script_argv", remove_meanwhile)
+    monkeypatch.setattr(guest_script, "script_argv", remove_meanwhile)
     with pytest.raises(GuestError) as caught:
         begin("box", context, report)
     assert caught.value.line == 'unable to start "box": another command has stopped or removed it'
@@ -94,7 +94,7 @@ def test_supervisor_sees_when_the_start_has_returned(
         assert control == context.roots.machine("box").ssh_control  # so it needs no login of its own
         return ["sh", "-c", "echo it ended. >&2; exit 1"]
 
-    monkeypatch.setattr(start_update_guest, "script_argv", fail)
+    monkeypatch.setattr(guest_script, "script_argv", fail)
     with held_lock(context.roots.machine("box")):
         begin("box", context, report)
     assert supervisor[0].communicate()[0] == b"returned\n"
