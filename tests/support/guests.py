@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from machine import lock
 from machine.guestimage.publish import PUBLIC_KEY
 from tests.support.processes import processes_of
 from tests.support.real_runs import RealRuns
@@ -31,6 +32,7 @@ BOOT_S = 900
 BUILD_S = 2400
 
 _ORDINARY_USER = "boot2podman-test"
+_USER_LOCK = Path(tempfile.gettempdir()) / f"{_ORDINARY_USER}.lock"
 # The size of the file system for a world's machines, which a test fills up.
 _DISK = "4G"
 _APPLETS = ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget")
@@ -91,19 +93,24 @@ def own_disk(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ordinary_user() -> Iterator[int]:
-    """Create a user for the block if the tests run as root, since ssh requires an entry in passwd; yields its uid."""
+    """Create a user for the block if the tests run as root, since ssh requires an entry in passwd; yields its uid.
+
+    Runs of the tests at the same time share the user, and the last of them removes it.
+    """
     if os.getuid() != 0:
         yield os.getuid()
         return
-    if _ORDINARY_USER not in {user.pw_name for user in pwd.getpwall()}:  # it may be left from an interrupted run
-        subprocess.run(["useradd", "--no-create-home", "--user-group", _ORDINARY_USER], check=True)
-    try:
+    with lock.shared(_USER_LOCK, timeout_s=60, waits_for=f"another run of the tests to remove {_ORDINARY_USER}"):
+        if _ORDINARY_USER not in {user.pw_name for user in pwd.getpwall()}:
+            subprocess.run(["useradd", "--no-create-home", "--user-group", _ORDINARY_USER], check=True)
         uid = pwd.getpwnam(_ORDINARY_USER).pw_uid
         command = [sys.executable, "-c", "import machine.cli.main"]
         reaches = subprocess.run(command, user=uid, group=uid, extra_groups=[], check=False, cwd="/").returncode == 0
         yield uid if reaches else os.getuid()
-    finally:
-        subprocess.run(["userdel", _ORDINARY_USER], check=False)  # another run of the tests may still use the user
+    with lock.held(_USER_LOCK) as is_last:
+        if is_last:
+            # It fails if a run that was killed has left processes.
+            subprocess.run(["userdel", _ORDINARY_USER], check=False)
 
 
 @contextlib.contextmanager
