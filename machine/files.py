@@ -80,11 +80,19 @@ def sha256_of(path: Path) -> str:
 
 def share_blocks(source: Path, target: Path) -> bool:
     """Clone a file to the new file `target`, which shares its blocks. Return False if the file system cannot."""
+    return _clone_on_macos(source, target) if sys.platform == "darwin" else _clone_on_linux(source, target)
+
+
+def _clone_on_macos(source: Path, target: Path) -> bool:
     import ctypes  # not for `machine ls`
+
+    result: int = ctypes.CDLL(None).clonefile(os.fsencode(source), os.fsencode(target), 0)
+    return result == 0
+
+
+def _clone_on_linux(source: Path, target: Path) -> bool:
     import fcntl
 
-    if sys.platform == "darwin":
-        return ctypes.CDLL(None).clonefile(os.fsencode(source), os.fsencode(target), 0) == 0
     with source.open("rb") as reading, target.open("xb") as writing:
         os.fchmod(writing.fileno(), FILE_PRIVATE)
         try:

@@ -22,6 +22,12 @@ _PR_SET_NO_NEW_PRIVS = 38
 # From openat2(2), as above.
 _OPENAT2, _AT_FDCWD, _RESOLVE_NO_SYMLINKS = 437, -100, 4
 
+# This module is imported on macOS, too, though it does not run there.
+if sys.platform == "linux":
+    _OPEN = os.O_PATH | os.O_CLOEXEC
+else:
+    _OPEN = os.O_CLOEXEC
+
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 1 << 1, 1 << 2, 1 << 3
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14
@@ -49,7 +55,7 @@ def _confine(directory: str) -> None:
     allowed = {**dict.fromkeys(_SYSTEM, _READ), **dict.fromkeys(_DEVICES, _WRITE_FILE | _READ_FILE), directory: rights}
     for path, granted in allowed.items():
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC) if path != directory else _open(libc, directory)
+            descriptor = os.open(path, _OPEN) if path != directory else _open(libc, directory)
         except OSError:
             continue
         mask = rights if os.path.isdir(path) else _OF_FILES  # noqa: PTH112
@@ -66,7 +72,7 @@ def _open(libc: ctypes.CDLL, directory: str) -> int:
 
     When the path was chosen, it contained no symbolic link, but a guest may have made one since then.
     """
-    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("=QQQ", _OPEN, 0, _RESOLVE_NO_SYMLINKS)
     return _checked(libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(directory), how, len(how)), directory)
 
 

@@ -44,7 +44,7 @@ def main(uids: str, gids: str, read_only: str, *command: str) -> None:
         sys.exit(1)  # the child has printed the reason
     if read_only:
         _protect(os.fsencode(read_only))
-    if uids.startswith("0:"):
+    if sys.platform == "linux" and uids.startswith("0:"):
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
     # virtiofsd keeps every file open that the guest has cached, and cannot raise the limit inside the namespace.

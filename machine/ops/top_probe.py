@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ def _storage(process: psutil.Process) -> tuple[int, int] | None:
 
     Return None on macOS, and on Linux for processes of other users.
     """
-    try:
-        counters = process.io_counters()
-    except (AttributeError, psutil.AccessDenied):
-        return None
-    return counters.read_bytes, counters.write_bytes
+    if sys.platform == "linux":
+        with contextlib.suppress(psutil.AccessDenied):
+            counters = process.io_counters()
+            return counters.read_bytes, counters.write_bytes
+    return None
