@@ -84,7 +84,7 @@ def isolated_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Move HOME, our directories, Podman's and Docker's files below the test's temporary directory."""
     for name in (
         "CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "CONTAINERS_CONF_OVERRIDE", "DOCKER_HOST",
-        "MACHINE_ACCEL", "TZ",
+        "MACHINE_ACCEL", "MACHINE_PATIENCE", "TZ",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     world = tmp_path / "world"

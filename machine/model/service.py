@@ -10,6 +10,7 @@ from pathlib import PurePath
 from machine.errors import BadInputError
 from machine.model.host import ACCEL_VARIABLE
 from machine.model.proxies import NAMES
+from machine.model.settings import PATIENCE_VARIABLE
 
 _UNRUNNABLE = frozenset("\"'\\")
 # Control characters, and the surrogates of bytes that are not UTF-8. Units and property lists may contain neither.
@@ -22,7 +23,7 @@ _PATHS = (
     "PODMAN_CONNECTIONS_CONF", "SSL_CERT_FILE",
 )  # fmt: skip
 _OTHERS = (
-    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "SSL_CERT_DIR", "TZ", ACCEL_VARIABLE,
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "SSL_CERT_DIR", "TZ", ACCEL_VARIABLE, PATIENCE_VARIABLE,
     *(spelled for name in NAMES for spelled in (name, name.upper())),
 )  # fmt: skip
 

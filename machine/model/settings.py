@@ -21,9 +21,12 @@ from machine.model.host import AcceleratorChoice, Host, HostOS
 from machine.model.names import check_username
 from machine.model.ports import DEFAULT_MAX_PUBLISHED_PORTS, Driver
 
+_MAX_PATIENCE = 100
+
 Value = bool | int | str | tuple[str, ...]
 
 BUILT_IN = "built-in"
+PATIENCE_VARIABLE = "MACHINE_PATIENCE"
 
 # The same as Podman's.
 DEFAULT_VOLUMES = {
@@ -65,6 +68,9 @@ class Settings:
     max_published_ports: int
     """How many ports of the host the containers of one machine may publish together."""
 
+    patience: int
+    """The factor by which every deadline of a start and a stop is longer than usual."""
+
 
 def built_in(host: Host) -> Settings:
     """Return the built-in defaults for a host."""
@@ -84,6 +90,7 @@ def built_in(host: Host) -> Settings:
         allow_wildcard=True,
         allow_privileged_ports=False,
         max_published_ports=DEFAULT_MAX_PUBLISHED_PORTS,
+        patience=1,
     )
 
 
@@ -171,6 +178,7 @@ RULES: Mapping[str, Rule] = {
     "allow_wildcard": _switch("Let containers publish ports on every address of this host"),
     "allow_privileged_ports": _switch("Let containers publish ports below 1024 if the machine runs as root"),
     "max_published_ports": _whole_number("How many ports of this host the containers of a machine may publish", 0),
+    "patience": _whole_number("How many times as long as usual a start and a stop may take", 1, _MAX_PATIENCE),
 }
 """The rule for each key of config.toml. The keys are the fields of Settings."""
 
@@ -212,6 +220,26 @@ def parse_words(key: str, words: Sequence[str]) -> object:
     if len(words) != 1:
         raise BadInputError(f'"{key}" takes one value, {rule.expected}')
     return rule.parse(words[0])
+
+
+def patience_from_environment(environment: Mapping[str, str]) -> int | None:
+    """Return the number in $MACHINE_PATIENCE, or None if it is not set.
+
+    Raises:
+        BadInputError: the value of $MACHINE_PATIENCE is not a valid patience.
+    """
+    word = environment.get(PATIENCE_VARIABLE)
+    if not word:
+        return None
+    rule = RULES["patience"]
+    try:
+        patience = rule.read(rule.parse(word))
+    except ValueError as error:
+        raise BadInputError(
+            f'{PATIENCE_VARIABLE}="{word}" is not {rule.expected}', hint=f"write, for example, {PATIENCE_VARIABLE}=5"
+        ) from error
+    assert isinstance(patience, int)
+    return patience
 
 
 def value_text(value: Value, separator: str = "\n") -> str:

@@ -18,5 +18,5 @@ def kill(name: str, context: Context, report: Reporter) -> None:
         MachineError: some process of the machine cannot be ended.
     """
     check_exists(context.roots, name)
-    end_machine(context.roots.machine(name), report, at_once=True)
+    end_machine(name, context, report, at_once=True)
     send_event(Event.STOP, name, context)

@@ -6,6 +6,7 @@ from machine import lock
 from machine.deadline import Deadline
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.patience import stop_patience
 from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter
@@ -25,5 +26,7 @@ def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt 
     if ending.notice:
         report.notice(ending.notice)
     path = context.roots.machine(name).supervisor_lock
-    Deadline.after(_SUPERVISOR_S, f"the supervisor of {name} to end").wait_until(lambda: not lock.is_held(path))
+    Deadline.after(_SUPERVISOR_S * stop_patience(context), f"the supervisor of {name} to end").wait_until(
+        lambda: not lock.is_held(path)
+    )
     return start(name, context, report, interrupt)

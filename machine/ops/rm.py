@@ -74,7 +74,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
     check_unprotected(name, context)
     paths = context.roots.machine(name)
     if force:
-        end_machine(paths, report, at_once=True)
+        end_machine(name, context, report, at_once=True)
     else:
         check_removable(name, context)
     with contextlib.suppress(MachineError):  # a damaged record does not say whether a rename is unfinished

@@ -25,6 +25,7 @@ from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.machine_events import send_event
+from machine.ops.shared.patience import start_patience
 from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.state import machine_state
 from machine.ops.start_check_swap import check_swap_device
@@ -83,6 +84,7 @@ def begin(
     """Start the machine as `start` does. Also return the supervisor's process, so that the caller can wait for it."""
     if interrupt:
         interrupt.check()
+    patience = start_patience(context)
     config = finish_rename(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
@@ -93,14 +95,18 @@ def begin(
     with drafts.names_lock(context.roots):
         ClientRegistration(context).register(config, report)
     # The supervisor says "starting" until this block ends.
-    with _running_supervisor(name, paths, report, adopt=adopt, interrupt=interrupt) as (process, lines):
+    with _running_supervisor(name, paths, report, patience=patience, adopt=adopt, interrupt=interrupt) as (
+        process,
+        lines,
+    ):
         record = records.load(context.roots, name)  # the supervisor may have changed the port
         config = record.config
         check_up = partial(_check_up, name, paths, lines)
-        update_guest(record, context, report, partial(check_up, patience_s=_ENDING_S))
+        check_failed = partial(check_up, patience_s=_ENDING_S * patience)
+        update_guest(record, context, report, check_failed)
         check_swap_device(config, context, report)
         if record.pending.scripts:
-            run_scripts(config, context, report, partial(check_up, patience_s=_ENDING_S))
+            run_scripts(config, context, report, check_failed)
         check_up()
     send_event(Event.START, name, context)
     return Started(config=config, api_socket=paths.api_socket(rootful=config.rootful)), process
@@ -141,7 +147,7 @@ def _is_orphaned(name: str, paths: MachinePaths) -> bool:
 
 @contextlib.contextmanager
 def _running_supervisor(
-    name: str, paths: MachinePaths, report: Reporter, *, adopt: bool, interrupt: Interrupt | None
+    name: str, paths: MachinePaths, report: Reporter, *, patience: int, adopt: bool, interrupt: Interrupt | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
     """Start a supervisor, and wait until the machine is up. During the block, the supervisor can report through a pipe.
 
@@ -165,11 +171,11 @@ def _running_supervisor(
         except MachineError:
             # A supervisor that answers has left the guest running. One that ends keeps a new one from starting.
             if control.query_state(paths.control_socket) is None:
-                _await_end(lines)
+                _await_end(lines, patience)
             raise
         except KeyboardInterrupt:
             if not adopt:
-                _abort(paths, lines)
+                _abort(paths, lines, patience)
             raise
         if result is None:
             raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
@@ -193,9 +199,9 @@ def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.P
         os.close(report_fd)
 
 
-def _abort(paths: MachinePaths, lines: BinaryIO) -> None:
+def _abort(paths: MachinePaths, lines: BinaryIO, patience: int) -> None:
     """End the machine of an interrupted start. Ask its supervisor to quit, again and again, until it has ended."""
-    deadline = Deadline.after(_ABORT_S, "the supervisor to end")
+    deadline = Deadline.after(_ABORT_S * patience, "the supervisor to end")
     while not deadline.passed and not _has_ended(lines):
         with contextlib.suppress(OSError, MachineError):
             control.request(paths.control_socket, Command.QUIT, timeout_s=deadline.left_s)
@@ -215,9 +221,9 @@ def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: fl
         raise GuestError(f'unable to start "{name}": another command has stopped or removed it')
 
 
-def _await_end(lines: BinaryIO) -> None:
+def _await_end(lines: BinaryIO, patience: int) -> None:
     with contextlib.suppress(MachineError):
-        Deadline.after(_ABORT_S, "the supervisor to end").wait_until(lambda: _has_ended(lines))
+        Deadline.after(_ABORT_S * patience, "the supervisor to end").wait_until(lambda: _has_ended(lines))
 
 
 def _has_ended(lines: BinaryIO) -> bool:

@@ -8,6 +8,7 @@ from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
 from machine.ops.shared.guest_script import run_script
+from machine.ops.shared.patience import start_patience
 from machine.report import Reporter
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def check_swap_device(config: MachineConfig, context: Context, report: Reporter)
     if not config.swap_mib:
         return
     try:
-        output = run_script(config, _SCRIPT, context, timeout_s=_SCRIPT_S)
+        output = run_script(config, _SCRIPT, context, timeout_s=_SCRIPT_S * start_patience(context))
     except MachineError as error:
         log.info("it is not known whether the guest has swap: %s", error.line)
         return

@@ -11,6 +11,7 @@ from machine.errors import MachineError
 from machine.ignition.provision import PROVISION_RUNNER, PROVISION_UNIT
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
+from machine.ops.shared.patience import start_patience
 from machine.ops.shared.target import find_target
 from machine.report import Reporter
 from machine.ssh.command import ROOT, script_argv
@@ -51,7 +52,7 @@ def run_scripts(config: MachineConfig, context: Context, report: Reporter, check
     report.step(f"Running {', '.join(names)}")
     try:
         argv = script_argv(find_target(config.name, ROOT, context), ())
-        output = runner.run(argv, timeout_s=_SCRIPTS_S, stdin=_SCRIPT).stdout
+        output = runner.run(argv, timeout_s=_SCRIPTS_S * start_patience(context), stdin=_SCRIPT).stdout
         records.edit(
             context.roots.machine(config.name),
             lambda record: replace(record, pending=replace(record.pending, scripts=False)),

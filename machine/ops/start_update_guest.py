@@ -16,6 +16,7 @@ from machine.model.record import MachineRecord
 from machine.model.units import GIB, bytes_size
 from machine.ops.shared.context import Context
 from machine.ops.shared.guest_script import run_script
+from machine.ops.shared.patience import start_patience
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
 from machine.ops.start_host_settings import GuestFile, digest, gather, packed
 from machine.report import Reporter
@@ -58,7 +59,9 @@ def update_guest(record: MachineRecord, context: Context, report: Reporter, chec
         return
     report.step("Updating the guest's settings")
     try:
-        output = run_script(config, guest_script(config, update), context, timeout_s=_SCRIPT_S)
+        output = run_script(
+            config, guest_script(config, update), context, timeout_s=_SCRIPT_S * start_patience(context)
+        )
         records.edit(context.roots.machine(config.name), lambda record: updated_record(record, update))
     except MachineError as error:
         check_up()

@@ -19,6 +19,6 @@ def stop(name: str, context: Context, report: Reporter) -> Ending:
         MachineError: the machine cannot be ended.
     """
     check_exists(context.roots, name)
-    ending = end_machine(context.roots.machine(name), report, at_once=False)
+    ending = end_machine(name, context, report, at_once=False)
     send_event(Event.STOP, name, context)
     return ending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -20,8 +21,8 @@ _STATUS_EVERY_S = 2.0
 _LOGIN_S = 60.0
 _LOGIN_PAUSE_S = 1.0
 _QUIT_S = 10.0
+_KILL_S = 10.0
 _KILL_EVERY_S = 1.0
-_KILL_ATTEMPTS = 10
 
 
 class Ending(StrEnum):
@@ -59,13 +60,33 @@ class Means:
     """Waits up to the given number of seconds for QEMU's end, and returns whether QEMU has ended."""
 
 
-def patience_s(accelerator: Accelerator) -> float:
-    """Return how many seconds a guest may take to power down."""
-    return 180.0 if accelerator is Accelerator.TCG else 90.0
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many seconds each way of ending a guest may take."""
+
+    power_down_s: float
+    """How long the guest may take to power down. With 0, the guest is not asked to."""
+
+    login_s: float
+    """How long the guest may refuse a login, if it is asked over SSH."""
+
+    quit_s: float
+    kill_s: float
 
 
-async def shut_down(means: Means, *, patience: float) -> Ending:
-    """End QEMU, and return how it ended. Give the guest `patience` seconds to power down. With 0, do not ask it to.
+def choose_limits(accelerator: Accelerator, *, patience: int = 1, at_once: bool = False) -> Limits:
+    """Return the limits for ending a guest. With `at_once`, the guest is not asked to power down."""
+    power_down_s = 180.0 if accelerator is Accelerator.TCG else 90.0
+    return Limits(
+        power_down_s=0.0 if at_once else power_down_s * patience,
+        login_s=_LOGIN_S * patience,
+        quit_s=_QUIT_S * patience,
+        kill_s=_KILL_S * patience,
+    )
+
+
+async def shut_down(means: Means, limits: Limits) -> Ending:
+    """End QEMU, and return how it ended. First ask the guest to power down, unless `limits` give it no time for that.
 
     If QEMU's monitor cannot be reached, the guest is asked over SSH, and a signal tells QEMU to quit.
 
@@ -73,35 +94,35 @@ async def shut_down(means: Means, *, patience: float) -> Ending:
         DiskError: the guest is paused because the host's disk is full. The guest stays as it is.
         MachineError: QEMU is still running after SIGKILL.
     """
-    if patience > 0 and await _power_down(means, patience):
+    if limits.power_down_s > 0 and await _power_down(means, limits):
         return Ending.POWERED_DOWN
     if means.monitor:
         await monitor.request_quit(means.monitor)
     else:
         means.send_signal(signal.SIGTERM)
-    if await means.ended(_QUIT_S):
+    if await means.ended(limits.quit_s):
         return Ending.QUIT
-    for _ in range(_KILL_ATTEMPTS):
+    for _ in range(math.ceil(limits.kill_s / _KILL_EVERY_S)):
         means.send_signal(signal.SIGKILL)
         if await means.ended(_KILL_EVERY_S):
             return Ending.KILLED
     raise MachineError("QEMU is still running after SIGKILL")
 
 
-async def _power_down(means: Means, patience: float) -> bool:
-    """Ask the guest to power down, and return whether QEMU has ended within `patience` seconds."""
+async def _power_down(means: Means, limits: Limits) -> bool:
+    """Ask the guest to power down, and return whether QEMU has ended in time."""
     if means.monitor is None:
-        return await _power_off_over_ssh(means, patience)
+        return await _power_off_over_ssh(means, limits)
     try:
-        return await _press_button(means.monitor, means.ended, patience)
+        return await _press_button(means.monitor, means.ended, limits.power_down_s)
     except DiskError:
         raise
     except MachineError:
-        return await means.ended(_QUIT_S)
+        return await means.ended(limits.quit_s)
 
 
-async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], patience: float) -> bool:
-    until = time.monotonic() + patience
+async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], limit_s: float) -> bool:
+    until = time.monotonic() + limit_s
     had_full_disk = await monitor.query_status(client) == monitor.STATUS_DISK_FULL
     # A paused guest does not notice the button.
     await monitor.execute(client, "cont")
@@ -133,11 +154,11 @@ async def _check_disk(client: QMPClient) -> None:
         )
 
 
-async def _power_off_over_ssh(means: Means, patience: float) -> bool:
+async def _power_off_over_ssh(means: Means, limits: Limits) -> bool:
     begun = time.monotonic()
     while not await means.log_in_and_power_off():
         if await means.ended(_LOGIN_PAUSE_S):
             return True
-        if time.monotonic() - begun > min(patience, _LOGIN_S):
+        if time.monotonic() - begun > min(limits.power_down_s, limits.login_s):
             return False
-    return await means.ended(max(0.0, begun + patience - time.monotonic()))
+    return await means.ended(max(0.0, begun + limits.power_down_s - time.monotonic()))

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,18 @@ from machine import lock
 from machine.errors import BadInputError, reason_of
 from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.model.host import Host
-from machine.model.settings import RULES, Layer, Settings, Value, built_in, check_key, check_value, merge, settings_of
+from machine.model.settings import (
+    RULES,
+    Layer,
+    Settings,
+    Value,
+    built_in,
+    check_key,
+    check_value,
+    merge,
+    patience_from_environment,
+    settings_of,
+)
 from machine.store.paths import Roots
 
 _LOCK_S = 10.0
@@ -39,6 +50,15 @@ def load_settings(roots: Roots, host: Host) -> Settings:
         BadInputError: the file cannot be read, or a setting in it is unknown or invalid.
     """
     return settings_of(merge(built_in(host), [load_layer(roots)]))
+
+
+def load_patience(roots: Roots, host: Host, environment: Mapping[str, str]) -> int:
+    """Return the factor by which the deadlines of a start and a stop are longer than usual.
+
+    Raises:
+        BadInputError: the value of $MACHINE_PATIENCE is not valid; or it is not set, and the file is damaged.
+    """
+    return patience_from_environment(environment) or load_settings(roots, host).patience
 
 
 def load_layer(roots: Roots) -> Layer:

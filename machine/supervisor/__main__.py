@@ -23,7 +23,7 @@ from machine.ports.limits import PublishLimits
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
-from machine.store.settings import load_settings
+from machine.store.settings import load_patience, load_settings
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
 from machine.supervisor.helpers import install_helpers
@@ -103,6 +103,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         lock=descriptor,
         tcp_driver=settings.port_driver,
         publish_limits=_publish_limits(settings),
+        patience=load_patience(roots, host, os.environ),
         folders=launched.folders,
     )
 
@@ -132,6 +133,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
         lock=None,
         tcp_driver=settings.port_driver,
         publish_limits=_publish_limits(settings),
+        patience=load_patience(roots, current_host(), os.environ),
         folders=load_folders(paths.folders_table),
     )
 

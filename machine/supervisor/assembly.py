@@ -68,12 +68,20 @@ class Assignment:
 
     tcp_driver: Driver
     publish_limits: PublishLimits
+    patience: int
+    """The factor by which the deadlines of a start and a stop are longer than usual."""
+
     folders: Sequence[MountedFolder] = ()
 
     @property
     def accelerator(self) -> Accelerator:
         # The accelerator of an adopted guest is unknown; the timeouts of TCG are long enough for all.
         return self.plan.accelerator if self.plan else Accelerator.TCG
+
+    @property
+    def time_scale(self) -> int:
+        """The factor by which the guest's timeouts are longer than with hardware acceleration and usual patience."""
+        return self.accelerator.time_scale * self.patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +128,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
+        patience=assignment.patience,
         life=life,
         record=record,
         qemu=_make_qemu(assignment, intervals),
@@ -159,7 +168,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             paths.serial_log,
             starting.notice,
             every_s=intervals.evidence_s,
-            prompt_patience_s=intervals.prompt_patience_s * assignment.accelerator.time_scale,
+            prompt_patience_s=intervals.prompt_patience_s * assignment.time_scale,
         ),
         guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
         heartbeat_s=intervals.heartbeat_s,
@@ -172,7 +181,7 @@ def _check_settings(assignment: Assignment, in_guest: GuestCommand, intervals: I
         ssh=in_guest,
         script=assets.load("files/examine.sh"),
         grow=assets.load("files/tell-guest.sh") + "grow_root </dev/null\n",
-        time_scale=assignment.accelerator.time_scale,
+        time_scale=assignment.time_scale,
         every_s=intervals.guest_s,
         max_share=intervals.guest_max_share,
         start_every_s=intervals.guest_start_s,
@@ -196,7 +205,7 @@ def _make_container_wait(assignment: Assignment, in_guest: GuestCommand, interva
         script=assets.load("files/await-containers.sh"),
         username=assignment.record.config.username,
         silent_s=intervals.silent_s,
-        patience_s=_CONTAINERS_S * assignment.accelerator.time_scale,
+        patience_s=_CONTAINERS_S * assignment.time_scale,
     )
 
 
@@ -236,7 +245,7 @@ def _make_guest_sockets(assignment: Assignment, in_guest: GuestCommand, starting
         on_host={paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket},
         script=sockets_script(paths, config),
         on_notice=starting.notice,
-        time_scale=assignment.accelerator.time_scale,
+        time_scale=assignment.time_scale,
     )
 
 
@@ -263,7 +272,7 @@ def _make_folder_server(
         state_file=paths.folders_table,
         log_file=paths.folders_log,
         host_os=current_host().os,
-        time_scale=assignment.accelerator.time_scale,
+        time_scale=assignment.time_scale,
     )
     return FolderServer(
         assignment.folders,

@@ -69,6 +69,9 @@ class Supervisor:
 
     paths: MachinePaths
     accelerator: Accelerator
+    patience: int
+    """The factor by which the deadlines of a start and a stop are longer than usual."""
+
     life: LifeTracker
     record: RecordKeeper
     qemu: ChildQemu | AdoptedQemu
@@ -231,7 +234,7 @@ class Supervisor:
             return
         record = self.record.current
         download_s = 0.0 if record.guest.provisioned else record.config.provisioning.download_s
-        seconds = phase.deadline_s(self.accelerator.time_scale, download_s=download_s)
+        seconds = phase.deadline_s(self.accelerator, patience=self.patience, download_s=download_s)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.life.post, DeadlinePassed(phase=phase))
 
     def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912  (a table)
@@ -279,9 +282,9 @@ class Supervisor:
             self.published.check_inherited()
 
     async def _power_down(self, *, at_once: bool) -> None:
-        patience_s = 0.0 if at_once else shutdown.patience_s(self.accelerator)
+        limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=at_once)
         try:
-            ending = await shutdown.shut_down(self._means(), patience=patience_s)
+            ending = await shutdown.shut_down(self._means(), limits)
         except MachineError as error:  # the supervisor stays as long as QEMU does
             self.stopping.error(error)
             self.life.post(StopFailed())
@@ -300,7 +303,8 @@ class Supervisor:
     async def _clean_up(self) -> None:
         """End QEMU after a failed start."""
         try:
-            await shutdown.shut_down(self._means(), patience=0)
+            limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=True)
+            await shutdown.shut_down(self._means(), limits)
         except MachineError as error:
             log.error("%s", error.line)
         self.life.post(CleanedUp())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from machine.model.host import Accelerator
+
 
 class Phase(StrEnum):
     """How far a boot has come. Each phase is named after what the supervisor is waiting for."""
@@ -31,17 +33,21 @@ class Phase(StrEnum):
         """Whether the guest answers over SSH in this phase."""
         return self in (Phase.FOLDERS, Phase.API, Phase.UP)
 
-    def deadline_s(self, time_scale: int, *, download_s: float = 0.0) -> float:
+    def deadline_s(self, accelerator: Accelerator, *, patience: int = 1, download_s: float = 0.0) -> float:
         """Return how many seconds the phase may take.
 
-        `time_scale` is the factor by which timeouts of the guest are longer than with hardware acceleration.
+        What the guest does takes longer without hardware acceleration. `patience` multiplies all deadlines.
         `download_s` is the time for downloads of packages at the first boot.
         """
-        return {
-            Phase.LAUNCH: 30.0,
-            Phase.BOOT: 120.0 * time_scale + download_s,
-            Phase.SSH: 30.0 * time_scale,
-            Phase.FOLDERS: 30.0 * time_scale,
-            Phase.API: 60.0 * time_scale,
-            Phase.UP: float("inf"),
-        }[self]
+        scale = accelerator.time_scale
+        return (
+            patience
+            * {
+                Phase.LAUNCH: 30.0,
+                Phase.BOOT: 120.0 * scale + download_s,
+                Phase.SSH: 30.0 * scale,
+                Phase.FOLDERS: 30.0 * scale,
+                Phase.API: 60.0 * scale,
+                Phase.UP: float("inf"),
+            }[self]
+        )

@@ -73,7 +73,7 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
     containers.write_text(CONTAINERS_CONF)
     own = write(world, f'memory = 700\ndisk_size = 9\nimage = "{images.qcow2}"\nrootful = true\naccel = "kvm"\n')
     from_containers, from_own = f"containers.conf: {containers}", f"config.toml: {own}"
-    assert effective(world, MACHINE_ACCEL="tcg") == {
+    assert effective(world, MACHINE_ACCEL="tcg", MACHINE_PATIENCE="3") == {
         "cpus": (1, from_containers),
         "memory": (700, from_own),
         "disk_size": (9, from_own),
@@ -89,6 +89,7 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "allow_wildcard": (True, "built-in"),
         "allow_privileged_ports": (False, "built-in"),
         "max_published_ports": (1024, "built-in"),
+        "patience": (3, "environment: MACHINE_PATIENCE"),
     }
     made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
     assert made.status == 0, made.stderr
@@ -169,6 +170,7 @@ def test_bad_value_is_told_with_its_file(what: str, world: World, golden: Golden
 
 def test_variable_that_means_nothing_is_told(world: World, golden: Golden) -> None:
     refuse(golden, world, "init", "box", case="MACHINE_ACCEL", MACHINE_ACCEL="warp")
+    refuse(golden, world, "init", "box", case="MACHINE_PATIENCE", MACHINE_PATIENCE="long")
     refuse(golden, world, "config", "get", case="CONTAINERS_CONF", CONTAINERS_CONF="/nowhere")
 
 

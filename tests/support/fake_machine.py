@@ -191,6 +191,7 @@ async def fake_machine(
             lock=None,
             tcp_driver=Driver.SLIRP,
             publish_limits=DEFAULT_LIMITS,
+            patience=1,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

@@ -9,7 +9,16 @@ from pathlib import Path
 from machine.errors import BadInputError
 from machine.image.reference import FileReference
 from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice
-from machine.model.settings import BUILT_IN, EffectiveSetting, Layer, Value, built_in, merge
+from machine.model.settings import (
+    BUILT_IN,
+    PATIENCE_VARIABLE,
+    EffectiveSetting,
+    Layer,
+    Value,
+    built_in,
+    merge,
+    patience_from_environment,
+)
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.timezone import resolve_timezone
@@ -34,15 +43,18 @@ def effective(context: Context, *, flags: dict[str, Value] | None = None) -> dic
     layers = [
         *load_layers(find_files(context.environment, context.home), context.host),
         own,
-        _environment_layer(context),
+        *_environment_layers(context.environment),
         Layer(origin=COMMAND_LINE, values=flags or {}),
     ]
     return merge(built_in(context.host), layers)
 
 
-def _environment_layer(context: Context) -> Layer:
-    accel = AcceleratorChoice.from_environment(context.environment)
-    return Layer(origin=f"environment: {ACCEL_VARIABLE}", values={"accel": accel} if accel else {})
+def _environment_layers(environment: Mapping[str, str]) -> list[Layer]:
+    accel, patience = AcceleratorChoice.from_environment(environment), patience_from_environment(environment)
+    return [
+        Layer(origin=f"environment: {ACCEL_VARIABLE}", values={"accel": accel} if accel else {}),
+        Layer(origin=f"environment: {PATIENCE_VARIABLE}", values={"patience": patience} if patience else {}),
+    ]
 
 
 @contextlib.contextmanager

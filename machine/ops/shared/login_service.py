@@ -21,7 +21,8 @@ from machine.model.service import (
     unit_program,
 )
 from machine.ops.shared.context import Context
-from machine.ops.shared.shutdown import STOP_S
+from machine.ops.shared.patience import stop_patience
+from machine.ops.shared.shutdown import stop_s
 from machine.report import Reporter
 from machine.store.paths import config_home
 from machine.this_host import lingers
@@ -134,7 +135,7 @@ def _service(name: str, program: Path, context: Context) -> Service:
         description=f"Machine {name} of boot2podman",
         argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
         environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
-        stop_s=int(STOP_S),
+        stop_s=int(stop_s(stop_patience(context))),
         log=os.fspath(context.roots.machine(name).service_log),
     )
 

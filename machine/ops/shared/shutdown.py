@@ -18,9 +18,11 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.host import Accelerator
 from machine.ops.shared.ask_supervisor import await_supervisor
+from machine.ops.shared.context import Context
+from machine.ops.shared.patience import stop_patience
 from machine.ops.shared.target import login
 from machine.qemu import monitor, shutdown
-from machine.qemu.shutdown import Ending, Means
+from machine.qemu.shutdown import Ending, Limits, Means
 from machine.report import Reporter
 from machine.ssh.command import ROOT
 from machine.ssh.leftover_masters import end_leftover_masters
@@ -34,49 +36,63 @@ _GREETING_S = 5.0
 _LOCK_POLL_S = 0.1
 _LOCK_S = 30.0
 
-# This is the deadline for the supervisor's answer. It has its own for the power button, QEMU's quit and SIGKILL.
-_ANSWER_S = shutdown.patience_s(Accelerator.TCG) + 60.0
-
-STOP_S = _ANSWER_S + _LOCK_S
-"""The longest time in seconds that a machine with a working supervisor takes to stop."""
+# Besides its own deadlines for the power button, QEMU's quit and SIGKILL, a supervisor needs time to clean up.
+_CLEAN_UP_S = 40.0
 
 
-def end_machine(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
-    """End all processes of a machine, and return how the machine ended. With `at_once`, the guest is not shut down."""
+def stop_s(patience: int) -> float:
+    """Return the longest time in seconds that a machine with a working supervisor takes to stop."""
+    return _answer_s(patience) + _LOCK_S * patience
+
+
+def _answer_s(patience: int) -> float:
+    """Return the seconds within which the supervisor answers when it has stopped its machine."""
+    limits = shutdown.choose_limits(Accelerator.TCG, patience=patience)
+    return limits.power_down_s + limits.quit_s + limits.kill_s + _CLEAN_UP_S * patience
+
+
+def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool) -> Ending:
+    """End all processes of a machine, and return how the machine ended. With `at_once`, the guest is not shut down.
+
+    Raises:
+        BadInputError: the value of $MACHINE_PATIENCE is not valid.
+        MachineError: some process of the machine cannot be ended.
+    """
+    paths, patience = context.roots.machine(name), stop_patience(context)
     if not lock.is_held(paths.lock):
         return Ending.POWERED_DOWN
-    await_supervisor(paths, timeout_s=_GREETING_S)
-    ending = _ask_supervisor(paths, report, at_once=at_once)
+    await_supervisor(paths, timeout_s=_GREETING_S * patience)
+    ending = _ask_supervisor(paths, report, timeout_s=_answer_s(patience), at_once=at_once)
     if ending is None:
         report.step("Waiting for VM to exit...")
-        ending = asyncio.run(_end_directly(paths, report, at_once=at_once))
-    Deadline.after(_LOCK_S, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
+        limits = shutdown.choose_limits(Accelerator.TCG, patience=patience, at_once=at_once)
+        ending = asyncio.run(_end_directly(paths, report, limits))
+    Deadline.after(_LOCK_S * patience, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
     shutil.rmtree(paths.runtime, ignore_errors=True)
     return ending
 
 
-def _ask_supervisor(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending | None:
+def _ask_supervisor(paths: MachinePaths, report: Reporter, *, timeout_s: float, at_once: bool) -> Ending | None:
     """Ask the supervisor to stop its machine, and return how the machine ended. If that fails, return None."""
     if not control.query_state(paths.control_socket):
         return None
     command = Command.QUIT if at_once else Command.STOP
     try:
-        return Ending(control.request(paths.control_socket, command, timeout_s=_ANSWER_S, report=report)["ending"])
+        return Ending(control.request(paths.control_socket, command, timeout_s=timeout_s, report=report)["ending"])
     except (OSError, MachineError) as error:
         log.info("the supervisor did not stop its machine: %s", error)
         return None
 
 
-async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool) -> Ending:
+async def _end_directly(paths: MachinePaths, report: Reporter, limits: Limits) -> Ending:
     """End a machine without its supervisor. Use QEMU's second QMP socket, or else SSH, or else signals."""
     ended = _lock_is_free(paths)
-    patience = 0.0 if at_once else shutdown.patience_s(Accelerator.TCG)
     async with contextlib.AsyncExitStack() as stack:
         client = await _connect(paths, stack)
-        if client is None and patience:
+        if client is None and limits.power_down_s > 0:
             # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
-            if lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(patience):
+            if lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(limits.power_down_s):
                 return Ending.POWERED_DOWN
             report.step("Powering the guest down over SSH...")
         means = Means(
@@ -85,7 +101,7 @@ async def _end_directly(paths: MachinePaths, report: Reporter, *, at_once: bool)
             send_signal=partial(_send_signal, paths),
             ended=ended,
         )
-        ending = await shutdown.shut_down(means, patience=patience)
+        ending = await shutdown.shut_down(means, limits)
     end_leftover_masters(paths.ssh_control)
     return ending
 

@@ -104,6 +104,7 @@ def test_environment_of_a_service_has_what_the_guest_is_told_of_the_host() -> No
         "SSL_CERT_DIR": "/a:/b",
         "TZ": "Europe/Stockholm",
         "MACHINE_ACCEL": "tcg",
+        "MACHINE_PATIENCE": "5",
     }
     found = service_environment(told, (), HERE)
     assert found == {"PATH": "", **told}

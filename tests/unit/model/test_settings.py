@@ -19,6 +19,7 @@ from machine.model.settings import (
     check_value,
     merge,
     parse_words,
+    patience_from_environment,
     settings_of,
     value_text,
 )
@@ -73,6 +74,7 @@ def test_last_layer_that_says_something_holds() -> None:
         ("port_driver", ["ssh"], Driver.SSH),
         ("allow_wildcard", ["false"], False),
         ("max_published_ports", ["0"], 0),
+        ("patience", ["5"], 5),
         ("stream_base_url", [""], ""),
     ],
 )
@@ -99,6 +101,8 @@ def test_words_that_a_person_types(key: str, words: list[str], value: Value) -> 
         ("port_driver", "pasta", '"port_driver" must be one of: slirp, ssh'),
         ("allow_privileged_ports", "yes", '"allow_privileged_ports" must be true or false'),
         ("max_published_ports", -1, '"max_published_ports" must be a whole number of at least 0'),
+        ("patience", 0, '"patience" must be a whole number from 1 to 100'),
+        ("patience", 101, '"patience" must be a whole number from 1 to 100'),
         ("username", "root", 'invalid username "root": root always exists in the guest; use --rootful'),
         (
             "disk-size",
@@ -129,3 +133,20 @@ def test_values_as_text() -> None:
     texts = [value_text(value) for value in (4, True, "a b", ("/a:/a", "/b:/b"), (), AcceleratorChoice.KVM)]
     assert texts == ["4", "true", "a b", "/a:/a\n/b:/b", "", "kvm"]
     assert value_text(("/a:/a", "/b:/b"), ", ") == "/a:/a, /b:/b"
+
+
+@pytest.mark.parametrize(
+    ("environment", "patience"),
+    [({}, None), ({"MACHINE_PATIENCE": ""}, None), ({"MACHINE_PATIENCE": "1"}, 1), ({"MACHINE_PATIENCE": "100"}, 100)],
+)
+def test_patience_of_the_environment(environment: dict[str, str], patience: int | None) -> None:
+    assert patience_from_environment(environment) == patience
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "101", "1.5", "5s", " ", "ten", "\u0661"])
+def test_patience_that_is_none_of_those_numbers(word: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        patience_from_environment({"MACHINE_PATIENCE": word})
+    assert caught.value.line == (
+        f'MACHINE_PATIENCE="{word}" is not a whole number from 1 to 100; write, for example, MACHINE_PATIENCE=5'
+    )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from machine.errors import MachineError
+from machine.model.host import Accelerator
 from machine.qemu import shutdown
-from machine.qemu.shutdown import Ending, Means, shut_down
+from machine.qemu.shutdown import Ending, Limits, Means, choose_limits, shut_down
 
 OBEYS_ALL = frozenset({"login", signal.SIGTERM, signal.SIGKILL})
 
@@ -30,9 +31,10 @@ class Guest:
         assert timeout_s <= 200
         return bool(self.obeys.intersection(self.asked))
 
-    def end(self, *, patience: float) -> Ending:
+    def end(self, *, at_once: bool) -> Ending:
         means = Means(monitor=None, log_in_and_power_off=self.log_in, send_signal=self.asked.append, ended=self.ended)
-        return asyncio.run(shut_down(means, patience=patience))
+        limits = choose_limits(Accelerator.TCG, at_once=at_once)
+        return asyncio.run(shut_down(means, limits))
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +43,38 @@ def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("obeys", "patience", "ending", "asked"),
+    ("obeys", "at_once", "ending", "asked"),
     [
-        (OBEYS_ALL, 180, Ending.POWERED_DOWN, ["login"]),
-        (OBEYS_ALL - {"login"}, 180, Ending.QUIT, ["login", signal.SIGTERM]),
-        (frozenset({signal.SIGKILL}), 180, Ending.KILLED, ["login", signal.SIGTERM, signal.SIGKILL]),
-        (OBEYS_ALL, 0, Ending.QUIT, [signal.SIGTERM]),
+        (OBEYS_ALL, False, Ending.POWERED_DOWN, ["login"]),
+        (OBEYS_ALL - {"login"}, False, Ending.QUIT, ["login", signal.SIGTERM]),
+        (frozenset({signal.SIGKILL}), False, Ending.KILLED, ["login", signal.SIGTERM, signal.SIGKILL]),
+        (OBEYS_ALL, True, Ending.QUIT, [signal.SIGTERM]),
     ],
 )
 def test_guest_without_a_monitor_is_asked_over_ssh_before_any_signal(
-    obeys: frozenset[object], patience: float, ending: Ending, asked: list[object]
+    obeys: frozenset[object], at_once: bool, ending: Ending, asked: list[object]
 ) -> None:
     guest = Guest(obeys)
-    assert guest.end(patience=patience) is ending
+    assert guest.end(at_once=at_once) is ending
     assert guest.asked == asked
 
 
 def test_qemu_that_survives_every_signal_is_an_error() -> None:
     with pytest.raises(MachineError, match="QEMU is still running after SIGKILL"):
-        Guest(frozenset()).end(patience=0)
+        Guest(frozenset()).end(at_once=True)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "patience", "at_once", "limits"),
+    [
+        (Accelerator.KVM, 1, False, Limits(power_down_s=90, login_s=60, quit_s=10, kill_s=10)),
+        (Accelerator.TCG, 1, False, Limits(power_down_s=180, login_s=60, quit_s=10, kill_s=10)),
+        (Accelerator.KVM, 5, False, Limits(power_down_s=450, login_s=300, quit_s=50, kill_s=50)),
+        (Accelerator.TCG, 5, True, Limits(power_down_s=0, login_s=300, quit_s=50, kill_s=50)),
+    ],
+)
+def test_patience_multiplies_every_limit(
+    accelerator: Accelerator, patience: int, at_once: bool, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert choose_limits(accelerator, patience=patience, at_once=at_once) == limits

@@ -39,12 +39,14 @@ def test_file_with_everything_is_read(tmp_path: Path) -> None:
         tmp_path,
         'cpus = 3\nmemory = 3000\ndisk_size = 50\nimage = "boot2podman"\nusername = "me"\nrootful = true\n'
         'timezone = "UTC"\nvolumes = ["/a:/b"]\naccel = "tcg"\nstream_base_url = "https://mirror.example"\n'
-        'port_driver = "ssh"\nallow_wildcard = false\nallow_privileged_ports = true\nmax_published_ports = 5\n',
+        'port_driver = "ssh"\nallow_wildcard = false\nallow_privileged_ports = true\nmax_published_ports = 5\n'
+        "patience = 3\n",
     )
     expected: dict[str, Value] = {
         "cpus": 3, "memory": 3000, "disk_size": 50, "image": "boot2podman", "username": "me", "rootful": True,
         "timezone": "UTC", "volumes": ("/a:/b",), "accel": "tcg", "stream_base_url": "https://mirror.example",
         "port_driver": "ssh", "allow_wildcard": False, "allow_privileged_ports": True, "max_published_ports": 5,
+        "patience": 3,
     }  # fmt: skip
     layer = load_layer(make_roots(tmp_path))
     assert (layer.values, layer.origin) == (expected, f"config.toml: {path}")

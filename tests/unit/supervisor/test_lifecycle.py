@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 from typing import get_args
@@ -9,6 +10,7 @@ from typing import get_args
 import pytest
 
 from machine.model.config import Provisioning
+from machine.model.host import Accelerator
 from machine.model.state import MachineState, State
 from machine.supervisor.actions import (
     Action,
@@ -468,22 +470,29 @@ def test_state_that_others_see(life: Life, state: MachineState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "hardware", "emulated"),
+    ("phase", "hardware", "emulated", "patient", "patient_emulated"),
     [
-        (Phase.LAUNCH, 30, 30),
-        (Phase.BOOT, 120, 1200),
-        (Phase.SSH, 30, 300),
-        (Phase.FOLDERS, 30, 300),
-        (Phase.API, 60, 600),
+        (Phase.LAUNCH, 30, 30, 150, 150),
+        (Phase.BOOT, 120, 1200, 600, 6000),
+        (Phase.SSH, 30, 300, 150, 1500),
+        (Phase.FOLDERS, 30, 300, 150, 1500),
+        (Phase.API, 60, 600, 300, 3000),
+        (Phase.UP, math.inf, math.inf, math.inf, math.inf),
     ],
 )
-def test_deadlines_give_an_emulated_guest_ten_times_as_long(phase: Phase, hardware: float, emulated: float) -> None:
-    assert (phase.deadline_s(1), phase.deadline_s(10)) == (hardware, emulated)
+def test_deadlines_give_an_emulated_guest_ten_times_as_long_and_patience_multiplies_all(
+    phase: Phase, hardware: float, emulated: float, patient: float, patient_emulated: float
+) -> None:
+    assert (phase.deadline_s(Accelerator.KVM), phase.deadline_s(Accelerator.TCG)) == (hardware, emulated)
+    assert phase.deadline_s(Accelerator.HVF, patience=5) == patient
+    assert phase.deadline_s(Accelerator.TCG, patience=5) == patient_emulated
 
 
 def test_guest_that_fetches_packages_may_boot_for_longer_and_nothing_else_may() -> None:
     waits = {
-        phase: phase.deadline_s(10, download_s=900) - phase.deadline_s(10) for phase in Phase if phase is not Phase.UP
+        phase: phase.deadline_s(Accelerator.TCG, download_s=900) - phase.deadline_s(Accelerator.TCG)
+        for phase in Phase
+        if phase is not Phase.UP
     }
     assert waits == {Phase.LAUNCH: 0, Phase.BOOT: 900, Phase.SSH: 0, Phase.FOLDERS: 0, Phase.API: 0}
     assert Provisioning.CLOUD_INIT.download_s > Provisioning.IGNITION.download_s == 0

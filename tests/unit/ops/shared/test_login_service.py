@@ -14,7 +14,7 @@ from machine.model.host import HostOS
 from machine.ops import autostart
 from machine.ops.shared import login_service
 from machine.ops.shared.context import Context
-from machine.ops.shared.shutdown import STOP_S
+from machine.ops.shared.shutdown import stop_s
 from machine.report import SilentReporter
 from tests.support.builders import make_context, make_host, make_record, save_machine
 
@@ -38,7 +38,7 @@ def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
     assert path == mac.home / "Library/LaunchAgents/org.boot2podman.box.plist"
     said = plistlib.loads(path.read_bytes())
     assert said["ProgramArguments"] == [str(PROGRAM), "start", "--foreground", "--no-info", "box"]
-    assert said["ExitTimeOut"] == STOP_S
+    assert said["ExitTimeOut"] == stop_s(patience=1) == 270
     assert said["EnvironmentVariables"]["PATH"].startswith("/opt/homebrew/bin:/usr/local/bin:")
     assert path.stat().st_mode & 0o777 == 0o600
     assert asked.read_text() == "enable gui/1000/org.boot2podman.box\n"
