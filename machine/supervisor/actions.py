@@ -84,6 +84,11 @@ class ExamineGuest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RenewDeadline:
+    """Give the current phase its whole time again, counted from now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LeaveDegraded:
     """Report to the waiting `machine start` that the guest answers over SSH, but its start has failed.
 
@@ -111,6 +116,7 @@ Action = (
     | FailStart
     | RefuseAdoption
     | ExamineGuest
+    | RenewDeadline
     | LeaveDegraded
     | Finish
 )

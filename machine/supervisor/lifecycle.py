@@ -29,6 +29,7 @@ from machine.supervisor.actions import (
     ProbeApi,
     QuietPodman,
     RefuseAdoption,
+    RenewDeadline,
     ReportUp,
     SetGuestClock,
 )
@@ -68,6 +69,10 @@ from machine.supervisor.phases import Phase
 _RETRY_S = (0.5, 1.0, 2.0)
 _API_RETRY_S = 0.5
 
+# A first boot that changes kernel arguments reboots itself before it goes on. A guest that does nothing but reboot must
+# not get more time for ever.
+_MAX_RENEWALS = 3
+
 _MONITOR_LOST = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
 
 
@@ -101,6 +106,9 @@ class Life:
 
     failures: int = 0
     """How many SSH masters have been lost since Podman's API last answered."""
+
+    boot_renewals: int = 0
+    """How many times the deadline of the phase BOOT has begun anew because the guest reset itself in this phase."""
 
     forward_problem: str | None = None
     """Why a forward cannot be opened. None when all forwards are open."""
@@ -207,6 +215,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             rebooting = replace(
                 life, phase=Phase.BOOT, failures=0, diagnosis=None, podman_fails=False, reason="the guest is rebooting"
             )
+            if life.phase is Phase.BOOT and life.start_pending and life.boot_renewals < _MAX_RENEWALS:
+                return replace(rebooting, boot_renewals=life.boot_renewals + 1), (Disconnect(), RenewDeadline())
             return rebooting, (Disconnect(),)
         case GuestFailed(cause=cause):
             return (replace(life, reason=cause), ()) if life.was_up else _fail(life, cause)

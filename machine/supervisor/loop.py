@@ -31,6 +31,7 @@ from machine.supervisor.actions import (
     ProbeApi,
     QuietPodman,
     RefuseAdoption,
+    RenewDeadline,
     ReportUp,
     SetGuestClock,
 )
@@ -225,7 +226,7 @@ class Supervisor:
             self._perform(action)
 
     def _set_deadline(self) -> None:
-        """Replace the deadline of the previous phase by the deadline of the phase that has just begun."""
+        """Replace the deadline that is set by a new deadline of the current phase."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
@@ -236,6 +237,11 @@ class Supervisor:
         download_s = 0.0 if record.guest.provisioned else record.config.provisioning.download_s
         seconds = phase.deadline_s(self.accelerator, patience=self.patience, download_s=download_s)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.life.post, DeadlinePassed(phase=phase))
+
+    @property
+    def deadline(self) -> float | None:
+        """When the current phase has taken too long, by the event loop's clock. None if the phase has no deadline."""
+        return self._deadline.when() if self._deadline else None
 
     def _perform(self, action: Action) -> None:  # noqa: C901, PLR0912  (a table)
         match action:
@@ -264,6 +270,8 @@ class Supervisor:
                 self.starting.error(self._start_error(cause))
             case ExamineGuest(deadline=phase):
                 self.tasks.run(self.guest_check.examine(is_full=True, deadline=phase))
+            case RenewDeadline():
+                self._set_deadline()
             case LeaveDegraded(cause=cause, diagnosis=diagnosis):
                 self.starting.error(self._degraded_error(cause, diagnosis))
             case Finish():

@@ -25,6 +25,7 @@ from machine.supervisor.actions import (
     ProbeApi,
     QuietPodman,
     RefuseAdoption,
+    RenewDeadline,
     ReportUp,
     SetGuestClock,
 )
@@ -238,6 +239,19 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "qemu crashes after it has been up": (UP, QemuExited(cause="signal 11"), UP, (Disconnect(), Finish())),
     "deadline after it has been up": (LOST, DeadlinePassed(phase=Phase.SSH), LOST, NOTHING),
     # Reboot
+    "guest resets in its first boot": (
+        BOOT,
+        GuestReset(),
+        replace(BOOT, reason="the guest is rebooting", boot_renewals=1),
+        (Disconnect(), RenewDeadline()),
+    ),
+    "guest does nothing but reset": (
+        replace(BOOT, reason="the guest is rebooting", boot_renewals=3),
+        GuestReset(),
+        replace(BOOT, reason="the guest is rebooting", boot_renewals=3),
+        (Disconnect(),),
+    ),
+    "guest resets in a boot that nobody waits for": (REBOOT, GuestReset(), REBOOT, (Disconnect(),)),
     "guest resets": (UP, GuestReset(), REBOOT, (Disconnect(),)),
     "guest resets while the master is being retried": (LOST, GuestReset(), REBOOT, (Disconnect(),)),
     "master ends while the guest boots": (REBOOT, EOF_, REBOOT, NOTHING),

@@ -352,6 +352,22 @@ def test_guest_that_reboots_is_degraded_until_it_is_back(ssh: FakeSsh, short_pat
     play(story, short_path)
 
 
+def test_first_boot_that_reboots_itself_has_its_whole_time_again(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.supervisor.life.current.phase is Phase.BOOT)
+        first = machine.supervisor.deadline
+        machine.qmp.emit("RESET")
+        await until(lambda: machine.supervisor.life.current.boot_renewals == 1)
+        second = machine.supervisor.deadline
+        assert first is not None
+        assert second is not None
+        assert second > first
+        await machine.boot()
+        await until(lambda: {"ok": {}} in machine.progress)
+
+    play(story, short_path)
+
+
 def test_qemu_that_stands_still_degrades_the_machine(ssh: FakeSsh, short_path: Path) -> None:
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
