@@ -1,6 +1,8 @@
 """Build Ignition configs of version 3.2.0, which podman machine uses and every guest supports.
 
-Source: coreos/ignition, docs/configuration-v3_2.md.
+Only a config with kernel arguments has version 3.3.0, the first that has them.
+
+Source: coreos/ignition, docs/configuration-v3_2.md and docs/configuration-v3_3.md.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 SPECIFICATION = "3.2.0"
+SPECIFICATION_WITH_KERNEL_ARGUMENTS = "3.3.0"
 
 
 def data_url(text: str) -> str:
@@ -120,6 +123,24 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelArguments:
+    """The kernel arguments that a guest must have, and those that it must not have.
+
+    If a guest has to change its arguments, its first boot takes longer, because the guest reboots at once to use them.
+    """
+
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.present or self.absent)
+
+    def node(self) -> dict[str, Any]:
+        lists = {"shouldExist": list(self.present), "shouldNotExist": list(self.absent)}
+        return {key: arguments for key, arguments in lists.items() if arguments}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Document:
     """A complete Ignition config. Lists keep their order. The configs in `merged` take precedence over all the rest."""
 
@@ -128,12 +149,13 @@ class Document:
     files: tuple[File | Appended, ...] = ()
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
+    kernel_arguments: KernelArguments = KernelArguments()
     merged: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         merge = [{"source": base64_url(config)} for config in self.merged]
         document = {
-            "ignition": {"version": SPECIFICATION, **({"config": {"merge": merge}} if merge else {})},
+            "ignition": {"version": self._version, **({"config": {"merge": merge}} if merge else {})},
             "passwd": {"users": [user.node() for user in self.users]},
             "storage": {
                 "directories": [directory.node() for directory in self.directories],
@@ -141,8 +163,13 @@ class Document:
                 "links": [link.node() for link in self.links],
             },
             "systemd": {"units": [unit.node() for unit in self.units]},
+            **({"kernelArguments": self.kernel_arguments.node()} if self.kernel_arguments else {}),
         }
         return json.dumps(document, indent=2) + "\n"
+
+    @property
+    def _version(self) -> str:
+        return SPECIFICATION_WITH_KERNEL_ARGUMENTS if self.kernel_arguments else SPECIFICATION
 
 
 def _owned_by(user: str | None) -> dict[str, Any]:

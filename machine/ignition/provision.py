@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from machine.ignition import assets
 from machine.ignition.containers import container_files, container_links, container_units
+from machine.ignition.coreos import kernel_arguments, quiet_units
 from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
 from machine.ignition.environment import environment_files
 from machine.model import network
@@ -87,8 +88,10 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
             # /run/docker.sock belongs to Podman.
             Unit(name="docker.service", mask=True),
             Unit(name="docker.socket", mask=True),
+            *quiet_units(),
             *_first_boot_units(config),
         ),
+        kernel_arguments=kernel_arguments(config),
     )
 
 

@@ -84,6 +84,12 @@ class ImageOrigin:
     """The SHA-256 that the user gave for the image's file; None if the user gave none."""
 
     @property
+    def is_fedora_coreos(self) -> bool:
+        """Whether this is an image of Fedora CoreOS, as far as its reference and the name of its file tell."""
+        file_name = (self.location or self.reference).rpartition("/")[2]
+        return self.reference.startswith("fcos:") or file_name.startswith("fedora-coreos-")
+
+    @property
     def pinned(self) -> str:
         """A reference that names exactly this image, even after its stream has published a newer image."""
         moving = self.reference.startswith("fcos:") and "@" not in self.reference and self.release

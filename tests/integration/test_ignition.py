@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from machine.ignition.provision import provision
+from machine.model.arch import Arch
 from machine.model.config import MachineConfig, UserIgnition
+from machine.model.folders import Folder
 from tests.support.builders import KEYS, make_config, make_full_config
 from tests.support.disk_images import Images
 from tests.support.world import World
@@ -30,8 +32,9 @@ def validate(path: Path) -> tuple[int, str]:
         make_config(rootful=True),
         make_config(uid=200_000),
         make_full_config(),
+        make_config(arch=Arch.PPC64LE, folders=(Folder(source="/s", target="/data"),)),
     ],
-    ids=["default", "other-user", "rootful", "uid-in-subordinate-range", "first-boot"],
+    ids=["default", "other-user", "rootful", "uid-in-subordinate-range", "first-boot", "kernel-arguments"],
 )
 def test_config_is_valid_without_a_warning(config: MachineConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.ign"
@@ -106,6 +109,9 @@ def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> 
         "core 61111",
         "eve 64242",
         "box.example.org",
+        "disable console-login-helper-messages-gensnippet-os-release.service",
+        "disable console-login-helper-messages-gensnippet-ssh-keys.service",
+        "disable coreos-warn-invalid-mounts.service",
         "disable zincati.service",
         "enable boot2podman-containers.service",
         "enable boot2podman-ready.service",

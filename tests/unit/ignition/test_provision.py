@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from machine.errors import MachineError
 from machine.ignition.assets import load
-from machine.ignition.document import find_overridden
+from machine.ignition.coreos import kernel_arguments
+from machine.ignition.document import KernelArguments, find_overridden
 from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
-from machine.model.config import FirstBoot, UserIgnition
-from tests.support.builders import KEYS, USER_IGNITION, make_config, make_full_config
+from machine.model.arch import Arch
+from machine.model.config import FirstBoot, ImageOrigin, UserIgnition
+from machine.model.folders import Folder
+from tests.support.builders import DIGEST, KEYS, USER_IGNITION, make_config, make_full_config
 from tests.support.golden import Golden
 
 CONFIGS = {
@@ -23,6 +27,7 @@ CONFIGS = {
     "swap": make_config(swap_mib=512),
     "first-boot": make_full_config(),
     "uid-in-subordinate-range": make_config(uid=200_000),
+    "folder-in-root": make_config(folders=(Folder(source="/home/me/src", target="/src"),)),
 }
 
 
@@ -52,6 +57,32 @@ def test_host_name_has_only_what_a_host_name_may_have(name: str, host: str) -> N
 )
 def test_subordinate_range_never_holds_the_user(uid: int, line: str) -> None:
     assert subordinate_ids("me", uid) == line
+
+
+NO_COMPOSEFS = ("ostree.prepare-root.composefs=0",)
+ELSEWHERE = ImageOrigin(reference="boot2podman", digest=DIGEST, location="/s/boot2podman-1-qemu.x86_64.qcow2.xz")
+FILE = ImageOrigin(reference="/x/os", digest=DIGEST, location="/d/fedora-coreos-44.1-qemu.x86_64.qcow2.xz")
+
+
+@pytest.mark.parametrize(
+    ("targets", "fields", "present", "absent"),
+    [
+        ((), {}, (), ()),
+        (("/home/me", "/var/folders", "/mnt/x", "/opt/x/y", "/usr/local/src"), {}, (), ()),
+        (("/home/me", "/Users"), {}, NO_COMPOSEFS, ()),
+        (("/private/var",), {}, NO_COMPOSEFS, ()),
+        (("/data",), {"image": FILE}, NO_COMPOSEFS, ()),
+        (("/data",), {"image": ELSEWHERE}, (), ()),
+        ((), {"arch": Arch.PPC64LE}, (), ("console=tty0",)),
+        (("/data",), {"arch": Arch.PPC64LE}, NO_COMPOSEFS, ("console=tty0",)),
+        ((), {"arch": Arch.PPC64LE, "image": ELSEWHERE}, (), ()),
+    ],
+)
+def test_fedora_coreos_gets_the_kernel_arguments_that_it_needs(
+    targets: tuple[str, ...], fields: dict[str, Any], present: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    folders = tuple(Folder(source="/s", target=target) for target in targets)
+    assert kernel_arguments(make_config(folders=folders, **fields)) == KernelArguments(present=present, absent=absent)
 
 
 def test_asset_has_its_values_in_place() -> None:
