@@ -14,6 +14,7 @@ class Boot2podman < Formula
   depends_on "libsodium"
   depends_on "python@3.14"
   depends_on "qemu"
+  depends_on "sequoia-sqv" # checks images' signatures; macOS has no program that does
 
   def python3
     "python3.14"
@@ -58,6 +59,8 @@ class Boot2podman < Formula
     assert_equal "stopped\n", shell_output("#{bin}/machine status box", 3)
     assert_path_exists testpath/"machines/data/machines/box/disk.qcow2"
     assert_match "core", (testpath/"machines/data/machines/box/config.ign").read
+    checks = shell_output("#{bin}/machine doctor --format '{{.Name}} {{.Status}}' || true")
+    assert_match "signatures ok", checks
     system bin/"machine", "rm", "--force", "box"
     assert_empty shell_output("#{bin}/machine list --quiet")
   end

@@ -44,7 +44,7 @@ def test_formula_keeps_homebrews_rules(described: dict[str, Any]) -> None:
     assert described["license"] == "Apache-2.0"
     brewed = described["depends_on"]
     assert brewed[1:] == sorted(brewed[1:])  # those of the build go first
-    assert {"cffi", "cryptography", "qemu"} <= set(brewed)
+    assert {"cffi", "cryptography", "qemu", "sequoia-sqv"} <= set(brewed)
 
 
 def test_service_is_a_command_of_ours(described: dict[str, Any]) -> None:
@@ -55,16 +55,22 @@ def test_service_is_a_command_of_ours(described: dict[str, Any]) -> None:
     assert all(option in shown for option in options)
 
 
-def test_formulas_own_test_passes(world: World, tmp_path: Path) -> None:
-    """With the program of these tests in place of the one that brew would have installed."""
-    testpath = tmp_path / "testpath"
-    testpath.mkdir()
-    environment = {**world.environment, **world_environment(testpath), "PATH": f"/usr/bin:/bin:{world.bin}"}
+def run_formulas_test(world: World, testpath: Path, *, version: str = __version__) -> subprocess.CompletedProcess[str]:
+    """Run the test block with the program of these tests in place of the one that brew would have installed."""
+    testpath.mkdir(exist_ok=True)
+    environment = {**world.environment, **world_environment(testpath)}
     binaries = Path(machine_program()).parent
-    done = ruby(HARNESS, TEMPLATE, "test", binaries, __version__, cwd=testpath, env=environment)
+    return ruby(HARNESS, TEMPLATE, "test", binaries, version, cwd=testpath, env=environment)
+
+
+def test_formulas_own_test_needs_the_version_and_a_program_that_checks_signatures(world: World, tmp_path: Path) -> None:
+    world.link_tool("ruby", "sh")
+    world.without("gpgv")
+    assert '"signatures ok" in "settings ok' in run_formulas_test(world, tmp_path / "unchecked").stderr
+    world.link_tool("sqv")
+    done = run_formulas_test(world, tmp_path / "checked")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    failing = ruby(HARNESS, TEMPLATE, "test", binaries, "99.9", cwd=testpath, env=environment)
-    assert '"99.9" in "machine, version' in failing.stderr
+    assert '"99.9" in "machine, version' in run_formulas_test(world, tmp_path / "checked", version="99.9").stderr
 
 
 def test_archive_has_the_sources_and_what_they_need(tmp_path: Path) -> None:
