@@ -39,6 +39,19 @@ def current_host() -> Host:
     )
 
 
+def lasting_path(path: Path) -> Path:
+    """Return a path of the same file that stays valid when Homebrew upgrades the file's package.
+
+    Homebrew then removes `Cellar/NAME/VERSION`, to which `opt/NAME` linked, and makes `opt/NAME` a link to the new
+    version. A path that Homebrew has not made, or has no such link for, is returned as it is.
+    """
+    match = re.fullmatch(r"(.*)/Cellar/([^/]+)/[^/]+/(.*)", os.fspath(path))
+    if match is None:
+        return path
+    lasting = Path(match[1], "opt", match[2], match[3])
+    return lasting if lasting.exists() else path
+
+
 def lingers(user: str) -> bool:
     """Return whether systemd runs a user's services without a login (loginctl enable-linger)."""
     try:

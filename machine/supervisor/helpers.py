@@ -13,6 +13,7 @@ from machine.files import write_atomic
 from machine.folders import confine
 from machine.ports import relay
 from machine.store.paths import MachinePaths
+from machine.this_host import lasting_path
 
 
 def install_helpers(paths: MachinePaths) -> None:
@@ -27,7 +28,8 @@ def install_helpers(paths: MachinePaths) -> None:
 
 def helper_command(program: Path) -> tuple[str, ...]:
     """Return the beginning of the command line that runs one of the programs."""
-    return (os.fspath(_python(Path(sys.executable), Path(sys.prefix))), "-I", "-S", os.fspath(program))
+    python = lasting_path(_python(Path(sys.executable), Path(sys.prefix)))
+    return (os.fspath(python), "-I", "-S", os.fspath(program))
 
 
 def _python(executable: Path, prefix: Path) -> Path:

@@ -40,11 +40,15 @@ def ask(path: Path, data: bytes) -> tuple[int, str]:
 
 
 def post(path: Path, verb: str, **fields: object) -> tuple[int, str]:
+    return ask(path, post_request(verb, **fields))
+
+
+def post_request(verb: str, **fields: object) -> bytes:
     body = json.dumps(fields).encode()
     head = (
         f"POST /services/forwarder/{verb} HTTP/1.1\r\nHost: gateway.containers.internal\r\nContent-Length: {len(body)}"
     )
-    return ask(path, head.encode() + b"\r\n\r\n" + body)
+    return head.encode() + b"\r\n\r\n" + body
 
 
 def everything(path: Path) -> list[dict[str, str]]:

@@ -25,14 +25,14 @@ from machine.ops.shared.patience import stop_patience
 from machine.ops.shared.shutdown import stop_s
 from machine.report import Reporter
 from machine.store.paths import config_home
-from machine.this_host import lingers
+from machine.this_host import lasting_path, lingers
 
 _PROGRAM_S = 20.0
 
 
 def current_program() -> Path:
     """Return the path by which this program was called. This path stays valid when the program is upgraded."""
-    return Path(sys.argv[0]).absolute()
+    return lasting_path(Path(sys.argv[0]).absolute())
 
 
 def install(name: str, program: Path, context: Context, report: Reporter) -> Path:
