@@ -30,6 +30,9 @@ class GuestReport:
     failed: Mapping[int, str]
     """By folder number, why the guest has not mounted the folder."""
 
+    sealed: frozenset[int] = frozenset()
+    """The folders that need a new directory in the guest's root directory, which is a read-only composefs."""
+
 
 def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
     """Return the shell command that mounts these folders in the guest. It reads the script folders.sh from stdin.
@@ -60,6 +63,7 @@ def parse_report(text: str, count: int) -> GuestReport | None:
     """Parse the output of folders.sh for `count` folders. Return None if the script did not reach its end."""
     supported, mounted = set(), set()
     ready, failed = {}, {}
+    sealed = set()
     # Not splitlines: paths may contain other characters that end a line in Unicode.
     lines = text.removesuffix("\n").split("\n")
     numbers = {str(number): number for number in range(count)}
@@ -73,8 +77,16 @@ def parse_report(text: str, count: int) -> GuestReport | None:
                 ready[numbers[number]] = where
             case ["failed", number, reason] if number in numbers:
                 failed[numbers[number]] = reason
+            case ["sealed", number] if number in numbers:
+                sealed.add(numbers[number])
             case _:
                 pass
     if lines[-1:] != ["done"]:
         return None
-    return GuestReport(supported=frozenset(supported), mounted=frozenset(mounted), ready=ready, failed=failed)
+    return GuestReport(
+        supported=frozenset(supported),
+        mounted=frozenset(mounted),
+        ready=ready,
+        failed=failed,
+        sealed=frozenset(sealed),
+    )

@@ -21,12 +21,17 @@ from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.table import FolderTable
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
+from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.host import HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
 log = logging.getLogger(__name__)
 
+_SEALED = (
+    "its root directory is read-only; run this as root in the guest, and restart the machine: "
+    f"rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
+)
 _SCRIPT_S = 20.0
 _SSHFS_S = 10.0
 _END_S = 3.0
@@ -154,6 +159,8 @@ class FolderServer:
             return await self._mount_usable()
         for number, reason in report.failed.items():
             self._folders.set_problem(folders[number], _not_mounted(folders[number], reason))
+        for number in report.sealed:
+            self._folders.set_problem(folders[number], _not_mounted(folders[number], _SEALED))
         return None
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:

@@ -10,12 +10,7 @@ from pathlib import PurePosixPath
 from machine.ignition.document import KernelArguments, Unit
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig
-
-NO_COMPOSEFS = "ostree.prepare-root.composefs=0"
-"""By default, the root directory of Fedora CoreOS is a read-only composefs, and nobody can create a directory in it.
-
-With this argument it is a directory that is immutable only by a file attribute, which folders.sh takes off.
-"""
+from machine.model.guest_os import NO_COMPOSEFS
 
 # What the root directory of Fedora CoreOS contains. Below some of these nothing can be created either, but with or
 # without composefs.

@@ -14,6 +14,13 @@ from machine.errors import BadInputError, GuestError
 ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
 """The command for the guest's shell whose output `parse_guest_os` parses."""
 
+NO_COMPOSEFS = "ostree.prepare-root.composefs=0"
+"""The kernel argument by which directories can be created in the root directory of a guest such as Fedora CoreOS.
+
+By default, that directory is a read-only composefs. With the argument it is immutable by a file attribute, which
+folders.sh takes off.
+"""
+
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _DEFAULT_TRANSPORT = "registry"
 

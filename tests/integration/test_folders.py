@@ -362,6 +362,49 @@ def test_guest_without_systemd_mounts_by_itself_with_busyboxs_tools(tmp_path: Pa
     assert [line.replace(",context=system_u:object_r:nfs_t:s0", "") for line in asked if " 9p " in line] == [ninep]
 
 
+# This host's own file system with a layer over it is the guest's root directory, and systemctl only notes what it does.
+OSTREE = """
+mount -t tmpfs tmpfs "$1" && cd "$1" && mkdir upper work root || exit 77
+mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root || exit 77
+mount --rbind /proc root/proc && mount --rbind /dev root/dev
+for place in run tmp etc/systemd/system; do mount -t tmpfs tmpfs root/$place; done
+printf '#!/bin/sh\ntest "$1" != is-active\n' >root/tmp/systemctl
+ln -s /bin/true root/tmp/modprobe
+chmod 755 root/tmp/systemctl
+mkdir root/run/ostree; : >root/run/ostree-booted
+$2 || exit 77
+PATH="/tmp:$PATH" chroot root sh -c "$3"
+ls -d root/src root/data/x 2>/dev/null
+lsattr -d root | cut -d " " -f 1 | tr -d -
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root takes off what makes a directory immutable")
+@pytest.mark.parametrize(
+    ("sealing", "told"),
+    [
+        ("chattr +i root", ["mounted 0", "mounted 1", "mounted 2", "done", "root/data/x", "root/src", "i"]),
+        (
+            "mount -o remount,ro root",
+            ["sealed 0", "sealed 1", "failed 2 mkdir: cannot create directory '/usr/x': Read-only file system", "done"],
+        ),
+    ],
+    ids=["without composefs", "with composefs"],
+)
+def test_guest_whose_root_directory_nobody_writes_to(sealing: str, told: list[str], tmp_path: Path) -> None:
+    targets = ("/src", "/data/x", "/usr/x")
+    folders = [(Folder(source="/s", target=target), Transport.VIRTIOFS) for target in targets]
+    (tmp_path / "m").mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", OSTREE, "sh", tmp_path / "m", sealing, mount_command(folders)],
+        input=assets.load("files/folders.sh"), env={**os.environ, "LC_ALL": "C"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert [line for line in _report(done.stdout) if line] == told, done.stderr
+
+
 # Stands for the guest's sshfs: a file system in memory, or what it says of a folder that the host does not have.
 SSHFS = """#!/bin/sh
 if test "$1" = -h; then echo "    -o $KNOWN allow all targets"; exit; fi

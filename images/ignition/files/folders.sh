@@ -8,7 +8,8 @@
 # into the guest's own directory would be lost to the host. At the guest's own boots, it is there until sshfs is.
 #
 # It tells, a line each: `can TRANSPORT` of what this guest can mount; then, by their numbers from 0 on, `mounted N`,
-# `ready N PATH` or `failed N REASON`; and last `done`.
+# `ready N PATH`, `failed N REASON` or, where the root directory is read-only as composefs makes it, `sealed N`; and last
+# `done`.
 set -u
 
 units=/etc/systemd/system
@@ -59,6 +60,25 @@ unit_text() { # TRANSPORT TAG MODE WHERE
     printf '%s\n[Unit]\nDescription=Folder of the host\n\n' "$mark"
     printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' \
         "$2" "$(printf %s "$4" | sed 's/%/%%/g')" "$1" "$options"
+}
+
+# The root directory of an ostree guest without composefs is immutable.
+make_place() { # WHERE
+    reason=$(mkdir -p -- "$1" 2>&1) && return
+    case $(lsattr -d / 2>/dev/null) in
+    *i*' /') ;;
+    *) return 1 ;;
+    esac
+    chattr -i / || return
+    reason=$(mkdir -p -- "$1" 2>&1)
+    made=$?
+    chattr +i /
+    return "$made"
+}
+
+is_sealed() { # WHERE
+    top=${1#/}
+    test -e /run/ostree-booted && ! test -e "/${top%%/*}" && ! test -w /
 }
 
 for transport in virtiofs 9p sshfs; do
@@ -151,7 +171,7 @@ test -z "$changed" || systemctl daemon-reload
 
 number=0
 while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
-    if reason=$(mkdir -p -- "$place" 2>&1); then
+    if make_place "$place"; then
         if test "$transport" = connected; then
             :
         elif test "$transport" = sshfs; then
@@ -169,6 +189,8 @@ while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
             reason=$(journalctl --quiet --output=cat --unit="$unit" --lines=20 2>/dev/null | grep '^mount' | tail -n 1)
             echo "failed $number ${reason:-$unit does not start}"
         fi
+    elif is_sealed "$place"; then
+        echo "sealed $number"
     else
         echo "failed $number $(printf %s "$reason" | tail -n 1)"
     fi

@@ -133,6 +133,11 @@ def test_guest_mounts_what_has_a_transport_and_tells_what_it_can(guest: Guest) -
     ("report", "problem"),
     [
         ("can virtiofs\nfailed 0 no such device\ndone\n", "the guest does not mount /x: no such device"),
+        (
+            "can virtiofs\nsealed 0\ndone\n",
+            "the guest does not mount /x: its root directory is read-only; run this as root in the guest, and restart "
+            "the machine: rpm-ostree kargs --append-if-missing=ostree.prepare-root.composefs=0",
+        ),
         ("can virtiofs\n", "the guest does not mount /x: the script that mounts folders failed"),
     ],
 )
