@@ -22,6 +22,11 @@ ADMIN_GROUPS = ("adm", "sudo", "systemd-journal", "wheel")
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 
+SSHD_UNIT = "boot2podman-sshd.service"
+
+# A container that runs Docker needs these for iptables, and cannot load them itself.
+_MODULES = ("ip_tables", "ip6_tables")
+
 PROVISION_UNIT = "boot2podman-provision.service"
 PROVISION_RUNNER = "/usr/local/bin/boot2podman-provision"
 
@@ -72,6 +77,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 target="/usr/lib/systemd/user/podman.socket",
             ),
             *container_links(),
+            *(_module_link(module) for module in _MODULES),
             Link(path="/usr/local/bin/docker", target="/usr/bin/podman"),
             Link(path="/etc/localtime", target=f"../usr/share/zoneinfo/{config.timezone}"),
         ),
@@ -83,6 +89,7 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
                 contents=assets.load("units/boot2podman-ready.service"),
             ),
             *container_units(),
+            Unit(name=SSHD_UNIT, enabled=True, contents=assets.load(f"units/{SSHD_UNIT}")),
             # Zincati would reboot the machine after each update of Fedora CoreOS.
             Unit(name="zincati.service", enabled=False),
             # /run/docker.sock belongs to Podman.
@@ -164,9 +171,19 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
         Appended(path="/etc/hosts", contents=network.HOSTS),
         Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),
         File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),
+        File(path="/etc/ssh/sshd_config.d/60-boot2podman.conf", contents=assets.load("files/sshd.conf")),
         *_swap_files(config),
         File(path="/etc/profile.d/docker-host.sh", contents=assets.load("files/docker-host.sh")),
     )
+
+
+def _module_link(module: str) -> Link:
+    """Return the link by which systemd loads a kernel module at each boot.
+
+    If the kernel has no such module, nothing fails, as a unit would that reads /etc/modules-load.d.
+    """
+    wants = "/etc/systemd/system/multi-user.target.wants"
+    return Link(path=f"{wants}/modprobe@{module}.service", target="/usr/lib/systemd/system/modprobe@.service")
 
 
 def _swap_files(config: MachineConfig) -> tuple[File, ...]:

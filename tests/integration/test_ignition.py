@@ -115,6 +115,7 @@ def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> 
         "disable zincati.service",
         "enable boot2podman-containers.service",
         "enable boot2podman-ready.service",
+        "enable boot2podman-sshd.service",
         "enable own.service",
         "enable podman.socket",
         "usr/local/bin/boot2podman-provision 755",
