@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from machine.errors import BadInputError, GuestError
+from machine.model.arch import Arch
 
 ASK_FAMILY = "test ! -e /run/ostree-booted || echo ostree; cat /etc/os-release"
 """The command for the guest's shell whose output `parse_guest_os` parses."""
@@ -104,7 +105,9 @@ def parse_os_image(text: str) -> OSImage:
 
 
 def parse_check(output: str) -> UpgradeCheck:
-    """Parse the output of `upgrade-ostree.sh check`, which is bootc's status, or rpm-ostree's status and check.
+    """Parse the output of `upgrade-ostree.sh check`.
+
+    This is bootc's status, or rpm-ostree's status and then rpm-ostree's check or the manifests of a registry.
 
     Raises:
         GuestError: the output is neither bootc's nor rpm-ostree's.
@@ -126,9 +129,40 @@ def parse_check(output: str) -> UpgradeCheck:
         ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RegistryImage:
+    """The digest by which rpm-ostree knows an image of a registry, and all digests that mean this image."""
+
+    digest: str
+    digests: frozenset[str]
+
+
+def _parse_manifests(output: str) -> dict[str, _RegistryImage]:
+    """Parse the manifests that `upgrade-ostree.sh check` prints, by the reference of the image.
+
+    A manifest may be a list with a manifest for each architecture. rpm-ostree knows the one of the guest's.
+    """
+    found = {}
+    for header in re.finditer(r"^image (\S+) (sha256:\w+) (\w+)\n", output, re.MULTILINE):
+        reference, digest, machine = header.groups()
+        manifest, _ = json.JSONDecoder().raw_decode(output, header.end())
+        by_arch = {entry["platform"]["architecture"]: entry["digest"] for entry in manifest.get("manifests", ())}
+        own = by_arch.get(Arch(machine).go, digest)
+        found[reference] = _RegistryImage(digest=own, digests=frozenset({digest, own}))
+    return found
+
+
 def _rpm_ostree_check(status: Mapping[str, list[dict[str, object]]], output: str) -> UpgradeCheck:
     booted = next(deployment for deployment in status["deployments"] if deployment["booted"])
     current = str(booted.get("container-image-reference-digest") or booted["checksum"])
+    if reference := booted.get("container-image-reference"):
+        newest = _parse_manifests(output)[str(reference)]
+        return UpgradeCheck(
+            version=str(booted.get("version") or ""),
+            current_hash=current,
+            new_hash=current if current in newest.digests else newest.digest,
+            available=current not in newest.digests,
+        )
     facts = dict(re.findall(r"^\s*(Commit|Digest): (\S+)", output, re.MULTILINE))
     return UpgradeCheck(
         version=str(booted.get("version") or ""),

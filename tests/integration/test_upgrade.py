@@ -7,6 +7,7 @@ bootc, so stand-ins tell how they were called.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -260,6 +261,59 @@ def test_check_prints_what_is_booted_and_what_was_found(status: str, tmp_path: P
     assert json.loads(first)["deployments"][0]["checksum"] == "abc"
     assert second == "checking"
     assert guest.calls() == ["rpm-ostree status --json", f"rpm-ostree upgrade {BYPASS} --check --unchanged-exit-77"]
+
+
+SIGNED = "ostree-image-signed:docker://quay.io/fedora/fedora-coreos:stable"
+SKOPEO = """#!/bin/sh
+echo "skopeo $* $REGISTRY_AUTH_FILE" >>"$RECORD"
+test "${FAIL:-}" = "" || { echo 'cannot reach the registry' >&2; exit 1; }
+printf '{"manifests": [\n]}\n'
+"""
+RPM_OSTREE = """#!/bin/sh
+echo "rpm-ostree $*" >>"$RECORD"
+printf '{"deployments": ['
+for reference in $REFERENCES; do
+    printf '{"booted": true,\n "container-image-reference" : "%s",\n' "$reference"
+    printf ' "container-image-reference-digest" : "x"\n},'
+done
+echo '{"booted": false}]}'
+"""
+
+
+@pytest.mark.parametrize(
+    ("references", "asked"),
+    [
+        ([SIGNED, SIGNED], "docker://quay.io/fedora/fedora-coreos:stable"),
+        (["ostree-image-signed:registry:quay.io/x@sha256:1"], "docker://quay.io/x@sha256:1"),
+        (["ostree-unverified-registry:localhost:5000/x:1"], "docker://localhost:5000/x:1"),
+        (["ostree-remote-registry:fedora:quay.io/x:1"], "docker://quay.io/x:1"),
+        (["ostree-remote-image:fedora:docker://quay.io/x:1"], "docker://quay.io/x:1"),
+        (["ostree-unverified-image:oci-archive:/var/tmp/os.tar"], "oci-archive:/var/tmp/os.tar"),
+    ],
+)
+def test_check_asks_the_registry_for_what_rpm_ostree_does_not_find(
+    references: list[str], asked: str, tmp_path: Path
+) -> None:
+    guest = stand_ins(tmp_path, "rpm-ostree", "skopeo")
+    (guest.directory / "skopeo").write_text(SKOPEO)
+    (guest.directory / "rpm-ostree").write_text(RPM_OSTREE)
+    environment = {**guest.environment, "REFERENCES": " ".join(references)}
+    done = run_script("ostree", "check", **environment)
+    assert done.returncode == 0, done.stderr
+    assert guest.calls() == ["rpm-ostree status --json", f"skopeo inspect --raw {asked} "]
+    manifest = '{"manifests": [\n]}\n'
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    assert f"\nimage {references[0]} sha256:{digest} {os.uname().machine}\n{manifest}" in done.stdout
+    failed = run_script("ostree", "check", FAIL="1", **environment)
+    assert (failed.returncode, failed.stderr) == (1, "cannot reach the registry\n")
+
+
+def test_upgrade_says_that_the_hosts_policy_decides(tmp_path: Path) -> None:
+    guest = stand_ins(tmp_path, "rpm-ostree")
+    setup = "mkdir -p /etc/containers && mount -t tmpfs tmpfs /etc/containers"
+    done = run_script("ostree", "upgrade", setup=setup, **guest.environment)
+    assert (done.returncode, done.stdout) == (0, "complete\n")
+    assert "/etc/containers is a folder of the host: its policy.json decides" in done.stderr
 
 
 def test_check_by_bootc_prints_its_status_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Run as root in a guest that boots images, such as Fedora CoreOS, by `machine upgrade` and `machine os`:
-#   check                 print what is booted and whether there is a newer one
+#   check                 print what is booted and whether there is a newer one; for images of a registry, what it has:
+#                         `image REFERENCE DIGEST ARCHITECTURE`, and the manifest
 #   upgrade               stage the newest image of the same name
 #   apply TRANSPORT NAME  stage another image
 # The last line of what the latter two print says `restart` where an image waits for one; all that happens goes to
@@ -21,9 +22,39 @@ or_unchanged() {
     [ "$status" -eq 77 ] || return "$status"
 }
 
+# rpm-ostree's own check finds nothing new in a registry, or does not say what.
 rpm-ostree-check() {
-    rpm-ostree status --json
-    or_unchanged rpm-ostree upgrade --bypass-driver --check --unchanged-exit-77
+    local status references reference
+    status=$(rpm-ostree status --json)
+    printf '%s\n' "$status"
+    references=$(
+        sed -n 's/.*"container-image-reference" *: *"\([^"]*\)".*/\1/p' <<<"$status" | sort -u
+    )
+    if [ -z "$references" ]; then
+        or_unchanged rpm-ostree upgrade --bypass-driver --check --unchanged-exit-77
+    fi
+    for reference in $references; do
+        show-manifest "$reference"
+    done
+}
+
+# What kind of signature is asked for comes first in a reference, and for some kinds then the name of an ostree remote.
+show-manifest() {
+    local name=${1#*:} manifest
+    case $1 in
+    ostree-remote-*) name=${name#*:} ;;
+    esac
+    case $1 in
+    ostree-*-registry:*) name=docker://$name ;;
+    *:registry:*) name=docker://${name#registry:} ;;
+    esac
+    if [ -e /etc/ostree/auth.json ]; then
+        export REGISTRY_AUTH_FILE=/etc/ostree/auth.json
+    fi
+    manifest=$(skopeo inspect --raw "$name" && echo .)
+    manifest=${manifest%.}
+    echo "image $1 sha256:$(printf %s "$manifest" | sha256sum | cut -d ' ' -f 1) $(uname -m)"
+    printf '%s\n' "$manifest"
 }
 
 bootc-check() {
@@ -53,6 +84,9 @@ bootc-apply() {
 
 verb=$1
 shift
+if [ "$verb" != check ] && mountpoint -q /etc/containers; then
+    echo "/etc/containers is a folder of the host: its policy.json decides which images of the OS are accepted" >&2
+fi
 if [ "$verb" = check ]; then
     "$tool-check" </dev/null
     exit

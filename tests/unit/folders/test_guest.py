@@ -24,8 +24,9 @@ def test_every_word_reaches_the_guests_shell_as_it_is() -> None:
 
 
 def test_report_tells_of_each_folder() -> None:
-    text = "can virtiofs\ncan sshfs\ncan nfs\nmounted 0\nready 1 /var/mnt/a b\nfailed 2 mount: no such device\nsealed 3\ndone\n"
-    assert parse_report(text, 3) == GuestReport(
+    can = "can virtiofs\ncan sshfs\ncan nfs\n"
+    text = f"{can}mounted 0\nready 1 /var/mnt/a b\nfailed 2 mount: no such device\nsealed 3\ndone\n"
+    assert parse_report(text, 4) == GuestReport(
         supported=frozenset({Transport.VIRTIOFS, Transport.SSHFS}),
         mounted=frozenset({0}),
         ready={1: "/var/mnt/a b"},

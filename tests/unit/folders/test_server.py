@@ -20,6 +20,7 @@ from machine.folders.handover import load_folders
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
+from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.host import HostOS
 from machine.model.transport import Transport, TransportChoice
 
@@ -135,8 +136,10 @@ def test_guest_mounts_what_has_a_transport_and_tells_what_it_can(guest: Guest) -
         ("can virtiofs\nfailed 0 no such device\ndone\n", "the guest does not mount /x: no such device"),
         (
             "can virtiofs\nsealed 0\ndone\n",
-            "the guest does not mount /x: its root directory is read-only; run this as root in the guest, and restart "
-            "the machine: rpm-ostree kargs --append-if-missing=ostree.prepare-root.composefs=0",
+            (
+                "the guest does not mount /x: its root directory is read-only; run this as root in the guest, and "
+                f"restart the machine: rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
+            ),
         ),
         ("can virtiofs\n", "the guest does not mount /x: the script that mounts folders failed"),
     ],

@@ -82,6 +82,21 @@ def rpm_ostree(said: str, **facts: str) -> str:
     )
 
 
+REGISTRY = "ostree-image-signed:docker://quay.io/fedora/fedora-coreos:stable"
+
+
+def registry(digest: str, **digests: str) -> str:
+    manifests = [{"digest": own, "platform": {"architecture": arch, "os": "linux"}} for arch, own in digests.items()]
+    manifest = {"manifests": manifests} if digests else {"layers": []}
+    return f"image {REGISTRY} {digest} x86_64\n{json.dumps(manifest, indent=2)}\n"
+
+
+def from_registry(said: str) -> str:
+    other = "image ostree-unverified-registry:quay.io/x sha256:7 x86_64\n{}\n"
+    facts = {"container-image-reference": REGISTRY, "container-image-reference-digest": "sha256:1"}
+    return rpm_ostree(other + said, **facts)
+
+
 def bootc(update: dict[str, Any] | None) -> str:
     booted = {"image": {"imageDigest": "sha256:1", "version": "6.0"}, "cachedUpdate": update}
     return json.dumps({"status": {"booted": booted, "staged": None}})
@@ -100,6 +115,11 @@ def bootc(update: dict[str, Any] | None) -> str:
             "44.1", "sha256:1", "sha256:2", True,
         ),
         (rpm_ostree("AvailableUpdate:\n     Diff: 3 upgraded\n"), "44.1", "abc", "abc", True),
+        (from_registry(registry("sha256:1")), "44.1", "sha256:1", "sha256:1", False),
+        (from_registry(registry("sha256:2")), "44.1", "sha256:1", "sha256:2", True),
+        (from_registry(registry("sha256:9", amd64="sha256:1")), "44.1", "sha256:1", "sha256:1", False),
+        (from_registry(registry("sha256:9", arm64="sha256:1", amd64="sha256:2")), "44.1", "sha256:1", "sha256:2", True),
+        (from_registry(registry("sha256:1", amd64="sha256:2")), "44.1", "sha256:1", "sha256:1", False),
         (bootc(None), "6.0", "sha256:1", "sha256:1", False),
         (bootc({"imageDigest": "sha256:2"}), "6.0", "sha256:1", "sha256:2", True),
         (bootc({"imageDigest": "sha256:1"}), "6.0", "sha256:1", "sha256:1", False),
@@ -112,7 +132,17 @@ def test_check_tells_what_is_booted_and_what_is_new(
 
 
 @pytest.mark.parametrize(
-    "said", ["", "nonsense", "{}", '{"deployments": []}', '{"status": {"booted": null}}', '{"deployments": [3]}', "[]"]
+    "said",
+    [
+        "",
+        "nonsense",
+        "{}",
+        '{"deployments": []}',
+        '{"status": {"booted": null}}',
+        '{"deployments": [3]}',
+        "[]",
+        from_registry("").replace(REGISTRY, "x"),
+    ],
 )
 def test_check_that_makes_no_sense_is_an_error_of_the_guest(said: str) -> None:
     with pytest.raises(GuestError, match="cannot find out which OS image the guest has booted"):
