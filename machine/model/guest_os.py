@@ -147,7 +147,7 @@ def _parse_manifests(output: str) -> dict[str, _RegistryImage]:
         reference, digest, machine = header.groups()
         manifest, _ = json.JSONDecoder().raw_decode(output, header.end())
         by_arch = {entry["platform"]["architecture"]: entry["digest"] for entry in manifest.get("manifests", ())}
-        own = by_arch.get(Arch(machine).go, digest)
+        own = str(by_arch.get(Arch(machine).go, digest))
         found[reference] = _RegistryImage(digest=own, digests=frozenset({digest, own}))
     return found
 

@@ -62,6 +62,6 @@ def test_sshd_is_told_of_penalties_only_if_it_knows_them(sshd: str, written: str
 def test_every_sshd_accepts_what_it_is_told_without_asking(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(assets.load("files/sshd.conf"))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    command = ["/usr/sbin/sshd", "-T", "-f", tmp_path / "config", "-h", tmp_path / "key"]
+    command: list[str | Path] = ["/usr/sbin/sshd", "-T", "-f", tmp_path / "config", "-h", tmp_path / "key"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {"maxstartups 100:30:200", "maxsessions 100"} <= set(told)
