@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from machine.store.ssh_ports import choose
 from tests.support.guest_machines import MainMachine
-from tests.support.guest_network import SERVE, answers, fetch, monitor, reachable
+from tests.support.guest_network import SERVE, answers, fetch, reachable
 from tests.support.guests import BOOT_S
 from tests.support.processes import processes_of, qemu_pid, supervisor_pid
 from tests.support.waiting import wait_until
-from tests.support.world import World, machine_program
+from tests.support.world import World
 
 pytestmark = pytest.mark.usefixtures("box")
 
@@ -45,130 +42,9 @@ def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main
     wait_until(lambda: not reachable("127.0.0.1", freed), timeout_s=BACK_S, what="the port of a container that ended")
 
 
-def test_the_sockets_come_back_when_the_ssh_master_is_killed(world: World, main_machine: MainMachine) -> None:
-    web, forwarded = main_machine.publish_web(), main_machine.forward_socket()
-    masters = [pid for pid, words in processes_of(world.runtime("box")).items() if words.startswith("ssh ")]
-    assert len(masters) == 1
-    os.kill(masters[0], signal.SIGKILL)
-    wait_until(lambda: world.state("box")[0] == "running" and answers(world, "box"), timeout_s=60, what="the sockets")
-    # Also those that the master carried.
-    assert all(fetch(address) == "hello\n" for address in web.addresses)
-    ping = ("curl", "--silent", "--fail", "--unix-socket", str(forwarded), "http://d/_ping")
-    assert world.run(*ping).stdout == "OK"
-
-
-def test_the_sockets_outlive_a_restart_of_the_ssh_server(world: World) -> None:
-    world.must("ssh", "--username", "root", "box", "systemctl", "restart", "ssh")
-    assert answers(world, "box")
-    world.must("ssh", "box", "true")
-
-
-def is_back(world: World) -> bool:
-    return world.state("box") == ("running", "") and answers(world, "box")
-
-
-def test_machine_is_back_when_its_qemu_has_stood_still(world: World, main_machine: MainMachine) -> None:
-    web = main_machine.publish_web()
-    qemu = qemu_pid(world.runtime("box"))
-    os.kill(qemu, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        wait_until(lambda: world.state("box") == ("degraded", "QEMU does not answer"), timeout_s=30, what="the silence")
-        refused = refused_soon(world, "ssh", "box", "true")
-        assert 'the guest of "box" does not answer: QEMU does not answer; see: machine logs box' in refused
-        assert "QEMU does not answer" in refused_soon(world, "port", "add", "box", "8080:80")
-        time.sleep(max(0.0, began + 60 - time.monotonic()))  # longer than the SSH master is patient
-    finally:
-        os.kill(qemu, signal.SIGCONT)
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    assert all(fetch(address) == "hello\n" for address in web.addresses)
-
-
-def refused_soon(world: World, *words: str) -> str:
-    """Run a command that must fail within 15 seconds, and return its message."""
-    began = time.monotonic()
-    refused = world.machine(*words)
-    assert (refused.status, time.monotonic() - began < 15) == (125, True), refused
-    return refused.stderr
-
-
-def test_commands_to_a_paused_guest_fail_at_once(world: World, tmp_path: Path) -> None:
-    monitor(world, "box", "stop")
-    try:
-        wait_until(lambda: world.state("box") == ("paused", ""), timeout_s=10, what="ls to notice")
-        paused = 'the guest of "box" is paused\n'
-        (tmp_path / "file").touch()
-        for words in (("ssh", "box", "true"), ("cp", str(tmp_path / "file"), "box:/tmp"), ("console", "box")):
-            assert refused_soon(world, *words).endswith(f"Error: {paused}")
-        adding = refused_soon(world, "mount", "add", "box", f"{tmp_path}:/mnt/added")
-        assert adding == "Error: the guest cannot be reached: it is paused\n"
-    finally:
-        monitor(world, "box", "cont")
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-
-
-def test_damaged_record_of_a_running_machine_is_written_anew(world: World) -> None:
-    record = world.machines / "box" / "record.json"
-    before = record.read_text()
-    record.write_text("{")
-    wait_until(lambda: record.exists() and record.read_text() == before, timeout_s=20, what="the record")
-    assert record.with_name("record.damaged.json").read_text() == "{"
-    world.must("ssh", "box", "true")
-
-
-def test_machine_is_back_when_its_network_has_been_gone(world: World, main_machine: MainMachine) -> None:
-    web = main_machine.publish_web()
-    monitor(world, "box", "set_link net0 off")
-    wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=60, what="ls to notice")
-    assert "the guest no longer answers" in world.state("box")[1]
-    monitor(world, "box", "set_link net0 on")
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    assert all(fetch(address) == "hello\n" for address in web.addresses)
-
-
-def test_guest_that_goes_back_in_time_has_its_clock_set(world: World) -> None:
-    monitor(world, "box", "savevm before")
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    time.sleep(30)
-    monitor(world, "box", "loadvm before")
-    wait_until(lambda: abs(guests_clock(world) - time.time()) < 5, timeout_s=BACK_S, what="the guest's clock")
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the sockets")
-    monitor(world, "box", "delvm before")
-
-
 def guests_clock(world: World) -> float:
     said = world.machine("ssh", "box", "date", "+%s").stdout
     return float(said) if said.strip() else 0.0
-
-
-@contextlib.contextmanager
-def filled(directory: Path, *, but: int) -> Iterator[None]:
-    """Meanwhile the disk that holds a directory has only `but` bytes left."""
-    hole = directory / "hole"
-    with hole.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(directory).free - but)
-    try:
-        yield
-    finally:
-        hole.unlink()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="a disk that may be filled has to be mounted")
-def test_full_disk_of_the_host_stops_the_guest_and_loses_nothing(world: World) -> None:
-    """Also under the supervisor's log, its record and the console's."""
-    script = "dd if=/dev/urandom of=big bs=1M count=150 conv=fsync 2>/dev/null; sha256sum <big; sync; sha256sum <big"
-    full = ("paused", "the host's disk is full; the guest resumes when there is space")
-    with filled(world.machines, but=40 * 1024**2):
-        writing = world.spawn(machine_program(), "ssh", "box", script)
-        wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk")
-        assert supervisor_pid(world.runtime("box"))
-        assert "the guest cannot power down, because the host's disk is full" in refused_soon(world, "stop", "box")
-        wait_until(lambda: world.state("box") == full, timeout_s=BACK_S, what="the full disk again")
-    wait_until(lambda: is_back(world), timeout_s=BACK_S, what="the guest to go on")
-    out, _ = writing.communicate(timeout=BACK_S)
-    if out:  # its own connection may not have outlived the stop
-        assert re.fullmatch(r"([0-9a-f]{64})  -\n\1  -\n", out)
-    world.must("ssh", "box", "rm big; sudo fstrim /")
 
 
 def as_root(world: World, script: str) -> None:

@@ -1,0 +1,35 @@
+"""The table of faults: what may go wrong with a machine, and how it comes back with nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.faults.fault import Fault
+from tests.support.faults.rig import Rig
+from tests.support.faults.table import FAULTS
+from tests.support.faults.trial import attempt
+from tests.support.guest_machines import MainMachine
+from tests.support.world import World
+
+
+@pytest.fixture(scope="module")
+def rig(world: World, main_machine: MainMachine) -> Iterator[Rig]:
+    """The main machine, which returns to a snapshot after each fault."""
+    main_machine.import_busybox()
+    made = Rig(world=world)
+    made.prepare()
+    yield made
+    made.tidy()
+
+
+def rows() -> Iterator[object]:
+    for fault in FAULTS:
+        yield pytest.param(fault, id=fault.name, marks=[pytest.mark.long] if fault.is_long else [])
+
+
+@pytest.mark.parametrize("fault", rows())
+def test_machine_comes_back_with_nothing_lost(rig: Rig, fault: Fault) -> None:
+    verdict = attempt(fault, rig)
+    assert verdict.holds, verdict
