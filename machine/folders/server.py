@@ -15,6 +15,7 @@ from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.probe import find_sftp_server
+from machine.folders.retries import Retries
 from machine.folders.source_watch import SourceChange, SourceWatch
 from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
@@ -103,6 +104,7 @@ class FolderServer:
         self._changing = asyncio.Lock()
         self._sessions: dict[str, SshfsSession] = {}
         self._watch = SourceWatch()
+        self._retries = Retries()
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
 
@@ -124,6 +126,7 @@ class FolderServer:
     async def mount(self) -> None:
         """Make the guest mount all folders after a new SSH master has connected. Report problems to `on_problem`."""
         async with self._changing:
+            self._retries.clear()
             for each in self._folders:
                 await self._disconnect(each.folder)
             await self._mount()
@@ -224,6 +227,7 @@ class FolderServer:
     def _session_has_ended(self, folder: Folder, reason: str) -> None:
         self._sessions.pop(folder.target, None)
         self._folders.set_problem(folder, reason)
+        self._retries.plan(folder)
 
     async def _disconnect(self, folder: Folder) -> None:
         session = self._sessions.pop(folder.target, None)
@@ -303,11 +307,20 @@ class FolderServer:
     async def watch_sources(self, *, every_s: float) -> None:
         """Check every `every_s` seconds whether a shared directory was removed, replaced or unmounted.
 
-        This never returns.
+        Also mount folders again whose sessions have ended. This never returns.
         """
         while True:
             await self.check_sources()
+            await self.mount_again()
             await asyncio.sleep(every_s)
+
+    async def mount_again(self) -> None:
+        """Mount the folders again whose sessions have ended although the SSH master has not."""
+        for folder in self._retries.take():
+            if folder in self._folders and folder not in self._folders.lost and folder.target not in self._sessions:
+                await self._share_again(folder)
+                if folder in self._folders and self._folders.get(folder).problem:
+                    self._retries.plan(folder)
 
     async def check_sources(self) -> None:
         """Check whether this host still has the source directories of all folders that the guest has mounted."""

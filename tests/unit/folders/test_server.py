@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.folders import retries
 from machine.folders import server as server_module
 from machine.folders.handover import load_folders
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
@@ -209,6 +210,27 @@ def test_end_of_a_session_is_a_problem_and_the_next_master_brings_another(guest:
 
     finish(mount())
     assert guest.problems == [None, "sshfs of /x has ended", None]
+
+
+def test_folder_whose_session_has_ended_is_mounted_again_until_it_stays(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_S", 0.0)
+
+    async def run() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
+        guest.sshfs = "echo mounted >&2; sleep 0.05; echo killed >&2"
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            await server.mount()
+            await until(lambda: len(guest.problems) > 1)
+            guest.sshfs = SSHFS_FAILS
+            await server.mount_again()
+            guest.sshfs = SSHFS_WORKS
+            for _ in range(2):
+                await server.mount_again()
+
+    finish(run())
+    assert guest.problems == [None, "sshfs of /x has ended: killed", "sshfs of /x has ended: cannot fuse", None]
 
 
 def test_folder_is_added_and_removed_while_the_machine_runs(guest: Guest) -> None:
