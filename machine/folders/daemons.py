@@ -48,7 +48,8 @@ class VirtiofsDaemons:
 
     async def _watch(self, folder: Folder, child: Child) -> None:
         status = await child.wait()
-        self._on_exit(folder, f"virtiofsd for {folder.source} has exited with status {status}")
+        ending = f"was killed by signal {-status}" if status < 0 else f"has exited with status {status}"
+        self._on_exit(folder, f"virtiofsd for {folder.source} {ending}; restart the machine to share the folder again")
 
     def forget(self) -> None:
         """From now on, report no ends of virtiofsd to `on_exit`."""

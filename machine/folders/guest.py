@@ -14,6 +14,8 @@ from machine.model.transport import Transport
 
 # What folders.sh is told instead of the transport of a folder that sshfs has mounted.
 _CONNECTED = "connected"
+# The same for a folder whose virtiofsd has ended.
+_ENDED = "ended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +36,20 @@ class GuestReport:
     """The folders that need a new directory in the guest's root directory, which is a read-only composefs."""
 
 
-def mount_command(folders: Sequence[tuple[Folder, Transport]], connected: Collection[Folder] = ()) -> str:
+def mount_command(
+    folders: Sequence[tuple[Folder, Transport]],
+    connected: Collection[Folder] = (),
+    ended: Collection[Folder] = (),
+) -> str:
     """Return the shell command that mounts these folders in the guest. It reads the script folders.sh from stdin.
 
-    The script does not touch `connected` folders, because they are mounted already.
+    The script does not touch `connected` folders, because they are mounted already. It takes `ended` folders away,
+    because their virtiofsd has ended.
     """
-    words = [
-        word
-        for folder, transport in folders
-        for word in (_CONNECTED if folder in connected else transport.value, folder.tag, _mode(folder), folder.target)
-    ]  # fmt: skip
+    words = []
+    for folder, transport in folders:
+        state = _ENDED if folder in ended else _CONNECTED if folder in connected else transport.value
+        words += [state, folder.tag, _mode(folder), folder.target]
     return shlex.join(["sh", "-s", "--", *words])
 
 

@@ -15,11 +15,13 @@ from machine.model.transport import Transport
 
 log = logging.getLogger(__name__)
 
+_NO_TRANSPORT = "no transport was found for the folder when the machine started"
+
 
 def save_folders(folders: Sequence[MountedFolder], path: Path) -> None:
-    """Save the folders and their transports in the file `path`. If the file cannot be written, only log the error."""
+    """Save the folders in the file `path`. If the file cannot be written, only log the error."""
     try:
-        write_atomic(path, json.dumps([[str(each.folder), each.transport] for each in folders]))
+        write_atomic(path, json.dumps([[str(each.folder), each.transport, each.problem] for each in folders]))
     except (MachineError, OSError) as error:
         log.error("cannot write %s: %s", path, error)
 
@@ -31,9 +33,9 @@ def load_folders(path: Path) -> list[MountedFolder]:
             MountedFolder(
                 folder=read_folder(text),
                 transport=Transport(transport) if transport else None,
-                problem=None if transport else "no transport was found for the folder when the machine started",
+                problem=problems[0] if problems else None if transport else _NO_TRANSPORT,
             )
-            for text, transport in json.loads(path.read_text())
+            for text, transport, *problems in json.loads(path.read_text())  # older versions saved no problem
         ]
     except (OSError, ValueError, TypeError) as error:
         log.info("no folders of an earlier supervisor: %s", error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import async_runner
-from machine.errors import DeadlineError, MachineError, NotFoundError
+from machine.errors import DeadlineError, MachineError, NotFoundError, reason_of
 from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
@@ -19,7 +19,7 @@ from machine.folders.retries import Retries
 from machine.folders.source_watch import SourceChange, SourceWatch
 from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
-from machine.folders.table import FolderTable
+from machine.folders.table import FolderTable, ProblemOf
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
 from machine.model.guest_os import NO_COMPOSEFS
@@ -36,6 +36,8 @@ _SEALED = (
 _SCRIPT_S = 20.0
 _SSHFS_S = 10.0
 _END_S = 3.0
+# If QEMU has ended, the supervisor ends within this time, and virtiofsd has ended for that reason.
+_QEMUS_END_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class FolderServer:
         on_mounted: Callable[[], Awaitable[None]],
     ) -> None:
         self._folders = FolderTable(folders, settings.state_file, on_problem=on_problem)
-        self._daemons = VirtiofsDaemons(settings.log_file, on_exit=self._folders.set_problem)
+        self._daemons = VirtiofsDaemons(settings.log_file, on_exit=self._daemon_has_ended)
         self._settings = settings
         self._on_learned = on_learned
         self._on_notice = on_notice
@@ -107,6 +109,11 @@ class FolderServer:
         self._retries = Retries()
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
+
+        self._mounted: set[Folder] = set()
+        """The folders that the guest has mounted since the current SSH master has connected, without those on sshfs."""
+
+        self._leaving_out: asyncio.Task[None] | None = None
 
     # virtiofsd
 
@@ -121,12 +128,38 @@ class FolderServer:
         self._folders.save()
         await self._daemons.start(self._folders, lock)
 
+    def _daemon_has_ended(self, folder: Folder, problem: str) -> None:
+        self._folders.set_problem(folder, ProblemOf.DAEMON, problem)
+        self._folders.save()
+        if self._supported and (self._leaving_out is None or self._leaving_out.done()):
+            self._leaving_out = asyncio.create_task(self._leave_out())
+
+    async def _leave_out(self) -> None:
+        """Have the guest take folders away whose virtiofsd has ended, because programs that look at them would hang."""
+        await asyncio.sleep(_QEMUS_END_S)
+        try:
+            async with self._changing:
+                await self._mount()
+                await self._follow_changes()
+        except (MachineError, OSError) as error:
+            log.warning("a folder whose virtiofsd has ended stays in the guest: %s", reason_of(error))
+
+    def report(self) -> None:
+        """Call `on_problem` with the worst problem of the folders, or with None if there is none."""
+        self._folders.report()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether programs in the guest may hang, because they use a folder whose virtiofsd has ended."""
+        return any(self._folders.has_problem(each.folder, ProblemOf.DAEMON) for each in self._folders)
+
     # The guest's mounts
 
     async def mount(self) -> None:
         """Make the guest mount all folders after a new SSH master has connected. Report problems to `on_problem`."""
         async with self._changing:
             self._retries.clear()
+            self._mounted.clear()
             for each in self._folders:
                 await self._disconnect(each.folder)
             await self._mount()
@@ -147,29 +180,31 @@ class FolderServer:
         report = await self._run_script(usable)
         if isinstance(report, Obstacle):
             for folder, _ in usable:
-                if folder.target not in self._sessions:
-                    self._folders.set_problem(folder, _not_mounted(folder, report))
+                if folder.target not in self._sessions and folder not in self._mounted:
+                    self._folders.set_problem(folder, ProblemOf.MOUNT, _not_mounted(folder, report))
             return report
         if report.supported != self._supported:
             self._supported = report.supported
             await self._on_learned(report.supported)
         folders = [folder for folder, _ in usable]
         for number in report.mounted:
-            self._folders.set_problem(folders[number], None)
+            self._mounted.add(folders[number])
+            self._folders.set_problem(folders[number], ProblemOf.MOUNT, None)
         for number, where in report.ready.items():
-            self._folders.set_problem(folders[number], await self._connect(folders[number], where))
+            problem = await self._connect(folders[number], where)
+            self._folders.set_problem(folders[number], ProblemOf.MOUNT, problem)
         if any(self._fall_back(folders[number]) for number in report.failed):
             return await self._mount_usable()
-        for number, reason in report.failed.items():
-            self._folders.set_problem(folders[number], _not_mounted(folders[number], reason))
-        for number in report.sealed:
-            self._folders.set_problem(folders[number], _not_mounted(folders[number], _SEALED))
+        for number, reason in {**report.failed, **dict.fromkeys(report.sealed, _SEALED)}.items():
+            self._mounted.discard(folders[number])
+            self._folders.set_problem(folders[number], ProblemOf.MOUNT, _not_mounted(folders[number], reason))
         return None
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
         timeout_s = _SCRIPT_S * self._settings.time_scale
         connected = {folder for folder, _ in folders if folder.target in self._sessions}
-        argv = self._settings.ssh(mount_command(folders, connected))
+        ended = {folder for folder, _ in folders if self._folders.has_problem(folder, ProblemOf.DAEMON)}
+        argv = self._settings.ssh(mount_command(folders, connected, ended))
         try:
             done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
         except DeadlineError:
@@ -209,7 +244,8 @@ class FolderServer:
         if isinstance(source, Obstacle):
             return _not_mounted(folder, source)
         self._watch.note(folder, source.directory_id)
-        self._folders.lost.pop(folder, None)
+        if self._folders.lost.pop(folder, None):
+            self._folders.set_problem(folder, ProblemOf.SOURCE, None)
         settings, resolved = self._settings, replace(folder, source=source.path)
         remote = sshfs_command(settings.scripts.sshfs, resolved, uid=settings.guest_uid, where=where)
         session = SshfsSession(folder, on_end=lambda reason: self._session_has_ended(folder, reason))
@@ -226,7 +262,7 @@ class FolderServer:
 
     def _session_has_ended(self, folder: Folder, reason: str) -> None:
         self._sessions.pop(folder.target, None)
-        self._folders.set_problem(folder, reason)
+        self._folders.set_problem(folder, ProblemOf.MOUNT, reason)
         self._retries.plan(folder)
 
     async def _disconnect(self, folder: Folder) -> None:
@@ -296,6 +332,7 @@ class FolderServer:
 
     def _drop(self, mounted: MountedFolder) -> None:
         self._folders.drop(mounted)
+        self._mounted.discard(mounted.folder)
         self._watch.forget(mounted.folder)
 
     async def _follow_changes(self) -> None:
@@ -325,7 +362,8 @@ class FolderServer:
     async def check_sources(self) -> None:
         """Check whether this host still has the source directories of all folders that the guest has mounted."""
         for each in self._folders:
-            if each.transport and (not each.problem or each.folder in self._folders.lost):
+            others = (ProblemOf.DAEMON, ProblemOf.MOUNT)
+            if each.transport and not any(self._folders.has_problem(each.folder, about) for about in others):
                 await self._check_source(each)
 
     async def _check_source(self, mounted: MountedFolder) -> None:
@@ -338,10 +376,10 @@ class FolderServer:
             await self._share_again(folder)
         elif change is None:
             del self._folders.lost[folder]
-            self._folders.set_problem(folder, None)
+            self._folders.set_problem(folder, ProblemOf.SOURCE, None)
         else:
             self._folders.lost[folder] = change
-            self._folders.set_problem(folder, change.message(folder.source))
+            self._folders.set_problem(folder, ProblemOf.SOURCE, change.message(folder.source))
 
     async def _share_again(self, folder: Folder) -> None:
         """Share the directory that is at the folder's path now, in place of the directory that was there before."""
@@ -355,6 +393,8 @@ class FolderServer:
     async def end(self) -> None:
         """End all sshfs sessions, and each virtiofsd that has not ended with QEMU."""
         self._daemons.forget()
+        if self._leaving_out:
+            self._leaving_out.cancel()
         await self._relay.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S), asyncio.TaskGroup() as ending:

@@ -1,10 +1,10 @@
-"""The table of a running machine's folders, with the problem that each of them has."""
+"""The table of a running machine's folders, with the problems that each of them has."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from enum import IntEnum
 from pathlib import Path
 
 from machine.folders.handover import save_folders
@@ -13,13 +13,34 @@ from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 
 
+class ProblemOf(IntEnum):
+    """What a folder's problem is about, the worst first. Whoever finds out about one of them reports about it alone."""
+
+    DAEMON = 1
+    """The folder's virtiofsd."""
+
+    SOURCE = 2
+    """The directory on this host."""
+
+    MOUNT = 3
+    """The guest's mount."""
+
+
 class FolderTable:
-    """A machine's folders. After each change of a problem, `on_problem` is called with the first problem, or None."""
+    """A machine's folders. After each change of a problem, `on_problem` is called with the worst problem, or None.
+
+    A folder can have several problems at once, each about another thing. Its entry names the worst.
+    """
 
     def __init__(
         self, folders: Sequence[MountedFolder], state_file: Path, *, on_problem: Callable[[str | None], None]
     ) -> None:
         self._folders = list(folders)
+        self._problems = {
+            (each.folder, ProblemOf.DAEMON if each.transport else ProblemOf.SOURCE): each.problem
+            for each in folders
+            if each.problem
+        }
         self._state_file = state_file
         self._on_problem = on_problem
         self.lost: dict[Folder, SourceChange] = {}
@@ -52,18 +73,37 @@ class FolderTable:
     def drop(self, mounted: MountedFolder) -> None:
         self._folders.remove(mounted)
         self.lost.pop(mounted.folder, None)
+        for about in ProblemOf:
+            self._problems.pop((mounted.folder, about), None)
 
-    def set_problem(self, folder: Folder, problem: str | None) -> None:
-        """Note why the guest cannot use a folder, or by None that it can, unless the shared directory is lost."""
-        if problem is None and folder in self.lost:
-            problem = self.lost[folder].message(folder.source)
-        with contextlib.suppress(StopIteration):  # removed meanwhile
-            self.replace(replace(self.get(folder), problem=problem))
-            self.report()
+    def set_problem(self, folder: Folder, about: ProblemOf, problem: str | None) -> None:
+        """Note a problem of a folder, or by None that it does not have this problem any more."""
+        if folder not in self:  # removed meanwhile
+            return
+        self._problems.pop((folder, about), None)
+        if problem:
+            self._problems[folder, about] = problem
+        self.replace(replace(self.get(folder), problem=self._worst([folder])))
+        self.report()
+
+    def has_problem(self, folder: Folder, about: ProblemOf) -> bool:
+        return (folder, about) in self._problems
 
     def report(self) -> None:
-        self._on_problem(next((each.problem for each in self._folders if each.problem), None))
+        self._on_problem(self._worst([each.folder for each in self._folders]))
+
+    def _worst(self, folders: Sequence[Folder]) -> str | None:
+        """Return the worst problem of these folders. Of several that are as bad, return the first folder's."""
+        found = (self._problems.get((folder, about)) for about in ProblemOf for folder in folders)
+        return next(filter(None, found), None)
 
     def save(self) -> None:
-        """Write the table to the state file, from which a supervisor that adopts the guest reads it."""
-        save_folders(self._folders, self._state_file)
+        """Write the table to the state file, from which a supervisor that adopts the guest reads it.
+
+        Only problems that last as long as QEMU runs are written.
+        """
+        lasting = [
+            replace(each, problem=self._problems.get((each.folder, ProblemOf.DAEMON))) if each.transport else each
+            for each in self._folders
+        ]
+        save_folders(lasting, self._state_file)

@@ -19,6 +19,7 @@ from machine.supervisor.events import (
     MasterLost,
     MasterUp,
     MountAttempted,
+    SshUnanswered,
 )
 from machine.supervisor.guest_sockets import GuestSockets
 from machine.supervisor.master import Master
@@ -93,7 +94,11 @@ class GuestSsh:
     async def _run_master(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
         try:
-            reason = await self._master.run(expects_delay=self._life.current.failures > 0, on_up=self._master_is_up)
+            reason = await self._master.run(
+                expects_delay=self._life.current.failures > 0,
+                on_up=self._master_is_up,
+                on_silence=lambda cause: self._life.post(SshUnanswered(cause=cause)),
+            )
         except Exception as error:
             self._life.post(MasterLost(reason=reason_of(error)))
             raise  # to Tasks
@@ -112,6 +117,7 @@ class GuestSsh:
                 await self._folders.mount()
             else:
                 await self._sockets.provide()
+            self._folders.report()
         except (MachineError, OSError) as error:
             problem = f"the host's folders cannot be mounted: {reason_of(error)}"
             self._life.post(FoldersChanged(problem=problem))

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Run as root in a guest whenever the host has reached it: what the host's folders are. TRANSPORT TAG MODE TARGET, once
-# for each; TRANSPORT is virtiofs, 9p, sshfs, or `connected` for one that sshfs has mounted, MODE rw or ro. Those that are
-# devices get units, which mount them at the guest's own boots too; for sshfs the place is made ready. A second run
-# changes nothing.
+# for each; TRANSPORT is virtiofs, 9p, sshfs, `connected` for one that sshfs has mounted, or `ended` for one whose server
+# on the host has ended; MODE rw or ro. Those that are devices get units, which mount them at the guest's own boots too;
+# for sshfs the place is made ready. A second run changes nothing.
 #
 # Where a folder belongs and is not mounted, an empty file system is, into which nobody can write: what a container wrote
 # into the guest's own directory would be lost to the host. At the guest's own boots, it is there until sshfs is.
@@ -49,9 +49,32 @@ is_guarded() { # TAG WHERE
     test "$seen" = "$1-none"
 }
 
+# Whoever looks at a folder that has ended hangs for ever, even one who unmounts it, once nobody uses it any more: it is
+# taken away before anything else, and without waiting for umount's end. Nothing here may look at its path before that.
+take_away() { # FLAGS OF UMOUNT, and what this script was told
+    flags=$1
+    shift
+    while test $# -ge 4; do
+        test "$1" != ended || detach "$2"
+        shift 4
+    done
+}
+
+detach() { # TAG
+    while read -r source where type _; do
+        test "$source $type" = "$1 virtiofs" || continue
+        # shellcheck disable=SC2086  # one word each
+        umount $flags -- "$(printf %b "$where")" </dev/null >/dev/null 2>&1 9>&- &
+    done </proc/mounts
+    tries=50
+    while grep -q "^$1 [^ ]* virtiofs " /proc/mounts && test $((tries -= 1)) -gt 0; do
+        sleep 0.1
+    done
+}
+
 unit_text() { # TRANSPORT TAG MODE WHERE
     case $1 in
-    sshfs | connected)
+    sshfs | connected | ended)
         set -- tmpfs "$2-none" "$3" "$4"
         options=$guard_options
         ;;
@@ -88,6 +111,7 @@ done
 # Without systemd, as in Alpine, nothing mounts at the guest's own boots: the host tells it again after each. Such a
 # guest has BusyBox's tools.
 without_systemd() {
+    take_away -l "$@"
     while read -r source where _; do
         case "$source $*" in
         folder-*" ${source%-none} "*) ;;
@@ -100,6 +124,8 @@ without_systemd() {
             echo "failed $number $(printf %s "$reason" | tail -n 1)"
         elif test "$1" = connected; then
             :
+        elif test "$1" = ended; then
+            guard "$2" "$4"
         elif test "$1" = sshfs; then
             while read -r _ where type _; do
                 test "$type" != fuse.sshfs || test "$(printf %b "$where")" != "$4" || umount -l -- "$4"
@@ -128,6 +154,7 @@ command -v systemctl >/dev/null || {
 # One at a time: the connection of one that is still at work may have been lost.
 exec 9>/run/boot2podman-folders.lock
 flock --timeout 60 9 || exit 1
+take_away '--lazy --no-canonicalize' "$@"
 
 # What is to be there.
 wanted=$(mktemp -d)
@@ -174,6 +201,8 @@ while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
     if make_place "$place"; then
         if test "$transport" = connected; then
             :
+        elif test "$transport" = ended; then
+            systemctl start -- "$unit" || guard "$tag" "$place"
         elif test "$transport" = sshfs; then
             while mountpoint -q -- "$place" && test "$(findmnt -n -o FSTYPE -- "$place" | tail -n 1)" = fuse.sshfs; do
                 umount --lazy -- "$place" || break

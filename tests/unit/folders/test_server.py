@@ -329,7 +329,58 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
             await until(lambda: bool(guest.problems))
 
     finish(start())
-    assert guest.problems == ["virtiofsd for /usr has exited with status 3"]
+    assert guest.problems == [
+        "virtiofsd for /usr has exited with status 3; restart the machine to share the folder again"
+    ]
+
+
+def served_by_virtiofsd(guest: Guest, folder: Folder, name: str) -> MountedFolder:
+    """A folder whose virtiofsd ends when the file `name` appears."""
+    command = f"until [ -e {guest.directory}/{name} ]; do sleep 0.02; done; exit 3"
+    return replace(
+        over(Transport.VIRTIOFS, folder), virtiofsd=["sh", "-c", command], socket=guest.directory / f"{name}.s"
+    )
+
+
+def test_folder_whose_virtiofsd_has_ended_is_left_out_and_named(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_QEMUS_END_S", 0)
+    ended = "virtiofsd for /etc has exited with status 3; restart the machine to share the folder again"
+
+    async def run() -> None:
+        guest.reports = [f"{ALL}mounted 0\nmounted 1\ndone\n", f"{ALL}mounted 0\ndone\n", "no answer\n"]
+        folders = [served_by_virtiofsd(guest, A, "end-a"), served_by_virtiofsd(guest, B, "end-b")]
+        async with guest.serve(*folders) as server:
+            await server.start_daemons(None)
+            await server.mount()
+            (guest.directory / "end-b").touch()
+            await until(lambda: len(guest.asked) == 2)
+            assert server.hangs
+            with pytest.raises(MachineError, match="the guest does not mount /z"):  # the script fails
+                await server.add(Folder(source="/usr/lib", target="/z"))
+            # Neither does the other folder get the blame, nor is the culprit forgotten at the next connection.
+            assert [each.problem for each in server.folders] == [None, ended]
+            guest.reports = [f"{ALL}mounted 0\ndone\n"]
+            await server.mount()
+            assert [each.problem for each in server.folders] == [None, ended]
+            assert [each.problem for each in load_folders(guest.settings().state_file)] == [None, ended]
+
+    finish(run())
+    assert guest.asked[0] == ["virtiofs", A.tag, "rw", "/x", "virtiofs", B.tag, "rw", "/y"]
+    assert guest.asked[1] == guest.asked[-1] == ["virtiofs", A.tag, "rw", "/x", "ended", B.tag, "rw", "/y"]
+    assert guest.problems[-1] == ended
+
+
+def test_supervisor_that_takes_over_knows_which_virtiofsd_has_ended(guest: Guest) -> None:
+    async def run() -> None:
+        guest.reports = [f"{ALL}done\n"]
+        async with guest.serve(replace(over(Transport.VIRTIOFS), problem="virtiofsd has ended")) as server:
+            assert server.hangs
+            await server.mount()
+            server.report()
+
+    finish(run())
+    assert guest.asked == [["ended", A.tag, "rw", "/x"]]
+    assert guest.problems[-1] == "virtiofsd has ended"
 
 
 def test_source_that_is_removed_while_the_machine_runs_is_a_problem_of_its_folder(guest: Guest) -> None:
