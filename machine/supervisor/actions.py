@@ -34,7 +34,9 @@ class ProbeApi:
 
 @dataclass(frozen=True, kw_only=True)
 class QuietPodman:
-    """Stop asking the Podman sockets, and have the guest stop starting a Podman that fails again and again."""
+    """Stop asking the Podman sockets. With `in_guest`, stop the guest from starting a Podman that fails every time."""
+
+    in_guest: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +77,13 @@ class RefuseAdoption:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamineGuest:
-    """Ask the guest what is wrong with it, because the deadline of the phase `deadline` has passed.
+    """Ask the guest what is wrong with it.
 
-    `GuestExamined` always follows.
+    `GuestExamined` follows if the guest answers. If `deadline` is given, its deadline has passed, and `GuestExamined`
+    always follows.
     """
 
-    deadline: Phase
+    deadline: Phase | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from machine.qemu.plan import LaunchPlan
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
-from machine.supervisor.console_watch import ConsoleWatch
+from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
@@ -92,6 +92,9 @@ class Intervals:
     evidence_s: float = 0.5
     evidence_patience_s: float = 10.0
     """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
+
+    panic_s: float = 1.0
+    """How often the console is checked for a panic of the guest's kernel."""
 
     prompt_patience_s: float = 6.0
     """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""
@@ -170,6 +173,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             every_s=intervals.evidence_s,
             prompt_patience_s=intervals.prompt_patience_s * assignment.time_scale,
         ),
+        panic_watch=PanicWatch(paths.serial_log, every_s=intervals.panic_s),
         guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
         heartbeat_s=intervals.heartbeat_s,
         tasks=tasks,

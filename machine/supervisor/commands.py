@@ -123,9 +123,9 @@ class Commands:
 
     def _api_status(self) -> PortStatus:
         life = self._life.current
-        if life.phase is Phase.UP:
+        if life.phase is Phase.UP and life.connected:
             return PortStatus(state=PortState.OPEN)
-        return PortStatus(state=PortState.WAITING, reason=life.reason or life.state.state)
+        return PortStatus(state=PortState.WAITING, reason=life.state.reason or life.state.state)
 
     def _folder_list(self) -> dict[str, object]:
         return {"folders": [[str(each.folder), each.transport, each.problem] for each in self._folders.folders]}

@@ -1,4 +1,4 @@
-"""Watch the console of a guest that boots, and report failed units and an early login prompt to `machine start`."""
+"""Watch a guest's console: for a panic at all times, and for failed units and an early login prompt during a start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.model.console import without_escapes
-from machine.supervisor.evidence import tail
+from machine.supervisor.evidence import panic_message, tail
 
 # systemd's status output, or its messages if they go to the console.
 _FAILED = re.compile(
@@ -60,6 +60,35 @@ class ConsoleWatch:
         if text not in self._told:
             self._told.add(text)
             self._notice(text)
+
+
+class PanicWatch:
+    """Checks at intervals whether the log of the console ends with a panic of the guest's kernel."""
+
+    def __init__(self, serial_log: Path, *, every_s: float) -> None:
+        self._serial_log = serial_log
+        self._every_s = every_s
+
+    async def watch(self, on_panic: Callable[[str], None]) -> None:
+        """Call `on_panic` with the kernel's message once for each panic. This never returns."""
+        told: str | None = None
+        seen = -1
+        while True:
+            size = _size(self._serial_log)
+            if size != seen:
+                seen = size
+                message = panic_message(without_escapes(tail(self._serial_log)))
+                if message and message != told:
+                    on_panic(message)
+                told = message
+            await asyncio.sleep(self._every_s)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was removed
+        return 0
 
 
 def failed_units(text: str) -> list[str]:

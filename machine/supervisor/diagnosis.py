@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from machine.model.units import human_duration
-from machine.supervisor.vitals import FileSystem, JournalLine, Memory, Vitals
+from machine.supervisor.vitals import ClosedSocket, FileSystem, JournalLine, Memory, SocketState, Vitals
 
 # Less than this is as good as nothing: Podman's database alone needs more.
 _MIN_FREE_BYTES = 4 * 1024**2
@@ -32,6 +32,24 @@ _SYSTEMDS_ERROR = re.compile(r"podman\.service: (?P<text>(?:Failed at step|Faile
 _MAX_TEXT = 300
 
 
+class PodmanHealth(StrEnum):
+    """Whether Podman works in the guest, as far as the guest can tell without trying it."""
+
+    UNKNOWN = "unknown"
+    """Nothing speaks against it."""
+
+    FAILING = "failing"
+    """It fails again and again while clients wait, or has failed when it last ran."""
+
+    CLOSED = "closed"
+    """Nobody listens on one of the two Podman sockets."""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether Podman is known not to work."""
+        return self is not PodmanHealth.UNKNOWN
+
+
 class GuestTrouble(StrEnum):
     """What can be wrong with a running guest, the worst first."""
 
@@ -44,6 +62,7 @@ class GuestTrouble(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     PODMAN_CONFIG = "podman's configuration"
     PODMAN_BROKEN = "podman broken"
+    PODMAN_CLOSED = "podman closed"
     CLOCK_OFF = "clock off"
 
     def remedy(self, name: str) -> str:
@@ -59,6 +78,7 @@ class GuestTrouble(StrEnum):
             + resize.format("--memory MIB"),
             GuestTrouble.PODMAN_CONFIG: f"correct the file with: machine ssh {name}",
             GuestTrouble.PODMAN_BROKEN: f"look for the cause with: machine ssh {name}",
+            GuestTrouble.PODMAN_CLOSED: f"start podman.socket again with: machine ssh {name}",
             GuestTrouble.CLOCK_OFF: f"find what changes it with: machine ssh {name} timedatectl",
         }[self]
 
@@ -71,16 +91,17 @@ class Diagnosis:
     text: str
 
 
-def diagnose(vitals: Vitals, *, clock_off_s: float, podman_fails: bool) -> Diagnosis | None:
+def diagnose(vitals: Vitals, *, clock_off_s: float, podman: PodmanHealth) -> Diagnosis | None:
     """Return the worst trouble of the guest, or None if it has none.
 
-    `clock_off_s` says by how many seconds the guest's clock is ahead of the host's. `podman_fails` says whether Podman
-    is known not to work. Only in this case, the journal is read, because it also contains failures of the past.
+    `clock_off_s` says by how many seconds the guest's clock is ahead of the host's. The journal is read only if Podman
+    is failing, because the journal also contains failures of the past.
     """
     return (
         _disk_trouble(vitals)
-        or _memory_trouble(vitals, podman_fails=podman_fails)
-        or (_podman_trouble(vitals.journal) if podman_fails else None)
+        or _memory_trouble(vitals, podman_fails=podman is PodmanHealth.FAILING)
+        or (_podman_trouble(vitals) if podman is PodmanHealth.FAILING else None)
+        or (_closed_trouble(vitals.closed_sockets) if podman is PodmanHealth.CLOSED else None)
         or _clock_trouble(clock_off_s)
     )
 
@@ -135,12 +156,22 @@ def _is_used_up(memory: Memory) -> bool:
     return memory.available + memory.free_swap < memory.total * _MIN_AVAILABLE_SHARE
 
 
-def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
+def _closed_trouble(closed: tuple[ClosedSocket, ...]) -> Diagnosis:
+    if not closed:
+        text = "nobody listens on a Podman socket in the guest"
+    elif closed[0].state is SocketState.NO_MANAGER:
+        text = f"systemd of {closed[0].owner} does not run in the guest, so nobody listens on its Podman socket"
+    else:
+        text = f"podman.socket of {closed[0].owner} is {closed[0].state} in the guest"
+    return Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text=text)
+
+
+def _podman_trouble(vitals: Vitals) -> Diagnosis:
     """Return why Podman fails. If Podman refuses a line of its configuration, name that line.
 
     Otherwise, quote Podman's last error message or, if Podman has written none, systemd's.
     """
-    lines = _last_run(journal)
+    lines = _last_run(vitals.journal)
     for line in reversed(lines):
         if line.source != "systemd" and (found := _CONFIG_LINE.search(line.text)):
             text = f"Podman refuses line {found['line']} of the guest's {found['file']}"
@@ -152,6 +183,8 @@ def _podman_trouble(journal: tuple[JournalLine, ...]) -> Diagnosis:
         if (match := pattern.match(line.text))
     )
     error = next(found_errors, None)
+    if error is None and not vitals.has_podman:
+        error = "podman is missing, or may not be executed"
     text = f"Podman fails in the guest: {_shortened(error)}" if error else "Podman fails in the guest"
     return Diagnosis(trouble=GuestTrouble.PODMAN_BROKEN, text=text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from machine.supervisor.diagnosis import Diagnosis
+from machine.supervisor.diagnosis import Diagnosis, PodmanHealth
 from machine.supervisor.phases import Phase
 
 
@@ -26,6 +26,22 @@ class PauseCause(StrEnum):
     @property
     def explanation(self) -> str:
         return "the guest is paused" + (f": {self.reason}" if self.reason else "")
+
+
+class SshSilence(StrEnum):
+    """Why the guest's SSH server does not greet a connection."""
+
+    REFUSED = "refused"
+    SILENT = "silent"
+    CLOSED = "closed"
+
+    @property
+    def text(self) -> str:
+        return {
+            SshSilence.REFUSED: "the guest's SSH server refuses connections",
+            SshSilence.SILENT: "the guest's SSH server does not answer",
+            SshSilence.CLOSED: "QEMU does not listen on the machine's SSH port",
+        }[self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +91,13 @@ class GuestFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuestPanicked:
+    """The guest's console shows that its kernel has panicked. `message` is what the kernel says."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paused:
     """The guest's CPUs have stopped."""
 
@@ -106,6 +129,13 @@ class MasterLost:
     """The SSH master has ended, or could not connect to the guest."""
 
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshUnanswered:
+    """While a new SSH master waits for it, the guest's SSH server has not greeted a connection."""
+
+    cause: SshSilence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +182,7 @@ class GuestExamined:
     diagnosis: Diagnosis | None
     """What is wrong with the guest; None if nothing is, or if it has not answered."""
 
-    podman_fails: bool = False
-    """Podman is known not to work: it fails again and again while clients wait, or has failed when it last ran."""
+    podman: PodmanHealth = PodmanHealth.UNKNOWN
 
     deadline: Phase | None = None
     """If the guest was asked because the deadline of a phase had passed, this phase; else None."""
@@ -197,12 +226,14 @@ Event = (
     | GuestReady
     | GuestReset
     | GuestFailed
+    | GuestPanicked
     | Paused
     | Resumed
     | HostClockJumped
     | GuestClockSet
     | MasterUp
     | MasterLost
+    | SshUnanswered
     | MountAttempted
     | FoldersChanged
     | ForwardsChanged

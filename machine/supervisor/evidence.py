@@ -65,11 +65,16 @@ class Failure:
 # What a kernel or its boot loader prints first; firmware prints nothing of the kind.
 _KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
 
+_PANIC = re.compile(r"Kernel panic - not syncing: (?P<detail>.+)")
+# What the kernel prints last.
+_PANIC_END = re.compile(r"---\[ end Kernel panic")
+_REBOOT_NOTICE = re.compile(r"Rebooting in \d+ seconds")
+
 _CONSOLE_SIGNS = (
     (re.compile(r"BdsDxe: (?:No bootable option|starting \w+ \"EFI Internal Shell\")"), FailureKind.NOTHING_TO_BOOT),
     # Open Firmware of Power, and the loader of s390x. A BIOS prints nothing on a serial port.
     (re.compile(r"E3407: Load failed|Failed to load OS from hard disk"), FailureKind.NOTHING_TO_BOOT),
-    (re.compile(r"Kernel panic - not syncing: (?P<detail>.+)"), FailureKind.KERNEL_PANIC),
+    (_PANIC, FailureKind.KERNEL_PANIC),
     (re.compile(r"(?:You are in|Entering) emergency (?:mode|shell)"), FailureKind.EMERGENCY_MODE),
 )
 
@@ -133,6 +138,23 @@ def console_failure(text: str) -> Failure | None:
             detail = found.groupdict().get("detail")
             return Failure(kind=kind, detail=detail.strip() if detail else None)
     return None
+
+
+def panic_message(text: str) -> str | None:
+    """Return the message of the kernel's panic with which the text of a console ends.
+
+    Return None if there is no panic, or if other text follows, because the guest then boots again.
+    """
+    message: str | None = None
+    is_over = False
+    for line in text.split("\n"):
+        if _PANIC_END.search(line):
+            is_over = True
+        elif found := _PANIC.search(line):
+            message, is_over = found["detail"].strip(), False
+        elif is_over and line.strip() and not _REBOOT_NOTICE.search(line):
+            message = None
+    return message
 
 
 def ignition_failure(text: str) -> Failure | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from machine import async_runner
 from machine.errors import MachineError
-from machine.supervisor.diagnosis import GuestTrouble, diagnose, keeps_failing
+from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth, diagnose, keeps_failing
 from machine.supervisor.events import GuestExamined
 from machine.supervisor.phases import Phase
 from machine.supervisor.record import RecordKeeper
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _ANSWER_S = 15.0
 _GROW_S = 60.0
+# How long a booting guest may take until it listens on the Podman sockets. The time scale multiplies this.
+_LISTENING_S = 30.0
 # Every so many questions to a running machine, one is full.
 _FULL_EVERY = 5
 # The share of its time that a guest may be busy with questions that also try a Podman that has failed.
@@ -62,6 +64,7 @@ class GuestCheck:
         self._life = life
         self._record = record
         self._kills: int | None = None
+        self._had_podman = False
         self._has_grown = False
         self._waiting_since = time.monotonic()
         """When the wait for the Podman API has begun."""
@@ -79,14 +82,14 @@ class GuestCheck:
             life = self._life.current
             if life.phase is not Phase.API:
                 self._waiting_since = began
-            if life.connected and not life.stopping:
+            if life.may_answer and not life.stopping:
                 rounds += 1
                 await self.examine(is_full=life.phase is Phase.API or rounds % _FULL_EVERY == 0)
             pause_s = self._pause_s(time.monotonic() - began)
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait after a question that took so long."""
-        if self._life.current.podman_fails:  # each question tries Podman, and its user may be about to mend it
+        if self._life.current.podman.is_bad:  # each question tries Podman, and its user may be about to mend it
             return max(self._settings.every_s / 2, took_s / _MAX_TRY_SHARE)
         every_s = self._settings.every_s
         return min(max(every_s, took_s / self._settings.max_share), every_s * _MAX_STRETCH)
@@ -103,7 +106,7 @@ class GuestCheck:
             now, life = time.monotonic(), self._life.current
             if life.phase is not Phase.API:
                 asked = self._waiting_since = now
-            elif life.connected and now - asked >= pause_s:
+            elif life.may_answer and now - asked >= pause_s:
                 await self.examine(is_full=True)
                 asked = time.monotonic()
 
@@ -117,10 +120,9 @@ class GuestCheck:
         if vitals and not is_full and self._is_suspicious(vitals):
             is_full = True
             vitals, clock_off_s = await self._ask(is_full=True)
-        fails = vitals is not None and self._podman_fails(vitals)
-        diagnosis = (
-            diagnose(vitals, clock_off_s=clock_off_s, podman_fails=fails or deadline is Phase.API) if vitals else None
-        )
+        podman = self._podman_health(vitals) if vitals else PodmanHealth.UNKNOWN
+        suspected = PodmanHealth.FAILING if deadline is Phase.API and not podman.is_bad else podman
+        diagnosis = diagnose(vitals, clock_off_s=clock_off_s, podman=suspected) if vitals else None
         if diagnosis and diagnosis.trouble is GuestTrouble.DISK_FULL and self._may_grow:
             await self._grow()
             await self.examine(is_full=is_full, deadline=deadline)
@@ -128,21 +130,32 @@ class GuestCheck:
         if vitals:
             self.vitals = vitals if is_full else self.vitals
             self._kills = vitals.oom_kills
+            self._had_podman = self._had_podman or vitals.has_podman
         if vitals or deadline:
-            self._life.post(GuestExamined(diagnosis=diagnosis, podman_fails=fails, deadline=deadline))
+            self._life.post(GuestExamined(diagnosis=diagnosis, podman=podman, deadline=deadline))
 
-    def _podman_fails(self, vitals: Vitals) -> bool:
-        """Return whether Podman is known not to work. While a start waits for Podman, one failure is not enough."""
+    def _podman_health(self, vitals: Vitals) -> PodmanHealth:
+        """Return whether Podman is known not to work. While the API is awaited, one failure is not enough."""
         life = self._life.current
-        if life.phase is Phase.API and not life.podman_fails:
-            return keeps_failing(vitals, for_s=time.monotonic() - self._waiting_since)
-        return vitals.socket_failed or vitals.service_failed
+        waited_s = float("inf")
+        fails = vitals.socket_failed or vitals.service_failed or (self._had_podman and not vitals.has_podman)
+        if life.phase is Phase.API and not life.podman.is_bad:
+            waited_s = time.monotonic() - self._waiting_since
+            fails = keeps_failing(vitals, for_s=waited_s)
+        if fails:
+            return PodmanHealth.FAILING
+        must_listen = life.phase in (Phase.API, Phase.UP) and waited_s >= _LISTENING_S * self._settings.time_scale
+        return PodmanHealth.CLOSED if must_listen and not self._listens(vitals) else PodmanHealth.UNKNOWN
+
+    def _listens(self, vitals: Vitals) -> bool:
+        config = self._record.current.config
+        return vitals.sockets >= {config.user_socket, config.root_socket}
 
     def _is_suspicious(self, vitals: Vitals) -> bool:
         """Return whether the brief answer shows signs of trouble, so that the guest has to be asked for all facts."""
-        config = self._record.current.config
-        listens = vitals.sockets >= {config.user_socket, config.root_socket}
-        return not listens or (self._kills is not None and vitals.oom_kills > self._kills)
+        kills = self._kills is not None and vitals.oom_kills > self._kills
+        fails = vitals.service_failed or (self._had_podman and not vitals.has_podman)
+        return kills or fails or not self._listens(vitals)
 
     async def quiet_podman(self) -> None:
         """Close the connections of clients in the guest that wait for Podman, and try once to start Podman."""
@@ -154,7 +167,8 @@ class GuestCheck:
 
     async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:
         """Return the guest's answer or None, and how many seconds the guest's clock is ahead of this host's clock."""
-        depth = "try" if self._life.current.podman_fails else "full" if is_full else "brief"
+        fails = self._life.current.podman is PodmanHealth.FAILING
+        depth = "try" if fails else "full" if is_full else "brief"
         began = time.time()
         output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)
         ended = time.time()

@@ -33,7 +33,7 @@ from machine.supervisor.actions import (
     ReportUp,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import Diagnosis, GuestTrouble
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -45,6 +45,7 @@ from machine.supervisor.events import (
     GuestClockSet,
     GuestExamined,
     GuestFailed,
+    GuestPanicked,
     GuestReady,
     GuestReset,
     HostClockJumped,
@@ -60,6 +61,7 @@ from machine.supervisor.events import (
     QemuUp,
     Resumed,
     SocketsLost,
+    SshUnanswered,
     StopFailed,
     StopRequested,
 )
@@ -101,6 +103,9 @@ class Life:
     monitor_lost: bool = False
     """QEMU cannot be reached by QMP, although it may well work."""
 
+    panic: str | None = None
+    """What the guest's kernel has said in its panic. None if the guest has shown a sign of life since then."""
+
     clock_due: bool = False
     """Whether the guest was paused or the host slept, and the guest's clock has not been set since then."""
 
@@ -116,19 +121,27 @@ class Life:
     folder_problem: str | None = None
     """Why one of the host's folders is not mounted in the guest. None when all folders are mounted."""
 
-    podman_fails: bool = False
-    """Podman is known not to work in the guest. Its API is not asked again until it works when the guest tries it."""
+    podman: PodmanHealth = PodmanHealth.UNKNOWN
+    """What the guest has said about its Podman. While Podman is known not to work, its API is not asked."""
 
     diagnosis: Diagnosis | None = None
     """What is wrong with the guest, as far as it can tell; None if nothing is."""
 
     reason: str | None = None
-    """Why the machine is not up. None if the machine is up, or if the reason is unknown."""
+    """Why the machine is in this phase, or why the phase lasts. It is never kept in another phase (see `_enter`).
+
+    None if the machine is up, or if the reason is unknown.
+    """
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether there is an SSH connection over which the guest may answer."""
+        return self.phase.is_after_ssh and not self.silent and self.pause is None
 
     @property
     def connected(self) -> bool:
         """Whether the guest can be reached over SSH, as far as is known."""
-        return self.phase.is_after_ssh and not self.silent and self.pause is None
+        return self.may_answer and self.panic is None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -142,6 +155,8 @@ class Life:
         """The worst problem of a machine that has been up, or None if the machine has no problem."""
         if self.silent:
             return "QEMU does not answer"
+        if self.panic is not None:
+            return _panic_text(self.panic)
         if self.phase is not Phase.UP:
             if self.diagnosis and self.phase.is_after_ssh:
                 return self.diagnosis.text
@@ -205,21 +220,18 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case SocketsLost():
             if life.phase in (Phase.LAUNCH, Phase.BOOT):
                 return life, ()
-            return replace(life, phase=Phase.SSH, reason="its sockets were removed"), (Connect(after_s=0),)
+            return _enter(life, Phase.SSH, "its sockets were removed"), (Connect(after_s=0),)
         case QemuUp():
             life = replace(life, monitor_lost=False)
-            return (replace(life, phase=Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
+            return (_enter(life, Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
         case GuestReady():
-            return replace(life, phase=Phase.SSH), (Connect(after_s=0),)
+            return _enter(replace(life, panic=None), Phase.SSH), (Connect(after_s=0),)
         case GuestReset():
-            rebooting = replace(
-                life, phase=Phase.BOOT, failures=0, diagnosis=None, podman_fails=False, reason="the guest is rebooting"
-            )
-            if life.phase is Phase.BOOT and life.start_pending and life.boot_renewals < _MAX_RENEWALS:
-                return replace(rebooting, boot_renewals=life.boot_renewals + 1), (Disconnect(), RenewDeadline())
-            return rebooting, (Disconnect(),)
+            return _reset(life)
         case GuestFailed(cause=cause):
             return (replace(life, reason=cause), ()) if life.was_up else _fail(life, cause)
+        case GuestPanicked(message=message):
+            return _panicked(life, message)
         case DeadlinePassed(phase=phase):
             if not life.start_pending or phase is not life.phase:
                 return life, ()
@@ -227,31 +239,59 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case GuestExamined():
             return _examined(life, event)
         case MasterUp():
-            return replace(life, phase=Phase.FOLDERS), (
+            return _enter(replace(life, panic=None), Phase.FOLDERS), (
                 MountFolders(),
                 *([SetGuestClock(tests_master=False)] if life.clock_due else []),
+                *([ExamineGuest()] if life.diagnosis else []),  # the trouble may have ended meanwhile
             )
+        case SshUnanswered(cause=cause):
+            return (replace(life, reason=cause.text), ()) if life.phase is Phase.SSH else (life, ())
         case MasterLost(reason=reason):
             return _reconnect(life, reason) if life.phase is not Phase.BOOT else (life, ())
         case MountAttempted():
             if life.phase is not Phase.FOLDERS:
                 return life, ()
-            return replace(life, phase=Phase.API), (ProbeApi(after_s=0),)
+            return _enter(life, Phase.API), (ProbeApi(after_s=0),)
         case ApiAnswered():
             if life.phase is not Phase.API:
                 return life, ()
-            up = replace(
-                life, phase=Phase.UP, was_up=True, start_pending=False, failures=0, podman_fails=False, reason=None
-            )
-            return up, ((ReportUp(),) if life.start_pending else ())
+            up = replace(life, was_up=True, start_pending=False, failures=0, panic=None)
+            return _enter(up, Phase.UP), ((ReportUp(),) if life.start_pending else ())
         case ApiFailed(reason=reason):
             if life.phase is not Phase.API:
                 return life, ()
-            if life.podman_fails:  # of a probe that has been cancelled since
+            if life.podman.is_bad:  # of a probe that has been cancelled since
                 return life, ()
             return replace(life, reason=f"Podman API: {reason}"), (ProbeApi(after_s=_API_RETRY_S),)
         case _:
             assert_never(event)
+
+
+def _enter(life: Life, phase: Phase, reason: str | None = None) -> Life:
+    """Begin a phase. What was known of the phase before, such as its reason, is no longer true."""
+    return replace(life, phase=phase, reason=reason, podman=PodmanHealth.UNKNOWN)
+
+
+def _panic_text(message: str) -> str:
+    return f"the guest's kernel panicked: {message}"
+
+
+def _panicked(life: Life, message: str) -> tuple[Life, tuple[Action, ...]]:
+    """Note that the console shows a panic. If a program in the guest has only quoted one, the guest still answers."""
+    if not life.was_up:
+        return _fail(life, _panic_text(message))
+    return replace(life, panic=message), ((ExamineGuest(),) if life.may_answer else ())
+
+
+def _reset(life: Life) -> tuple[Life, tuple[Action, ...]]:
+    """Wait for the guest that has begun to reboot. If it reboots in its boot, give it its whole time again."""
+    cause = "" if life.panic is None else f", because {_panic_text(life.panic)}"
+    rebooting = _enter(
+        replace(life, failures=0, diagnosis=None, panic=None), Phase.BOOT, f"the guest is rebooting{cause}"
+    )
+    if life.phase is Phase.BOOT and life.start_pending and life.boot_renewals < _MAX_RENEWALS:
+        return replace(rebooting, boot_renewals=life.boot_renewals + 1), (Disconnect(), RenewDeadline())
+    return rebooting, (Disconnect(),)
 
 
 def _fail(life: Life, cause: str) -> tuple[Life, tuple[Action, ...]]:
@@ -264,16 +304,21 @@ def _examined(life: Life, event: GuestExamined) -> tuple[Life, tuple[Action, ...
     if not life.phase.is_after_ssh:
         return life, ()
     before, life = life, replace(life, diagnosis=event.diagnosis)
+    if event.deadline is None:  # else the guest may not have answered
+        life = replace(life, panic=None)
     actions: tuple[Action, ...] = ()
-    if event.podman_fails and not before.podman_fails:
-        life = replace(life, phase=Phase.API, podman_fails=True, reason="Podman fails in the guest")
-        actions = (QuietPodman(),)
-    elif before.podman_fails and not event.podman_fails:
-        life = replace(life, podman_fails=False)
+    if event.podman.is_bad:
+        if not before.podman.is_bad:
+            life = _enter(life, Phase.API, "Podman fails in the guest")
+        life = replace(life, podman=event.podman)
+        if event.podman is not before.podman:
+            actions = (QuietPodman(in_guest=event.podman is PodmanHealth.FAILING),)
+    elif before.podman.is_bad:
+        life = _enter(life, Phase.API)
         actions = (ProbeApi(after_s=0),)
     if event.diagnosis and event.diagnosis.trouble is GuestTrouble.CLOCK_OFF:
         actions += (SetGuestClock(tests_master=False),)
-    if life.start_pending and (life.podman_fails or event.deadline is before.phase):
+    if life.start_pending and (life.podman.is_bad or event.deadline is before.phase):
         life, failure = _give_up(life)
         actions += failure
     return life, actions
@@ -306,8 +351,8 @@ def _reconnect(life: Life, reason: str) -> tuple[Life, tuple[Action, ...]]:
     If QEMU or the guest's CPUs are stopped, wait until they run again. Otherwise, ever more masters would be waiting.
     """
     retry_s = _RETRY_S[min(life.failures, len(_RETRY_S) - 1)]
-    reason = f"SSH connection lost: {reason}"
-    lost = replace(life, phase=Phase.SSH, failures=life.failures + 1, podman_fails=False, reason=reason)
+    text = f"SSH connection lost: {reason}" if life.phase.is_after_ssh else f"SSH connection failed: {reason}"
+    lost = _enter(replace(life, failures=life.failures + 1), Phase.SSH, text)
     return lost, () if life.silent or life.pause is not None else (Connect(after_s=retry_s),)
 
 

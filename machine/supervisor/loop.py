@@ -36,13 +36,14 @@ from machine.supervisor.actions import (
     SetGuestClock,
 )
 from machine.supervisor.commands import Commands
-from machine.supervisor.console_watch import ConsoleWatch
+from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.diagnosis import Diagnosis
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
     GuestFailed,
+    GuestPanicked,
     GuestReady,
     MonitorLost,
     QemuExited,
@@ -94,6 +95,7 @@ class Supervisor:
     failure_watch: FailureWatch
     containers: ContainerWait
     console_watch: ConsoleWatch
+    panic_watch: PanicWatch
     guest_check: GuestCheck
 
     heartbeat_s: float
@@ -148,6 +150,7 @@ class Supervisor:
             self._watch_qemu,
             self._watch_sources,
             self._watch_record,
+            self._watch_panic,
             self.guest_check.watch,
         ]
         if not self.record.current.config.has_our_units:
@@ -185,6 +188,10 @@ class Supervisor:
 
     async def _watch_record(self) -> None:
         await self.record.keep_readable(every_s=self.heartbeat_s)
+
+    async def _watch_panic(self) -> None:
+        """Watch the console for a panic of the guest's kernel as long as QEMU runs."""
+        await self.panic_watch.watch(lambda message: self.life.post(GuestPanicked(message=message)))
 
     async def _watch_evidence(self) -> None:
         """Until the machine is up, watch the console and Ignition's journal for a failure of the guest."""
@@ -253,9 +260,10 @@ class Supervisor:
                 self.tasks.run(self.connection.mount_folders())
             case ProbeApi(after_s=after_s):
                 self.connection.probe_api(after_s=after_s)
-            case QuietPodman():
+            case QuietPodman(in_guest=in_guest):
                 self.connection.cancel_probe()
-                self.tasks.run(self.guest_check.quiet_podman())
+                if in_guest:
+                    self.tasks.run(self.guest_check.quiet_podman())
             case SetGuestClock(tests_master=tests_master):
                 self.tasks.run(self.connection.set_guest_clock(tests_master=tests_master))
             case ReportUp():

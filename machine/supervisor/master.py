@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +12,7 @@ from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
 from machine.ssh.command import SshTarget, command_argv, master_argv
+from machine.supervisor.events import SshSilence
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,23 @@ class Master:
         self._forwards = forwards
         self._running = asyncio.Lock()
 
-    async def run(self, *, expects_delay: bool, on_up: Callable[[], Awaitable[None]]) -> str:
+    async def run(
+        self,
+        *,
+        expects_delay: bool,
+        on_up: Callable[[], Awaitable[None]],
+        on_silence: Callable[[SshSilence], None] = lambda _: None,
+    ) -> str:
         """Run one master until it ends, and return why it ended. `on_up` is called when the forwards work.
 
         First wait until the previous master has ended, because both masters use the same socket paths. With
         `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that connects before
-        the guest's network is up goes on waiting long after the network is up.
+        the guest's network is up goes on waiting long after the network is up. Meanwhile `on_silence` is called with
+        the reason why there is no greeting, and again when the reason changes.
         """
         async with self._running:
             if expects_delay:
-                await self.await_greeting()
+                await self.await_greeting(on_silence)
             return await self._run(on_up)
 
     async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
@@ -112,21 +119,42 @@ class Master:
             for task in filter(None, (sending, greeting)):
                 task.cancel()
 
-    async def await_greeting(self) -> float:
-        """Connect until the guest's SSH server greets a connection. Return how many seconds that greeting took."""
+    async def await_greeting(self, on_silence: Callable[[SshSilence], None] = lambda _: None) -> float:
+        """Connect until the guest's SSH server greets a connection. Return how many seconds that greeting took.
+
+        `on_silence` is called with the reason why there is no greeting, and again when the reason changes.
+        """
         patience_s = _GREETING_S
+        told: SshSilence | None = None
         while True:
             asked = time.monotonic()
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(patience_s):
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self.target.port)
-                    try:
-                        if await reader.read(1):
-                            return time.monotonic() - asked
-                    finally:
-                        writer.close()
+            silence = await _greeting_obstacle(self.target.port, patience_s)
+            if silence is None:
+                return time.monotonic() - asked
+            if silence is not told:
+                told = silence
+                on_silence(silence)
             await asyncio.sleep(_GREETING_PAUSE_S)
             patience_s = min(2 * patience_s, _MAX_GREETING_S)  # a slow guest may need that long
+
+
+async def _greeting_obstacle(port: int, patience_s: float) -> SshSilence | None:
+    """Connect once to the guest's SSH server. Return None if it greets, else the reason why it does not.
+
+    QEMU accepts each connection, and hangs up if the guest refuses it.
+    """
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(patience_s):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            return None if await reader.read(1) else SshSilence.REFUSED
+    except TimeoutError:
+        return SshSilence.SILENT
+    except OSError:
+        return SshSilence.REFUSED if writer else SshSilence.CLOSED
+    finally:
+        if writer:
+            writer.close()
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 _DONE = "done"
 _HOST_FOLDERS = frozenset({"fuse", "fuseblk", "virtiofs", "v9fs"})
@@ -50,6 +51,32 @@ class JournalLine:
     text: str
 
 
+class SocketState(StrEnum):
+    """Why systemd does not listen on a Podman socket that has not failed."""
+
+    MASKED = "masked"
+    STOPPED = "stopped"
+    MISSING = "missing"
+    NO_MANAGER = "no manager"
+    """The user's systemd does not run."""
+
+
+_SOCKET_STATES = {
+    "masked": SocketState.MASKED,
+    "loaded": SocketState.STOPPED,
+    "not-found": SocketState.MISSING,
+    "": SocketState.NO_MANAGER,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedSocket:
+    """The Podman socket of a user of the guest, on which nobody listens."""
+
+    owner: str
+    state: SocketState
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vitals:
     """The facts about a running guest. A fact is None or empty if the guest has not told it."""
@@ -68,6 +95,10 @@ class Vitals:
 
     sockets: frozenset[str] = frozenset()
     """The Podman sockets on which the guest listens."""
+
+    closed_sockets: tuple[ClosedSocket, ...] = ()
+    has_podman: bool = True
+    """Whether the program `podman` is there, and may be executed."""
 
     socket_failed: bool = False
     """Whether systemd had given up one of the Podman sockets. Such a socket has been started again."""
@@ -96,6 +127,8 @@ def parse_vitals(text: str) -> Vitals | None:
         oom_kills=int(_number(lines, "oom_kill ") or 0),
         last_oom_kill=_last_oom_kill(lines, uptime),
         sockets=frozenset(line.rpartition(" ")[2] for line in lines if " 00010000 " in line and line[-5:] == ".sock"),
+        closed_sockets=tuple(_closed_sockets(lines)),
+        has_podman="no-podman" not in lines,
         socket_failed="podman-failed socket" in lines,
         service_failed="podman-failed service" in lines,
         failed_units=tuple(
@@ -107,6 +140,13 @@ def parse_vitals(text: str) -> Vitals | None:
 
 def _after(lines: list[str], word: str) -> list[str]:
     return [line.removeprefix(word) for line in lines if line.startswith(word)]
+
+
+def _closed_sockets(lines: list[str]) -> list[ClosedSocket]:
+    found = (line.partition(" ") for line in _after(lines, "podman-closed "))
+    return [
+        ClosedSocket(owner=owner, state=_SOCKET_STATES[state]) for owner, _, state in found if state in _SOCKET_STATES
+    ]
 
 
 def _number(lines: list[str], word: str) -> float | None:

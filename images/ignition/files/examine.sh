@@ -15,6 +15,7 @@ echo "uptime $uptime"
 # Free blocks for ordinary users, the size of a block, free inodes, all inodes.
 stat -f -c 'space %a %S %d %c %T %n' /var "$home" /tmp /run "/run/user/$uid" 2>/dev/null
 [ -w /var ] || echo read-only
+podman=$(command -v podman) && [ -x "$podman" ] || echo no-podman
 # 00010000 is the mark of a socket on which somebody listens.
 grep -hE '^(MemTotal|MemAvailable|SwapFree):|^(oom_kill|btime) | 00010000 .*/podman/podman\.sock$' \
     /proc/meminfo /proc/vmstat /proc/stat /proc/net/unix
@@ -23,19 +24,29 @@ as_user() {
     XDG_RUNTIME_DIR=/run/user/$uid setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
 }
 
-# The arguments run systemctl for one of the two Podmans. A socket that systemd has given up is started again, because
-# the reason may be gone meanwhile; one that somebody has stopped stays as it is.
+# OWNER and the words that run systemctl for one of the two Podmans. A socket that systemd has given up is started again,
+# because the reason may be gone meanwhile; one that somebody has stopped stays as it is.
 examine_podman() {
+    owner=$1
+    shift
     if [ "$depth" = quiet ]; then
         "$@" stop podman.service
         "$@" try-restart podman.socket
         "$@" start --no-block podman.service
-    elif "$@" is-failed --quiet podman.socket; then
+        return
+    fi
+    state=$("$@" is-active podman.socket)
+    case $state in
+    active | activating) ;;
+    failed)
         echo podman-failed socket
         "$@" reset-failed podman.socket podman.service
         "$@" start podman.socket
         [ "$depth" != try ] || "$@" start --no-block podman.service
-    elif "$@" is-failed --quiet podman.service; then
+        ;;
+    *) echo "podman-closed $owner $("$@" show --property=LoadState --value podman.socket)" ;;
+    esac
+    if [ "$state" != failed ] && "$@" is-failed --quiet podman.service; then
         echo podman-failed service
         [ "$depth" != try ] || "$@" start --no-block podman.service
     fi
@@ -44,8 +55,8 @@ examine_podman() {
 
 if [ "$depth" != brief ] && command -v systemctl >/dev/null; then
     dmesg | grep 'Out of memory: Kill' | tail -n 1
-    examine_podman systemctl
-    examine_podman as_user systemctl --user
+    examine_podman root systemctl
+    examine_podman "$user" as_user systemctl --user
     journalctl --boot --quiet --no-pager --output=short-unix --lines=100 \
         UNIT=podman.service + _SYSTEMD_UNIT=podman.service + \
         USER_UNIT=podman.service + _SYSTEMD_USER_UNIT=podman.service | sed 's/^/journal /'

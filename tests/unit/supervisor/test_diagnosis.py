@@ -6,8 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, diagnose, keeps_failing, podmans_words
-from machine.supervisor.vitals import FileSystem, JournalLine, Memory, OutOfMemoryKill, Vitals
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth, diagnose, keeps_failing, podmans_words
+from machine.supervisor.vitals import (
+    ClosedSocket,
+    FileSystem,
+    JournalLine,
+    Memory,
+    OutOfMemoryKill,
+    SocketState,
+    Vitals,
+)
 
 NOW = 1000.0
 HEALTHY = Vitals(
@@ -103,15 +111,38 @@ def failing(*texts: str, ended: str = "exit-code", at: float = NOW, count: int =
         ),
         (failing(), GuestTrouble.PODMAN_BROKEN, "Podman fails in the guest"),
         (Vitals(), GuestTrouble.PODMAN_BROKEN, "Podman fails in the guest"),
+        (
+            Vitals(has_podman=False),
+            GuestTrouble.PODMAN_BROKEN,
+            "Podman fails in the guest: podman is missing, or may not be executed",
+        ),
     ],
 )
 def test_trouble_of_a_guest_whose_podman_fails(vitals: Vitals, trouble: GuestTrouble, text: str) -> None:
-    assert diagnose(vitals, clock_off_s=0, podman_fails=True) == Diagnosis(trouble=trouble, text=text)
+    assert diagnose(vitals, clock_off_s=0, podman=PodmanHealth.FAILING) == Diagnosis(trouble=trouble, text=text)
+
+
+@pytest.mark.parametrize(
+    ("closed", "text"),
+    [
+        ((), "nobody listens on a Podman socket in the guest"),
+        ((ClosedSocket(owner="core", state=SocketState.MASKED),), "podman.socket of core is masked in the guest"),
+        ((ClosedSocket(owner="root", state=SocketState.STOPPED),), "podman.socket of root is stopped in the guest"),
+        (
+            (ClosedSocket(owner="core", state=SocketState.NO_MANAGER),),
+            "systemd of core does not run in the guest, so nobody listens on its Podman socket",
+        ),
+    ],
+)
+def test_trouble_of_a_guest_that_does_not_listen_for_podman(closed: tuple[ClosedSocket, ...], text: str) -> None:
+    vitals = replace(failing(CONFIG), closed_sockets=closed)
+    found = diagnose(vitals, clock_off_s=0, podman=PodmanHealth.CLOSED)
+    assert found == Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text=text)
 
 
 def test_file_that_has_been_corrected_is_not_blamed_for_later_failures() -> None:
     old, new = failing(CONFIG, at=100.0), failing("Error: no runtime")
-    diagnosis = diagnose(replace(new, journal=old.journal + new.journal), clock_off_s=0, podman_fails=True)
+    diagnosis = diagnose(replace(new, journal=old.journal + new.journal), clock_off_s=0, podman=PodmanHealth.FAILING)
     assert diagnosis is not None
     assert diagnosis.text == "Podman fails in the guest: no runtime"
 
@@ -130,7 +161,7 @@ def test_file_that_has_been_corrected_is_not_blamed_for_later_failures() -> None
     ],
 )
 def test_guest_without_trouble(vitals: Vitals) -> None:
-    assert diagnose(vitals, clock_off_s=-30, podman_fails=False) is None
+    assert diagnose(vitals, clock_off_s=-30, podman=PodmanHealth.UNKNOWN) is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +173,7 @@ def test_guest_without_trouble(vitals: Vitals) -> None:
     ],
 )
 def test_clock_that_is_off(off_s: float, text: str) -> None:
-    diagnosis = diagnose(HEALTHY, clock_off_s=off_s, podman_fails=False)
+    diagnosis = diagnose(HEALTHY, clock_off_s=off_s, podman=PodmanHealth.UNKNOWN)
     assert diagnosis == Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text=text)
 
 
@@ -161,7 +192,7 @@ def test_podman_keeps_failing_after_three_failures(vitals: Vitals, fails: bool) 
 
 
 def test_long_error_is_cut() -> None:
-    diagnosis = diagnose(failing("Error: " + "x" * 1000), clock_off_s=0, podman_fails=True)
+    diagnosis = diagnose(failing("Error: " + "x" * 1000), clock_off_s=0, podman=PodmanHealth.FAILING)
     assert diagnosis is not None
     assert diagnosis.text.endswith("xx…")
     assert len(diagnosis.text) < 350

@@ -17,6 +17,7 @@ from machine.supervisor.evidence import (
     console_tail,
     find_failure,
     ignition_failure,
+    panic_message,
     reached_kernel,
 )
 
@@ -158,6 +159,31 @@ def test_watch_waits_for_the_journal_that_follows_emergency_mode(tmp_path: Path)
 
 def test_watch_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
     assert watch(tmp_path / "none", tmp_path / "none", patience_s=600, wanted=lambda: False) is None
+
+
+CRASH = """[  61.5] sysrq: Trigger a crash
+[  61.6] Kernel panic - not syncing: sysrq triggered crash
+[  61.7] CPU: 0 PID: 612 Comm: sh Not tainted
+[  61.8] Kernel Offset: 0x1000 from 0xffffffff81000000
+"""
+END = "[  61.9] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", None),
+        ("box login: ", None),
+        (CRASH, "sysrq triggered crash"),
+        (CRASH + END, "sysrq triggered crash"),
+        (CRASH + "[  61.9] Rebooting in 10 seconds..\n", "sysrq triggered crash"),
+        (CRASH + END + "\n[  62.0] Rebooting in 10 seconds..\n\n", "sysrq triggered crash"),
+        (CRASH + END + "Welcome to GRUB!\n", None),
+        (CRASH + END + "Welcome to GRUB!\n" + CRASH.replace("sysrq", "again"), "again triggered crash"),
+    ],
+)
+def test_panic_with_which_the_console_ends(text: str, message: str | None) -> None:
+    assert panic_message(text) == message
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from machine.control import Command
 from machine.model.config import MachineConfig
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
@@ -153,6 +154,54 @@ def test_podman_that_has_failed_degrades_the_machine_until_it_answers(ssh: FakeS
         ssh.tell("podman-failed socket", "journal 1.0 box podman[7]: Error: no runtime")
         await until(lambda: machine.state.reason == "Podman fails in the guest: no runtime")
         ssh.fail_api(False)
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_podman_whose_socket_somebody_has_stopped_degrades_the_machine(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        ssh.tell(HEALTHY[0], "podman-closed root masked")
+        await until(lambda: machine.state.reason == "podman.socket of root is masked in the guest")
+        (listed,) = await machine.ask(Command.PORT_LIST)
+        assert listed["ok"]["api"] == {"state": "waiting", "reason": machine.state.reason}
+        assert not questions(ssh, "quiet")  # that would start the socket again
+        ssh.tell(*HEALTHY)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)
+
+
+def test_start_whose_podman_socket_is_masked_fails_before_its_deadline(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("machine.supervisor.guest_check._LISTENING_S", 0.3)
+    ssh.fail_api(True)
+    ssh.tell("podman-closed core masked")
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: errors(machine))
+        (error,) = errors(machine)
+        assert error["message"].endswith("in phase api: podman.socket of core is masked in the guest")
+        assert "start podman.socket again with: machine ssh box" in error["hint"]
+
+    play(story, short_path)
+
+
+def test_podman_that_was_taken_away_degrades_the_machine_before_anybody_uses_it(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: len(questions(ssh, "brief")) > 1)
+        ssh.tell(*HEALTHY, "no-podman")
+        missing = "Podman fails in the guest: podman is missing, or may not be executed"
+        await until(lambda: machine.state.reason == missing)
         ssh.tell(*HEALTHY)
         await machine.reach(State.RUNNING)
 

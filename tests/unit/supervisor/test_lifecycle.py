@@ -29,7 +29,7 @@ from machine.supervisor.actions import (
     ReportUp,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import Diagnosis, GuestTrouble
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -41,6 +41,7 @@ from machine.supervisor.events import (
     GuestClockSet,
     GuestExamined,
     GuestFailed,
+    GuestPanicked,
     GuestReady,
     GuestReset,
     HostClockJumped,
@@ -56,6 +57,8 @@ from machine.supervisor.events import (
     QemuUp,
     Resumed,
     SocketsLost,
+    SshSilence,
+    SshUnanswered,
     StopFailed,
     StopRequested,
 )
@@ -75,9 +78,12 @@ GAP = replace(UP, clock_due=True)
 STOPPING = replace(UP, stopping=True)
 
 FULL = Diagnosis(trouble=GuestTrouble.DISK_FULL, text="the guest's disk is full")
+MASKED = Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text="podman.socket of core is masked in the guest")
 LATE = Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text="the guest's clock is 99 seconds behind")
 LEFT = replace(API, start_pending=False, was_up=True)
-FAILING = replace(LEFT, podman_fails=True, reason="Podman fails in the guest")
+CLOSED = replace(LEFT, podman=PodmanHealth.CLOSED, reason="Podman fails in the guest")
+PANICKED = replace(UP, panic="Oops")
+FAILING = replace(LEFT, podman=PodmanHealth.FAILING, reason="Podman fails in the guest")
 
 READY = GuestReady(boot_id="b")
 EOF_ = MasterLost(reason="eof")
@@ -162,9 +168,9 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     ),
     "podman keeps failing before the deadline": (
         API,
-        GuestExamined(diagnosis=FULL, podman_fails=True),
+        GuestExamined(diagnosis=FULL, podman=PodmanHealth.FAILING),
         replace(FAILING, diagnosis=FULL),
-        (QuietPodman(), LeaveDegraded(cause=FULL.text, diagnosis=FULL)),
+        (QuietPodman(in_guest=True), LeaveDegraded(cause=FULL.text, diagnosis=FULL)),
     ),
     "full disk alone does not fail a start": (
         API,
@@ -186,15 +192,40 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     ),
     "podman fails still": (
         FAILING,
-        GuestExamined(diagnosis=FULL, podman_fails=True),
+        GuestExamined(diagnosis=FULL, podman=PodmanHealth.FAILING),
         replace(FAILING, diagnosis=FULL),
         NOTHING,
     ),
     "podman has not failed again": (
         FAILING,
         GuestExamined(diagnosis=None),
-        replace(FAILING, podman_fails=False),
+        LEFT,
         (ProbeApi(after_s=0),),
+    ),
+    "somebody has stopped podman's socket": (
+        UP,
+        GuestExamined(diagnosis=MASKED, podman=PodmanHealth.CLOSED),
+        replace(CLOSED, diagnosis=MASKED),
+        (QuietPodman(in_guest=False),),
+    ),
+    "podman's socket is stopped still": (
+        replace(CLOSED, diagnosis=MASKED),
+        GuestExamined(diagnosis=MASKED, podman=PodmanHealth.CLOSED),
+        replace(CLOSED, diagnosis=MASKED),
+        NOTHING,
+    ),
+    "podman's socket is there and podman fails": (
+        CLOSED,
+        GuestExamined(diagnosis=FULL, podman=PodmanHealth.FAILING),
+        replace(FAILING, diagnosis=FULL),
+        (QuietPodman(in_guest=True),),
+    ),
+    "podman's socket is there again": (CLOSED, GuestExamined(diagnosis=None), LEFT, (ProbeApi(after_s=0),)),
+    "podman's socket is stopped in a start": (
+        API,
+        GuestExamined(diagnosis=MASKED, podman=PodmanHealth.CLOSED),
+        replace(CLOSED, diagnosis=MASKED),
+        (QuietPodman(in_guest=False), LeaveDegraded(cause=MASKED.text, diagnosis=MASKED)),
     ),
     "late failure of the api adds nothing": (FAILING, ApiFailed(reason="closed"), FAILING, NOTHING),
     "podman may work when the master is back": (
@@ -210,9 +241,9 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "disk has space again": (replace(UP, diagnosis=FULL), GuestExamined(diagnosis=None), UP, NOTHING),
     "podman has failed since": (
         UP,
-        GuestExamined(diagnosis=None, podman_fails=True),
+        GuestExamined(diagnosis=None, podman=PodmanHealth.FAILING),
         FAILING,
-        (QuietPodman(),),
+        (QuietPodman(in_guest=True),),
     ),
     "guest's clock is off": (
         UP,
@@ -228,6 +259,72 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         NOTHING,
     ),
     "reboot forgets what was wrong": (replace(UP, diagnosis=FULL), GuestReset(), REBOOT, (Disconnect(),)),
+    # A kernel that panics shows it on the console.
+    "kernel panics": (UP, GuestPanicked(message="Oops"), PANICKED, (ExamineGuest(),)),
+    "kernel panics in a start": (
+        BOOT,
+        GuestPanicked(message="Oops"),
+        replace(BOOT, stopping=True),
+        (FailStart(cause="the guest's kernel panicked: Oops"),),
+    ),
+    "kernel panics while it cannot be asked": (
+        REBOOT,
+        GuestPanicked(message="Oops"),
+        replace(REBOOT, panic="Oops"),
+        NOTHING,
+    ),
+    "console has only quoted a panic": (PANICKED, GuestExamined(diagnosis=None), UP, NOTHING),
+    "guest that may not have answered may have panicked": (
+        PANICKED,
+        GuestExamined(diagnosis=None, deadline=Phase.API),
+        PANICKED,
+        NOTHING,
+    ),
+    "master of a guest that panicked is lost": (PANICKED, EOF_, replace(LOST, panic="Oops"), (Connect(after_s=0.5),)),
+    "guest that panicked resets": (
+        PANICKED,
+        GuestReset(),
+        replace(REBOOT, reason="the guest is rebooting, because the guest's kernel panicked: Oops"),
+        (Disconnect(),),
+    ),
+    "guest that panicked is ready": (
+        replace(REBOOT, panic="Oops"),
+        READY,
+        replace(UP, phase=Phase.SSH),
+        (Connect(after_s=0),),
+    ),
+    # A reason belongs to its phase, and the newest is told.
+    "ssh server refuses the next connection": (
+        LOST,
+        SshUnanswered(cause=SshSilence.REFUSED),
+        replace(LOST, reason="the guest's SSH server refuses connections"),
+        NOTHING,
+    ),
+    "late word of the ssh server does not count": (UP, SshUnanswered(cause=SshSilence.SILENT), UP, NOTHING),
+    "ssh fails after the server has greeted": (
+        replace(LOST, reason="the guest's SSH server refuses connections"),
+        MasterLost(reason="Permission denied"),
+        replace(LOST, failures=2, reason="SSH connection failed: Permission denied"),
+        (Connect(after_s=1.0),),
+    ),
+    "reason of the lost connection ends with the next": (
+        LOST,
+        MasterUp(),
+        replace(LOST, phase=Phase.FOLDERS, reason=None),
+        (MountFolders(),),
+    ),
+    "trouble of a guest is asked for again": (
+        replace(LOST, diagnosis=FULL),
+        MasterUp(),
+        replace(LOST, phase=Phase.FOLDERS, reason=None, diagnosis=FULL),
+        (MountFolders(), ExamineGuest()),
+    ),
+    "reason of the api ends with the phase": (
+        replace(API, reason="Podman API: closed"),
+        EOF_,
+        replace(SSH, failures=1, reason=LOST.reason),
+        (Connect(after_s=0.5),),
+    ),
     # After that, it is degraded until it is up again.
     "guest fails after it has been up": (
         REBOOT,
@@ -255,7 +352,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "guest resets": (UP, GuestReset(), REBOOT, (Disconnect(),)),
     "guest resets while the master is being retried": (LOST, GuestReset(), REBOOT, (Disconnect(),)),
     "master ends while the guest boots": (REBOOT, EOF_, REBOOT, NOTHING),
-    "guest is ready again": (REBOOT, READY, replace(REBOOT, phase=Phase.SSH), (Connect(after_s=0),)),
+    "guest is ready again": (REBOOT, READY, replace(UP, phase=Phase.SSH), (Connect(after_s=0),)),
     "api answers again": (BACK, ApiAnswered(), UP, NOTHING),
     # The master
     "master is lost while up": (UP, EOF_, LOST, (Connect(after_s=0.5),)),
@@ -269,7 +366,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "adopted guest is reached": (
         ADOPTED,
         MasterUp(),
-        replace(ADOPTED, phase=Phase.FOLDERS),
+        replace(ADOPTED, phase=Phase.FOLDERS, reason=None),
         (MountFolders(),),
     ),
     "adopted guest answers": (replace(ADOPTED, phase=Phase.API), ApiAnswered(), UP, (ReportUp(),)),
@@ -305,7 +402,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "master is back after a gap": (
         replace(LOST, clock_due=True),
         MasterUp(),
-        replace(LOST, clock_due=True, phase=Phase.FOLDERS),
+        replace(LOST, clock_due=True, phase=Phase.FOLDERS, reason=None),
         (MountFolders(), SetGuestClock(tests_master=False)),
     ),
     "clock is set": (GAP, GuestClockSet(), UP, NOTHING),
@@ -383,6 +480,8 @@ EVENTS: tuple[Event, ...] = (
     READY,
     GuestReset(),
     GuestFailed(cause="c"),
+    GuestPanicked(message="m"),
+    SshUnanswered(cause=SshSilence.CLOSED),
     MasterUp(),
     MountAttempted(),
     FoldersChanged(problem="p"),
@@ -397,7 +496,7 @@ EVENTS: tuple[Event, ...] = (
     HostClockJumped(),
     GuestClockSet(),
     GuestExamined(diagnosis=None),
-    GuestExamined(diagnosis=FULL, podman_fails=True),
+    GuestExamined(diagnosis=FULL, podman=PodmanHealth.FAILING),
     GuestExamined(diagnosis=LATE, deadline=Phase.API),
     ForwardsChanged(problem="f"),
     SocketsLost(),
@@ -415,6 +514,10 @@ def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None
     lost, _ = step(life, EOF_)
     assert "SSH connection lost" in (lost.state.reason or "")  # the greater trouble is told first
     assert step(life, ForwardsChanged(problem=None))[0].state.state is State.RUNNING
+
+
+def test_guest_whose_kernel_panicked_is_not_connected() -> None:
+    assert (UP.connected, PANICKED.connected, PANICKED.may_answer) == (True, False, True)
 
 
 def test_sockets_that_were_removed_are_made_anew() -> None:
@@ -472,6 +575,12 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (
             replace(UP, pause=PauseCause.DISK_FULL),
             MachineState(state=State.PAUSED, reason=PauseCause.DISK_FULL.reason),
+        ),
+        (PANICKED, MachineState(state=State.DEGRADED, reason="the guest's kernel panicked: Oops")),
+        (replace(LOST, panic="Oops"), MachineState(state=State.DEGRADED, reason="the guest's kernel panicked: Oops")),
+        (
+            replace(LOST, phase=Phase.FOLDERS, reason=None, folder_problem="no"),
+            MachineState(state=State.DEGRADED, reason="waiting for the guest to mount the host's folders"),
         ),
         (replace(UP, silent=True), MachineState(state=State.DEGRADED, reason="QEMU does not answer")),
         (replace(BOOT, silent=True), MachineState(state=State.STARTING)),

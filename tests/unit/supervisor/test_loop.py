@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.events import DeadlinePassed, PauseCause
 from machine.supervisor.phases import Phase
-from tests.support.fake_machine import WAIT_S, FakeMachine, fake_machine, until
+from tests.support.builders import make_config
+from tests.support.fake_machine import INTERVALS, WAIT_S, FakeMachine, fake_machine, until
 from tests.support.fake_ssh import FakeSsh
 
 BOOTED = GuestFacts(provisioned=True)
@@ -267,7 +269,7 @@ def test_clone_that_has_not_been_rekeyed_hints_at_its_systemd(ssh: FakeSsh, shor
         machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
         error = await machine.end()
         assert error is not None
-        assert error.message.endswith("(last: SSH connection lost: Host key verification failed.)")
+        assert error.message.endswith("(last: SSH connection failed: Host key verification failed.)")
         assert error.hint == "the guest of a clone can get new keys only if it has systemd 256 or later"
         assert machine.record.pending.rekey
 
@@ -290,13 +292,51 @@ def test_lost_master_degrades_the_machine_until_there_is_another(ssh: FakeSsh, s
         await machine.boot()
         ssh.refuse("Connection refused\n")
         ssh.kill_master()
-        await until(lambda: machine.state.reason == "SSH connection lost: Connection refused")
+        await until(lambda: machine.state.reason == "SSH connection failed: Connection refused")
         assert machine.state.state is State.DEGRADED
         ssh.accept()
         await machine.reach(State.RUNNING)
         assert len(ssh.masters) == 2
 
     play(story, short_path)
+
+
+def test_panic_on_the_console_is_told_at_once_and_the_guest_may_reboot(ssh: FakeSsh, short_path: Path) -> None:
+    panic = "[  61.5] Kernel panic - not syncing: sysrq triggered crash\r\n"
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        with machine.paths.serial_log.open("a") as console:
+            console.write(panic)
+        await until(lambda: machine.state.state is State.DEGRADED)
+        assert machine.state.reason == "the guest's kernel panicked: sysrq triggered crash"
+        assert not machine.state.connected
+        (status,) = await machine.ask(Command.PORT_LIST)
+        assert status["ok"]["api"] == {"state": "waiting", "reason": machine.state.reason}
+        machine.qmp.emit("RESET")
+        await until(lambda: (machine.state.reason or "").startswith("the guest is rebooting, because"))
+        with machine.paths.serial_log.open("a") as console:
+            console.write("Welcome to GRUB!\r\n")
+        await machine.boot()
+        assert len(ssh.masters) == 2
+
+    play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
+
+
+def test_panic_that_a_program_shows_on_the_console_of_a_working_guest_is_forgotten(
+    ssh: FakeSsh, short_path: Path
+) -> None:
+    config = make_config()
+    ssh.tell(*(f"0: 2 0 00010000 0001 01 3 {socket}" for socket in (config.user_socket, config.root_socket)))
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.paths.serial_log.write_text("Kernel panic - not syncing: yesterday's\n")
+        await until(lambda: ssh.commands and ssh.commands[-1].startswith("sh -s -- full"))
+        await machine.reach(State.RUNNING)
+        assert len(ssh.masters) == 1
+
+    play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
 
 
 def test_api_is_asked_until_it_answers(ssh: FakeSsh, short_path: Path) -> None:

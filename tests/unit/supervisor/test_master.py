@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from machine.podman import api
 from machine.sockets import listener_pid
 from machine.ssh.command import SshTarget
+from machine.supervisor import master as master_module
+from machine.supervisor.events import SshSilence
 from machine.supervisor.master import Master
-from tests.support.fake_machine import WAIT_S, greeting_server
+from tests.support.fake_machine import WAIT_S, greeting_server, until
 from tests.support.fake_ssh import FakeSsh
 
 
@@ -139,6 +142,34 @@ def test_guest_that_takes_its_time_is_asked_for_its_greeting_first(ssh: FakeSsh,
             await asyncio.wait([task])
 
     asyncio.run(work())
+
+
+def test_master_tells_why_there_is_no_greeting(ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master_module, "_GREETING_S", 0.05)
+    monkeypatch.setattr(master_module, "_GREETING_PAUSE_S", 0.01)
+    told: list[SshSilence] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def work() -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        waiting = asyncio.create_task(make_master(short_path, port=port).await_greeting(told.append))
+        await until(lambda: told == [SshSilence.CLOSED])
+        async with await asyncio.start_server(hang_up, "127.0.0.1", port):
+            await until(lambda: told[-1] is SshSilence.REFUSED)
+        async with await asyncio.start_server(hang, "127.0.0.1", port):
+            await until(lambda: told[-1] is SshSilence.SILENT)
+        waiting.cancel()
+
+    asyncio.run(work())
+    assert len(set(told)) == 3
 
 
 @pytest.mark.parametrize("in_doubt", [False, True])

@@ -7,7 +7,16 @@ import logging
 
 import pytest
 
-from machine.supervisor.events import ApiFailed, Event, GuestReady, MasterLost, QemuAnswered, QemuSilent
+from machine.supervisor.events import (
+    ApiFailed,
+    Event,
+    GuestReady,
+    MasterLost,
+    QemuAnswered,
+    QemuSilent,
+    SshSilence,
+    SshUnanswered,
+)
 from machine.supervisor.lifecycle import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
@@ -45,6 +54,13 @@ def test_gap_is_logged_once_however_often_it_is_noticed(caplog: pytest.LogCaptur
     ]
 
 
-@pytest.mark.parametrize("event", [MasterLost(reason="refused"), ApiFailed(reason="refused")])
-def test_attempts_that_fail_alike_are_logged_once(event: Event, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(log_of(Life(phase=Phase.API), [event] * 20, caplog)) == 1
+@pytest.mark.parametrize(
+    ("phase", "event"),
+    [
+        (Phase.SSH, MasterLost(reason="refused")),
+        (Phase.SSH, SshUnanswered(cause=SshSilence.REFUSED)),
+        (Phase.API, ApiFailed(reason="refused")),
+    ],
+)
+def test_attempts_that_fail_alike_are_logged_once(phase: Phase, event: Event, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(log_of(Life(phase=phase), [event] * 20, caplog)) == 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from machine.supervisor.vitals import (
+    ClosedSocket,
     FileSystem,
     JournalLine,
     Memory,
     OutOfMemoryKill,
+    SocketState,
     Vitals,
     parse_vitals,
 )
@@ -77,6 +79,14 @@ def test_full_answer() -> None:
                 text="podman.service: Failed with result 'exit-code'.",
             ),
         ),
+    )
+
+
+def test_podman_that_is_closed_or_gone() -> None:
+    text = "no-podman\npodman-closed root masked\npodman-closed a loaded\npodman-closed b \npodman-closed c x\ndone\n"
+    closed = (("root", SocketState.MASKED), ("a", SocketState.STOPPED), ("b", SocketState.NO_MANAGER))
+    assert parse_vitals(text) == Vitals(
+        has_podman=False, closed_sockets=tuple(ClosedSocket(owner=owner, state=state) for owner, state in closed)
     )
 
 
