@@ -82,6 +82,9 @@ class Fault:
     check: Callable[[Rig], Iterator[str]] | None = None
     """Looks for more that must not be, once the machine is back, and yields it in words."""
 
+    needs_folder: bool = False
+    """Whether it is tried on the machine that has a folder on virtiofs."""
+
     is_long: bool = False
     """Whether the row is left to scripts/faults and to long runs of the tests."""
 

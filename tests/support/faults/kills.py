@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.faults.fault import Ask, Cure, Fault, Shown
+from tests.support.faults.folder_rig import FOLDERS, FolderRig
 from tests.support.faults.rig import NAME, Rig
+from tests.support.processes import children
 from tests.support.waiting import wait_until
 from tests.support.world import machine_program
 
@@ -74,6 +76,18 @@ def mounts(rig: Rig) -> Iterator[str]:
     if rig.world.machine("ssh", NAME, f"cat {_FOLDER}/file").stdout != "of the host\n":
         yield "the folder is not mounted"
     rig.world.must("mount", "rm", NAME, _FOLDER)
+
+
+@contextmanager
+def virtiofsd_killed(rig: Rig) -> Iterator[None]:
+    rig.kill(*(child.pid for child in children(rig.supervisor) if child.name() == "virtiofsd"))
+    yield
+
+
+def has_its_folder(rig: Rig) -> Iterator[str]:
+    assert isinstance(rig, FolderRig)
+    if not rig.has_folder():
+        yield "the folder is not mounted"
 
 
 @contextmanager
@@ -172,6 +186,20 @@ KILLS = (
     Fault(name="relay of the port API killed", provoke=relay_killed, check=publishes),
     Fault(name="SFTP server of a folder killed", provoke=sftp_server_killed, check=mounts),
     Fault(name="SSH session of a folder killed", provoke=folder_session_killed, check=mounts, is_long=True),
+    Fault(
+        name="virtiofsd killed",
+        provoke=virtiofsd_killed,
+        shown=Shown(state="degraded", reason="virtiofsd for"),
+        asks=(
+            Ask(words=("ssh", FOLDERS, "echo reached"), says="reached", status=0),
+            Ask(words=("mount", "add", FOLDERS, "docker:/mnt/second"), says="", status=0, within_s=60),
+        ),
+        cure=Cure(lines=(("stop", FOLDERS), ("start", FOLDERS)), within_s=600),
+        check=has_its_folder,
+        reboots=True,
+        needs_folder=True,
+        is_long=True,
+    ),
     Fault(
         name="all processes killed",
         provoke=everything_killed,

@@ -46,9 +46,10 @@ class Watched:
 
 @dataclass(kw_only=True)
 class Rig:
-    """A running machine `box` with a container, a published port and a file, to which a trial returns afterwards."""
+    """A running machine with a container, a published port and a file, to which a trial returns afterwards."""
 
     world: World
+    name: str = NAME
     port: int = 0
     """The port at which the container is published on 127.0.0.1, by QEMU."""
 
@@ -74,36 +75,46 @@ class Rig:
         self.port, self.port6 = choose(set()), choose(set())
         publish = ("-p", f"127.0.0.1:{self.port}:80", "-p", f"[::1]:{self.port6}:80")
         run = ("run", "--detach", "--name", KEPT, "--restart", "always", *publish)
-        self.world.remote(NAME, *run, "busybox", "sh", "-c", SERVE)
+        self.world.remote(self.name, *run, "busybox", "sh", "-c", SERVE)
         self.save()
 
     def save(self) -> None:
         """Keep the guest's present state as the one to go back to."""
         wait_until(self.works, timeout_s=_BACK_S, what="the machine to work")
-        monitor(self.world, NAME, f"savevm {_SNAPSHOT}")
+        monitor(self.world, self.name, f"savevm {_SNAPSHOT}")
         wait_until(self.works, timeout_s=_BACK_S, what="the machine to work after the snapshot")
 
     def tidy(self) -> None:
         """Remove what `prepare` made."""
         self.restore()
-        monitor(self.world, NAME, f"delvm {_SNAPSHOT}")
-        self.world.remote(NAME, "rm", "--force", "--time", "0", KEPT)
+        monitor(self.world, self.name, f"delvm {_SNAPSHOT}")
+        self.world.remote(self.name, "rm", "--force", "--time", "0", KEPT)
 
     def restore(self) -> None:
         """Bring the machine into the state of the snapshot, without a boot, whatever state it is in."""
-        if self.works():
+        self._remove_folders()
+        has_monitor = listens(self.socket("qmp-tools.sock"))
+        if has_monitor and self.works():
             return
         self.resume_processes()
+        if self.state()[0] != "stopped" and not has_monitor:
+            self.world.must("stop", self.name)
         if self.state()[0] == "stopped":
             self.start_from_snapshot()
         elif listener_pid(self.socket("control.sock")) is None:
             self._load()
-            self.world.must("start", NAME)
+            self.world.must("start", self.name)
             self._publish()
         else:
             self._load()
             self._publish()
         wait_until(self.works, timeout_s=_BACK_S, what="the machine to work again")
+
+    def _remove_folders(self) -> None:
+        """Remove folders that a trial which failed has left, since QEMU takes no snapshots with virtiofs devices."""
+        if self.world.record(self.name)["config"]["folders"]:
+            for folder in json.loads(self.world.must("mount", "ls", self.name, "--format", "json").stdout):
+                self.world.must("mount", "rm", self.name, folder["target"])
 
     def start_from_snapshot(self, *program: str | Path) -> None:
         """Start the stopped machine, but continue from the snapshot instead of booting.
@@ -111,27 +122,28 @@ class Rig:
         The guest is then adopted by a second start, since the first one would wait for the boot.
         """
         program = program or (machine_program(),)
-        start = self.world.spawn(*program, "start", "--quiet", NAME)
+        start = self.world.spawn(*program, "start", "--quiet", self.name)
         wait_until(lambda: listens(self.socket("qmp-tools.sock")), timeout_s=60, what="QEMU")
         wait_until(lambda: listens(self.socket("control.sock")), timeout_s=60, what="the supervisor")
         self.kill(self.supervisor)
         start.communicate(timeout=60)
         self._load()
-        self.world.run(*program, "start", "--quiet", NAME)
+        self.world.run(*program, "start", "--quiet", self.name)
         self._publish()
 
     def _publish(self) -> None:
         """Have Podman ask for all ports of containers anew, since this QEMU may not have been asked for them."""
         wait_until(lambda: self.ask_podman("_ping") == "OK", timeout_s=_BACK_S, what="Podman")
-        self.world.remote(NAME, "restart", "--running", "--time", "0")
+        running = self.world.remote(self.name, "ps", "--format", "{{.Names}}").stdout.split()
+        self.world.remote(self.name, "restart", "--time", "0", *running)
 
     def _load(self) -> None:
-        monitor(self.world, NAME, f"loadvm {_SNAPSHOT}")
-        monitor(self.world, NAME, "cont")
+        monitor(self.world, self.name, f"loadvm {_SNAPSHOT}")
+        monitor(self.world, self.name, "cont")
 
     def resume_processes(self) -> None:
         """Continue all processes of the machine that were stopped."""
-        for pid in {*processes_of(self.world.runtime(NAME)), *processes_of(self.directory)}:
+        for pid in {*processes_of(self.world.runtime(self.name)), *processes_of(self.directory)}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
@@ -139,18 +151,18 @@ class Rig:
 
     @property
     def directory(self) -> Path:
-        return self.world.machines / NAME
+        return self.world.machines / self.name
 
     def socket(self, name: str) -> Path:
-        return self.world.runtime(NAME) / name
+        return self.world.runtime(self.name) / name
 
     @property
     def supervisor(self) -> int:
-        return supervisor_pid(self.world.runtime(NAME))
+        return supervisor_pid(self.world.runtime(self.name))
 
     @property
     def qemu(self) -> int:
-        return qemu_pid(self.world.runtime(NAME))
+        return qemu_pid(self.world.runtime(self.name))
 
     @property
     def master(self) -> int:
@@ -159,7 +171,7 @@ class Rig:
         return pid
 
     def state(self) -> tuple[str, str]:
-        return self.world.state(NAME)
+        return self.world.state(self.name)
 
     def works(self, state: str = "running", reason: str = "") -> bool:
         """Whether the machine is in this state, and Podman and the published port answer."""
@@ -167,13 +179,13 @@ class Rig:
         if shown != state or reason not in why or (why and not reason) or self.ask_podman("_ping") != "OK":
             return False
         with contextlib.suppress(OSError):
-            places = (("127.0.0.1", self.port), ("::1", self.port6))
-            return all(reachable(*place) for place in places) and self._serves()
+            return self._serves()
         return False
 
     def _serves(self) -> bool:
+        places = (("127.0.0.1", self.port), ("::1", self.port6))
         addresses = (f"127.0.0.1:{self.port}", f"[::1]:{self.port6}")
-        return all(fetch(address) == "hello\n" for address in addresses)
+        return all(reachable(*place) for place in places) and all(fetch(address) == "hello\n" for address in addresses)
 
     def ask_podman(self, path: str) -> str:
         """Return the answer of the guest's Podman to a GET request; nothing if it does not answer."""
@@ -183,7 +195,7 @@ class Rig:
     def processes(self) -> dict[int, str]:
         """Return the command lines of the machine's processes on this host, by process id."""
         inherited = {child.pid: " ".join(child.cmdline()) for child in children(self.supervisor)}
-        return inherited | processes_of(self.world.runtime(NAME)) | processes_of(self.directory)
+        return inherited | processes_of(self.world.runtime(self.name)) | processes_of(self.directory)
 
     # What must not be lost
 
@@ -192,16 +204,16 @@ class Rig:
         self.token = os.urandom(8).hex()
         self.core(f"echo {self.token} >{_FILE} && sync {_FILE}")
         self._started = self._container_started()
-        self._config = self.world.record(NAME)["config"]
+        self._config = self.world.record(self.name)["config"]
 
     def losses(self, *, reboots: bool) -> list[str]:
         """Return what was lost since `note`."""
         lost = []
-        if not self.has_file(NAME):
+        if not self.has_file(self.name):
             lost.append("a file that the guest had synced")
         if not reboots and self._container_started() != self._started:
             lost.append("a running container")
-        if self.world.record(NAME)["config"] != self._config:
+        if self.world.record(self.name)["config"] != self._config:
             lost.append("the configuration")
         return lost
 
@@ -221,13 +233,13 @@ class Rig:
 
     def core(self, script: str) -> str:
         """Run a script as the guest's user; returns its output."""
-        return self.world.must("ssh", NAME, script).stdout
+        return self.world.must("ssh", self.name, script).stdout
 
     def root(self, script: str) -> str:
-        return self.world.must("ssh", "--username", "root", NAME, script).stdout
+        return self.world.must("ssh", "--username", "root", self.name, script).stdout
 
     def monitor(self, line: str) -> None:
-        monitor(self.world, NAME, line)
+        monitor(self.world, self.name, line)
 
     @staticmethod
     def kill(*pids: int) -> None:
@@ -257,14 +269,14 @@ class Rig:
         """Whether a port of a new container is published."""
         port = choose(set())
         self.world.remote(
-            NAME, "run", "--detach", "--name", "new", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "9"
+            self.name, "run", "--detach", "--name", "new", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "9"
         )
         published = reachable("127.0.0.1", port)
-        self.world.remote(NAME, "rm", "--force", "--time", "0", "new")
+        self.world.remote(self.name, "rm", "--force", "--time", "0", "new")
         return published
 
     def ports(self) -> list[dict[str, str]]:
-        listed: list[dict[str, str]] = json.loads(self.world.must("port", "ls", "--format", "json", NAME).stdout)
+        listed: list[dict[str, str]] = json.loads(self.world.must("port", "ls", "--format", "json", self.name).stdout)
         return listed
 
 

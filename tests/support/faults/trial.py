@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.support.faults.fault import SILENT_S, STOPPED, Ask, Cure, Fault, Shown, Verdict
+from tests.support.faults.folder_rig import FolderRig
 from tests.support.faults.rig import Rig
 
 _POLL_S = 0.3
@@ -23,6 +24,8 @@ class _Findings:
 
 def attempt(fault: Fault, rig: Rig) -> Verdict:
     """Bring the machine into its initial state, provoke a fault, and look what is shown and what is lost."""
+    if fault.needs_folder:
+        rig = FolderRig(world=rig.world)
     rig.restore()
     rig.note()
     found = _Findings()
