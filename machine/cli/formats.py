@@ -87,6 +87,9 @@ class Listing:
     headings: Mapping[str, str] | None = None
     """The headings of those fields whose heading cannot be derived from the field's name."""
 
+    types: Mapping[str, str] | None = None
+    """The names of the fields' types in Go, by the names of the fields."""
+
 
 def flat_listing(type_name: str, fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Listing:
     """Return a listing for `ls`. Its columns are the fields, and its JSON has the same fields in lower case."""
@@ -131,12 +134,18 @@ def _filled_listing(listing: Listing, format_: str, *, heading: bool) -> str:
     from machine.gotemplate import structure
 
     template = parse_template(listing.name, format_, ranged=True)
-    content = render(template, [structure(item, listing.type_name) for item in listing.items()])
+    content = render(template, [structure(item, listing.type_name, listing.types) for item in listing.items()])
     if not format_.startswith(_TABLE):
         return content
-    names = listing.headings or {}
-    heads = render(template, [{field: names.get(field) or heading_of(field) for field in listing.fields}])
-    return align(heads + content if heading else content)
+    return align(render(template, [_headings(listing)]) + content if heading else content)
+
+
+def _headings(listing: Listing) -> dict[str, Value]:
+    from machine.gotemplate import STRING_MAP, MapHeading
+
+    names, types = listing.headings or {}, listing.types or {}
+    texts = {field: names.get(field) or heading_of(field) for field in listing.fields}
+    return {field: MapHeading(text) if types.get(field) == STRING_MAP else text for field, text in texts.items()}
 
 
 def heading_of(field: str) -> str:
@@ -155,7 +164,7 @@ class Documents:
     type_name: str
     documents: Sequence[Document]
     types: Mapping[str, str] | None = None
-    """The names of the fields' types in error messages, by the names of the fields."""
+    """The names of the fields' types in Go, by the names of the fields."""
 
     indent: int = 2
 

@@ -10,10 +10,11 @@ from machine.cli.formats import Documents, print_documents
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.names import DEFAULT_MACHINE
 
-# Podman's type names, for error messages.
+# Podman's type names. Templates take a map for a struct unless its type is a map here.
 _TYPES = {
     "ConfigDir": "define.VMFile",
     "ConnectionInfo": "machine.ConnectionConfig",
+    "Labels": "map[string]string",
     "PodmanSocket": "*define.VMFile",
     "Resources": "vmconfigs.ResourceConfig",
     "SSHConfig": "vmconfigs.SSHConfig",

@@ -62,6 +62,7 @@ def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet
                 documents=lambda: [as_json(listed, now) for listed in machines],
                 indent=4,
                 headings={"CPUs": "CPUS"},
+                types={"Labels": "map[string]string"},
             ),
             format_,
             heading=not (noheading or quiet),

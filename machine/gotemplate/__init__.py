@@ -7,6 +7,6 @@ Strings are measured in bytes, as in Go. Reference: the documentation of Go's te
 from __future__ import annotations
 
 from machine.gotemplate.evaluate import Template
-from machine.gotemplate.values import Struct, TemplateError, Value, structure
+from machine.gotemplate.values import STRING_MAP, MapHeading, Struct, TemplateError, Value, structure
 
-__all__ = ["Struct", "Template", "TemplateError", "Value", "structure"]
+__all__ = ["STRING_MAP", "MapHeading", "Struct", "Template", "TemplateError", "Value", "structure"]

@@ -13,6 +13,7 @@ from machine.gotemplate import times
 from machine.gotemplate.printf import printf
 from machine.gotemplate.values import (
     Missing,
+    StringMap,
     Struct,
     Value,
     from_bytes,
@@ -116,7 +117,7 @@ def _index(value: Value, *indices: Value) -> Value:
             case Mapping():
                 if not isinstance(index, str):
                     raise CallError(f"value has type {type_name(index)}; should be string")
-                value = value.get(index, Missing.VALUE)
+                value = value.get(index, "" if isinstance(value, StringMap) else Missing.VALUE)
             case None | Struct() | bool() | int() | float() | datetime() | Missing():
                 raise CallError(f"can't index item of type {_base_type(value)}")
             case _:

@@ -33,13 +33,31 @@ class Struct:
     fields: Mapping[str, Value]
 
 
+class StringMap(dict[str, "Value"]):
+    """A map from strings to strings. `index` returns an empty string for a key that is missing in it, as in Go."""
+
+
+class MapHeading(StringMap):
+    """The heading of a column that shows maps. The column of one of the maps' keys has that key as its heading."""
+
+    def __init__(self, heading: str) -> None:
+        super().__init__()
+        self.heading = heading
+
+    def get(self, key: str, default: object = None) -> str:  # noqa: ARG002
+        return key.upper()
+
+
+STRING_MAP = "map[string]string"
+"""The name of StringMap's type in Go."""
+
 Value: TypeAlias = (
     "Missing | bool | int | float | str | datetime | Struct | Sequence[Value] | Mapping[str, Value] | None"
 )
 
 
 def structure(document: Mapping[str, object], type_name: str, types: Mapping[str, str] | None = None) -> Struct:
-    """Convert a document to nested structs. `types` maps keys to the type names of nested structs."""
+    """Convert a document to nested structs. `types` maps keys to the type names of nested structs and maps."""
     names = types or {}
     return Struct(
         type_name=type_name,
@@ -49,6 +67,8 @@ def structure(document: Mapping[str, object], type_name: str, types: Mapping[str
 
 def _structured(value: object, type_name: str, types: Mapping[str, str]) -> Value:
     match value:
+        case Mapping() if type_name == STRING_MAP:
+            return StringMap(value)
         case Mapping():
             return structure(value, type_name, types)
         case list() | tuple():
@@ -88,6 +108,8 @@ def type_name(value: Value) -> str:  # noqa: PLR0911  (a table)
             return "time.Time"
         case Struct(type_name=name):
             return name
+        case StringMap():
+            return STRING_MAP
         case Mapping():
             return f"map[string]{_common_type(list(value.values()))}"
         case _:
@@ -125,6 +147,8 @@ def text(value: Value) -> str:  # noqa: PLR0911  (a table)
             return time_text(value)
         case Struct(fields=fields):
             return f"{{{' '.join(map(text, fields.values()))}}}"
+        case MapHeading(heading=heading):
+            return heading
         case Mapping():
             return f"map[{' '.join(f'{key}:{text(value[key])}' for key in sorted(value))}]"
         case str() | int():

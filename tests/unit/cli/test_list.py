@@ -46,6 +46,23 @@ def test_no_machines_are_a_heading_alone(machine: Machine) -> None:
     assert json.loads(machine("ls", "--format", "json").stdout) == []
 
 
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ('{{index .Labels "team"}}|', "web|\n|\n"),
+        ("{{.Labels}} {{len .Labels}}", "map[a:b team:web] 2\nmap[] 0\n"),
+        ('table {{.Name}} {{index .Labels "team"}}', "NAME        TEAM\nbox         web\nplain       \n"),
+        ("table {{.Name}} {{.Labels}}", "NAME        LABELS\nbox         map[a:b team:web]\nplain       map[]\n"),
+    ],
+)
+def test_labels_are_a_map_to_templates(machine: Machine, roots: Roots, template: str, text: str) -> None:
+    save_machine(roots, make_record("box", labels=(("team", "web"), ("a", "b"))))
+    save_machine(roots, make_record("plain"))
+    assert machine("ls", "--format", template).stdout == text
+    inspected = machine("inspect", "box", "--format", "{{.Machine.Labels.team}} {{len .Machine.Labels}}")
+    assert inspected.stdout == "web 2\n"
+
+
 def test_machines_that_ran_last_come_first(machine: Machine, roots: Roots) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     save_machine(roots, make_record("never", created=datetime.now(UTC)))

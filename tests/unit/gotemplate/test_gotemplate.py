@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.gotemplate import Struct, Template, TemplateError, structure
+from machine.gotemplate import STRING_MAP, Struct, Template, TemplateError, structure
 from machine.gotemplate.values import quoted
 
 CREATED = datetime(2023, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=2)))
@@ -28,9 +28,11 @@ BOX = structure(
         "Created": CREATED,
         "LastUp": NEVER,
         "Inner": {"Path": "/x", "Deep": {"Port": 22}},
+        "Labels": {"team": "web", "a": "b"},
+        "Bare": {},
     },
     "*entities.Box",
-    {"Inner": "define.VMFile"},
+    {"Inner": "define.VMFile", "Labels": STRING_MAP, "Bare": STRING_MAP},
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -69,6 +71,15 @@ def complaint(template: str) -> str:
         ("{{range .Tags}}{{if eq . `b`}}{{break}}{{end}}{{.}}{{end}}", "a"),
         ("{{range .Tags}}{{if eq . `a`}}{{continue}}{{end}}{{.}}{{end}}", "b"),
         ("{{range .Tags}}{{range $.Tags}}{{break}}{{end}}{{.}}{{end}}", "ab"),
+        # Maps
+        ("{{.Labels}} {{.Bare}} {{json .Labels}}", 'map[a:b team:web] map[] {"a":"b","team":"web"}'),
+        ("{{.Labels.team}} {{.Labels.x}} {{.Bare.x.y}}", "web <no value> <no value>"),
+        ("{{index .Labels `a`}}|{{index .Labels `x`}}|{{index .Bare `x`}}|", "b|||"),
+        ("{{range $k, $v := .Labels}}{{$k}}={{$v}};{{end}}", "a=b;team=web;"),
+        ("{{range .Labels}}{{.}} {{end}}", "b web "),
+        ("{{range .Bare}}x{{else}}none{{end}} {{if .Bare}}some{{end}}", "none "),
+        ("{{len .Labels}} {{len .Bare}} {{printf `%v %T` .Labels .Bare}}", "2 0 map[a:b team:web] map[string]string"),
+        ("{{if eq (index .Labels `team`) `web`}}yes{{end}}", "yes"),
         # Variables
         ("{{$x := 1}}{{if true}}{{$x = 2}}{{end}}{{$x}}", "2"),
         ("{{$x := 1}}{{if true}}{{$x := 2}}{{end}}{{$x}}", "1"),
@@ -194,6 +205,8 @@ def test_text_that_is_no_template_is_told_in_gos_words(template: str, line: str)
         ("{{.Name.Foo}}", "1:7", ".Name.Foo", "can't evaluate field Foo in type string"),
         ("{{.Tags.Foo}}", "1:7", ".Tags.Foo", "can't evaluate field Foo in type []string"),
         ("{{.Created.Foo}}", "1:10", ".Created.Foo", "can't evaluate field Foo in type time.Time"),
+        ("{{index .Labels 1}}", "1:2", "index .Labels 1", "error calling index: value has type int; should be string"),
+        ("{{.Labels.a.b}}", "1:9", ".Labels.a.b", "can't evaluate field b in type string"),
         ("{{.Pipe.Path}}", "1:7", ".Pipe.Path", "nil pointer evaluating interface {}.Path"),
         ('{{.Name "a"}}', "1:2", ".Name", "Name has arguments but cannot be invoked as function"),
         ("{{1 2}}", "1:2", "1", "can't give argument to non-function 1"),
