@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from machine.errors import DeadlineError, MachineError, ProgramError, reason_of
@@ -113,20 +114,55 @@ def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) ->
 
 
 def interact(argv: Sequence[Argument]) -> int:
-    """Run a program on our terminal, and return its exit status. ^C is left to the program.
+    """Run a program on our terminal, and return its exit status as a shell does: 128 plus N if signal N ended it.
+
+    ^C is left to the program. A request to end is passed on to it. When the program stops itself, we stop, too.
 
     Raises:
         MachineError: the program is not installed, or cannot be run.
     """
     words = words_of(argv)
     log.debug("run: %s", logged(words))
-    # Not SIG_IGN, which the program would inherit.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+    with contextlib.ExitStack() as stack, machine_errors(words):
+        process: subprocess.Popen[bytes] | None = None
+
+        def pass_on(number: int, _: object) -> None:
+            if process:
+                process.send_signal(number)
+
+        # Not SIG_IGN, which the program would inherit.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            stack.enter_context(_handling(number, lambda *_: None))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            stack.enter_context(_handling(number, pass_on))
+        process = subprocess.Popen(words)
+        return _await_end(process)
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            break
+        # ssh stops itself at ~^Z. The shell takes the terminal back only if this program is stopped, too.
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGCONT)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+@contextlib.contextmanager
+def _handling(number: signal.Signals, handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle a signal during the block, unless it is ignored, as SIGHUP is under nohup(1)."""
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(number, handler)
     try:
-        with machine_errors(words):
-            return subprocess.run(words, check=False).returncode
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def stream(argv: Sequence[Argument], *, stdin: str, timeout_s: float) -> Completed:

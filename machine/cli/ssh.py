@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from machine.cli.common import complete_machines, current_context
@@ -34,18 +32,11 @@ def command(username: str | None, no_input: bool, words: tuple[str, ...]) -> Non
       machine ssh box sudo systemctl status podman.socket
       while read -r x; do machine ssh -n box systemctl status "$x"; done <units
     """
-    from machine.ops.ssh import read_words, session
+    from machine.ops.ssh import read_words, run, session
 
     context = current_context()
     name, rest = read_words(words, context)
-    argv = session(name, username, rest, context, no_input=no_input)
+    opened = session(name, username, rest, context, no_input=no_input)
     if not rest:
         click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")
-    try:
-        os.execvp(argv[0], argv)  # noqa: S606
-    except FileNotFoundError as error:
-        click.echo("Error: ssh is not installed on this host", err=True)
-        raise click.exceptions.Exit(127) from error
-    except PermissionError as error:
-        click.echo("Error: this host does not permit running ssh", err=True)
-        raise click.exceptions.Exit(126) from error
+    raise click.exceptions.Exit(run(opened, context))

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from machine.errors import MachineError, NotFoundError, reason_of
+from machine.errors import GuestError, MachineError, NotFoundError, reason_of
 from machine.model.transfer import (
     CHUNK_BYTES,
     STANDARD_STREAM,
@@ -30,7 +30,8 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.parallel import each
-from machine.ops.shared.target import running_target
+from machine.ops.shared.state import machine_state
+from machine.ops.shared.target import ended_error, running_target
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.ssh.command import SshTarget
@@ -84,10 +85,13 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
     # Copy in a thread, because ^C in the middle of an SFTP packet would garble all later packets.
     interrupt = Interrupt(_CLEAN_UP_S)
     (result,) = each([request.machine], lambda _: _copy(request, target, report, interrupt), interrupt)
-    if isinstance(result.error, MachineError):
-        result.error.message = f"copy failed: {result.error.message}"
-    if result.error:
-        raise result.error
+    failure = result.error
+    if isinstance(failure, GuestError):
+        failure = ended_error(request.machine, machine_state(context.roots.machine(request.machine))) or failure
+    if isinstance(failure, MachineError):
+        failure.message = f"copy failed: {failure.message}"
+    if failure:
+        raise failure
     send_event(Event.COPY, request.machine, context)
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from machine.errors import NotFoundError
+from machine import runner
+from machine.errors import MachineError, NotFoundError
 from machine.model.names import DEFAULT_MACHINE, similar_words
 from machine.ops.shared.context import Context
-from machine.ops.shared.target import running_target
+from machine.ops.shared.state import machine_state
+from machine.ops.shared.target import ended_error, running_target
 from machine.ssh.client import check_user
-from machine.ssh.command import session_argv
+from machine.ssh.command import SshTarget, session_argv
+from machine.ssh.refusal import refusal
 from machine.store.names import machine_names
+
+_SSH_FAILED = 255
+_LOGIN_S = 60.0
 
 
 def read_words(words: Sequence[str], context: Context) -> tuple[str, Sequence[str]]:
@@ -34,8 +41,9 @@ def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Seq
     name, command = DEFAULT_MACHINE, words
     if words and words[0] in machines:
         name, command = words[0], words[1:]
-    elif words and words[0] != "--" and DEFAULT_MACHINE not in machines:
-        raise NotFoundError(f"{words[0]}: VM does not exist", hint=_how_to_name_one(words, machines))
+    elif DEFAULT_MACHINE not in machines:
+        missing = words[0] if words and words[0] != "--" else DEFAULT_MACHINE
+        raise NotFoundError(f"{missing}: VM does not exist", hint=_how_to_name_one(words, machines))
     return name, command[1:] if command and command[0] == "--" else command
 
 
@@ -43,17 +51,27 @@ def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
     """Return a hint for a command line that names no machine, when there is no default machine."""
     if not machines:
         return "there are no machines; make one with: machine init"
-    near = similar_words(words[0], machines)
+    near = similar_words(words[0], machines) if words else []
     if near:
         return f"did you mean {' or '.join(near)}?"
-    command = f"machine ssh NAME {shlex.join(words)}"
-    return f"to run a command, name one of the machines {', '.join(machines)}: {command}"
+    command = " ".join(["machine ssh NAME", *map(shlex.quote, words)])
+    purpose = "run a command" if words else "open a shell"
+    return f"to {purpose}, name one of the machines {', '.join(machines)}: {command}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A shell, or a command, in the guest of the machine `name`. `argv` is the command line of ssh."""
+
+    name: str
+    target: SshTarget
+    argv: Sequence[str]
 
 
 def session(
     name: str, username: str | None, command: Sequence[str], context: Context, *, no_input: bool = False
-) -> list[str]:
-    """Return the ssh command line that opens a shell in a running guest, or that runs `command` there.
+) -> Session:
+    """Return the session that opens a shell in a running guest, or that runs `command` there.
 
     With `no_input`, the standard input of the command in the guest is /dev/null.
 
@@ -63,4 +81,24 @@ def session(
     """
     target = running_target(name, username, context)
     check_user()
-    return session_argv(target, command, no_input=no_input)
+    return Session(name=name, target=target, argv=session_argv(target, command, no_input=no_input))
+
+
+def run(session: Session, context: Context) -> int:
+    """Run a session on our terminal, and return its exit status.
+
+    Raises:
+        MachineError: ssh is not installed, or there was no session, or the session ended with the machine.
+    """
+    status = runner.interact(session.argv)
+    if status == _SSH_FAILED and (error := _failure(session, context)):
+        raise error
+    return status
+
+
+def _failure(session: Session, context: Context) -> MachineError | None:
+    """Return why ssh has failed, or None if it is unknown, or if ssh has passed on the exit status of the command."""
+    if error := ended_error(session.name, machine_state(context.roots.machine(session.name))):
+        return error
+    login = runner.run(session_argv(session.target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
+    return refusal(session.name, session.target, login.stderr) if login.returncode == _SSH_FAILED else None

@@ -15,6 +15,7 @@ import socket
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import paramiko
 from paramiko.sftp import (
@@ -35,6 +36,7 @@ from machine.errors import DeadlineError, DiskError, GuestError, MachineError, r
 from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 from machine.ssh.command import SshTarget
+from machine.ssh.refusal import other_host_key, rejected_key, unknown_host_key
 
 IDLE_S = 60.0
 _CONNECT_S = 10.0
@@ -45,7 +47,7 @@ _PACKET_BYTES = 4 * CHUNK_BYTES  # several answers in a packet cost little more 
 _LATEST = 2**32 - 1  # SFTP's times have 32 bits
 _READ_ONLY = 1  # in the flags of statvfs@openssh.com
 
-_ERRORS = (OSError, EOFError, paramiko.SSHException)
+_ERRORS = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
 
 
 @contextlib.contextmanager
@@ -54,14 +56,18 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
 
     Raises:
         GuestError: the guest does not answer, has another host key, or rejects the machine's key.
+        MachineError: the machine's key or its known_hosts file is damaged or missing.
     """
     # Without a handler, paramiko's own messages about errors would appear on stderr.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(paramiko.SSHClient()))
-        with _connecting(name, target):
+        client.set_missing_host_key_policy(_RefuseUnknown(name, target))
+        with _reading(target.identity, "a private key"):
             key = paramiko.Ed25519Key.from_private_key_file(os.fspath(target.identity))
+        with _reading(target.known_hosts, "a list of host keys"):
             client.load_system_host_keys(os.fspath(target.known_hosts))
+        with _connecting(name, target):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", target.port), _CONNECT_S))
             client.connect(
                 target.alias,
@@ -74,13 +80,40 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
                 auth_timeout=_ANSWER_S,
                 channel_timeout=_ANSWER_S,
             )
-            transport = client.get_transport()
-            assert transport
-            channel = transport.open_session(max_packet_size=_PACKET_BYTES, timeout=_ANSWER_S)
-            channel.settimeout(IDLE_S)
-            channel.invoke_subsystem("sftp")
-            sftp = _Sftp(channel)
+        with _opening(name, client):
+            sftp = _open_sftp(client)
         yield GuestFiles(name=name, sftp=sftp)
+
+
+def _open_sftp(client: paramiko.SSHClient) -> _Sftp:
+    transport = client.get_transport()
+    if transport is None:
+        raise EOFError
+    channel = transport.open_session(max_packet_size=_PACKET_BYTES, timeout=_ANSWER_S)
+    channel.settimeout(IDLE_S)
+    channel.invoke_subsystem("sftp")
+    return _Sftp(channel)
+
+
+class _RefuseUnknown(paramiko.MissingHostKeyPolicy):
+    """Ends a connection to a server whose host key is not in the machine's known_hosts file."""
+
+    def __init__(self, name: str, target: SshTarget) -> None:
+        self._error = unknown_host_key(name, target)
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        raise self._error
+
+
+@contextlib.contextmanager
+def _reading(path: Path, content: str) -> Iterator[None]:
+    """Raise a MachineError if the file at `path`, which is read in the block, cannot be read or is not `content`."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {reason_of(error)}") from error
+    except Exception as error:  # paramiko lets every error of its parsers through
+        raise MachineError(f"{path} is damaged: it is not {content}") from error
 
 
 @contextlib.contextmanager
@@ -88,20 +121,44 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
     where = f"127.0.0.1:{target.port}"
     try:
         yield
+    except MachineError:
+        raise
     except paramiko.BadHostKeyException as error:
-        raise GuestError(
-            f"the server on {where} does not have the host key of {name}, so nothing was sent to it"
-        ) from error
+        raise other_host_key(name, target) from error
     except paramiko.AuthenticationException as error:
-        raise GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"') from error
-    except (paramiko.SSHException, EOFError) as error:
-        raise GuestError(f"no SSH session with {name} on {where}: {reason_of(error)}") from error
+        raise rejected_key(name, target) from error
     except TimeoutError as error:
         raise DeadlineError(f"{name} does not answer on {where}") from error
     except OSError as error:
-        if error.filename is not None:
-            raise MachineError(f"cannot read {error.filename}: {reason_of(error)}") from error
         raise GuestError(f"{name} does not answer on {where}: {reason_of(error)}") from error
+    except Exception as error:  # paramiko passes on every error of the thread in which it reads
+        raise GuestError(f"no SSH session with {name} on {where}: {session_reason(error)}") from error
+
+
+def session_reason(error: Exception) -> str:
+    """Return why the guest's SSH server and paramiko did not get as far as a login."""
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return "its SSH server supports none of this program's algorithms"
+    if not isinstance(error, (EOFError, paramiko.SSHException)) or isinstance(error.__context__, UnicodeError):
+        return "what answers there is not an SSH server"
+    if str(error).startswith("Error reading SSH protocol banner"):
+        return "its SSH server ended the connection before greeting, or did not greet in time"
+    return reason_of(error)
+
+
+@contextlib.contextmanager
+def _opening(name: str, client: paramiko.SSHClient) -> Iterator[None]:
+    try:
+        yield
+    except paramiko.ChannelException as error:
+        raise GuestError(f"the SSH server of {name} refuses a session: {error.text}") from error
+    except TimeoutError as error:
+        raise DeadlineError(f"{name} has not answered for {IDLE_S:.0f} s") from error
+    except _ERRORS as error:
+        transport = client.get_transport()
+        if transport is None or not transport.is_active():
+            raise GuestError(f"the connection to {name} is lost") from error
+        raise GuestError(f"the SSH server of {name} offers no access to files (SFTP)") from error
 
 
 class _Message(paramiko.Message):
@@ -289,7 +346,9 @@ class GuestFiles:
         if isinstance(error, TimeoutError):
             return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")
         if not isinstance(error, OSError) or self.sftp.sock.closed:
-            return GuestError(f"{what}: the connection to {self.name} is lost")
+            garbled = isinstance(error, paramiko.SFTPError)
+            lost = f"{self.name} sends invalid answers" if garbled else f"the connection to {self.name} is lost"
+            return GuestError(f"{what}: {lost}")
         if error.errno is not None:
             return MachineError(f"{what}: {os.strerror(error.errno)}")
         # SFTP reports every other cause as a plain "Failure".

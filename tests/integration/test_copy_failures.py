@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from machine.errors import DeadlineError, GuestError, MachineError
+from machine.model.state import MachineState, State
 from machine.ops.cp import copy
 from machine.report import SilentReporter
 from machine.ssh import keys, sftp
@@ -195,6 +197,72 @@ def test_listener_that_never_says_a_word_is_not_waited_for(guest: Guest, monkeyp
             pass
 
 
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        (b"", "its SSH server ended the connection before greeting, or did not greet in time"),
+        (b"\xff\xfe\r\n", "what answers there is not an SSH server"),
+        (b"SSH-2.0-x\r\n", "the connection was closed"),
+    ],
+)
+def test_server_that_ends_or_garbles_the_connection_is_told(guest: Guest, greeting: bytes, reason: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(greeting)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(GuestError) as caught, guest_files("box", replace(guest.sshd.target, port=port)):
+            pass
+        thread.join()
+    assert caught.value.line == f"no SSH session with box on 127.0.0.1:{port}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (State.STOPPING, 'vm "box" is being stopped'),
+        (State.STOPPED, 'vm "box" has stopped'),
+        (State.PAUSED, 'the guest of "box" is paused'),
+        (State.DEGRADED, "no SSH session with box on 127.0.0.1:{port}: its SSH server ended the connection before"),
+    ],
+)
+def test_session_that_ends_with_the_machine_names_that(
+    guest: Guest, state: State, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        target = replace(guest.sshd.target, port=port)
+        monkeypatch.setattr("machine.ops.cp.running_target", lambda *_: target)
+        monkeypatch.setattr("machine.ops.cp.machine_state", lambda _: MachineState(state=state))
+
+        def serve() -> None:
+            listener.accept()[0].close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(MachineError) as caught:
+            copy("-", "box:f", make_context(guest.world.home), SilentReporter())
+        thread.join()
+    assert caught.value.line.startswith("copy failed: " + line.format(port=port))
+
+
+def test_server_without_sftp_is_told(short_path: Path) -> None:
+    with running_guest(short_path, subsystem="") as guest:
+        (guest.host / "f").write_text("f")
+        assert guest.copy_error("f", "box:f") == (
+            "Error: copy failed: the SSH server of box offers no access to files (SFTP)"
+        )
+
+
 def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     (guest.host / "f").write_text("f")
     directory = guest.sshd.directory
@@ -208,8 +276,7 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     )
     known_hosts.write_text("")
     assert guest.copy_error("f", "box:f") == (
-        f"Error: copy failed: no SSH session with box on 127.0.0.1:{port}: "
-        "Server 'machine-box' not found in known_hosts"
+        f"Error: copy failed: {known_hosts} does not have the host key of box, so nothing was sent to it"
     )
     assert known_hosts.read_text() == ""
     known_hosts.unlink()
@@ -222,6 +289,10 @@ def test_only_the_machine_itself_is_talked_to(guest: Guest) -> None:
     (directory / "stranger").rename(directory / "id_ed25519")
     assert guest.copy_error("f", "box:f") == (
         f'Error: copy failed: box rejects the machine\'s key for the user "{getpass.getuser()}"'
+    )
+    (directory / "id_ed25519").write_text("no key")
+    assert guest.copy_error("f", "box:f") == (
+        f"Error: copy failed: {directory}/id_ed25519 is damaged: it is not a private key"
     )
     assert names(guest.home) == []
 
@@ -244,7 +315,7 @@ def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None
             subprocess.run(["ssh-add", "-q", own / "id_ed25519"], env=environment, check=True)
             guest.world.extra["SSH_AUTH_SOCK"] = str(socket_path)
             (directory / "known_hosts").touch()
-            assert "not found in known_hosts" in guest.copy_error("f", "box:f")
+            assert "does not have the host key of box" in guest.copy_error("f", "box:f")
             (own / "known_hosts").rename(directory / "known_hosts")
             assert "rejects the machine's key" in guest.copy_error("f", "box:f")
         finally:

@@ -32,6 +32,7 @@ from machine.ssh.command import (
 from machine.ssh.greeting import greets
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.ssh.power_off import power_off
+from tests.support.copying import running_guest
 from tests.support.sshd import Sshd, serving_sshd
 from tests.support.waiting import WAIT_S, wait_until
 
@@ -99,6 +100,22 @@ def test_other_key_is_refused_without_asking_for_a_password(sshd: Sshd, tmp_path
     done = run(session_argv(replace(sshd.target, identity=tmp_path / "stranger"), ["echo", "reached"]))
     assert (done.returncode, done.stdout) == (255, "")
     assert "Permission denied (publickey)" in done.stderr
+
+
+def test_guest_that_rejects_the_key_is_named_after_sshs_own_words(short_path: Path) -> None:
+    with running_guest(short_path) as guest:
+        done = guest.world.machine("ssh", "box", "exit", "3")
+        assert (done.status, done.stdout, done.stderr) == (3, "", "")
+        done = guest.world.machine("ssh", "box", "exit", "255")
+        assert (done.status, done.stdout, done.stderr) == (255, "", "")
+        (short_path / "etc" / "authorized_keys").write_text("")
+        done = guest.world.machine("ssh", "box", "true")
+        user = getpass.getuser()
+        assert (done.status, done.stdout) == (125, "")
+        assert done.stderr.splitlines() == [
+            f"{user}@127.0.0.1: Permission denied (publickey).",
+            f'Error: box rejects the machine\'s key for the user "{user}"',
+        ]
 
 
 HOSTILE = """\

@@ -85,15 +85,15 @@ class Done:
 
 
 @contextlib.contextmanager
-def running_guest(base: Path, *, options: str = "") -> Iterator[Guest]:
+def running_guest(base: Path, *, subsystem: str = "internal-sftp", options: str = "") -> Iterator[Guest]:
     world = make_world(base / "w")
     home, host, settings = base / "guest", base / "host", base / "etc"
     for directory in (home, host, settings):
         directory.mkdir()
     paths = make_roots(world.home).machine("box")
     paths.directory.mkdir(parents=True)
-    subsystem = f"Subsystem sftp internal-sftp -d {home} {options}"
-    with serving_sshd(paths.directory, settings, subsystem) as sshd:
+    sftp = f"Subsystem sftp {subsystem} -d {home} {options}" if subsystem else ""
+    with serving_sshd(paths.directory, settings, sftp) as sshd:
         record = save_machine(
             make_roots(base / "aside"), make_record(ssh_port=sshd.target.port, username=getpass.getuser())
         ).record

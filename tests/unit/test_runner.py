@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -49,3 +53,39 @@ def test_those_that_do_not_end_are_killed() -> None:
     with pytest.raises(DeadlineError, match=r"^sleep did not end within"):
         run_together([["sleep", "60"], ["sleep", "60"]], timeout_s=0.1)
     assert time.monotonic() - began < 30
+
+
+def interacting(script: str) -> subprocess.Popen[bytes]:
+    code = "import sys; from machine.runner import interact; sys.exit(interact(['sh', '-c', sys.argv[1]]))"
+    return subprocess.Popen([sys.executable, "-c", code, script], stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -KILL $$", 137)])
+def test_status_of_a_program_on_our_terminal_is_as_a_shell_tells_it(script: str, status: int) -> None:
+    with interacting(script) as process:
+        assert process.wait(30) == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_program_on_our_terminal_is_asked_to_end_when_we_are(number: signal.Signals) -> None:
+    with interacting("trap 'exit 7' TERM HUP; echo; while :; do sleep 0.1; done") as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(30) == 7
+
+
+def test_interrupt_is_left_to_the_program_on_our_terminal() -> None:
+    with interacting("echo; sleep 0.5; exit 3") as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 3
+
+
+def test_program_on_our_terminal_that_stops_itself_stops_us() -> None:
+    with interacting("kill -STOP $$; exit 4") as process:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(30) == 4

@@ -68,3 +68,14 @@ def unreachable_error(name: str, state: MachineState) -> MachineError | None:
             return GuestError(f'the guest of "{name}" is paused{reason}')
         case _:
             return None
+
+
+def ended_error(name: str, state: MachineState) -> MachineError | None:
+    """Return the error of a session that failed, if the machine's state after the failure explains it, or else None."""
+    match state.state:
+        case State.STOPPED:
+            return MachineError(f'vm "{name}" has stopped')
+        case State.STOPPING:
+            return MachineError(f'vm "{name}" is being stopped')
+        case _:
+            return unreachable_error(name, state)

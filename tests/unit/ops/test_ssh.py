@@ -15,14 +15,12 @@ DEFAULT = "podman-machine-default"
 @pytest.mark.parametrize(
     ("words", "machines", "name", "command"),
     [
-        ([], [], DEFAULT, []),
-        ([], ["box"], DEFAULT, []),
+        ([], [DEFAULT], DEFAULT, []),
         (["box"], ["box"], "box", []),
         (["box", "ls", "-l"], ["box"], "box", ["ls", "-l"]),
         (["box", "--", "ls"], ["box"], "box", ["ls"]),
         (["ls", "box"], ["box", DEFAULT], DEFAULT, ["ls", "box"]),
         (["--", "ls"], [DEFAULT], DEFAULT, ["ls"]),
-        (["--", "ls"], ["box"], DEFAULT, ["ls"]),
         (["box", "--", "--"], ["box"], "box", ["--"]),
     ],
 )
@@ -38,6 +36,11 @@ def test_first_word_is_the_name_if_there_is_such_a_machine(
         (["uptime"], [], "uptime: VM does not exist; there are no machines; make one with: machine init"),
         (["cat", "/a b"], ["box", "web"],
          "cat: VM does not exist; to run a command, name one of the machines box, web: machine ssh NAME cat '/a b'"),
+        ([], [], f"{DEFAULT}: VM does not exist; there are no machines; make one with: machine init"),
+        ([], ["box", "web"],
+         f"{DEFAULT}: VM does not exist; to open a shell, name one of the machines box, web: machine ssh NAME"),
+        (["--", "ls"], ["box"],
+         f"{DEFAULT}: VM does not exist; to run a command, name one of the machines box: machine ssh NAME -- ls"),
         (["we", "ls"], ["box", "web"], "we: VM does not exist; did you mean web?"),
     ],
 )  # fmt: skip
