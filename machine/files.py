@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,14 @@ FILE_PUBLIC = 0o644
 DIRECTORY_PRIVATE = 0o700
 DIRECTORY_PUBLIC = 0o755
 _FICLONE = 0x40049409  # ioctl_ficlonerange(2)
+
+
+def current_directory() -> str | None:
+    """Return the path of the current directory, or None if it has been removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return None
 
 
 def make_directory(path: Path, *, mode: int = DIRECTORY_PUBLIC) -> None:
@@ -68,6 +77,25 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
+_NOT_WAITING = (Path("/dev/stdin"), Path(os.devnull))
+
+
+def is_readable_kind(path: Path) -> bool:
+    """Return whether a file can be read to its end without waiting for another program, as a FIFO's reader does.
+
+    Descriptors that this program has been given, as by a shell's `<(…)`, can be read. Return True if the path cannot be
+    examined or is a directory, so that opening it tells why it cannot be read.
+    """
+    if path.parent in _DESCRIPTORS or path in _NOT_WAITING:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def sha256_of(path: Path) -> str:

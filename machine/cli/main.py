@@ -16,6 +16,7 @@ import click
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, line_of
+from machine.files import current_directory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -185,7 +186,8 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.
-        return _fail(line_of(error))
+        gone = error.filename is None and isinstance(error, FileNotFoundError) and current_directory() is None
+        return _fail("the current directory no longer exists; go to another with: cd" if gone else line_of(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0

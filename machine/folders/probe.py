@@ -48,6 +48,7 @@ _UIDMAP = {
     Installer.APT: "uidmap", Installer.DNF: "shadow-utils", Installer.PACMAN: "shadow", Installer.ZYPPER: "shadow",
 }  # fmt: skip
 _TIMEOUT_S = 10.0
+_VIRTIOFSD_FILES = 1_000_000  # what it raises its limit to
 _VIRTIOFSD_ANSWER_S = 5.0
 # The header of a vhost-user message: request, version, size of the payload (docs/interop/vhost-user.rst of QEMU).
 _HEADER = struct.Struct("=III")
@@ -136,9 +137,17 @@ def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
 
 
 def max_open_files() -> int:
-    """Return how many files a program of this user can have open at once."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+    """Return how many files virtiofsd can have open at once, if this user runs it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return sys.maxsize
+    # virtiofsd raises its limit beyond the hard limit if it may, as root may outside of most containers.
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+    except (OSError, ValueError):
+        return hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(hard, _VIRTIOFSD_FILES)
 
 
 def find_sftp_server() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import re
 import stat
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -15,6 +16,7 @@ from machine.errors import reason_of
 from machine.model.folders import Folder, covers
 from machine.model.obstacle import Obstacle
 
+_OF_PROCESS = re.compile(r"/proc/[0-9]+(/|$)")
 # As many as Linux follows.
 _MAX_LINKS = 40
 ANSWER_S = 5.0
@@ -52,6 +54,9 @@ def resolve_source(path: str) -> Source | Obstacle:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
+    if _OF_PROCESS.match(real):
+        what = path if path == real else f"{path} leads to {real}, which"
+        return Obstacle(f"{what} belongs to a process and ends with it", "share another folder")
     if not os.access(real, os.X_OK):
         return _no_access(path)
     return Source(path=real, directory_id=(found.st_dev, found.st_ino))

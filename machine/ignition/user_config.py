@@ -8,6 +8,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import BadInputError, MachineError, reason_of
+from machine.files import is_readable_kind
 from machine.ignition.lint import Problem, lint
 from machine.model.config import UserIgnition
 from machine.model.units import MIB
@@ -46,6 +47,8 @@ def read_text(path: Path) -> str:
     Raises:
         BadInputError: the file cannot be read, is too large, or is not text.
     """
+    if not is_readable_kind(path):
+        raise BadInputError(f"{path} is not a regular file")
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_MIB * MIB + 1)

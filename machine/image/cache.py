@@ -102,6 +102,12 @@ class ImageCache:
         ) as waited:
             yield waited
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the cache has nothing that could be removed."""
+        patterns = ("sha256-*", f"{_NEW}*", f"{_DOWNLOADS}/*")
+        return not any(next(self._directory.glob(pattern), None) for pattern in patterns)
+
     def _lock_file(self, name: str) -> Path:
         path = self._directory / name
         with disk_errors(path.parent):

@@ -76,8 +76,10 @@ def read_folder(text: str) -> Folder:
             raise ValueError(f'"{text}" is not {SYNTAX} with absolute paths')
 
 
-def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Folder:
+def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str | None) -> Folder:
     """Parse a folder as users write it. Variables are expanded, `$$` is a dollar sign, sources are relative to `cwd`.
+
+    `cwd` is None if the current directory has been removed.
 
     Raises:
         BadInputError: the text does not describe a folder, or has an unknown option.
@@ -91,7 +93,9 @@ def parse_volume(text: str, *, environment: Mapping[str, str], cwd: str) -> Fold
     if not source or len(rest) > 2 or _CONTROLS.search(expanded):
         hint = f"write {SYNTAX}; paths must be UTF-8 without colons or control characters"
         raise BadInputError(f'invalid volume "{_visible(text)}"', hint=hint)
-    source = normalized(posixpath.join(cwd, source))
+    if cwd is None and not source.startswith("/"):
+        raise BadInputError(f'invalid volume "{text}": the current directory no longer exists', hint=f"write {SYNTAX}")
+    source = normalized(posixpath.join(cwd or "/", source))
     target = rest[0] if rest else source
     if not target.startswith("/"):
         raise BadInputError(f'invalid volume "{text}": the path in the guest must be absolute', hint=f"write {SYNTAX}")

@@ -75,7 +75,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         yield network_check(facts, arch, host)
         yield accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
         yield firmware_check(arch, _firmware(arch, facts.path, context), native=True)
-        yield folders_check(_folder_obstacles(facts, arch, context), host, max_open_files())
+        yield folders_check(_folder_obstacles(facts, arch, context), host, max_open_files(), is_root=context.uid == 0)
     for foreign in Arch:
         if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
             yield _foreign(foreign, path, context)
@@ -216,12 +216,14 @@ def firmware_check(arch: Arch, found: FirmwareFiles | MachineError | None, *, na
             return warning(name, found.message, found.hint)
 
 
-def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int) -> Check:
+def folders_check(
+    obstacles: Mapping[Transport, Obstacle], host: Host, max_files: int, *, is_root: bool = False
+) -> Check:
     """Judge whether machines can share this host's folders, and how fast.
 
     `obstacles` has the transports that do not work on this host, and why. The transport virtiofs is several times
     faster than the others. Its program virtiofsd keeps a file open for each file in the guest's cache, and the host
-    lets virtiofsd open at most `max_files` files.
+    lets virtiofsd open at most `max_files` files. If that is too few for root, a container or service is the limit.
     """
     usable = [transport.value for transport in Transport if transport not in obstacles]
     obstacle = obstacles.get(Transport.VIRTIOFS)
@@ -237,7 +239,8 @@ def folders_check(obstacles: Mapping[Transport, Obstacle], host: Host, max_files
         )
     if not obstacle and max_files < _ENOUGH_FILES:
         few = f"{finding}; virtiofs may run out of open files in folders of more than {max_files} files"
-        return warning("folders", few, f"raise the hard limit nofile (limits.conf(5)){_instead_of_virtiofs(obstacles)}")
+        where = "of the container or service in which this runs" if is_root else "(limits.conf(5))"
+        return warning("folders", few, f"raise the hard limit nofile {where}{_instead_of_virtiofs(obstacles)}")
     return ok("folders", finding)
 
 

@@ -140,6 +140,8 @@ def prune_images(keep: int, context: Context) -> Pruned:
         DeadlineError: another command has been fetching an image, or making a machine, for too long.
     """
     cache = image_cache(context)
+    if cache.is_empty:
+        return Pruned(bases=(), freed=0)
     removed: list[BaseImage] = []
     kept: dict[str, int] = {}
     freed = 0

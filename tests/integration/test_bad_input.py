@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +197,57 @@ def test_connection_name_that_is_taken_in_an_old_podman(
 def test_connections_file_that_is_damaged(world: World, images: Images, golden: Golden) -> None:
     write(world.root / "podman-connections.json", b"{")
     refuse(golden, world, "init", "--image", images.qcow2, "box")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--ignition-path", "--provision", "--playbook", "--ssh-authorized-key", "--file", "--image"]
+)
+def test_fifo_without_a_writer_is_not_waited_for(flag: str, world: World, images: Images) -> None:
+    os.mkfifo(world.root / "fifo")
+    before = world.files()
+    outcome = world.machine("init", "--image", images.qcow2, flag, "./fifo", "box")
+    assert (outcome.status, world.files()) == (125, before)
+    assert outcome.stderr in (
+        "Error: fifo is not a regular file\n",
+        f"Error: image {world.root}/fifo is neither a file nor a disk\n",
+    )
+
+
+def test_descriptor_that_a_shell_passes_is_read(world: World, images: Images) -> None:
+    machine = f"{machine_program()} init --image {images.qcow2}"
+    world.run("/bin/bash", "-c", f"{machine} --provision <(echo true) box")
+    world.run("/bin/bash", "-c", f"{machine} -f <(echo cpus = 1) filed")
+    world.run("/bin/bash", "-c", f"echo cpus = 1 | {machine} -f /dev/stdin piped")
+    assert world.record("box")["config"]["first_boot"]["scripts"][0]["text"] == "true\n"
+    assert [world.record(name)["config"]["resources"]["cpus"] for name in ("filed", "piped")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--image ./x", "the current directory no longer exists; go to another with: cd"),
+        ("--image {image} --volume x:/x",
+         'invalid volume "x:/x": the current directory no longer exists; write SRC[:DST[:ro]]'),
+        ("--image {image} --provision x", "cannot read x: No such file or directory"),
+        ("--image {image} --volume {root}:/x", None),
+    ],
+)  # fmt: skip
+def test_current_directory_that_was_removed(words: str, line: str | None, world: World, images: Images) -> None:
+    words = words.format(image=images.qcow2, root=world.root)
+    script = f"/bin/mkdir gone && cd gone && /bin/rmdir ../gone && exec {machine_program()} init {words} box"
+    outcome = world.run("/bin/bash", "-c", script, check=False)
+    assert outcome.status == (125 if line else 0), outcome.stderr
+    assert not line or outcome.stderr.endswith(f"Error: {line}\n")
+
+
+@pytest.mark.parametrize("source", ["/dev/fd", "/proc/self", "/proc/self/task"])
+def test_folder_of_a_process_is_refused(source: str, world: World, images: Images) -> None:
+    outcome = world.machine("init", "--image", images.qcow2, "--volume", f"{source}:/m", "box")
+    assert outcome.status == 125
+    assert re.fullmatch(
+        rf"Error: {source} leads to /proc/\d+/?.*, which belongs to a process and ends with it; share another folder\n",
+        outcome.stderr,
+    )
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "ssh", "rm"])

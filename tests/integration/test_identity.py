@@ -86,6 +86,14 @@ def test_read_only_home_keeps_nobody_from_having_machines(read_only: World) -> N
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["image", "prune"], ["reset", "--force"]])
+def test_nothing_to_remove_in_a_read_only_home_is_no_failure(words: list[str], read_only: World) -> None:
+    home = read_only.root / "home"
+    outcome = read_only.must(*words, MACHINE_HOME=str(home / "none"))
+    assert outcome.stderr in ("", "Freed 0 B\n")
+    assert list(home.iterdir()) == []
+
+
 def test_home_that_becomes_read_only_is_told_by_rename_and_rm(nameless: World) -> None:
     nameless.extra = {"DOCKER_CONFIG": "", "PODMAN_CONNECTIONS_CONF": "", "CONTAINERS_CONF": ""}
     init(nameless)

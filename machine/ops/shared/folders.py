@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from machine.errors import BadInputError, MachineError
+from machine.files import current_directory
 from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources, resolve_source
 from machine.folders.transports import TransportFacts, choose_transport
@@ -54,7 +54,7 @@ def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple
         BadInputError: a folder is invalid, or the folder's source on this host cannot be shared.
     """
     environment = {"HOME": os.fspath(context.home), **context.environment}
-    cwd = os.fspath(Path.cwd())
+    cwd = current_directory()
     folders = tuple(parse_volume(text, environment=environment, cwd=cwd) for text in texts if text)
     check_targets(folders, username)
     return tuple(_resolved(folder) for folder in folders)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
+from machine.folders.probe import max_open_files
 from machine.folders.transports import TransportFacts, choose_transport, host_obstacles
 from machine.model.arch import Arch
 from machine.model.doctor_check import Status
@@ -149,6 +150,31 @@ FOLDERS: dict[str, tuple[dict[Transport, Obstacle], Host, int]] = {
 @pytest.mark.parametrize(("obstacles", "host", "open_files"), FOLDERS.values(), ids=FOLDERS)
 def test_folders(obstacles: dict[Transport, Obstacle], host: Host, open_files: int, golden: Golden) -> None:
     golden.matches(text_of(checks.folders_check(obstacles, host, open_files)))
+
+
+@pytest.mark.parametrize("is_root", [False, True])
+def test_open_files_are_raised_where_this_user_can_raise_them(is_root: bool) -> None:
+    remedy = checks.folders_check({}, make_host(), 4096, is_root=is_root).remedy
+    assert remedy
+    where = "of the container or service in which this runs" if is_root else "(limits.conf(5))"
+    assert remedy.startswith(f"raise the hard limit nofile {where}, or use: ")
+
+
+def test_root_that_may_raise_limits_is_not_warned_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, allowed = (256, 4096), True
+
+    def set_limits(_: int, wanted: tuple[int, int]) -> None:
+        nonlocal limits
+        if wanted[1] > limits[1] and not allowed:
+            raise ValueError("not allowed to raise maximum limit")
+        limits = wanted
+
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", set_limits)
+    assert max_open_files() >= ENOUGH_FILES
+    assert limits == (256, 4096)
+    allowed = False
+    assert max_open_files() == 4096
 
 
 @pytest.mark.parametrize("is_root", [False, True])
