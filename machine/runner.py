@@ -125,17 +125,22 @@ def interact(argv: Sequence[Argument]) -> int:
     log.debug("run: %s", logged(words))
     with contextlib.ExitStack() as stack, machine_errors(words):
         process: subprocess.Popen[bytes] | None = None
+        early: list[int] = []
 
         def pass_on(number: int, _: object) -> None:
             if process:
                 process.send_signal(number)
+            else:
+                early.append(number)
 
         # Not SIG_IGN, which the program would inherit.
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            stack.enter_context(_handling(number, lambda *_: None))
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            stack.enter_context(_handling(number, pass_on))
+        for ignored in (signal.SIGINT, signal.SIGQUIT):
+            stack.enter_context(_handling(ignored, lambda *_: None))
+        for passed in (signal.SIGTERM, signal.SIGHUP):
+            stack.enter_context(_handling(passed, pass_on))
         process = subprocess.Popen(words)
+        for number in early:
+            process.send_signal(number)
         return _await_end(process)
 
 

@@ -229,7 +229,8 @@ def test_unknown_machine_is_told_by_every_verb(words: tuple[str, ...], machine: 
 
 def test_default_machine_is_meant_where_none_is_named(machine: Machine) -> None:
     for verb in ("start", "stop", "ssh", "rm"):
-        assert machine(verb).stderr == "Error: podman-machine-default: VM does not exist\n"
+        hint = "; there are no machines; make one with: machine init" if verb == "ssh" else ""
+        assert machine(verb).stderr == f"Error: podman-machine-default: VM does not exist{hint}\n"
 
 
 def test_ssh_into_a_machine_that_does_not_run(machine: Machine, roots: Roots) -> None:
