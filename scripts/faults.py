@@ -68,8 +68,8 @@ def main() -> None:
     with prepared(arguments.times) as rig:
         for fault in FAULTS:
             if not arguments.only or fault.name in arguments.only:
-                print(f"{fault.name} …", file=sys.stderr, flush=True)
                 verdicts.append(verdict_of(fault, rig))
+                print("\n".join(report(verdicts[-1:], headings=False)), file=sys.stderr, flush=True)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts], indent=2))
     else:

@@ -98,12 +98,6 @@ def rebooted(rig: Rig) -> Iterator[None]:
 
 
 @contextmanager
-def powered_off(rig: Rig) -> Iterator[None]:
-    rig.root("systemctl --no-block poweroff")
-    yield
-
-
-@contextmanager
 def disk_full(rig: Rig) -> Iterator[None]:
     rig.root("fallocate -l $(($(stat -f -c '%a*%S' /))) /root/hole")
     yield
@@ -242,7 +236,7 @@ GUESTS = (
     Fault(
         name="guest rebooted",
         provoke=rebooted,
-        shown=Shown(state="degraded", reason="", within_s=60),
+        shown=Shown(state="degraded", reason="the guest is rebooting", within_s=120),
         back_within_s=600,
         reboots=True,
         is_long=True,

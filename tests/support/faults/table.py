@@ -16,9 +16,9 @@ FAULTS: tuple[Fault, ...] = (*KILLS, *GUESTS, *CONTAINERS, *HOSTS, *POWER_LOSS)
 _HEADINGS = ("fault", "state seen", "after", "recovery", "back after", "lost")
 
 
-def report(verdicts: list[Verdict]) -> Iterator[str]:
+def report(verdicts: list[Verdict], *, headings: bool = True) -> Iterator[str]:
     """Yield the lines of a table of what the trials have found, and below it what did not hold."""
-    rows = [_HEADINGS, *(_row(verdict) for verdict in verdicts)]
+    rows = [*([_HEADINGS] if headings else []), *(_row(verdict) for verdict in verdicts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
