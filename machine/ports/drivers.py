@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from machine import async_runner
 from machine.errors import DeadlineError, MachineError
-from machine.model.ports import EVERY, Driver, Endpoint, SocketPath
+from machine.model.ports import EVERY, Driver, Endpoint, Protocol, SocketPath
+from machine.ports.backlog import extend_backlog
 from machine.ports.table import Binding
+
+log = logging.getLogger(__name__)
 
 _SSH_TIMEOUT_S = 20.0
 
@@ -41,20 +45,39 @@ class Drivers:
     """Opens and closes bindings, each with the driver that the binding names.
 
     `netdev` is the ID of QEMU's network. `ssh` returns the command line that tells the SSH master to open
-    (`forward`) or to close (`cancel`) a forward between two ends.
+    (`forward`) or to close (`cancel`) a forward between two ends. `pid` returns the process ID of a driver, or None if
+    the driver does not run. On the endpoints in `standing`, a driver listens as long as it runs.
     """
 
-    def __init__(self, monitor: Monitor, netdev: str, ssh: Callable[[str, End, End], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        monitor: Monitor,
+        netdev: str,
+        ssh: Callable[[str, End, End], Sequence[str]],
+        pid: Callable[[Driver], int | None],
+        standing: Mapping[Driver, Sequence[Endpoint | SocketPath]],
+    ) -> None:
         self._monitor = monitor
         self._netdev = netdev
         self._ssh = ssh
+        self._pid = pid
+        self._standing = standing
+
+    def on_driver_up(self, driver: Driver) -> None:
+        """Let bursts of clients wait at the endpoints on which a driver listens from its start."""
+        for endpoint in self._standing.get(driver, ()):
+            self._extend_backlog(driver, endpoint)
 
     async def open(self, binding: Binding) -> None:
-        """Listen on the binding's endpoint.
+        """Listen on the binding's endpoint, and let bursts of clients wait there.
 
         Raises:
             MachineError: QEMU or ssh refuses, or does not answer.
         """
+        await self._listen(binding)
+        self._extend_backlog(binding.driver, binding.endpoint)
+
+    async def _listen(self, binding: Binding) -> None:
         match binding:
             case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
                 output = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
@@ -62,6 +85,15 @@ class Drivers:
                     raise MachineError(f"cannot publish {endpoint}: {output.strip()}")
             case _:
                 await self._ask_master("forward", binding)
+
+    def _extend_backlog(self, driver: Driver, endpoint: Endpoint | SocketPath) -> None:
+        pid = self._pid(driver)
+        if pid is None or (isinstance(endpoint, Endpoint) and endpoint.protocol is Protocol.UDP):
+            return
+        try:
+            extend_backlog(pid, endpoint)
+        except OSError as error:
+            log.info("bursts of connections to %s are served slowly: %s", endpoint, error)
 
     async def close(self, binding: Binding) -> None:
         """Close a binding, if it is open.

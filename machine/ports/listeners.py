@@ -41,6 +41,7 @@ class Listeners:
 
     def on_driver_up(self, driver: Driver) -> None:
         self._up.add(driver)
+        self._drivers.on_driver_up(driver)
 
     def on_driver_down(self, driver: Driver) -> None:
         """Note that the driver has ended, and that its bindings are therefore closed. Forget the bindings' failures."""

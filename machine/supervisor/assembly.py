@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import assert_never
 
 from machine.folders.server import FolderServer, FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.ignition import assets
+from machine.lock import holder_pid
 from machine.model import network
 from machine.model.host import Accelerator
-from machine.model.ports import Driver
+from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
 from machine.model.record import MachineRecord
 from machine.podman.api import container_ports
 from machine.ports.drivers import Drivers
@@ -20,6 +23,7 @@ from machine.ports.limits import PublishLimits
 from machine.ports.published import ListPorts, PublishedPorts
 from machine.ports.server import PortServer
 from machine.qemu.plan import LaunchPlan
+from machine.sockets import listener_pid
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
@@ -226,6 +230,11 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
         monitor=link.human_command,
         netdev=network.NETDEV,
         ssh=partial(control_argv, target, paths.ssh_control),
+        pid=partial(_driver_pid, paths),
+        standing={
+            Driver.SLIRP: [Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=target.port)],
+            Driver.SSH: [SocketPath(path=os.fspath(path)) for path in (paths.podman_socket, paths.podman_root_socket)],
+        },
     )
     return Forwarding(
         drivers,
@@ -234,6 +243,16 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
         limits=assignment.publish_limits,
     )
+
+
+def _driver_pid(paths: MachinePaths, driver: Driver) -> int | None:
+    match driver:
+        case Driver.SLIRP:
+            return holder_pid(paths.lock)
+        case Driver.SSH:
+            return listener_pid(paths.ssh_control)
+        case _:
+            assert_never(driver)
 
 
 def _port_lists(paths: MachinePaths) -> list[ListPorts]:

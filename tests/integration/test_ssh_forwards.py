@@ -76,7 +76,11 @@ async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Found]:
     control = directory / "ctl"
     failures: list[str | None] = []
     drivers = Drivers(
-        monitor=no_monitor, netdev="none", ssh=lambda verb, *ends: control_argv(sshd.target, control, verb, *ends)
+        monitor=no_monitor,
+        netdev="none",
+        ssh=lambda verb, *ends: control_argv(sshd.target, control, verb, *ends),
+        pid=lambda _: listener_pid(control),
+        standing={},
     )
     ports = Forwarding(drivers, directory / "ports.json", Driver.SSH, on_failure=failures.append)
     master = Master(sshd.target, control, {})

@@ -28,7 +28,7 @@ async def refuse(line: str) -> str:
     ],
 )
 def test_forward_that_is_refused(driver: Driver, ssh: list[str], message: str) -> None:
-    drivers = Drivers(monitor=refuse, netdev="net0", ssh=lambda *_: ssh)
+    drivers = Drivers(monitor=refuse, netdev="net0", ssh=lambda *_: ssh, pid=lambda _: None, standing={})
     with pytest.raises(MachineError) as caught:
         asyncio.run(drivers.open(Binding(driver=driver, endpoint=ENDPOINT, guest=80)))
     assert caught.value.message == f"cannot publish 127.0.0.1:8080/tcp: {message}"

@@ -20,6 +20,9 @@ class FakeDrivers(Drivers):
     def __init__(self, opening: Callable[[Binding], None]) -> None:
         self.opening = opening
 
+    def on_driver_up(self, driver: Driver) -> None:
+        pass
+
     async def open(self, binding: Binding) -> None:
         self.opening(binding)
 

@@ -28,6 +28,9 @@ class IdleDrivers(Drivers):
     def __init__(self) -> None:
         pass
 
+    def on_driver_up(self, driver: Driver) -> None:
+        pass
+
     async def open(self, binding: Binding) -> None:
         pass
 

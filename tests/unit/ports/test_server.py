@@ -23,7 +23,7 @@ async def no_monitor(line: str) -> str:
 
 
 def make_server(directory: Path) -> PortServer:
-    drivers = Drivers(monitor=no_monitor, netdev="none", ssh=lambda *_: ["false"])
+    drivers = Drivers(monitor=no_monitor, netdev="none", ssh=lambda *_: ["false"], pid=lambda _: None, standing={})
     forwarding = Forwarding(drivers, directory / "ports.json", Driver.SLIRP, on_failure=print)
     return PortServer(PublishedPorts(forwarding, []))
 

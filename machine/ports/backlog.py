@@ -1,0 +1,81 @@
+"""Let many connections wait at the sockets on which QEMU and ssh listen, so that a burst of clients is served at once.
+
+QEMU lets one connection wait until it is accepted, and ssh 128. The kernel ignores the clients beyond that, and they
+try again after one second, three, seven and so on. A listening socket can be given another limit at any time. Linux
+lets a process duplicate the sockets of its own user's other processes, so no connection has to pass through us.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from machine.model.ports import Endpoint, SocketPath
+
+_BACKLOG = 4096  # net.core.somaxconn allows no more by default
+# From pidfd_getfd(2), which Python lacks; the same on all architectures except Alpha.
+_SYS_PIDFD_GETFD = 438
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def extend_backlog(pid: int, endpoint: Endpoint | SocketPath) -> None:
+    """Let many connections wait at an endpoint on which a process listens. On other systems than Linux, do nothing.
+
+    If the endpoint is a Unix socket, its clients are told from now on that the process ID of the server is our own.
+
+    Raises:
+        OSError: the process has ended, or Linux does not let this process have the sockets of the other.
+    """
+    for listener in _listening_sockets(pid):
+        if _is_bound_to(listener, endpoint):
+            listener.listen(_BACKLOG)
+            return
+
+
+def _listening_sockets(pid: int) -> Iterator[socket.socket]:
+    """Yield a duplicate of each socket on which a process listens, and close the duplicate afterwards.
+
+    The sockets with the highest descriptors come first, because the newest socket is usually among these.
+    """
+    if sys.platform != "linux":
+        return
+    process = os.pidfd_open(pid)
+    try:
+        for descriptor in sorted(map(int, os.listdir(f"/proc/{pid}/fd")), reverse=True):  # noqa: PTH208
+            duplicate = _duplicate(process, descriptor) if _is_socket(pid, descriptor) else None
+            if duplicate is not None:
+                with socket.socket(fileno=duplicate) as one:
+                    if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        yield one
+    finally:
+        os.close(process)
+
+
+def _is_socket(pid: int, descriptor: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("socket:")  # noqa: PTH115
+    except FileNotFoundError:  # closed meanwhile
+        return False
+
+
+def _duplicate(process: int, descriptor: int) -> int | None:
+    """Duplicate a descriptor of a process. Return None if the process has closed the descriptor meanwhile."""
+    duplicate = int(_libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0))
+    if duplicate >= 0:
+        return duplicate
+    number = ctypes.get_errno()
+    if number == errno.EBADF:
+        return None
+    raise OSError(number, os.strerror(number))
+
+
+def _is_bound_to(listener: socket.socket, endpoint: Endpoint | SocketPath) -> bool:
+    name = listener.getsockname()
+    if isinstance(endpoint, SocketPath):
+        return bool(name == endpoint.path)
+    return listener.family is not socket.AF_UNIX and name[:2] == (endpoint.address, endpoint.port)
