@@ -224,7 +224,7 @@ KILLS = (
         asks=(
             Ask(words=("ssh", NAME, "true"), says=_SILENT),
             Ask(words=("cp", "docker/config.json", f"{NAME}:/tmp"), says=_SILENT),
-            Ask(words=("console", NAME), says=_SILENT),
+            Ask(words=("console", NAME), says=_SILENT, status=0),
             Ask(words=("port", "add", NAME, "8080:80"), says=_SILENT),
             Ask(words=("mount", "add", NAME, "docker:/mnt/added"), says=_SILENT),
         ),
