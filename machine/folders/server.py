@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from machine import async_runner
 from machine.errors import DeadlineError, MachineError, NotFoundError, reason_of
@@ -16,6 +15,7 @@ from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
 from machine.folders.probe import find_sftp_server
 from machine.folders.retries import Retries
+from machine.folders.settings import FolderSettings
 from machine.folders.source_watch import SourceChange, SourceWatch
 from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
@@ -23,7 +23,6 @@ from machine.folders.table import FolderTable, ProblemOf
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder, check_apart
 from machine.model.guest_os import NO_COMPOSEFS
-from machine.model.host import HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
@@ -38,44 +37,6 @@ _SSHFS_S = 10.0
 _END_S = 3.0
 # If QEMU has ended, the supervisor ends within this time, and virtiofsd has ended for that reason.
 _QEMUS_END_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestScripts:
-    """The texts of the scripts that a guest runs for its folders."""
-
-    mount: str
-    """folders.sh, which mounts exactly the folders that its arguments name."""
-
-    sshfs: str
-    """folder-sshfs.sh, which runs sshfs on its stdin and stdout."""
-
-    changes: str
-    """folder-changes.sh, which raises inotify events for the files that its stdin names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderSettings:
-    """What the folder server needs to know about the machine and the host."""
-
-    ssh: Callable[[str], Sequence[str]]
-    """Returns, for a command, the command line that runs it as root in the guest, over the SSH master."""
-
-    scripts: GuestScripts
-
-    confine: Sequence[str]
-    """The beginning of the command line that runs confine.py. A directory and a command follow."""
-
-    guest_uid: int
-    choice: TransportChoice
-    relay_changes: bool
-    """Whether changes that this host makes in the folders are passed on to the guest."""
-
-    state_file: Path
-    log_file: Path
-    host_os: HostOS
-    time_scale: int
-    """The factor by which the guest's timeouts are longer than with hardware acceleration."""
 
 
 class FolderServer:

@@ -124,8 +124,16 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
             (paths.podman_root_socket, config.root_socket),
         )
     ]
-    ssh = ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", status=found.api)
+    status = _ssh_status(found.api, paths)
+    ssh = ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", status=status)
     return [*forwards, *sockets, ssh]
+
+
+def _ssh_status(api: PortStatus, paths: MachinePaths) -> PortStatus:
+    """Return the status of the SSH port. The guest may answer there although its Podman does not."""
+    if api.state is PortState.WAITING and machine_state(paths).connected:
+        return PortStatus(state=PortState.OPEN)
+    return api
 
 
 def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-from machine.folders.server import FolderServer, FolderSettings, GuestScripts
+from machine.folders.server import FolderServer
+from machine.folders.settings import FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.ignition import assets
 from machine.lock import holder_pid

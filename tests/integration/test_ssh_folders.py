@@ -14,7 +14,8 @@ import pytest
 from machine import async_runner
 from machine.errors import DeadlineError
 from machine.folders import confine
-from machine.folders.server import FolderServer, FolderSettings, GuestScripts
+from machine.folders.server import FolderServer
+from machine.folders.settings import FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 from machine.model.transport import Transport, TransportChoice

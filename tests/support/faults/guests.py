@@ -105,6 +105,39 @@ def disk_full(rig: Rig) -> Iterator[None]:
 
 
 @contextmanager
+def disk_read_only(rig: Rig) -> Iterator[None]:
+    """Remount all file systems read-only, as the kernel does with one that has errors."""
+    rig.root("echo u >/proc/sysrq-trigger")
+    yield
+    rig.root("mount -o remount,rw /")
+
+
+@contextmanager
+def inodes_used_up(rig: Rig) -> Iterator[None]:
+    rig.root("mount -o remount,nr_inodes=$(($(stat -f -c '%c-%d' /tmp)+1)) /tmp")
+    yield
+    rig.root("mount -o remount,nr_inodes=1000000 /tmp")
+
+
+@contextmanager
+def podman_not_executable(rig: Rig) -> Iterator[None]:
+    rig.root("chmod -x /usr/bin/podman")
+    yield
+    rig.root("chmod +x /usr/bin/podman")
+
+
+_CONF = "/home/core/.config/containers/containers.conf"
+
+
+@contextmanager
+def podmans_configuration_refused(rig: Rig) -> Iterator[None]:
+    rig.core(f"mkdir -p {_CONF.rpartition('/')[0]}; printf '[containers]\\nnetns=5\\n' >{_CONF}")
+    wait_until(lambda: rig.ask_podman("_ping") != "OK", timeout_s=_GONE_S, what="the Podman to end that works still")
+    yield
+    rig.core(f"rm {_CONF}")
+
+
+@contextmanager
 def memory_exhausted(rig: Rig) -> Iterator[None]:
     rig.root("systemd-run --quiet --property=OOMScoreAdjust=1000 perl -e '$x .= \"x\" x 1e7 while 1'")
     yield
@@ -172,14 +205,14 @@ GUESTS = (
     Fault(
         name="network gone",
         provoke=network_gone,
-        shown=Shown(state="degraded", reason="the guest no longer answers", within_s=60),
+        shown=Shown(state="degraded", reason="SSH", within_s=60),
         asks=(Ask(words=("ssh", NAME, "true"), says="does not answer"),),
     ),
     Fault(name="SSH server restarted", provoke=ssh_server_restarted),
     Fault(
         name="SSH server stopped",
         provoke=ssh_server_stopped,
-        shown=Shown(state="degraded", reason="SSH connection lost"),
+        shown=Shown(state="degraded", reason="the guest's SSH server refuses connections", within_s=30),
         asks=(Ask(words=("ssh", NAME, "true"), says="does not answer"),),
         is_long=True,
     ),
@@ -221,14 +254,43 @@ GUESTS = (
     Fault(
         name="podman.socket masked",
         provoke=podman_socket_masked,
-        shown=Shown(state="degraded", reason="podman.socket", within_s=_ASKED_S),
+        shown=Shown(state="degraded", reason="podman.socket of core is masked", within_s=_ASKED_S),
+        asks=(Ask(words=("port", "ls", NAME), says="podman.socket of core is masked", status=0),),
+        back_within_s=_ASKED_S,
+        is_long=True,
+    ),
+    Fault(
+        name="podman may not be executed",
+        provoke=podman_not_executable,
+        shown=Shown(state="degraded", reason="Podman fails in the guest: ", within_s=_ASKED_S),
+        back_within_s=_ASKED_S,
+        is_long=True,
+    ),
+    Fault(
+        name="podman refuses its configuration",
+        provoke=podmans_configuration_refused,
+        shown=Shown(state="degraded", reason=f"Podman refuses line 2 of the guest's {_CONF}", within_s=_ASKED_S),
+        back_within_s=_ASKED_S,
+        is_long=True,
+    ),
+    Fault(
+        name="guest's disk read-only",
+        provoke=disk_read_only,
+        shown=Shown(state="degraded", reason="the guest's disk is read-only", within_s=_ASKED_S),
+        back_within_s=_ASKED_S,
+        is_long=True,
+    ),
+    Fault(
+        name="inodes of the guest used up",
+        provoke=inodes_used_up,
+        shown=Shown(state="degraded", reason="the guest's /tmp has no free inodes", within_s=_ASKED_S),
         back_within_s=_ASKED_S,
         is_long=True,
     ),
     Fault(
         name="kernel panicked",
         provoke=kernel_panicked,
-        shown=Shown(state="degraded", reason="the guest's kernel panicked", within_s=20),
+        shown=Shown(state="degraded", reason="the guest's kernel panicked: sysrq triggered crash", within_s=20),
         back_within_s=600,
         reboots=True,
         is_long=True,

@@ -18,7 +18,8 @@ from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.folders import retries
 from machine.folders import server as server_module
 from machine.folders.handover import load_folders
-from machine.folders.server import FolderServer, FolderSettings, GuestScripts
+from machine.folders.server import FolderServer
+from machine.folders.settings import FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
 from machine.model.guest_os import NO_COMPOSEFS
