@@ -1,6 +1,6 @@
-"""Find the process at the other end of a Unix socket, or find out that nobody is at the other end any more.
+"""Find out which process is at the other end of a socket, or whether anybody is there.
 
-The kernel tells a client the process ID of the server.
+The kernel tells a client of a Unix socket the process ID of the server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _TIMEOUT_S = 2
 # Linux: struct ucred of SO_PEERCRED; macOS: LOCAL_PEERPID of sys/un.h.
 _UCRED = struct.Struct("3i")
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 2
+
+_EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def listens(path: Path) -> bool:
@@ -39,6 +41,19 @@ def listener_pid(path: Path) -> int | None:
         except OSError:
             return None
     return int(pid)
+
+
+def accepts(address: str, port: int) -> bool:
+    """Return whether a program on this host accepts TCP connections. `address` may stand for every address.
+
+    A socket that can be bound does not prove that no program does. On macOS and other BSDs, SO_REUSEADDR lets one
+    program listen on every address, and another on one address with the same port.
+    """
+    target = (_EVERY_ADDRESS.get(address, address), port)
+    with contextlib.suppress(OSError), socket.create_connection(target, _TIMEOUT_S) as connection:
+        # A connection from the port itself, which the kernel may choose, meets nobody else.
+        return bool(connection.getsockname() != connection.getpeername())
+    return False
 
 
 def has_hung_up(descriptor: int) -> bool:

@@ -7,12 +7,14 @@ import errno
 import os
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine.errors import reason_of
+from machine.model.host import HostOS
 from machine.model.ports import Endpoint, Protocol, SocketPath
+from machine.sockets import accepts
+from machine.this_host import current_os
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -41,6 +43,8 @@ def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
                 probe.listen()
     except OSError as error:
         return f"cannot publish {endpoint}: {_explain(endpoint, error)}"
+    if kind == socket.SOCK_STREAM and accepts(endpoint.address, endpoint.port):
+        return f"cannot publish {endpoint}: {_taken(endpoint)}"
     return None
 
 
@@ -83,17 +87,34 @@ def _directory_problem(directory: Path) -> str | None:
 def _explain(endpoint: Endpoint, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            holder = find_holder(endpoint)
-            by = f" by {holder}" if holder else ""
-            return f"the port is taken{by}; choose another host port"
+            return _taken(endpoint)
         case errno.EACCES | errno.EPERM:
-            first = _privileged_below()
-            allowed = f", or allow it with: sysctl {_SYSCTL}={endpoint.port}" if sys.platform == "linux" else ""
-            return f"only root may listen below port {first} on this host; choose {first} or higher{allowed}"
+            return _forbidden(endpoint, current_os())
         case errno.EADDRNOTAVAIL:
             return "this host does not have that address; choose another address, or leave it out"
         case _:
             return reason_of(error)
+
+
+def _taken(endpoint: Endpoint) -> str:
+    holder = find_holder(endpoint)
+    by = f" by {holder}" if holder else ""
+    return f"the port is taken{by}; choose another host port"
+
+
+def _forbidden(endpoint: Endpoint, host_os: HostOS) -> str:
+    first = _privileged_below()
+    match host_os:
+        case HostOS.LINUX:
+            return (
+                f"only root may listen below port {first} on this host; choose {first} or higher, or allow it with: "
+                f"sysctl {_SYSCTL}={endpoint.port}"
+            )
+        case HostOS.MACOS:
+            return (
+                f"macOS lets only root listen on a single address below port {first}; choose {first} or higher, or "
+                "leave the address out"
+            )
 
 
 def _privileged_below() -> int:

@@ -127,7 +127,7 @@ def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, s
         "-smp", str(config.resources.cpus),
         "-m", size,
         "-device", board.device("rng"),
-        # Returns memory that is free in the guest to the host.
+        # Returns memory that is free in the guest to the host, if the host runs Linux.
         "-device", f"{board.device('balloon')},free-page-reporting=on",
     ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from machine.errors import NotFoundError
@@ -24,8 +25,15 @@ def check_exists(roots: Roots, name: str) -> None:
     Raises:
         NotFoundError: no machine has that name. The hint suggests names of other machines.
     """
-    if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
+    if not _is_machine(roots, name):
         raise NotFoundError(f"{name}: VM does not exist", hint=_suggest(name, machine_names(roots)))
+
+
+def _is_machine(roots: Roots, name: str) -> bool:
+    if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
+        return False
+    # Where the file system ignores case, as on most Macs, `BOX` also opens the directory of the machine `box`.
+    return name in os.listdir(roots.machines)  # noqa: PTH208  (only the names)
 
 
 def _suggest(name: str, names: Sequence[str]) -> str | None:

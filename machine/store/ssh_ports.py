@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 
+from machine.sockets import accepts
 from machine.store import records
 from machine.store.paths import Roots
 
@@ -17,7 +18,7 @@ def is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-    return True
+    return not accepts("127.0.0.1", port)
 
 
 def choose(reserved: Collection[int]) -> int:

@@ -200,7 +200,22 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert listen_problem(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert listen_problem(endpoint) == sentence
+    assert listen_problem(replace(endpoint, address="127.0.0.1")) == (
+        "cannot publish 127.0.0.1:80/tcp: macOS lets only root listen on a single address below port 1024; choose 1024 "
+        "or higher, or leave the address out"
+    )
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("127.0.0.1", ""), ("", "127.0.0.1")])
+def test_port_that_bind_gives_although_another_program_answers_there_is_taken(
+    held: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, where one program may listen on every address and another on one."""
+    with socket.create_server((held, 0)) as server:
+        endpoint = Endpoint(protocol=Protocol.TCP, address=wanted, port=server.getsockname()[1])
+        monkeypatch.setattr(socket.socket, "bind", lambda *_: None)
+        problem = f"cannot publish {endpoint}: the port is taken by {find_holder(endpoint)}; choose another host port"
+        assert listen_problem(endpoint) == problem
 
 
 @pytest.mark.parametrize(

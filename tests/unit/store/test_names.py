@@ -8,7 +8,7 @@ import pytest
 
 from machine.errors import NotFoundError
 from machine.store.names import check_exists, machine_names
-from machine.store.paths import Roots
+from machine.store.paths import MachinePaths, Roots
 from tests.support.builders import make_record, make_roots, save_machine
 
 
@@ -53,3 +53,19 @@ def test_mistyped_name_brings_the_similar_ones(tmp_path: Path) -> None:
     assert hint_for("wbe", roots) is None
     assert hint_for("we", roots) == "did you mean web?"
     assert hint_for("podman", roots) == "did you mean podman-machine-default?"
+
+
+class FoldingRoots(Roots):
+    """Directories on a file system that ignores the case of names, as on most Macs."""
+
+    def machine(self, name: str) -> MachinePaths:
+        return super().machine(name.lower())
+
+
+def test_name_in_another_case_is_not_that_of_the_machine_whose_directory_it_opens(tmp_path: Path) -> None:
+    roots = FoldingRoots(data=tmp_path, runtime=tmp_path, cache=tmp_path, config=tmp_path)
+    roots.machine("box").directory.mkdir(parents=True)
+    with pytest.raises(NotFoundError) as caught:
+        check_exists(roots, "BOX")
+    assert caught.value.line == "BOX: VM does not exist; did you mean box?"
+    check_exists(roots, "box")
