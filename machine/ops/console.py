@@ -79,6 +79,8 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
         stack.enter_context(_exclusive(name, paths))
         console = _open_console(name, paths)
         stack.callback(os.close, console)
+        far_end = os.open(paths.console_input, os.O_RDONLY | os.O_NONBLOCK)
+        stack.callback(os.close, far_end)
         log = stack.enter_context(paths.serial_log.open("rb", buffering=0))
         log.seek(0, os.SEEK_END)
         if not state.connected and state.state in (State.PAUSED, State.DEGRADED):
@@ -87,7 +89,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
             report.notice(f"Attached to the serial console of {name}. Press ctrl-] to leave.")
             report.notice(f"You cannot log in here, because no user has a password. Instead, use `machine ssh {name}`.")
             stack.enter_context(_raw(_STDIN))
-        return _Relay(console, log, paths, escape=ESCAPE if is_terminal else None).run()
+        return _Relay(console, far_end, log, paths, escape=ESCAPE if is_terminal else None).run()
 
 
 @contextlib.contextmanager
@@ -148,11 +150,14 @@ def _raw(terminal: int) -> Iterator[None]:
 class _Relay:
     """Copies the user's input to the console, and the guest's output to standard output.
 
-    If one of the two readers is slow, the other direction goes on.
+    If one of the two readers is slow, the other direction goes on. `console` is the end of the console's FIFO to write
+    to. `far_end` is the end from which QEMU reads. It only tells how much QEMU has not read yet, because macOS does not
+    tell that at the writing end.
     """
 
-    def __init__(self, console: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
+    def __init__(self, console: int, far_end: int, log: BinaryIO, paths: MachinePaths, *, escape: bytes | None) -> None:
         self._console = console
+        self._far_end = far_end
         self._log = log
         self._paths = paths
         self._escape = escape
@@ -190,7 +195,7 @@ class _Relay:
         Raises:
             DeadlineError: the guest has not read any of the text for too long.
         """
-        pending = len(self._to_guest) + _unread_bytes(self._console)
+        pending = len(self._to_guest) + _unread_bytes(self._far_end)
         if not pending or pending != self._pending:
             self._pending = pending
             self._delivery = self._new_delivery()
@@ -251,6 +256,6 @@ class _Relay:
             self._to_user = chunk[os.write(_STDOUT, chunk) :]
 
 
-def _unread_bytes(fifo: int) -> int:
+def _unread_bytes(far_end: int) -> int:
     """Return how many bytes QEMU has not yet read from the FIFO."""
-    return int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)
+    return int.from_bytes(fcntl.ioctl(far_end, termios.FIONREAD, bytes(4)), sys.byteorder)
