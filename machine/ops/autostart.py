@@ -17,8 +17,11 @@ def enable(name: str, context: Context, report: Reporter) -> Path:
         NotFoundError: there is no such machine.
         MachineError: this host has no systemd, or the file cannot be written.
     """
-    records.load(context.roots, name)
-    return login_service.install(name, login_service.current_program(), context, report)
+    record = records.load(context.roots, name)
+    path = login_service.install(name, login_service.current_program(), context, report)
+    for text in login_service.permissions(record, context):
+        report.notice(text)
+    return path
 
 
 def disable(name: str, context: Context, report: Reporter) -> bool:

@@ -20,6 +20,7 @@ from machine.ops.doctor_machines import (
     listed_machines,
     login_services_check,
     new_machine_resources_checks,
+    permissions_checks,
 )
 from machine.ops.doctor_programs import installed_ssh_check, qemu_checks, qemu_img_check, signature_checks
 from machine.ops.shared.context import Context
@@ -42,6 +43,7 @@ def doctor(context: Context) -> list[Check]:
         *(new_machine_resources_checks(chosen, host) if chosen else []),
         *(unreadable or existing_machines_checks(listing, context)),
         login_services_check(context),
+        *permissions_checks(listing, context),
         drafts_check(drafts.find_leftovers(context.roots)),
         proxies_check(context.environment, host.os),
         used_certificates_check(context),

@@ -180,6 +180,15 @@ def autostart_check(services: Mapping[str, str | None], missing: Collection[str 
     return ok("autostart", f"{', '.join(sorted(services))} {'starts' if len(services) == 1 else 'start'} {when}")
 
 
+def permissions_checks(listing: Listing, context: Context) -> list[Check]:
+    """Tell which permissions of macOS the login services need. Whether they have them cannot be found out."""
+    services = [
+        listed.record for listed in listing.machines if login_service.service_file(listed.record.name, context).exists()
+    ]
+    texts = dict.fromkeys(text for record in services for text in login_service.permissions(record, context))
+    return [ok("permissions", text) for text in texts]
+
+
 def drafts_check(leftovers: Collection[Path]) -> Check:
     """Judge the directories of incomplete machines. Commands that were killed have left them behind."""
     if leftovers:

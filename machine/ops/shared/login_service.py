@@ -12,6 +12,8 @@ from machine import runner
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.model.host import HostOS
+from machine.model.mac_privacy import service_notices
+from machine.model.record import MachineRecord
 from machine.model.service import (
     Service,
     agent_program,
@@ -115,6 +117,12 @@ def service_file(name: str, context: Context) -> Path:
             return config_home(context.environment, context.home) / "systemd/user" / f"boot2podman-{name}.service"
         case HostOS.MACOS:
             return context.home / "Library/LaunchAgents" / f"{_label(name)}.plist"
+
+
+def permissions(record: MachineRecord, context: Context) -> list[str]:
+    """Return which permissions of macOS a machine's service needs. Whether it has them cannot be found out."""
+    sources = [folder.source for folder in record.config.folders]
+    return service_notices(context.host, sources, context.home, Path(sys.executable).resolve())
 
 
 def _label(name: str) -> str:

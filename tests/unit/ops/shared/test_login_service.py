@@ -12,6 +12,8 @@ import pytest
 from machine.errors import NotFoundError
 from machine.model.host import HostOS
 from machine.ops import autostart
+from machine.ops.doctor_machines import permissions_checks
+from machine.ops.list import list_machines
 from machine.ops.shared import login_service
 from machine.ops.shared.context import Context
 from machine.ops.shared.shutdown import stop_s
@@ -29,11 +31,17 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     return context
 
 
-def test_launch_agent_comes_and_goes(mac: Context, tmp_path: Path) -> None:
+@pytest.fixture
+def asked(mac: Context, tmp_path: Path) -> Path:
+    """A file with the words that a launchctl on PATH has been given."""
     asked = tmp_path / "asked"
     launchctl = tmp_path / "launchctl"
     launchctl.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
     launchctl.chmod(0o755)
+    return asked
+
+
+def test_launch_agent_comes_and_goes(mac: Context, asked: Path) -> None:
     path = login_service.install("box", PROGRAM, mac, SilentReporter())
     assert path == mac.home / "Library/LaunchAgents/org.boot2podman.box.plist"
     said = plistlib.loads(path.read_bytes())
@@ -53,3 +61,17 @@ def test_no_service_for_a_machine_that_is_not_there(mac: Context) -> None:
     with pytest.raises(NotFoundError, match=r"^none: VM does not exist$"):
         autostart.enable("none", mac, SilentReporter())
     assert not mac.home.exists()
+
+
+def test_permissions_that_the_service_needs_are_told_when_it_is_made_and_by_doctor(mac: Context, asked: Path) -> None:
+    told: list[str] = []
+
+    class Report(SilentReporter):
+        def notice(self, text: str) -> None:
+            told.append(text)
+
+    assert permissions_checks(list_machines(mac), mac) == []
+    autostart.enable("box", mac, Report())
+    assert told == login_service.permissions(make_record("box"), mac)
+    assert told[0].endswith("> Local Network")
+    assert [check.finding for check in permissions_checks(list_machines(mac), mac)] == told
