@@ -145,6 +145,18 @@ class Host:
     kernel: tuple[int, ...] = ()
     """The version of the host's kernel, as numbers. On macOS, the kernel is Darwin."""
 
+    @property
+    def system(self) -> str:
+        """The name and version of the operating system, for people."""
+        version = ".".join(map(str, self.kernel))
+        match self.os:
+            case HostOS.LINUX:
+                return f"Linux {version}"
+            case HostOS.MACOS:
+                darwin = self.kernel[0] if self.kernel else 0
+                # Since Darwin 25, macOS is named after the year. macOS 11 had Darwin 20.
+                return f"macOS {darwin + 1 if darwin >= 25 else darwin - 9} (Darwin {version})"
+
     def install_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
         """Return a hint that says how to install a program.
 

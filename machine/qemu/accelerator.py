@@ -55,11 +55,12 @@ class Acceleration:
     """The accelerator and CPU model of a guest.
 
     If the guest is emulated because hardware acceleration does not work, `obstacle` says why, and `notice` informs the
-    user.
+    user. With HVF, `hypervisor` has the versions of QEMU and macOS, because guests hang in some pairs of versions.
     """
 
     accelerator: Accelerator
     cpu: str
+    hypervisor: str | None = None
     notice: str | None = None
     obstacle: Obstacle | None = None
 
@@ -168,7 +169,8 @@ def choose_accelerator(
     obstacle = _obstacle(choice, arch, host, support, qemu)
     if choice is not AcceleratorChoice.TCG and not obstacle:
         cpu = board.cpu(support.accelerator, has_sme=support.has_sme)
-        return Acceleration(accelerator=support.accelerator, cpu=cpu)
+        hypervisor = f"QEMU {qemu.dotted} on {host.system}" if support.accelerator is Accelerator.HVF else None
+        return Acceleration(accelerator=support.accelerator, cpu=cpu, hypervisor=hypervisor)
     if obstacle and choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):
         other = f", or: {obstacle.remedy}" if obstacle.remedy else ""
         raise MachineError(

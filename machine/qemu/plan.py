@@ -59,6 +59,8 @@ class LaunchPlan:
 
     argv: tuple[str, ...]
     accelerator: Accelerator
+    hypervisor: str | None = None
+    """As in `Acceleration`."""
 
 
 def escape(value: str) -> str:
@@ -110,7 +112,7 @@ def plan_launch(
         # Last, so that no other device moves on the bus when this one is left out.
         *(_provisioning(config, board, files) if not record.guest.provisioned else []),
     ]  # fmt: skip
-    return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator)
+    return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator, hypervisor=acceleration.hypervisor)
 
 
 def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, shares: Sequence[Share]) -> list[str]:

@@ -136,6 +136,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
+        hypervisor=assignment.plan.hypervisor if assignment.plan else None,
         patience=assignment.patience,
         life=life,
         record=record,

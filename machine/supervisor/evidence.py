@@ -24,6 +24,7 @@ class FailureKind(StrEnum):
     EMERGENCY_MODE = "emergency mode"
     IGNITION_ERROR = "Ignition error"
     EARLY_FAILURE = "early failure"
+    RESETS = "resets"
 
     @property
     def is_final(self) -> bool:
@@ -42,6 +43,7 @@ class FailureKind(StrEnum):
             FailureKind.EMERGENCY_MODE: "the guest is in emergency mode",
             FailureKind.IGNITION_ERROR: "Ignition failed",
             FailureKind.EARLY_FAILURE: "the guest failed before its root file system was up",
+            FailureKind.RESETS: "the guest resets itself again and again before it reaches its kernel",
         }[self]
 
 
@@ -62,8 +64,24 @@ class Failure:
         return f"{self.kind.text}: {self.detail}" if self.detail else self.kind.text
 
 
-# What a kernel or its boot loader prints first; firmware prints nothing of the kind.
-_KERNEL_SIGNS = re.compile(r"Linux version |EFI stub|GRUB|systemd\[1\]|\[ *\d+\.\d+\] ")
+class BootStage(StrEnum):
+    """How far a guest has come on its way to its kernel, as far as its console shows. Some kernels print nothing."""
+
+    FIRMWARE = "firmware"
+    LOADER = "boot loader"
+    """GRUB, or the part of a kernel's file that the firmware runs (its EFI stub)."""
+
+    KERNEL = "kernel"
+
+
+# The words that show a stage, of the last stage first. Firmware prints nothing of the kind.
+_STAGES = (
+    (BootStage.KERNEL, re.compile(r"Linux version |systemd\[1\]|\[ *\d+\.\d+\] ")),
+    (BootStage.LOADER, re.compile(r"EFI stub|GRUB")),
+)
+
+# A first boot may reset itself a few times, but it does so in its kernel.
+_MAX_EARLY_RESETS = 3
 
 _PANIC = re.compile(r"Kernel panic - not syncing: (?P<detail>.+)")
 # What the kernel prints last.
@@ -93,22 +111,29 @@ class FailureWatch:
         self._every_s = every_s
         self._patience_s = patience_s
 
-    async def wait(self, *, is_needed: Callable[[], bool]) -> Failure | None:
+    async def wait(self, *, is_needed: Callable[[], bool], resets: Callable[[], int]) -> Failure | None:
         """Wait until the guest shows a failure, and return it. Return None as soon as `is_needed` returns False.
 
         A failure that is not final is returned after `patience_s`, unless one that explains more has followed by then.
+        `resets` returns how many times the guest has reset itself in this boot.
         """
         loop = asyncio.get_running_loop()
         first_seen: float | None = None
         while is_needed():
             await asyncio.sleep(self._every_s)
-            failure = find_failure(self._serial_log, self._ignition_journal)
+            failure = find_failure(self._serial_log, self._ignition_journal) or self._early_resets(resets())
             if failure is None:
                 continue
             first_seen = loop.time() if first_seen is None else first_seen
             if failure.kind.is_final or loop.time() - first_seen > self._patience_s:
                 return failure
         return None
+
+    def _early_resets(self, count: int) -> Failure | None:
+        """Return a failure if the console has shown firmware or a boot loader, but after many resets no kernel."""
+        if count < _MAX_EARLY_RESETS or not tail(self._serial_log).strip():
+            return None
+        return None if boot_stage(self._serial_log) is BootStage.KERNEL else Failure(kind=FailureKind.RESETS)
 
 
 def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
@@ -122,13 +147,14 @@ def console_tail(log: Path) -> list[str]:
     return [line for line in lines if line][-_TAIL_LINES:]
 
 
-def reached_kernel(serial_log: Path) -> bool:
-    """Return whether the console shows messages of a boot loader or a kernel. Some kernels print no messages."""
+def boot_stage(serial_log: Path) -> BootStage:
+    """Return how far the guest has come, as its console shows."""
     try:
         with serial_log.open("rb") as stream:
-            return bool(_KERNEL_SIGNS.search(without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))))
+            text = without_escapes(stream.read(_TAIL_BYTES).decode(errors="replace"))
     except OSError:
-        return False
+        text = ""
+    return next((stage for stage, signs in _STAGES if signs.search(text)), BootStage.FIRMWARE)
 
 
 def console_failure(text: str) -> Failure | None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from machine.errors import GuestError
+from machine.model.host import ACCEL_VARIABLE
 from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
 from machine.supervisor import evidence
 from machine.supervisor.diagnosis import Diagnosis, podmans_words
+from machine.supervisor.evidence import BootStage
 from machine.supervisor.phases import Phase
 from machine.supervisor.vitals import Vitals
 
 _PODMANS_LINES = 5
 
 
-def start_error(record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str) -> GuestError:
-    """Return the error of `machine start` for a guest that did not come up."""
+def start_error(
+    record: MachineRecord, paths: MachinePaths, phase: Phase, cause: str, *, hypervisor: str | None = None
+) -> GuestError:
+    """Return the error of `machine start` for a guest that did not come up.
+
+    `hypervisor` has the versions of QEMU and macOS if HVF accelerates the guest.
+    """
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
     return GuestError(
         f'unable to start "{record.name}" in phase {phase}: {cause}',
         details=[*console, f"the whole console: {paths.serial_log}"],
-        hint=_hint(record, paths, phase),
+        hint=_hvf_hint(record, paths, phase, hypervisor) or _hint(record, paths, phase),
     )
 
 
@@ -52,6 +59,21 @@ def _hint(record: MachineRecord, paths: MachinePaths, phase: Phase) -> str | Non
         )
     if phase is Phase.SSH and record.pending.rekey:
         return "the guest of a clone can get new keys only if it has systemd 256 or later"
-    if phase is Phase.BOOT and not record.guest.provisioned and not evidence.reached_kernel(paths.serial_log):
+    is_first = phase is Phase.BOOT and not record.guest.provisioned
+    if is_first and evidence.boot_stage(paths.serial_log) is BootStage.FIRMWARE:
         return f"the guest never reached its kernel; is this image for {record.config.arch}?"
     return None
+
+
+def _hvf_hint(record: MachineRecord, paths: MachinePaths, phase: Phase, hypervisor: str | None) -> str | None:
+    """Return a hint if the start may have failed through QEMU's HVF, with which guests of some versions stand still."""
+    if hypervisor is None or phase not in (Phase.LAUNCH, Phase.BOOT):
+        return None
+    stage = evidence.boot_stage(paths.serial_log)
+    if stage is BootStage.KERNEL:
+        return None
+    return (
+        f"the guest came only as far as its {stage}; guests do so in some pairs of versions of QEMU and macOS, here "
+        f"{hypervisor}: use another version of QEMU, or emulate the guest: {ACCEL_VARIABLE}=tcg machine start "
+        f"{record.name}"
+    )

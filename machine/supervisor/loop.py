@@ -71,6 +71,9 @@ class Supervisor:
 
     paths: MachinePaths
     accelerator: Accelerator
+    hypervisor: str | None
+    """The versions of QEMU and macOS if HVF accelerates the guest, else None."""
+
     patience: int
     """The factor by which the deadlines of a start and a stop are longer than usual."""
 
@@ -195,7 +198,9 @@ class Supervisor:
 
     async def _watch_evidence(self) -> None:
         """Until the machine is up, watch the console and Ignition's journal for a failure of the guest."""
-        failure = await self.failure_watch.wait(is_needed=lambda: self.life.current.start_pending)
+        failure = await self.failure_watch.wait(
+            is_needed=lambda: self.life.current.start_pending, resets=lambda: self.life.current.boot_renewals
+        )
         if failure:
             self.life.post(GuestFailed(cause=failure.cause))
 
@@ -336,7 +341,7 @@ class Supervisor:
         self.stopping.ok(ending=self._ending.value)
 
     def _start_error(self, cause: str) -> GuestError:
-        return start_error(self.record.current, self.paths, self.life.current.phase, cause)
+        return start_error(self.record.current, self.paths, self.life.current.phase, cause, hypervisor=self.hypervisor)
 
     def _degraded_error(self, cause: str, diagnosis: Diagnosis | None) -> GuestError:
         name, phase = self.record.current.name, self.life.current.phase

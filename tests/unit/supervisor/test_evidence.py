@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from machine.supervisor.evidence import (
+    BootStage,
     Failure,
     FailureKind,
     FailureWatch,
+    boot_stage,
     console_failure,
     console_tail,
     find_failure,
     ignition_failure,
     panic_message,
-    reached_kernel,
 )
 
 PANIC = "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n"
@@ -32,6 +33,10 @@ SHELL = (
     'BdsDxe: starting Boot0002 "EFI Internal Shell" from Fv(64074AFE)/FvFile(7C04A583)\r\n'
     "\x1b[2J\x1b[01;01HUEFI Interactive Shell v2.2\r\n"
 )
+
+
+UEFI = "UEFI firmware (version  built at 13:10:49 on Nov  5 2024)\r\n"
+STUB = "EFI stub: Booting Linux Kernel...\r\nEFI stub: Exiting boot services...\r\n"
 
 
 def entry(message: object, *, priority: object = "3", identifier: str = "ignition") -> str:
@@ -133,9 +138,10 @@ def test_emergency_mode_alone_may_be_followed_by_something_more_telling() -> Non
 
 
 def watch(
-    serial: Path, dumped: Path, *, patience_s: float, wanted: Callable[[], bool] = lambda: True
+    serial: Path, dumped: Path, *, patience_s: float, wanted: Callable[[], bool] = lambda: True, resets: int = 0
 ) -> Failure | None:
-    return asyncio.run(FailureWatch(serial, dumped, every_s=0, patience_s=patience_s).wait(is_needed=wanted))
+    watch = FailureWatch(serial, dumped, every_s=0, patience_s=patience_s)
+    return asyncio.run(watch.wait(is_needed=wanted, resets=lambda: resets))
 
 
 def test_watch_takes_emergency_mode_when_nothing_more_telling_follows(tmp_path: Path) -> None:
@@ -187,30 +193,50 @@ def test_panic_with_which_the_console_ends(text: str, message: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "reached"),
+    ("text", "stage"),
     [
-        (SHELL, False),
-        ("", False),
-        ("SeaBIOS (version 1.16.2)\nBooting from Hard Disk...\n", False),
-        ("\x1b[0m\x1b[30;47mWelcome to GRUB!\r\n", True),
-        ("EFI stub: Booting Linux Kernel...\r\n", True),
-        ("[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x000f0510]\r\n", True),
-        ("[    0.000000] Linux version 6.12.0\r\n", True),
-        ("[   12.345678] systemd[1]: Detected virtualization qemu.\r\n", True),
-        ("[12345.678901] late\r\n", True),
+        (SHELL, BootStage.FIRMWARE),
+        ("", BootStage.FIRMWARE),
+        ("SeaBIOS (version 1.16.2)\nBooting from Hard Disk...\n", BootStage.FIRMWARE),
+        ("\x1b[0m\x1b[30;47mWelcome to GRUB!\r\n", BootStage.LOADER),
+        (STUB, BootStage.LOADER),
+        ("[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x000f0510]\r\n", BootStage.KERNEL),
+        (f"{STUB}[    0.000000] Linux version 6.12.0\r\n", BootStage.KERNEL),
+        ("[   12.345678] systemd[1]: Detected virtualization qemu.\r\n", BootStage.KERNEL),
+        ("[12345.678901] late\r\n", BootStage.KERNEL),
     ],
 )
-def test_kernel_is_known_by_its_words(text: str, reached: bool, tmp_path: Path) -> None:
+def test_stage_is_known_by_its_words(text: str, stage: BootStage, tmp_path: Path) -> None:
     serial = tmp_path / "serial.log"
     serial.write_text(text)
-    assert reached_kernel(serial) is reached
+    assert boot_stage(serial) is stage
 
 
 def test_kernel_that_has_said_much_since_is_still_known(tmp_path: Path) -> None:
     serial = tmp_path / "serial.log"
     serial.write_text("Linux version 6.12.0\n" + "a service\n" * 100_000)
-    assert reached_kernel(serial)
-    assert not reached_kernel(tmp_path / "nothing")
+    assert boot_stage(serial) is BootStage.KERNEL
+    assert boot_stage(tmp_path / "nothing") is BootStage.FIRMWARE
+
+
+@pytest.mark.parametrize(
+    ("text", "resets", "fails"),
+    [
+        (UEFI, 3, True),
+        (UEFI, 2, False),
+        (STUB, 3, True),
+        ("[    0.000000] Linux version 6.12.0\r\n", 3, False),
+        ("", 3, False),  # a guest without a console may well have come further
+    ],
+)
+def test_guest_that_resets_itself_again_and_again_before_its_kernel_has_failed(
+    text: str, resets: int, fails: bool, tmp_path: Path
+) -> None:
+    serial = tmp_path / "serial.log"
+    serial.write_text(text)
+    looks = iter((True, True))
+    failure = watch(serial, tmp_path / "none", patience_s=0, wanted=lambda: next(looks, False), resets=resets)
+    assert failure == (Failure(kind=FailureKind.RESETS) if fails else None)
 
 
 def test_escapes_do_not_hide_what_the_console_says(tmp_path: Path) -> None:
