@@ -14,6 +14,8 @@ from pathlib import Path
 
 from machine.deadline import Deadline
 from machine.model.network import GATEWAY, GUEST, NETDEV
+from machine.model.ports import Endpoint, Protocol
+from machine.ports.backlog import extend_backlog
 from machine.qemu import monitor
 from machine.sockets import listener_pid
 from machine.ssh.command import SshTarget, base_options, host_key_alias
@@ -113,6 +115,7 @@ class Guest:
         rule = f"hostfwd_add {net} tcp:127.0.0.1:{driver.port}-{address}:{guest_port}"
         if output := self.qmp("human-monitor-command", **{"command-line": rule}):
             raise OSError(f"{rule}: {output}")
+        extend_backlog(self.qemu, Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=driver.port))
         return driver
 
     def master_forward(self) -> Driver:
