@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from machine.model.ports import Endpoint, SocketPath
 
 _BACKLOG = 4096  # net.core.somaxconn allows no more by default
-# From pidfd_getfd(2), which Python lacks; the same on all architectures except Alpha.
-_SYS_PIDFD_GETFD = 438
+# The same on all architectures except Alpha. Python lacks the second, and on old systems is built without the first.
+_SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,7 +44,7 @@ def _listening_sockets(pid: int) -> Iterator[socket.socket]:
     """
     if sys.platform != "linux":
         return
-    process = os.pidfd_open(pid)
+    process = _call(_SYS_PIDFD_OPEN, pid, 0)
     try:
         for descriptor in sorted(map(int, os.listdir(f"/proc/{pid}/fd")), reverse=True):  # noqa: PTH208
             duplicate = _duplicate(process, descriptor) if _is_socket(pid, descriptor) else None
@@ -65,13 +65,20 @@ def _is_socket(pid: int, descriptor: int) -> bool:
 
 def _duplicate(process: int, descriptor: int) -> int | None:
     """Duplicate a descriptor of a process. Return None if the process has closed the descriptor meanwhile."""
-    duplicate = int(_libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0))
-    if duplicate >= 0:
-        return duplicate
-    number = ctypes.get_errno()
-    if number == errno.EBADF:
-        return None
-    raise OSError(number, os.strerror(number))
+    try:
+        return _call(_SYS_PIDFD_GETFD, process, descriptor, 0)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return None
+        raise
+
+
+def _call(number: int, *arguments: int) -> int:
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
 
 
 def _is_bound_to(listener: socket.socket, endpoint: Endpoint | SocketPath) -> bool:
