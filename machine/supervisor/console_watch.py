@@ -15,6 +15,7 @@ _FAILED = re.compile(
     r"(?:\[ *FAILED *\]|systemd\[1\]:) *(Failed to (?:start|mount|listen on|activate) .+?)\.?\s*$", re.MULTILINE
 )
 _LOGIN_PROMPT = re.compile(r"^\S+ login: ?$")
+_KERNEL_MESSAGE = re.compile(r"\[ *\d+\.\d{6}\] .*")
 # A boot that goes very wrong fails everywhere.
 _MAX_FAILURES = 5
 
@@ -97,6 +98,6 @@ def failed_units(text: str) -> list[str]:
 
 
 def shows_login_prompt(text: str) -> bool:
-    """Return whether the last thing on the console is a login prompt."""
-    lines = [line for line in text.split("\n") if line.strip()]
+    """Return whether the last thing on the console is a login prompt, apart from messages of the kernel."""
+    lines = [line for line in _KERNEL_MESSAGE.sub("", text).split("\n") if line.strip()]
     return bool(lines) and bool(_LOGIN_PROMPT.match(lines[-1]))

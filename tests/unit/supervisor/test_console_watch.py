@@ -41,6 +41,7 @@ def test_failed_units(text: str, failures: list[str]) -> None:
     [
         (PROMPT, True),
         (PROMPT + "\r\n", True),
+        (PROMPT + "[  139.673695] hrtimer: interrupt took 52109475 ns\r\n[  140.000001] again\r\n", True),
         (PROMPT + "root\r\nPassword: ", False),
         ("Last login: yesterday", False),
         ("", False),
