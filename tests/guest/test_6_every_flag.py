@@ -21,7 +21,7 @@ from tests.support import real_runs
 from tests.support.certificates import make_certificate
 from tests.support.guest_network import answers
 from tests.support.guests import BOOT_S, make_guest_world, served, take_down
-from tests.support.processes import processes_of
+from tests.support.processes import processes_of, qemu_pid
 from tests.support.waiting import wait_until
 from tests.support.world import Outcome, World, machine_program, successful
 
@@ -151,9 +151,10 @@ def test_guest_is_as_the_flags_of_init_say(pair: Pair) -> None:
         "boot2podman-host-1.crt",
     ]  # fmt: skip
     assert "Machine init complete" in pair.made.stdout
-    (qemu,) = (words for words in processes_of(pair.world.runtime("opts")).values() if words.startswith("qemu-system"))
-    assert "usb-host,vendorid=0x1d6b,productid=0x0104" in qemu
-    assert "accel=tcg" in qemu
+    runtime = pair.world.runtime("opts")
+    qemu = processes_of(runtime)[qemu_pid(runtime)]
+    assert "usb-host,bus=usb.0,vendorid=0x1d6b,productid=0x0104" in qemu
+    assert "-accel tcg," in qemu
     assert pair.world.must("active").stdout == "opts\n"
 
 

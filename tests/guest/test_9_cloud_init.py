@@ -66,8 +66,10 @@ def deb(world: World, published: Path) -> Iterator[str]:
             packages = []
             """
         )
-        image = ("--image", "debian:trixie", "--timezone", "Asia/Tokyo")
-        world.must("init", *image, "--disk-size", "12", "--memory", "1024", "deb")
+        world.must("image", "pull", "debian:trixie")
+    image = ("--image", "debian:trixie", "--offline", "--timezone", "Asia/Tokyo")
+    world.must("init", *image, "--disk-size", "12", "--memory", "1024", "new")
+    world.must("rename", "new", "deb")
     world.must("start", "deb")
     yield "deb"
     world.must("rm", "--force", "deb")

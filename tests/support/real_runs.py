@@ -1,6 +1,7 @@
 """Which verbs and flags have run on real guests: recorded by the tests that boot guests, shown in tests/README.md.
 
-A command counts if it has succeeded. What `init` and `set` were given counts when a start of the machine has succeeded.
+A command counts if it has succeeded. What `init` and `set` were given counts when a start of the machine has succeeded,
+and so does `image pull` of the machine's image.
 """
 
 from __future__ import annotations
@@ -123,6 +124,11 @@ class Run:
     place: str
     file: str | None = None
 
+    @property
+    def keys(self) -> dict[str, object]:
+        """The keys of the file."""
+        return tomllib.loads(self.file or "")
+
 
 @dataclass(kw_only=True)
 class _Machine:
@@ -149,15 +155,20 @@ class RealRuns:
         """Return what has run on which guests."""
         found: Record = {}
         machines: dict[str, _Machine] = {}
+        pulled: dict[str, str] = {}
         for run in self.runs:
             line = parse(run.words)
             if line is None or not _has_succeeded(line.verb, run.process.returncode):
                 continue
+            if line.verb == "image pull":
+                pulled |= dict.fromkeys(line.arguments, run.place)
             starts = line.verb in ("start", "restart") or (line.verb == "init" and "--now" in line.flags)
             for machine in _concerned(line, run, machines):
                 uses = dict.fromkeys(_uses(line, run), run.place)
                 if line.verb in _SHOWN_BY_A_START:
                     machine.pending |= uses
+                    if line.verb == "init" and (place := pulled.get(_image(line, run.keys))):
+                        machine.pending["image pull"] = place
                 elif starts or machine.has_been_up:
                     _note(uses, machine, found)
                 if starts:
@@ -174,7 +185,7 @@ def _note(uses: Mapping[str, str], machine: _Machine, found: Record) -> None:
 
 def _uses(line: CommandLine, run: Run) -> list[str]:
     """Return the verb, and the verb with each flag that it was given if its flags are listed."""
-    flags = (*line.flags, *_keys(run.file)) if line.verb in LISTED_WITH_FLAGS else ()
+    flags = (*line.flags, *_flags_of(run.keys)) if line.verb in LISTED_WITH_FLAGS else ()
     return [line.verb, *(f"{line.verb} {flag}" for flag in flags)]
 
 
@@ -185,9 +196,8 @@ def _has_succeeded(verb: str, status: int | None) -> bool:
 def _concerned(line: CommandLine, run: Run, machines: dict[str, _Machine]) -> list[_Machine]:
     """Return the machines that a command has been about, and add those that it has made."""
     if line.verb == "init":
-        keys = tomllib.loads(run.file or "")
-        name = line.arguments[0] if line.arguments else str(keys.get("name", "podman-machine-default"))
-        machines[name] = _Machine(guest=_guest(line, keys))
+        name = line.arguments[0] if line.arguments else str(run.keys.get("name", "podman-machine-default"))
+        machines[name] = _Machine(guest=_guest(line, run.keys))
         return [machines[name]]
     if line.verb == "rename":
         machines[line.arguments[-1]] = machines.pop(line.arguments[0])
@@ -200,15 +210,19 @@ def _concerned(line: CommandLine, run: Run, machines: dict[str, _Machine]) -> li
 
 def _guest(line: CommandLine, keys: Mapping[str, object]) -> str:
     """Return what the guest of a new machine is: our image if nothing else is said, as the tests' mirror serves it."""
-    image = line.flags.get("--image", str(keys.get("image", GUEST)))
+    image = _image(line, keys)
     arch = line.flags.get("--arch", "x86_64")
     distribution = "Debian's cloud image" if image.startswith("debian:") else GUEST
     return distribution if arch == "x86_64" else f"{distribution}, {arch}"
 
 
-def _keys(file: str | None) -> list[str]:
+def _image(line: CommandLine, keys: Mapping[str, object]) -> str:
+    return line.flags.get("--image-path") or line.flags.get("--image", str(keys.get("image", GUEST)))
+
+
+def _flags_of(keys: Mapping[str, object]) -> list[str]:
     """Return the flags that the keys of a file for `init --file` stand for."""
-    return [f"--{key.replace('_', '-')}" for key in tomllib.loads(file or "")]
+    return [f"--{key.replace('_', '-')}" for key in keys]
 
 
 def _place() -> str:

@@ -122,6 +122,15 @@ def test_machine_keeps_its_guest_under_another_name(tmp_path: Path) -> None:
     assert "clone on Debian's cloud image" in found
 
 
+@pytest.mark.parametrize(
+    ("init", "counts"),
+    [("--image debian:13", True), ("--image-path debian:13", True), ("--image debian:12", False)],
+)
+def test_pull_counts_when_a_machine_of_the_image_has_started(tmp_path: Path, init: str, counts: bool) -> None:
+    found = recorded(tmp_path, "image pull debian:13", f"init {init} deb", "start deb")
+    assert any(use.startswith("image pull on ") for use in found) is counts
+
+
 def test_keys_of_a_file_are_flags(tmp_path: Path) -> None:
     (tmp_path / "box.toml").write_text('name = "box"\nimage = "debian:13"\nssh_authorized_key = ["x"]\n')
     found = recorded(tmp_path, "init --now -f box.toml")
