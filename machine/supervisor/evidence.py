@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -110,6 +111,13 @@ class FailureWatch:
         self._ignition_journal = ignition_journal
         self._every_s = every_s
         self._patience_s = patience_s
+        self._begin = 0
+        """How many bytes of the console's log are older than the present boot."""
+
+    def forget_earlier_boots(self) -> None:
+        """From now on, ignore what the console has shown so far, because the guest begins to boot again."""
+        with contextlib.suppress(FileNotFoundError):
+            self._begin = self._serial_log.stat().st_size
 
     async def wait(self, *, is_needed: Callable[[], bool], resets: Callable[[], int]) -> Failure | None:
         """Wait until the guest shows a failure, and return it. Return None as soon as `is_needed` returns False.
@@ -121,7 +129,8 @@ class FailureWatch:
         first_seen: float | None = None
         while is_needed():
             await asyncio.sleep(self._every_s)
-            failure = find_failure(self._serial_log, self._ignition_journal) or self._early_resets(resets())
+            failure = find_failure(self._serial_log, self._ignition_journal, begin=self._begin)
+            failure = failure or self._early_resets(resets())
             if failure is None:
                 continue
             first_seen = loop.time() if first_seen is None else first_seen
@@ -136,9 +145,13 @@ class FailureWatch:
         return None if boot_stage(self._serial_log) is BootStage.KERNEL else Failure(kind=FailureKind.RESETS)
 
 
-def find_failure(serial_log: Path, ignition_journal: Path) -> Failure | None:
-    """Return the failure that Ignition's journal shows. If it shows none, return the console's, if any."""
-    return ignition_failure(tail(ignition_journal, None)) or console_failure(without_escapes(tail(serial_log)))
+def find_failure(serial_log: Path, ignition_journal: Path, *, begin: int = 0) -> Failure | None:
+    """Return the failure that Ignition's journal shows. If it shows none, return the console's, if any.
+
+    The first `begin` bytes of the console's log are not read.
+    """
+    console = without_escapes(tail(serial_log, begin=begin))
+    return ignition_failure(tail(ignition_journal, None)) or console_failure(console)
 
 
 def console_tail(log: Path) -> list[str]:
@@ -216,12 +229,15 @@ def _error_message(line: str) -> str | None:
     return message[prefix.end() :] if prefix else message
 
 
-def tail(path: Path, limit: int | None = _TAIL_BYTES) -> str:
-    """Return the last `limit` bytes of a file, or the whole file if `limit` is None. The file need not exist."""
+def tail(path: Path, limit: int | None = _TAIL_BYTES, *, begin: int = 0) -> str:
+    """Return the last `limit` bytes of a file, or the whole file if `limit` is None. The file need not exist.
+
+    The first `begin` bytes are never returned.
+    """
     try:
         with path.open("rb") as stream:
             if limit is not None:
-                stream.seek(max(0, path.stat().st_size - limit))
+                stream.seek(max(begin, path.stat().st_size - limit))
             return stream.read().decode(errors="replace")
     except OSError:
         return ""

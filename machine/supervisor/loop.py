@@ -154,6 +154,7 @@ class Supervisor:
             self._watch_sources,
             self._watch_record,
             self._watch_panic,
+            self._watch_evidence,
             self.guest_check.watch,
         ]
         if not self.record.current.config.has_our_units:
@@ -161,7 +162,7 @@ class Supervisor:
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
-                work += [self._watch_evidence, self._watch_console]
+                work.append(self._watch_console)
             else:
                 self._take_over()
         except MachineError as error:
@@ -179,6 +180,7 @@ class Supervisor:
     def _take_over(self) -> None:
         if not self.paths.qmp_socket.exists():
             self.life.post(MonitorLost())
+        self.failure_watch.forget_earlier_boots()
         self.ports.take_over()
         self.ports.preload(self.record.current.config.forwards)
         self.connection.connect(after_s=0)
@@ -197,12 +199,17 @@ class Supervisor:
         await self.panic_watch.watch(lambda message: self.life.post(GuestPanicked(message=message)))
 
     async def _watch_evidence(self) -> None:
-        """Until the machine is up, watch the console and Ignition's journal for a failure of the guest."""
-        failure = await self.failure_watch.wait(
-            is_needed=lambda: self.life.current.start_pending, resets=lambda: self.life.current.boot_renewals
-        )
-        if failure:
-            self.life.post(GuestFailed(cause=failure.cause))
+        """At every boot, watch the console and Ignition's journal for a failure of the guest."""
+        while True:
+            failure = await self.failure_watch.wait(
+                is_needed=self._may_fail_to_boot, resets=lambda: self.life.current.boot_renewals
+            )
+            if failure and self._may_fail_to_boot():
+                self.life.post(GuestFailed(cause=failure.cause))
+            await asyncio.sleep(self.heartbeat_s)
+
+    def _may_fail_to_boot(self) -> bool:
+        return self.life.current.start_pending or self.life.current.phase is Phase.BOOT
 
     async def _watch_console(self) -> None:
         await self.console_watch.watch(
@@ -232,6 +239,8 @@ class Supervisor:
             self.starting.notice(_sentence(life.pause.explanation))
         if life.phase is not before.phase:
             self._set_deadline()
+            if life.phase is Phase.BOOT and before.phase is not Phase.LAUNCH:
+                self.failure_watch.forget_earlier_boots()
             if life.start_pending and life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
                 self.starting.step(f"Waiting for {life.phase.waits_for}")
         for action in actions:

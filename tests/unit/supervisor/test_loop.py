@@ -323,6 +323,24 @@ def test_panic_on_the_console_is_told_at_once_and_the_guest_may_reboot(ssh: Fake
     play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
 
 
+def test_boot_that_fails_after_the_machine_was_up_is_told(ssh: FakeSsh, short_path: Path) -> None:
+    emergency = 'You are in emergency mode. After logging in, type "journalctl -xb" to view system logs.\r\n'
+
+    async def story(machine: FakeMachine) -> None:
+        console = machine.paths.serial_log
+        await machine.boot()
+        console.write_text(emergency)  # of an earlier boot
+        machine.qmp.emit("RESET")
+        await until(lambda: machine.state.reason == "the guest is rebooting")
+        await asyncio.sleep(5 * INTERVALS.heartbeat_s)
+        assert machine.state.reason == "the guest is rebooting"
+        console.write_text(2 * emergency)
+        await until(lambda: machine.state.reason == "the guest is in emergency mode")
+        await machine.boot()
+
+    play(story, short_path)
+
+
 def test_panic_that_a_program_shows_on_the_console_of_a_working_guest_is_forgotten(
     ssh: FakeSsh, short_path: Path
 ) -> None:
