@@ -15,7 +15,7 @@ from tests.support.guest_network import LIST_CONTAINERS, names_of
 from tests.support.guests import BOOT_S
 from tests.support.processes import children, supervisor_pid
 from tests.support.waiting import wait_until
-from tests.support.world import World
+from tests.support.world import World, machine_program
 
 pytestmark = pytest.mark.long
 
@@ -176,15 +176,37 @@ def test_folder_is_taken_away(world: World, shared_machine: SharedMachine) -> No
     assert ssh(world, "ls /mnt/ro /mnt/live") == "/mnt/live:\n\n/mnt/ro:\n"
 
 
-def test_machine_whose_virtiofsd_has_ended_is_degraded(world: World, host: Path) -> None:
-    daemons = [child for child in children(supervisor_pid(world.runtime(SHARED))) if child.name() == "virtiofsd"]
-    assert len(daemons) == 2
-    for daemon in daemons:
-        daemon.kill()
-    wait_until(lambda: world.state(SHARED)[0] == "degraded", timeout_s=20, what="ls to notice")
+def test_folder_whose_virtiofsd_has_ended_is_taken_away_and_disturbs_no_other(
+    world: World, host: Path, shared_machine: SharedMachine
+) -> None:
+    if "/mnt/live" in shared_machine.mounts():
+        world.must("mount", "rm", SHARED, "/mnt/live")
+    place = f"/mnt/{SPACES}"
+    ssh(world, f"cd '{place}' && (sleep 1000 <hosts >/dev/null 2>&1 &)")
+    supervised = children(supervisor_pid(world.runtime(SHARED)))
+    (daemon,) = [child for child in supervised if child.name() == "virtiofsd" and SPACES in " ".join(child.cmdline())]
+    hung = world.spawn(machine_program(), "ssh", SHARED, f"while stat -f '{place}'; do sleep 0.1; done")
+    daemon.kill()
     ended = f"virtiofsd for {host}/{SPACES} was killed by signal 9; restart the machine to share the folder again"
-    assert world.state(SHARED)[1] == ended
-    world.must("stop", SHARED)
+    wait_until(lambda: world.state(SHARED) == ("degraded", ended), timeout_s=20, what="ls to notice")
+    wait_until(lambda: "Read-only file system" in touch(world, place), timeout_s=60, what="the folder to be taken away")
+    assert ssh(world, f"ls '{place}'; cat /mnt/ro/hosts") == "ro\n"
+    began = time.monotonic()
+    world.must("mount", "add", SHARED, f"{host}/live:/mnt/live")
+    assert time.monotonic() - began < 60
+    assert ssh(world, "cat /mnt/live/hosts") == "live\n"
+    assert world.state(SHARED) == ("degraded", ended)
+    assert shared_machine.mounts()[place] == ("virtiofs", ended)
+    began = time.monotonic()
+    stopped = world.must("stop", SHARED)
+    assert (stopped.stderr, time.monotonic() - began < 120) == ("Waiting for VM to exit...\n", True)
+    hung.communicate(timeout=60)
+    shared_machine.run()
+    assert ssh(world, f"cat '{place}/hosts'") == f"{SPACES}\n"
+
+
+def touch(world: World, place: str) -> str:
+    return world.machine("ssh", SHARED, f"timeout 5 touch '{place}/x'").stderr
 
 
 def test_programs_can_do_over_9p_what_the_table_says(world: World, shared_machine: SharedMachine) -> None:
