@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from machine.cli.common import (
     noheading_option,
 )
 from machine.cli.flags import Group, WholeNumber
-from machine.cli.formats import Documents, Listing, print_documents, print_listing
+from machine.cli.formats import Documents, Listing, flat_listing, print_documents, print_listing
 from machine.cli.tables import human_size
 from machine.model.arch import Arch
 from machine.model.image import ImageOptions
@@ -30,6 +31,7 @@ FIELDS = (
     "Reference", "Stream", "Release", "Arch", "Digest", "Size", "UsedBy", "Verified", "Signer", "Location", "Sha256",
     "Sha512", "UncompressedSha256", "Fetched", "Path",
 )  # fmt: skip
+VERIFY_FIELDS = ("Reference", "Release", "Arch", "Digest", "Condition")
 CATALOGUE_FIELDS = ("Reference", "Aliases", "Arches", "Provisioning", "Packages", "Location", "Checksums")
 HEADINGS = {"Sha256": "SHA256", "Sha512": "SHA512", "UncompressedSha256": "UNCOMPRESSED SHA256"}
 _COLUMNS = ("REFERENCE", "RELEASE", "ARCH", "SIZE", "VERIFIED", "USED BY", "DIGEST")
@@ -142,7 +144,7 @@ def _row(image: ListedImage) -> tuple[str, ...]:
     base = image.base
     users = ", ".join(image.users) or "-"
     size = human_size(base.size)
-    return (base.reference, base.release or "-", base.arch, size, base.verified, users, base.digest[:_SHORT_DIGEST])
+    return (base.reference, base.release or "-", base.arch, size, image.verified, users, base.digest[:_SHORT_DIGEST])
 
 
 @command.command("catalogue")
@@ -197,6 +199,43 @@ def inspect(names: tuple[str, ...], format_: str | None) -> None:
     images = list_images(current_context())
     found = [describe_image(image) for name in names for image in find_images(name, images)]
     print_documents(Documents(name="inspect", type_name="machine.Image", documents=found), format_)
+
+
+@command.command("verify")
+@click.argument("names", nargs=-1, metavar="[IMAGE]...")
+@listing_options
+def verify(names: tuple[str, ...], format_: str | None, noheading: bool) -> None:
+    """Compare images in the cache with their digests.
+
+    Without IMAGE, all images in the cache are read. The exit status is 1 if one of them is damaged.
+
+    \b
+    Examples:
+      machine image verify
+      machine image verify fcos:stable
+    """
+    from machine.cli.terminal import reporter
+    from machine.ops.image_verify import verify_images
+
+    with reporter() as report:
+        found = verify_images(names, current_context(), report)
+    rows = [
+        (image.base.reference, image.base.release or "-", image.base.arch, image.base.digest, image.condition.value)
+        for image in found
+    ]
+    print_listing(
+        replace(
+            flat_listing("machine.VerifiedImage", VERIFY_FIELDS, rows),
+            rows=lambda: [(*row[:3], row[3][:_SHORT_DIGEST], row[4]) for row in rows],
+        ),
+        format_,
+        heading=not noheading,
+    )
+    damaged = [error for image in found if (error := image.error)]
+    for error in damaged:
+        click.echo(f"Error: {error.line}", err=True)
+    if damaged:
+        raise click.exceptions.Exit(1)
 
 
 @command.command("rm")

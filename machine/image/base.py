@@ -63,8 +63,17 @@ class BaseImage:
 def read_base(entry: Path) -> BaseImage | None:
     """Read the base image in one directory of the cache.
 
-    Return None if the image is damaged or truncated, or if its description is missing or invalid.
+    Return None if the image is missing or truncated, or if its description is missing or invalid.
     """
+    base = read_description(entry)
+    try:
+        return base if base and base.path.stat().st_size == base.length else None
+    except OSError:
+        return None
+
+
+def read_description(entry: Path) -> BaseImage | None:
+    """Read the description of a base image, whether or not the image is damaged. Return None if there is none."""
     digest = digest_of(entry)
     path = base_image(entry.parent, digest)
     try:
@@ -74,10 +83,9 @@ def read_base(entry: Path) -> BaseImage | None:
             return None
         optional: dict[str, Any] = {name: fields.pop(name, "") or None for name in _OPTIONAL}
         arch, verified = Arch(fields.pop("arch")), Verified(fields.pop("verified"))
-        base = BaseImage(
+        return BaseImage(
             digest=digest, path=path, length=length, arch=arch, verified=verified, **optional, **fields
         )  # fmt: skip
-        return base if path.stat().st_size == length else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from machine import lock
 from machine.errors import DeadlineError, DiskError
 from machine.files import disk_errors, fsync_directory, fsync_file, make_directory
-from machine.image.base import BaseImage, read_base, write_description
+from machine.image.base import BaseImage, read_base, read_description, write_description
+from machine.image.intact import NOTE, has_changed
 from machine.image.known import FileStamp, is_made_from
 from machine.image.layout import base_image
 from machine.image.streams import Artifact
@@ -40,24 +41,35 @@ class ImageCache:
     # Lookup
 
     def bases(self) -> list[BaseImage]:
-        """List the intact base images, newest first."""
-        found = (read_base(entry) for entry in self._directory.glob("sha256-*"))
+        """List the base images that have their whole length, newest first."""
+        return self._sorted(read_base)
+
+    def described(self) -> list[BaseImage]:
+        """List all base images that have a description, newest first. Some of them may be damaged."""
+        return self._sorted(read_description)
+
+    def _sorted(self, read: Callable[[Path], BaseImage | None]) -> list[BaseImage]:
+        found = (read(entry) for entry in self._directory.glob("sha256-*"))
         return sorted((base for base in found if base), key=lambda base: base.fetched, reverse=True)
+
+    def _unchanged(self) -> list[BaseImage]:
+        """List the base images that machines may be made from, because they have not changed since they were made."""
+        return [base for base in self.bases() if not has_changed(base.path)]
 
     def find(self, artifact: Artifact, *, signed: bool) -> BaseImage | None:
         """Find the base image made from this artifact. With `signed`, its signature must have been verified."""
-        for base in self.bases():
+        for base in self._unchanged():
             if _is_made_from(base, artifact) and (not signed or base.verified is Verified.SIGNATURE):
                 return base
         return None
 
     def find_location(self, location: str) -> BaseImage | None:
         """Find the newest base image that was fetched from this URL."""
-        return next((base for base in self.bases() if base.location == public_url(location)), None)
+        return next((base for base in self._unchanged() if base.location == public_url(location)), None)
 
     def find_file(self, stamp: FileStamp) -> BaseImage | None:
         """Find the base image that was made from the file on this host that has this stamp."""
-        return next((base for base in self.bases() if is_made_from(base, stamp)), None)
+        return next((base for base in self._unchanged() if is_made_from(base, stamp)), None)
 
     def path_of(self, digest: str) -> Path:
         """Return the path for the base image with this digest, whether it exists or not."""
@@ -152,7 +164,7 @@ class ImageCache:
         waits_for = "another process to publish the same image"
         path = self._lock_file(f"{_DOWNLOADS}/{base.digest}.publish.lock")
         with lock.exclusively(path, timeout_s=_WAIT_FOR_REMOVAL_S, waits_for=waits_for):
-            old = read_base(base.path.parent)
+            old = None if has_changed(base.path) else read_base(base.path.parent)
             if old and old.verified is Verified.SIGNATURE and base.verified is not Verified.SIGNATURE:
                 return
             fsync_file(workspace / base.path.name)
@@ -161,6 +173,7 @@ class ImageCache:
                 workspace.rename(base.path.parent)
             else:
                 os.replace(workspace / base.path.name, base.path)
+                os.replace(workspace / NOTE, base.path.with_name(NOTE))
                 write_description(base, base.path.parent)
             fsync_directory(self._directory)
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from machine.errors import DiskError, MachineError, NotFoundError, ProgramError, reason_of
+from machine.files import sha256_of
 from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
 from machine.image.download import ChangedError, Download
+from machine.image.intact import note_intact
 from machine.image.known import FileStamp, remember
 from machine.image.pace import MAX_WORKERS
 from machine.image.readers import Digests, DownloadSource, FileSource, Job, Source, digest
@@ -135,10 +137,13 @@ class Ingest:
             else:
                 self._report.step(f"Fetching {public_url(artifact.location)}")
                 checked = self._download(artifact, signature, image, has_checksum=has_checksum, max_workers=max_workers)
+            sha256 = checked.unpacked.sha256
             if checked.unpacked.format is DiskFormat.RAW:
                 self._convert(image)
+                sha256 = sha256_of(image)
             self._check_structure(image, artifact)
             image.chmod(_READ_ONLY)
+            note_intact(image, sha256)
             base = self._base_of(artifact, checked, image, has_checksum=has_checksum)
             self._cache.publish(base, workspace)
         return base

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from machine.errors import MachineError, reason_of
+from machine.image.intact import has_changed
 from machine.image.layout import base_image
 from machine.model.config import Resources
 from machine.model.doctor_check import Check, failure, failure_from, ok, warning
@@ -104,6 +105,7 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
         log=listed.paths.supervisor_log,
         has_disk=listed.record.fresh_disk_base is not None or listed.paths.disk.exists(),
         base=base if base and not base.exists() else None,
+        has_changed_base=base is not None and has_changed(base),
         refetch=image.pinned,
     )
 
@@ -120,6 +122,9 @@ class MachineFacts:
     has_disk: bool
     base: Path | None
     """The base image of the machine's disk if that image is missing, else None."""
+
+    has_changed_base: bool
+    """Whether the base image has changed since it was fetched."""
 
     refetch: str
     """The reference with which the base image can be fetched again."""
@@ -146,6 +151,9 @@ def _machine_check(machine: MachineFacts) -> Check | None:
         return warning(name, f"it is degraded: {state.reason}", remedy)
     if machine.base is not None:
         return warning(name, f"its base image {machine.base} is missing", f"machine image pull {machine.refetch}")
+    if machine.has_changed_base:
+        remedy = f"machine image verify, and if it is damaged: machine image pull {machine.refetch}"
+        return warning(name, "its base image has changed since it was fetched", remedy)
     if not machine.has_disk:
         remedy = f"restore the disk, or remove the machine: machine rm --force {machine.name}"
         return warning(name, "its disk is missing", remedy)

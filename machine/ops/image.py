@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from machine.errors import MachineError, NotFoundError
 from machine.image.base import BaseImage
+from machine.image.intact import has_changed
 from machine.image.layout import digest_of
 from machine.model.image import ImageOptions
 from machine.model.record import MachineRecord
@@ -16,6 +17,8 @@ from machine.ops.shared.images import image_cache, image_request, obtain, parse_
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import records
+
+CHANGED = "changed"
 
 # An image can be named by this many digits of its digest.
 _MIN_DIGEST = 6
@@ -46,6 +49,11 @@ class ListedImage:
 
     base: BaseImage
     users: tuple[str, ...]
+
+    @property
+    def verified(self) -> str:
+        """How the image was verified, or `changed` if its file has changed since then."""
+        return CHANGED if has_changed(self.base.path) else self.base.verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +106,17 @@ def find_images(name: str, images: Sequence[ListedImage]) -> list[ListedImage]:
     Raises:
         NotFoundError: no image in the cache matches `name`.
     """
-    found = [image for image in images if _is_named(image.base, name)]
+    found = [image for image in images if is_named(image.base, name)]
     if not found:
-        raise NotFoundError(f'no image "{name}" in the cache', hint="see: machine image ls")
+        raise no_image_error(name)
     return found
 
 
-def _is_named(base: BaseImage, name: str) -> bool:
+def no_image_error(name: str) -> NotFoundError:
+    return NotFoundError(f'no image "{name}" in the cache', hint="see: machine image ls")
+
+
+def is_named(base: BaseImage, name: str) -> bool:
     digest = name.removeprefix("sha256:")
     if len(digest) >= _MIN_DIGEST and base.digest.startswith(digest):
         return True
@@ -169,7 +181,7 @@ def describe_image(image: ListedImage) -> dict[str, object]:
         "Digest": f"sha256:{base.digest}",
         "Size": base.size,
         "UsedBy": list(image.users),
-        "Verified": base.verified,
+        "Verified": image.verified,
         "Signer": base.signer or "",
         "Location": base.location,
         "Sha256": base.sha256,

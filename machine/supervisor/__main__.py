@@ -105,6 +105,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         publish_limits=_publish_limits(settings),
         patience=load_patience(roots, host, os.environ),
         folders=launched.folders,
+        base=launched.base,
     )
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import assert_never
 
 from machine.folders.server import FolderServer
@@ -27,6 +28,7 @@ from machine.qemu.plan import LaunchPlan
 from machine.sockets import listener_pid
 from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
 from machine.store.paths import MachinePaths
+from machine.supervisor.base_check import BaseCheck
 from machine.supervisor.commands import Commands
 from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
 from machine.supervisor.containers import ContainerWait
@@ -78,6 +80,9 @@ class Assignment:
 
     folders: Sequence[MountedFolder] = ()
 
+    base: Path | None = None
+    """The base image of the machine's disk. None if the disk has none, or if QEMU is running already."""
+
     @property
     def accelerator(self) -> Accelerator:
         # The accelerator of an adopted guest is unknown; the timeouts of TCG are long enough for all.
@@ -103,6 +108,9 @@ class Intervals:
 
     prompt_patience_s: float = 6.0
     """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""
+
+    silent_boot_s: float = 5.0
+    """How long a boot may show nothing before the base image is checked. The time scale multiplies this."""
 
     lock_s: float = 1.0
     guest_s: float = 60.0
@@ -171,6 +179,13 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             paths.ignition_journal,
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
+        ),
+        base_check=BaseCheck(
+            assignment.base,
+            paths.serial_log,
+            starting.step,
+            patience_s=intervals.silent_boot_s * assignment.time_scale,
+            every_s=intervals.evidence_s,
         ),
         containers=_make_container_wait(assignment, in_guest, intervals),
         console_watch=ConsoleWatch(

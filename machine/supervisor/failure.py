@@ -31,6 +31,14 @@ def start_error(
     )
 
 
+def damaged_base_error(record: MachineRecord, damage: str) -> GuestError:
+    """Return the error of `machine start` for a guest that did not boot because its base image is damaged."""
+    return GuestError(
+        f'unable to start "{record.name}": {damage}',
+        hint=f"fetch it again with: machine image pull {record.config.image.pinned}",
+    )
+
+
 def degraded_error(
     name: str, phase: Phase, cause: str, *, diagnosis: Diagnosis | None, vitals: Vitals | None
 ) -> GuestError:

@@ -14,6 +14,7 @@ from machine.files import FILE_PRIVATE, disk_errors
 from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources
 from machine.folders.transports import MountedFolder, plan_folders, transport_notices
+from machine.image.intact import has_changed
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.host import AcceleratorChoice, Host
@@ -42,6 +43,8 @@ class Launch:
 
     plan: LaunchPlan
     folders: Sequence[MountedFolder]
+    base: Path | None
+    """The base image of the machine's disk, or None if the disk has none."""
 
 
 def prepare(
@@ -63,7 +66,9 @@ def prepare(
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
-    _check_disk(record, paths, roots)
+    base = _check_disk(record, paths, roots)
+    if base and has_changed(base):
+        notice(f"The base image of {name} has changed since it was fetched; see: machine image verify")
     if text := low_space_notice(paths.directory, shutil.disk_usage(paths.directory).free):
         notice(text)
     if firmware:
@@ -79,7 +84,7 @@ def prepare(
         files=launch_files(paths),
         shares=[folder.share for folder in folders if folder.share],
     )
-    return Launch(record=record, plan=plan, folders=folders)
+    return Launch(record=record, plan=plan, folders=folders, base=base)
 
 
 def low_space_notice(directory: Path, free_bytes: int) -> str | None:
@@ -174,8 +179,11 @@ def _assign_transports(
     return planned
 
 
-def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> None:
-    """Check that the machine's disk exists. If the guest has not completed its first boot yet, make a new disk."""
+def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Path | None:
+    """Check that the machine's disk exists, and return its base image, or None if it has none.
+
+    If the guest has not completed its first boot yet, make a new disk.
+    """
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
     if base and not base.exists():
@@ -189,6 +197,7 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Non
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
     elif not paths.disk.exists():
         raise MachineError(f"the disk of {config.name} is missing: {paths.disk}")
+    return base
 
 
 def make_console(paths: MachinePaths) -> None:

@@ -35,6 +35,7 @@ from machine.supervisor.actions import (
     ReportUp,
     SetGuestClock,
 )
+from machine.supervisor.base_check import BaseCheck
 from machine.supervisor.commands import Commands
 from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
 from machine.supervisor.containers import ContainerWait
@@ -50,7 +51,7 @@ from machine.supervisor.events import (
     StopFailed,
 )
 from machine.supervisor.evidence import FailureWatch
-from machine.supervisor.failure import degraded_error, start_error
+from machine.supervisor.failure import damaged_base_error, degraded_error, start_error
 from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
@@ -96,6 +97,7 @@ class Supervisor:
     """Reports to the commands that wait until the machine has stopped."""
 
     failure_watch: FailureWatch
+    base_check: BaseCheck
     containers: ContainerWait
     console_watch: ConsoleWatch
     panic_watch: PanicWatch
@@ -162,7 +164,7 @@ class Supervisor:
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
-                work.append(self._watch_console)
+                work += [self._watch_console, self._watch_silence]
             else:
                 self._take_over()
         except MachineError as error:
@@ -212,9 +214,17 @@ class Supervisor:
         return self.life.current.start_pending or self.life.current.phase is Phase.BOOT
 
     async def _watch_console(self) -> None:
-        await self.console_watch.watch(
-            is_booting=lambda: self.life.current.start_pending and self.life.current.phase in (Phase.LAUNCH, Phase.BOOT)
-        )
+        await self.console_watch.watch(is_booting=lambda: self._is_booting)
+
+    async def _watch_silence(self) -> None:
+        """If the boot shows nothing, find out whether the base image is damaged."""
+        damage = await self.base_check.damage_of_silent_boot(is_needed=lambda: self._is_booting)
+        if damage and self._is_booting:
+            self.life.post(GuestFailed(cause=damage))
+
+    @property
+    def _is_booting(self) -> bool:
+        return self.life.current.start_pending and self.life.current.phase in (Phase.LAUNCH, Phase.BOOT)
 
     async def _watch_greeting(self) -> None:
         """At every boot, treat a greeting of the guest's SSH server as the report that the guest is ready.
@@ -337,6 +347,8 @@ class Supervisor:
             await shutdown.shut_down(self._means(), limits)
         except MachineError as error:
             log.error("%s", error.line)
+        if self.life.current.phase is Phase.BOOT and (damage := await self.base_check.damage()):
+            self._error = damaged_base_error(self.record.current, damage)
         self.life.post(CleanedUp())
 
     async def _report_end(self) -> None:

@@ -37,6 +37,46 @@ def test_base_that_is_damaged_is_made_anew(world: World, images: Images, server:
     assert not list(world.cache.glob("sha256-*"))
 
 
+def test_base_that_has_changed_is_told_verified_and_fetched_again(
+    world: World, images: Images, server: ImageServer
+) -> None:
+    base = stream(world, server, images)
+    pull_image(world, images, base)
+    world.machine("init", "--stream-base-url", base, "box")
+    (image,) = world.cache.glob("sha256-*/image.qcow2")
+    assert world.must("image", "verify").stdout.split()[-5::4] == ["fcos:stable", "intact"]
+    whole, before = image.read_bytes(), image.stat()
+    image.chmod(0o600)
+    with image.open("r+b") as stream_:
+        stream_.seek(-1, os.SEEK_END)
+        stream_.write(b"!")
+    verified = "{{.Verified}}"
+    assert world.must("image", "ls", "--format", verified).stdout == "changed\n"
+    assert "its base image has changed since it was fetched" in world.machine("doctor").stdout
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert world.must("image", "ls", "--format", verified).stdout == "signature\n"
+    outcome = world.machine("image", "verify", "fcos:stable", "--format", "{{.Digest}} {{.Condition}}")
+    assert (outcome.status, outcome.stdout) == (1, f"{image.parent.name.removeprefix('sha256-')} damaged\n")
+    assert outcome.stderr.splitlines()[-1].startswith(
+        f"Error: the base image {image} is damaged; fetch it again with: machine image pull fcos:stable@"
+    )
+    assert world.must("image", "ls", "--format", verified).stdout == "changed\n"
+    pull_image(world, images, base)
+    assert image.read_bytes() == whole
+    assert world.must("image", "verify", "--format", "{{.Condition}}").stdout == "intact\n"
+    assert world.must("image", "ls", "--format", verified).stdout == "signature\n"
+    assert world.machine("image", "verify", "nosuch").stderr == (
+        'Error: no image "nosuch" in the cache; see: machine image ls\n'
+    )
+
+
+def test_converted_image_is_verified_as_it_was_converted(world: World, images: Images) -> None:
+    raw = world.root / "disk.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", images.qcow2, raw], check=True)
+    world.must("image", "pull", raw)
+    assert world.must("image", "verify", "--format", "{{.Condition}}").stdout == "intact\n"
+
+
 def test_promise_made_later_is_remembered(world: World, images: Images, server: ImageServer) -> None:
     url = server.add("/disk.xz", images.xz.read_bytes())
     for words in ((), ("--image-sha256", sha256(images.xz)), ("--image-sha256", sha256(images.xz)), ("--offline",)):

@@ -168,11 +168,12 @@ async def fake_machine(
     has_monitor: bool = True,
     binary: str = "sh",
     intervals: Intervals = INTERVALS,
+    base: Path | None = None,
     **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
 
-    Without `has_monitor`, the socket of QEMU's monitor has been removed.
+    Without `has_monitor`, the socket of QEMU's monitor has been removed. `base` is the base image of the disk.
     """
     progress: list[Line] = []
     starting = ProgressBroadcaster()
@@ -192,6 +193,7 @@ async def fake_machine(
             tcp_driver=Driver.SLIRP,
             publish_limits=DEFAULT_LIMITS,
             patience=1,
+            base=base,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

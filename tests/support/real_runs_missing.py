@@ -18,6 +18,7 @@ MISSING = {
     "image build": "it makes the image of the guests, before there is one",
     "image catalogue": _HOST,
     "image rm": _HOST,
+    "image verify": _HOST,
     "os apply": _FEDORA,
     "os upgrade": _FEDORA,
     "set --username": "it is refused, as a user cannot be renamed",

@@ -18,7 +18,7 @@ LINES = [
     ("autostart", "enable"),
     *(("config", name) for name in ("edit", "get", "path", "set", "unset")),
     *(("mount", name) for name in ("add", "ls", "rm")),
-    *(("image", name) for name in ("build", "catalogue", "inspect", "ls", "prune", "pull", "rm")),
+    *(("image", name) for name in ("build", "catalogue", "inspect", "ls", "prune", "pull", "rm", "verify")),
     *(("os", name) for name in ("apply", "upgrade")),
     *(("port", name) for name in ("add", "ls", "rm")),
 ]

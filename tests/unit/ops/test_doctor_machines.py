@@ -32,7 +32,13 @@ def test_memory_that_is_available_now(available: int | None, golden: Golden) -> 
 
 
 BOX = MachineFacts(
-    name="box", state=STOPPED, log=Path("/m/box/supervisor.log"), has_disk=True, base=None, refetch="fcos:stable@43.1"
+    name="box",
+    state=STOPPED,
+    log=Path("/m/box/supervisor.log"),
+    has_disk=True,
+    base=None,
+    has_changed_base=False,
+    refetch="fcos:stable@43.1",
 )
 
 
@@ -41,6 +47,7 @@ PROBLEMS: dict[str, dict[str, object]] = {
     "supervisor is silent": {"state": UNRESPONSIVE},
     "degraded otherwise": {"state": MachineState(state=State.DEGRADED, reason="no API")},
     "base image is missing": {"base": Path("/c/image.qcow2")},
+    "base image has changed": {"has_changed_base": True},
     "disk is missing": {"has_disk": False},
 }
 

@@ -17,6 +17,8 @@ import pytest
 from machine import __version__, control
 from machine.control import Command
 from machine.errors import GuestError
+from machine.files import sha256_of
+from machine.image import intact
 from machine.model.config import FirstBoot, Provisioning, UserIgnition
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
@@ -191,6 +193,60 @@ def test_start_fails_with_what_the_console_says(ssh: FakeSsh, short_path: Path) 
         assert "quit" in machine.qmp.commands
 
     play(story, short_path)
+
+
+@pytest.fixture
+def damaged_base(tmp_path: Path) -> Path:
+    """A base image whose content has changed under its size and time of change."""
+    image = tmp_path / f"sha256-{'0' * 64}" / "image.qcow2"
+    image.parent.mkdir()
+    image.write_bytes(b"whole")
+    intact.note_intact(image, sha256_of(image))
+    before = image.stat()
+    image.write_bytes(b"spoil")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return image
+
+
+QUIET_FOR_A_MOMENT = replace(INTERVALS, silent_boot_s=0.05)
+CHECKING = "Comparing the base image with its digest"
+
+
+def test_boot_that_shows_nothing_names_a_damaged_base_image(ssh: FakeSsh, short_path: Path, damaged_base: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        error = await machine.end()
+        assert error
+        assert error.line == (
+            f'unable to start "box": the base image {damaged_base} is damaged; '
+            f"fetch it again with: machine image pull {machine.record.config.image.pinned}"
+        )
+        assert machine.steps[-1] == CHECKING
+        assert intact.has_changed(damaged_base)
+
+    play(story, short_path, base=damaged_base, intervals=QUIET_FOR_A_MOMENT)
+
+
+def test_boot_that_fails_names_a_damaged_base_image(ssh: FakeSsh, short_path: Path, damaged_base: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.supervisor.life.current.phase is Phase.BOOT)
+        machine.paths.serial_log.write_text("[    0.0] Linux version 6\nKernel panic - not syncing: no init\n")
+        error = await machine.end()
+        assert error
+        assert error.message == f'unable to start "box": the base image {damaged_base} is damaged'
+
+    play(story, short_path, base=damaged_base)
+
+
+def test_boot_that_shows_nothing_goes_on_if_its_base_image_is_intact(
+    ssh: FakeSsh, short_path: Path, damaged_base: Path
+) -> None:
+    damaged_base.write_bytes(b"whole")
+
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: CHECKING in machine.steps)
+        await machine.boot()
+
+    play(story, short_path, base=damaged_base, intervals=QUIET_FOR_A_MOMENT)
 
 
 def test_start_fails_with_qemus_last_words(ssh: FakeSsh, short_path: Path) -> None:
