@@ -5,6 +5,8 @@ They are the same addresses as in gvproxy's network, because Podman and other pr
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 NETDEV = "net0"
 """The id of the network in QEMU."""
 
@@ -22,3 +24,13 @@ HOSTS = f"""\
 {HOST} host.containers.internal host.docker.internal
 """
 """Lines for the guest's /etc/hosts. Podman copies that file into containers."""
+
+
+class ResolverChoice(StrEnum):
+    """Whether this host itself answers a guest's questions about names, as users set it."""
+
+    AUTO = "auto"
+    """Only if QEMU's network cannot pass the questions on to a server."""
+
+    ON = "on"
+    OFF = "off"

@@ -19,6 +19,7 @@ from machine.model.config import (
 )
 from machine.model.host import AcceleratorChoice, Host, HostOS
 from machine.model.names import check_username
+from machine.model.network import ResolverChoice
 from machine.model.ports import DEFAULT_MAX_PUBLISHED_PORTS, Driver
 
 _MAX_PATIENCE = 100
@@ -68,6 +69,9 @@ class Settings:
     max_published_ports: int
     """How many ports of the host the containers of one machine may publish together."""
 
+    host_resolver: ResolverChoice
+    """Whether this host answers guests' questions about names, instead of QEMU's network."""
+
     patience: int
     """The factor by which every deadline of a start and a stop is longer than usual."""
 
@@ -90,6 +94,7 @@ def built_in(host: Host) -> Settings:
         allow_wildcard=True,
         allow_privileged_ports=False,
         max_published_ports=DEFAULT_MAX_PUBLISHED_PORTS,
+        host_resolver=ResolverChoice.AUTO,
         patience=1,
     )
 
@@ -178,6 +183,7 @@ RULES: Mapping[str, Rule] = {
     "allow_wildcard": _switch("Let containers publish ports on every address of this host"),
     "allow_privileged_ports": _switch("Let containers publish ports below 1024 if the machine runs as root"),
     "max_published_ports": _whole_number("How many ports of this host the containers of a machine may publish", 0),
+    "host_resolver": _choice("Whether this host answers guests' questions about names", ResolverChoice),
     "patience": _whole_number("How many times as long as usual a start and a stop may take", 1, _MAX_PATIENCE),
 }
 """The rule for each key of config.toml. The keys are the fields of Settings."""

@@ -22,6 +22,7 @@ from machine.ops.doctor_machines import (
     new_machine_resources_checks,
     permissions_checks,
 )
+from machine.ops.doctor_names import used_names_check
 from machine.ops.doctor_programs import installed_ssh_check, qemu_checks, qemu_img_check, signature_checks
 from machine.ops.shared.context import Context
 from machine.store import drafts
@@ -45,6 +46,7 @@ def doctor(context: Context) -> list[Check]:
         login_services_check(context),
         *permissions_checks(listing, context),
         drafts_check(drafts.find_leftovers(context.roots)),
+        used_names_check(context, (settings_of(chosen) if chosen else built_in(host)).host_resolver),
         proxies_check(context.environment, host.os),
         used_certificates_check(context),
         clock_check(datetime.now(UTC), known_moments(listing, context), host.os),

@@ -20,6 +20,7 @@ from machine.files import open_created
 from machine.folders.handover import load_folders
 from machine.model.settings import Settings
 from machine.ports.limits import PublishLimits
+from machine.resolver.choice import is_host_wanted, read_resolv_conf
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
@@ -103,6 +104,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         lock=descriptor,
         tcp_driver=settings.port_driver,
         publish_limits=_publish_limits(settings),
+        host_resolver=is_host_wanted(settings.host_resolver, read_resolv_conf()),
         patience=load_patience(roots, host, os.environ),
         folders=launched.folders,
         base=launched.base,
@@ -134,6 +136,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
         lock=None,
         tcp_driver=settings.port_driver,
         publish_limits=_publish_limits(settings),
+        host_resolver=is_host_wanted(settings.host_resolver, read_resolv_conf()),
         patience=load_patience(roots, current_host(), os.environ),
         folders=load_folders(paths.folders_table),
     )

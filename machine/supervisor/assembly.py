@@ -36,6 +36,7 @@ from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
+from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.helpers import helper_command
@@ -75,6 +76,9 @@ class Assignment:
 
     tcp_driver: Driver
     publish_limits: PublishLimits
+    host_resolver: bool = False
+    """Whether this host answers the guest's questions about names."""
+
     patience: int
     """The factor by which the deadlines of a start and a stop are longer than usual."""
 
@@ -160,6 +164,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
             folders=folders,
             sockets=sockets,
         ),
+        names=_make_guest_names(assignment, in_guest, starting),
         ports=ports,
         published=published,
         folders=folders,
@@ -284,6 +289,27 @@ def _make_guest_sockets(assignment: Assignment, in_guest: GuestCommand, starting
         ssh=in_guest,
         on_host={paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket},
         script=sockets_script(paths, config),
+        on_notice=starting.notice,
+        time_scale=assignment.time_scale,
+    )
+
+
+def _make_guest_names(
+    assignment: Assignment, in_guest: GuestCommand, starting: ProgressBroadcaster
+) -> GuestNames | None:
+    """Return None if neither this supervisor nor an earlier one has the guest ask this host for names."""
+    server = None
+    if assignment.host_resolver:
+        from machine.resolver.lookup import HostNames  # these import dnspython, which few supervisors need
+        from machine.resolver.server import ResolverServer
+
+        server = ResolverServer(HostNames().look_up)
+    elif assignment.plan:
+        return None
+    return GuestNames(
+        ssh=in_guest,
+        script=assets.load("files/host-names.sh"),
+        server=server,
         on_notice=starting.notice,
         time_scale=assignment.time_scale,
     )

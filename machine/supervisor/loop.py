@@ -53,6 +53,7 @@ from machine.supervisor.events import (
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.failure import damaged_base_error, degraded_error, start_error
 from machine.supervisor.guest_check import GuestCheck
+from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
@@ -84,6 +85,7 @@ class Supervisor:
     link: QmpLink
     qmp: QmpSessions
     connection: GuestSsh
+    names: GuestNames | None
     ports: Forwarding
     published: PublishedPorts
     folders: FolderServer
@@ -139,6 +141,8 @@ class Supervisor:
             raise
         finally:
             self.servers.close()
+            if self.names:
+                self.names.close()
         await self.folders.end()
         await self._report_end()
         await self.servers.finish()
@@ -281,7 +285,7 @@ class Supervisor:
             case Disconnect():
                 self.connection.disconnect()
             case MountFolders():
-                self.tasks.run(self.connection.mount_folders())
+                self.tasks.run(self._mount_folders())
             case ProbeApi(after_s=after_s):
                 self.connection.probe_api(after_s=after_s)
             case QuietPodman(in_guest=in_guest):
@@ -310,6 +314,11 @@ class Supervisor:
                 self._finished = True
             case _:
                 assert_never(action)
+
+    async def _mount_folders(self) -> None:
+        if self.names:
+            await self.names.provide()
+        await self.connection.mount_folders()
 
     async def _report_up(self) -> None:
         await self.record.note_up()

@@ -89,6 +89,7 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "allow_wildcard": (True, "built-in"),
         "allow_privileged_ports": (False, "built-in"),
         "max_published_ports": (1024, "built-in"),
+        "host_resolver": ("auto", "built-in"),
         "patience": (3, "environment: MACHINE_PATIENCE"),
     }
     made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
