@@ -31,10 +31,11 @@ def extend_backlog(pid: int, endpoint: Endpoint | SocketPath) -> None:
     Raises:
         OSError: the process has ended, or Linux does not let this process have the sockets of the other.
     """
-    for listener in _listening_sockets(pid):
-        if _is_bound_to(listener, endpoint):
-            listener.listen(_BACKLOG)
-            return
+    if sys.platform == "linux":
+        for listener in _listening_sockets(pid):
+            if _is_bound_to(listener, endpoint):
+                listener.listen(_BACKLOG)
+                return
 
 
 def _listening_sockets(pid: int) -> Iterator[socket.socket]:
@@ -42,8 +43,6 @@ def _listening_sockets(pid: int) -> Iterator[socket.socket]:
 
     The sockets with the highest descriptors come first, because the newest socket is usually among these.
     """
-    if sys.platform != "linux":
-        return
     process = _call(_SYS_PIDFD_OPEN, pid, 0)
     try:
         for descriptor in sorted(map(int, os.listdir(f"/proc/{pid}/fd")), reverse=True):  # noqa: PTH208
