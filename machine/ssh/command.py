@@ -153,10 +153,11 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
     ]  # fmt: skip
 
 
-def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> list[str]:
+def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str], *, patience: int = 1) -> list[str]:
     """Return the command line of an SSH master, which carries all forwards, and ends if the guest no longer answers.
 
-    `forwards` maps host sockets to guest sockets. The master logs in as root, who can reach both the rootless and the
+    `forwards` maps host sockets to guest sockets. `patience` is how many times as long as usual the guest may take to
+    answer. The master logs in as root, who can reach both the rootless and the
     rootful Podman socket.
     """
     return [
@@ -164,11 +165,11 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str]) 
         *base_options(target),
         "-M", "-N", "-T", "-n",
         "-o", control_option(control),
-        "-o", "ConnectTimeout=15",
+        "-o", f"ConnectTimeout={15 * patience}",
         "-o", "ControlPersist=no",
         "-o", "ExitOnForwardFailure=yes",
         # Longer than the 25 s for which PAM delays a login when the guest's logind does not answer.
-        "-o", "ServerAliveCountMax=8",
+        "-o", f"ServerAliveCountMax={8 * patience}",
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
         *(word for host, guest in forwards.items() for word in ("-L", local_forward(host, PurePath(guest)))),

@@ -156,7 +156,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
         link=link,
         qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s),
         connection=GuestSsh(
-            Master(target, paths.ssh_control, sockets.on_host),
+            Master(target, paths.ssh_control, sockets.on_host, patience=assignment.patience),
             tasks=tasks,
             life=life,
             record=record,

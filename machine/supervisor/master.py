@@ -33,12 +33,16 @@ _SET_CLOCK = "echo; read now && date -u -s @$now"
 
 
 class Master:
-    """Runs SSH masters for one guest, one after another. `forwards` maps the host's sockets to the guest's."""
+    """Runs SSH masters for one guest, one after another. `forwards` maps the host's sockets to the guest's.
 
-    def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str]) -> None:
+    `patience` is how many times as long as usual the guest may take to answer.
+    """
+
+    def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str], *, patience: int = 1) -> None:
         self.target = target
         self._control = control
         self._forwards = forwards
+        self._patience = patience
         self._running = asyncio.Lock()
 
     async def run(
@@ -65,7 +69,7 @@ class Master:
         sockets.kill_listener(self._control)
         for path in (self._control, *self._forwards):
             path.unlink(missing_ok=True)
-        argv = master_argv(self.target, self._control, self._forwards)
+        argv = master_argv(self.target, self._control, self._forwards, patience=self._patience)
         try:
             child = await async_runner.spawn(argv, stderr=PIPE, patience_s=_END_S)
         except MachineError as error:
@@ -135,7 +139,7 @@ class Master:
                 told = silence
                 on_silence(silence)
             await asyncio.sleep(_GREETING_PAUSE_S)
-            patience_s = min(2 * patience_s, _MAX_GREETING_S)  # a slow guest may need that long
+            patience_s = min(2 * patience_s, _MAX_GREETING_S * self._patience)  # a slow guest may need that long
 
 
 async def _greeting_obstacle(port: int, patience_s: float) -> SshSilence | None:

@@ -75,6 +75,12 @@ def test_master_forwards_each_socket_and_ends_when_one_cannot_be() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("patience", "connect", "alive"), [(1, 15, 8), (5, 75, 40)])
+def test_patient_master_waits_longer_for_every_answer(patience: int, connect: int, alive: int) -> None:
+    words = master_argv(TARGET, Path("/ctl"), {}, patience=patience)
+    assert {f"ConnectTimeout={connect}", f"ServerAliveCountMax={alive}"} <= set(words)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
