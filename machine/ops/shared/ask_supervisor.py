@@ -14,6 +14,8 @@ from machine.store.records import UPGRADE, older_supervisor
 
 # A supervisor probes the host before it listens. If its socket is removed, it takes a moment to listen again.
 _LISTENS_S = 15.0
+# A supervisor answers this at once, whatever else it does.
+_STATUS_S = 5.0
 
 
 def await_supervisor(paths: MachinePaths, *, timeout_s: float) -> None:
@@ -30,6 +32,7 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
         MachineError: there is no supervisor, or the supervisor does not answer or refuses the command.
     """
     await_supervisor(paths, timeout_s=_LISTENS_S)
+    _check_answers(name, paths)
     try:
         return control.request(paths.control_socket, command, value, timeout_s=timeout_s)
     except GuestError as error:
@@ -39,10 +42,24 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
         raise
     except OSError as error:
         if lock.is_held(paths.supervisor_lock):
-            hint = f"try again, or stop the machine with: machine stop {name}"
+            hint = _silent_hint(name)
         elif lock.holder_pid(paths.lock):
             hint = f"restart the supervisor with: machine start {name}"
         else:  # a command that changes a stopped machine holds its lock, or the machine has just stopped
             hint = "try again when that command has ended"
             raise MachineError(f"another command is changing {name}", hint=hint) from error
         raise MachineError(f"the supervisor of {name} does not answer: {reason_of(error)}", hint=hint) from error
+
+
+def _check_answers(name: str, paths: MachinePaths) -> None:
+    """Check that the supervisor answers, if there is one, so that a user does not wait for one that was stopped.
+
+    Raises:
+        MachineError: the supervisor does not answer.
+    """
+    if control.query_state(paths.control_socket, timeout_s=_STATUS_S) is None and lock.is_held(paths.supervisor_lock):
+        raise MachineError(f"the supervisor of {name} does not answer", hint=_silent_hint(name))
+
+
+def _silent_hint(name: str) -> str:
+    return f"try again, or stop the machine with: machine stop {name}"

@@ -131,6 +131,12 @@ def program_removed(rig: Rig) -> Iterator[None]:
     yield
 
 
+def another_version_stops_it(rig: Rig) -> Iterator[str]:
+    stopped = rig.world.must("stop", NAME)
+    if stopped.stderr != "Waiting for VM to exit...\n":
+        yield f"stop by another version said: {stopped.stderr}"
+
+
 def _install_older(root: Path) -> tuple[str, ...]:
     """Install a copy of the program with an older version number; returns how to run it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root], check=True)
@@ -259,6 +265,7 @@ HOSTS = (
         name="program removed while the machine runs",
         provoke=program_removed,
         after=Shown(state="running", reason=_VERSION),
+        check=another_version_stops_it,
         is_long=True,
     ),
     *(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from machine import control
+from machine.control import Command
 from tests.support.faults.fault import Ask, Cure, Fault, Shown
 from tests.support.faults.folder_rig import FOLDERS, FolderRig
 from tests.support.faults.rig import NAME, Rig
@@ -144,12 +147,11 @@ def supervisor_stopped_for_good(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def client_killed_while_the_supervisor_was_stopped(rig: Rig) -> Iterator[None]:
-    """Kill a `machine port add` whose request the supervisor has not read yet."""
-    with supervisor_stopped(rig):
-        client = rig.world.spawn(machine_program(), "port", "add", NAME, f"{rig.free_port}:80")
-        time.sleep(3)
-        client.kill()
-        client.communicate(timeout=10)
+    """End a client whose request the supervisor has not read yet, as a `machine port add` that is killed."""
+    with supervisor_stopped(rig), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(rig.socket("control.sock")))
+        client.sendall(control.encode({"command": Command.PORT_ADD, "value": f"127.0.0.1:{rig.free_port}:80/tcp"}))
+        client.close()
         yield
 
 

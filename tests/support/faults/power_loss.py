@@ -29,6 +29,8 @@ for (my $n = 1; ; $n++) {{
 """
 _WRITES_S = (1.0, 6.0)
 _SECTOR = 512
+_LEAKS = 3
+"""The status of `qemu-img check` for clusters that nothing uses, which are harmless."""
 
 
 @contextmanager
@@ -37,6 +39,7 @@ def power_lost(rig: Rig) -> Iterator[None]:
     for number in range(rig.times):
         if number:
             rig.restore()
+            rig.note()
         synced = _write_until_the_power_is_lost(rig)
         _check_disk(rig, synced)
     yield
@@ -57,7 +60,8 @@ def _write_until_the_power_is_lost(rig: Rig) -> int:
 
 def _check_disk(rig: Rig, synced: int) -> None:
     """Check the disk's format, the file system after its journal was replayed, and that all synced lines are there."""
-    subprocess.run(["qemu-img", "check", "--quiet", rig.directory / "disk.qcow2"], check=True)
+    checked = subprocess.run(["qemu-img", "check", "--quiet", rig.directory / "disk.qcow2"], check=False)
+    assert checked.returncode in (0, _LEAKS), f"qemu-img check ended with {checked.returncode}"
     with tempfile.TemporaryDirectory(dir=rig.world.root) as scratch:
         raw = Path(scratch) / "disk.raw"
         subprocess.run(["qemu-img", "convert", "-O", "raw", rig.directory / "disk.qcow2", raw], check=True)

@@ -67,7 +67,7 @@ def _refusals(ask: Ask, rig: Rig) -> list[str]:
     wrong = []
     if done.took_s > ask.within_s:
         wrong.append(f"{line}: took {done.took_s:.0f} s")
-    if done.silent_s > SILENT_S:
+    if done.silent_s > SILENT_S and ask.status != 0:
         wrong.append(f"{line}: silent for {done.silent_s:.0f} s")
     if done.outcome.status != ask.status or ask.says not in done.said:
         wrong.append(f"{line}: ended with {done.outcome.status} and said: {done.said.strip()}")
