@@ -86,8 +86,12 @@ def run(
     return completed
 
 
-def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) -> list[str]:
+def run_together(
+    commands: Sequence[Sequence[Argument]], *, timeout_s: float, environment: Mapping[str, str] | None = None
+) -> list[str]:
     """Run programs at the same time, and return what each has written to stdout. After `timeout_s`, they are killed.
+
+    The programs get our environment, LC_ALL=C for English messages, and the variables in `environment`.
 
     Raises:
         ProgramError: an exit status is not 0.
@@ -95,11 +99,11 @@ def run_together(commands: Sequence[Sequence[Argument]], *, timeout_s: float) ->
         MachineError: a program is not installed, or cannot be run.
     """
     until = time.monotonic() + timeout_s
-    environment = {**os.environ, "LC_ALL": "C"}
+    whole = {**os.environ, "LC_ALL": "C", **(environment or {})}
     outputs = []
     with contextlib.ExitStack() as stack:
         processes = [
-            stack.enter_context(running(argv, output=subprocess.PIPE, errors=subprocess.PIPE, environment=environment))
+            stack.enter_context(running(argv, output=subprocess.PIPE, errors=subprocess.PIPE, environment=whole))
             for argv in commands
         ]
         for argv, process in zip(commands, processes, strict=True):

@@ -16,6 +16,9 @@ from machine.errors import MachineError
 from machine.podman.connections import Connection, next_default
 
 _CLIENT_TIMEOUT_S = 30
+_PROGRAMS = ("podman", "podman-remote")
+# The user's CONTAINER_HOST would make the client edit another service's connections.
+_ENVIRONMENT = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
@@ -40,7 +43,7 @@ class Client:
 
 def find_client() -> Client | None:
     """Find a working podman, or else podman-remote, on PATH."""
-    for program in ("podman", "podman-remote"):
+    for program in _PROGRAMS:
         path = shutil.which(program)
         if path is None:
             continue
@@ -55,14 +58,17 @@ def find_client() -> Client | None:
 class LegacyClient:
     """A podman of version 4.9 or older, which we run to edit its connections."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, listing: str | None) -> None:
+        """Make the client. `listing` is what it has written about the URIs of its connections, if it was asked."""
         self._program = program
+        self._listing = listing
 
     @cached_property
     def uris(self) -> dict[str, str]:
         """Map the name of every connection to its URI. The map is cached, because running the client takes 0.1 s."""
+        rows = self._list("URI") if self._listing is None else _rows(self._listing)
         # Old clients mark the default with a `*` after its name.
-        return {name.rstrip("*"): uri for name, uri in self._list("URI")}
+        return {name.rstrip("*"): uri for name, uri in rows}
 
     def default(self) -> str | None:
         """Return the name of the default connection, or None if there is no default."""
@@ -77,18 +83,29 @@ class LegacyClient:
 
     def _list(self, field: str) -> list[tuple[str, str]]:
         """Return, for every connection, its name and the value of its field `field`."""
-        words = ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
-        rows = [line.partition("\t") for line in self._run(words).splitlines() if "\t" in line]
-        return [(name, value) for name, _, value in rows if name != "Name"]
+        return _rows(self._run(_list_words(field)))
 
     @classmethod
-    def find(cls) -> LegacyClient | None:
+    def find(cls, *, has_connections: bool) -> LegacyClient | None:
         """Return the podman on PATH if it is too old to read podman-connections.json.
 
-        Return None if podman is newer, or is not installed.
+        Return None if podman is newer, or is not installed. If `has_connections` is False, podman is known to have no
+        connections, and is not asked for them.
         """
-        client = find_client()
-        return cls(client.program) if client and client.is_legacy else None
+        asked = [_list_words("URI")] if has_connections else []
+        path = shutil.which(_PROGRAMS[0])
+        try:
+            # At the same time, because each takes 0.1 s.
+            version, *listings = runner.run_together(
+                [[path or _PROGRAMS[0], *words] for words in (["--version"], *asked)],
+                timeout_s=_CLIENT_TIMEOUT_S,
+                environment=_ENVIRONMENT,
+            )
+        except MachineError:  # it is broken, or there is only a podman-remote
+            client = find_client()
+            return cls(client.program, None) if client and client.is_legacy else None
+        client = Client(program=_PROGRAMS[0], path=path or _PROGRAMS[0], version=parse_version(version))
+        return cls(client.program, listings[0] if listings else "") if client.is_legacy else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:
         """Add the connections whose names are not taken yet.
@@ -138,7 +155,14 @@ class LegacyClient:
             self.remove((old,))
 
     def _run(self, words: list[str]) -> str:
-        # The user's CONTAINER_HOST would make the client edit another service's connections.
-        environment = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
         argv = [self._program, *words]
-        return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=environment).stdout
+        return runner.run(argv, timeout_s=_CLIENT_TIMEOUT_S, environment=_ENVIRONMENT).stdout
+
+
+def _list_words(field: str) -> list[str]:
+    return ["system", "connection", "list", "--format", "{{.Name}}\t{{." + field + "}}"]
+
+
+def _rows(listing: str) -> list[tuple[str, str]]:
+    rows = [line.partition("\t") for line in listing.splitlines() if "\t" in line]
+    return [(name, value) for name, _, value in rows if name != "Name"]

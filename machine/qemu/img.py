@@ -6,13 +6,16 @@ The format of an image is always stated. Otherwise, QEMU would guess it from dat
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError, ProgramError
+from machine.errors import MachineError, ProgramError, reason_of
 from machine.files import share_blocks
 
+_HEADER = struct.Struct(">4s20xQ")
+_MAGIC = b"QFI\xfb"
 _QUICK_S = 60
 _LONG_S = 1800
 
@@ -28,11 +31,19 @@ class QemuImg:
     def virtual_size(self, image: Path) -> int:
         """Return the size in bytes that the disk in a qcow2 image has for the guest.
 
+        It is read from the image's header (docs/interop/qcow2.rst of QEMU), because qemu-img takes far longer.
+
         Raises:
-            MachineError: the file is not a qcow2 image, or qemu-img is missing.
+            MachineError: the file cannot be read, or is not a qcow2 image.
         """
-        answer = self._run(["info", "--output=json", "-U", "-f", "qcow2", image], timeout_s=_QUICK_S)
-        return int(json.loads(answer)["virtual-size"])
+        try:
+            with image.open("rb") as stream:
+                magic, size = _HEADER.unpack(stream.read(_HEADER.size))
+        except (OSError, struct.error) as error:
+            raise MachineError(f"cannot read {image}: {reason_of(error)}") from error
+        if magic != _MAGIC:
+            raise MachineError(f"{image} is not a qcow2 image")
+        return int(size)
 
     def check(self, image: Path) -> None:
         """Check a qcow2 image's structure.

@@ -90,3 +90,30 @@ def test_star_is_not_for_another_connection_of_the_machines_name(world: World, i
     path.write_text(json.dumps(document))
     assert world.must("ls", "-q").stdout == "box\n"
     assert world.machine("active").status == 125
+
+
+def test_old_podman_is_run_as_rarely_as_possible(podman_world: World, images: Images) -> None:
+    """Each run takes a tenth of a second."""
+    podman, log = podman_world.bin / "podman", podman_world.root / "log"
+    real = podman.resolve()
+    podman.unlink()
+    podman.write_text(f'#!/bin/sh\necho "$*" >>{log}\nexec {real} "$@"\n')
+    podman.chmod(0o755)
+    podman_world.init("first", images.qcow2)
+    assert [words.split()[:3] for words in sorted(_commands(log))] == [
+        ["--version"],
+        ["system", "connection", "add"],
+        ["system", "connection", "add"],
+    ]
+    log.unlink()
+    podman_world.init("second", images.qcow2)
+    assert [words.split()[:3] for words in sorted(_commands(log))] == [
+        ["--version"],
+        ["system", "connection", "add"],
+        ["system", "connection", "add"],
+        ["system", "connection", "list"],
+    ]
+
+
+def _commands(log: Path) -> list[str]:
+    return log.read_text().splitlines()

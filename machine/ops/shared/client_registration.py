@@ -11,6 +11,7 @@ from machine.errors import BadInputError, MachineError, NotWritableError, Progra
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
 from machine.podman import docker_context
+from machine.podman.conf_files import find_files, have_connections
 from machine.podman.connections import (
     Connection,
     ConnectionsFile,
@@ -29,7 +30,7 @@ class ClientRegistration:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._file = ConnectionsFile(connections_file(context.environment, context.home))
-        self._legacy = LegacyClient.find()
+        self._legacy = LegacyClient.find(has_connections=_may_have_connections(context))
         self._docker = docker_context.docker_config(context.environment, context.home)
 
     def check_free(self, name: str) -> None:
@@ -163,6 +164,14 @@ class ClientRegistration:
 
     def _paths(self, name: str) -> MachinePaths:
         return self._context.roots.machine(name)
+
+
+def _may_have_connections(context: Context) -> bool:
+    """Return whether an old Podman may have connections. If its settings cannot be found, it has to be asked."""
+    try:
+        return have_connections(find_files(context.environment, context.home))
+    except BadInputError:
+        return True
 
 
 @contextlib.contextmanager

@@ -37,6 +37,6 @@ def default_connections(context: Context) -> DefaultConnections:
     if have_connections(find_files(context.environment, context.home)):
         from machine.podman.legacy_connections import LegacyClient  # not for `machine ls` of others
 
-        if client := LegacyClient.find():
+        if client := LegacyClient.find(has_connections=True):
             found.append(client.default_connection())
     return DefaultConnections(found=tuple(found))
