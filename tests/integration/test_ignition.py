@@ -68,13 +68,16 @@ mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root || exit 
 mkdir -p root/etc/selinux && printf 'SELINUX=disabled\\nSELINUXTYPE=none\\n' >root/etc/selinux/config
 rm -f root/etc/localtime root/etc/hostname
 ln -s /bin/true bin/setfiles
-for stage in fetch files; do
+printf '#!/bin/sh\necho "$*" >>"%s/arguments"\n' "$PWD" >bin/ignition-kargs-helper
+chmod +x bin/ignition-kargs-helper
+for stage in fetch kargs files; do
     PATH="$PWD/bin:$PATH" IGNITION_CONFIG_FILE=$2 "$3" -platform file -stage $stage -root "$PWD/root" \\
         -config-cache "$PWD/cache.json" -neednet "$PWD/neednet" -state-file "$PWD/state" -log-to-stdout >>log 2>&1 || {
         tail -n 5 log >&2
         exit 1
     }
 done
+cat arguments
 cd root
 cat etc/own; echo
 awk -F: '$1 == "eve" || $1 == "core" { print $1, $3 }' etc/passwd
@@ -105,6 +108,7 @@ def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> 
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
+        "--should-exist ostree.prepare-root.composefs=0",
         "own",
         "core 61111",
         "eve 64242",
