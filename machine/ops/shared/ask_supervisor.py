@@ -52,13 +52,19 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
 
 
 def _check_answers(name: str, paths: MachinePaths) -> None:
-    """Check that the supervisor answers, if there is one, so that a user does not wait for one that was stopped.
+    """Check that the supervisor is not silent, so that the user does not wait for the whole deadline of a command.
+
+    Other errors are left to the command itself.
 
     Raises:
-        MachineError: the supervisor does not answer.
+        MachineError: the supervisor does not answer in time.
     """
-    if control.query_state(paths.control_socket, timeout_s=_STATUS_S) is None and lock.is_held(paths.supervisor_lock):
-        raise MachineError(f"the supervisor of {name} does not answer", hint=_silent_hint(name))
+    try:
+        control.request(paths.control_socket, Command.STATUS, timeout_s=_STATUS_S)
+    except DeadlineError as error:
+        raise MachineError(f"the supervisor of {name} does not answer", hint=_silent_hint(name)) from error
+    except (OSError, MachineError, ValueError):
+        return
 
 
 def _silent_hint(name: str) -> str:
