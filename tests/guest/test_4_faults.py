@@ -24,12 +24,10 @@ def rig(world: World, main_machine: MainMachine) -> Iterator[Rig]:
     made.tidy()
 
 
-def rows() -> Iterator[object]:
-    for fault in FAULTS:
-        yield pytest.param(fault, id=fault.name, marks=[pytest.mark.long] if fault.is_long else [])
+ROWS = [pytest.param(fault, id=fault.name, marks=[pytest.mark.long] if fault.is_long else []) for fault in FAULTS]
 
 
-@pytest.mark.parametrize("fault", rows())
+@pytest.mark.parametrize("fault", ROWS)
 def test_machine_comes_back_with_nothing_lost(rig: Rig, fault: Fault) -> None:
     verdict = attempt(fault, rig)
     assert verdict.holds, verdict
