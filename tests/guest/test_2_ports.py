@@ -15,7 +15,7 @@ from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import listen_problem
 from machine.store.ssh_ports import choose
 from tests.support.guest_machines import MainMachine, occupied
-from tests.support.guest_network import SERVE, api_socket, fetch, reachable, udp_echo
+from tests.support.guest_network import ECHO, SERVE, api_socket, fetch, reachable, udp_echo
 from tests.support.guests import served
 from tests.support.waiting import wait_until
 from tests.support.world import World
@@ -23,13 +23,6 @@ from tests.support.world import World
 pytestmark = pytest.mark.usefixtures("box", "box2")
 
 RESTARTS = 10  # scripts/bench recovery has the hundred
-
-# busybox has no server for UDP; the guest's own Perl has.
-ECHO = """
-use IO::Socket::INET;
-my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
-while ($s->recv(my $data, 1500)) { $s->send($data); }
-"""
 
 
 def test_published_ports_answer_on_the_host_as_asked(main_machine: MainMachine) -> None:
@@ -57,10 +50,7 @@ def test_port_whose_program_does_not_listen_yet_is_closed_to_clients_at_once(
 def test_datagrams_are_published_too(world: World, main_machine: MainMachine) -> None:
     main_machine.import_busybox()
     udp = choose(set())
-    echo = ("chroot", "/guest", "perl", "-e", ECHO)
-    world.remote(
-        "box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", "-v", "/:/guest:ro", "busybox", *echo
-    )
+    world.remote("box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", *ECHO)
     assert udp_echo(udp) == b"ping"
     world.remote("box", "rm", "--force", "--time", "1", "echo")
     assert not listen_problem(Endpoint(protocol=Protocol.UDP, address="", port=udp))

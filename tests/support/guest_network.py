@@ -14,6 +14,15 @@ from tests.support.world import World
 SERVE = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
 """A shell command for a busybox container that runs a web server."""
 
+# busybox has no server for UDP; the guest's own Perl has.
+_ECHO_SERVER = """
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
+while ($s->recv(my $data, 1500)) { $s->send($data); }
+"""
+ECHO = ("--volume", "/:/guest:ro", "busybox", "chroot", "/guest", "perl", "-e", _ECHO_SERVER)
+"""The end of a `run` command: the container sends back the datagrams that it gets on port 53."""
+
 
 LIST_CONTAINERS = (
     "--volume", "/usr:/usr:ro", "busybox",
