@@ -155,23 +155,39 @@ def _install_older(root: Path) -> tuple[str, ...]:
 
 @contextmanager
 def base_image_damaged(rig: Rig) -> Iterator[None]:
-    """Overwrite a part of the base image, without a change of its size."""
+    """Overwrite a fifth of the base image, while the guest stands still and cannot read it."""
+    rig.monitor("stop")
+    with _damaged_base(rig):
+        yield
+    rig.monitor("cont")
+
+
+@contextmanager
+def base_image_damaged_at_a_start(rig: Rig) -> Iterator[None]:
+    rig.world.must("stop", NAME)
+    with _damaged_base(rig):
+        yield
+
+
+@contextmanager
+def _damaged_base(rig: Rig) -> Iterator[None]:
     base = next(rig.world.cache.glob("sha256-*/image.qcow2"))
     kept = base.with_name("kept.qcow2")
     shutil.copyfile(base, kept)
-    mode = base.stat().st_mode
+    shutil.copystat(base, kept)
     try:
         base.chmod(0o600)
         with base.open("r+b") as stream:
-            stream.seek(base.stat().st_size // 2)
-            stream.write(os.urandom(1024**2))
+            size = base.stat().st_size
+            stream.seek(size // 10)
+            stream.write(os.urandom(size // 5))
         yield
     finally:
         base.chmod(0o600)
         shutil.copyfile(kept, base)
         shutil.copystat(kept, base)
-        base.chmod(mode)
         kept.unlink()
+        rig.world.must("image", "verify")
 
 
 # Clones
@@ -282,7 +298,18 @@ HOSTS = (
     Fault(
         name="base image damaged",
         provoke=base_image_damaged,
-        asks=(Ask(words=("image", "verify"), says="is damaged", within_s=60),),
+        asks=(
+            Ask(words=("image", "verify"), says="is damaged; fetch it again with: machine image pull", status=1),
+            Ask(words=("doctor",), says="its base image has changed since it was fetched", status=0, within_s=60),
+        ),
+        is_long=True,
+    ),
+    Fault(
+        name="base image damaged at a start",
+        provoke=base_image_damaged_at_a_start,
+        asks=(Ask(words=_START, says="is damaged", within_s=600),),
+        cure=Cure(lines=(_START,), within_s=600),
+        reboots=True,
         is_long=True,
     ),
 )
