@@ -60,27 +60,31 @@ def _write_until_the_power_is_lost(rig: Rig) -> int:
 
 def _check_disk(rig: Rig, synced: int) -> None:
     """Check the disk's format, the file system after its journal was replayed, and that all synced lines are there."""
-    checked = subprocess.run(["qemu-img", "check", "--quiet", rig.directory / "disk.qcow2"], check=False)
+    checked = subprocess.run(["qemu-img", "check", "-q", rig.directory / "disk.qcow2"], check=False)
     assert checked.returncode in (0, _LEAKS), f"qemu-img check ended with {checked.returncode}"
     with tempfile.TemporaryDirectory(dir=rig.world.root) as scratch:
-        raw = Path(scratch) / "disk.raw"
-        subprocess.run(["qemu-img", "convert", "-O", "raw", rig.directory / "disk.qcow2", raw], check=True)
-        partition = f"{raw}?offset={_root_offset(raw)}"
-        replayed = subprocess.run(["/usr/sbin/e2fsck", "-p", partition], check=False, stdout=subprocess.PIPE, text=True)
+        root = _root_file_system(rig.directory / "disk.qcow2", Path(scratch))
+        replayed = subprocess.run(["/usr/sbin/e2fsck", "-p", root], check=False, stdout=subprocess.PIPE, text=True)
         assert replayed.returncode in (0, 1), replayed.stdout
-        clean = subprocess.run(["/usr/sbin/e2fsck", "-fn", partition], check=False, stdout=subprocess.PIPE, text=True)
+        clean = subprocess.run(["/usr/sbin/e2fsck", "-fn", root], check=False, stdout=subprocess.PIPE, text=True)
         assert clean.returncode == 0, clean.stdout
-        read = ["/usr/sbin/debugfs", "-R", f"cat {_LINES}", partition]
+        read = ["/usr/sbin/debugfs", "-R", f"cat {_LINES}", root]
         lines = subprocess.run(read, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     written = [int(line) for line in lines.split("\n")[:-1]]
     assert written == list(range(1, len(written) + 1)), "the file does not have the lines that were written"
     assert len(written) >= synced, f"{synced} lines were synced, and {len(written)} are there"
 
 
-def _root_offset(raw: Path) -> int:
+def _root_file_system(disk: Path, scratch: Path) -> Path:
+    """Copy the root file system, which is on the largest partition of a disk, to a file."""
+    raw, root = scratch / "disk.raw", scratch / "root.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
     table = json.loads(subprocess.run(["/usr/sbin/sfdisk", "-J", raw], check=True, stdout=subprocess.PIPE).stdout)
     largest = max(table["partitiontable"]["partitions"], key=lambda partition: int(partition["size"]))
-    return int(largest["start"]) * _SECTOR
+    offset, size = (int(largest[key]) * _SECTOR for key in ("start", "size"))
+    place = f"driver=raw,offset={offset},size={size},file.driver=file,file.filename={raw}"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", "--image-opts", place, root], check=True)
+    return root
 
 
 def file_system_is_sound(rig: Rig) -> Iterator[str]:
