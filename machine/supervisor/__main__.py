@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 _LOG_BYTES = 1024**2
 # `machine ls` takes the locks for a moment, to see whether they are held.
 _LOCK_PATIENCE_S = 1.0
-_OPEN_FILES = 65536
+# The first that the kernel grants. The last is OPEN_MAX of macOS.
+_OPEN_FILES = (65536, 24576, 10240)
 
 
 def main() -> int:
@@ -145,10 +146,13 @@ def _adopt(roots: Roots, name: str) -> Assignment:
 def _allow_open_files() -> None:
     """Raise the limit for open files. QEMU inherits the limit, and needs a file for each port and connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit beside this one
+    for files in _OPEN_FILES:
+        wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses what is above another limit of the kernel's
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
 
 
 def _publish_limits(settings: Settings) -> PublishLimits:

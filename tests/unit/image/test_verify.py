@@ -26,6 +26,7 @@ def armored(key: bytes, kind: str = "PUBLIC KEY") -> bytes:
     return f"-----BEGIN PGP {kind} BLOCK-----\nComment: x\n\n{body}\n=AAAA\n-----END PGP {kind} BLOCK-----\n".encode()
 
 
+@pytest.mark.linux("gpg lists the keys")
 def test_keys_that_come_with_the_program_are_fedoras_by_fingerprint(tmp_path: Path) -> None:
     keyring = tmp_path / "keys"
     keyring.write_bytes(b"".join(trusted_keys(tmp_path / "none")))

@@ -28,6 +28,7 @@ def make_server(directory: Path) -> PortServer:
     return PortServer(PublishedPorts(forwarding, []))
 
 
+@pytest.mark.linux("the test opens more files than a Mac lets a process open")
 def test_silent_clients_give_way_one_by_one(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request is answered while the server still waits for theirs, and those who came first are cut off for it."""
     monkeypatch.setattr(server, "_REQUEST_S", 3600.0)
