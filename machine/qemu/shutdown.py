@@ -20,6 +20,8 @@ _STATUS_EVERY_S = 2.0
 # A guest that is still booting refuses a login for about this long.
 _LOGIN_S = 60.0
 _LOGIN_PAUSE_S = 1.0
+# Containers have time to end, and the guest has written what they have left within 35 s.
+_HANGING_S = 75.0
 _QUIT_S = 10.0
 _KILL_S = 10.0
 _KILL_EVERY_S = 1.0
@@ -74,9 +76,16 @@ class Limits:
     kill_s: float
 
 
-def choose_limits(accelerator: Accelerator, *, patience: int = 1, at_once: bool = False) -> Limits:
-    """Return the limits for ending a guest. With `at_once`, the guest is not asked to power down."""
+def choose_limits(
+    accelerator: Accelerator, *, patience: int = 1, at_once: bool = False, may_hang: bool = False
+) -> Limits:
+    """Return the limits for ending a guest. With `at_once`, the guest is not asked to power down.
+
+    `may_hang` says that programs in the guest may not end, because they wait for a host program that has ended.
+    """
     power_down_s = 180.0 if accelerator is Accelerator.TCG else 90.0
+    if may_hang:
+        power_down_s = min(power_down_s, _HANGING_S)
     return Limits(
         power_down_s=0.0 if at_once else power_down_s * patience,
         login_s=_LOGIN_S * patience,

@@ -331,7 +331,10 @@ class Supervisor:
             self.published.check_inherited()
 
     async def _power_down(self, *, at_once: bool) -> None:
-        limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=at_once)
+        hangs = self.folders.hangs
+        limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=at_once, may_hang=hangs)
+        if hangs and not at_once:
+            self.stopping.notice(f"A virtiofsd has ended, so the guest may hang and gets {limits.power_down_s:.0f} s")
         try:
             ending = await shutdown.shut_down(self._means(), limits)
         except MachineError as error:  # the supervisor stays as long as QEMU does

@@ -79,6 +79,8 @@ stop() {
     # shellcheck disable=SC2086
     [ -z "$paused" ] || podman unpause $paused
     timeout "$own_time_s" podman stop --all || timeout "$last_time_s" podman stop --all --time 0
+    # The host turns off a guest that does not end, for instance because its programs hang in a folder.
+    sync -f "$state" 2>/dev/null
 }
 
 command -v podman >/dev/null || exit 0

@@ -78,3 +78,12 @@ def test_patience_multiplies_every_limit(
 ) -> None:
     monkeypatch.undo()
     assert choose_limits(accelerator, patience=patience, at_once=at_once) == limits
+
+
+@pytest.mark.parametrize("accelerator", [Accelerator.KVM, Accelerator.TCG])
+def test_guest_whose_programs_may_hang_is_not_waited_for_so_long(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert choose_limits(accelerator, may_hang=True).power_down_s == 75
+    assert choose_limits(accelerator, may_hang=True, at_once=True).power_down_s == 0

@@ -18,6 +18,7 @@ from machine import __version__, control
 from machine.control import Command
 from machine.errors import GuestError
 from machine.files import sha256_of
+from machine.folders.server import FolderServer
 from machine.image import intact
 from machine.model.config import FirstBoot, Provisioning, UserIgnition
 from machine.model.record import GuestFacts, Pending
@@ -377,6 +378,22 @@ def test_panic_on_the_console_is_told_at_once_and_the_guest_may_reboot(ssh: Fake
         assert len(ssh.masters) == 2
 
     play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
+
+
+def test_stop_says_that_a_guest_may_hang_in_a_folder(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderServer, "hangs", True)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        assert await machine.ask(Command.STOP) == [
+            {"step": "Waiting for VM to exit..."},
+            {"notice": "A virtiofsd has ended, so the guest may hang and gets 75 s"},
+            {"ok": {"ending": "powered down"}},
+        ]
+
+    play(story, short_path)
 
 
 def test_boot_that_fails_after_the_machine_was_up_is_told(ssh: FakeSsh, short_path: Path) -> None:
