@@ -38,28 +38,38 @@ def run(
         if ending.notice:
             later.notice(ending.notice)
 
+    def take_over() -> subprocess.Popen[bytes]:
+        return begin(name, context, later)[1]
+
     check_startable(name, context)
     try:
         started, supervisor = begin(name, context, report)
     except MachineError as error:
         if machine_state(paths).state.is_up:
             later.notice(error.line)
-            _attend_degraded(paths, end)
+            _attend_degraded(paths, take_over, end)
         raise
     attend(
         supervisor,
         on_started=lambda: on_started(started),
         orphaned=lambda: machine_state(paths).is_orphaned,
-        take_over=lambda: begin(name, context, later)[1],
+        take_over=take_over,
         end=end,
     )
 
 
-def _attend_degraded(paths: MachinePaths, end: Callable[[], None]) -> None:
-    """Wait until a degraded machine stops. If this process ended first, a service manager would kill the machine."""
+def _attend_degraded(paths: MachinePaths, take_over: Callable[[], object], end: Callable[[], None]) -> None:
+    """Wait until a degraded machine stops. If this process ended first, a service manager would kill the machine.
+
+    If the supervisor ends before the guest, `take_over` starts a new one. After ^C, `end` stops the machine.
+    """
     try:
-        while lock.is_held(paths.supervisor_lock):
-            time.sleep(_POLL_S)
+        while True:
+            while lock.is_held(paths.supervisor_lock):
+                time.sleep(_POLL_S)
+            if not machine_state(paths).is_orphaned:
+                return
+            take_over()
     except KeyboardInterrupt:
         end()
 
