@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,18 @@ from tests.support.world import World
 pytestmark = pytest.mark.usefixtures("box", "box2")
 
 RESTARTS = 10  # scripts/bench recovery has the hundred
+
+
+BURST = 300
+BURST_S = 120
+CONNECTED_S = 3.0
+GREETING = b"hello\n"
+# Neither busybox's server nor nc lets as many clients wait.
+GREET = """
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalPort => 80, Listen => 1024) or die;
+while (my $peer = $server->accept) { $peer->print("hello\\n"); close $peer; }
+"""
 
 
 def test_published_ports_answer_on_the_host_as_asked(main_machine: MainMachine) -> None:
@@ -54,6 +68,41 @@ def test_datagrams_are_published_too(world: World, main_machine: MainMachine) ->
     assert udp_echo(udp) == b"ping"
     world.remote("box", "rm", "--force", "--time", "1", "echo")
     assert not listen_problem(Endpoint(protocol=Protocol.UDP, address="", port=udp))
+
+
+def greets(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        return client.recv(100) == GREETING
+    return False
+
+
+async def greeted(port: int) -> tuple[bytes, float]:
+    """Connect to a port, and return what its server says and how many seconds it took to be connected."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connected_s = time.monotonic() - began
+    try:
+        return await reader.read(), connected_s
+    finally:
+        writer.close()
+
+
+def test_burst_of_clients_is_connected_at_once_and_served(world: World, main_machine: MainMachine) -> None:
+    main_machine.import_busybox()
+    port = choose(set())
+    greet = ("-v", "/:/guest:ro", "busybox", "chroot", "/guest", "perl", "-e", GREET)
+    world.remote("box", "run", "--detach", "--name", "greeter", "-p", f"127.0.0.1:{port}:80", *greet)
+
+    wait_until(lambda: greets(port), timeout_s=BURST_S, what="the server")
+
+    async def burst() -> list[tuple[bytes, float]]:
+        async with asyncio.timeout(BURST_S):
+            return await asyncio.gather(*(greeted(port) for _ in range(BURST)))
+
+    answers = asyncio.run(burst())
+    assert [answer for answer, _ in answers] == [GREETING] * BURST
+    assert max(connected_s for _, connected_s in answers) < CONNECTED_S
+    world.remote("box", "rm", "--force", "--time", "0", "greeter")
 
 
 def test_port_that_is_taken_is_told_by_podman_run(world: World, main_machine: MainMachine) -> None:
