@@ -14,11 +14,14 @@ from machine.ops.shared.state import machine_state
 from machine.ops.shared.target import ended_error, running_target
 from machine.ssh.client import check_user
 from machine.ssh.command import SshTarget, session_argv
+from machine.ssh.greeting import greets
 from machine.ssh.refusal import refusal
 from machine.store.names import machine_names
 
 _SSH_FAILED = 255
-_LOGIN_S = 60.0
+# ssh has failed already, and the user waits for the reason.
+_GREETING_S = 3.0
+_LOGIN_S = 15.0
 
 
 def read_words(words: Sequence[str], context: Context) -> tuple[str, Sequence[str]]:
@@ -100,5 +103,10 @@ def _failure(session: Session, context: Context) -> MachineError | None:
     """Return why ssh has failed, or None if it is unknown, or if ssh has passed on the exit status of the command."""
     if error := ended_error(session.name, machine_state(context.roots.machine(session.name))):
         return error
-    login = runner.run(session_argv(session.target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
+    if not greets(session.target.port, timeout_s=_GREETING_S):
+        return None
+    try:
+        login = runner.run(session_argv(session.target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
+    except MachineError:
+        return None
     return refusal(session.name, session.target, login.stderr) if login.returncode == _SSH_FAILED else None
