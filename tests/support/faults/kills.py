@@ -173,7 +173,7 @@ KILLS = (
         name="supervisor killed",
         provoke=supervisor_killed,
         shown=Shown(state="degraded", reason="its supervisor has ended"),
-        asks=(Ask(words=("ssh", NAME, "echo reached"), says="reached", status=0),),
+        asks=(Ask(words=("ssh", NAME, "echo reached"), says="reached", status=0, within_s=60),),
         cure=Cure(lines=(_START,), says="takes over the running guest"),
     ),
     Fault(
@@ -193,7 +193,7 @@ KILLS = (
         provoke=virtiofsd_killed,
         shown=Shown(state="degraded", reason="virtiofsd for"),
         asks=(
-            Ask(words=("ssh", FOLDERS, "echo reached"), says="reached", status=0),
+            Ask(words=("ssh", FOLDERS, "echo reached"), says="reached", status=0, within_s=60),
             Ask(words=("mount", "add", FOLDERS, "docker:/mnt/second"), says="", status=0, within_s=60),
         ),
         cure=Cure(lines=(("stop", FOLDERS), ("start", FOLDERS)), within_s=600),
@@ -236,7 +236,7 @@ KILLS = (
         provoke=supervisor_stopped,
         shown=Shown(state="degraded", reason="its supervisor does not answer"),
         asks=(
-            Ask(words=("ssh", NAME, "echo reached"), says="reached", status=0),
+            Ask(words=("ssh", NAME, "echo reached"), says="reached", status=0, within_s=60),
             Ask(words=("port", "add", NAME, "8080:80"), says="does not answer"),
         ),
     ),
