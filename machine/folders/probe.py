@@ -56,34 +56,41 @@ _GET_FEATURES = _HEADER.pack(1, 1, 0)
 
 
 def probe_transports(
-    choice: TransportChoice, sources: Mapping[Folder, Source | Obstacle], *, guest_uid: int, host: Host
+    choice: TransportChoice,
+    sources: Mapping[Folder, Source | Obstacle],
+    *,
+    guest_uid: int,
+    host: Host,
+    patience: int = 1,
 ) -> TransportFacts:
     """Find out with which programs this host can share these folders. QEMU's devices are not probed here.
 
     `sources` maps each folder to its directory, or to the reason why the folder cannot be shared. Such folders are not
-    tried, and neither are transports that `choice` excludes.
+    tried, and neither are transports that `choice` excludes. `patience` multiplies the time for virtiofsd's answers.
     """
     owners = probe_owners(guest_uid)
     virtiofsd: Mapping[Folder, Sequence[str] | Obstacle] | Obstacle
     if choice in (TransportChoice.AUTO, TransportChoice.VIRTIOFS):
         usable = {folder: source for folder, source in sources.items() if isinstance(source, Source)}
-        virtiofsd = _try_virtiofsd(usable, owners, host)
+        virtiofsd = _try_virtiofsd(usable, owners, host, patience)
     else:
         virtiofsd = Obstacle("the user chose another transport")
     return TransportFacts(is_root=owners.uid == 0, virtiofsd=virtiofsd, has_sftp_server=find_sftp_server() is not None)
 
 
 def _try_virtiofsd(
-    sources: Mapping[Folder, Source], owners: OwnerIds, host: Host
+    sources: Mapping[Folder, Source], owners: OwnerIds, host: Host, patience: int
 ) -> dict[Folder, Sequence[str] | Obstacle] | Obstacle:
     """Map each folder to a command line of virtiofsd that works, or to the reason why virtiofsd does not work."""
-    found = find_virtiofsd(host)
+    found = find_virtiofsd(host, patience=patience)
     if isinstance(found, Obstacle):
         return found
     if obstacle := _namespace_obstacle(found, owners, host):
         return obstacle
     return {
-        folder: usable_command(virtiofsd_commands(found, owners, replace(folder, source=source.path)))
+        folder: usable_command(
+            virtiofsd_commands(found, owners, replace(folder, source=source.path)), patience=patience
+        )
         for folder, source in sources.items()
     }
 
@@ -119,7 +126,7 @@ def _read_text(path: Path) -> str:
         return ""
 
 
-def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
+def find_virtiofsd(host: Host, *, patience: int = 1) -> Virtiofsd | Obstacle:
     """Return the virtiofsd that is installed on this host, or the reason why this host has none."""
     if host.os is not HostOS.LINUX:
         return Obstacle("virtiofsd needs Linux")
@@ -129,7 +136,7 @@ def find_virtiofsd(host: Host) -> Virtiofsd | Obstacle:
         remedy = host.install_hint(dict.fromkeys(Installer, "virtiofsd"), "virtiofsd")
         return Obstacle("virtiofsd is not installed on this host", remedy)
     try:
-        completed = runner.run([path, "--help"], timeout_s=_TIMEOUT_S, check=False)
+        completed = runner.run([path, "--help"], timeout_s=_TIMEOUT_S * patience, check=False)
     except MachineError as error:
         return Obstacle(str(error))
     flavour, has_readonly = flavour_of(completed.stdout + completed.stderr)
@@ -170,17 +177,20 @@ def probe_owners(guest_uid: int) -> OwnerIds:
     return OwnerIds(uid=uid, gid=gid, guest=guest_uid, subuids=uids, subgids=gids)
 
 
-def usable_command(commands: Iterable[Sequence[str]]) -> Sequence[str] | Obstacle:
-    """Try command lines of virtiofsd. Return the first one that works, or the reason why none works."""
+def usable_command(commands: Iterable[Sequence[str]], *, patience: int = 1) -> Sequence[str] | Obstacle:
+    """Try command lines of virtiofsd. Return the first one that works, or the reason why none works.
+
+    `patience` multiplies the time for virtiofsd's answer.
+    """
     reason: str | None = "this user has no subordinate IDs for the guest's users (see subuid(5))"
     for command in commands:
-        reason = _try_command(command)
+        reason = _try_command(command, patience)
         if reason is None:
             return command
     return Obstacle(f"virtiofsd does not run: {reason}")
 
 
-def _try_command(command: Sequence[str]) -> str | None:
+def _try_command(command: Sequence[str], patience: int) -> str | None:
     """Start virtiofsd for a test, and send it a message.
 
     Return None if virtiofsd answers, else the reason why not. virtiofsd answers only after it has set up its sandbox.
@@ -193,7 +203,7 @@ def _try_command(command: Sequence[str]) -> str | None:
                 argv, descriptors = with_listener(command, listener), [listener.fileno()]
                 with runner.running(argv, output=output, pass_fds=descriptors) as process:
                     listener.close()  # leaves only virtiofsd's copy, so that the connection ends with virtiofsd
-                    if _answers(path, process):
+                    if _answers(path, process, _VIRTIOFSD_ANSWER_S * patience):
                         return None
         except MachineError as error:
             return error.message
@@ -202,8 +212,8 @@ def _try_command(command: Sequence[str]) -> str | None:
     return last_line or f"it exited with status {process.returncode}"
 
 
-def _answers(path: str, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + _VIRTIOFSD_ANSWER_S
+def _answers(path: str, process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
         client.settimeout(0.1)
         client.connect(path)

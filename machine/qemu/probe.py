@@ -47,8 +47,8 @@ def find_qemu(arch: Arch, host: Host) -> str:
     return path
 
 
-def probe_qemu(path: str) -> QemuFacts:
-    """Ask a QEMU binary for its version, accelerators and networks.
+def probe_qemu(path: str, *, patience: int = 1) -> QemuFacts:
+    """Ask a QEMU binary for its version, accelerators and networks. `patience` multiplies the time for the answers.
 
     Raises:
         MachineError: QEMU cannot be run, or does not print its version.
@@ -56,7 +56,7 @@ def probe_qemu(path: str) -> QemuFacts:
     # Some binaries answer only if a machine is given, and most have no default machine.
     questions = (["--version"], ["-accel", "help"], ["-netdev", "help"])
     version, accelerators, networks = runner.run_together(
-        [[path, "-machine", "none", *question] for question in questions], timeout_s=_PROBE_TIMEOUT_S
+        [[path, "-machine", "none", *question] for question in questions], timeout_s=_PROBE_TIMEOUT_S * patience
     )
     found = re.search(r"version (\d+(?:\.\d+)*)", version)
     if not found:
@@ -69,13 +69,16 @@ def probe_qemu(path: str) -> QemuFacts:
     )
 
 
-def folder_devices(qemu: QemuFacts, arch: Arch) -> frozenset[Transport]:
+def folder_devices(qemu: QemuFacts, arch: Arch, *, patience: int = 1) -> frozenset[Transport]:
     """Return the transports for which this QEMU has a device that shares a folder with guests of `arch`.
+
+    `patience` multiplies the time for QEMU's answer.
 
     Raises:
         MachineError: QEMU cannot be run.
     """
-    answer = runner.run([qemu.path, "-machine", "none", "-device", "help"], timeout_s=_PROBE_TIMEOUT_S).stdout
+    question = [qemu.path, "-machine", "none", "-device", "help"]
+    answer = runner.run(question, timeout_s=_PROBE_TIMEOUT_S * patience).stdout
     devices = {transport: BOARDS[arch].folder_device(transport) for transport in Transport if transport.is_device}
     return frozenset(transport for transport, device in devices.items() if f'name "{device}"' in answer)
 

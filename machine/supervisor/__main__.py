@@ -97,7 +97,8 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
     settings = load_settings(roots, host)
     for leftover in paths.runtime.iterdir():  # sockets of a supervisor that was killed
         leftover.unlink(missing_ok=True)
-    launched = launch.prepare(roots, name, host, environment=os.environ, notice=starting.notice)
+    patience = load_patience(roots, host, os.environ)
+    launched = launch.prepare(roots, name, host, environment=os.environ, patience=patience, notice=starting.notice)
     return Assignment(
         record=launched.record,
         paths=paths,
@@ -106,7 +107,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         tcp_driver=settings.port_driver,
         publish_limits=_publish_limits(settings),
         host_resolver=is_host_wanted(settings.host_resolver, read_resolv_conf()),
-        patience=load_patience(roots, host, os.environ),
+        patience=patience,
         folders=launched.folders,
         base=launched.base,
     )

@@ -48,20 +48,28 @@ class Launch:
 
 
 def prepare(
-    roots: Roots, name: str, host: Host, *, environment: Mapping[str, str], notice: Callable[[str], None]
+    roots: Roots,
+    name: str,
+    host: Host,
+    *,
+    environment: Mapping[str, str],
+    patience: int,
+    notice: Callable[[str], None],
 ) -> Launch:
     """Decide how to run the machine, and make the files that QEMU expects. The caller must hold the machine's lock.
+
+    `patience` multiplies the time in which programs of this host have to answer.
 
     Raises:
         MachineError: the machine cannot run on this host, or a program or file that it needs is missing.
     """
     record = with_free_port(records.load(roots, name), roots, notice)
     config, paths = record.config, roots.machine(name)
-    qemu = _usable_qemu(config, host)
+    qemu = _usable_qemu(config, host, patience)
     acceleration = _accelerate(config, host, qemu, environment)
     if acceleration.notice:
         notice(acceleration.notice)
-    folders = _assign_transports(record, host, qemu, paths, notice)
+    folders = _assign_transports(record, host, qemu, paths, notice, patience=patience)
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     check_user()
@@ -125,13 +133,13 @@ def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], 
         )
 
 
-def _usable_qemu(config: MachineConfig, host: Host) -> QemuFacts:
+def _usable_qemu(config: MachineConfig, host: Host, patience: int) -> QemuFacts:
     """Find QEMU for the machine's architecture, and check that it has what machines need.
 
     Raises:
         MachineError: QEMU is not installed, or lacks a feature that machines need.
     """
-    qemu = probe_qemu(find_qemu(config.arch, host))
+    qemu = probe_qemu(find_qemu(config.arch, host), patience=patience)
     check_qemu(qemu, config.arch, host)
     return qemu
 
@@ -158,7 +166,13 @@ def _within_limits(
 
 
 def _assign_transports(
-    record: MachineRecord, host: Host, qemu: QemuFacts, paths: MachinePaths, notice: Callable[[str], None]
+    record: MachineRecord,
+    host: Host,
+    qemu: QemuFacts,
+    paths: MachinePaths,
+    notice: Callable[[str], None],
+    *,
+    patience: int,
 ) -> list[MountedFolder]:
     """Choose for each folder of the machine the transport that this start uses.
 
@@ -169,8 +183,8 @@ def _assign_transports(
         return []
     choice = config.volume_driver
     sources = probe_sources(config.folders)
-    facts = probe_transports(choice, sources, guest_uid=config.uid, host=host)
-    facts = facts.with_devices(folder_devices(qemu, config.arch))
+    facts = probe_transports(choice, sources, guest_uid=config.uid, host=host, patience=patience)
+    facts = facts.with_devices(folder_devices(qemu, config.arch, patience=patience))
     log.info("folders: %s; %s", sources, facts)
     sockets = [paths.folder_socket(number) for number in range(len(config.folders))]
     planned = plan_folders(sources, choice, facts, record.guest.transports, sockets)

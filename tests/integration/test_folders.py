@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.folders import confine, idmap, inotify
+from machine.folders import confine, idmap, inotify, probe
 from machine.folders.changes import ChangeRelay
 from machine.folders.guest import mount_command, sshfs_command
 from machine.folders.inotify import Watcher
@@ -294,6 +294,26 @@ def test_folder_that_virtiofsd_refuses_decides_for_itself_alone(tmp_path: Path) 
     resolved = probe_sources([good, bad])
     facts = probe_transports(TransportChoice.AUTO, resolved, guest_uid=1000, host=current_host())
     assert not isinstance(facts.virtiofsd_for(bad), Obstacle)
+
+
+_SLOW_DAEMON = """#!/usr/bin/python3
+import socket, sys, time
+[descriptor] = [int(word.partition("=")[2]) for word in sys.argv if word.startswith("--fd=")]
+client, _ = socket.socket(fileno=descriptor).accept()
+client.recv(12)
+time.sleep(1)
+client.sendall(bytes(12))
+time.sleep(60)
+"""
+
+
+def test_slow_virtiofsd_is_used_with_more_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = tmp_path / "virtiofsd"
+    daemon.write_text(_SLOW_DAEMON)
+    daemon.chmod(0o755)
+    monkeypatch.setattr(probe, "_VIRTIOFSD_ANSWER_S", 0.5)
+    assert isinstance(usable_command([[str(daemon)]]), Obstacle)
+    assert usable_command([[str(daemon)]], patience=60) == [str(daemon)]
 
 
 # What the guest does with what it is told, run here in a file system of its own.

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from machine.errors import MachineError
+from machine.errors import DeadlineError, MachineError
 from machine.folders.probe import find_virtiofsd, make_listener, probe_owners, usable_command, with_listener
 from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
 from machine.ignition.provision import provision
@@ -24,6 +24,7 @@ from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
 from machine.model.transport import Transport
+from machine.qemu import probe
 from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
@@ -253,3 +254,13 @@ def test_variables_of_qcow2_firmware_become_raw_and_sparse(tmp_path: Path) -> No
     ensure_variables(files, target)
     assert target.read_bytes() == b"written by a guest"
     assert not list(tmp_path.glob(".efivars*"))
+
+
+def test_slow_qemu_is_asked_with_more_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "qemu"
+    slow.write_text("#!/bin/sh\nsleep 1\necho QEMU emulator version 10.0.2\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(probe, "_PROBE_TIMEOUT_S", 0.5)
+    with pytest.raises(DeadlineError):
+        probe_qemu(str(slow))
+    assert probe_qemu(str(slow), patience=60).version == (10, 0, 2)

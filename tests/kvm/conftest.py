@@ -31,7 +31,7 @@ def world() -> Iterator[World]:
     assert STREAMS.is_dir(), "these tests run in an emulated host; use: scripts/test kvm"
     made = make_guest_world(STREAMS, os.getuid(), timeout_s=BOOT_S)
     # An emulated host is slow, and deadlines under KVM are short.
-    made.extra["MACHINE_PATIENCE"] = "20"
+    made.extra["MACHINE_PATIENCE"] = "60"
     # Unpacking an image takes minutes in an emulated host.
     shutil.copytree(IMAGES, made.cache)
     yield made
