@@ -1,10 +1,10 @@
 #!/bin/sh
 # Prints facts by which the host tells what is wrong with this guest (machine/supervisor/vitals.py reads them).
 #
-# Arguments: the depth, and the rootless Podman's user and its uid. `brief` runs once a minute, so it starts only two
-# programs, which take an emulated guest a second. `full` adds what systemd and Podman say. `try` also starts a Podman
-# that has failed; the next `try` tells the result. `quiet` does so after it has dropped the clients that wait: for them
-# systemd would start a Podman that fails again and again. A guest without systemd has only the first part.
+# Arguments: the depth, and the rootless Podman's user and its uid. `brief` runs once a minute, so it starts few
+# programs, which take an emulated guest a second or two. `full` adds what systemd and Podman say. `try` also starts a
+# Podman that has failed; the next `try` tells the result. `quiet` does so after it has dropped the clients that wait:
+# for them systemd would start a Podman that fails again and again. A guest without systemd has only the first part.
 depth=$1 user=$2 uid=$3
 export LC_ALL=C
 cd /
@@ -53,7 +53,10 @@ examine_podman() {
     "$@" list-units --failed --plain --no-legend --no-pager | sed 's/^/failed /'
 }
 
-if [ "$depth" != brief ] && command -v systemctl >/dev/null; then
+if [ "$depth" = brief ]; then
+    { systemctl is-failed --quiet podman.service || as_user systemctl --user is-failed --quiet podman.service; } &&
+        echo podman-failed service
+elif command -v systemctl >/dev/null; then
     dmesg | grep 'Out of memory: Kill' | tail -n 1
     examine_podman root systemctl
     examine_podman "$user" as_user systemctl --user
