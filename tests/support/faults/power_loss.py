@@ -68,7 +68,7 @@ def _check_disk(rig: Rig, synced: int) -> None:
         assert replayed.returncode in (0, 1), replayed.stdout
         clean = subprocess.run(["/usr/sbin/e2fsck", "-fn", root], check=False, stdout=subprocess.PIPE, text=True)
         assert clean.returncode == 0, clean.stdout
-        read = ["/usr/sbin/debugfs", "-R", f"cat {_LINES}", root]
+        read = ["/usr/sbin/debugfs", "-R", f"cat {_LINES}", str(root)]
         lines = subprocess.run(read, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     written = [int(line) for line in lines.split("\n")[:-1]]
     assert written == list(range(1, len(written) + 1)), "the file does not have the lines that were written"
