@@ -65,6 +65,9 @@ class GuestCheck:
         self._record = record
         self._kills: int | None = None
         self._had_podman = False
+        self._last_health = PodmanHealth.UNKNOWN
+        """What the last answer says about Podman. The machine's state follows when the event has been dealt with."""
+
         self._has_grown = False
         self._waiting_since = time.monotonic()
         """When the wait for the Podman API has begun."""
@@ -89,7 +92,7 @@ class GuestCheck:
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait after a question that took so long."""
-        if self._life.current.podman.is_bad:  # each question tries Podman, and its user may be about to mend it
+        if self._last_health.is_bad:  # each question tries Podman, and its user may be about to mend it
             return max(self._settings.every_s / 2, took_s / _MAX_TRY_SHARE)
         every_s = self._settings.every_s
         return min(max(every_s, took_s / self._settings.max_share), every_s * _MAX_STRETCH)
@@ -128,6 +131,7 @@ class GuestCheck:
             await self.examine(is_full=is_full, deadline=deadline)
             return
         if vitals:
+            self._last_health = podman
             self.vitals = vitals if is_full else self.vitals
             self._kills = vitals.oom_kills
             self._had_podman = self._had_podman or vitals.has_podman

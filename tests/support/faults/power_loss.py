@@ -60,7 +60,7 @@ def _write_until_the_power_is_lost(rig: Rig) -> int:
 
 def _check_disk(rig: Rig, synced: int) -> None:
     """Check the disk's format, the file system after its journal was replayed, and that all synced lines are there."""
-    checked = subprocess.run(["qemu-img", "check", "-q", rig.directory / "disk.qcow2"], check=False)
+    checked = subprocess.run(["qemu-img", "check", "-q", str(rig.directory / "disk.qcow2")], check=False)
     assert checked.returncode in (0, _LEAKS), f"qemu-img check ended with {checked.returncode}"
     with tempfile.TemporaryDirectory(dir=rig.world.root) as scratch:
         root = _root_file_system(rig.directory / "disk.qcow2", Path(scratch))

@@ -17,11 +17,13 @@ from machine.model.config import MachineConfig
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.assembly import Intervals
+from machine.supervisor.diagnosis import PodmanHealth
 from machine.supervisor.events import DeadlinePassed
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
 from machine.supervisor.lifecycle import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
+from machine.supervisor.vitals import Vitals
 from tests.support.builders import make_config
 from tests.support.fake_machine import INTERVALS, FakeMachine, fake_machine, until
 from tests.support.fake_ssh import FakeSsh
@@ -252,28 +254,57 @@ def test_disk_that_was_enlarged_is_grown_where_podman_fails_for_want_of_space(ss
     play(story, short_path, pending=Pending(guest_outdated=True))
 
 
-@pytest.mark.parametrize(("took_s", "pause_s"), [(1.0, 60), (5.0, 100), (40.0, 180)])
-def test_slow_guest_is_asked_more_rarely(took_s: float, pause_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question takes at most a twentieth of the guest's time."""
+def watch_pauses(check: type[GuestCheck], clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the first three pauses between the questions of a check to a guest that is up."""
     pauses: list[float] = []
-    clock = 0.0
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             raise asyncio.CancelledError
 
-    class SlowCheck(GuestCheck):
-        async def examine(self, *, is_full: bool, deadline: Phase | None = None) -> None:  # noqa: ARG002
-            nonlocal clock
-            clock += took_s
-
     monkeypatch.setattr("machine.supervisor.guest_check.asyncio.sleep", sleep)
-    monkeypatch.setattr("machine.supervisor.guest_check.time.monotonic", lambda: clock)
+    monkeypatch.setattr("machine.supervisor.guest_check.time.monotonic", clock)
     settings = CheckSettings(
         ssh=lambda _: [], script="", grow="", time_scale=1, every_s=60, max_share=0.05, start_every_s=3
     )
     life = LifeTracker(Life(phase=Phase.UP, was_up=True, start_pending=False))
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(SlowCheck(settings, life=life, record=None).watch())  # type: ignore[arg-type]
+        asyncio.run(check(settings, life=life, record=None).watch())  # type: ignore[arg-type]
+    return pauses
+
+
+@pytest.mark.parametrize(("took_s", "pause_s"), [(1.0, 60), (5.0, 100), (40.0, 180)])
+def test_slow_guest_is_asked_more_rarely(took_s: float, pause_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question takes at most a twentieth of the guest's time."""
+    clock = 0.0
+
+    class SlowCheck(GuestCheck):
+        async def examine(self, *, is_full: bool, deadline: Phase | None = None) -> None:  # noqa: ARG002
+            nonlocal clock
+            clock += took_s
+
+    pauses = watch_pauses(SlowCheck, lambda: clock, monkeypatch)
     assert pauses == [60, pytest.approx(pause_s), pytest.approx(pause_s)]
+
+
+def test_guest_whose_podman_is_bad_is_asked_again_soon_although_its_state_follows_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tracker of the machine's state has not dealt with any event here."""
+    clock = 0.0
+
+    class ClosedCheck(GuestCheck):
+        async def _ask(self, *, is_full: bool) -> tuple[Vitals | None, float]:  # noqa: ARG002
+            nonlocal clock
+            clock += 5.0
+            return Vitals(), 0.0
+
+        def _is_suspicious(self, vitals: Vitals) -> bool:  # noqa: ARG002
+            return False
+
+        def _podman_health(self, vitals: Vitals) -> PodmanHealth:  # noqa: ARG002
+            return PodmanHealth.CLOSED
+
+    monkeypatch.setattr("machine.supervisor.guest_check.diagnose", lambda *_, **__: None)
+    assert watch_pauses(ClosedCheck, lambda: clock, monkeypatch) == [60, 30, 30]
