@@ -1,4 +1,4 @@
-"""Make this process look as if it ran on a Mac, as a plugin: `pytest -p tests.support.darwin` (`scripts/test darwin`).
+"""Make a Python look as if it ran on a Mac, as a plugin: `pytest -p tests.support.darwin` (`scripts/test darwin`).
 
 What a Mac has and Linux lacks is imitated only as far as the program uses it. The processes that a test starts are
 Linux's. A test that needs Linux itself is marked with `linux` and the reason, and left out.
@@ -7,6 +7,7 @@ Linux's. A test that needs Linux itself is marked with `linux` and the reason, a
 from __future__ import annotations
 
 import builtins
+import ctypes
 import errno
 import functools
 import importlib
@@ -68,11 +69,23 @@ class Uname(NamedTuple):
     machine: str = "x86_64"
 
 
+class MacLibrary(ctypes.CDLL):
+    """A library that also has clonefile(2), on a file system that cannot clone."""
+
+    def clonefile(self, *_: object) -> int:
+        return -1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DIRECTORY] = directory = tempfile.TemporaryDirectory(prefix="mac-")
-    _load_first()
     _give_home(Path(directory.name))
     _hide_programs(Path(directory.name))
+    become_mac()
+
+
+def become_mac() -> None:
+    """Imitate macOS in this Python from now on."""
+    _load_first()
     _imitate_sockets()
     _hide_proc()
     for module, names in _LINUX_ONLY.items():
@@ -81,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
     os.uname = Uname  # type: ignore[assignment]
+    ctypes.CDLL = MacLibrary  # type: ignore[misc]
     sys.platform = "darwin"
 
 

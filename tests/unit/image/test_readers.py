@@ -41,7 +41,6 @@ def test_plain_file_is_shared_or_copied_and_hashed(
         source.unpack(target, "disk.raw")
 
 
-@pytest.mark.linux("clonefile(2) is not imitated")
 def test_file_system_that_cannot_share_leaves_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(IMAGE)

@@ -1,0 +1,59 @@
+"""The installed program with a real QEMU, in a Python that looks like a Mac's (tests/support/darwin.py)."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from machine import lock
+from machine.sockets import listens
+from tests.support.disk_images import Images
+from tests.support.processes import machine_processes
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, World
+
+REPOSITORY = Path(__file__).parents[2]
+CUSTOMIZE = "from tests.support.darwin import become_mac\nbecome_mac()\n"
+
+
+@pytest.fixture
+def mac(world: World, tmp_path: Path) -> World:
+    """A world whose Python programs take this host for a Mac, without a program that checks signatures."""
+    (tmp_path / "sitecustomize.py").write_text(CUSTOMIZE)
+    world.warm = False
+    world.without("gpgv")
+    world.extra |= {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "TMPDIR": str(tmp_path)}
+    return world
+
+
+def test_machine_is_made_started_listed_and_stopped(mac: World, images: Images) -> None:
+    mac.init("box", images.qcow2, "--disk-size", "7", "--volume", "")
+    assert json.loads(mac.must("info", "--format", "json").stdout)["Host"]["OS"] == "darwin"
+    with mac.popen("start", "box") as start:
+        runtime = Path(mac.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"]).parent
+        wait_until(lambda: listens(runtime / "qmp-tools.sock"), "QEMU")
+        assert mac.state("box")[0] == "starting"
+        qemu = lock.holder_pid(mac.machines / "box" / "lock")
+        assert qemu is not None
+        assert resource.prlimit(qemu, resource.RLIMIT_NOFILE)[0] > 256
+        mac.must("stop", "box")
+        _, stderr = start.communicate(timeout=COMMAND_S)
+    assert stderr.endswith('Error: unable to start "box": it was stopped\n')
+    assert "Traceback" not in (mac.machines / "box" / "supervisor.log").read_text()
+    assert machine_processes(mac.home) == []
+    assert mac.machine("start", "BOX").stderr == "Error: BOX: VM does not exist; did you mean box?\n"
+    mac.must("rm", "--force", "box")
+
+
+def test_doctor_and_autostart_speak_of_a_mac(mac: World, images: Images) -> None:
+    mac.init("box", images.qcow2, "--disk-size", "7")
+    (mac.bin / "launchctl").symlink_to("/bin/true")
+    enabled = mac.machine("autostart", "enable", "box")
+    assert enabled.status == 0, enabled.stderr
+    assert enabled.stderr.count("> Local Network") == 1
+    checks = {check["Name"]: check for check in json.loads(mac.machine("doctor", "--format", "json").stdout)}
+    assert checks["permissions"]["Status"] == "ok"
+    assert checks["signatures"]["Status"] == "failure"
