@@ -46,12 +46,17 @@ def prepared(times: int) -> Iterator[Rig]:
 
 def verdict_of(fault: Fault, rig: Rig) -> Verdict:
     """Try a fault. A trial that fails itself does not hold."""
+    if fault.fills_disk and os.getuid() != 0:
+        return _untried(fault, "not tried: only root can mount a disk that may be filled")
     try:
         return attempt(fault, rig)
     except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  (reported)
         traceback.print_exc()
-        problem = f"the trial failed: {error}"
-        return Verdict(name=fault.name, shown="", shown_after_s=None, cure="", back_after_s=None, problems=(problem,))
+        return _untried(fault, f"the trial failed: {error}")
+
+
+def _untried(fault: Fault, problem: str) -> Verdict:
+    return Verdict(name=fault.name, shown="", shown_after_s=None, cure="", back_after_s=None, problems=(problem,))
 
 
 def main() -> None:

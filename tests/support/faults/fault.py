@@ -85,6 +85,9 @@ class Fault:
     needs_folder: bool = False
     """Whether it is tried on the machine that has a folder on virtiofs."""
 
+    fills_disk: bool = False
+    """Whether the host's disk is filled, which needs one for the machines alone, and so a run as root."""
+
     is_long: bool = False
     """Whether the row is left to scripts/faults and to long runs of the tests."""
 

@@ -237,6 +237,7 @@ HOSTS = (
     Fault(
         name="host's disk full while the guest writes",
         provoke=disk_full_under_a_writing_guest,
+        fills_disk=True,
         shown=Shown(state="paused", reason=_FULL, within_s=120),
         asks=(
             Ask(words=("stop", NAME), says="the guest cannot power down, because the host's disk is full"),
@@ -247,6 +248,7 @@ HOSTS = (
     Fault(
         name="host's disk full and the supervisor killed",
         provoke=disk_full_under_a_guest_to_adopt,
+        fills_disk=True,
         asks=(Ask(words=_START, says=_ON_FULL_DISK),),
         check=what_was_written_is_there,
         is_long=True,
@@ -254,6 +256,7 @@ HOSTS = (
     Fault(
         name="host's disk full at a start",
         provoke=disk_full_at_a_start,
+        fills_disk=True,
         shown=Shown(state="paused", reason=_FULL, within_s=300),
         reboots=True,
         is_long=True,
