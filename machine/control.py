@@ -25,6 +25,9 @@ MAX_LINE_BYTES = 64 * 1024
 class Command(StrEnum):
     STATUS = "status"
     STOP = "stop"
+    SUSPEND = "suspend"
+    """Save the guest's memory, and end QEMU."""
+
     QUIT = "quit"
     """End QEMU at once, without shutting the guest down."""
 

@@ -28,6 +28,7 @@ SECTIONS = {
         "init": ("init", "Initialize a virtual machine"),
         "start": ("start", "Start an existing machine"),
         "stop": ("stop", "Stop an existing machine"),
+        "suspend": ("suspend", "Save a machine's memory on disk, for a quick start"),
         "restart": ("restart", "Stop a machine and start it again"),
         "kill": ("kill", "Turn a machine off at once"),
         "wait": ("wait", "Wait until a machine is running"),

@@ -32,10 +32,14 @@ def command(username: str | None, no_input: bool, words: tuple[str, ...]) -> Non
       machine ssh box sudo systemctl status podman.socket
       while read -r x; do machine ssh -n box systemctl status "$x"; done <units
     """
+    from machine.cli.terminal import reporter
     from machine.ops.ssh import read_words, run, session
+    from machine.ops.wake import wake
 
     context = current_context()
     name, rest = read_words(words, context)
+    with reporter(quiet=False) as report:
+        wake(name, context, report)
     opened = session(name, username, rest, context, no_input=no_input)
     if not rest:
         click.echo(f"Connecting to vm {name}. To close connection, use `~.` or `exit`")

@@ -42,6 +42,9 @@ following command in your terminal session:
 @names_argument
 @click.option("--no-info", is_flag=True, help="Do not print hints.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress and hints.")
+@click.option(
+    "--cold", is_flag=True, help="Boot a suspended machine. Its saved memory is lost, as if the power had been cut."
+)
 @click.option("--foreground", is_flag=True, help="Wait until the machine has stopped; SIGTERM and ^C stop it.")
 @update_connection_option
 def command(
@@ -49,6 +52,7 @@ def command(
     everything: bool,
     no_info: bool,
     quiet: bool,
+    cold: bool,
     foreground: bool,
     update_connection: bool | None,
 ) -> None:
@@ -68,17 +72,19 @@ def command(
         raise click.UsageError("--foreground takes a single machine")
     if update_connection and several:
         raise click.UsageError("--update-connection takes a single machine")
+    if cold and (several or everything or foreground):
+        raise click.UsageError("--cold takes a single machine, and no --foreground")
     if foreground:
         _run_in_foreground(selected[0], hints=hints, quiet=quiet, update_connection=update_connection)
     elif several:
         _start_several(selected, quiet=quiet)
     else:
         for name in selected:
-            _start(name, hints=hints, quiet=quiet)
+            _start(name, hints=hints, quiet=quiet, cold=cold)
             offer_connection(name, update_connection)
 
 
-def _start(name: str, *, hints: bool, quiet: bool) -> None:
+def _start(name: str, *, hints: bool, quiet: bool, cold: bool) -> None:
     from machine.ops.start import check_startable, start
 
     context = current_context()
@@ -87,7 +93,7 @@ def _start(name: str, *, hints: bool, quiet: bool) -> None:
         click.echo(f'Starting machine "{name}"')
     for_each(
         [name],
-        lambda name, report: start(name, context, report),
+        lambda name, report: start(name, context, report, cold=cold),
         lambda started: print_started(started, hints=hints),
         quiet=quiet,
     )

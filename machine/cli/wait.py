@@ -15,7 +15,7 @@ _WAIT_S = 600
 @click.option(
     "--for",
     "condition",
-    type=click.Choice(["running", "api", "stopped"]),
+    type=click.Choice(["running", "api", "stopped", "suspended"]),
     default="running",
     show_default=True,
     help="What to wait for; api means an answer on the machine's API socket.",
@@ -29,7 +29,7 @@ _WAIT_S = 600
     help="Fail if this has not happened after so many seconds.",
 )
 def command(name: str, condition: str, timeout: int) -> None:
-    """Wait until a machine is running, answers or has stopped.
+    """Wait until a machine is running, answers, has stopped or is suspended.
 
     \b
     Examples:

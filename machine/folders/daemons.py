@@ -51,13 +51,19 @@ class VirtiofsDaemons:
         ending = f"was killed by signal {-status}" if status < 0 else f"has exited with status {status}"
         self._on_exit(folder, f"virtiofsd for {folder.source} {ending}; restart the machine to share the folder again")
 
+    @property
+    def are_running(self) -> bool:
+        """Whether virtiofsd processes have been started and not ended by `end`."""
+        return bool(self._running)
+
     def forget(self) -> None:
         """From now on, report no ends of virtiofsd to `on_exit`."""
         for task in self._running:
             task.cancel()
 
     async def end(self) -> None:
-        """End each virtiofsd that has not ended with QEMU."""
+        """End each virtiofsd that has not ended with QEMU or with its device."""
         async with asyncio.TaskGroup() as ending:
             for child in self._running.values():
                 ending.create_task(child.end())
+        self._running.clear()

@@ -6,10 +6,11 @@ The scripts are in images/ignition/files.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from machine.model.folders import Folder
+from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport
 
 # What folders.sh is told instead of the transport of a folder that sshfs has mounted.
@@ -59,6 +60,24 @@ def sshfs_command(script: str, folder: Folder, *, uid: int, where: str) -> str:
     `where` is the target from `GuestReport.ready`.
     """
     return shlex.join(["sh", "-c", script, "sshfs", _mode(folder), str(uid), where, folder.source])
+
+
+def release_command(folders: Iterable[Folder]) -> str:
+    """Return the shell command that unmounts these folders. It reads the script folders-release.sh from stdin."""
+    words = [word for folder in folders for word in (folder.tag, folder.target)]
+    return shlex.join(["sh", "-s", "--", *words])
+
+
+def parse_release(text: str) -> Obstacle | None:
+    """Parse the output of folders-release.sh. Return what keeps a folder mounted, or None if all are unmounted."""
+    lines = text.removesuffix("\n").split("\n")
+    held = [line.removeprefix("held ") for line in lines if line.startswith("held ")]
+    if held:
+        return Obstacle(
+            f"the guest uses folders of this host: {'; '.join(held)}",
+            "end what uses them, for example by podman stop, and try again",
+        )
+    return None if lines[-1] == "done" else Obstacle("the script that unmounts the host's folders failed")
 
 
 def _mode(folder: Folder) -> str:

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from machine import async_runner
-from machine.errors import DeadlineError, MachineError, NotFoundError, reason_of
+from machine.errors import MachineError, NotFoundError, reason_of
 from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
-from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
+from machine.folders.guest import GuestReport, sshfs_command
+from machine.folders.guest_runs import mount_in_guest, release_in_guest
 from machine.folders.probe import find_sftp_server
 from machine.folders.retries import Retries
 from machine.folders.settings import FolderSettings
@@ -20,8 +20,8 @@ from machine.folders.source_watch import SourceChange, SourceWatch
 from machine.folders.sources import resolve_in_time
 from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.table import FolderTable, ProblemOf
-from machine.folders.transports import MountedFolder
-from machine.model.folders import Folder, check_apart
+from machine.folders.transports import MountedFolder, shares_of
+from machine.model.folders import Folder, Share, check_apart
 from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
@@ -32,7 +32,6 @@ _SEALED = (
     "its root directory is read-only; run this as root in the guest, and restart the machine: "
     f"rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
 )
-_SCRIPT_S = 20.0
 _SSHFS_S = 10.0
 _END_S = 3.0
 # If QEMU has ended, the supervisor ends within this time, and virtiofsd has ended for that reason.
@@ -58,7 +57,7 @@ class FolderServer:
         on_mounted: Callable[[], Awaitable[None]],
     ) -> None:
         self._folders = FolderTable(folders, settings.state_file, on_problem=on_problem)
-        self._daemons = VirtiofsDaemons(settings.log_file, on_exit=self._daemon_has_ended)
+        self.daemons = VirtiofsDaemons(settings.log_file, on_exit=self._daemon_has_ended)
         self._settings = settings
         self._on_learned = on_learned
         self._on_notice = on_notice
@@ -87,7 +86,7 @@ class FolderServer:
             MachineError: virtiofsd cannot be run.
         """
         self._folders.save()
-        await self._daemons.start(self._folders, lock)
+        await self.daemons.start(self._folders, lock)
 
     def _daemon_has_ended(self, folder: Folder, problem: str) -> None:
         self._folders.set_problem(folder, ProblemOf.DAEMON, problem)
@@ -113,6 +112,11 @@ class FolderServer:
     def hangs(self) -> bool:
         """Whether programs in the guest may hang, because they use a folder whose virtiofsd has ended."""
         return any(self._folders.has_problem(each.folder, ProblemOf.DAEMON) for each in self._folders)
+
+    @property
+    def shares(self) -> list[Share]:
+        """The devices that share the folders, in the order of their numbers."""
+        return shares_of(self._folders)
 
     # The guest's mounts
 
@@ -162,18 +166,9 @@ class FolderServer:
         return None
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
-        timeout_s = _SCRIPT_S * self._settings.time_scale
         connected = {folder for folder, _ in folders if folder.target in self._sessions}
         ended = {folder for folder, _ in folders if self._folders.has_problem(folder, ProblemOf.DAEMON)}
-        argv = self._settings.ssh(mount_command(folders, connected, ended))
-        try:
-            done = await async_runner.run(argv, stdin=self._settings.scripts.mount, timeout_s=timeout_s, check=False)
-        except DeadlineError:
-            return Obstacle("the guest does not answer")
-        except MachineError as error:
-            return Obstacle(error.message)
-        log.info("folders in the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())
-        return parse_report(done.stdout, len(folders)) or Obstacle("the script that mounts folders failed")
+        return await mount_in_guest(self._settings, folders, connected=connected, ended=ended)
 
     def _fall_back(self, folder: Folder) -> bool:
         """Switch a folder to SSH if the guest does not support its transport. Return whether the folder was switched.
@@ -189,6 +184,22 @@ class FolderServer:
         self._on_notice(f"sshfs is used instead of {transport} for {folder.target}: the guest has no {transport}")
         self._folders.replace(replace(mounted, transport=Transport.SSHFS))
         return True
+
+    async def release(self) -> Obstacle | None:
+        """Make the guest unmount all folders, and end the sessions over SSH.
+
+        Return why a folder must stay mounted. Then all of them do.
+        """
+        async with self._changing:
+            if not self._folders:
+                return None
+            await self._relay.end()
+            obstacle = await release_in_guest(self._settings, [each.folder for each in self._folders])
+            if obstacle is None:
+                self._mounted.clear()
+                for each in self._folders:
+                    await self._disconnect(each.folder)
+            return obstacle
 
     # Sessions over SSH
 
@@ -353,7 +364,7 @@ class FolderServer:
 
     async def end(self) -> None:
         """End all sshfs sessions, and each virtiofsd that has not ended with QEMU."""
-        self._daemons.forget()
+        self.daemons.forget()
         if self._leaving_out:
             self._leaving_out.cancel()
         await self._relay.end()
@@ -361,7 +372,7 @@ class FolderServer:
             async with asyncio.timeout(_END_S), asyncio.TaskGroup() as ending:
                 for session in self._sessions.values():
                     ending.create_task(session.close())
-                ending.create_task(self._daemons.end())
+                ending.create_task(self.daemons.end())
 
     @property
     def is_empty(self) -> bool:

@@ -17,6 +17,9 @@ class GuestScripts:
     mount: str
     """folders.sh, which mounts exactly the folders that its arguments name."""
 
+    release: str
+    """folders-release.sh, which unmounts all folders if nothing in the guest uses one of them."""
+
     sshfs: str
     """folder-sshfs.sh, which runs sshfs on its stdin and stdout."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from machine.folders.sources import Source
 from machine.model.folders import Folder, Share
+from machine.model.hardware import Hardware
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
@@ -137,6 +138,24 @@ def plan_folders(
             )
         )
     return planned
+
+
+def shares_of(folders: Iterable[MountedFolder]) -> list[Share]:
+    """Return the devices that share these folders, in the order of their numbers."""
+    return [folder.share for folder in folders if folder.share]
+
+
+def within_slots(folders: Sequence[MountedFolder], hardware: Hardware) -> list[MountedFolder]:
+    """Return the folders of a guest that is resumed. Folders for which its hardware has no slot get no device."""
+    kept, free = [], hardware.folder_slots
+    for folder in folders:
+        fits = free > 0 and (hardware.shared_memory or folder.transport is not Transport.VIRTIOFS)
+        if folder.share and not fits:
+            kept.append(replace(folder, transport=Transport.SSHFS, virtiofsd=()))
+            continue
+        free -= 1 if folder.share else 0
+        kept.append(folder)
+    return kept
 
 
 def transport_notices(planned: Sequence[MountedFolder], facts: TransportFacts) -> list[str]:

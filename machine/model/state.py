@@ -20,7 +20,12 @@ class State(StrEnum):
     @property
     def is_up(self) -> bool:
         """Whether a guest is executing, so that it can be reached now or soon."""
-        return self not in (State.STOPPED, State.STARTING)
+        return self.has_processes and self is not State.STARTING
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether processes of the machine run on this host."""
+        return self not in (State.STOPPED, State.SUSPENDED)
 
 
 class SupervisorState(StrEnum):
@@ -54,6 +59,7 @@ class MachineState:
 
 
 STOPPED = MachineState(state=State.STOPPED)
+SUSPENDED = MachineState(state=State.SUSPENDED)
 ORPHANED = MachineState(
     state=State.DEGRADED, reason="its supervisor has ended", supervisor=SupervisorState.GONE, connected=False
 )

@@ -29,7 +29,7 @@ from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
 from machine.report import Reporter
 from machine.store import drafts, records
-from machine.store.paths import MachinePaths, Roots
+from machine.store.paths import MachinePaths, Roots, is_suspended
 
 _LOCK_S = 1.0
 
@@ -67,6 +67,8 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             if record.pending.rekey:
                 _write_rekey(config, keys, origin, paths)
             config = publish(record, paths, registration, context, report)
+    if is_suspended(origin):
+        report.notice(f'"{source}" is suspended, and "{name}" begins with its disk alone, as after a power cut')
     if original.config.forwards or original.config.usbs:
         report.notice(f'The manually added ports and USB devices of "{source}" are not copied to "{name}"')
     return config

@@ -22,6 +22,7 @@ from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.target import unreachable_error
+from machine.ops.wake import wake
 from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import MachinePaths
@@ -71,9 +72,10 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
         except OSError as error:
             raise MachineError(f"standard {stream} is closed") from error
     is_terminal = os.isatty(_STDIN)
+    wake(name, context, report)
     state = machine_state(paths)
     unreachable = unreachable_error(name, state)
-    if unreachable and (state.state is State.STOPPED or not is_terminal):
+    if unreachable and (not state.state.has_processes or not is_terminal):
         raise unreachable
     with contextlib.ExitStack() as stack:
         stack.enter_context(_exclusive(name, paths))

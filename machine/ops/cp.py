@@ -32,6 +32,7 @@ from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.parallel import each
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.target import ended_error, running_target
+from machine.ops.wake import wake
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.ssh.command import SshTarget
@@ -76,6 +77,7 @@ def copy(source: str, destination: str, context: Context, report: Reporter) -> N
     """
     request = parse_request(source, destination)
     _check_stream(request)
+    wake(request.machine, context, report)
     try:
         target = running_target(request.machine, None, context)
     except NotFoundError as error:

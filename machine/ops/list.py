@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from machine.errors import MachineError
 from machine.model.record import MachineRecord
-from machine.model.state import MachineState, State
+from machine.model.state import MachineState
 from machine.ops.shared.context import Context
 from machine.ops.shared.podman_default import DefaultConnections, default_connections
 from machine.ops.shared.state import machine_state
@@ -58,7 +58,7 @@ def _listed(
     state = machine_state(paths)
     if isinstance(entry, MachineRecord):
         record = entry
-    elif entry.last_good is None or state.state is State.STOPPED:
+    elif entry.last_good is None or not state.state.has_processes:
         return None
     else:
         record = entry.last_good

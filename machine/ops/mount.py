@@ -8,7 +8,6 @@ from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
 from machine.model.folders import SYNTAX, Folder, normalized, read_folder
 from machine.model.record import MachineRecord
-from machine.model.state import State
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
@@ -84,7 +83,7 @@ def list_mounts(name: str, context: Context) -> list[ListedFolder]:
         NotFoundError: there is no such machine.
     """
     config, paths = records.load(context.roots, name).config, context.roots.machine(name)
-    if machine_state(paths).state is not State.STOPPED:
+    if machine_state(paths).state.has_processes:
         answer = ask_supervisor(name, Command.MOUNT_LIST, "", paths, timeout_s=_ANSWER_S)["folders"]
         return [_listed(read_folder(text), driver or None, problem or None) for text, driver, problem in answer]
     return [_listed(folder) for folder in config.folders]

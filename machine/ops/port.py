@@ -25,7 +25,6 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.model.record import MachineRecord
-from machine.model.state import State
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
@@ -139,7 +138,7 @@ def _ssh_status(api: PortStatus, paths: MachinePaths) -> PortStatus:
 def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
     """Return the forwards that the supervisor reports, or the last known ones if no supervisor is running."""
     current = machine_state(paths)
-    if current.state is State.STOPPED:
+    if not current.state.has_processes:
         return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)
     if lock.is_held(paths.supervisor_lock):
         answer = ask_supervisor(config.name, Command.PORT_LIST, "", paths, timeout_s=_ANSWER_S)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import MachineError
-from machine.model.state import State
 from machine.ops.rm_saved import save_disk, save_ignition
 from machine.ops.shared import login_service
 from machine.ops.shared.client_registration import ClientRegistration
@@ -56,7 +55,7 @@ def check_removable(name: str, context: Context) -> None:
     """
     check_exists(context.roots, name)
     check_unprotected(name, context)
-    if machine_state(context.roots.machine(name)).state is not State.STOPPED:
+    if machine_state(context.roots.machine(name)).state.has_processes:
         raise MachineError(f'running vm "{name}" cannot be destroyed', hint="stop it first, or use --force")
 
 

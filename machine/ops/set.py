@@ -21,7 +21,7 @@ from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk,
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import drafts, records
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, is_suspended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             raise MachineError("unable to change settings unless vm is stopped")
         record = records.load(context.roots, name)
         config = record.config
+        if is_suspended(paths):
+            check_keeps_hardware(name, request)
         changed = plan_changes(config, request, context.host, folders)
         if changed.volume_driver != config.volume_driver:
             check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
@@ -67,6 +69,19 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
             registration.prefer(changed, report)
+
+
+def check_keeps_hardware(name: str, request: SetRequest) -> None:
+    """Check that the request leaves the hardware as it is, because the memory of a suspended machine fits no other.
+
+    Raises:
+        MachineError: the request changes the hardware.
+    """
+    if any(value is not None for value in (request.cpus, request.memory_mib, request.disk_gib, request.usbs)):
+        raise MachineError(
+            f"{name} is suspended, and its memory fits only the CPUs, memory, disk and USB devices that it has",
+            hint=f"stop it first: machine stop {name}",
+        )
 
 
 def change_record(

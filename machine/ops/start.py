@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from machine import control
+from machine import control, lock
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import GuestError, MachineError
@@ -34,12 +34,14 @@ from machine.ops.start_update_guest import update_guest
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts, records
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, is_suspended
+from machine.store.suspension import drop_suspension
 
 if TYPE_CHECKING:
     from machine.model.folders import Folder
 
 _ABORT_S = 30.0
+_LOCK_S = 1.0
 # After QEMU has ended, its supervisor does so well within this time.
 _ENDING_S = 3.0
 
@@ -63,8 +65,12 @@ def check_startable(name: str, context: Context) -> None:
     _is_orphaned(name, context.roots.machine(name))
 
 
-def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
+def start(
+    name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None, *, cold: bool = False
+) -> Started:
     """Start the machine. If it is running but its supervisor has ended, give it a new supervisor.
+
+    A suspended machine is resumed. With `cold`, the memory that was saved is given up, and the guest boots.
 
     ^C aborts the start. The main thread gets a KeyboardInterrupt. Other threads learn of ^C through `interrupt`.
 
@@ -73,9 +79,24 @@ def start(name: str, context: Context, report: Reporter, interrupt: Interrupt | 
         MachineError: the machine is already running, or did not come up. If its guest answers over SSH, the machine
             keeps running, degraded. Otherwise, no process of the machine is left.
     """
+    if cold:
+        give_up_memory(name, context, report)
     started, process = begin(name, context, report, interrupt)
     process.returncode = 0  # the supervisor outlives us: keep Popen from warning about that
     return started
+
+
+def give_up_memory(name: str, context: Context, report: Reporter) -> None:
+    """Remove the saved memory of a suspended machine. For its guest, this is a power cut.
+
+    Raises:
+        DiskError: the memory cannot be removed.
+    """
+    paths = context.roots.machine(name)
+    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
+        if free and is_suspended(paths):
+            drop_suspension(paths)
+            report.notice(f'The saved memory of "{name}" is given up')
 
 
 def begin(
@@ -131,7 +152,7 @@ def hidden_marker(folders: Iterable[Folder]) -> str | None:
 def _is_orphaned(name: str, paths: MachinePaths) -> bool:
     current = machine_state(paths)
     match current.state:
-        case State.STOPPED:
+        case State.STOPPED | State.SUSPENDED:
             return False
         case State.DEGRADED if current.is_orphaned:
             return True
@@ -151,12 +172,15 @@ def _running_supervisor(
 ) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
     """Start a supervisor, and wait until the machine is up. During the block, the supervisor can report through a pipe.
 
+    ^C ends a guest that boots, but not one that is adopted or resumed, which would lose what it has in its memory.
+
     Yield the supervisor's process, and the end of the pipe to read from. When the supervisor ends, a read from the pipe
     returns no bytes.
 
     Raises:
         MachineError: the machine did not come up.
     """
+    runs_on = adopt or is_suspended(paths)
     reading, writing = os.pipe()
     argv = [
         sys.executable, "-P", "-m", "machine.supervisor",
@@ -174,7 +198,7 @@ def _running_supervisor(
                 _await_end(lines, patience)
             raise
         except KeyboardInterrupt:
-            if not adopt:
+            if not runs_on:
                 _abort(paths, lines, patience)
             raise
         if result is None:
@@ -214,7 +238,7 @@ def _check_up(name: str, paths: MachinePaths, lines: BinaryIO, *, patience_s: fl
         GuestError: another command has stopped or removed the machine.
     """
     deadline = Deadline.after(patience_s, "the supervisor to end")
-    is_down = machine_state(paths).state in (State.STOPPING, State.STOPPED) or _has_ended(lines)
+    is_down = machine_state(paths).state in (State.STOPPING, State.STOPPED, State.SUSPENDED) or _has_ended(lines)
     while not is_down and not deadline.passed:
         is_down = _has_ended(lines)
     if is_down:

@@ -131,7 +131,7 @@ def _selected(names: Sequence[str], context: Context, *, everything: bool) -> Li
             machines=[found[name] for name in dict.fromkeys(names) if name in found],
             broken=[broken for broken in listing.broken if broken.name in names],
         )
-    shown = [machine for machine in listing.machines if everything or machine.state.state is not State.STOPPED]
+    shown = [machine for machine in listing.machines if everything or machine.state.state.has_processes]
     return Listing(machines=shown, broken=listing.broken)
 
 

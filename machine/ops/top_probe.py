@@ -63,7 +63,7 @@ def probe(listed: ListedMachine) -> Sample:
         state=listed.state.state,
         time=time.time(),
         monotonic_s=time.monotonic(),
-        processes=tuple(_process_samples(listed.paths)) if listed.state.state is not State.STOPPED else (),
+        processes=tuple(_process_samples(listed.paths)) if listed.state.state.has_processes else (),
         memory_limit_bytes=resources.memory_mib * MIB,
         disk_bytes=_allocated_bytes(listed.paths),
         disk_size_bytes=resources.disk_gib * GIB,

@@ -20,6 +20,7 @@ from machine.model.guest_os import (
 from machine.ops.restart import restart as restart_machine
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
+from machine.ops.wake import wake
 from machine.report import Reporter
 from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
 
@@ -53,6 +54,7 @@ def upgrade(name: str, context: Context, report: Reporter, *, restart: bool) -> 
         ProgramError: the upgrade failed in the guest.
         MachineError: the machine is not running, cannot be reached, or has an OS that we cannot upgrade.
     """
+    wake(name, context, report)
     guest = _find_guest(name, context)
     if guest.os.family is Family.OTHER:
         raise MachineError(
@@ -71,6 +73,7 @@ def upgrade_image(name: str, context: Context, report: Reporter, *, restart: boo
         ProgramError: the upgrade failed in the guest.
         MachineError: the machine is not running, cannot be reached, or has an OS that is not image-based.
     """
+    wake(name, context, report)
     guest = _find_image_guest(name, context)
     report.step(f'Upgrading {guest.os.name} in "{name}"')
     return _carry_out(guest, ["upgrade"], context, report, restart=restart)
@@ -86,6 +89,7 @@ def apply_image(image: str, name: str, context: Context, report: Reporter, *, re
         MachineError: the machine is not running, cannot be reached, or has an OS that is not image-based.
     """
     os_image = parse_os_image(image)
+    wake(name, context, report)
     guest = _find_image_guest(name, context)
     report.step(f'Applying {image} to "{name}"')
     return _carry_out(guest, ["apply", os_image.transport, os_image.name], context, report, restart=restart)

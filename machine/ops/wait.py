@@ -25,10 +25,11 @@ class Condition(StrEnum):
     """The machine is running and answers on its API socket."""
 
     STOPPED = "stopped"
+    SUSPENDED = "suspended"
 
     @property
     def state(self) -> State:
-        return State.STOPPED if self is Condition.STOPPED else State.RUNNING
+        return State.RUNNING if self is Condition.API else State(self.value)
 
     @property
     def waits_for(self) -> str:

@@ -47,11 +47,15 @@ class Forwarding:
 
     def take_over(self) -> None:
         """Load the forwards of an earlier supervisor. Forwards whose driver is QEMU's network are still open."""
+        self.load()
+        self._listeners.assume_open(one for one in self._table.all_bindings() if one.driver is Driver.SLIRP)
+
+    def load(self) -> None:
+        """Load the forwards of an earlier supervisor. They are opened when their drivers are up."""
         try:
             self._table = Table.load(self._table_file.read_text(), ipv6=self._ipv6)
         except (OSError, ValueError) as error:
             log.info("no forwards of an earlier supervisor: %s", error)
-        self._listeners.assume_open(one for one in self._table.all_bindings() if one.driver is Driver.SLIRP)
 
     def preload(self, forwards: Iterable[Forward]) -> None:
         """Add the user's own forwards, which are opened when their drivers are up."""

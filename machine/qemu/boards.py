@@ -70,6 +70,12 @@ class Board:
     has_smbios: bool = False
     """Whether the firmware passes SMBIOS tables on to the guest."""
 
+    needs_root_ports: bool = False
+    """Whether a device can be unplugged only from a PCI Express root port."""
+
+    has_generation_id: bool = False
+    """Whether the board can have a VM generation ID, which tells a guest that its memory was loaded from a file."""
+
     @property
     def binary(self) -> str:
         """The name of the QEMU program."""
@@ -120,6 +126,8 @@ BOARDS = {
         hvf_cpu="host,-pdpe1gb,-avx512vl",
         console="ttyS0",
         has_smbios=True,
+        needs_root_ports=True,
+        has_generation_id=True,
     ),
     Arch.AARCH64: Board(
         target="aarch64",
@@ -142,6 +150,7 @@ BOARDS = {
             shipped=("edk2-aarch64-code.fd", "edk2-arm-vars.fd"),
         ),
         has_smbios=True,
+        needs_root_ports=True,
     ),
     Arch.RISCV64: Board(
         target="riscv64",
@@ -163,6 +172,7 @@ BOARDS = {
         ),
         # Older versions create fw_cfg too late for -fw_cfg, and do not run the firmware in flash in supervisor mode.
         min_qemu=(8, 1),
+        needs_root_ports=True,
     ),
     Arch.S390X: Board(
         target="s390x",

@@ -23,6 +23,12 @@ STATUS_PAUSED = "paused"
 STATUS_DISK_FULL = "io-error"
 """The status of a guest whose CPUs have stopped because the host's disk is full."""
 
+STATUS_LOADING = "inmigrate"
+"""The status of a guest whose memory QEMU is loading."""
+
+STATUS_SAVED = "postmigrate"
+"""The status of a guest whose memory has been saved, and whose CPUs are stopped since."""
+
 
 @contextlib.asynccontextmanager
 async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClient]:

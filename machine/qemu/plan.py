@@ -12,11 +12,11 @@ from typing import assert_never
 from machine.model import network as network_values
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Share
+from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.model.usb import parse_usb
-from machine.qemu.accelerator import Acceleration
 from machine.qemu.boards import BOARDS, Board, Bus, ConfigSource
 from machine.qemu.firmware import FirmwareFiles
 
@@ -79,19 +79,22 @@ def plan_launch(
     record: MachineRecord,
     *,
     binary: str,
-    acceleration: Acceleration,
+    hardware: Hardware,
     firmware: FirmwareFiles | None,
     relay: Sequence[str],
     files: LaunchFiles,
     shares: Sequence[Share] = (),
 ) -> LaunchPlan:
-    """Make the command line that boots a machine.
+    """Make the command line that boots a machine or, if its `hardware` has been suspended, waits for its memory.
 
     `relay` is the command that passes a request of the guest on to the socket of the port API. The socket's path is the
     last argument of that command. `shares` are the folders that QEMU shares by devices.
 
     The provisioning config is passed to the guest only until its first boot has completed, because the config contains
     the guest's private host key, and root in the guest could read it.
+
+    A resumed guest has no devices for folders yet, and its CPUs are stopped. When QEMU has loaded the memory, the
+    devices can be plugged in (see hotplug), and the CPUs started.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -100,37 +103,41 @@ def plan_launch(
         "-name", option(guest=f"machine-{config.name}"),
         "-nodefaults", "-no-user-config",
         "-display", "none",
-        *_computer(config, board, acceleration, shares),
+        *_computer(config, board, hardware),
         *(_uefi(firmware, files) if firmware else []),
         *_disk(board, files),
         *_network(config, board, relay, files),
         *_ports(board, files),
         *_monitors(files),
         *_usb(config),
-        *(["-smbios", option(file=files.rekey_table)] if record.pending.rekey else []),
-        *_folders(board, shares),
+        *(["-smbios", option(file=files.rekey_table)] if hardware.rekey and not hardware.is_suspended else []),
+        *_folders(board, hardware, shares, plugged=not hardware.is_suspended),
         # Last, so that no other device moves on the bus when this one is left out.
-        *(_provisioning(config, board, files) if not record.guest.provisioned else []),
+        *(_provisioning(config, board, files) if hardware.first_boot else []),
+        *(["-S", "-incoming", "defer"] if hardware.is_suspended else []),
     ]  # fmt: skip
-    return LaunchPlan(argv=tuple(argv), accelerator=acceleration.accelerator, hypervisor=acceleration.hypervisor)
+    return LaunchPlan(argv=tuple(argv), accelerator=hardware.accelerator)
 
 
-def _computer(config: MachineConfig, board: Board, acceleration: Acceleration, shares: Sequence[Share]) -> list[str]:
+def _computer(config: MachineConfig, board: Board, hardware: Hardware) -> list[str]:
     # One thread per virtual CPU, which is not QEMU's default for all architectures.
-    accel = "tcg,thread=multi" if acceleration.accelerator is Accelerator.TCG else acceleration.accelerator.value
+    accel = "tcg,thread=multi" if hardware.accelerator is Accelerator.TCG else hardware.accelerator.value
     # virtiofsd accesses the guest's memory itself.
-    shared = any(share.transport is Transport.VIRTIOFS for share in shares)
+    shared = hardware.shared_memory
     size = f"{config.resources.memory_mib}M"
+    machine_type, comma, options = board.machine.partition(",")
+    machine = (hardware.machine_type or machine_type) + comma + options
     return [
         *(["-object", option("memory-backend-memfd", id=_MEMORY, size=size, share="on")] if shared else []),
-        "-machine", board.machine + (f",memory-backend={_MEMORY}" if shared else ""),
+        "-machine", machine + (f",memory-backend={_MEMORY}" if shared else ""),
         "-accel", accel,
-        "-cpu", acceleration.cpu,
+        "-cpu", hardware.cpu,
         "-smp", str(config.resources.cpus),
         "-m", size,
         "-device", board.device("rng"),
         # Returns memory that is free in the guest to the host, if the host runs Linux.
         "-device", f"{board.device('balloon')},free-page-reporting=on",
+        *(["-device", "vmgenid,guid=auto"] if board.has_generation_id else []),
     ]  # fmt: skip
 
 
@@ -223,27 +230,47 @@ def _usb(config: MachineConfig) -> list[str]:
     return words
 
 
-def _folders(board: Board, shares: Sequence[Share]) -> list[str]:
+def _folders(board: Board, hardware: Hardware, shares: Sequence[Share], *, plugged: bool) -> list[str]:
+    """Return options for the slots, and for the devices of the folders that are `plugged` in from the beginning."""
     words = []
+    if board.needs_root_ports:
+        for number in range(hardware.folder_slots):
+            words += ["-device", option("pcie-root-port", id=slot_id(number), chassis=number + 1, slot=number + 1)]
     for number, share in enumerate(shares):
-        name, folder = f"folder{number}", share.folder
-        if share.transport is Transport.VIRTIOFS:
-            device = option(board.folder_device(share.transport), chardev=name, tag=folder.tag)
-            words += [
-                "-chardev", option("socket", id=name, path=share.socket),
-                "-device", f"{device},queue-size={_VIRTIOFS_QUEUE}",
-            ]  # fmt: skip
-        else:
-            read_only = {"readonly": "on"} if folder.read_only else {}
-            words += [
-                # With `none`, the guest's files belong to QEMU's user. With `remap`, folders may contain mounts.
-                "-fsdev",
-                option(
-                    "local", id=name, path=folder.source, security_model="none", multidevs="remap", **read_only
-                ),
-                "-device", option(board.folder_device(share.transport), fsdev=name, mount_tag=folder.tag),
-            ]  # fmt: skip
+        words += _backend(number, share, plugged=plugged)
+        if plugged:
+            words += ["-device", option(**folder_device(board, number, share))]
     return words
+
+
+def _backend(number: int, share: Share, *, plugged: bool) -> list[str]:
+    folder = share.folder
+    if share.transport is Transport.VIRTIOFS:
+        return ["-chardev", option("socket", id=folder_id(number), path=share.socket)] if plugged else []
+    read_only = {"readonly": "on"} if folder.read_only else {}
+    # With `none`, the guest's files belong to QEMU's user. With `remap`, folders may contain mounts.
+    how = {"security_model": "none", "multidevs": "remap"}
+    return ["-fsdev", option("local", id=folder_id(number), path=folder.source, **how, **read_only)]
+
+
+def folder_device(board: Board, number: int, share: Share) -> dict[str, str | int]:
+    """Return the properties of the device that shares a folder. The device's name is its `driver`."""
+    name, tag = folder_id(number), share.folder.tag
+    bus = {"bus": slot_id(number)} if board.needs_root_ports else {}
+    device: dict[str, str | int] = {"driver": board.folder_device(share.transport), "id": name, **bus}
+    if share.transport is Transport.VIRTIOFS:
+        return {**device, "chardev": name, "tag": tag, "queue-size": _VIRTIOFS_QUEUE}
+    return {**device, "fsdev": name, "mount_tag": tag}
+
+
+def folder_id(number: int) -> str:
+    """Return the ID of the device, and of the device's backend, that shares the folder with this number."""
+    return f"folder{number}"
+
+
+def slot_id(number: int) -> str:
+    """Return the ID of the root port into which the folder with this number is plugged."""
+    return f"slot{number}"
 
 
 def _monitors(files: LaunchFiles) -> list[str]:

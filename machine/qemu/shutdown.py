@@ -33,12 +33,13 @@ class Ending(StrEnum):
     POWERED_DOWN = "powered down"
     QUIT = "quit"
     KILLED = "killed"
+    SUSPENDED = "suspended"
 
     @property
     def notice(self) -> str | None:
         """A notice for the user if the guest has not powered down, else None."""
         match self:
-            case Ending.POWERED_DOWN:
+            case Ending.POWERED_DOWN | Ending.SUSPENDED:
                 return None
             case Ending.QUIT:
                 return "The guest did not power down in time, so QEMU was told to quit"

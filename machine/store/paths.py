@@ -104,6 +104,18 @@ class MachinePaths:
     folders_table = _PersistentPath("folders.json")
     """The transport of each mounted folder, for a supervisor that takes over from another."""
 
+    hardware = _PersistentPath("hardware.json")
+    """What QEMU was started with, as far as the `record` does not say it."""
+
+    memory = _PersistentPath("memory.state")
+    """The memory of a suspended guest. Exactly while this file exists, the machine is suspended."""
+
+    memory_in_work = _PersistentPath("memory.state.part")
+    """A `memory` that is being written, or was not written to its end."""
+
+    suspension = _PersistentPath("suspension.json")
+    """What a resume must know about the `memory`."""
+
     relay = _PersistentPath("relay.py")
     """The copy of ports/relay.py that QEMU runs."""
 
@@ -142,6 +154,11 @@ class MachinePaths:
     def api_socket(self, *, rootful: bool) -> Path:
         """Return the path of the API socket of root's or the user's Podman."""
         return self.podman_root_socket if rootful else self.podman_socket
+
+
+def is_suspended(machine: MachinePaths) -> bool:
+    """Return whether the machine has a complete saved memory, from which the next start resumes."""
+    return machine.memory.exists()
 
 
 @dataclass(frozen=True, kw_only=True)

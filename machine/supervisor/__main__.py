@@ -25,6 +25,7 @@ from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, make_private
 from machine.store.settings import load_patience, load_settings
+from machine.store.suspension import load_hardware
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
 from machine.supervisor.helpers import install_helpers
@@ -110,6 +111,8 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         patience=patience,
         folders=launched.folders,
         base=launched.base,
+        hardware=launched.hardware,
+        resumes=launched.suspension is not None,
     )
 
 
@@ -141,6 +144,7 @@ def _adopt(roots: Roots, name: str) -> Assignment:
         host_resolver=is_host_wanted(settings.host_resolver, read_resolv_conf()),
         patience=load_patience(roots, current_host(), os.environ),
         folders=load_folders(paths.folders_table),
+        hardware=load_hardware(paths.hardware),
     )
 
 

@@ -52,6 +52,16 @@ class ReportUp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaveMemory:
+    """Save the guest's memory, and end QEMU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadMemory:
+    """Wait until QEMU has loaded the guest's memory, and let the guest run on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PowerDown:
     """Shut the guest down by pressing its power button. With `at_once`, end QEMU without shutting the guest down."""
 
@@ -115,6 +125,8 @@ Action = (
     | QuietPodman
     | SetGuestClock
     | ReportUp
+    | SaveMemory
+    | LoadMemory
     | PowerDown
     | FailStart
     | RefuseAdoption

@@ -15,6 +15,7 @@ from machine.folders.transports import MountedFolder
 from machine.ignition import assets
 from machine.lock import holder_pid
 from machine.model import network
+from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
 from machine.model.record import MachineRecord
@@ -48,8 +49,10 @@ from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
+from machine.supervisor.suspend import Suspender, SuspendSettings
 from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
+from machine.supervisor.watches import GuestWatches
 from machine.this_host import current_host
 
 GuestCommand = Callable[[str], list[str]]
@@ -83,6 +86,11 @@ class Assignment:
     """The factor by which the deadlines of a start and a stop are longer than usual."""
 
     folders: Sequence[MountedFolder] = ()
+    hardware: Hardware | None = None
+    """What QEMU is started with, or was. None if an older program has started the QEMU that is to be taken over."""
+
+    resumes: bool = False
+    """Whether QEMU loads a saved memory instead of booting the guest."""
 
     base: Path | None = None
     """The base image of the machine's disk. None if the disk has none, or if QEMU is running already."""
@@ -135,7 +143,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     paths = assignment.paths
     target = _ssh_target(assignment)
     in_guest = partial(command_argv, target, paths.ssh_control)
-    life = LifeTracker(Life() if assignment.plan else ADOPTED)
+    life = LifeTracker(Life(resumes=assignment.resumes) if assignment.plan else ADOPTED)
     tasks = Tasks(life)
     record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
@@ -144,6 +152,15 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     published = PublishedPorts(ports, _port_lists(paths))
     sockets = _make_guest_sockets(assignment, in_guest, starting)
     folders = _make_folder_server(assignment, in_guest, life, record, sockets, starting)
+    connection = GuestSsh(
+        Master(target, paths.ssh_control, sockets.on_host, patience=assignment.patience),
+        tasks=tasks,
+        life=life,
+        record=record,
+        ports=ports,
+        folders=folders,
+        sockets=sockets,
+    )
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
     return Supervisor(
         paths=paths,
@@ -155,15 +172,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
         qemu=_make_qemu(assignment, intervals),
         link=link,
         qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s),
-        connection=GuestSsh(
-            Master(target, paths.ssh_control, sockets.on_host, patience=assignment.patience),
-            tasks=tasks,
-            life=life,
-            record=record,
-            ports=ports,
-            folders=folders,
-            sockets=sockets,
-        ),
+        connection=connection,
         names=_make_guest_names(assignment, in_guest, starting),
         ports=ports,
         published=published,
@@ -179,30 +188,58 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
         ),
         starting=starting,
         stopping=stopping,
-        failure_watch=FailureWatch(
+        watches=_make_watches(assignment, life, connection, starting, intervals),
+        containers=_make_container_wait(assignment, in_guest, intervals),
+        guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
+        suspender=Suspender(_suspend_settings(assignment), link=link, folders=folders, connection=connection),
+        heartbeat_s=intervals.heartbeat_s,
+        tasks=tasks,
+    )
+
+
+def _make_watches(
+    assignment: Assignment,
+    life: LifeTracker,
+    connection: GuestSsh,
+    starting: ProgressBroadcaster,
+    intervals: Intervals,
+) -> GuestWatches:
+    paths = assignment.paths
+    return GuestWatches(
+        life,
+        failure=FailureWatch(
             paths.serial_log,
             paths.ignition_journal,
             every_s=intervals.evidence_s,
             patience_s=intervals.evidence_patience_s,
         ),
-        base_check=BaseCheck(
+        base=BaseCheck(
             assignment.base,
             paths.serial_log,
             starting.step,
             patience_s=intervals.silent_boot_s * assignment.time_scale,
             every_s=intervals.evidence_s,
         ),
-        containers=_make_container_wait(assignment, in_guest, intervals),
-        console_watch=ConsoleWatch(
+        console=ConsoleWatch(
             paths.serial_log,
             starting.notice,
             every_s=intervals.evidence_s,
             prompt_patience_s=intervals.prompt_patience_s * assignment.time_scale,
         ),
-        panic_watch=PanicWatch(paths.serial_log, every_s=intervals.panic_s),
-        guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
-        heartbeat_s=intervals.heartbeat_s,
-        tasks=tasks,
+        panic=PanicWatch(paths.serial_log, every_s=intervals.panic_s),
+        connection=connection,
+        every_s=intervals.heartbeat_s,
+    )
+
+
+def _suspend_settings(assignment: Assignment) -> SuspendSettings:
+    return SuspendSettings(
+        paths=assignment.paths,
+        arch=assignment.record.config.arch,
+        hardware=assignment.hardware,
+        resumes=assignment.resumes,
+        lock=assignment.lock,
+        time_scale=assignment.time_scale,
     )
 
 
@@ -328,6 +365,7 @@ def _make_folder_server(
         ssh=in_guest,
         scripts=GuestScripts(
             mount=assets.load("files/folders.sh"),
+            release=assets.load("files/folders-release.sh"),
             sshfs=assets.load("files/folder-sshfs.sh"),
             changes=assets.load("files/folder-changes.sh"),
         ),

@@ -12,7 +12,7 @@ from machine.model.ports import Forward, PortState, PortStatus, parse_forward
 from machine.model.state import MachineState, State
 from machine.ports import listing
 from machine.ports.forwarding import Forwarding
-from machine.supervisor.events import StopRequested
+from machine.supervisor.events import StopRequested, SuspendRequested
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.record import RecordKeeper
@@ -58,6 +58,17 @@ class Commands:
         if disposable:
             self._stopping.notice("The first boot was not complete, so the next start will repeat it")
         self._life.post(StopRequested(at_once=at_once or disposable))
+
+    def suspend(self) -> None:
+        """Begin to suspend the machine.
+
+        Raises:
+            MachineError: the machine is in a state in which it cannot be suspended.
+        """
+        state, life = self.state, self._life.current
+        if state.state not in (State.RUNNING, State.DEGRADED) or not life.phase.is_after_ssh:
+            raise MachineError(f"it is {state.state}{f' ({state.reason})' if state.reason else ''}")
+        self._life.post(SuspendRequested())
 
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
         """Add, remove or list forwards or folders, and return the resulting list.

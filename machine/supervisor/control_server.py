@@ -29,8 +29,15 @@ class CommandHandler(Protocol):
 
     def stop(self, *, at_once: bool) -> None: ...
 
+    def suspend(self) -> None:
+        """Begin to suspend the machine.
+
+        Raises:
+            MachineError: the machine is in a state in which it cannot be suspended.
+        """
+
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
-        """Carry out a command other than STATUS, STOP and QUIT, and return the answer.
+        """Carry out a command other than STATUS, STOP, SUSPEND and QUIT, and return the answer.
 
         Raises:
             MachineError: the command is invalid, or fails.
@@ -40,7 +47,7 @@ class CommandHandler(Protocol):
 class ControlServer:
     """Receives commands on the control socket, has `handler` carry them out, and sends the answers.
 
-    A client that has sent STOP or QUIT gets the reports that `stopping` sends.
+    A client that has sent STOP, SUSPEND or QUIT gets the reports that `stopping` sends.
     """
 
     def __init__(self, handler: CommandHandler, *, stopping: ProgressBroadcaster) -> None:
@@ -91,7 +98,7 @@ class ControlServer:
     async def _carry_out(self, command: Command, value: str, writer: asyncio.StreamWriter) -> bool:
         """Carry out a command. Return whether the whole answer has been written.
 
-        STOP and QUIT are answered by `stopping`, when the machine has stopped.
+        STOP, SUSPEND and QUIT are answered by `stopping`, when the machine has stopped.
         """
         match command:
             case Command.STATUS:
@@ -102,6 +109,11 @@ class ControlServer:
                 self._stopping.add(writer.write)
                 log.info("control: %s", command)
                 self._handler.stop(at_once=command is Command.QUIT)
+                return False
+            case Command.SUSPEND:
+                log.info("control: %s", command)
+                self._handler.suspend()
+                self._stopping.add(writer.write)
                 return False
             case _:
                 log.info("control: %s", f"{command} {value}".rstrip())

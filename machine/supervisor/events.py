@@ -208,6 +208,21 @@ class StopRequested:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuspendRequested:
+    """A command requests that the guest's memory is saved and QEMU ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspendFailed:
+    """The guest runs on. The command that has requested the suspend has been told the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryLoaded:
+    """QEMU has loaded the guest's memory, and the guest runs on where it was suspended."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StopFailed:
     """The machine could not be stopped. The command that has requested the stop has been told the reason."""
 
@@ -244,5 +259,8 @@ Event = (
     | SocketsLost
     | StopRequested
     | StopFailed
+    | SuspendRequested
+    | SuspendFailed
+    | MemoryLoaded
     | CleanedUp
 )

@@ -6,9 +6,11 @@ from machine.errors import GuestError
 from machine.model.host import ACCEL_VARIABLE
 from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
+from machine.store.suspension import load_suspension
 from machine.supervisor import evidence
 from machine.supervisor.diagnosis import Diagnosis, podmans_words
 from machine.supervisor.evidence import BootStage
+from machine.supervisor.launch_resume import load_failure_hint
 from machine.supervisor.phases import Phase
 from machine.supervisor.vitals import Vitals
 
@@ -22,6 +24,12 @@ def start_error(
 
     `hypervisor` has the versions of QEMU and macOS if HVF accelerates the guest.
     """
+    if phase is Phase.RESUME:
+        suspension = load_suspension(paths)
+        return GuestError(
+            f'unable to resume "{record.name}": {cause}',
+            hint=load_failure_hint(record.name, suspension) if suspension else None,
+        )
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
     return GuestError(

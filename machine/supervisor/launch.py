@@ -13,12 +13,21 @@ from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
 from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources
-from machine.folders.transports import MountedFolder, plan_folders, transport_notices
+from machine.folders.transports import (
+    MountedFolder,
+    plan_folders,
+    shares_of,
+    transport_notices,
+    within_slots,
+)
 from machine.image.intact import has_changed
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
+from machine.model.folders import Share
+from machine.model.hardware import Hardware, Suspension
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
+from machine.model.transport import Transport
 from machine.model.units import bytes_size
 from machine.qemu.accelerator import Acceleration, QemuFacts, check_qemu, choose_accelerator, max_memory_mib
 from machine.qemu.firmware import ensure_variables, find_firmware
@@ -28,7 +37,9 @@ from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_
 from machine.ssh.client import check_user
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
+from machine.store.suspension import save_hardware
 from machine.supervisor.helpers import helper_command
+from machine.supervisor.launch_resume import usable_suspension
 from machine.supervisor.qmp import MIN_FREE_BYTES
 
 log = logging.getLogger(__name__)
@@ -42,9 +53,12 @@ class Launch:
     """The machine's record, with the SSH port that this start uses."""
 
     plan: LaunchPlan
+    hardware: Hardware
     folders: Sequence[MountedFolder]
     base: Path | None
     """The base image of the machine's disk, or None if the disk has none."""
+    suspension: Suspension | None
+    """The facts about the saved memory that QEMU loads, or None if the guest boots."""
 
 
 def prepare(
@@ -67,9 +81,13 @@ def prepare(
     config, paths = record.config, roots.machine(name)
     qemu = _usable_qemu(config, host, patience)
     acceleration = _accelerate(config, host, qemu, environment)
+    suspension = usable_suspension(record.name, paths, acceleration)
     if acceleration.notice:
         notice(acceleration.notice)
     folders = _assign_transports(record, host, qemu, paths, notice, patience=patience)
+    if suspension:
+        folders = within_slots(folders, suspension.hardware)
+    hardware = suspension.hardware if suspension else new_hardware(record, acceleration, shares_of(folders))
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     check_user()
@@ -86,13 +104,27 @@ def prepare(
     plan = plan_launch(
         replace(record, config=_within_limits(config, host, acceleration, notice)),
         binary=qemu.path,
-        acceleration=acceleration,
+        hardware=hardware,
         firmware=firmware,
         relay=helper_command(paths.relay),
         files=launch_files(paths),
-        shares=[folder.share for folder in folders if folder.share],
+        shares=shares_of(folders),
     )
-    return Launch(record=record, plan=plan, folders=folders, base=base)
+    save_hardware(paths.hardware, hardware)
+    plan = replace(plan, hypervisor=acceleration.hypervisor)
+    return Launch(record=record, plan=plan, hardware=hardware, folders=folders, base=base, suspension=suspension)
+
+
+def new_hardware(record: MachineRecord, acceleration: Acceleration, shares: Sequence[Share]) -> Hardware:
+    """Decide on the hardware of a guest that boots (pure)."""
+    return Hardware(
+        accelerator=acceleration.accelerator,
+        cpu=acceleration.cpu,
+        first_boot=not record.guest.provisioned,
+        rekey=record.pending.rekey,
+        folder_slots=len(shares),
+        shared_memory=any(share.transport is Transport.VIRTIOFS for share in shares),
+    )
 
 
 def low_space_notice(directory: Path, free_bytes: int) -> str | None:

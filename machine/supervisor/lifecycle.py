@@ -24,6 +24,7 @@ from machine.supervisor.actions import (
     FailStart,
     Finish,
     LeaveDegraded,
+    LoadMemory,
     MountFolders,
     PowerDown,
     ProbeApi,
@@ -31,6 +32,7 @@ from machine.supervisor.actions import (
     RefuseAdoption,
     RenewDeadline,
     ReportUp,
+    SaveMemory,
     SetGuestClock,
 )
 from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
@@ -51,6 +53,7 @@ from machine.supervisor.events import (
     HostClockJumped,
     MasterLost,
     MasterUp,
+    MemoryLoaded,
     MonitorLost,
     MountAttempted,
     PauseCause,
@@ -64,6 +67,8 @@ from machine.supervisor.events import (
     SshUnanswered,
     StopFailed,
     StopRequested,
+    SuspendFailed,
+    SuspendRequested,
 )
 from machine.supervisor.phases import Phase
 
@@ -93,6 +98,10 @@ class Life:
     """Whether a `machine start` is waiting for the phase UP."""
 
     stopping: bool = False
+    """Whether the machine is about to end, or to be suspended."""
+
+    resumes: bool = False
+    """Whether QEMU was started to load the guest's memory, instead of booting the guest."""
 
     pause: PauseCause | None = None
     """Why the guest's CPUs are stopped. None while the CPUs run."""
@@ -194,12 +203,22 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             if life.stopping and not at_once:
                 return life, ()
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
+        case SuspendRequested():
+            return (life, ()) if life.stopping else (replace(life, stopping=True), (SaveMemory(),))
+        case SuspendFailed():
+            life = replace(life, stopping=False, clock_due=True)
+            return _enter(life, Phase.SSH, "a suspend has failed"), (Connect(after_s=0),)
         case StopFailed():
             return replace(life, stopping=False), ()
         case _ if life.stopping:
             return life, ()
         case MonitorLost():
             return replace(life, monitor_lost=True), ()
+        case MemoryLoaded():
+            life = replace(life, was_up=True, clock_due=True)
+            return _enter(life, Phase.SSH, "the guest has just resumed"), (Connect(after_s=0),)
+        case Paused() | Resumed() if life.resumes and life.phase in (Phase.LAUNCH, Phase.RESUME):
+            return life, ()  # the guest's CPUs wait for its memory
         case Paused(cause=pause):
             return _stand_still(replace(life, pause=pause))
         case Resumed():
@@ -218,12 +237,14 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
         case FoldersChanged(problem=problem):
             return replace(life, folder_problem=problem), ()
         case SocketsLost():
-            if life.phase in (Phase.LAUNCH, Phase.BOOT):
+            if life.phase in (Phase.LAUNCH, Phase.RESUME, Phase.BOOT):
                 return life, ()
             return _enter(life, Phase.SSH, "its sockets were removed"), (Connect(after_s=0),)
         case QemuUp():
             life = replace(life, monitor_lost=False)
-            return (_enter(life, Phase.BOOT), ()) if life.phase is Phase.LAUNCH else (life, ())
+            if life.phase is not Phase.LAUNCH:
+                return life, ()
+            return (_enter(life, Phase.RESUME), (LoadMemory(),)) if life.resumes else (_enter(life, Phase.BOOT), ())
         case GuestReady():
             return _enter(replace(life, panic=None), Phase.SSH), (Connect(after_s=0),)
         case GuestReset():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
@@ -12,7 +13,6 @@ from typing import assert_never
 from machine.errors import GuestError, MachineError
 from machine.folders.server import FolderServer
 from machine.model.host import Accelerator
-from machine.model.record import MachineRecord
 from machine.ports.forwarding import Forwarding
 from machine.ports.published import PublishedPorts
 from machine.qemu import shutdown
@@ -26,6 +26,7 @@ from machine.supervisor.actions import (
     FailStart,
     Finish,
     LeaveDegraded,
+    LoadMemory,
     MountFolders,
     PowerDown,
     ProbeApi,
@@ -33,38 +34,41 @@ from machine.supervisor.actions import (
     RefuseAdoption,
     RenewDeadline,
     ReportUp,
+    SaveMemory,
     SetGuestClock,
 )
-from machine.supervisor.base_check import BaseCheck
 from machine.supervisor.commands import Commands
-from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.diagnosis import Diagnosis
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
     GuestFailed,
-    GuestPanicked,
-    GuestReady,
+    MemoryLoaded,
     MonitorLost,
     QemuExited,
     StopFailed,
+    SuspendFailed,
 )
-from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.failure import damaged_base_error, degraded_error, start_error
 from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
-from machine.supervisor.progress import ProgressBroadcaster
+from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
+from machine.supervisor.suspend import Suspender
 from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
+from machine.supervisor.watches import GuestWatches
 
 log = logging.getLogger(__name__)
+
+# A QEMU that has failed closes its monitor this much earlier than it ends.
+_LAST_WORDS_S = 3.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -98,11 +102,9 @@ class Supervisor:
     stopping: ProgressBroadcaster
     """Reports to the commands that wait until the machine has stopped."""
 
-    failure_watch: FailureWatch
-    base_check: BaseCheck
+    watches: GuestWatches
     containers: ContainerWait
-    console_watch: ConsoleWatch
-    panic_watch: PanicWatch
+    suspender: Suspender
     guest_check: GuestCheck
 
     heartbeat_s: float
@@ -151,24 +153,24 @@ class Supervisor:
     async def _begin(self) -> list[asyncio.Task[None]]:
         """Start QEMU, or take over a running QEMU, and return the tasks that run as long as QEMU does."""
         self._set_deadline()
-        work = [
+        work: list[Callable[[], Awaitable[None]]] = [
             self.qmp.run,
             self.servers.keep_open,
             self.ports.retry_failed,
             self.published.keep_checking,
             self._watch_qemu,
-            self._watch_sources,
-            self._watch_record,
-            self._watch_panic,
-            self._watch_evidence,
+            partial(self.folders.watch_sources, every_s=self.heartbeat_s),
+            partial(self.record.keep_readable, every_s=self.heartbeat_s),
+            self.watches.watch_panic,
+            self.watches.watch_evidence,
             self.guest_check.watch,
         ]
         if not self.record.current.config.has_our_units:
-            work.append(self._watch_greeting)
+            work.append(self.watches.watch_greeting)
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
-                work += [self._watch_console, self._watch_silence]
+                work += [self.watches.watch_console, self.watches.watch_silence]
             else:
                 self._take_over()
         except MachineError as error:
@@ -178,15 +180,18 @@ class Supervisor:
         return [self.tasks.keep(watch) for watch in work]
 
     async def _start(self, qemu: ChildQemu) -> None:
+        if self.life.current.resumes:
+            self.ports.load()
         self.ports.preload(self.record.current.config.forwards)
         await self.folders.start_daemons(qemu.lock_descriptor)
-        self.starting.step(f"Booting the guest{_first_boot_note(self.record.current)}")
+        if not self.life.current.resumes:
+            self.starting.step(boot_step(self.record.current))
         await qemu.start()
 
     def _take_over(self) -> None:
         if not self.paths.qmp_socket.exists():
             self.life.post(MonitorLost())
-        self.failure_watch.forget_earlier_boots()
+        self.watches.forget_earlier_boots()
         self.ports.take_over()
         self.ports.preload(self.record.current.config.forwards)
         self.connection.connect(after_s=0)
@@ -194,67 +199,17 @@ class Supervisor:
     async def _watch_qemu(self) -> None:
         self.life.post(QemuExited(cause=await self.qemu.wait()))
 
-    async def _watch_sources(self) -> None:
-        await self.folders.watch_sources(every_s=self.heartbeat_s)
-
-    async def _watch_record(self) -> None:
-        await self.record.keep_readable(every_s=self.heartbeat_s)
-
-    async def _watch_panic(self) -> None:
-        """Watch the console for a panic of the guest's kernel as long as QEMU runs."""
-        await self.panic_watch.watch(lambda message: self.life.post(GuestPanicked(message=message)))
-
-    async def _watch_evidence(self) -> None:
-        """At every boot, watch the console and Ignition's journal for a failure of the guest."""
-        while True:
-            failure = await self.failure_watch.wait(
-                is_needed=self._may_fail_to_boot, resets=lambda: self.life.current.boot_renewals
-            )
-            if failure and self._may_fail_to_boot():
-                self.life.post(GuestFailed(cause=failure.cause))
-            await asyncio.sleep(self.heartbeat_s)
-
-    def _may_fail_to_boot(self) -> bool:
-        return self.life.current.start_pending or self.life.current.phase is Phase.BOOT
-
-    async def _watch_console(self) -> None:
-        await self.console_watch.watch(is_booting=lambda: self._is_booting)
-
-    async def _watch_silence(self) -> None:
-        """If the boot shows nothing, find out whether the base image is damaged."""
-        damage = await self.base_check.damage_of_silent_boot(is_needed=lambda: self._is_booting)
-        if damage and self._is_booting:
-            self.life.post(GuestFailed(cause=damage))
-
-    @property
-    def _is_booting(self) -> bool:
-        return self.life.current.start_pending and self.life.current.phase in (Phase.LAUNCH, Phase.BOOT)
-
-    async def _watch_greeting(self) -> None:
-        """At every boot, treat a greeting of the guest's SSH server as the report that the guest is ready.
-
-        A greeting does not prove that the user can log in. That is why the record says only later, when the machine is
-        up, that the guest is provisioned. If the machine does not come up, the user can correct the config, and the
-        next start begins with a fresh disk.
-        """
-        while True:
-            if self.life.current.phase is Phase.BOOT:
-                await self.connection.await_greeting()
-                if self.life.current.phase is Phase.BOOT:
-                    self.life.post(GuestReady())
-            await asyncio.sleep(self.heartbeat_s)
-
     async def _advance(self) -> None:
         """Wait for the next event, and carry out the actions that it requires."""
         before = self.life.current
         actions = await self.life.advance()
         life = self.life.current
         if life.start_pending and life.pause and life.pause is not before.pause:
-            self.starting.notice(_sentence(life.pause.explanation))
+            self.starting.notice(sentence(life.pause.explanation))
         if life.phase is not before.phase:
             self._set_deadline()
             if life.phase is Phase.BOOT and before.phase is not Phase.LAUNCH:
-                self.failure_watch.forget_earlier_boots()
+                self.watches.forget_earlier_boots()
             if life.start_pending and life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
                 self.starting.step(f"Waiting for {life.phase.waits_for}")
         for action in actions:
@@ -296,6 +251,12 @@ class Supervisor:
                 self.tasks.run(self.connection.set_guest_clock(tests_master=tests_master))
             case ReportUp():
                 self.tasks.run(self._report_up())
+            case SaveMemory():
+                self.stopping.step("Saving the memory of the guest")
+                self.tasks.run(self._suspend())
+            case LoadMemory():
+                self.starting.step("Loading the memory of the guest")
+                self.tasks.run(self._resume())
             case PowerDown(at_once=at_once):
                 self.stopping.step("Waiting for VM to exit...")
                 self.tasks.run(self._power_down(at_once=at_once))
@@ -323,11 +284,12 @@ class Supervisor:
     async def _report_up(self) -> None:
         await self.record.note_up()
         for problem in self.life.current.problems:
-            self.starting.notice(_sentence(problem))
-        if isinstance(self.qemu, ChildQemu):
+            self.starting.notice(sentence(problem))
+        has_booted = isinstance(self.qemu, ChildQemu) and not self.life.current.resumes
+        if has_booted:
             await self.containers.wait(self.starting)
         self.starting.ok()
-        if isinstance(self.qemu, AdoptedQemu):
+        if not has_booted:
             self.published.check_inherited()
 
     async def _power_down(self, *, at_once: bool) -> None:
@@ -344,6 +306,25 @@ class Supervisor:
         if not at_once:
             self._ending = ending
 
+    async def _suspend(self) -> None:
+        try:
+            await self.suspender.suspend()
+        except MachineError as error:
+            self.stopping.error(error)
+            self.life.post(SuspendFailed())
+        else:
+            self._ending = Ending.SUSPENDED
+            await self._end_qemu()
+
+    async def _resume(self) -> None:
+        try:
+            await self.suspender.resume()
+        except MachineError as error:
+            if not await self.qemu.ends_within(_LAST_WORDS_S):  # its exit says more
+                self.life.post(GuestFailed(cause=error.message))
+            return
+        self.life.post(MemoryLoaded())
+
     def _means(self) -> Means:
         return Means(
             monitor=self.link.client,
@@ -354,14 +335,17 @@ class Supervisor:
 
     async def _clean_up(self) -> None:
         """End QEMU after a failed start."""
+        await self._end_qemu()
+        if self.life.current.phase is Phase.BOOT and (damage := await self.watches.base.damage()):
+            self._error = damaged_base_error(self.record.current, damage)
+        self.life.post(CleanedUp())
+
+    async def _end_qemu(self) -> None:
         try:
             limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=True)
             await shutdown.shut_down(self._means(), limits)
         except MachineError as error:
             log.error("%s", error.line)
-        if self.life.current.phase is Phase.BOOT and (damage := await self.base_check.damage()):
-            self._error = damaged_base_error(self.record.current, damage)
-        self.life.post(CleanedUp())
 
     async def _report_end(self) -> None:
         life = self.life.current
@@ -379,14 +363,3 @@ class Supervisor:
     def _degraded_error(self, cause: str, diagnosis: Diagnosis | None) -> GuestError:
         name, phase = self.record.current.name, self.life.current.phase
         return degraded_error(name, phase, cause, diagnosis=diagnosis, vitals=self.guest_check.vitals)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _first_boot_note(record: MachineRecord) -> str:
-    if record.guest.provisioned:
-        return ""
-    downloads = record.config.provisioning.download_s > 0
-    return f" for the first time{', which installs Podman if it is missing' if downloads else ''}"

@@ -11,6 +11,7 @@ class Phase(StrEnum):
     """How far a boot has come. Each phase is named after what the supervisor is waiting for."""
 
     LAUNCH = "launch"
+    RESUME = "resume"
     BOOT = "boot"
     SSH = "ssh"
     FOLDERS = "folders"
@@ -21,6 +22,7 @@ class Phase(StrEnum):
     def waits_for(self) -> str:
         return {
             Phase.LAUNCH: "QEMU to answer",
+            Phase.RESUME: "QEMU to load the guest's memory",
             Phase.BOOT: "the guest to boot",
             Phase.SSH: "the guest's SSH server",
             Phase.FOLDERS: "the guest to mount the host's folders",
@@ -44,6 +46,7 @@ class Phase(StrEnum):
             patience
             * {
                 Phase.LAUNCH: 30.0,
+                Phase.RESUME: 300.0,
                 Phase.BOOT: 120.0 * scale + download_s,
                 Phase.SSH: 30.0 * scale,
                 Phase.FOLDERS: 30.0 * scale,

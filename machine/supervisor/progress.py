@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from machine import control
 from machine.errors import MachineError
+from machine.model.record import MachineRecord
 from machine.sockets import has_hung_up
 
 log = logging.getLogger(__name__)
@@ -73,3 +74,16 @@ class ReportPipe:
     @property
     def has_reader(self) -> bool:
         return not has_hung_up(self._descriptor)
+
+
+def boot_step(record: MachineRecord) -> str:
+    """Return the step that a start reports while the guest boots."""
+    if record.guest.provisioned:
+        return "Booting the guest"
+    downloads = record.config.provisioning.download_s > 0
+    return f"Booting the guest for the first time{', which installs Podman if it is missing' if downloads else ''}"
+
+
+def sentence(text: str) -> str:
+    """Return a phrase with a capital letter, as a notice begins."""
+    return text[:1].upper() + text[1:]

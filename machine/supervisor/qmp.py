@@ -10,10 +10,12 @@ import shutil
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
+from machine.errors import MachineError
 from machine.model.ports import Driver
 from machine.ports.forwarding import Forwarding
 from machine.qemu import monitor
 from machine.store.paths import MachinePaths
+from machine.store.suspension import drop_suspension
 from machine.supervisor.clock import HostClock
 from machine.supervisor.events import (
     GuestFailed,
@@ -157,13 +159,21 @@ class QmpSessions:
             await self._handle_status(status, client)
 
     async def _handle_status(self, status: str, client: QMPClient) -> None:
-        if status == monitor.STATUS_DISK_FULL:
+        if status == monitor.STATUS_SAVED and not self._life.current.stopping:
+            await self._run_on(client)
+        elif status == monitor.STATUS_DISK_FULL:
             self._life.post(Paused(cause=PauseCause.DISK_FULL))
             await self._resume_if_there_is_space(client)
         elif status == monitor.STATUS_PAUSED and self._life.current.pause is None:
             self._life.post(Paused())  # it was stopped before this session
         elif status == monitor.STATUS_RUNNING and self._life.current.pause is not None:
             self._life.post(Resumed())
+
+    async def _run_on(self, client: QMPClient) -> None:
+        """Let a guest run on whose supervisor ended between saving the memory and ending QEMU."""
+        with contextlib.suppress(MachineError, *_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
+            await asyncio.to_thread(drop_suspension, self._paths)
+            await client.execute("cont")
 
     async def _resume_if_there_is_space(self, client: QMPClient) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended

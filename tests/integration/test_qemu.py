@@ -31,7 +31,7 @@ from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
-from machine.supervisor.launch import make_console
+from machine.supervisor.launch import make_console, new_hardware
 from machine.this_host import current_host
 from tests.support.builders import KEYS, RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
 from tests.support.disk_images import Images, qemu_img
@@ -148,10 +148,11 @@ def test_qemu_accepts_the_command_line(  # noqa: PLR0915  (one boot of a QEMU)
     if firmware:
         ensure_variables(firmware, files.efi_vars)
     hardware = HardwareSupport(accelerator=Accelerator.KVM, obstacle=None)
+    acceleration = choose_accelerator(AcceleratorChoice.TCG, arch, host, hardware, qemu)
     plan = plan_launch(
         record,
         binary=qemu.path,
-        acceleration=choose_accelerator(AcceleratorChoice.TCG, arch, host, hardware, qemu),
+        hardware=new_hardware(record, acceleration, shares),
         relay=RELAY,
         firmware=firmware,
         files=files,

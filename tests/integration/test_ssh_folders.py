@@ -107,7 +107,7 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
 
     settings = FolderSettings(
         ssh=lambda command: command_argv(sshd.target, control, command),
-        scripts=GuestScripts(mount=MOUNT, sshfs=SSHFS, changes=""),
+        scripts=GuestScripts(mount=MOUNT, release="", sshfs=SSHFS, changes=""),
         confine=helper_command(Path(confine.__file__)),
         guest_uid=1000,
         choice=TransportChoice.AUTO,

@@ -135,6 +135,8 @@ class RunningMachine:
 
     def stop(self, *, at_once: bool) -> None: ...
 
+    def suspend(self) -> None: ...
+
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
         return {command: value}
 

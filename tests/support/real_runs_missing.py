@@ -8,7 +8,7 @@ _FEDORA = "it needs Fedora CoreOS, whose image the tests do not have"
 _UNRECORDED = "the tests of the guest tier run it, but no such run has been recorded yet"
 
 # To be emptied by a run of the guest tier with --update-golden.
-_TO_BE_RECORDED = ("image pull", "rename")
+_TO_BE_RECORDED = ("image pull", "rename", "start --cold", "suspend")
 
 MISSING = {
     **dict.fromkeys(_TO_BE_RECORDED, _UNRECORDED),

@@ -91,5 +91,7 @@ def machines_for(verb: str, context: Context) -> list[str]:
 def applies(verb: str, state: MachineState) -> bool:
     """Return whether the verb would change or show a machine in this state."""
     if verb == "start":
-        return state.state is State.STOPPED or state.is_orphaned
+        return not state.state.has_processes or state.is_orphaned
+    if verb in ("kill", "suspend"):
+        return state.state.has_processes
     return state.state is not State.STOPPED

@@ -29,6 +29,7 @@ from machine.ssh.leftover_masters import end_leftover_masters
 from machine.ssh.power_off import power_off
 from machine.store import records
 from machine.store.paths import MachinePaths
+from machine.store.suspension import drop_suspension
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
         report.step("Waiting for VM to exit...")
         limits = shutdown.choose_limits(Accelerator.TCG, patience=patience, at_once=at_once)
         ending = asyncio.run(_end_directly(paths, report, limits))
+        if not at_once:
+            drop_suspension(
+                paths
+            )  # of a supervisor that ended before QEMU did; the guest has written to its disk since
     Deadline.after(_LOCK_S * patience, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
     shutil.rmtree(paths.runtime, ignore_errors=True)

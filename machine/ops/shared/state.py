@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from machine import lock
-from machine.model.state import ORPHANED, STOPPED, UNRESPONSIVE, MachineState, State
-from machine.store.paths import MachinePaths
+from machine.model.state import ORPHANED, STOPPED, SUSPENDED, UNRESPONSIVE, MachineState, State
+from machine.store.paths import MachinePaths, is_suspended
 
 # A supervisor binds its socket well within this time. If there is no socket afterwards, it was removed.
 _LISTENS_AFTER_S = 15.0
@@ -16,7 +16,7 @@ _LISTENS_AFTER_S = 15.0
 def machine_state(paths: MachinePaths) -> MachineState:
     """Return the machine's state. Probe its lock once, and if the lock is held, ask the supervisor once."""
     if not lock.is_held(paths.lock):
-        return STOPPED
+        return _resting_state(paths)
     from machine import control, sockets  # `ls` of stopped machines does not need them
 
     state = control.query_state(paths.control_socket)
@@ -28,7 +28,11 @@ def machine_state(paths: MachinePaths) -> MachineState:
         return MachineState(state=State.STARTING)
     if lock.holder_pid(paths.lock):
         return ORPHANED
-    return STOPPED  # a command that changes a stopped machine holds its lock for a moment
+    return _resting_state(paths)  # a command that changes a stopped machine holds its lock for a moment
+
+
+def _resting_state(paths: MachinePaths) -> MachineState:
+    return SUSPENDED if is_suspended(paths) else STOPPED
 
 
 def _age_s(path: Path) -> float:

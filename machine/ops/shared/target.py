@@ -61,7 +61,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
 def unreachable_error(name: str, state: MachineState) -> MachineError | None:
     """Return the error if a machine in this state cannot answer. If the machine may answer, return None."""
     match state.state:
-        case State.STOPPED:
+        case State.STOPPED | State.SUSPENDED:
             return MachineError(f'vm "{name}" is not running')
         case State.PAUSED:
             reason = f": {state.reason}" if state.reason else ""

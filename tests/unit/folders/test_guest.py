@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import shlex
 
-from machine.folders.guest import GuestReport, mount_command, parse_report, sshfs_command
+import pytest
+
+from machine.folders.guest import (
+    GuestReport,
+    mount_command,
+    parse_release,
+    parse_report,
+    release_command,
+    sshfs_command,
+)
 from machine.model.folders import Folder
 from machine.model.transport import Transport
 
@@ -49,3 +58,25 @@ def test_report_that_ends_early_is_none() -> None:
 def test_report_of_what_was_not_asked_for_counts_for_nothing() -> None:
     report = parse_report("mounted 7\nready x /a\nmounted\nfailed 1\nhello\ndone\n", 2)
     assert report == GuestReport(supported=frozenset(), mounted=frozenset(), ready={}, failed={})
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("done\n", None),
+        ("", "the script that unmounts the host's folders failed"),
+        ("held /a sh, process 7\n", "the guest uses folders of this host: /a sh, process 7"),
+        (
+            "held /a sh, process 7\nheld /b b, process 8 of container 0123456789ab\ndone\n",
+            "the guest uses folders of this host: /a sh, process 7; /b b, process 8 of container 0123456789ab",
+        ),
+    ],
+)
+def test_guest_says_what_keeps_a_folder_mounted(output: str, reason: str | None) -> None:
+    obstacle = parse_release(output)
+    assert (obstacle.reason if obstacle else None) == reason
+
+
+def test_guest_is_told_which_folders_to_unmount() -> None:
+    folder = Folder(source="/a b", target="/c d")
+    assert release_command([folder]) == f"sh -s -- {folder.tag} '/c d'"

@@ -66,7 +66,7 @@ class Guest:
     def settings(self, choice: TransportChoice = TransportChoice.AUTO) -> FolderSettings:
         return FolderSettings(
             ssh=self.ssh,
-            scripts=GuestScripts(mount="mount", sshfs="sshfs", changes="changes"),
+            scripts=GuestScripts(mount="mount", release="release", sshfs="sshfs", changes="changes"),
             confine=("confine",),
             guest_uid=1000,
             choice=choice,

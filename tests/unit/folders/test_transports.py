@@ -15,8 +15,11 @@ from machine.folders.transports import (
     host_obstacles,
     plan_folders,
     transport_notices,
+    within_slots,
 )
 from machine.model.folders import Folder, Share
+from machine.model.hardware import Hardware
+from machine.model.host import Accelerator
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
@@ -159,3 +162,33 @@ def test_without_a_transport_every_folder_has_the_reason() -> None:
     (planned,) = plan_folders({FOLDER: A}, AUTO, facts, None, [Path("/0")])
     assert (planned.transport, planned.virtiofsd) == (None, ())
     assert (planned.problem or "").startswith("no transport for folders works on this host (")
+
+
+@pytest.mark.parametrize(
+    ("slots", "shared_memory", "expected"),
+    [
+        (2, True, ["virtiofs", "9p", "sshfs"]),
+        (1, True, ["virtiofs", "sshfs", "sshfs"]),
+        (2, False, ["sshfs", "9p", "sshfs"]),
+        (0, False, ["sshfs", "sshfs", "sshfs"]),
+    ],
+)
+def test_resumed_guest_has_a_device_for_as_many_folders_as_it_has_slots(
+    slots: int, shared_memory: bool, expected: list[str]
+) -> None:
+    hardware = Hardware(
+        accelerator=Accelerator.TCG,
+        cpu="max",
+        first_boot=False,
+        rekey=False,
+        folder_slots=slots,
+        shared_memory=shared_memory,
+    )
+    folders = [
+        MountedFolder(folder=Folder(source="/a", target="/a"), transport=Transport.VIRTIOFS, virtiofsd=["/v"]),
+        MountedFolder(folder=Folder(source="/b", target="/b"), transport=Transport.NINEP),
+        MountedFolder(folder=Folder(source="/c", target="/c"), transport=Transport.SSHFS),
+    ]
+    kept = within_slots(folders, hardware)
+    assert [each.transport for each in kept] == expected
+    assert all(bool(each.virtiofsd) == (each.transport is Transport.VIRTIOFS) for each in kept)

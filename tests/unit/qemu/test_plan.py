@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +19,7 @@ from machine.qemu.accelerator import Acceleration, HardwareSupport, choose_accel
 from machine.qemu.boards import BOARDS
 from machine.qemu.firmware import FirmwareFiles
 from machine.qemu.plan import escape, option, plan_launch
+from machine.supervisor.launch import new_hardware
 from tests.support.builders import RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
 from tests.support.golden import Golden
 
@@ -90,17 +91,22 @@ def shares(case: Case, home: str) -> list[Share]:
     ]
 
 
-def plan(case: Case, *, home: str | None = None, shared: bool = False, **fields: Any) -> tuple[str, ...]:
+def plan(
+    case: Case, *, home: str | None = None, shared: bool = False, machine_type: str | None = None, **fields: Any
+) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareSupport(accelerator=case.host.os.traits.accelerator, obstacle=None, has_sme=case.has_sme)
+    record = make_record(arch=case.arch, **fields)
+    acceleration = choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu)
+    shared_folders = shares(case, home or HOMES[case.host.os]) if shared else []
     return plan_launch(
-        make_record(arch=case.arch, **fields),
+        record,
         binary=qemu.path,
-        acceleration=choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu),
+        hardware=replace(new_hardware(record, acceleration, shared_folders), machine_type=machine_type),
         relay=RELAY,
         firmware=case.firmware,
         files=make_launch_files(Path(home or HOMES[case.host.os])),
-        shares=shares(case, home or HOMES[case.host.os]) if shared else (),
+        shares=shared_folders,
     ).argv
 
 
@@ -110,6 +116,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "provisioned": {"guest": PROVISIONED},
     "comma-and-space": {"home": COMMA_AND_SPACE},
     "folders": {"shared": True},
+    "resume": {"shared": True, "guest": PROVISIONED, "machine_type": "versioned-1.0"},
     "usb": {"usbs": ("bus=1,devnum=12", "vendor=046d,product=c52b")},
 }
 PAIRS = [
@@ -156,10 +163,8 @@ def test_guest_of_cloud_init_has_its_seed_until_it_is_provisioned(arch: Arch) ->
     def lines(guest: GuestFacts) -> list[str]:
         record = make_record(arch=arch, provisioning=Provisioning.CLOUD_INIT, guest=guest)
         files = make_launch_files(Path("/m, m"))
-        acceleration = Acceleration(accelerator=Accelerator.TCG, cpu="max")
-        plan = plan_launch(
-            record, binary="qemu", acceleration=acceleration, relay=RELAY, firmware=None, files=files
-        )  # fmt: skip
+        hardware = new_hardware(record, Acceleration(accelerator=Accelerator.TCG, cpu="max"), [])
+        plan = plan_launch(record, binary="qemu", hardware=hardware, relay=RELAY, firmware=None, files=files)
         return one_option_a_line(plan.argv).splitlines()
 
     before, after = lines(GuestFacts()), lines(PROVISIONED)
@@ -191,10 +196,11 @@ def test_option_drops_the_underscore_of_python_words() -> None:
 
 
 def test_resources_reach_the_command_line() -> None:
+    record = make_record(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc")
     argv = plan_launch(
-        make_record(cpus=3, memory_mib=1234, ssh_port=2345, mac="52:54:00:aa:bb:cc"),
+        record,
         binary="qemu",
-        acceleration=Acceleration(accelerator=Accelerator.TCG, cpu="max"),
+        hardware=new_hardware(record, Acceleration(accelerator=Accelerator.TCG, cpu="max"), []),
         relay=RELAY,
         firmware=None,
         files=make_launch_files(Path("/m")),

@@ -20,6 +20,7 @@ from machine.supervisor.actions import (
     FailStart,
     Finish,
     LeaveDegraded,
+    LoadMemory,
     MountFolders,
     PowerDown,
     ProbeApi,
@@ -27,6 +28,7 @@ from machine.supervisor.actions import (
     RefuseAdoption,
     RenewDeadline,
     ReportUp,
+    SaveMemory,
     SetGuestClock,
 )
 from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
@@ -47,6 +49,7 @@ from machine.supervisor.events import (
     HostClockJumped,
     MasterLost,
     MasterUp,
+    MemoryLoaded,
     MonitorLost,
     MountAttempted,
     PauseCause,
@@ -61,6 +64,8 @@ from machine.supervisor.events import (
     SshUnanswered,
     StopFailed,
     StopRequested,
+    SuspendFailed,
+    SuspendRequested,
 )
 from machine.supervisor.lifecycle import ADOPTED, Life, step
 from machine.supervisor.phases import Phase
@@ -68,6 +73,8 @@ from machine.supervisor.phases import Phase
 LAUNCH = Life()
 BOOT = Life(phase=Phase.BOOT)
 SSH = Life(phase=Phase.SSH)
+RESUME = Life(phase=Phase.RESUME, resumes=True)
+RESUMED = replace(RESUME, phase=Phase.SSH, was_up=True, clock_due=True, reason="the guest has just resumed")
 FOLDERS = Life(phase=Phase.FOLDERS)
 API = Life(phase=Phase.API)
 UP = Life(phase=Phase.UP, was_up=True, start_pending=False)
@@ -91,6 +98,30 @@ NOTHING: tuple[Action, ...] = ()
 
 TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "qemu greets": (LAUNCH, QemuUp(), BOOT, NOTHING),
+    "qemu is to load the memory": (replace(LAUNCH, resumes=True), QemuUp(), RESUME, (LoadMemory(),)),
+    "cpus wait for the memory": (RESUME, Paused(), RESUME, NOTHING),
+    "cpus run when the memory is there": (RESUME, Resumed(), RESUME, NOTHING),
+    "memory is loaded": (RESUME, MemoryLoaded(), RESUMED, (Connect(after_s=0),)),
+    "memory is not loaded": (
+        RESUME,
+        QemuExited(cause="load of migration failed"),
+        replace(RESUME, stopping=True),
+        (FailStart(cause="load of migration failed"),),
+    ),
+    "resumed guest is reached": (
+        RESUMED,
+        MasterUp(),
+        replace(RESUMED, phase=Phase.FOLDERS, reason=None),
+        (MountFolders(), SetGuestClock(tests_master=False)),
+    ),
+    "suspend": (UP, SuspendRequested(), STOPPING, (SaveMemory(),)),
+    "second suspend": (STOPPING, SuspendRequested(), STOPPING, NOTHING),
+    "suspend fails": (
+        STOPPING,
+        SuspendFailed(),
+        replace(UP, phase=Phase.SSH, clock_due=True, reason="a suspend has failed"),
+        (Connect(after_s=0),),
+    ),
     "guest is ready": (BOOT, READY, SSH, (Connect(after_s=0),)),
     "guest is ready before the greeting is seen": (LAUNCH, READY, SSH, (Connect(after_s=0),)),
     "greeting is seen after the guest was ready": (SSH, QemuUp(), SSH, NOTHING),
@@ -505,6 +536,9 @@ EVENTS: tuple[Event, ...] = (
     QemuExited(),
     CleanedUp(),
     StopFailed(),
+    SuspendRequested(),
+    SuspendFailed(),
+    MemoryLoaded(),
 )
 
 
@@ -533,6 +567,8 @@ def test_list_of_events_is_complete() -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_stop_is_disturbed_by_nothing_but_its_end(event: Event) -> None:
     life, actions = step(STOPPING, event)
+    if isinstance(event, SuspendFailed):
+        return  # which ends it, too: see the table
     assert life == (UP if isinstance(event, StopFailed) else STOPPING)
     assert actions == ((Disconnect(), Finish()) if isinstance(event, QemuExited | CleanedUp) else ())
 
@@ -617,5 +653,5 @@ def test_guest_that_fetches_packages_may_boot_for_longer_and_nothing_else_may() 
         for phase in Phase
         if phase is not Phase.UP
     }
-    assert waits == {Phase.LAUNCH: 0, Phase.BOOT: 900, Phase.SSH: 0, Phase.FOLDERS: 0, Phase.API: 0}
+    assert waits == {Phase.LAUNCH: 0, Phase.RESUME: 0, Phase.BOOT: 900, Phase.SSH: 0, Phase.FOLDERS: 0, Phase.API: 0}
     assert Provisioning.CLOUD_INIT.download_s > Provisioning.IGNITION.download_s == 0

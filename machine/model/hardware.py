@@ -1,0 +1,60 @@
+"""Describe the virtual computer that QEMU was started with. A saved memory fits only an equal one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from machine.model.host import Accelerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What the record does not say about a guest's virtual computer, because each cold start decides it anew."""
+
+    machine_type: str | None = None
+    """QEMU's name for one version of the machine type, like `pc-q35-7.2`, which a saved memory needs.
+
+    None if the guest boots. QEMU then uses its newest version.
+    """
+
+    accelerator: Accelerator
+    cpu: str
+    """QEMU's CPU model, with its options."""
+
+    first_boot: bool
+    """Whether the guest was given the config of its first boot."""
+
+    rekey: bool
+    """Whether the guest of a clone was given new keys."""
+
+    folder_slots: int
+    """How many slots there are for the devices that share folders."""
+
+    shared_memory: bool
+    """Whether virtiofsd can access the guest's memory."""
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether there is a saved memory for this hardware."""
+        return self.machine_type is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskMark:
+    """The size and the time of a disk file, by which it is noticed when something has written to the file."""
+
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspension:
+    """What a resume must know about the guest's memory that a suspend has saved."""
+
+    hardware: Hardware
+    qemu: str
+    """The version of the QEMU that has saved the memory, with dots."""
+
+    disk: DiskMark
+    suspended: datetime

@@ -1,0 +1,54 @@
+"""`machine suspend`: save the memory of a running machine on disk and end its QEMU, so that a start continues there."""
+
+from __future__ import annotations
+
+import shutil
+
+from machine import control, lock
+from machine.control import Command
+from machine.deadline import Deadline
+from machine.errors import GuestError, MachineError
+from machine.model.state import State
+from machine.ops.shared.context import Context
+from machine.ops.shared.machine_events import send_event
+from machine.ops.shared.patience import stop_patience
+from machine.ops.shared.state import machine_state
+from machine.podman.machine_events import Event
+from machine.report import Reporter
+from machine.store.names import check_exists
+
+# The supervisor has its own deadlines, for unplugging the folders and for each MiB of memory.
+_ANSWER_S = 1800.0
+_LOCK_S = 30.0
+
+
+def suspend(name: str, context: Context, report: Reporter) -> None:
+    """Suspend the machine. A machine that is suspended already stays as it is.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        MachineError: the machine is not running, or its memory cannot be saved. It then keeps running.
+    """
+    check_exists(context.roots, name)
+    paths = context.roots.machine(name)
+    state = machine_state(paths)
+    if state.state is State.SUSPENDED:
+        return
+    if state.state is State.STOPPED:
+        raise MachineError(f'unable to suspend "{name}": it is not running')
+    if state.is_orphaned:
+        hint = f"give it a new supervisor first: machine start {name}"
+        raise MachineError(f'unable to suspend "{name}": its supervisor has ended', hint=hint)
+    patience = stop_patience(context)
+    try:
+        control.request(paths.control_socket, Command.SUSPEND, timeout_s=_ANSWER_S * patience, report=report)
+    except OSError as error:
+        raise MachineError(f'unable to suspend "{name}": its supervisor does not answer') from error
+    except GuestError as error:
+        raise GuestError(
+            f'unable to suspend "{name}": {error.message}', details=error.details, hint=error.hint
+        ) from error
+    until = Deadline.after(_LOCK_S * patience, "the machine to end")
+    until.wait_until(lambda: not lock.is_held(paths.lock) and not lock.is_held(paths.supervisor_lock))
+    shutil.rmtree(paths.runtime, ignore_errors=True)
+    send_event(Event.STOP, name, context)

@@ -1,0 +1,101 @@
+"""Save what QEMU was started with, and what a resume must know about a saved memory, in files of the machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.files import disk_errors, fsync_directory, write_atomic
+from machine.model.hardware import DiskMark, Hardware, Suspension
+from machine.model.host import Accelerator
+from machine.store.fields import Fields
+from machine.store.paths import MachinePaths, is_suspended
+
+
+def save_hardware(path: Path, hardware: Hardware) -> None:
+    """Write the hardware of the QEMU that is about to start.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    write_atomic(path, json.dumps(asdict(hardware)))
+
+
+def load_hardware(path: Path) -> Hardware | None:
+    """Return the hardware of the running QEMU. Return None if an older program has started this QEMU."""
+    try:
+        return _hardware(Fields(json.loads(path.read_bytes())))
+    except (OSError, ValueError):
+        return None
+
+
+def load_suspension(paths: MachinePaths) -> Suspension | None:
+    """Return the facts about the machine's saved memory, or None if the machine has none.
+
+    Raises:
+        MachineError: there is a saved memory, but the facts about it cannot be read.
+    """
+    if not is_suspended(paths):
+        return None
+    try:
+        fields = Fields(json.loads(paths.suspension.read_bytes()))
+        disk = fields.part("disk")
+        return Suspension(
+            hardware=_hardware(fields.part("hardware")),
+            qemu=fields.text("qemu"),
+            disk=DiskMark(
+                size_bytes=disk.number("size_bytes", minimum=0), modified_ns=disk.number("modified_ns", maximum=2**63)
+            ),
+            suspended=fields.moment("suspended"),
+        )
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{paths.suspension} is damaged, and without it the saved memory cannot be used") from error
+
+
+def commit_suspension(paths: MachinePaths, suspension: Suspension) -> None:
+    """Make the machine suspended, after its memory was written to `memory_in_work` whole.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
+    document = asdict(suspension) | {"suspended": suspension.suspended.isoformat()}
+    write_atomic(paths.suspension, json.dumps(document))
+    with disk_errors(paths.memory):
+        paths.memory_in_work.replace(paths.memory)
+        fsync_directory(paths.directory)
+
+
+def drop_suspension(paths: MachinePaths) -> None:
+    """Remove the saved memory, complete or not. This is on disk when the function returns.
+
+    Raises:
+        DiskError: the files cannot be removed.
+    """
+    with disk_errors(paths.memory):
+        for path in (paths.memory, paths.memory_in_work, paths.suspension):
+            path.unlink(missing_ok=True)
+        fsync_directory(paths.directory)
+
+
+def mark_of(disk: Path) -> DiskMark:
+    """Return the mark of a disk file as it is now.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    facts = disk.stat()
+    return DiskMark(size_bytes=facts.st_size, modified_ns=facts.st_mtime_ns)
+
+
+def _hardware(fields: Fields) -> Hardware:
+    return Hardware(
+        machine_type=fields.optional_text("machine_type"),
+        accelerator=fields.member("accelerator", Accelerator),
+        cpu=fields.text("cpu"),
+        first_boot=fields.flag("first_boot"),
+        rekey=fields.flag("rekey"),
+        folder_slots=fields.number("folder_slots", minimum=0),
+        shared_memory=fields.flag("shared_memory"),
+    )

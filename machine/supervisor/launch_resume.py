@@ -1,0 +1,61 @@
+"""Check that a saved memory can be loaded, before QEMU is started to load it."""
+
+from __future__ import annotations
+
+from machine.errors import MachineError
+from machine.model.hardware import Suspension
+from machine.model.host import Accelerator
+from machine.qemu.accelerator import Acceleration
+from machine.store.paths import MachinePaths
+from machine.store.suspension import load_suspension, mark_of
+
+
+def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration) -> Suspension | None:
+    """Return the facts about the saved memory of a suspended machine, or None if the machine is not suspended.
+
+    Raises:
+        MachineError: the memory cannot be loaded on this host as it is now, or does not fit the disk any more.
+    """
+    try:
+        suspension = load_suspension(paths)
+        if suspension is None:
+            return None
+        _check_accelerator(suspension, acceleration)
+        _check_disk(suspension, paths)
+    except MachineError as error:
+        raise MachineError(f'unable to resume "{name}": {error.message}', hint=give_up_hint(name)) from error
+    return suspension
+
+
+def give_up_hint(name: str) -> str:
+    """Return the hint that says how a machine is started whose saved memory cannot be loaded."""
+    return f"to give the memory up, which is like a power cut for the guest: machine start --cold {name}"
+
+
+def load_failure_hint(name: str, suspension: Suspension) -> str:
+    """Return the hint for a memory that QEMU has not accepted."""
+    return f"QEMU {suspension.qemu} has saved the memory, and a QEMU of that version can load it; {give_up_hint(name)}"
+
+
+def _check_accelerator(suspension: Suspension, acceleration: Acceleration) -> None:
+    then = suspension.hardware.accelerator
+    if then in (Accelerator.TCG, acceleration.accelerator):
+        return
+    reason = f": {acceleration.obstacle.reason}" if acceleration.obstacle else ""
+    raise MachineError(f"its memory was saved under {then}, which cannot be used now{reason}")
+
+
+def _check_disk(suspension: Suspension, paths: MachinePaths) -> None:
+    """Check that nothing has written to the disk since, because the guest would destroy its file system.
+
+    Raises:
+        MachineError: the disk is missing, or something has written to it.
+    """
+    try:
+        unchanged = mark_of(paths.disk) == suspension.disk
+    except OSError as error:
+        raise MachineError(f"its disk is missing: {paths.disk}") from error
+    if not unchanged:
+        raise MachineError(
+            "something has written to its disk since its memory was saved, so the two do not fit together"
+        )

@@ -1,0 +1,179 @@
+"""Save the memory of a running guest and end QEMU, and load the memory again into a new QEMU."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import psutil
+from qemu.qmp import QMPClient
+
+from machine import lock
+from machine.deadline import Deadline
+from machine.errors import DiskError, GuestError, MachineError
+from machine.folders.server import FolderServer
+from machine.model.arch import Arch
+from machine.model.folders import Share
+from machine.model.hardware import Hardware, Suspension
+from machine.model.units import bytes_size
+from machine.qemu import hotplug, memory, monitor
+from machine.qemu.boards import BOARDS
+from machine.store.paths import MachinePaths
+from machine.store.suspension import commit_suspension, drop_suspension, mark_of
+from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.qmp import QmpLink
+
+log = logging.getLogger(__name__)
+
+# The guest must let go of its devices within this time, multiplied by the time scale.
+_UNPLUG_S = 15.0
+# The rest of the memory's time follows from its size.
+_MIN_SAVE_S = 60.0
+_MIN_BYTES_S = 5 * 10**6
+# QEMU writes the state of its devices beside the memory.
+_DEVICES_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspendSettings:
+    """What a suspend needs to know about the machine."""
+
+    paths: MachinePaths
+    arch: Arch
+    hardware: Hardware | None
+    """What QEMU was started with. None if a program that could not suspend machines has started this QEMU."""
+
+    resumes: bool
+    """Whether QEMU was started to load a saved memory, so that no folder is plugged in yet."""
+
+    lock: int | None
+    """The descriptor of the machine's lock, if this supervisor has it."""
+
+    time_scale: int
+
+
+class Suspender:
+    """Suspends a machine, and resumes a machine whose QEMU has been started to load the memory.
+
+    Folders are unmounted and their devices unplugged, because QEMU cannot save the state of virtiofsd and 9p.
+    """
+
+    def __init__(
+        self, settings: SuspendSettings, *, link: QmpLink, folders: FolderServer, connection: GuestSsh
+    ) -> None:
+        self._settings = settings
+        self._link = link
+        self._folders = folders
+        self._connection = connection
+        self._plugged: list[Share] = [] if settings.resumes else folders.shares
+
+    async def suspend(self) -> None:
+        """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
+
+        Raises:
+            MachineError: the machine cannot be suspended. The guest runs on, and its SSH master may have ended.
+        """
+        paths, hardware = self._settings.paths, self._settings.hardware
+        if hardware is None:
+            raise MachineError(
+                "it was started by an earlier version of this program", hint="restart the machine and try again"
+            )
+        client = self._client()
+        self._check_space()
+        if obstacle := await self._folders.release():
+            raise GuestError(obstacle.reason, hint=obstacle.remedy)
+        try:
+            await self._unplug(client)
+            if obstacles := await memory.obstacles(client):
+                raise MachineError(f"QEMU cannot save the memory: {'; '.join(obstacles)}")
+            self._connection.disconnect()
+            await self._save(client, hardware)
+        except BaseException:
+            await self._run_on(client)
+            raise
+        log.info("the memory is saved in %s", paths.memory)
+
+    async def _save(self, client: QMPClient, hardware: Hardware) -> None:
+        paths = self._settings.paths
+        drop_suspension(paths)
+        version, machine_type = await memory.version(client), await memory.machine_type(client)
+        await monitor.execute(client, "stop")
+        deadline = Deadline.after(_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S, "QEMU to save the memory")
+        await memory.save(client, paths.memory_in_work, deadline)
+        suspension = Suspension(
+            hardware=replace(hardware, machine_type=machine_type),
+            qemu=".".join(map(str, version)),
+            disk=mark_of(paths.disk),
+            suspended=datetime.now(UTC),
+        )
+        await asyncio.to_thread(commit_suspension, paths, suspension)
+
+    async def _run_on(self, client: QMPClient) -> None:
+        """Let the guest run on after a suspend has failed. The folders are mounted after the next connection."""
+        try:
+            drop_suspension(self._settings.paths)
+            await monitor.execute(client, "cont")
+            await self._plug_in(client)
+        except MachineError as error:
+            log.error("after a suspend that failed: %s", error.line)
+
+    async def resume(self) -> None:
+        """Wait until QEMU has loaded the memory, plug in the folders, and let the guest run on.
+
+        The saved memory is removed before the guest runs, because it would no longer fit the disk.
+
+        Raises:
+            MachineError: QEMU has not loaded the memory, or rejects a command.
+        """
+        client = self._client()
+        await memory.load(client, self._settings.paths.memory)
+        await self._plug_in(client)
+        await asyncio.to_thread(drop_suspension, self._settings.paths)
+        await monitor.execute(client, "cont")
+
+    async def _unplug(self, client: QMPClient) -> None:
+        deadline = Deadline.after(_UNPLUG_S * self._settings.time_scale, "the guest to let go of its folders' devices")
+        self._folders.daemons.forget()
+        await hotplug.unplug(client, self._plugged, deadline)
+        self._plugged = []
+        await self._folders.daemons.end()
+
+    async def _plug_in(self, client: QMPClient) -> None:
+        if self._plugged or not self._folders.shares:
+            return
+        if not self._folders.daemons.are_running:
+            await self._folders.start_daemons(self._settings.lock)
+        await hotplug.plug_in(client, BOARDS[self._settings.arch], self._folders.shares)
+        self._plugged = self._folders.shares
+
+    def _client(self) -> QMPClient:
+        if self._link.client is None:
+            raise MachineError("there is no connection to QEMU's monitor")
+        return self._link.client
+
+    def _check_space(self) -> None:
+        """Check that the memory fits on the disk.
+
+        Raises:
+            DiskError: the memory does not fit.
+        """
+        needed = self._memory_bytes() + _DEVICES_BYTES
+        directory = self._settings.paths.directory
+        free = shutil.disk_usage(directory).free
+        if free < needed:
+            raise DiskError(
+                f"its memory takes up to {bytes_size(needed)}, but only {bytes_size(free)} are free on the disk that "
+                f"holds {directory}",
+                hint="free some space and try again",
+            )
+
+    def _memory_bytes(self) -> int:
+        """Return how much memory QEMU uses. It is an upper limit for the memory of the guest that is to be saved."""
+        pid = lock.holder_pid(self._settings.paths.lock)
+        try:
+            return int(psutil.Process(pid).memory_info().rss)
+        except psutil.Error as error:
+            raise MachineError("it is not known how much memory QEMU uses") from error

@@ -1,0 +1,113 @@
+"""A machine whose memory waits on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.guest_machines import MainMachine
+from tests.support.guest_network import answers, fetch
+from tests.support.processes import processes_of
+from tests.support.world import World
+
+_WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/tmp/numbers"
+_LEFT_BYTES = 96 * 1024**2
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+@pytest.fixture
+def world(world: World, main_machine: MainMachine) -> Iterator[World]:
+    """The world, in which `box` runs. What a failed test has left asleep is woken."""
+    main_machine.run()
+    yield world
+    if world.state("box")[0] == "suspended":
+        world.must("start", "box")
+
+
+def memory(world: World) -> Path:
+    return world.machines / "box" / "memory.state"
+
+
+def suspend(world: World) -> None:
+    assert world.must("suspend", "box").stdout == 'Machine "box" suspended successfully\n'
+    assert world.state("box") == ("suspended", "")
+    assert "Currently suspended" in world.must("ls").stdout
+    assert not processes_of(world.machines / "box")
+    assert memory(world).stat().st_mode & 0o777 == 0o600
+
+
+def test_everything_goes_on_where_it_was(world: World, main_machine: MainMachine) -> None:
+    main_machine.run_sleeper()
+    web = main_machine.publish_web()
+    before = world.must("ssh", "box", _BOOT_ID).stdout
+    world.remote("box", "run", "--detach", "--name", "writer", "busybox", "sh", "-c", _WRITER)
+    started = world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper", "writer").stdout
+    for _ in range(2):
+        suspend(world)
+        time.sleep(5)
+        assert "started successfully" in world.must("start", "box").stdout
+        assert world.state("box") == ("running", "")
+    assert not memory(world).exists()
+    assert world.must("ssh", "box", _BOOT_ID).stdout == before
+    assert abs(float(world.must("ssh", "box", "date", "+%s").stdout) - time.time()) < 5
+    assert world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper", "writer").stdout == started
+    numbers = world.remote("box", "exec", "writer", "cat", "/tmp/numbers").stdout.split()
+    assert numbers == [str(number) for number in range(len(numbers))]
+    assert all(fetch(address) == "hello\n" for address in web.addresses)
+    world.remote("box", "rm", "--force", "--time", "0", "writer")
+
+
+def test_ssh_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
+    suspend(world)
+    refused = world.machine("set", "--memory", "1024", "box")
+    assert (refused.status, "box is suspended" in refused.stderr) == (125, True)
+    assert world.must("ssh", "box", "echo", "awake").stdout == "awake\n"
+    assert world.state("box") == ("running", "")
+    assert answers(world, "box")
+
+
+def test_folder_in_use_keeps_the_machine_running(world: World, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("host\n")
+    world.must("mount", "add", "box", f"{tmp_path}:/mnt/here")
+    world.must("ssh", "box", "systemd-run --user --unit=holder --working-directory=/mnt/here sleep 9999")
+    refused = world.machine("suspend", "box")
+    assert refused.status == 125
+    assert 'unable to suspend "box": the guest uses folders of this host: /mnt/here sleep, process ' in refused.stderr
+    assert world.state("box") == ("running", "")
+    world.must("ssh", "box", "systemctl --user stop holder")
+    suspend(world)
+    (tmp_path / "hosts").write_text("changed meanwhile\n")
+    assert world.must("ssh", "box", "cat", "/mnt/here/hosts").stdout == "changed meanwhile\n"
+    world.must("mount", "rm", "box", "/mnt/here")
+
+
+def test_full_disk_is_known_before(world: World) -> None:
+    hole, free = world.machines / "hole", shutil.disk_usage(world.machines).free
+    with hole.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, free - _LEFT_BYTES)
+    try:
+        refused = world.machine("suspend", "box")
+        assert refused.status == 125
+        assert 'unable to suspend "box": its memory takes up to ' in refused.stderr
+    finally:
+        hole.unlink()
+    assert world.state("box") == ("running", "")
+
+
+def test_start_can_give_the_memory_up(world: World, main_machine: MainMachine) -> None:
+    before = world.must("ssh", "box", _BOOT_ID).stdout
+    suspend(world)
+    assert 'The saved memory of "box" is given up' in world.must("start", "--cold", "box").stderr
+    assert world.must("ssh", "box", _BOOT_ID).stdout != before
+
+
+def test_stop_of_a_suspended_machine_shuts_its_guest_down(world: World) -> None:
+    suspend(world)
+    world.must("stop", "box")
+    assert world.state("box") == ("stopped", "")
+    assert not memory(world).exists()

@@ -1,0 +1,238 @@
+"""Suspended machines: a real QEMU saves and loads its memory, the guest's script, and what each verb does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from qemu.qmp import QMPClient
+
+from machine.deadline import Deadline
+from machine.errors import MachineError
+from machine.ignition import assets
+from machine.model.arch import Arch
+from machine.model.hardware import Hardware, Suspension
+from machine.model.host import Accelerator
+from machine.model.record import GuestFacts
+from machine.qemu import memory, monitor
+from machine.qemu.img import QemuImg
+from machine.qemu.plan import plan_launch
+from machine.qemu.probe import find_qemu, probe_qemu
+from machine.store.paths import MachinePaths
+from machine.store.suspension import commit_suspension, mark_of
+from machine.supervisor.launch import make_console
+from machine.this_host import current_host
+from tests.support.builders import RELAY, make_launch_files, make_paths, make_record
+from tests.support.disk_images import Images
+from tests.support.golden import Golden
+from tests.support.transcripts import refuse, transcript
+from tests.support.waiting import wait_until
+from tests.support.world import World
+
+WAIT_S = 30
+CANNOT_MOUNT = 77
+HARDWARE = Hardware(
+    accelerator=Accelerator.TCG, cpu="max", first_boot=False, rekey=False, folder_slots=2, shared_memory=False
+)
+
+
+# QEMU
+
+
+@contextlib.asynccontextmanager
+async def running_qemu(base: Path, hardware: Hardware) -> AsyncIterator[QMPClient]:
+    """A QEMU with a machine's command line, whose firmware finds nothing to boot."""
+    files = make_launch_files(base)
+    qemu = probe_qemu(find_qemu(Arch.X86_64, current_host()))
+    record = make_record(memory_mib=256, ssh_port=0, guest=GuestFacts(provisioned=True))
+    plan = plan_launch(record, binary=qemu.path, hardware=hardware, relay=RELAY, firmware=None, files=files)
+    files.qmp_socket.unlink(missing_ok=True)
+    with subprocess.Popen(plan.argv, stderr=subprocess.PIPE) as process:
+        try:
+            await asyncio.to_thread(wait_until, files.qmp_socket.exists, timeout_s=WAIT_S)
+            async with monitor.connected(files.qmp_socket, timeout_s=WAIT_S) as client:
+                yield client
+                await monitor.request_quit(client)
+            process.wait(WAIT_S)
+        finally:
+            process.kill()
+
+
+def prepared(base: Path, images: Images) -> MachinePaths:
+    files, paths = make_launch_files(base), make_paths(base)
+    for path in (files.disk, files.qmp_socket):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    QemuImg().create_overlay(files.disk, images.qcow2, 1)
+    make_console(paths)
+    return paths
+
+
+def test_memory_is_loaded_by_a_machine_of_the_same_type(short_path: Path, images: Images) -> None:
+    paths = prepared(short_path, images)
+
+    async def save() -> Hardware:
+        async with running_qemu(short_path, HARDWARE) as client:
+            assert await memory.obstacles(client) == []
+            await monitor.execute(client, "stop")
+            await memory.save(client, paths.memory, Deadline.after(WAIT_S, "QEMU"))
+            assert await monitor.query_status(client) == monitor.STATUS_SAVED
+            return replace(HARDWARE, machine_type=await memory.machine_type(client))
+
+    async def load(hardware: Hardware) -> None:
+        async with running_qemu(short_path, hardware) as client:
+            await memory.load(client, paths.memory)
+            assert await memory.machine_type(client) == hardware.machine_type
+            await monitor.execute(client, "cont")
+            assert await monitor.query_status(client) == monitor.STATUS_RUNNING
+
+    hardware = asyncio.run(save())
+    assert hardware.machine_type is not None
+    assert hardware.machine_type.startswith("pc-q35-")
+    assert paths.memory.stat().st_mode & 0o777 == 0o600
+    asyncio.run(load(hardware))
+
+
+def test_full_disk_leaves_the_guest_as_it_is(short_path: Path, images: Images) -> None:
+    prepared(short_path, images)
+
+    async def save() -> None:
+        async with running_qemu(short_path, HARDWARE) as client:
+            await monitor.execute(client, "stop")
+            with pytest.raises(MachineError, match="No space left on device"):
+                await memory.save(client, Path("/dev/full"), Deadline.after(WAIT_S, "QEMU"))
+            await monitor.execute(client, "cont")
+            assert await monitor.query_status(client) == monitor.STATUS_RUNNING
+
+    asyncio.run(save())
+
+
+# The guest's script
+
+SETUP = """
+mount --make-rprivate / && mount --make-rshared / && mkdir -p {work}/one {work}/two &&
+mount -t tmpfs folder-1 {work}/one &&
+mount -t tmpfs folder-2 {work}/two && mount -t tmpfs run /run || exit {cannot_mount}
+"""
+
+
+def release(work: Path, before: str = "") -> str:
+    """What the script says of two folders, and then what is mounted, in a mount namespace of its own."""
+    if os.getuid() != 0:
+        pytest.skip("only root has a file system of its own to mount in")
+    script = work / "release.sh"
+    script.write_text(assets.load("files/folders-release.sh"))
+    setup = SETUP.format(work=work, cannot_mount=CANNOT_MOUNT)
+    run = (
+        f"sh {script} folder-1 {work}/one folder-2 {work}/two; awk '$2 ~ \"^{work}/\" {{ print $1, $2 }}' /proc/mounts"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{setup}{before}\n{run}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    if done.returncode == CANNOT_MOUNT:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace(str(work), "WORK")
+
+
+def test_folders_give_way_to_empty_ones(short_path: Path) -> None:
+    assert release(short_path) == "done\nfolder-1-none WORK/one\nfolder-2-none WORK/two\n"
+
+
+def test_folder_that_is_not_mounted_is_left_out(short_path: Path) -> None:
+    said = release(short_path, before=f"umount {short_path}/one")
+    assert said == "done\nfolder-2-none WORK/two\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "( cd WORK/two && exec sleep 60 ) & sleep 0.2",
+        "touch WORK/two/file; sleep 60 <WORK/two/file & sleep 0.2",
+        """
+        mkdir WORK/inside
+        unshare --mount --propagation slave sh -c '
+            mount --bind WORK/two WORK/inside && mount --make-private WORK/inside && exec sleep 60' &
+        sleep 1
+        """,
+    ],
+    ids=["directory", "file", "container"],
+)
+def test_folder_in_use_keeps_all_folders_mounted_and_is_told_with_its_user(use: str, short_path: Path) -> None:
+    held, *rest = release(short_path, before=use.replace("WORK", str(short_path))).splitlines()
+    assert held.startswith("held WORK/two sleep, process ")
+    assert rest == ["done", "folder-1 WORK/one", "folder-2 WORK/two"]
+
+
+# The verbs
+
+
+@pytest.fixture
+def suspended(box: World) -> World:
+    """A machine with a saved memory that no QEMU can load."""
+    box.edit_record("box", guest={"provisioned": True})
+    paths = MachinePaths(directory=box.machines / "box", runtime=box.runtime("box"))
+    paths.memory_in_work.write_bytes(b"no memory")
+    suspension = Suspension(
+        hardware=replace(HARDWARE, machine_type="q35", folder_slots=0),
+        qemu="7.2.0",
+        disk=mark_of(paths.disk),
+        suspended=datetime(2026, 11, 26, tzinfo=UTC),
+    )
+    commit_suspension(paths, suspension)
+    return box
+
+
+def test_verbs_on_a_suspended_machine(suspended: World, golden: Golden) -> None:
+    assert suspended.state("box") == ("suspended", "")
+    for words in (
+        ["status", "box"],
+        ["suspend", "box"],
+        ["set", "--cpus", "1", "box"],
+        ["set", "--rootful", "box"],
+        ["start", "box"],
+        ["ssh", "box", "true"],
+        ["stop", "box"],
+        ["kill", "box"],
+        ["wait", "--for", "suspended", "box"],
+        ["port", "add", "box", "45678:80"],
+        ["rename", "box", "crate"],
+        ["status", "crate"],
+    ):
+        outcome = suspended.machine(*words, MACHINE_ACCEL="tcg")
+        golden.matches(transcript(suspended, outcome, *words), " ".join(words))
+    assert "Currently suspended" in suspended.must("ls").stdout
+    assert suspended.inspect("crate")["Machine"]["State"] == "suspended"
+
+
+def test_memory_that_cannot_be_loaded_is_kept_until_the_user_gives_it_up(suspended: World) -> None:
+    directory = suspended.machines / "box"
+    assert suspended.machine("start", "box").status == 125
+    assert suspended.state("box") == ("suspended", "")
+    with suspended.popen("start", "--cold", "box") as process:
+        wait_until(lambda: suspended.state("box")[0] == "starting")
+        assert not (directory / "memory.state").exists()
+        suspended.must("kill", "box")
+        process.communicate(timeout=WAIT_S)
+    assert suspended.state("box") == ("stopped", "")
+
+
+def test_suspended_machine_is_removed_with_its_memory(suspended: World) -> None:
+    suspended.must("rm", "--force", "box")
+    assert not (suspended.machines / "box").exists()
+
+
+def test_what_is_not_running_is_not_suspended(box: World, golden: Golden) -> None:
+    refuse(golden, box, "suspend", "box", case="box")
+    refuse(golden, box, "suspend", "nosuch", case="nosuch")
+    assert box.machine("suspend", "--all").status == 0

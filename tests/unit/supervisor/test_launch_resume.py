@@ -1,0 +1,113 @@
+"""Which saved memories can be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from machine.errors import MachineError
+from machine.model.hardware import Hardware, Suspension
+from machine.model.host import Accelerator
+from machine.model.obstacle import Obstacle
+from machine.qemu.accelerator import Acceleration
+from machine.store.paths import MachinePaths, is_suspended
+from machine.store.suspension import (
+    commit_suspension,
+    drop_suspension,
+    load_hardware,
+    load_suspension,
+    mark_of,
+    save_hardware,
+)
+from machine.supervisor.launch_resume import load_failure_hint, usable_suspension
+from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.golden import Golden
+
+KVM = Hardware(
+    machine_type="pc-q35-7.2",
+    accelerator=Accelerator.KVM,
+    cpu="host",
+    first_boot=True,
+    rekey=False,
+    folder_slots=2,
+    shared_memory=True,
+)
+TCG = replace(KVM, accelerator=Accelerator.TCG, cpu="max")
+BY_KVM = Acceleration(accelerator=Accelerator.KVM, cpu="host")
+BY_TCG = Acceleration(accelerator=Accelerator.TCG, cpu="max", obstacle=Obstacle("/dev/kvm does not exist"))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    made = save_machine(make_roots(tmp_path), make_record())
+    made.disk.write_bytes(b"disk")
+    return made
+
+
+def suspend(paths: MachinePaths, hardware: Hardware = KVM) -> Suspension:
+    paths.memory_in_work.write_bytes(b"memory")
+    suspension = Suspension(
+        hardware=hardware, qemu="7.2.22", disk=mark_of(paths.disk), suspended=datetime(2026, 11, 26, tzinfo=UTC)
+    )
+    commit_suspension(paths, suspension)
+    return suspension
+
+
+def test_what_is_saved_is_read_again(paths: MachinePaths) -> None:
+    suspension = suspend(paths)
+    assert load_suspension(paths) == suspension
+    assert paths.memory.read_bytes() == b"memory"
+    save_hardware(paths.hardware, TCG)
+    assert load_hardware(paths.hardware) == TCG
+
+
+def test_machine_is_suspended_while_it_has_a_whole_memory(paths: MachinePaths) -> None:
+    paths.memory_in_work.touch()
+    paths.suspension.touch()
+    assert not is_suspended(paths)
+    assert load_suspension(paths) is None
+    suspend(paths)
+    assert is_suspended(paths)
+    drop_suspension(paths)
+    assert not is_suspended(paths)
+    assert not paths.suspension.exists()
+    drop_suspension(paths)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"machine_type": null, "accelerator": "abacus"}'])
+def test_hardware_of_an_older_program_is_unknown(text: str, paths: MachinePaths) -> None:
+    assert load_hardware(paths.hardware) is None
+    paths.hardware.write_text(text)
+    assert load_hardware(paths.hardware) is None
+
+
+@pytest.mark.parametrize(
+    ("hardware", "acceleration"), [(KVM, BY_KVM), (TCG, BY_TCG), (TCG, BY_KVM)], ids=["kvm", "tcg", "tcg, now kvm"]
+)
+def test_memory_that_fits(hardware: Hardware, acceleration: Acceleration, paths: MachinePaths) -> None:
+    assert usable_suspension("box", paths, acceleration) is None
+    suspension = suspend(paths, hardware)
+    assert usable_suspension("box", paths, acceleration) == suspension
+
+
+def test_memory_that_does_not_fit(paths: MachinePaths, golden: Golden) -> None:
+    suspension = suspend(paths)
+    told = [refusal(paths, BY_TCG)]
+    paths.disk.write_bytes(b"written by somebody")
+    told.append(refusal(paths, BY_KVM))
+    paths.disk.unlink()
+    told.append(refusal(paths, BY_KVM))
+    paths.suspension.write_text("{}")
+    told.append(refusal(paths, BY_KVM))
+    told.append(load_failure_hint("box", suspension))
+    golden.matches("\n".join(told) + "\n")
+    assert is_suspended(paths)
+
+
+def refusal(paths: MachinePaths, acceleration: Acceleration) -> str:
+    with pytest.raises(MachineError) as refused:
+        usable_suspension("box", paths, acceleration)
+    return f"{refused.value.message}\nhint: {refused.value.hint}".replace(str(paths.directory), "DIRECTORY")
