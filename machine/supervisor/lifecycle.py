@@ -298,9 +298,12 @@ def _panic_text(message: str) -> str:
 
 
 def _panicked(life: Life, message: str) -> tuple[Life, tuple[Action, ...]]:
-    """Note that the console shows a panic. If a program in the guest has only quoted one, the guest still answers."""
+    """Note that the console shows a panic. If a program in the guest has only quoted one, the guest still answers.
+
+    A start that has not been up is ended by `GuestFailed`, which may know more.
+    """
     if not life.was_up:
-        return _fail(life, _panic_text(message))
+        return life, ()
     return replace(life, panic=message), ((ExamineGuest(),) if life.may_answer else ())
 
 

@@ -64,7 +64,7 @@ detach() { # TAG
     while read -r source where type _; do
         test "$source $type" = "$1 virtiofs" || continue
         # shellcheck disable=SC2086  # one word each
-        umount $flags -- "$(printf %b "$where")" </dev/null >/dev/null 2>&1 9>&- &
+        umount $flags -- "$(printf %b "$where")" </dev/null >/dev/null 2>&1 &
     done </proc/mounts
     tries=50
     while grep -q "^$1 [^ ]* virtiofs " /proc/mounts && test $((tries -= 1)) -gt 0; do
@@ -151,10 +151,11 @@ command -v systemctl >/dev/null || {
     exit
 }
 
+take_away '--lazy --no-canonicalize' "$@"
+
 # One at a time: the connection of one that is still at work may have been lost.
 exec 9>/run/boot2podman-folders.lock
 flock --timeout 60 9 || exit 1
-take_away '--lazy --no-canonicalize' "$@"
 
 # What is to be there.
 wanted=$(mktemp -d)
