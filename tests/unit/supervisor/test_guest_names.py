@@ -48,9 +48,21 @@ def test_guest_is_told_the_same_port_at_each_boot(tmp_path: Path) -> None:
     assert guest.notices == []
 
 
-@pytest.mark.parametrize(("status", "told"), [(0, False), (1, True), (255, False)])
-def test_guest_that_was_told_by_an_earlier_supervisor_asks_qemu_again(status: int, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [0, 1, 255])
+def test_guest_that_was_told_by_an_earlier_supervisor_asks_qemu_again(status: int, tmp_path: Path) -> None:
     guest = Guest(tmp_path, status=status)
     asyncio.run(guest.names(None).provide())
     assert guest.noted.read_text() == "sh -s 192.168.127.253 192.168.127.254\nscript\n"
+    assert guest.notices == []
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, False), (1, True), (255, False)])
+def test_guest_that_cannot_ask_this_host_is_told_of(status: int, told: bool, tmp_path: Path) -> None:
+    async def talk() -> None:
+        names = guest.names(ResolverServer(HostNames().look_up))
+        await names.provide()
+        names.close()
+
+    guest = Guest(tmp_path, status=status)
+    asyncio.run(talk())
     assert guest.notices == (["The guest does not ask this host for the addresses of names: no nft"] if told else [])
