@@ -16,7 +16,6 @@ import click
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, line_of
-from machine.files import current_directory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -187,8 +186,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.
-        gone = error.filename is None and isinstance(error, FileNotFoundError) and current_directory() is None
-        return _fail("the current directory no longer exists; go to another with: cd" if gone else line_of(error))
+        return _fail(_line_of_os_error(error))
     except Exception as error:  # noqa: BLE001  (its traceback is logged)
         return _unexpected(error)
     return status if isinstance(status, int) else 0
@@ -205,6 +203,15 @@ def _line_of(error: click.ClickException) -> str:
             return f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'"
         case _:
             return error.format_message()
+
+
+def _line_of_os_error(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        from machine.files import current_directory  # not for a command that succeeds
+
+        if current_directory() is None:
+            return "the current directory no longer exists; go to another with: cd"
+    return line_of(error)
 
 
 def _unexpected(error: Exception) -> int:
