@@ -190,7 +190,8 @@ def test_folder_whose_virtiofsd_has_ended_is_taken_away_and_disturbs_no_other(
     daemon.kill()
     ended = f"virtiofsd for {host}/{SPACES} was killed by signal 9; restart the machine to share the folder again"
     wait_until(lambda: world.state(SHARED) == ("degraded", ended), timeout_s=20, what="ls to notice")
-    wait_until(lambda: "Read-only file system" in touch(world, place), timeout_s=60, what="the folder to be taken away")
+    wait_until(lambda: not is_mounted(world, place), timeout_s=60, what="the folder to be taken away")
+    assert "Read-only file system" in world.machine("ssh", SHARED, f"touch '{place}/x'").stderr
     assert ssh(world, f"ls '{place}'; cat /mnt/ro/hosts") == "ro\n"
     began = time.monotonic()
     world.must("mount", "add", SHARED, f"{host}/live:/mnt/live")
@@ -200,14 +201,16 @@ def test_folder_whose_virtiofsd_has_ended_is_taken_away_and_disturbs_no_other(
     assert shared_machine.mounts()[place] == ("virtiofs", ended)
     began = time.monotonic()
     stopped = world.must("stop", SHARED)
-    assert (stopped.stderr, time.monotonic() - began < 120) == ("Waiting for VM to exit...\n", True)
+    assert "A virtiofsd has ended, so the guest may hang and gets 75 s" in stopped.stderr
+    assert time.monotonic() - began < 120
     hung.communicate(timeout=60)
     shared_machine.run()
     assert ssh(world, f"cat '{place}/hosts'") == f"{SPACES}\n"
 
 
-def touch(world: World, place: str) -> str:
-    return world.machine("ssh", SHARED, f"timeout 5 touch '{place}/x'").stderr
+def is_mounted(world: World, place: str) -> bool:
+    """Whether virtiofs is mounted at a place of the guest, at which no program looks."""
+    return f" {place} virtiofs ".replace(place, place.replace(" ", "\\040")) in ssh(world, "cat /proc/mounts")
 
 
 def test_programs_can_do_over_9p_what_the_table_says(world: World, shared_machine: SharedMachine) -> None:
