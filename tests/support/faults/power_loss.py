@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.faults.fault import Cure, Fault
 from tests.support.faults.rig import NAME, Rig
+from tests.support.waiting import wait_until
 from tests.support.world import machine_program
 
 _LINES = "/home/core/lines"
@@ -53,6 +54,7 @@ def _write_until_the_power_is_lost(rig: Rig) -> int:
     time.sleep(random.uniform(*_WRITES_S))
     rig.kill_all()
     out, err = writer.communicate(timeout=60)
+    wait_until(lambda: rig.state()[0] == "stopped", timeout_s=30, what="the processes to end")
     lines = re.findall(r"^\d+\n", out, re.MULTILINE)  # the last line may be cut off
     assert lines, err
     return int(lines[-1])
