@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import shutil
+import time
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _GREETING_RETRY_S = 0.05
 _GREETING_S = 5.0
+# An emulated guest with several CPUs reports one reboot up to three times within a tenth of a second.
+_RESET_BURST_S = 1.0
+
 _FAREWELL_S = 5.0
 # A QEMU that is ending may close one socket sooner than the other.
 _LAST_BREATH_S = 1.0
@@ -181,10 +186,14 @@ class QmpSessions:
                 await client.execute("cont")
 
     async def _read_events(self, listener: EventListener) -> None:
+        last_reset = -math.inf
         async for event in listener:
             log.debug("QMP event: %s %s", event["event"], event.get("data"))
             match event["event"]:
+                case "RESET" if time.monotonic() - last_reset < _RESET_BURST_S:
+                    pass
                 case "RESET":
+                    last_reset = time.monotonic()
                     await self._ports.on_guest_reset()
                     self._life.post(GuestReset())
                 case "STOP":
