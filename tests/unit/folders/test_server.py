@@ -60,6 +60,10 @@ class Guest:
     async def note_mounts(self) -> None:
         self.mounts += 1
 
+    def until(self, name: str) -> str:
+        """A command that waits until the test makes this file, or has ended and its directory is gone."""
+        return f"until [ -e {self.directory}/{name} ] || ! [ -d {self.directory} ]; do sleep 0.02; done"
+
     async def learn(self, transports: frozenset[Transport]) -> None:
         self.learned.append(transports)
 
@@ -200,7 +204,7 @@ def test_sshfs_that_fails_gives_its_last_words(guest: Guest) -> None:
 def test_end_of_a_session_is_a_problem_and_the_next_master_brings_another(guest: Guest) -> None:
     async def mount() -> None:
         guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
-        guest.sshfs = f"echo mounted >&2; until [ -e {guest.directory}/end ]; do sleep 0.05; done"
+        guest.sshfs = f"echo mounted >&2; {guest.until('end')}"
         async with guest.serve(over(Transport.SSHFS)) as server:
             await server.mount()
             assert guest.problems == [None]
@@ -337,7 +341,7 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
 
 def served_by_virtiofsd(guest: Guest, folder: Folder, name: str) -> MountedFolder:
     """A folder whose virtiofsd ends when the file `name` appears."""
-    command = f"until [ -e {guest.directory}/{name} ]; do sleep 0.02; done; exit 3"
+    command = f"{guest.until(name)}; exit 3"
     return replace(
         over(Transport.VIRTIOFS, folder), virtiofsd=["sh", "-c", command], socket=guest.directory / f"{name}.s"
     )
