@@ -124,6 +124,9 @@ class Life:
     boot_renewals: int = 0
     """How many times the deadline of the phase BOOT has begun anew because the guest reset itself in this phase."""
 
+    reboot_cause: str | None = None
+    """What the guest's kernel said in the panic that has led to the last reboot. None if it did not panic."""
+
     forward_problem: str | None = None
     """Why a forward cannot be opened. None when all forwards are open."""
 
@@ -309,9 +312,13 @@ def _panicked(life: Life, message: str) -> tuple[Life, tuple[Action, ...]]:
 
 def _reset(life: Life) -> tuple[Life, tuple[Action, ...]]:
     """Wait for the guest that has begun to reboot. If it reboots in its boot, give it its whole time again."""
-    cause = "" if life.panic is None else f", because {_panic_text(life.panic)}"
+    # QEMU may report one reset twice.
+    panic = life.panic or (life.reboot_cause if life.phase is Phase.BOOT else None)
+    cause = "" if panic is None else f", because {_panic_text(panic)}"
     rebooting = _enter(
-        replace(life, failures=0, diagnosis=None, panic=None), Phase.BOOT, f"the guest is rebooting{cause}"
+        replace(life, failures=0, diagnosis=None, panic=None, reboot_cause=panic),
+        Phase.BOOT,
+        f"the guest is rebooting{cause}",
     )
     if life.phase is Phase.BOOT and life.start_pending and life.boot_renewals < _MAX_RENEWALS:
         return replace(rebooting, boot_renewals=life.boot_renewals + 1), (Disconnect(), RenewDeadline())

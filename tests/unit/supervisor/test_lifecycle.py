@@ -90,6 +90,9 @@ LATE = Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text="the guest's clock is 99 s
 LEFT = replace(API, start_pending=False, was_up=True)
 CLOSED = replace(LEFT, podman=PodmanHealth.CLOSED, reason="Podman fails in the guest")
 PANICKED = replace(UP, panic="Oops")
+REBOOT_AFTER_PANIC = replace(
+    REBOOT, reboot_cause="Oops", reason="the guest is rebooting, because the guest's kernel panicked: Oops"
+)
 FAILING = replace(LEFT, podman=PodmanHealth.FAILING, reason="Podman fails in the guest")
 
 READY = GuestReady(boot_id="b")
@@ -310,7 +313,19 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "guest that panicked resets": (
         PANICKED,
         GuestReset(),
-        replace(REBOOT, reason="the guest is rebooting, because the guest's kernel panicked: Oops"),
+        REBOOT_AFTER_PANIC,
+        (Disconnect(),),
+    ),
+    "guest that panicked is said to reset twice": (
+        REBOOT_AFTER_PANIC,
+        GuestReset(),
+        REBOOT_AFTER_PANIC,
+        (Disconnect(),),
+    ),
+    "guest that panicked reboots again later": (
+        replace(UP, reboot_cause="Oops"),
+        GuestReset(),
+        REBOOT,
         (Disconnect(),),
     ),
     "guest that panicked is ready": (
