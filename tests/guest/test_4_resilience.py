@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,33 @@ def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main
     assert "sleeper" in world.remote("box", "ps", "--format", "{{.Names}}").stdout
     assert all(fetch(address) == "hello\n" for address in web.addresses)
     wait_until(lambda: not reachable("127.0.0.1", freed), timeout_s=BACK_S, what="the port of a container that ended")
+
+
+# Makes the supervisor's Python find a name as if it were in /etc/hosts, or known to a VPN's server.
+KNOWS_NAME = """
+import socket
+find = socket.getaddrinfo
+def getaddrinfo(name, *words, **settings):
+    return [(2, 1, 6, "", ("192.0.2.7", 0))] if name == b"only.host.example" else find(name, *words, **settings)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_names_that_only_the_host_knows_are_found_in_the_guest(
+    world: World, main_machine: MainMachine, tmp_path: Path
+) -> None:
+    """A supervisor that takes over follows the setting."""
+    main_machine.import_busybox()
+    (tmp_path / "sitecustomize.py").write_text(KNOWS_NAME)
+    for choice, known in (("on", True), ("off", False)):
+        world.must("config", "set", "host_resolver", choice)
+        os.kill(supervisor_pid(world.runtime("box")), signal.SIGKILL)
+        wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
+        world.must("start", "box", PYTHONPATH=str(tmp_path))
+        guest = world.machine("ssh", "box", "getent", "ahostsv4", "only.host.example").stdout
+        inside = world.remote("box", "run", "--rm", "busybox", "nslookup", "only.host.example", check=False).stdout
+        assert ("192.0.2.7" in guest, "192.0.2.7" in inside) == (known, known)
+    world.must("config", "unset", "host_resolver")
 
 
 def guests_clock(world: World) -> float:
