@@ -57,7 +57,9 @@ def test_those_that_do_not_end_are_killed() -> None:
 
 def interacting(script: str) -> subprocess.Popen[bytes]:
     code = "import sys; from machine.runner import interact; sys.exit(interact(['sh', '-c', sys.argv[1]]))"
-    return subprocess.Popen([sys.executable, "-c", code, script], stdout=subprocess.PIPE)
+    # Who runs the tests may ignore signals, as nohup does, and a shell cannot trap those that it finds ignored.
+    caught = ["/usr/bin/env", "--default-signal=HUP,INT,TERM"]
+    return subprocess.Popen([*caught, sys.executable, "-c", code, script], stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -KILL $$", 137)])
