@@ -193,9 +193,9 @@ class FolderServer:
         async with self._changing:
             if not self._folders:
                 return None
-            await self._relay.end()
             obstacle = await release_in_guest(self._settings, [each.folder for each in self._folders])
             if obstacle is None:
+                await self._relay.end()
                 self._mounted.clear()
                 for each in self._folders:
                     await self._disconnect(each.folder)

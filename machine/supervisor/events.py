@@ -216,6 +216,9 @@ class SuspendRequested:
 class SuspendFailed:
     """The guest runs on. The command that has requested the suspend has been told the reason."""
 
+    changed: bool = True
+    """Whether the guest's folders were unmounted and its SSH master may have ended. If not, all is as before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryLoaded:

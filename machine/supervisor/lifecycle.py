@@ -208,9 +208,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
         case SuspendRequested():
             return (life, ()) if life.stopping else (replace(life, stopping=True), (SaveMemory(),))
-        case SuspendFailed():
-            life = replace(life, stopping=False, clock_due=True)
-            return _enter(life, Phase.SSH, "a suspend has failed"), (Connect(after_s=0),)
+        case SuspendFailed(changed=changed):
+            return _run_on(replace(life, stopping=False), changed=changed)
         case StopFailed():
             return replace(life, stopping=False), ()
         case _ if life.stopping:
@@ -294,6 +293,13 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
 def _enter(life: Life, phase: Phase, reason: str | None = None) -> Life:
     """Begin a phase. What was known of the phase before, such as its reason, is no longer true."""
     return replace(life, phase=phase, reason=reason, podman=PodmanHealth.UNKNOWN)
+
+
+def _run_on(life: Life, *, changed: bool) -> tuple[Life, tuple[Action, ...]]:
+    """Let a machine run on that could not be suspended. Events that have happened meanwhile were not heard."""
+    if not changed:
+        return _after_gap(life)
+    return _enter(replace(life, clock_due=True), Phase.SSH, "a suspend has failed"), (Connect(after_s=0),)
 
 
 def _panic_text(message: str) -> str:

@@ -307,11 +307,14 @@ class Supervisor:
             self._ending = ending
 
     async def _suspend(self) -> None:
+        has_begun = False
         try:
+            await self.suspender.begin()
+            has_begun = True
             await self.suspender.suspend()
         except MachineError as error:
             self.stopping.error(error)
-            self.life.post(SuspendFailed())
+            self.life.post(SuspendFailed(changed=has_begun))
         else:
             self._ending = Ending.SUSPENDED
             await self._end_qemu()

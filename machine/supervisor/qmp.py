@@ -122,7 +122,7 @@ class QmpSessions:
         await self._ports.on_driver_up(Driver.SLIRP)
         async with asyncio.TaskGroup() as session:
             readers = [
-                session.create_task(self._read_events(listener)),
+                session.create_task(self._read_events(client, listener)),
                 session.create_task(self._read_ready_port()),
                 session.create_task(self._watch_heartbeat(client)),
             ]
@@ -185,7 +185,7 @@ class QmpSessions:
             if shutil.disk_usage(self._paths.directory).free > MIN_FREE_BYTES:
                 await client.execute("cont")
 
-    async def _read_events(self, listener: EventListener) -> None:
+    async def _read_events(self, client: QMPClient, listener: EventListener) -> None:
         last_reset = -math.inf
         async for event in listener:
             log.debug("QMP event: %s %s", event["event"], event.get("data"))
@@ -197,7 +197,8 @@ class QmpSessions:
                     await self._ports.on_guest_reset()
                     self._life.post(GuestReset())
                 case "STOP":
-                    self._life.post(Paused())
+                    is_full = await _query_status(client) == monitor.STATUS_DISK_FULL
+                    self._life.post(Paused(cause=PauseCause.DISK_FULL if is_full else PauseCause.REQUESTED))
                 case "RESUME":
                     self._life.post(Resumed())
                 case _:

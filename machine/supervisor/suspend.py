@@ -70,21 +70,31 @@ class Suspender:
         self._connection = connection
         self._plugged: list[Share] = [] if settings.resumes else folders.shares
 
-    async def suspend(self) -> None:
-        """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
+    async def begin(self) -> None:
+        """Check that the machine can be suspended, and unmount its folders in the guest.
 
         Raises:
-            MachineError: the machine cannot be suspended. The guest runs on, and its SSH master may have ended.
+            MachineError: the machine cannot be suspended. Nothing has changed.
         """
-        paths, hardware = self._settings.paths, self._settings.hardware
-        if hardware is None:
+        if self._settings.hardware is None:
             raise MachineError(
                 "it was started by an earlier version of this program", hint="restart the machine and try again"
             )
-        client = self._client()
+        self._client()
         self._check_space()
         if obstacle := await self._folders.release():
             raise GuestError(obstacle.reason, hint=obstacle.remedy)
+
+    async def suspend(self) -> None:
+        """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
+
+        `begin` must have succeeded.
+
+        Raises:
+            MachineError: the memory cannot be saved. The guest runs on, without its folders and its SSH master.
+        """
+        paths, hardware, client = self._settings.paths, self._settings.hardware, self._client()
+        assert hardware is not None
         try:
             await self._unplug(client)
             if obstacles := await memory.obstacles(client):

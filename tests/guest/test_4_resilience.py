@@ -65,7 +65,9 @@ def test_names_that_only_the_host_knows_are_found_in_the_guest(
         wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="ls to notice")
         world.must("start", "box", PYTHONPATH=str(tmp_path))
         guest = world.machine("ssh", "box", "getent", "ahostsv4", "only.host.example").stdout
-        inside = world.remote("box", "run", "--rm", "busybox", "nslookup", "only.host.example", check=False).stdout
+        inside = world.remote(
+            "box", "run", "--rm", "busybox", "busybox", "nslookup", "only.host.example", check=False
+        ).stdout
         assert ("192.0.2.7" in guest, "192.0.2.7" in inside) == (known, known)
     world.must("config", "unset", "host_resolver")
 

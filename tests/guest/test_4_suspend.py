@@ -20,11 +20,11 @@ _LEFT_BYTES = 96 * 1024**2
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
-@pytest.fixture
-def world(world: World, main_machine: MainMachine) -> Iterator[World]:
-    """The world, in which `box` runs. What a failed test has left asleep is woken."""
+@pytest.fixture(autouse=True)
+def awake(world: World, main_machine: MainMachine) -> Iterator[None]:
+    """Run `box`. What a failed test has left asleep is woken."""
     main_machine.run()
-    yield world
+    yield
     if world.state("box")[0] == "suspended":
         world.must("start", "box")
 

@@ -119,6 +119,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     ),
     "suspend": (UP, SuspendRequested(), STOPPING, (SaveMemory(),)),
     "second suspend": (STOPPING, SuspendRequested(), STOPPING, NOTHING),
+    "suspend is refused": (STOPPING, SuspendFailed(changed=False), GAP, (SetGuestClock(tests_master=True),)),
     "suspend fails": (
         STOPPING,
         SuspendFailed(),

@@ -162,6 +162,17 @@ def test_guest_that_a_full_disk_has_stopped_is_continued(short_path: Path) -> No
     run(work, short_path)
 
 
+def test_stop_says_at_once_that_a_full_disk_is_the_cause(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await heard.attend()
+        heard.status["status"] = "io-error"
+        heard.qmp.emit("STOP")
+        await heard.hear(Paused(cause=PauseCause.DISK_FULL))
+        assert Paused() not in heard.life.events
+
+    run(work, short_path)
+
+
 def test_events_of_qemu_become_events_of_ours(short_path: Path) -> None:
     async def work(heard: Heard) -> None:
         await heard.attend()
