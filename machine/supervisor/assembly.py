@@ -41,7 +41,7 @@ from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.helpers import helper_command
-from machine.supervisor.lifecycle import ADOPTED, Life
+from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master
 from machine.supervisor.process import AdoptedQemu, ChildQemu

@@ -12,10 +12,9 @@ other failure, the machine is degraded until UP is reached, so that the user can
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
-from machine.model.state import MachineState, State
 from machine.supervisor.actions import (
     Action,
     Connect,
@@ -35,7 +34,7 @@ from machine.supervisor.actions import (
     SaveMemory,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
+from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -56,7 +55,6 @@ from machine.supervisor.events import (
     MemoryLoaded,
     MonitorLost,
     MountAttempted,
-    PauseCause,
     Paused,
     QemuAnswered,
     QemuExited,
@@ -70,6 +68,7 @@ from machine.supervisor.events import (
     SuspendFailed,
     SuspendRequested,
 )
+from machine.supervisor.life import Life, panic_text
 from machine.supervisor.phases import Phase
 
 # These pauses and ssh's own timeouts delay the new connection to a guest that can be reached again.
@@ -79,118 +78,6 @@ _API_RETRY_S = 0.5
 # A first boot that changes kernel arguments reboots itself before it goes on. A guest that does nothing but reboot must
 # not get more time for ever.
 _MAX_RENEWALS = 3
-
-_MONITOR_LOST = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Life:
-    """The state of one machine, as its supervisor sees it."""
-
-    phase: Phase = Phase.LAUNCH
-
-    was_up: bool = False
-    """Whether UP has been reached since QEMU started, possibly under an earlier supervisor. Also set after a
-    failed start that has left the guest running.
-    """
-
-    start_pending: bool = True
-    """Whether a `machine start` is waiting for the phase UP."""
-
-    stopping: bool = False
-    """Whether the machine is about to end, or to be suspended."""
-
-    resumes: bool = False
-    """Whether QEMU was started to load the guest's memory, instead of booting the guest."""
-
-    pause: PauseCause | None = None
-    """Why the guest's CPUs are stopped. None while the CPUs run."""
-
-    silent: bool = False
-    """Whether QEMU does not answer on the QMP socket."""
-
-    monitor_lost: bool = False
-    """QEMU cannot be reached by QMP, although it may well work."""
-
-    panic: str | None = None
-    """What the guest's kernel has said in its panic. None if the guest has shown a sign of life since then."""
-
-    clock_due: bool = False
-    """Whether the guest was paused or the host slept, and the guest's clock has not been set since then."""
-
-    failures: int = 0
-    """How many SSH masters have been lost since Podman's API last answered."""
-
-    boot_renewals: int = 0
-    """How many times the deadline of the phase BOOT has begun anew because the guest reset itself in this phase."""
-
-    reboot_cause: str | None = None
-    """What the guest's kernel said in the panic that has led to the last reboot. None if it did not panic."""
-
-    forward_problem: str | None = None
-    """Why a forward cannot be opened. None when all forwards are open."""
-
-    folder_problem: str | None = None
-    """Why one of the host's folders is not mounted in the guest. None when all folders are mounted."""
-
-    podman: PodmanHealth = PodmanHealth.UNKNOWN
-    """What the guest has said about its Podman. While Podman is known not to work, its API is not asked."""
-
-    diagnosis: Diagnosis | None = None
-    """What is wrong with the guest, as far as it can tell; None if nothing is."""
-
-    reason: str | None = None
-    """Why the machine is in this phase, or why the phase lasts. It is never kept in another phase (see `_enter`).
-
-    None if the machine is up, or if the reason is unknown.
-    """
-
-    @property
-    def may_answer(self) -> bool:
-        """Whether there is an SSH connection over which the guest may answer."""
-        return self.phase.is_after_ssh and not self.silent and self.pause is None
-
-    @property
-    def connected(self) -> bool:
-        """Whether the guest can be reached over SSH, as far as is known."""
-        return self.may_answer and self.panic is None
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What does not work although the machine is up: the monitor, the guest itself, forwards or folders."""
-        monitors = _MONITOR_LOST if self.monitor_lost else None
-        guests = self.diagnosis.text if self.diagnosis else None
-        return tuple(problem for problem in (monitors, guests, self.forward_problem, self.folder_problem) if problem)
-
-    @property
-    def trouble(self) -> str | None:
-        """The worst problem of a machine that has been up, or None if the machine has no problem."""
-        if self.silent:
-            return "QEMU does not answer"
-        if self.panic is not None:
-            return _panic_text(self.panic)
-        if self.phase is not Phase.UP:
-            if self.diagnosis and self.phase.is_after_ssh:
-                return self.diagnosis.text
-            return self.reason or f"waiting for {self.phase.waits_for}"
-        return self.problems[0] if self.problems else None
-
-    @property
-    def state(self) -> MachineState:
-        """The machine's state, as other commands show it to the user."""
-        if self.stopping:
-            return MachineState(state=State.STOPPING)
-        if self.pause is not None:
-            return MachineState(state=State.PAUSED, reason=self.pause.reason, connected=False)
-        if not self.was_up:
-            return MachineState(state=State.STARTING, connected=self.connected)
-        if self.trouble:
-            return MachineState(state=State.DEGRADED, reason=self.trouble, connected=self.connected)
-        return MachineState(state=State.RUNNING)
-
-
-ADOPTED = Life(phase=Phase.SSH, was_up=True, reason="the supervisor had ended")
-"""The initial state for a guest that has outlived its supervisor."""
 
 
 def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
@@ -302,10 +189,6 @@ def _run_on(life: Life, *, changed: bool) -> tuple[Life, tuple[Action, ...]]:
     return _enter(replace(life, clock_due=True), Phase.SSH, "a suspend has failed"), (Connect(after_s=0),)
 
 
-def _panic_text(message: str) -> str:
-    return f"the guest's kernel panicked: {message}"
-
-
 def _panicked(life: Life, message: str) -> tuple[Life, tuple[Action, ...]]:
     """Note that the console shows a panic. If a program in the guest has only quoted one, the guest still answers.
 
@@ -320,7 +203,7 @@ def _reset(life: Life) -> tuple[Life, tuple[Action, ...]]:
     """Wait for the guest that has begun to reboot. If it reboots in its boot, give it its whole time again."""
     # QEMU may report one reset twice.
     panic = life.panic or (life.reboot_cause if life.phase is Phase.BOOT else None)
-    cause = "" if panic is None else f", because {_panic_text(panic)}"
+    cause = "" if panic is None else f", because {panic_text(panic)}"
     rebooting = _enter(
         replace(life, failures=0, diagnosis=None, panic=None, reboot_cause=panic),
         Phase.BOOT,

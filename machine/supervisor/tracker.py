@@ -8,7 +8,8 @@ from dataclasses import fields
 
 from machine.supervisor.actions import Action
 from machine.supervisor.events import Event
-from machine.supervisor.lifecycle import Life, step
+from machine.supervisor.life import Life
+from machine.supervisor.lifecycle import step
 
 log = logging.getLogger(__name__)
 

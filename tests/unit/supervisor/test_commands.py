@@ -25,7 +25,7 @@ from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
 from machine.supervisor.events import PauseCause, StopRequested
-from machine.supervisor.lifecycle import Life
+from machine.supervisor.life import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
 from machine.supervisor.record import RecordKeeper

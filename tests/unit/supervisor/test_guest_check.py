@@ -20,7 +20,7 @@ from machine.supervisor.assembly import Intervals
 from machine.supervisor.diagnosis import PodmanHealth
 from machine.supervisor.events import DeadlinePassed
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
-from machine.supervisor.lifecycle import Life
+from machine.supervisor.life import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
 from machine.supervisor.vitals import Vitals

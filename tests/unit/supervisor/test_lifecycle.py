@@ -67,7 +67,8 @@ from machine.supervisor.events import (
     SuspendFailed,
     SuspendRequested,
 )
-from machine.supervisor.lifecycle import ADOPTED, Life, step
+from machine.supervisor.life import ADOPTED, Life
+from machine.supervisor.lifecycle import step
 from machine.supervisor.phases import Phase
 
 LAUNCH = Life()

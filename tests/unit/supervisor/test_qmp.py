@@ -28,7 +28,7 @@ from machine.supervisor.events import (
     QemuUp,
     Resumed,
 )
-from machine.supervisor.lifecycle import Life
+from machine.supervisor.life import Life
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tracker import LifeTracker

@@ -17,7 +17,7 @@ from machine.supervisor.events import (
     SshSilence,
     SshUnanswered,
 )
-from machine.supervisor.lifecycle import Life
+from machine.supervisor.life import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
 
