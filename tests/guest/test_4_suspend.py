@@ -15,7 +15,7 @@ from tests.support.guest_network import answers, fetch
 from tests.support.processes import processes_of
 from tests.support.world import World
 
-_WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/tmp/numbers"
+_WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
 _LEFT_BYTES = 96 * 1024**2
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
@@ -56,7 +56,7 @@ def test_everything_goes_on_where_it_was(world: World, main_machine: MainMachine
     assert world.must("ssh", "box", _BOOT_ID).stdout == before
     assert abs(float(world.must("ssh", "box", "date", "+%s").stdout) - time.time()) < 5
     assert world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper", "writer").stdout == started
-    numbers = world.remote("box", "exec", "writer", "cat", "/tmp/numbers").stdout.split()
+    numbers = world.remote("box", "exec", "writer", "cat", "/numbers").stdout.split()
     assert numbers == [str(number) for number in range(len(numbers))]
     assert all(fetch(address) == "hello\n" for address in web.addresses)
     world.remote("box", "rm", "--force", "--time", "0", "writer")
