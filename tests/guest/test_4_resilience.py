@@ -48,7 +48,9 @@ KNOWS_NAME = """
 import socket
 find = socket.getaddrinfo
 def getaddrinfo(name, *words, **settings):
-    return [(2, 1, 6, "", ("192.0.2.7", 0))] if name.endswith(b".host.example") else find(name, *words, **settings)
+    if name in (b"on.host.example", b"off.host.example"):
+        return [(2, 1, 6, "", ("192.0.2.7", 0))]
+    return find(name, *words, **settings)
 socket.getaddrinfo = getaddrinfo
 """
 

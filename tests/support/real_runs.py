@@ -38,7 +38,11 @@ _SHOWN_BY_A_START = {"init", "set", "clone", "rename"}
 
 _COMMON = {"--help", "--log-level"}
 _TESTS = REPOSITORY / "tests"
-_RUNNERS = {_TESTS / "support" / "world.py", _TESTS / "support" / "waiting.py", Path(__file__)}
+_SUPPORT = _TESTS / "support"
+_RUNNERS = {
+    _SUPPORT / "world.py", _SUPPORT / "waiting.py", _SUPPORT / "faults" / "rig.py", _SUPPORT / "faults" / "trial.py",
+    Path(__file__),
+}  # fmt: skip
 
 _KEPT = pytest.StashKey[list["RealRuns"]]()
 
@@ -296,7 +300,9 @@ def lost(record: Record, found: Record) -> list[str]:
 
 def wrong_places(record: Record) -> list[str]:
     """Return what has run at a place that is gone from the tests, or whose file no longer has the word."""
-    runner = (REPOSITORY / "tests" / "support" / "world.py").read_text()
+    # The words of a table of cases are not where the test that tries the cases is.
+    tables = [_SUPPORT / "world.py", *(_SUPPORT / "faults").glob("*.py")]
+    runner = "".join(path.read_text() for path in tables)
     wrong = []
     for use, places in record.items():
         for guest, place in places.items():
