@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from machine.cli.common import current_context
 from machine.cli.flags import Command
-from machine.cli.many import chosen, for_each, names_argument
-
-if TYPE_CHECKING:
-    from machine.report import Reporter
+from machine.cli.many import change_each, chosen, names_argument
 
 
 @click.command("kill", cls=Command)
@@ -26,13 +21,5 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     from machine.ops.kill import kill
 
     context = current_context()
-
-    def end(name: str, report: Reporter) -> str:
-        kill(name, context, report)
-        return name
-
-    for_each(
-        chosen(names, "kill", everything=everything),
-        end,
-        lambda name: click.echo(f'Machine "{name}" killed successfully'),
-    )
+    selected = chosen(names, "kill", everything=everything)
+    change_each(selected, lambda name, report: kill(name, context, report), "killed")

@@ -89,6 +89,16 @@ def for_each(
         raise click.exceptions.Exit(EXIT_ERROR)
 
 
+def change_each(names: list[str], operation: Callable[[str, Reporter], object], done: str) -> None:
+    """Run an operation on every machine as `for_each` does, and print that the machine was, for example, `killed`."""
+
+    def change(name: str, report: Reporter) -> str:
+        operation(name, report)
+        return name
+
+    for_each(names, change, lambda name: click.echo(f'Machine "{name}" {done} successfully'))
+
+
 def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool, steps: bool) -> _T:
     from machine.cli.terminal import reporter
     from machine.report import SilentReporter

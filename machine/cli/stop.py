@@ -8,7 +8,7 @@ import click
 
 from machine.cli.common import current_context
 from machine.cli.flags import Command
-from machine.cli.many import chosen, for_each, names_argument
+from machine.cli.many import change_each, chosen, names_argument
 
 if TYPE_CHECKING:
     from machine.report import Reporter
@@ -28,14 +28,9 @@ def command(names: tuple[str, ...], everything: bool) -> None:
 
     context = current_context()
 
-    def end(name: str, report: Reporter) -> str:
+    def end(name: str, report: Reporter) -> None:
         ending = stop(name, context, report)
         if ending.notice:
             report.notice(ending.notice)
-        return name
 
-    for_each(
-        chosen(names, "stop", everything=everything),
-        end,
-        lambda name: click.echo(f'Machine "{name}" stopped successfully'),
-    )
+    change_each(chosen(names, "stop", everything=everything), end, "stopped")

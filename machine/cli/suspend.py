@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from machine.cli.common import current_context
 from machine.cli.flags import Command
-from machine.cli.many import chosen, for_each, names_argument
-
-if TYPE_CHECKING:
-    from machine.report import Reporter
+from machine.cli.many import change_each, chosen, names_argument
 
 
 @click.command("suspend", cls=Command)
@@ -29,13 +24,5 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     from machine.ops.suspend import suspend
 
     context = current_context()
-
-    def save(name: str, report: Reporter) -> str:
-        suspend(name, context, report)
-        return name
-
-    for_each(
-        chosen(names, "suspend", everything=everything),
-        save,
-        lambda name: click.echo(f'Machine "{name}" suspended successfully'),
-    )
+    selected = chosen(names, "suspend", everything=everything)
+    change_each(selected, lambda name, report: suspend(name, context, report), "suspended")

@@ -25,6 +25,7 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.model.record import MachineRecord
+from machine.model.state import MachineState
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
@@ -105,7 +106,8 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
         NotFoundError: there is no such machine.
     """
     config, paths = records.load(context.roots, name).config, context.roots.machine(name)
-    found = _find_forwards(config, paths)
+    current = machine_state(paths)
+    found = _find_forwards(config, paths, current)
     forwards = [
         ListedPort(
             host=_host(forward.endpoint),
@@ -123,21 +125,20 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
             (paths.podman_root_socket, config.root_socket),
         )
     ]
-    status = _ssh_status(found.api, paths)
+    status = _ssh_status(found.api, current)
     ssh = ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", status=status)
     return [*forwards, *sockets, ssh]
 
 
-def _ssh_status(api: PortStatus, paths: MachinePaths) -> PortStatus:
+def _ssh_status(api: PortStatus, current: MachineState) -> PortStatus:
     """Return the status of the SSH port. The guest may answer there although its Podman does not."""
-    if api.state is PortState.WAITING and machine_state(paths).connected:
+    if api.state is PortState.WAITING and current.connected:
         return PortStatus(state=PortState.OPEN)
     return api
 
 
-def _find_forwards(config: MachineConfig, paths: MachinePaths) -> Listed:
+def _find_forwards(config: MachineConfig, paths: MachinePaths, current: MachineState) -> Listed:
     """Return the forwards that the supervisor reports, or the last known ones if no supervisor is running."""
-    current = machine_state(paths)
     if not current.state.has_processes:
         return _all_are(PortStatus(state=PortState.STOPPED), config.forwards)
     if lock.is_held(paths.supervisor_lock):

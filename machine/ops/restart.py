@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from machine import lock
-from machine.deadline import Deadline
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
-from machine.ops.shared.patience import stop_patience
+from machine.ops.shared.shutdown import await_supervisors_end
 from machine.ops.start import Started, start
 from machine.ops.stop import stop
 from machine.report import Reporter
-
-# A supervisor that has adopted its guest notices within a second that the guest has ended, and then cleans up.
-_SUPERVISOR_S = 30.0
 
 
 def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> Started:
@@ -25,8 +20,5 @@ def restart(name: str, context: Context, report: Reporter, interrupt: Interrupt 
     ending = stop(name, context, report)
     if ending.notice:
         report.notice(ending.notice)
-    path = context.roots.machine(name).supervisor_lock
-    Deadline.after(_SUPERVISOR_S * stop_patience(context), f"the supervisor of {name} to end").wait_until(
-        lambda: not lock.is_held(path)
-    )
+    await_supervisors_end(name, context)
     return start(name, context, report, interrupt)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
-from machine import control, lock
+from machine import control
 from machine.control import Command
-from machine.deadline import Deadline
 from machine.errors import GuestError, MachineError
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import stop_patience
+from machine.ops.shared.shutdown import await_end, await_supervisors_end
 from machine.ops.shared.state import machine_state
 from machine.podman.machine_events import Event
 from machine.report import Reporter
@@ -19,7 +17,6 @@ from machine.store.names import check_exists
 
 # The supervisor has its own deadlines, for unplugging the folders and for each MiB of memory.
 _ANSWER_S = 1800.0
-_LOCK_S = 30.0
 
 
 def suspend(name: str, context: Context, report: Reporter) -> None:
@@ -48,7 +45,6 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
         raise GuestError(
             f'unable to suspend "{name}": {error.message}', details=error.details, hint=error.hint
         ) from error
-    until = Deadline.after(_LOCK_S * patience, "the machine to end")
-    until.wait_until(lambda: not lock.is_held(paths.lock) and not lock.is_held(paths.supervisor_lock))
-    shutil.rmtree(paths.runtime, ignore_errors=True)
+    await_supervisors_end(name, context)
+    await_end(paths, patience)
     send_event(Event.STOP, name, context)

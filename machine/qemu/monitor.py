@@ -68,14 +68,12 @@ async def execute(
         raise MachineError(f"QEMU failed to execute {command}: {reason_of(error)}") from error
 
 
-async def human_command(client: QMPClient | None, line: str) -> str:
+async def human_command(client: QMPClient, line: str) -> str:
     """Run a command line in QEMU's human monitor, and return the command's output.
 
     Raises:
-        MachineError: QEMU does not answer, or `client` is None.
+        MachineError: QEMU does not answer.
     """
-    if client is None:
-        raise MachineError("there is no connection to QEMU's monitor")
     return str(await execute(client, "human-monitor-command", {"command-line": line}))
 
 

@@ -59,8 +59,6 @@ class LaunchPlan:
 
     argv: tuple[str, ...]
     accelerator: Accelerator
-    hypervisor: str | None = None
-    """As in `Acceleration`."""
 
 
 def escape(value: str) -> str:
@@ -111,7 +109,7 @@ def plan_launch(
         *_monitors(files),
         *_usb(config),
         *(["-smbios", option(file=files.rekey_table)] if hardware.rekey and not hardware.is_suspended else []),
-        *_folders(board, hardware, shares, plugged=not hardware.is_suspended),
+        *_folders(board, hardware, shares),
         # Last, so that no other device moves on the bus when this one is left out.
         *(_provisioning(config, board, files) if hardware.first_boot else []),
         *(["-S", "-incoming", "defer"] if hardware.is_suspended else []),
@@ -230,23 +228,25 @@ def _usb(config: MachineConfig) -> list[str]:
     return words
 
 
-def _folders(board: Board, hardware: Hardware, shares: Sequence[Share], *, plugged: bool) -> list[str]:
-    """Return options for the slots, and for the devices of the folders that are `plugged` in from the beginning."""
+def _folders(board: Board, hardware: Hardware, shares: Sequence[Share]) -> list[str]:
+    """Return options for the slots, and for the devices of the folders. They are plugged in later after a suspend."""
     words = []
     if board.needs_root_ports:
         for number in range(hardware.folder_slots):
             words += ["-device", option("pcie-root-port", id=slot_id(number), chassis=number + 1, slot=number + 1)]
     for number, share in enumerate(shares):
-        words += _backend(number, share, plugged=plugged)
-        if plugged:
+        words += _backend(number, share, hardware)
+        if not hardware.is_suspended:
             words += ["-device", option(**folder_device(board, number, share))]
     return words
 
 
-def _backend(number: int, share: Share, *, plugged: bool) -> list[str]:
+def _backend(number: int, share: Share, hardware: Hardware) -> list[str]:
     folder = share.folder
     if share.transport is Transport.VIRTIOFS:
-        return ["-chardev", option("socket", id=folder_id(number), path=share.socket)] if plugged else []
+        if hardware.is_suspended:
+            return []
+        return ["-chardev", option("socket", id=folder_id(number), path=share.socket)]
     read_only = {"readonly": "on"} if folder.read_only else {}
     # With `none`, the guest's files belong to QEMU's user. With `remap`, folders may contain mounts.
     how = {"security_model": "none", "multidevs": "remap"}

@@ -112,7 +112,7 @@ def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcas
         folders=launched.folders,
         base=launched.base,
         hardware=launched.hardware,
-        resumes=launched.suspension is not None,
+        hypervisor=launched.hypervisor,
     )
 
 

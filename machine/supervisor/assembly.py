@@ -89,11 +89,16 @@ class Assignment:
     hardware: Hardware | None = None
     """What QEMU is started with, or was. None if an older program has started the QEMU that is to be taken over."""
 
-    resumes: bool = False
-    """Whether QEMU loads a saved memory instead of booting the guest."""
+    hypervisor: str | None = None
+    """As in `Acceleration`. None also if a running QEMU is to be taken over."""
 
     base: Path | None = None
     """The base image of the machine's disk. None if the disk has none, or if QEMU is running already."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether QEMU loads a saved memory instead of booting the guest."""
+        return self.plan is not None and self.hardware is not None and self.hardware.is_suspended
 
     @property
     def accelerator(self) -> Accelerator:
@@ -165,7 +170,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
-        hypervisor=assignment.plan.hypervisor if assignment.plan else None,
+        hypervisor=assignment.hypervisor,
         patience=assignment.patience,
         life=life,
         record=record,

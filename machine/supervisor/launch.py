@@ -24,7 +24,7 @@ from machine.image.intact import has_changed
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.folders import Share
-from machine.model.hardware import Hardware, Suspension
+from machine.model.hardware import Hardware
 from machine.model.host import AcceleratorChoice, Host
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
@@ -54,11 +54,12 @@ class Launch:
 
     plan: LaunchPlan
     hardware: Hardware
+    hypervisor: str | None
+    """As in `Acceleration`."""
+
     folders: Sequence[MountedFolder]
     base: Path | None
     """The base image of the machine's disk, or None if the disk has none."""
-    suspension: Suspension | None
-    """The facts about the saved memory that QEMU loads, or None if the guest boots."""
 
 
 def prepare(
@@ -111,8 +112,9 @@ def prepare(
         shares=shares_of(folders),
     )
     save_hardware(paths.hardware, hardware)
-    plan = replace(plan, hypervisor=acceleration.hypervisor)
-    return Launch(record=record, plan=plan, hardware=hardware, folders=folders, base=base, suspension=suspension)
+    return Launch(
+        record=record, plan=plan, hardware=hardware, hypervisor=acceleration.hypervisor, folders=folders, base=base
+    )
 
 
 def new_hardware(record: MachineRecord, acceleration: Acceleration, shares: Sequence[Share]) -> Hardware:

@@ -60,13 +60,23 @@ class QmpLink:
         self.client: QMPClient | None = None
         """None while there is no session."""
 
+    def session(self) -> QMPClient:
+        """Return the current QMP session.
+
+        Raises:
+            MachineError: there is no session.
+        """
+        if self.client is None:
+            raise MachineError("there is no connection to QEMU's monitor")
+        return self.client
+
     async def human_command(self, line: str) -> str:
         """Run a command line in QEMU's human monitor, and return the command's output.
 
         Raises:
             MachineError: QEMU does not answer, or no session is open.
         """
-        return await monitor.human_command(self.client, line)
+        return await monitor.human_command(self.session(), line)
 
 
 class QmpSessions:

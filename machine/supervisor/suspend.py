@@ -80,7 +80,7 @@ class Suspender:
             raise MachineError(
                 "it was started by an earlier version of this program", hint="restart the machine and try again"
             )
-        self._client()
+        self._link.session()
         self._check_space()
         if obstacle := await self._folders.release():
             raise GuestError(obstacle.reason, hint=obstacle.remedy)
@@ -93,7 +93,7 @@ class Suspender:
         Raises:
             MachineError: the memory cannot be saved. The guest runs on, without its folders and its SSH master.
         """
-        paths, hardware, client = self._settings.paths, self._settings.hardware, self._client()
+        paths, hardware, client = self._settings.paths, self._settings.hardware, self._link.session()
         assert hardware is not None
         try:
             await self._unplug(client)
@@ -108,7 +108,6 @@ class Suspender:
 
     async def _save(self, client: QMPClient, hardware: Hardware) -> None:
         paths = self._settings.paths
-        drop_suspension(paths)
         version, machine_type = await memory.version(client), await memory.machine_type(client)
         await monitor.execute(client, "stop")
         deadline = Deadline.after(_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S, "QEMU to save the memory")
@@ -124,7 +123,7 @@ class Suspender:
     async def _run_on(self, client: QMPClient) -> None:
         """Let the guest run on after a suspend has failed. The folders are mounted after the next connection."""
         try:
-            drop_suspension(self._settings.paths)
+            await asyncio.to_thread(drop_suspension, self._settings.paths)
             await monitor.execute(client, "cont")
             await self._plug_in(client)
         except MachineError as error:
@@ -138,7 +137,7 @@ class Suspender:
         Raises:
             MachineError: QEMU has not loaded the memory, or rejects a command.
         """
-        client = self._client()
+        client = self._link.session()
         await memory.load(client, self._settings.paths.memory)
         await self._plug_in(client)
         await asyncio.to_thread(drop_suspension, self._settings.paths)
@@ -158,11 +157,6 @@ class Suspender:
             await self._folders.start_daemons(self._settings.lock)
         await hotplug.plug_in(client, BOARDS[self._settings.arch], self._folders.shares)
         self._plugged = self._folders.shares
-
-    def _client(self) -> QMPClient:
-        if self._link.client is None:
-            raise MachineError("there is no connection to QEMU's monitor")
-        return self._link.client
 
     def _check_space(self) -> None:
         """Check that the memory fits on the disk.

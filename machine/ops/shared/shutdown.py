@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _GREETING_S = 5.0
 _LOCK_POLL_S = 0.1
 _LOCK_S = 30.0
+# A supervisor that has adopted its guest notices within a second that the guest has ended, and then cleans up.
+_SUPERVISOR_S = 30.0
 
 # Besides its own deadlines for the power button, QEMU's quit and SIGKILL, a supervisor needs time to clean up.
 _CLEAN_UP_S = 40.0
@@ -69,13 +71,32 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
         limits = shutdown.choose_limits(Accelerator.TCG, patience=patience, at_once=at_once)
         ending = asyncio.run(_end_directly(paths, report, limits))
         if not at_once:
-            drop_suspension(
-                paths
-            )  # of a supervisor that ended before QEMU did; the guest has written to its disk since
+            # Of a supervisor that ended before QEMU did. The guest has written to its disk since.
+            drop_suspension(paths)
+    await_end(paths, patience)
+    return ending
+
+
+def await_end(paths: MachinePaths, patience: int) -> None:
+    """Wait until QEMU has ended, and remove what the machine leaves in its runtime directory.
+
+    Raises:
+        DeadlineError: QEMU does not end in time.
+    """
     Deadline.after(_LOCK_S * patience, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
     shutil.rmtree(paths.runtime, ignore_errors=True)
-    return ending
+
+
+def await_supervisors_end(name: str, context: Context) -> None:
+    """Wait until the supervisor of a machine that has ended has ended as well, so that a new one can start.
+
+    Raises:
+        DeadlineError: the supervisor does not end in time.
+    """
+    path = context.roots.machine(name).supervisor_lock
+    until = Deadline.after(_SUPERVISOR_S * stop_patience(context), f"the supervisor of {name} to end")
+    until.wait_until(lambda: not lock.is_held(path))
 
 
 def _ask_supervisor(paths: MachinePaths, report: Reporter, *, timeout_s: float, at_once: bool) -> Ending | None:
