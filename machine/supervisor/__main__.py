@@ -13,6 +13,7 @@ import signal
 import sys
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
@@ -75,7 +76,20 @@ def main() -> int:
     return EXIT_ERROR if error else EXIT_OK
 
 
+def log_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that no task awaits any more.
+
+    When QEMU ends while a task of the client for QMP is being cancelled, the client leaves an EOFError behind. That is
+    how each machine ends, so no traceback is logged.
+    """
+    if isinstance(context.get("exception"), EOFError):
+        log.info("QEMU has closed a connection")
+    else:
+        loop.default_exception_handler(context)
+
+
 async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> MachineError | None:
+    asyncio.get_running_loop().set_exception_handler(log_unawaited)
     return await assemble(assignment, starting).run()
 
 

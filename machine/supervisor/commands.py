@@ -46,7 +46,7 @@ class Commands:
         """The machine's state. As long as the `machine start` that started the machine runs, the state is STARTING."""
         state = self._life.current.state
         if state.state in (State.RUNNING, State.DEGRADED) and self._starting.has_reader:
-            return MachineState(state=State.STARTING)
+            return replace(state, state=State.STARTING, reason=None)
         return state
 
     def stop(self, *, at_once: bool) -> None:

@@ -25,7 +25,7 @@ def machine_state(paths: MachinePaths) -> MachineState:
     if lock.is_held(paths.supervisor_lock):
         if sockets.listens(paths.control_socket) or _age_s(paths.supervisor_lock) > _LISTENS_AFTER_S:
             return UNRESPONSIVE
-        return MachineState(state=State.STARTING)
+        return MachineState(state=State.STARTING, connected=False)
     if lock.holder_pid(paths.lock):
         return ORPHANED
     return _resting_state(paths)  # a command that changes a stopped machine holds its lock for a moment
