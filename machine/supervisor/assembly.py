@@ -274,6 +274,7 @@ def _ssh_target(assignment: Assignment) -> SshTarget:
 def _make_container_wait(assignment: Assignment, in_guest: GuestCommand, intervals: Intervals) -> ContainerWait:
     return ContainerWait(
         ssh=in_guest,
+        machine=assignment.record.name,
         script=assets.load("files/await-containers.sh"),
         username=assignment.record.config.username,
         silent_s=intervals.silent_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,34 @@ log = logging.getLogger(__name__)
 # How much longer than it was told to wait the guest may take to answer.
 _ANSWER_S = 20.0
 _STARTING = "starting "
+_FAILED = "failed "
+_MAX_TEXT = 300
+_MAX_FAILURES = 5
+# How Podman puts it that files of its storage are empty or gone, as after a power loss.
+_DAMAGED = re.compile(r"/containers/storage/.*: (?:invalid argument|no such file or directory)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the containers that start with a guest have been started."""
+
+    pending: tuple[str, ...] = ()
+    """The services that are still starting containers."""
+
+    failures: tuple[str, ...] = ()
+    """What Podman said of each container that could not be started."""
+
+    def notices(self, machine: str) -> tuple[str, ...]:
+        """Return what to tell the user of a machine."""
+        pending = f"The guest is still starting containers: {', '.join(self.pending)}"
+        failures = (f"The guest could not start a container: {text}" for text in self.failures[:_MAX_FAILURES])
+        repair = f"machine ssh {machine} podman system check --repair --force"
+        damaged = any(_DAMAGED.search(text) for text in self.failures)
+        return (
+            *([pending] if self.pending else []),
+            *map(_shortened, failures),
+            *([f"To remove the containers and images that a power loss has damaged, use: {repair}"] if damaged else []),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +54,9 @@ class ContainerWait:
 
     ssh: Callable[[str], Sequence[str]]
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
+
+    machine: str
+    """The machine's name."""
 
     script: str
     """await-containers.sh, which waits in the guest."""
@@ -37,15 +69,15 @@ class ContainerWait:
     """How many seconds to wait at most."""
 
     async def wait(self, report: ProgressBroadcaster) -> None:
-        """Wait for the containers. When the time is over, report which services are still starting containers."""
+        """Wait for the containers. Report which could not be started, or are still being started after the time."""
         asking = asyncio.create_task(self._ask())
         await asyncio.wait([asking], timeout=self.silent_s)
         if not asking.done():
             report.step("Waiting for the containers that start with the guest")
-        if units := await asking:
-            report.notice(f"The guest is still starting containers: {', '.join(units)}")
+        for notice in (await asking).notices(self.machine):
+            report.notice(notice)
 
-    async def _ask(self) -> tuple[str, ...]:
+    async def _ask(self) -> Outcome:
         words = ["sh", "-s", "--", str(self.patience_s), self.username]
         timeout_s = self.patience_s + _ANSWER_S
         try:
@@ -54,12 +86,19 @@ class ContainerWait:
             )
         except MachineError as error:
             log.warning("cannot find out which containers the guest starts: %s", error)
-            return ()
+            return Outcome()
         log.debug("containers that start with the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())
-        return starting_units(done.stdout)
+        return parse_outcome(done.stdout)
 
 
-def starting_units(text: str) -> tuple[str, ...]:
-    """Return the units that await-containers.sh has listed as still starting, each once."""
-    units = (line.removeprefix(_STARTING) for line in text.splitlines() if line.startswith(_STARTING))
-    return tuple(dict.fromkeys(units))
+def parse_outcome(text: str) -> Outcome:
+    """Parse the output of await-containers.sh, which may list a service or a failure twice."""
+    return Outcome(pending=_listed(text, _STARTING), failures=_listed(text, _FAILED))
+
+
+def _listed(text: str, kind: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(line.removeprefix(kind) for line in text.splitlines() if line.startswith(kind)))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"

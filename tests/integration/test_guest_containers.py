@@ -13,7 +13,8 @@ from machine.ignition.assets import images_directory
 
 SCRIPT = images_directory() / "ignition" / "files" / "containers.sh"
 
-# Keeps its containers as `ID POLICY STATUS STARTED FINISHED`, and logs what it is asked to do with them.
+# Keeps its containers as `ID POLICY STATUS STARTED FINISHED`, and logs what it is asked to do with them. Those
+# called `damaged` can neither be inspected nor started.
 PODMAN = """
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 here = Path(__file__).parent
 containers = [line.split() for line in (here / "containers").read_text().splitlines()]
 words = sys.argv[1:]
+damaged = [word for word in words if word == "damaged"]
 
 
 def wanted(key):
@@ -28,10 +30,15 @@ def wanted(key):
 
 
 match words[:2]:
+    case ["ps", *_] if "{{.ID}} {{.Names}}" in words:
+        for name, *_ in containers:
+            print(name, f"name-of-{name}")
     case ["ps", *_]:
         for name, policy, status, *_ in containers:
             if policy in (wanted("restart-policy") or {policy}) and status in (wanted("status") or {status}):
                 print(name)
+    case ["container", "inspect"] if damaged:
+        sys.exit(f'Error: no link of "{damaged[0]}"')
     case ["container", "inspect"]:
         print("\\n".join(" ".join(each) for each in containers if each[0] in words))
     case _:
@@ -47,6 +54,8 @@ class Guest:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.state = directory / "state"
+        self.run_directory = directory / "run"
+        self.run_directory.mkdir()
         self._write("podman", f"#!{sys.executable} -IS\n{PODMAN}")
         self._write("systemctl", "#!/bin/sh\nexit 0\n")
         self.have()
@@ -63,13 +72,17 @@ class Guest:
         """Do what is asked, and say that it failed, but for what has a time of its own."""
         (self._directory / "fails").touch()
 
-    def run(self, verb: str) -> list[str]:
-        """Run the script; returns what it has asked podman to do."""
+    def run(self, verb: str, *, says: str = "") -> list[str]:
+        """Run the script, which must say this on standard error; returns what it has asked podman to do."""
         log = self._directory / "log"
         log.write_text("")
-        environment = {"PATH": f"{self._directory}:{os.environ['PATH']}", "STATE_DIRECTORY": str(self.state)}
+        environment = {
+            "PATH": f"{self._directory}:{os.environ['PATH']}",
+            "STATE_DIRECTORY": str(self.state),
+            "RUNTIME_DIRECTORY": str(self.run_directory),
+        }
         done = subprocess.run(["sh", SCRIPT, verb], env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, says)
         return log.read_text().splitlines()
 
 
@@ -132,3 +145,17 @@ def test_container_that_cannot_start_does_not_keep_the_service_from_stopping_the
     guest.fail()
     assert guest.run("start") == ["start a"]
     assert not (guest.state / "running-containers").exists()
+
+
+def test_damaged_container_keeps_no_other_from_starting_and_is_told(guest: Guest) -> None:
+    guest.have("a always exited 5 6", "damaged always exited 5 6", "u unless-stopped exited 8 7")
+    problem = 'Error: no link of "name-of-damaged"\n'
+    assert guest.run("start", says=problem) == ["start a u"]
+    assert (guest.run_directory / "errors").read_text() == problem
+
+
+def test_damaged_container_does_not_hide_which_others_ran(guest: Guest) -> None:
+    guest.have("damaged unless-stopped running 5 4", "u unless-stopped running 5 4")
+    assert guest.run("stop", says='Error: no link of "damaged"\n') == ["stop --all"]
+    guest.have("u unless-stopped exited 5 9")
+    assert guest.run("start") == ["start u"]

@@ -119,9 +119,9 @@ class FakeSsh:
         else:
             (self._state / "api-fails").unlink()
 
-    def start_containers(self, *services: str) -> None:
-        """Say, when the time is over, that these services are still starting containers."""
-        (self._state / "starting").write_text("".join(f"starting {service}\n" for service in services))
+    def start_containers(self, *lines: str) -> None:
+        """Say these lines about the containers that start with the guest, as await-containers.sh does."""
+        (self._state / "starting").write_text("".join(f"{line}\n" for line in lines))
 
     @property
     def masters(self) -> list[int]:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run as root in a guest that has come up: SECONDS USER. Waits until systemd has started the containers that start with
 # the guest, the system's and the user's: our own service, and what Quadlet has made of the user's files. Says
-# `starting SERVICE` of each that is still being started when the time is over.
+# `starting SERVICE` of each that is still being started when the time is over, and `failed TEXT` with what Podman said of
+# each container that our service could not start.
 command -v systemctl >/dev/null || exit 0
 uid=$(id -u "$2") || exit 0
 
@@ -30,3 +31,6 @@ while :; do
     sleep 1
 done
 [ -z "$pending" ] || printf '%s\n' "$pending" | sed 's,^,starting ,'
+# The user may have put anything there.
+timeout 5 sed -n 's/^Error: /failed /p' /run/boot2podman-containers/errors "/run/user/$uid/boot2podman-containers/errors" \
+    2>/dev/null | head -n 20

@@ -10,6 +10,8 @@ set -u
 state=${STATE_DIRECTORY:-/var/lib/boot2podman}
 ran=$state/running-containers
 mounts=/proc/mounts
+# What Podman says of containers that cannot be started; await-containers.sh reads it.
+errors=${RUNTIME_DIRECTORY:-}/errors
 # By this, Podman would keep what watches the containers in the service itself.
 unset INVOCATION_ID
 
@@ -19,9 +21,15 @@ last_time_s=10
 
 fields='{{.ID}} {{.HostConfig.RestartPolicy.Name}} {{.State.Status}} {{.State.StartedAt.UnixNano}} {{.State.FinishedAt.UnixNano}}'
 
-# One line with these fields for each container.
+# One line with these fields for each container. One that is damaged keeps Podman from describing the others.
 describe() {
-    podman container inspect --format "$fields" "$@"
+    if described=$(podman container inspect --format "$fields" "$@" 2>/dev/null); then
+        printf '%s\n' "$described"
+    else
+        for id; do
+            podman container inspect --format "$fields" "$id"
+        done
+    fi
 }
 
 list_due() {
@@ -66,6 +74,12 @@ start() {
     rm -f "$ran"
 }
 
+# Podman names containers by their IDs.
+name_containers() {
+    names=$(podman ps --all --no-trunc --format '{{.ID}} {{.Names}}' | sed 's,\([^ ]*\) \([^ ]*\).*,s/\\b\1\\b/\2/g,')
+    sed -i "$names" "$errors"
+}
+
 stop() {
     ids=$(podman ps --quiet --no-trunc --filter status=running --filter status=paused)
     [ -n "$ids" ] || return
@@ -85,7 +99,11 @@ stop() {
 
 command -v podman >/dev/null || exit 0
 case $1 in
-start) start ;;
+start)
+    start 2>"$errors"
+    [ ! -s "$errors" ] || name_containers
+    cat "$errors" >&2
+    ;;
 stop) stop ;;
 esac
 # systemd stops only what has started well.

@@ -22,6 +22,7 @@ from tests.support.world import machine_program
 _START = ("start", NAME)
 _SILENT_S = 60.0  # longer than the SSH master is patient
 _FOLDER = "/mnt/faults"
+_UNSTARTABLE = "unstartable"
 
 
 @contextmanager
@@ -32,8 +33,17 @@ def supervisor_killed(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def qemu_killed(rig: Rig) -> Iterator[None]:
+    """Kill QEMU when the guest has a container that cannot start after the boot."""
+    create = f"podman create --name {_UNSTARTABLE} --restart always --volume ./gone:/gone busybox true"
+    rig.core(f"mkdir gone && {create} && rmdir gone && sync")
     rig.kill(rig.qemu)
     yield
+
+
+def removes_the_unstartable(rig: Rig) -> Iterator[str]:
+    """Remove the container that `qemu_killed` has made."""
+    rig.core(f"podman rm {_UNSTARTABLE}")
+    yield from ()
 
 
 @contextmanager
@@ -181,10 +191,9 @@ KILLS = (
         provoke=qemu_killed,
         shown=Shown(state="stopped"),
         asks=(Ask(words=("ssh", NAME, "true"), says="is not running"),),
-        cure=Cure(lines=(_START,), within_s=600),
-        back_within_s=300,
+        cure=Cure(lines=(_START,), says="The guest could not start a container: ", within_s=600),
         reboots=True,
-        is_long=True,
+        check=removes_the_unstartable,
     ),
     Fault(name="SSH master killed", provoke=master_killed),
     Fault(name="relay of the port API killed", provoke=relay_killed, check=publishes),

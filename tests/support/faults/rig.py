@@ -28,6 +28,8 @@ KEPT = "kept"
 _SNAPSHOT = "faults"
 _FILE = "/home/core/kept"
 _BACK_S = 120
+_DURABLE_S = 12
+"""After so many seconds, what a guest has written is on its disk, even if nobody has asked for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class Rig:
         publish = ("-p", f"127.0.0.1:{self.port}:80", "-p", f"[::1]:{self.port6}:80")
         run = ("run", "--detach", "--name", KEPT, "--restart", "always", *publish)
         self.world.remote(self.name, *run, "busybox", "sh", "-c", SERVE)
+        time.sleep(_DURABLE_S)  # no fault may lose the container
         self.save()
 
     def save(self) -> None:

@@ -82,14 +82,16 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
     assert errors(caplog) == []
 
 
-def test_start_says_which_containers_are_still_being_started(ssh: FakeSsh, short_path: Path) -> None:
-    ssh.start_containers("boot2podman-containers.service", "web.service", "boot2podman-containers.service")
+def test_start_says_of_containers_that_they_have_not_been_started(ssh: FakeSsh, short_path: Path) -> None:
+    ssh.start_containers("starting web.service", "failed port 80 is taken")
 
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.progress)
-        services = "boot2podman-containers.service, web.service"
-        assert machine.progress[-2] == {"notice": f"The guest is still starting containers: {services}"}
+        assert machine.progress[-3:-1] == [
+            {"notice": "The guest is still starting containers: web.service"},
+            {"notice": "The guest could not start a container: port 80 is taken"},
+        ]
 
     play(story, short_path)
 
