@@ -32,6 +32,7 @@ SECTIONS = {
         "kill": ("kill", "Turn a machine off at once"),
         "wait": ("wait", "Wait until a machine is running"),
         "autostart": ("autostart", "Choose whether a machine starts when you log in"),
+        "snapshot": ("snapshot", "Keep states of a machine, and return to them"),
         "clone": ("clone", "Copy a stopped machine"),
         "protect": ("protect", "Protect a machine from removal"),
         "unprotect": ("protect:unprotect", "Allow a machine to be removed again"),

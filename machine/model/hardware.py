@@ -56,5 +56,7 @@ class Suspension:
     qemu: str
     """The version of the QEMU that has saved the memory, with dots."""
 
-    disk: DiskMark
+    disk: DiskMark | None
+    """The mark of the disk file. None while we change the file, though not what the guest finds on the disk."""
+
     suspended: datetime

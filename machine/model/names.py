@@ -41,8 +41,17 @@ def check_name_form(name: str) -> None:
     Raises:
         BadInputError: the name is too long, or contains a character that names cannot have.
     """
+    check_form(name, of="machine")
+
+
+def check_form(name: str, *, of: str) -> None:
+    """Check the length and the characters of a name. `of` says what the name belongs to.
+
+    Raises:
+        BadInputError: the name is too long, or contains a character that names cannot have.
+    """
     if len(name) > MAX_NAME_LENGTH:
-        raise BadInputError(f'machine name "{name}" must be {MAX_NAME_LENGTH} characters or less')
+        raise BadInputError(f'{of} name "{name}" must be {MAX_NAME_LENGTH} characters or less')
     if not _NAME.fullmatch(name):
         raise BadInputError(f'invalid name "{name}": {_RULE}')
 

@@ -26,6 +26,9 @@ class Pending:
     guest_outdated: bool = False
     """Whether the config has changed in such a way that the next start must update the guest."""
 
+    restoring: str | None = None
+    """The name of the snapshot to which the machine is returning."""
+
     services: bool = False
     """The guest was provisioned without the services that start its containers, so the next start installs them."""
 

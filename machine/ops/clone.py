@@ -20,29 +20,33 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
 from machine.model.record import MachineRecord
+from machine.model.snapshot import Snapshot, as_of
+from machine.model.state import State
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, make_keys, publish
-from machine.ops.shared.renaming import finish_rename
+from machine.ops.shared.restoring import finish_interrupted, load_complete
 from machine.qemu.boards import BOARDS
 from machine.qemu.img import QemuImg
 from machine.qemu.smbios import credentials_table
 from machine.report import Reporter
-from machine.store import drafts, records
+from machine.store import drafts, records, snapshots
 from machine.store.paths import MachinePaths, Roots, is_suspended
 
 _LOCK_S = 1.0
 
 
-def clone(source: str, name: str, context: Context, report: Reporter) -> MachineConfig:
-    """Clone the stopped machine `source`. If the clone cannot be completed, nothing is left of it.
+def clone(source: str, name: str, context: Context, report: Reporter, *, snapshot: str | None = None) -> MachineConfig:
+    """Clone the stopped machine `source` as it is, or as it was at the `snapshot`.
+
+    If the clone cannot be completed, nothing is left of it.
 
     Raises:
-        NotFoundError: there is no machine `source`.
+        NotFoundError: there is no machine `source`, or it has no such snapshot.
         BadInputError: the new name is invalid or taken.
         MachineError: `source` is running or cannot be cloned, or the disk is full.
     """
-    finish_rename(source, context, report)
+    finish_interrupted(source, context, report)
     check_machine_name(name)
     roots = context.roots
     origin = roots.machine(source)
@@ -56,6 +60,9 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
                 f'unable to clone "{source}": it is running', hint=f"stop it first: machine stop {source}"
             )
         original = records.load(roots, source)
+        chosen = None if snapshot is None else load_complete(source, snapshot, origin)
+        if chosen:
+            original = as_of(chosen.record, original)
         check_clonable(original)
         record = _cloned(original, name)
         config = record.config
@@ -63,11 +70,13 @@ def clone(source: str, name: str, context: Context, report: Reporter) -> Machine
             keys = make_keys(name, paths)
             write_atomic(paths.ignition, ignition_text(config, keys))
             report.step(f'Copying the disk of "{source}"')
-            _copy_disk(record, origin, paths, roots)
+            _copy_disk(record, chosen, origin, paths, roots)
             if record.pending.rekey:
                 _write_rekey(config, keys, origin, paths)
             config = publish(record, paths, registration, context, report)
-    if is_suspended(origin):
+    if chosen and chosen.state is State.SUSPENDED:
+        report.notice(f'"{name}" begins with the disk of "{snapshot}" alone, without its memory, as after a power cut')
+    elif not chosen and is_suspended(origin):
         report.notice(f'"{source}" is suspended, and "{name}" begins with its disk alone, as after a power cut')
     if original.config.forwards or original.config.usbs:
         report.notice(f'The manually added ports and USB devices of "{source}" are not copied to "{name}"')
@@ -121,8 +130,13 @@ def check_clonable(original: MachineRecord) -> None:
         )
 
 
-def _copy_disk(record: MachineRecord, origin: MachinePaths, paths: MachinePaths, roots: Roots) -> None:
-    if base := record.fresh_disk_base:
+def _copy_disk(
+    record: MachineRecord, snapshot: Snapshot | None, origin: MachinePaths, paths: MachinePaths, roots: Roots
+) -> None:
+    if snapshot:
+        QemuImg().copy_snapshot(origin.disk, snapshot.tag, paths.disk, record.config.resources.disk_gib)
+        origin = snapshots.folder(origin, snapshot.name)
+    elif base := record.fresh_disk_base:
         # The disk has not been used yet, and the next start would create it again anyway.
         QemuImg().create_overlay(paths.disk, base_image(roots.images, base), record.config.resources.disk_gib)
     else:

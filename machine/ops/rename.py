@@ -16,7 +16,8 @@ from machine.model.names import check_machine_name
 from machine.model.record import MachineRecord
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.renaming import LOCK_S, apply_new_name, finish_rename
+from machine.ops.shared.renaming import LOCK_S, apply_new_name
+from machine.ops.shared.restoring import finish_interrupted
 from machine.report import Reporter
 from machine.store import drafts, records
 
@@ -29,7 +30,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
         BadInputError: the new name is invalid or taken.
         MachineError: the machine is running.
     """
-    finish_rename(old, context, report)
+    finish_interrupted(old, context, report)
     check_machine_name(new)
     roots = context.roots
     paths, target = roots.machine(old), roots.machine(new)

@@ -14,7 +14,7 @@ from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.protection import check_unprotected
-from machine.ops.shared.renaming import finish_rename
+from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
 from machine.podman.machine_events import Event
@@ -77,7 +77,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
     else:
         check_removable(name, context)
     with contextlib.suppress(MachineError):  # a damaged record does not say whether a rename is unfinished
-        finish_rename(name, context, report)
+        finish_interrupted(name, context, report)
     with lock.held(paths.lock, timeout_s=1) as free:
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has just been started")

@@ -16,8 +16,8 @@ from machine.model.usb import usb_texts
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.folders import check_inotify, check_transport, read_volumes
-from machine.ops.shared.renaming import finish_rename
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
+from machine.ops.shared.restoring import finish_interrupted
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import drafts, records
@@ -47,7 +47,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         BadInputError: one of the requested values is invalid, or this host cannot provide it.
         MachineError: the machine is running, or its disk cannot be grown.
     """
-    username = finish_rename(name, context, report).config.username
+    username = finish_interrupted(name, context, report).config.username
     check_inotify(wanted=bool(request.mount_inotify), host=context.host)
     folders = None if request.volumes is None else read_volumes(request.volumes, username, context)
     paths = context.roots.machine(name)

@@ -26,7 +26,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import start_patience
-from machine.ops.shared.renaming import finish_rename
+from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.shared.state import machine_state
 from machine.ops.start_check_swap import check_swap_device
 from machine.ops.start_scripts import run_scripts
@@ -106,7 +106,7 @@ def begin(
     if interrupt:
         interrupt.check()
     patience = start_patience(context)
-    config = finish_rename(name, context, report).config
+    config = finish_interrupted(name, context, report).config
     paths = context.roots.machine(name)
     adopt = _is_orphaned(name, paths)
     if adopt:

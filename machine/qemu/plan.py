@@ -24,6 +24,8 @@ READY_PORT = "org.boot2podman.ready"
 IGNITION_JOURNAL_PORT = "com.coreos.ignition.journal"
 IGNITION_KEY = "opt/com.coreos/config"
 IGNITION_SERIAL = "ignition"
+DISK = "disk"
+"""The name of the guest's disk in QEMU."""
 
 _MEMORY = "memory"
 # How many requests may wait for virtiofsd; QEMU's default is 128.
@@ -148,9 +150,9 @@ def _uefi(firmware: FirmwareFiles, files: LaunchFiles) -> list[str]:
 
 def _disk(board: Board, files: LaunchFiles) -> list[str]:
     return [
-        "-drive", option(if_="none", id="disk", format="qcow2", discard="unmap", file=files.disk),
+        "-drive", option(if_="none", id=DISK, format="qcow2", discard="unmap", file=files.disk),
         # With a boot index, UEFI does not try the network first.
-        "-device", option(board.device("blk"), drive="disk", bootindex=1),
+        "-device", option(board.device("blk"), drive=DISK, bootindex=1),
     ]  # fmt: skip
 
 

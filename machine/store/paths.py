@@ -116,6 +116,9 @@ class MachinePaths:
     suspension = _PersistentPath("suspension.json")
     """What a resume must know about the `memory`."""
 
+    snapshots = _PersistentPath("snapshots")
+    """The directory of the machine's snapshots."""
+
     relay = _PersistentPath("relay.py")
     """The copy of ports/relay.py that QEMU runs."""
 

@@ -33,7 +33,7 @@ Document = dict[str, object]
 SCHEMA = 2
 """The number of the present schema. A change that older programs would misread needs a new number and a migration."""
 
-ADDED: Mapping[str, Document] = {"config": {}, "pending": {"services": True}, "guest": {}}
+ADDED: Mapping[str, Document] = {"config": {}, "pending": {"services": True, "restoring": None}, "guest": {}}
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
 
 A new field needs an entry here. It needs no new schema if older programs may ignore the field. An older program keeps
@@ -264,6 +264,7 @@ def _pending(fields: Fields) -> Pending:
         scripts=fields.flag("scripts"),
         guest_outdated=fields.flag("guest_outdated"),
         services=fields.flag("services"),
+        restoring=fields.optional_text("restoring"),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -41,13 +43,11 @@ def load_suspension(paths: MachinePaths) -> Suspension | None:
         return None
     try:
         fields = Fields(json.loads(paths.suspension.read_bytes()))
-        disk = fields.part("disk")
+        disk = fields.optional_part("disk")
         return Suspension(
             hardware=_hardware(fields.part("hardware")),
             qemu=fields.text("qemu"),
-            disk=DiskMark(
-                size_bytes=disk.number("size_bytes", minimum=0), modified_ns=disk.number("modified_ns", maximum=2**63)
-            ),
+            disk=None if disk is None else _disk_mark(disk),
             suspended=fields.moment("suspended"),
         )
     except (OSError, ValueError) as error:
@@ -60,8 +60,7 @@ def commit_suspension(paths: MachinePaths, suspension: Suspension) -> None:
     Raises:
         DiskError: a file cannot be written.
     """
-    document = asdict(suspension) | {"suspended": suspension.suspended.isoformat()}
-    write_atomic(paths.suspension, json.dumps(document))
+    _save(paths, suspension)
     with disk_errors(paths.memory):
         paths.memory_in_work.replace(paths.memory)
         fsync_directory(paths.directory)
@@ -79,6 +78,40 @@ def drop_suspension(paths: MachinePaths) -> None:
         fsync_directory(paths.directory)
 
 
+def fits_disk(paths: MachinePaths, suspension: Suspension) -> bool:
+    """Return whether nothing has written to the machine's disk since its memory was saved.
+
+    Raises:
+        MachineError: the disk is missing.
+    """
+    try:
+        present = mark_of(paths.disk)
+    except OSError as error:
+        raise MachineError(f"its disk is missing: {paths.disk}") from error
+    return suspension.disk in (None, present)
+
+
+@contextlib.contextmanager
+def changing_disk_file(paths: MachinePaths) -> Iterator[None]:
+    """Keep the saved memory of a suspended machine usable while the block changes the machine's disk file.
+
+    The block must not change what the guest finds on the disk. If this program is killed in the block, the memory stays
+    usable.
+
+    Raises:
+        MachineError: the facts about the memory cannot be read or written, or the disk is missing.
+    """
+    suspension = load_suspension(paths)
+    if suspension is None or not fits_disk(paths, suspension):
+        yield
+        return
+    _save(paths, replace(suspension, disk=None))
+    try:
+        yield
+    finally:
+        _save(paths, replace(suspension, disk=mark_of(paths.disk)))
+
+
 def mark_of(disk: Path) -> DiskMark:
     """Return the mark of a disk file as it is now.
 
@@ -87,6 +120,17 @@ def mark_of(disk: Path) -> DiskMark:
     """
     facts = disk.stat()
     return DiskMark(size_bytes=facts.st_size, modified_ns=facts.st_mtime_ns)
+
+
+def _save(paths: MachinePaths, suspension: Suspension) -> None:
+    document = asdict(suspension) | {"suspended": suspension.suspended.isoformat()}
+    write_atomic(paths.suspension, json.dumps(document))
+
+
+def _disk_mark(fields: Fields) -> DiskMark:
+    return DiskMark(
+        size_bytes=fields.number("size_bytes", minimum=0), modified_ns=fields.number("modified_ns", maximum=2**63)
+    )
 
 
 def _hardware(fields: Fields) -> Hardware:

@@ -7,7 +7,7 @@ from machine.model.hardware import Suspension
 from machine.model.host import Accelerator
 from machine.qemu.accelerator import Acceleration
 from machine.store.paths import MachinePaths
-from machine.store.suspension import load_suspension, mark_of
+from machine.store.suspension import fits_disk, load_suspension
 
 
 def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration) -> Suspension | None:
@@ -51,11 +51,7 @@ def _check_disk(suspension: Suspension, paths: MachinePaths) -> None:
     Raises:
         MachineError: the disk is missing, or something has written to it.
     """
-    try:
-        unchanged = mark_of(paths.disk) == suspension.disk
-    except OSError as error:
-        raise MachineError(f"its disk is missing: {paths.disk}") from error
-    if not unchanged:
+    if not fits_disk(paths, suspension):
         raise MachineError(
             "something has written to its disk since its memory was saved, so the two do not fit together"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from machine.qemu.img import QemuImg
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import answers, fetch
 from tests.support.processes import processes_of
@@ -113,3 +114,32 @@ def test_stop_of_a_suspended_machine_shuts_its_guest_down(world: World) -> None:
     world.must("stop", "box")
     assert world.state("box") == ("stopped", "")
     assert not memory(world).exists()
+
+
+def test_snapshot_brings_disk_and_memory_back(world: World, main_machine: MainMachine) -> None:
+    main_machine.run_sleeper()
+    boot_id = world.must("ssh", "box", _BOOT_ID).stdout
+    started = world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper").stdout
+    world.must("ssh", "box", "echo early >marks")
+    assert (
+        world.must("snapshot", "create", "-m", "all is well", "box").stdout == 'Snapshot "snapshot1" of "box" created\n'
+    )
+    assert world.state("box") == ("running", "")
+    world.must("ssh", "box", "echo late >>marks; sync")
+    world.remote("box", "rm", "--force", "--time", "0", "sleeper")
+    refused = world.machine("snapshot", "restore", "--force", "box", "snapshot1")
+    assert refused.stderr == 'Error: unable to restore "box": it is running; stop it first: machine stop box\n'
+    suspend(world)
+    world.must("snapshot", "restore", "--force", "box", "snapshot1")
+    assert world.must("snapshot", "ls", "--format", "{{.Name}} {{.State}}", "box").stdout.splitlines() == [
+        "snapshot1 suspended",
+        "before-restore suspended",
+    ]
+    world.must("start", "box")
+    assert world.must("ssh", "box", _BOOT_ID).stdout == boot_id
+    assert world.must("ssh", "box", "cat", "marks").stdout == "early\n"
+    assert world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper").stdout == started
+    assert world.remote("box", "exec", "sleeper", "echo", "alive").stdout == "alive\n"
+    world.must("snapshot", "rm", "box", "snapshot1", "before-restore")
+    assert QemuImg().snapshot_tags(world.machines / "box" / "disk.qcow2") == []
+    assert (world.state("box"), world.must("snapshot", "ls", "--quiet", "box").stdout) == (("running", ""), "")

@@ -10,6 +10,15 @@ def all_names(context: Context) -> list[str]:
     return machine_names(context.roots)
 
 
+def snapshot_names(machine: str, context: Context) -> list[str]:
+    """Return the names of a machine's snapshots, or none if there is no such machine."""
+    if machine not in machine_names(context.roots):
+        return []
+    from machine.store import snapshots  # completing the name of a machine does not need it
+
+    return snapshots.names(context.roots.machine(machine))
+
+
 def image_names() -> list[str]:
     """Return the names of images to offer as completions of `--image`."""
     from machine.image.reference import FCOS_STREAMS, LOCAL_STREAM  # completing the name of a machine does not need it
