@@ -425,6 +425,33 @@ def test_guest_whose_root_directory_nobody_writes_to(sealing: str, told: list[st
     assert [line for line in _report(done.stdout) if line] == told, done.stderr
 
 
+# Stands for a systemd that knows the unit of a path, and tells its name.
+HASHING = """
+for place in /run /etc/systemd/system; do mount -t tmpfs tmpfs $place || exit 77; done
+mkdir /run/bin
+printf '#!/bin/sh\ncase $1 in show) echo hashed_0.mount ;; is-active) exit 3 ;; esac\n' >/run/bin/systemctl
+ln -s /bin/true /run/bin/modprobe
+chmod 755 /run/bin/systemctl
+PATH="/run/bin:$PATH" sh -c "$1"
+cd /etc/systemd/system && ls *.mount local-fs.target.wants && grep -h ^Where= *.mount
+"""
+
+
+def test_long_path_is_mounted_by_the_unit_that_systemd_has_for_it(tmp_path: Path) -> None:
+    """Each byte that is not plain takes four characters in a unit's name, which has 255 at most."""
+    target = f"{tmp_path}/{'é' * 30}"
+    command = mount_command([(Folder(source="/s", target=target), Transport.VIRTIOFS)])
+    done = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", HASHING, "sh", command],
+        input=assets.load("files/folders.sh"), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert done.stderr == ""
+    units = ["hashed_0.mount", "", "local-fs.target.wants:", "hashed_0.mount", f"Where={target}"]
+    assert _report(done.stdout) == ["mounted 0", "done", *units]
+
+
 # Stands for the guest's sshfs: a file system in memory, or what it says of a folder that the host does not have.
 SSHFS = """#!/bin/sh
 if test "$1" = -h; then echo "    -o $KNOWN allow all targets"; exit; fi

@@ -172,6 +172,8 @@ for word in "$@"; do
     3)
         where=$(realpath --canonicalize-missing -- "$word")
         unit=$(systemd-escape --path --suffix=mount -- "$where")
+        # Systemd shortens a name that would be too long by a hash, and wants the unit of this path to have that name.
+        test ${#unit} -le 255 || unit=$(systemctl show --property=Id --value -- "$where")
         printf '%s\n%s\n%s\n%s\n' "$transport" "$tag" "$unit" "$where" >>"$wanted/list"
         unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
         ;;
