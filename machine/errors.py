@@ -59,7 +59,7 @@ class DiskError(MachineError):
 
 
 class NotWritableError(DiskError):
-    """This user may not write to a file or directory, or it is on a read-only file system."""
+    """This user may not write to a file or directory, or nobody can, as on a read-only file system."""
 
 
 class DeadlineError(MachineError):

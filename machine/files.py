@@ -131,6 +131,16 @@ def _clone_on_linux(source: Path, target: Path) -> bool:
     return True
 
 
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+# Where a link leads nowhere, mkdir says that there is something, and open that there is nothing.
+_NOT_THERE = (errno.EEXIST, errno.ENOENT)
+
+
+def _broken_link(path: Path) -> Path | None:
+    """Return the part of a path that is a symbolic link to nothing, or None if no part is."""
+    return next((part for part in (path, *path.parents) if part.is_symlink() and not part.exists()), None)
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn an OSError in the block into a DiskError. The block writes the file `path`."""
@@ -141,10 +151,11 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskError(
                 f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _NOT_WRITABLE:
             raise NotWritableError(f"cannot write {path}: {reason_of(error)}") from error
-        if error.errno in (errno.ENOTDIR, errno.EISDIR):
-            raise DiskError(f"cannot write {path}: {reason_of(error)}") from error
+        if error.errno in _NOT_THERE and (link := _broken_link(path)):
+            broken = f"{link} is a symbolic link to {link.readlink()}, which does not exist"
+            raise NotWritableError(f"cannot write {path}: {broken}") from error
         raise
 
 

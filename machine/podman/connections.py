@@ -143,12 +143,13 @@ class ConnectionsFile:
             document = self._read()
             yield document
             # The file may be a symbolic link to the user's dotfiles.
-            write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=FILE_PUBLIC)
+            with disk_errors(self._path):
+                write_atomic(self._path.resolve(), json.dumps(document, separators=(",", ":")), mode=FILE_PUBLIC)
 
     def _read(self) -> dict[str, Any]:
         try:
             document = json.loads(self._path.read_bytes() or b"{}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter in the home directory /dev/null
             document = {}
         except (OSError, ValueError) as error:
             raise MachineError(

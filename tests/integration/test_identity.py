@@ -86,6 +86,27 @@ def test_read_only_home_keeps_nobody_from_having_machines(read_only: World) -> N
     assert list(home.iterdir()) == []
 
 
+def test_home_that_is_no_directory_keeps_nobody_from_having_machines(read_only: World) -> None:
+    read_only.extra |= {"HOME": "/dev/null", "XDG_CONFIG_HOME": ""}
+    made = read_only.init("box", read_only.root / "disk.qcow2").stderr
+    assert "cannot write /dev/null/.config/containers/podman-connections.json: Not a directory" in made
+    assert "cannot write /dev/null/.docker/contexts/meta/" in made
+    assert read_only.must("rm", "--force", "box").stderr == ""
+
+
+def test_links_to_nothing_keep_nobody_from_having_machines(nameless: World) -> None:
+    """As those of a manager of dotfiles whose directory is not mounted."""
+    nameless.extra = {"DOCKER_CONFIG": "", "PODMAN_CONNECTIONS_CONF": "", "CONTAINERS_CONF": ""}
+    home = nameless.root / "home"
+    (home / ".config").mkdir()
+    for name in (".config/containers", ".docker"):
+        (home / name).symlink_to("/gone")
+    made = nameless.init("box", nameless.root / "disk.qcow2").stderr
+    for name in (".config/containers", ".docker"):
+        assert f": {home}/{name} is a symbolic link to /gone, which does not exist; to use it, run: eval" in made
+    assert nameless.must("rm", "--force", "box").stderr == ""
+
+
 @pytest.mark.parametrize("words", [["image", "prune"], ["reset", "--force"]])
 def test_nothing_to_remove_in_a_read_only_home_is_no_failure(words: list[str], read_only: World) -> None:
     home = read_only.root / "home"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import MachineError
-from machine.files import atomic_writer, disk_errors, write_atomic
+from machine.errors import MachineError, NotWritableError
+from machine.files import atomic_writer, disk_errors, make_directory, write_atomic
 
 
 def test_content_is_replaced_with_the_mode_that_was_asked_for(tmp_path: Path) -> None:
@@ -65,6 +65,21 @@ def test_file_that_may_not_be_written_is_told_by_its_name(tmp_path: Path) -> Non
     with pytest.raises(MachineError) as caught, disk_errors(tmp_path / "f"):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     assert caught.value.line == f"cannot write {tmp_path / 'f'}: Read-only file system"
+
+
+def test_file_below_a_link_to_nothing_is_told_by_the_link(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("gone/f")
+    broken = f"{link} is a symbolic link to gone/f, which does not exist"
+    for path, make in ((link / "a" / "f", make_directory), (link, lambda path: write_atomic(path.resolve(), "x"))):
+        with pytest.raises(NotWritableError) as caught, disk_errors(path):
+            make(path)
+        assert caught.value.line == f"cannot write {path}: {broken}"
+
+
+def test_what_is_missing_otherwise_passes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path / "a" / "f"):
+        (tmp_path / "a" / "f").touch()
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
