@@ -153,8 +153,10 @@ def test_master_tells_why_there_is_no_greeting(ssh: FakeSsh, short_path: Path, m
         writer.close()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        try:
+            await reader.read()
+        finally:
+            writer.close()
 
     async def work() -> None:
         with socket.socket() as probe:
@@ -166,7 +168,8 @@ def test_master_tells_why_there_is_no_greeting(ssh: FakeSsh, short_path: Path, m
             await until(lambda: told[-1] is SshSilence.REFUSED)
         async with await asyncio.start_server(hang, "127.0.0.1", port):
             await until(lambda: told[-1] is SshSilence.SILENT)
-        waiting.cancel()
+            waiting.cancel()
+            await asyncio.wait([waiting])
 
     asyncio.run(work())
     assert len(set(told)) == 3
