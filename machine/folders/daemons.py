@@ -8,7 +8,7 @@ from pathlib import Path
 
 from machine import async_runner
 from machine.async_runner import Child
-from machine.files import open_created
+from machine.files import disk_errors, open_created
 from machine.folders.probe import make_listener, with_listener
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
@@ -29,16 +29,21 @@ class VirtiofsDaemons:
         """Start a virtiofsd for each folder that needs one. Each inherits the machine's lock, and ends with QEMU.
 
         Raises:
-            MachineError: virtiofsd cannot be run.
+            MachineError: virtiofsd cannot be run, or its log cannot be written.
         """
-        self._log_file.unlink(missing_ok=True)
+        with disk_errors(self._log_file):
+            self._log_file.unlink(missing_ok=True)
         for each in folders:
             if each.virtiofsd:
                 child = await self._spawn(each, () if lock is None else (lock,))
                 self._running[asyncio.create_task(self._watch(each.folder, child))] = child
 
     async def _spawn(self, mounted: MountedFolder, descriptors: tuple[int, ...]) -> Child:
-        with make_listener(mounted.socket) as listener, open_created(self._log_file, "ab") as output:
+        with (
+            make_listener(mounted.socket) as listener,
+            disk_errors(self._log_file),
+            open_created(self._log_file, "ab") as output,
+        ):
             return await async_runner.spawn(
                 with_listener(mounted.virtiofsd, listener),
                 stdout=output,

@@ -6,6 +6,8 @@ source's disk would be quicker to make, but the clone would break as soon as the
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 import uuid
 from dataclasses import replace
@@ -148,6 +150,22 @@ def _copy_disk(
 
 
 def _write_rekey(config: MachineConfig, keys: Keys, origin: MachinePaths, paths: MachinePaths) -> None:
-    old_key = origin.identity.with_name(f"{origin.identity.name}.pub").read_text()
-    rekey = Rekey(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=old_key)
+    rekey = Rekey(hostname=hostname(config), machine_id=uuid.uuid4().hex, keys=keys, old_key=_public_key(origin))
     write_atomic(paths.rekey_table, credentials_table(credentials(rekey)))
+
+
+def _public_key(origin: MachinePaths) -> str:
+    """Return the key by which the guest of a clone lets in the users of the original, until the clone is rekeyed.
+
+    Raises:
+        MachineError: its file is missing or damaged.
+    """
+    path = origin.identity.with_name(f"{origin.identity.name}.pub")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = path.read_text()
+        if len(text.split()) > 1:
+            return text
+    remedy = shlex.join(["ssh-keygen", "-y", "-f", str(origin.identity)])
+    raise MachineError(
+        f"the public SSH key {path} is missing or damaged", hint=f"make it anew: {remedy} >{shlex.quote(str(path))}"
+    )

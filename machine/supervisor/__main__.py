@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import lock
-from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, reason_of
 from machine.files import open_created
 from machine.folders.handover import load_folders
 from machine.model.settings import Settings
@@ -68,6 +68,15 @@ def main() -> int:
         error = asyncio.run(_supervise(assignment, starting))
     except MachineError as failure:
         starting.error(failure)
+        return EXIT_ERROR
+    except OSError as failure:
+        log.exception("unexpected error")
+        place = f"{failure.filename}: " if failure.filename else ""
+        starting.error(
+            MachineError(
+                f'unable to start "{arguments.name}": {place}{reason_of(failure)}', hint=f"see {paths.supervisor_log}"
+            )
+        )
         return EXIT_ERROR
     except BaseException:
         log.exception("internal error")

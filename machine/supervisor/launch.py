@@ -39,6 +39,7 @@ from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
 from machine.store.suspension import save_hardware
 from machine.supervisor.helpers import helper_command
+from machine.supervisor.launch_files import check_files
 from machine.supervisor.launch_resume import usable_suspension
 from machine.supervisor.qmp import MIN_FREE_BYTES
 
@@ -78,8 +79,10 @@ def prepare(
     Raises:
         MachineError: the machine cannot run on this host, or a program or file that it needs is missing.
     """
+    paths = roots.machine(name)
+    check_files(records.load(roots, name), paths)
     record = with_free_port(records.load(roots, name), roots, notice)
-    config, paths = record.config, roots.machine(name)
+    config = record.config
     qemu = _usable_qemu(config, host, patience)
     acceleration = _accelerate(config, host, qemu, environment)
     suspension = usable_suspension(record.name, paths, acceleration)
@@ -93,7 +96,7 @@ def prepare(
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
-    base = _check_disk(record, paths, roots)
+    base = _prepare_disk(record, paths, roots)
     if base and has_changed(base):
         notice(f"The base image of {name} has changed since it was fetched; see: machine image verify")
     if text := low_space_notice(paths.directory, shutil.disk_usage(paths.directory).free):
@@ -227,10 +230,13 @@ def _assign_transports(
     return planned
 
 
-def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Path | None:
-    """Check that the machine's disk exists, and return its base image, or None if it has none.
+def _prepare_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Path | None:
+    """Return the base image of the machine's disk, or None if the disk has none.
 
     If the guest has not completed its first boot yet, make a new disk.
+
+    Raises:
+        MachineError: the base image is missing, or the disk cannot be made.
     """
     config = record.config
     base = base_image(roots.images, config.image.digest) if config.image.digest else None
@@ -241,10 +247,9 @@ def _check_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Pat
         )
     if base and not record.guest.provisioned:
         # What an interrupted first boot has written would disturb the next one, and contains no data of the user.
-        paths.disk.unlink(missing_ok=True)
+        with disk_errors(paths.disk):
+            paths.disk.unlink(missing_ok=True)
         QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
-    elif not paths.disk.exists():
-        raise MachineError(f"the disk of {config.name} is missing: {paths.disk}")
     return base
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from machine import async_runner, lock
 from machine.async_runner import Child
-from machine.files import open_created
+from machine.files import disk_errors, open_created
 
 
 class QemuProcess(ABC):
@@ -57,7 +57,7 @@ class ChildQemu(QemuProcess):
             MachineError: QEMU cannot be started.
         """
         descriptor = self.lock_descriptor
-        with open_created(self._output, "wb") as output:
+        with disk_errors(self._output), open_created(self._output, "wb") as output:
             self._child = await async_runner.spawn(
                 self._argv, stdout=output, stderr=output, pass_fds=() if descriptor is None else (descriptor,)
             )

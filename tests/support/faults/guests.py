@@ -139,7 +139,8 @@ def podmans_configuration_refused(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def memory_exhausted(rig: Rig) -> Iterator[None]:
-    rig.root("systemd-run --quiet --property=OOMScoreAdjust=1000 perl -e '$x .= \"x\" x 1e7 while 1'")
+    # In pieces that differ, since Perl shares equal ones, and Linux refuses a large one.
+    rig.root("systemd-run --quiet --property=OOMScoreAdjust=1000 perl -e 'push @x, \"x\" x (1e6 + @x) while 1'")
     yield
 
 
@@ -223,13 +224,8 @@ GUESTS = (
         is_long=True,
     ),
     Fault(name="guest back in time", provoke=back_in_time, check=clock_is_right),
-    Fault(
-        name="guest's clock off",
-        provoke=guests_clock_off,
-        shown=Shown(state="degraded", reason="the guest's clock is", within_s=_ASKED_S),
-        check=clock_is_right,
-        is_long=True,
-    ),
+    # It is set as soon as it is seen to be off, so `ls` hardly shows it.
+    Fault(name="guest's clock off", provoke=guests_clock_off, check=follows_the_clock_back, is_long=True),
     Fault(name="host's clock an hour ahead, and back", provoke=clock_of_host_ahead, check=follows_the_clock_back),
     Fault(
         name="host's clock an hour behind, and back",
