@@ -7,10 +7,9 @@ changed. A running machine is suspended, and resumed when its snapshot is comple
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from machine import lock
@@ -77,7 +76,11 @@ def create_snapshot(
 
 
 def _take(name: str, snapshot: str | None, comment: str | None, paths: MachinePaths) -> str:
-    with _at_rest(name, paths, "take a snapshot of"):
+    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
+        if not free:
+            raise MachineError(
+                f'unable to take a snapshot of "{name}": another command is using it', hint="try again later"
+            )
         _sweep(name, paths)
         chosen = default_name(snapshots.names(paths)) if snapshot is None else _check_new(name, paths, snapshot)
         way_out = f"to give the memory up, which is like a power cut for the guest: machine start --cold {name}"
@@ -119,7 +122,7 @@ def check_restorable(name: str, snapshot: str, context: Context) -> None:
     paths = context.roots.machine(name)
     load_complete(name, snapshot, paths)
     if machine_state(paths).state not in (State.STOPPED, State.SUSPENDED):
-        raise _in_use(name, "restore")
+        raise _is_running(name)
 
 
 def restore_snapshot(name: str, snapshot: str, context: Context, report: Reporter, *, keep: bool) -> State:
@@ -131,7 +134,9 @@ def restore_snapshot(name: str, snapshot: str, context: Context, report: Reporte
     """
     finish_interrupted(name, context, report)
     paths = context.roots.machine(name)
-    with _at_rest(name, paths, "restore"):
+    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
+        if not free:
+            raise _is_running(name)
         chosen = load_complete(name, snapshot, paths)
         _check_space(paths)
         _sweep(name, paths)
@@ -231,13 +236,5 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-@contextlib.contextmanager
-def _at_rest(name: str, paths: MachinePaths, verb: str) -> Iterator[None]:
-    with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
-        if not free:
-            raise _in_use(name, verb)
-        yield
-
-
-def _in_use(name: str, verb: str) -> MachineError:
-    return MachineError(f'unable to {verb} "{name}": it is running', hint=f"stop it first: machine stop {name}")
+def _is_running(name: str) -> MachineError:
+    return MachineError(f'unable to restore "{name}": it is running', hint=f"stop it first: machine stop {name}")

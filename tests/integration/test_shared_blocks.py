@@ -76,6 +76,20 @@ def test_copy_of_a_disk_shares_its_blocks(image: Path, disk: Path) -> None:
     assert (disk / "copy").read_bytes() == image.read_bytes()
 
 
+def test_copy_of_a_snapshot_shares_its_blocks_and_has_no_snapshots(image: Path, disk: Path) -> None:
+    before = disk / "before.raw"
+    QemuImg().to_raw(image, before, source_format="qcow2")
+    QemuImg().take_snapshot(image, "tag")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 1M", image], check=True, capture_output=True)
+    used = used_mib(disk)
+    QemuImg().copy_snapshot(image, "tag", disk / "copy", 1)
+    QemuImg().copy(image, disk / "present")
+    assert used_mib(disk) - used < IMAGE_MIB / 4
+    assert (QemuImg().snapshot_tags(disk / "copy"), QemuImg().snapshot_tags(disk / "present")) == ([], [])
+    for copy, source in ((disk / "copy", before), (disk / "present", image)):
+        subprocess.run(["qemu-img", "compare", copy, source], check=True, capture_output=True)
+
+
 def test_file_that_is_on_another_file_system_is_not_shared(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     assert not share_blocks(tmp_path / "file", disk / "copy")

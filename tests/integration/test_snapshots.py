@@ -404,3 +404,13 @@ def test_disk_survives_a_killed_qemu_img(box: World) -> None:
     box.must("snapshot", "restore", "--force", "box", "small")
     assert has(box, 1)
     check_intact(box)
+
+
+def test_names_are_completed(box: World) -> None:
+    box.must("snapshot", "create", "box", "clean")
+    box.must("snapshot", "create", "box", "other")
+    for verb, words in (("restore", ["clean", "other"]), ("rm", ["clean", "other"])):
+        line = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": f"machine snapshot {verb} box ", "COMP_CWORD": "4"}
+        assert box.machine(**line).stdout.split() == [f"plain,{word}" for word in words]
+    nothing = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine snapshot rm nosuch ", "COMP_CWORD": "4"}
+    assert box.machine(**nothing).stdout.split() == []
