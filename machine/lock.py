@@ -1,7 +1,8 @@
 """File locks by flock(2), which the kernel releases when the last process with the descriptor ends.
 
 A process that holds a lock for long writes its process ID into the lock file. Other processes can then send it a signal
-even when its sockets are gone. The ID is valid while the lock is held.
+even when its sockets are gone. The ID is valid while the lock is held. Such a lock file is also given a second, hidden
+name, by which it is found when somebody has removed it: a new file would be another lock, which nobody holds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _MAX_PAUSE_S = 0.25
 
 def is_held(path: Path) -> bool:
     """Return at once whether a process holds the lock exclusively. If the lock file does not exist, return False."""
+    _bring_back(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -47,6 +49,7 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
     `is_held` takes the lock for a moment, so `timeout_s` should be more than 0. Closing the last copy of the descriptor
     releases the lock.
     """
+    _bring_back(path)
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_PRIVATE)
     deadline = time.monotonic() + timeout_s
@@ -67,6 +70,27 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
             if not shared:
                 os.ftruncate(descriptor, 0)
             return descriptor
+
+
+def keep(path: Path) -> None:
+    """Give the lock file, which this process holds, its second name. Some file systems have no such links."""
+    hidden, new = _hidden(path), _hidden(path).with_suffix(".new")
+    with contextlib.suppress(OSError):
+        if not (hidden.exists() and hidden.samefile(path)):
+            new.unlink(missing_ok=True)
+            new.hardlink_to(path)
+            new.replace(hidden)
+
+
+def _bring_back(path: Path) -> None:
+    """If a lock file was removed that has a second name, give it its first name again."""
+    if not path.exists():
+        with contextlib.suppress(OSError):
+            path.hardlink_to(_hidden(path))
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}")
 
 
 def write_holder(descriptor: int, pid: int) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
+from machine import lock
 from machine.errors import BadInputError, MachineError, reason_of
 from machine.ops.shared.context import Context
 from machine.report import Reporter
@@ -69,7 +70,7 @@ def read_log(
         files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]
         existing = [file for file in files if file.open_if_exists()]
         if not existing and not follow:
-            raise _missing(name, log, previous=previous)
+            raise _missing(name, log, previous=previous, runs=lock.is_held(paths.lock))
         content = itertools.chain.from_iterable(file.chunks() for file in existing)
         empty = True
         for chunk in content if tail is None else last_lines(content, tail):
@@ -88,9 +89,11 @@ def _check_previous(log: Log, *, follow: bool) -> None:
         raise BadInputError("the log of a previous start cannot be followed", hint="leave out --follow or --previous")
 
 
-def _missing(name: str, log: Log, *, previous: bool) -> MachineError:
+def _missing(name: str, log: Log, *, previous: bool, runs: bool) -> MachineError:
     if previous:
         return MachineError(f'"{name}" has no previous {log}, because the machine has been started only once or never')
+    if runs:
+        return MachineError(f'the {log} of "{name}" was removed; the next start begins a new one')
     return MachineError(f'"{name}" has no {log} yet, because the machine has not been started')
 
 

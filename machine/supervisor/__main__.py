@@ -149,6 +149,7 @@ def _acquire(path: Path, name: str) -> int:
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
     lock.write_holder(descriptor, os.getpid())
+    lock.keep(path)
     return descriptor
 
 

@@ -127,11 +127,12 @@ def test_accelerator_that_does_not_exist_is_refused(box: World) -> None:
 
 
 def test_start_names_what_qemu_said_when_it_ends_at_once(box: World) -> None:
-    (box.machines / "box" / "config.ign").unlink()
+    resources = box.record("box")["config"]["resources"]
+    box.edit_record("box", config={"resources": {**resources, "memory_mib": 999_999_999}})
     failed = box.machine("start", "box")
     assert failed.status == 125
     assert 'Error: unable to start "box" in phase launch: QEMU exited with status 1: ' in failed.stderr
-    assert "config.ign" in failed.stderr
+    assert "Cannot allocate memory" in failed.stderr
     assert state(box) == "stopped"
 
 
@@ -145,3 +146,26 @@ def test_a_start_that_is_interrupted_at_any_moment_leaves_no_process(box: World,
         assert process.returncode in (130, -number), said  # the latter before our program has begun
         assert machine_processes(box.home) == [], after_s
     assert state(box) == "stopped"
+
+
+def test_machine_whose_locks_were_removed_still_runs(box: World) -> None:
+    """New files would be other locks, which nobody holds: a second QEMU could write to the same disk."""
+    with starting(box) as process:
+        for name in ("lock", "supervisor.lock"):
+            (box.machines / "box" / name).unlink()
+        assert state(box) == "starting"
+        again = box.machine("start", "box")
+        assert (again.status, again.stderr) == (125, 'Error: unable to start "box": already starting\n')
+        removed = box.machine("rm", "--force", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert removed.status == 0, removed.stderr
+    assert machine_processes(box.home) == []
+
+
+def test_removed_log_of_a_running_machine_is_told(box: World) -> None:
+    with starting(box) as process:
+        (box.machines / "box" / "serial.log").unlink()
+        read = box.machine("logs", "box")
+        box.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert read.stderr == 'Error: the serial log of "box" was removed; the next start begins a new one\n'

@@ -115,3 +115,41 @@ def test_who_waits_for_a_lock_hears_of_it_once(tmp_path: Path) -> None:
     with lock.exclusively(path, timeout_s=5, on_wait=let_go) as waited:
         assert waited
     assert heard == ["waiting"]
+
+
+def test_lock_whose_file_was_removed_is_still_held(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    descriptor = lock.acquire(path)
+    assert descriptor is not None
+    lock.write_holder(descriptor, 7)
+    lock.keep(path)
+    path.unlink()
+    assert lock.is_held(path)
+    path.unlink()
+    assert lock.acquire(path) is None
+    assert lock.holder_pid(path) == 7
+    os.close(descriptor)
+    assert not lock.is_held(path)
+
+
+def test_lock_of_a_copied_directory_is_kept_by_its_own_file(tmp_path: Path) -> None:
+    """The second name that was copied is another file."""
+    path, copied = tmp_path / "lock", tmp_path / ".lock"
+    copied.touch()
+    descriptor = lock.acquire(path)
+    lock.keep(path)
+    assert copied.samefile(path)
+    path.unlink()
+    assert lock.is_held(path)
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_lock_file_without_a_second_name_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not lock.is_held(path)
+    descriptor = lock.acquire(path)
+    assert descriptor is not None
+    os.close(descriptor)
+    assert path.exists()
+    assert not path.with_name(".lock").exists()
