@@ -45,6 +45,17 @@ class Command(StrEnum):
 
     MOUNT_LIST = "mount-list"
 
+    # To the process that waits for clients while its machine is asleep, besides STATUS
+
+    TAKE_OVER = "take-over"
+    """Tell that the machine is about to start. The answer names the `endpoints` on which the process listens."""
+
+    RELEASE = "release"
+    """Stop listening on the endpoint in `value`, but keep the clients that have come."""
+
+    AWAKE = "awake"
+    """Carry all clients that have come, because the machine is up. This ends the process."""
+
 
 def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from machine.deadline import Deadline
 from machine.errors import DeadlineError
 from machine.files import FILE_PRIVATE, disk_errors
 
@@ -118,6 +119,22 @@ def signal_holder(path: Path, number: signal.Signals) -> bool:
         os.kill(pid, number)
     except ProcessLookupError:
         return False
+    return True
+
+
+def end_holder(path: Path, *, patience_s: float) -> bool:
+    """End the process that holds the lock, and return whether there was one. After `patience_s`, kill the process.
+
+    Raises:
+        DeadlineError: the process cannot be killed.
+    """
+    if not signal_holder(path, signal.SIGTERM):
+        return False
+    deadline = Deadline.after(patience_s, "a process to end")
+    while is_held(path) and not deadline.passed:
+        time.sleep(_FIRST_PAUSE_S)
+    if signal_holder(path, signal.SIGKILL):
+        Deadline.after(patience_s, "a killed process to end").wait_until(lambda: not is_held(path))
     return True
 
 

@@ -86,9 +86,10 @@ def row(listed: ListedMachine, now: datetime) -> tuple[str, ...]:
 
 def last_up(listed: ListedMachine, now: datetime) -> str:
     state = listed.state
+    reason = f" ({state.reason})" if state.reason else ""
     if state.state is State.STOPPED:
-        return ago(listed.record.guest.last_up, now) if listed.record.guest.last_up else "Never"
-    return f"Currently {state.state}" + (f" ({state.reason})" if state.reason else "")
+        return (ago(listed.record.guest.last_up, now) if listed.record.guest.last_up else "Never") + reason
+    return f"Currently {state.state}{reason}"
 
 
 def _marked(listed: ListedMachine) -> str:

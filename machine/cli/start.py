@@ -45,14 +45,16 @@ following command in your terminal session:
 @click.option(
     "--cold", is_flag=True, help="Boot a suspended machine. Its saved memory is lost, as if the power had been cut."
 )
+@click.option("--on-demand", is_flag=True, help="Start the machine when its first client connects, and not now.")
 @click.option("--foreground", is_flag=True, help="Wait until the machine has stopped; SIGTERM and ^C stop it.")
 @update_connection_option
-def command(
+def command(  # noqa: PLR0913, PLR0917  (one for each option)
     names: tuple[str, ...],
     everything: bool,
     no_info: bool,
     quiet: bool,
     cold: bool,
+    on_demand: bool,
     foreground: bool,
     update_connection: bool | None,
 ) -> None:
@@ -62,7 +64,7 @@ def command(
     Examples:
       machine start
       machine start --quiet box other
-      machine start --foreground box
+      machine start --on-demand box
       MACHINE_ACCEL=tcg machine start box
     """
     hints = not (no_info or quiet)
@@ -74,7 +76,11 @@ def command(
         raise click.UsageError("--update-connection takes a single machine")
     if cold and (several or everything or foreground):
         raise click.UsageError("--cold takes a single machine, and no --foreground")
-    if foreground:
+    if on_demand and cold:
+        raise click.UsageError("--on-demand and --cold exclude each other")
+    if on_demand and not foreground:
+        _wait_for_clients(selected)
+    elif foreground:
         _run_in_foreground(selected[0], hints=hints, quiet=quiet, update_connection=update_connection)
     elif several:
         _start_several(selected, quiet=quiet)
@@ -82,6 +88,15 @@ def command(
         for name in selected:
             _start(name, hints=hints, quiet=quiet, cold=cold)
             offer_connection(name, update_connection)
+
+
+def _wait_for_clients(names: list[str]) -> None:
+    from machine.ops.start_on_demand import start_on_demand
+
+    context = current_context()
+    for name in names:
+        start_on_demand(name, context)
+        click.echo(f'Machine "{name}" starts when its first client connects')
 
 
 def _start(name: str, *, hints: bool, quiet: bool, cold: bool) -> None:

@@ -18,6 +18,7 @@ from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.renaming import LOCK_S, apply_new_name
 from machine.ops.shared.restoring import finish_interrupted
+from machine.ops.shared.waiting import end_waiting, start_waiting
 from machine.report import Reporter
 from machine.store import drafts, records
 
@@ -34,17 +35,21 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     check_machine_name(new)
     roots = context.roots
     paths, target = roots.machine(old), roots.machine(new)
+    was_waiting = False
     with lock.held(paths.lock, timeout_s=LOCK_S) as free, drafts.names_lock(roots):
         if not free:
             raise MachineError(f'unable to rename "{old}": it is running', hint=f"stop it first: machine stop {old}")
         if target.directory.exists():
             raise BadInputError(f'machine "{new}" already exists')
         ClientRegistration(context).check_free(new)
+        was_waiting = end_waiting(paths)
         records.edit(paths, lambda record: _renamed(record, old, new))
         with disk_errors(target.directory):
             paths.directory.rename(target.directory)
             fsync_directory(roots.machines)
         apply_new_name(old, records.load(roots, new).config, context, report)
+    if was_waiting:
+        start_waiting(new, roots.machine(new))
 
 
 def _renamed(record: MachineRecord, old: str, new: str) -> MachineRecord:

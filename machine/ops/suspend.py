@@ -11,6 +11,7 @@ from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import stop_patience
 from machine.ops.shared.shutdown import await_end, await_supervisors_end
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.waiting import await_waiting, is_waiting, start_waiting
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store.names import check_exists
@@ -30,6 +31,8 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
     paths = context.roots.machine(name)
     state = machine_state(paths)
     if state.state is State.SUSPENDED:
+        if not is_waiting(paths):  # its process was killed, or the host has booted since
+            start_waiting(name, paths)
         return
     if state.state is State.STOPPED:
         raise MachineError(f'unable to suspend "{name}": it is not running')
@@ -47,4 +50,5 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
         ) from error
     await_supervisors_end(name, context)
     await_end(paths, patience)
+    await_waiting(paths)
     send_event(Event.STOP, name, context)

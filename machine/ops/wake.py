@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from machine.deadline import Deadline
+from machine.errors import MachineError
 from machine.model.state import State
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.patience import start_patience
 from machine.ops.shared.state import machine_state
 from machine.report import Reporter
+from machine.store.paths import MachinePaths
+
+_OTHER_START_S = 600.0
+_POLL_S = 0.2
 
 
 def wake(name: str, context: Context, report: Reporter, interrupt: Interrupt | None = None) -> None:
@@ -15,8 +22,24 @@ def wake(name: str, context: Context, report: Reporter, interrupt: Interrupt | N
     Raises:
         MachineError: the machine cannot be resumed.
     """
-    if machine_state(context.roots.machine(name)).state is not State.SUSPENDED:
+    paths = context.roots.machine(name)
+    if machine_state(paths).state is not State.SUSPENDED:
         return
     from machine.ops.start import start  # slow to import, and rarely needed
 
-    start(name, context, report, interrupt)
+    try:
+        start(name, context, report, interrupt)
+    except MachineError:
+        if machine_state(paths).state is not State.STARTING:
+            raise
+        _await_other_start(paths, start_patience(context))
+
+
+def _await_other_start(paths: MachinePaths, patience: int) -> None:
+    """Wait until another command or a client has woken the machine, or has failed to.
+
+    Raises:
+        DeadlineError: the other start takes too long.
+    """
+    deadline = Deadline.after(_OTHER_START_S * patience, "another command to start the machine")
+    deadline.wait_until(lambda: machine_state(paths).state is not State.STARTING, interval_s=_POLL_S)

@@ -13,7 +13,7 @@ from machine.model.ports import Driver, Endpoint, Forward, Origin, PortStatus, S
 from machine.ports.drivers import Drivers
 from machine.ports.holder import host_has_ipv6
 from machine.ports.limits import DEFAULT_LIMITS, PublishLimits, refusal
-from machine.ports.listeners import Listeners
+from machine.ports.listeners import NOBODY, Listeners, Predecessor
 from machine.ports.table import Table
 
 log = logging.getLogger(__name__)
@@ -37,12 +37,13 @@ class Forwarding:
         tcp_driver: Driver,
         on_failure: Callable[[str | None], None],
         limits: PublishLimits = DEFAULT_LIMITS,
+        predecessor: Predecessor = NOBODY,
     ) -> None:
         self._limits = limits
         self._table_file = table_file
         self._ipv6 = host_has_ipv6()
         self._table = Table(tcp_driver, ipv6=self._ipv6)
-        self._listeners = Listeners(drivers, on_failure)
+        self._listeners = Listeners(drivers, on_failure, predecessor)
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:

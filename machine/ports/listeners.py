@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 from machine.errors import MachineError
-from machine.model.ports import Driver, PortState, PortStatus, SocketPath
+from machine.model.ports import Driver, Endpoint, PortState, PortStatus, SocketPath
 from machine.ports.drivers import Drivers, remove_socket
 from machine.ports.holder import listen_problem
 from machine.ports.table import Binding
@@ -18,14 +19,36 @@ log = logging.getLogger(__name__)
 _WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the guest's SSH server"}
 
 
+class Predecessor(Protocol):
+    """A process that may listen at some endpoints until it is asked to give way."""
+
+    def holds(self, place: Endpoint | SocketPath, /) -> bool: ...
+
+    async def release(self, place: Endpoint | SocketPath, /) -> None: ...
+
+
+class _Nobody:
+    def holds(self, _: Endpoint | SocketPath, /) -> bool:
+        return False
+
+    async def release(self, _: Endpoint | SocketPath, /) -> None: ...
+
+
+NOBODY: Predecessor = _Nobody()
+
+
 class Listeners:
     """Opens each binding while its driver is up.
 
     When a binding cannot be opened, `on_failure` is called with the reason, and with None as soon as no binding fails
-    any more. Callers must hold a lock, because two calls must not overlap.
+    any more. Callers must hold a lock, because two calls must not overlap. `predecessor` gives way to each binding just
+    before the binding is opened.
     """
 
-    def __init__(self, drivers: Drivers, on_failure: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, drivers: Drivers, on_failure: Callable[[str | None], None], predecessor: Predecessor = NOBODY
+    ) -> None:
+        self._predecessor = predecessor
         self._drivers = drivers
         self._on_failure = on_failure
         self._up: set[Driver] = set()
@@ -111,7 +134,11 @@ class Listeners:
         """Open a binding, unless its driver is down. When a driver comes up, all of its bindings are opened."""
         if binding in self._open:
             return
-        if reason := await asyncio.to_thread(listen_problem, binding.endpoint):
+        if self._predecessor.holds(binding.endpoint):
+            if binding.driver not in self._up:
+                return
+            await self._predecessor.release(binding.endpoint)
+        elif reason := await asyncio.to_thread(listen_problem, binding.endpoint):
             raise MachineError(reason)
         if binding.driver not in self._up:
             return

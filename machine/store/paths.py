@@ -92,6 +92,9 @@ class MachinePaths:
     supervisor_lock = _PersistentPath("supervisor.lock")
     """Held by the supervisor only, so that no second supervisor runs, even if QEMU has outlived the first."""
 
+    waiting_lock = _PersistentPath("waiting.lock")
+    """Held by the process that waits for clients while the machine is asleep."""
+
     record_lock = _PersistentPath("record.lock")
     """Held while the record is being edited."""
 
@@ -129,6 +132,9 @@ class MachinePaths:
     """A link to the `runtime` that init chose, so that sessions with another environment use the same directory."""
 
     control_socket = _RuntimePath("control.sock")
+    waiting_socket = _RuntimePath("waiting.sock")
+    """The socket by which the process that waits for clients is reached."""
+
     qmp_socket = _RuntimePath("qmp.sock")
     qmp_tools_socket = _RuntimePath("qmp-tools.sock")
     """The QMP server for commands. A QMP server has one client at a time, and the supervisor uses the other server."""

@@ -6,37 +6,37 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import logging.handlers
 import os
 import resource
 import signal
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, reason_of
-from machine.files import open_created
 from machine.folders.handover import load_folders
 from machine.model.settings import Settings
 from machine.ports.limits import PublishLimits
 from machine.resolver.choice import is_host_wanted, read_resolv_conf
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.store import records
-from machine.store.paths import MachinePaths, Roots, find_roots, make_private
+from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, make_private
 from machine.store.settings import load_patience, load_settings
 from machine.store.suspension import load_hardware
 from machine.supervisor import launch
 from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor.doors import ssh_place
+from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import install_helpers
+from machine.supervisor.log import log_to
 from machine.supervisor.preload import preload
 from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
+from machine.supervisor.waiting import waiting_argv
 from machine.this_host import current_host
 
 log = logging.getLogger(__name__)
 
-_LOG_BYTES = 1024**2
 # `machine ls` takes the locks for a moment, to see whether they are held.
 _LOCK_PATIENCE_S = 1.0
 # The first that the kernel grants. The last is OPEN_MAX of macOS.
@@ -59,13 +59,15 @@ def main() -> int:
     if arguments.report_fd is not None:
         os.set_inheritable(arguments.report_fd, False)
         starting.add_pipe(ReportPipe(arguments.report_fd))
-    _log_to(paths)
+    log_to(paths)
     _allow_open_files()
     preload()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assignment = _prepare(roots, arguments.name, adopt=arguments.adopt, starting=starting)
-        error = asyncio.run(_supervise(assignment, starting))
+        descriptor = _take_locks(paths, arguments.name, adopt=arguments.adopt)
+        handover = Handover() if descriptor is None else Handover.begin(paths)
+        assignment = _prepare(roots, arguments.name, descriptor, starting, handover)
+        error = asyncio.run(_supervise(assignment, starting, handover))
     except MachineError as failure:
         starting.error(failure)
         return EXIT_ERROR
@@ -82,7 +84,12 @@ def main() -> int:
         log.exception("internal error")
         starting.error(MachineError("internal error of the supervisor", hint=f"see {paths.supervisor_log}"))
         raise
-    return EXIT_ERROR if error else EXIT_OK
+    if error:
+        return EXIT_ERROR
+    if is_suspended(paths):
+        argv = waiting_argv(arguments.name)
+        os.execv(argv[0], argv)  # noqa: S606  (there is no shell)
+    return EXIT_OK
 
 
 def log_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -97,32 +104,54 @@ def log_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
         loop.default_exception_handler(context)
 
 
-async def _supervise(assignment: Assignment, starting: ProgressBroadcaster) -> MachineError | None:
+async def _supervise(assignment: Assignment, starting: ProgressBroadcaster, handover: Handover) -> MachineError | None:
     asyncio.get_running_loop().set_exception_handler(log_unawaited)
-    return await assemble(assignment, starting).run()
+    return await assemble(assignment, starting, handover=handover).run()
 
 
-def _prepare(roots: Roots, name: str, *, adopt: bool, starting: ProgressBroadcaster) -> Assignment:
-    """Take the machine's locks, prepare the start, and return what this supervisor is to do (its Assignment).
+def _take_locks(paths: MachinePaths, name: str, *, adopt: bool) -> int | None:
+    """Take the supervisor's lock and the machine's. Return the descriptor of the latter.
 
-    With `adopt`, nothing is started, and the supervisor is to take over a QEMU that is running already.
+    With `adopt`, a QEMU that is running already holds the machine's lock. Return None.
 
     Raises:
-        MachineError: the machine is already running, or a program or file that the start needs is missing.
+        MachineError: the machine is already running.
+    """
+    _acquire(paths.supervisor_lock, name)
+    return None if adopt else _acquire(paths.lock, name)
+
+
+def _prepare(
+    roots: Roots, name: str, descriptor: int | None, starting: ProgressBroadcaster, handover: Handover
+) -> Assignment:
+    """Prepare the start, and return what this supervisor is to do (its Assignment).
+
+    `descriptor` is that of the machine's lock. If it is None, nothing is started, and the supervisor is to take over a
+    QEMU that is running already.
+
+    Raises:
+        MachineError: a program or file that the start needs is missing.
     """
     paths = roots.machine(name)
-    _acquire(paths.supervisor_lock, name)
     make_private(paths.runtime)
     install_helpers(paths)
-    if adopt:
+    if descriptor is None:
         return _adopt(roots, name)
-    descriptor = _acquire(paths.lock, name)
     host = current_host()
     settings = load_settings(roots, host)
     for leftover in paths.runtime.iterdir():  # sockets of a supervisor that was killed
-        leftover.unlink(missing_ok=True)
+        if not handover.uses(leftover):
+            leftover.unlink(missing_ok=True)
     patience = load_patience(roots, host, os.environ)
-    launched = launch.prepare(roots, name, host, environment=os.environ, patience=patience, notice=starting.notice)
+    launched = launch.prepare(
+        roots,
+        name,
+        host,
+        environment=os.environ,
+        patience=patience,
+        notice=starting.notice,
+        owns_port=lambda port: handover.holds(ssh_place(port)),
+    )
     return Assignment(
         record=launched.record,
         paths=paths,
@@ -191,28 +220,6 @@ def _publish_limits(settings: Settings) -> PublishLimits:
         allow_privileged=settings.allow_privileged_ports or os.geteuid() != 0,
         max_ports=settings.max_published_ports,
     )
-
-
-class _PrivateLog(logging.handlers.RotatingFileHandler):
-    """A log file that only this user may read, whatever the umask is. Bytes that are not UTF-8 become escapes."""
-
-    def _open(self) -> TextIOWrapper:
-        return TextIOWrapper(open_created(Path(self.baseFilename), "ab"), "utf-8", errors="backslashreplace")
-
-
-def _log_to(paths: MachinePaths) -> None:
-    """Send all log messages of this process to the machine's supervisor.log. When this file is full, start a new one.
-
-    The full file is kept until the next one is full.
-    """
-    handler = _PrivateLog(paths.supervisor_log, maxBytes=_LOG_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    logging.getLogger("qemu").setLevel(logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.INFO)
-    logging.raiseExceptions = False
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from machine.podman.api import container_ports
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
 from machine.ports.limits import PublishLimits
-from machine.ports.published import ListPorts, PublishedPorts
+from machine.ports.published import PublishedPorts
 from machine.ports.server import PortServer
 from machine.qemu.plan import LaunchPlan
 from machine.sockets import listener_pid
@@ -40,10 +40,11 @@ from machine.supervisor.guest_check import CheckSettings, GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import helper_command
 from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
-from machine.supervisor.master import Master
+from machine.supervisor.master import Master, new_path
 from machine.supervisor.process import AdoptedQemu, ChildQemu
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
@@ -143,8 +144,14 @@ class Intervals:
     """How long a start waits for containers before it says so."""
 
 
-def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: Intervals = Intervals()) -> Supervisor:
+def assemble(
+    assignment: Assignment,
+    starting: ProgressBroadcaster,
+    intervals: Intervals = Intervals(),
+    handover: Handover | None = None,
+) -> Supervisor:
     """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
+    handover = handover or Handover()
     paths = assignment.paths
     target = _ssh_target(assignment)
     in_guest = partial(command_argv, target, paths.ssh_control)
@@ -153,8 +160,9 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
     record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
     link = QmpLink()
-    ports = _make_forwarding(assignment, target, link, life)
-    published = PublishedPorts(ports, _port_lists(paths))
+    ports = _make_forwarding(assignment, target, link, life, handover)
+    api_sockets = (paths.podman_socket, paths.podman_root_socket)
+    published = PublishedPorts(ports, [partial(container_ports, path, timeout_s=_LIST_S) for path in api_sockets])
     sockets = _make_guest_sockets(assignment, in_guest, starting)
     folders = _make_folder_server(assignment, in_guest, life, record, sockets, starting)
     connection = GuestSsh(
@@ -196,6 +204,7 @@ def assemble(assignment: Assignment, starting: ProgressBroadcaster, intervals: I
         watches=_make_watches(assignment, life, connection, starting, intervals),
         containers=_make_container_wait(assignment, in_guest, intervals),
         guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
+        handover=handover,
         suspender=Suspender(_suspend_settings(assignment), link=link, folders=folders, connection=connection),
         heartbeat_s=intervals.heartbeat_s,
         tasks=tasks,
@@ -289,7 +298,9 @@ def _make_qemu(assignment: Assignment, intervals: Intervals) -> ChildQemu | Adop
     return ChildQemu(plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
 
 
-def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker) -> Forwarding:
+def _make_forwarding(
+    assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker, handover: Handover
+) -> Forwarding:
     paths = assignment.paths
     drivers = Drivers(
         monitor=link.human_command,
@@ -298,7 +309,9 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
         pid=partial(_driver_pid, paths),
         standing={
             Driver.SLIRP: [Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=target.port)],
-            Driver.SSH: [SocketPath(path=os.fspath(path)) for path in (paths.podman_socket, paths.podman_root_socket)],
+            Driver.SSH: [
+                SocketPath(path=os.fspath(new_path(path))) for path in (paths.podman_socket, paths.podman_root_socket)
+            ],
         },
     )
     return Forwarding(
@@ -307,6 +320,7 @@ def _make_forwarding(assignment: Assignment, target: SshTarget, link: QmpLink, l
         assignment.tcp_driver,
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
         limits=assignment.publish_limits,
+        predecessor=handover,
     )
 
 
@@ -318,12 +332,6 @@ def _driver_pid(paths: MachinePaths, driver: Driver) -> int | None:
             return listener_pid(paths.ssh_control)
         case _:
             assert_never(driver)
-
-
-def _port_lists(paths: MachinePaths) -> list[ListPorts]:
-    """Return functions that ask the user's and root's Podman in the guest for the ports of their containers."""
-    sockets = (paths.podman_socket, paths.podman_root_socket)
-    return [partial(container_ports, socket, timeout_s=_LIST_S) for socket in sockets]
 
 
 def _make_guest_sockets(assignment: Assignment, in_guest: GuestCommand, starting: ProgressBroadcaster) -> GuestSockets:

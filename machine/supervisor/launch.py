@@ -71,17 +71,19 @@ def prepare(
     environment: Mapping[str, str],
     patience: int,
     notice: Callable[[str], None],
+    owns_port: Callable[[int], bool] = lambda _: False,
 ) -> Launch:
     """Decide how to run the machine, and make the files that QEMU expects. The caller must hold the machine's lock.
 
-    `patience` multiplies the time in which programs of this host have to answer.
+    `patience` multiplies the time in which programs of this host have to answer. `owns_port` says whether a port that
+    is taken will be free for QEMU.
 
     Raises:
         MachineError: the machine cannot run on this host, or a program or file that it needs is missing.
     """
     paths = roots.machine(name)
     check_files(records.load(roots, name), paths)
-    record = with_free_port(records.load(roots, name), roots, notice)
+    record = with_free_port(records.load(roots, name), roots, notice, owns_port)
     config = record.config
     qemu = _usable_qemu(config, host, patience)
     acceleration = _accelerate(config, host, qemu, environment)
@@ -157,11 +159,16 @@ def launch_files(paths: MachinePaths) -> LaunchFiles:
     )
 
 
-def with_free_port(record: MachineRecord, roots: Roots, notice: Callable[[str], None]) -> MachineRecord:
+def with_free_port(
+    record: MachineRecord,
+    roots: Roots,
+    notice: Callable[[str], None],
+    owns_port: Callable[[int], bool] = lambda _: False,
+) -> MachineRecord:
     """Return the record. If its SSH port is taken, give it a free one. The caller must hold the machine's lock."""
     config = record.config
     with drafts.names_lock(roots):
-        if ssh_ports.is_free(config.ssh_port):
+        if owns_port(config.ssh_port) or ssh_ports.is_free(config.ssh_port):
             return record
         notice(f"detected port conflict on machine ssh port [{config.ssh_port}], reassigning")
         port = ssh_ports.choose(ssh_ports.reserved_ports(roots, but=config.name))

@@ -40,6 +40,7 @@ from machine.supervisor.actions import (
 from machine.supervisor.commands import Commands
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.diagnosis import Diagnosis
+from machine.supervisor.doors import ssh_place
 from machine.supervisor.events import (
     CleanedUp,
     DeadlinePassed,
@@ -54,6 +55,7 @@ from machine.supervisor.failure import damaged_base_error, degraded_error, start
 from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.handover import Handover
 from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
 from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
@@ -104,6 +106,7 @@ class Supervisor:
 
     watches: GuestWatches
     containers: ContainerWait
+    handover: Handover
     suspender: Suspender
     guest_check: GuestCheck
 
@@ -186,6 +189,7 @@ class Supervisor:
         await self.folders.start_daemons(qemu.lock_descriptor)
         if not self.life.current.resumes:
             self.starting.step(boot_step(self.record.current))
+        await self.handover.release(ssh_place(self.record.current.config.ssh_port))
         await qemu.start()
 
     def _take_over(self) -> None:
@@ -282,6 +286,7 @@ class Supervisor:
         await self.connection.mount_folders()
 
     async def _report_up(self) -> None:
+        await self.handover.finish()
         await self.record.note_up()
         for problem in self.life.current.problems:
             self.starting.notice(sentence(problem))

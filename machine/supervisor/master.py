@@ -54,6 +54,8 @@ class Master:
     ) -> str:
         """Run one master until it ends, and return why it ended. `on_up` is called when the forwards work.
 
+        The host's sockets then replace those of an earlier master, or of the process that has waited for clients.
+
         First wait until the previous master has ended, because both masters use the same socket paths. With
         `expects_delay`, also wait until the guest's SSH server greets a connection, because an ssh that connects before
         the guest's network is up goes on waiting long after the network is up. Meanwhile `on_silence` is called with
@@ -67,9 +69,10 @@ class Master:
     async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
         # A master that has outlived its supervisor uses the same paths.
         sockets.kill_listener(self._control)
-        for path in (self._control, *self._forwards):
+        forwards = {new_path(path): guest for path, guest in self._forwards.items()}
+        for path in (self._control, *forwards):
             path.unlink(missing_ok=True)
-        argv = master_argv(self.target, self._control, self._forwards, patience=self._patience)
+        argv = master_argv(self.target, self._control, forwards, patience=self._patience)
         try:
             child = await async_runner.spawn(argv, stderr=PIPE, patience_s=_END_S)
         except MachineError as error:
@@ -85,6 +88,8 @@ class Master:
             while not last_line.done() and not self._control.exists():
                 await asyncio.wait([last_line], timeout=_POLL_S)
             if not last_line.done():
+                for path in self._forwards:
+                    new_path(path).replace(path)
                 await on_up()
             message = await last_line
         finally:
@@ -140,6 +145,14 @@ class Master:
                 on_silence(silence)
             await asyncio.sleep(_GREETING_PAUSE_S)
             patience_s = min(2 * patience_s, _MAX_GREETING_S * self._patience)  # a slow guest may need that long
+
+
+def new_path(path: Path) -> Path:
+    """Return the path at which ssh makes the socket that is then given the name `path`.
+
+    Thus nobody finds the name without a socket that is listened on while one process takes over from another.
+    """
+    return path.with_suffix(".new")
 
 
 async def _greeting_obstacle(port: int, patience_s: float) -> SshSilence | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ import pytest
 from machine.qemu.img import QemuImg
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import answers, fetch
-from tests.support.processes import processes_of
+from tests.support.processes import machine_processes, processes_of
 from tests.support.world import World
 
 _WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
 _LEFT_BYTES = 96 * 1024**2
+_CLIENTS = 8
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -39,6 +41,7 @@ def suspend(world: World) -> None:
     assert world.state("box") == ("suspended", "")
     assert "Currently suspended" in world.must("ls").stdout
     assert not processes_of(world.machines / "box")
+    assert len(machine_processes(world.home)) == 1
     assert memory(world).stat().st_mode & 0o777 == 0o600
 
 
@@ -70,6 +73,25 @@ def test_ssh_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
     assert world.must("ssh", "box", "echo", "awake").stdout == "awake\n"
     assert world.state("box") == ("running", "")
     assert answers(world, "box")
+
+
+def test_client_of_the_api_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
+    main_machine.run_sleeper()
+    suspend(world)
+    clients = [world.spawn("podman", "--remote", "--connection", "box", "ps", "--quiet") for _ in range(3)]
+    said = [client.communicate(timeout=world.timeout_s) for client in clients]
+    assert all(client.returncode == 0 for client in clients), said
+    assert len({stdout for stdout, _ in said}) == 1
+    world.must("wait", "--for", "running", "box")
+
+
+def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
+    web = main_machine.publish_web()
+    suspend(world)
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        pages = list(pool.map(fetch, [address for _ in range(_CLIENTS) for address in web.addresses]))
+    assert pages == ["hello\n"] * len(pages)
+    world.must("wait", "--for", "running", "box")
 
 
 def test_folder_in_use_keeps_the_machine_running(world: World, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.disk_images import Images, make_images
 from tests.support.http_server import ImageServer, serving
 from tests.support.processes import machine_processes
 from tests.support.sshd import Sshd, serving_sshd
+from tests.support.start import put_to_sleep
 from tests.support.warm import warm_program
 from tests.support.world import World, machine_program, make_world
 
@@ -63,6 +64,13 @@ def box(world: World, images: Images) -> Iterator[World]:
         world.machine("unprotect", name)
         world.machine("rm", "--force", name)
     assert machine_processes(world.home) == []
+
+
+@pytest.fixture
+def suspended(box: World) -> World:
+    """A machine with a saved memory that no QEMU can load."""
+    put_to_sleep(box)
+    return box
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,29 +17,25 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.ignition import assets
 from machine.model.arch import Arch
-from machine.model.hardware import Hardware, Suspension
-from machine.model.host import Accelerator
+from machine.model.hardware import Hardware
 from machine.model.record import GuestFacts
 from machine.qemu import memory, monitor
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import plan_launch
 from machine.qemu.probe import find_qemu, probe_qemu
 from machine.store.paths import MachinePaths
-from machine.store.suspension import commit_suspension, mark_of
 from machine.supervisor.launch import make_console
 from machine.this_host import current_host
 from tests.support.builders import RELAY, make_launch_files, make_paths, make_record
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
+from tests.support.start import HARDWARE
 from tests.support.transcripts import refuse, transcript
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
 WAIT_S = 30
 CANNOT_MOUNT = 77
-HARDWARE = Hardware(
-    accelerator=Accelerator.TCG, cpu="max", first_boot=False, rekey=False, folder_slots=2, shared_memory=False
-)
 
 
 # QEMU
@@ -175,22 +170,6 @@ def test_folder_in_use_keeps_all_folders_mounted_and_is_told_with_its_user(use: 
 
 
 # The verbs
-
-
-@pytest.fixture
-def suspended(box: World) -> World:
-    """A machine with a saved memory that no QEMU can load."""
-    box.edit_record("box", guest={"provisioned": True})
-    paths = MachinePaths(directory=box.machines / "box", runtime=box.runtime("box"))
-    paths.memory_in_work.write_bytes(b"no memory")
-    suspension = Suspension(
-        hardware=replace(HARDWARE, machine_type="q35", folder_slots=0),
-        qemu="7.2.0",
-        disk=mark_of(paths.disk),
-        suspended=datetime(2026, 11, 26, tzinfo=UTC),
-    )
-    commit_suspension(paths, suspension)
-    return box
 
 
 def test_verbs_on_a_suspended_machine(suspended: World, golden: Golden) -> None:

@@ -16,6 +16,7 @@ MISSING = {
     "image verify": _HOST,
     "os apply": _FEDORA,
     "os upgrade": _FEDORA,
+    "start --on-demand": "it starts no guest itself, and tests/integration runs it",
     "set --username": "it is refused, as a user cannot be renamed",
 }
 """The reason for each verb or flag."""

@@ -6,13 +6,36 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from machine import lock
+from machine.model.hardware import Hardware, Suspension
+from machine.model.host import Accelerator
 from machine.sockets import listens
 from machine.store.paths import MachinePaths
+from machine.store.suspension import commit_suspension, mark_of
 from tests.support.waiting import wait_until
 from tests.support.world import World
+
+HARDWARE = Hardware(
+    accelerator=Accelerator.TCG, cpu="max", first_boot=False, rekey=False, folder_slots=2, shared_memory=False
+)
+
+
+def put_to_sleep(world: World) -> None:
+    """Give the machine `box` a saved memory that no QEMU can load."""
+    world.edit_record("box", guest={"provisioned": True})
+    paths = MachinePaths(directory=world.machines / "box", runtime=world.runtime("box"))
+    paths.memory_in_work.write_bytes(b"no memory")
+    suspension = Suspension(
+        hardware=replace(HARDWARE, machine_type="q35", folder_slots=0),
+        qemu="7.2.0",
+        disk=mark_of(paths.disk),
+        suspended=datetime(2026, 11, 26, tzinfo=UTC),
+    )
+    commit_suspension(paths, suspension)
 
 
 def control_socket(world: World) -> Path:

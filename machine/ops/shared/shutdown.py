@@ -21,6 +21,7 @@ from machine.ops.shared.ask_supervisor import await_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.patience import stop_patience
 from machine.ops.shared.target import login
+from machine.ops.shared.waiting import end_waiting
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending, Limits, Means
 from machine.report import Reporter
@@ -28,7 +29,7 @@ from machine.ssh.command import ROOT
 from machine.ssh.leftover_masters import end_leftover_masters
 from machine.ssh.power_off import power_off
 from machine.store import records
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, is_suspended
 from machine.store.suspension import drop_suspension
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
     """
     paths, patience = context.roots.machine(name), stop_patience(context)
     if not lock.is_held(paths.lock):
+        end_waiting(paths)
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S * patience)
     ending = _ask_supervisor(paths, report, timeout_s=_answer_s(patience), at_once=at_once)
@@ -80,12 +82,15 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
 def await_end(paths: MachinePaths, patience: int) -> None:
     """Wait until QEMU has ended, and remove what the machine leaves in its runtime directory.
 
+    There the process has its sockets that waits for clients of a suspended machine.
+
     Raises:
         DeadlineError: QEMU does not end in time.
     """
     Deadline.after(_LOCK_S * patience, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
-    shutil.rmtree(paths.runtime, ignore_errors=True)
+    if not is_suspended(paths):
+        shutil.rmtree(paths.runtime, ignore_errors=True)
 
 
 def await_supervisors_end(name: str, context: Context) -> None:

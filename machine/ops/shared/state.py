@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from machine import lock
@@ -32,7 +33,14 @@ def machine_state(paths: MachinePaths) -> MachineState:
 
 
 def _resting_state(paths: MachinePaths) -> MachineState:
-    return SUSPENDED if is_suspended(paths) else STOPPED
+    """Return the state of a machine without QEMU, with what the process says that waits for its clients."""
+    state = SUSPENDED if is_suspended(paths) else STOPPED
+    if not lock.is_held(paths.waiting_lock):
+        return state
+    from machine import control
+
+    told = control.query_state(paths.waiting_socket)
+    return replace(state, reason=told.reason) if told else state
 
 
 def _age_s(path: Path) -> float:

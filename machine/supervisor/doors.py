@@ -1,0 +1,182 @@
+"""Listen in place of a machine that is asleep, and hold the clients that come until the machine can be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.errors import MachineError
+from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath
+from machine.ports.holder import host_has_ipv6
+from machine.ports.table import Table
+from machine.store.paths import MachinePaths
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+_PRIVATE_UMASK = 0o177
+
+Place = Endpoint | SocketPath
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Visitor:
+    """A client that waits for the machine, and the place to which it has connected."""
+
+    connection: socket.socket
+    place: Place
+
+
+def places(paths: MachinePaths, forwards: Iterable[Forward], ssh_port: int) -> list[Place]:
+    """Return where clients of a machine that is asleep can come, which is where the machine listens while it runs.
+
+    `forwards` are the user's own. A suspended machine's containers keep their published ports. UDP has no connections.
+    """
+    table = _published(paths)
+    for forward in forwards:
+        table.add(forward)
+    return [
+        SocketPath(path=os.fspath(paths.podman_socket)),
+        SocketPath(path=os.fspath(paths.podman_root_socket)),
+        ssh_place(ssh_port),
+        *(
+            binding.endpoint
+            for binding in table.all_bindings()
+            if isinstance(binding.endpoint, SocketPath) or binding.endpoint.protocol is Protocol.TCP
+        ),
+    ]
+
+
+def ssh_place(port: int) -> Endpoint:
+    """Return where QEMU listens for SSH."""
+    return Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)
+
+
+def _published(paths: MachinePaths) -> Table:
+    """Return the published ports of a suspended machine. A machine that will boot has none yet."""
+    ipv6 = host_has_ipv6()
+    table = Table(Driver.SLIRP, ipv6=ipv6)
+    if paths.memory.exists():
+        with contextlib.suppress(OSError, ValueError):
+            for forward in Table.load(paths.ports_table.read_text(), ipv6=ipv6).of(Origin.PUBLISHED):
+                table.add(forward)
+    return table
+
+
+class Doors:
+    """The sockets on which this process listens, and the clients that have come to them.
+
+    `on_visitor` is called for each client.
+    """
+
+    def __init__(self, on_visitor: Callable[[], None]) -> None:
+        self._on_visitor = on_visitor
+        self._listeners: dict[Place, socket.socket] = {}
+        self.visitors: list[Visitor] = []
+
+    @property
+    def places(self) -> list[Place]:
+        """The places at which this process listens."""
+        return list(self._listeners)
+
+    def open(self, wanted: Sequence[Place]) -> None:
+        """Listen at each of the places where this is possible."""
+        loop = asyncio.get_running_loop()
+        for place in wanted:
+            try:
+                listener = _listen(place)
+            except (OSError, MachineError) as error:
+                log.warning("clients of %s are not waited for: %s", place, error)
+                continue
+            listener.setblocking(False)
+            self._listeners[place] = listener
+            loop.add_reader(listener, self._admit, place)
+
+    def _admit(self, place: Place) -> None:
+        """Take in all clients that have come to a place."""
+        listener = self._listeners[place]
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:  # this client has gone again
+                continue
+            except OSError as error:  # too many open files; the other clients wait in the queue
+                log.warning("no more clients of %s are taken in: %s", place, error)
+                asyncio.get_running_loop().remove_reader(listener)
+                return
+            log.info("a client has come to %s", place)
+            self.visitors.append(Visitor(connection=connection, place=place))
+            self._on_visitor()
+
+    def release(self, text: str) -> None:
+        """Stop listening at the place that is written as `text`. Clients that have come stay."""
+        for place in [one for one in self._listeners if str(one) == text]:
+            self._close(place)
+            _remove_file(place)
+
+    def close(self) -> None:
+        """Stop listening where the machine listens now. Clients that have come stay."""
+        for place in self.places:
+            self._close(place)
+
+    def shut(self) -> None:
+        """Stop listening, and hang up on all clients that have come."""
+        for place in self.places:
+            self._close(place)
+            _remove_file(place)
+        for visitor in self.visitors:
+            visitor.connection.close()
+        self.visitors.clear()
+
+    def _close(self, place: Place) -> None:
+        listener = self._listeners[place]
+        asyncio.get_running_loop().remove_reader(listener)
+        self._admit(place)
+        del self._listeners[place]
+        listener.close()
+
+
+def _remove_file(place: Place) -> None:
+    if isinstance(place, SocketPath):
+        Path(place.path).unlink(missing_ok=True)
+
+
+def _listen(place: Place) -> socket.socket:
+    if isinstance(place, SocketPath):
+        return _listen_on_path(Path(place.path))
+    listener = socket.socket(socket.AF_INET6 if place.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if place.is_ipv6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((place.address, place.port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_on_path(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may use. Replace a socket that an ended process has left there."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(_PRIVATE_UMASK)
+    try:
+        if path.is_socket():
+            path.unlink()
+        listener.bind(os.fspath(path))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener

@@ -1,0 +1,237 @@
+"""The process that waits for clients while a machine is asleep, and wakes the machine for the first of them.
+
+It runs as `python -m machine.supervisor.waiting NAME`. The supervisor of a machine that has been suspended becomes this
+process, which needs less memory. `machine start --on-demand` spawns it for a machine that boots for its first client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+from machine import async_runner, control, lock
+from machine.control import Command
+from machine.deadline import Deadline
+from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
+from machine.model.state import MachineState, State
+from machine.store import records
+from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, make_private
+from machine.supervisor.carry import carry_all
+from machine.supervisor.doors import Doors, places
+from machine.supervisor.log import log_to
+from machine.this_host import current_host
+
+log = logging.getLogger(__name__)
+
+MODULE = "machine.supervisor.waiting"
+
+_PROGRAM = "from machine.cli.entry import main; main()"
+# A start has its own deadlines, which end it much sooner.
+_START_S = 24 * 3600.0
+# Commands that change a machine that is asleep hold its lock for a shorter time.
+_LOCK_S = 5.0
+_POLL_S = 0.1
+# A supervisor that somebody else has started takes over within this time.
+_OTHER_START_S = 60.0
+# A `machine start` whose supervisor has ended says why, and ends as well.
+_LAST_WORDS_S = 60.0
+# Clients that come again and again must not have a machine started without a pause that cannot start.
+_PAUSE_S = 10.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=MODULE)
+    parser.add_argument("name")
+    parser.add_argument("--on-demand", action="store_true", help="wait also if the machine is stopped")
+    arguments = parser.parse_args()
+    os.chdir("/")
+    roots = find_roots(os.environ, current_host().os, os.getuid())
+    paths = roots.machine(arguments.name)
+    log_to(paths)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    descriptor = lock.acquire(paths.waiting_lock, timeout_s=_LOCK_S)
+    if descriptor is None:
+        log.info("another process waits for clients already")
+        return EXIT_OK
+    lock.write_holder(descriptor, os.getpid())
+    try:
+        asyncio.run(wait(roots, arguments.name, descriptor, on_demand=arguments.on_demand))
+    except (MachineError, OSError) as error:
+        log.error("no longer waits for clients: %s", error)
+        return EXIT_ERROR
+    return EXIT_OK
+
+
+def waiting_argv(name: str, *, on_demand: bool = False) -> list[str]:
+    """Return the command line of this process."""
+    return [sys.executable, "-P", "-m", MODULE, *(["--on-demand"] if on_demand else []), "--", name]
+
+
+async def wait(roots: Roots, name: str, descriptor: int, *, on_demand: bool) -> None:
+    """Wait for clients until the machine is awake or does not sleep any more. After a failed start, wait again."""
+    paths = roots.machine(name)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    reason: str | None = None
+    with contextlib.suppress(asyncio.CancelledError):
+        while await _is_asleep(paths, on_demand=on_demand):
+            waiting = Waiting(paths, name, reason)
+            async with waiting.answering():
+                if reason:
+                    await asyncio.sleep(_PAUSE_S)
+                    waiting.open()
+                reason = await waiting.outcome
+                if reason is None:
+                    waiting.doors.close()
+                    os.close(descriptor)  # the next sleep has its own process
+            if reason is None:
+                await asyncio.gather(carry_all(waiting.doors.visitors), waiting.starts())
+                return
+
+
+async def _is_asleep(paths: MachinePaths, *, on_demand: bool) -> bool:
+    """Return whether the machine has no processes and is to be woken by clients."""
+    for _ in range(int(_LOCK_S / _POLL_S)):
+        if not lock.is_held(paths.lock):
+            return on_demand or is_suspended(paths)
+        await asyncio.sleep(_POLL_S)
+    return False
+
+
+class Waiting:
+    """Waits until the machine is up, whoever starts it, and starts it itself when the first client comes.
+
+    `reason` says why the last start failed.
+    """
+
+    def __init__(self, paths: MachinePaths, name: str, reason: str | None) -> None:
+        self._paths = paths
+        self._name = name
+        self._reason = reason
+        self._start: asyncio.Task[None] | None = None
+        self._supervisors = 0
+        """How many supervisors have taken over, which is one at most while all is well."""
+
+        self._problem = "its start has failed"
+        self.doors = Doors(self._begin_start)
+        self.outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        """The reason why a start has failed, or None if the machine is up."""
+
+    @contextlib.asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Answer other processes during the block. If the machine is not up at the end, hang up on all clients.
+
+        Listen for clients before that, unless a start has just failed.
+        """
+        make_private(self._paths.runtime)
+        if not self._reason:
+            self.open()
+        self._paths.waiting_socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._answer, self._paths.waiting_socket)
+        self._paths.waiting_socket.chmod(0o600)
+        try:
+            yield
+        finally:
+            server.close()
+            self._paths.waiting_socket.unlink(missing_ok=True)
+            if not self._is_awake:
+                self.doors.shut()
+
+    def open(self) -> None:
+        """Listen for clients."""
+        config = records.load_file(self._paths.record).config
+        self.doors.open(places(self._paths, config.forwards, config.ssh_port))
+
+    @property
+    def _is_awake(self) -> bool:
+        return self.outcome.done() and not self.outcome.cancelled() and self.outcome.result() is None
+
+    async def starts(self) -> None:
+        """Wait until the `machine start` has ended that this process has run, if there is one."""
+        if self._start:
+            await self._start
+
+    def _begin_start(self) -> None:
+        if self._start is None and not self._supervisors:
+            log.info("starting the machine for a client")
+            self._start = asyncio.create_task(self._run_start())
+
+    async def _run_start(self) -> None:
+        """Run `machine start`. If it fails, and no other start is under way, the machine has not been woken."""
+        argv = [sys.executable, "-P", "-c", _PROGRAM, "start", "--quiet", "--", self._name]
+        try:
+            done = await async_runner.run(argv, timeout_s=_START_S, check=False)
+            lines = done.stderr.strip().splitlines()
+            self._problem = lines[-1].removeprefix("Error: ") if lines else self._problem
+        except MachineError as error:
+            self._problem = error.line
+        deadline = Deadline.after(_OTHER_START_S, "another start")
+        while not self._supervisors and lock.is_held(self._paths.lock) and not deadline.passed:
+            await asyncio.sleep(_POLL_S)
+        if not self._supervisors:
+            self._fail()
+
+    def _fail(self) -> None:
+        if not self.outcome.done():
+            log.warning("the machine was not woken: %s", self._problem)
+            self.outcome.set_result(self._problem)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        supervises = False
+        try:
+            while line := await reader.readline():
+                request = json.loads(line)
+                command = Command(request["command"])
+                if command is Command.TAKE_OVER and not supervises:
+                    supervises = True
+                    self._supervisors += 1
+                writer.write(control.encode({"ok": self._carry_out(command, request["value"])}))
+                await writer.drain()
+        except (OSError, ValueError, KeyError) as error:
+            log.info("control: %s", error)
+        finally:
+            writer.close()
+            if supervises:
+                await self._note_end_of_supervisor()
+
+    async def _note_end_of_supervisor(self) -> None:
+        """Note that a supervisor has hung up. If the machine is not up, its start has failed."""
+        self._supervisors -= 1
+        if self._start:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._start), _LAST_WORDS_S)
+        self._fail()
+
+    def _carry_out(self, command: Command, value: str) -> dict[str, object]:
+        match command:
+            case Command.STATUS:
+                return control.encode_state(self._state)
+            case Command.TAKE_OVER:
+                return {"places": [str(place) for place in self.doors.places]}
+            case Command.RELEASE:
+                self.doors.release(value)
+            case Command.AWAKE:
+                if not self.outcome.done():
+                    self.outcome.set_result(None)
+            case _:
+                raise ValueError(f"{command} is not for a process that waits for clients")
+        return {}
+
+    @property
+    def _state(self) -> MachineState:
+        state = State.SUSPENDED if is_suspended(self._paths) else State.STOPPED
+        if self._reason:
+            return MachineState(state=state, reason=f"a client could not wake it: {self._reason}")
+        return MachineState(state=state, reason=None if state is State.SUSPENDED else "starts for its first client")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
