@@ -149,7 +149,9 @@ class GuestCheck:
         if fails:
             return PodmanHealth.FAILING
         must_listen = life.phase in (Phase.API, Phase.UP) and waited_s >= _LISTENING_S * self._settings.time_scale
-        return PodmanHealth.CLOSED if must_listen and not self._listens(vitals) else PodmanHealth.UNKNOWN
+        if must_listen and not vitals.is_starting and not self._listens(vitals):
+            return PodmanHealth.CLOSED
+        return PodmanHealth.UNKNOWN
 
     def _listens(self, vitals: Vitals) -> bool:
         config = self._record.current.config

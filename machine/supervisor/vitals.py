@@ -97,6 +97,9 @@ class Vitals:
     """The Podman sockets on which the guest listens."""
 
     closed_sockets: tuple[ClosedSocket, ...] = ()
+    is_starting: bool = False
+    """Whether the user's systemd, which is to listen on the user's Podman socket, is still starting."""
+
     has_podman: bool = True
     """Whether the program `podman` is there, and may be executed."""
 
@@ -128,6 +131,7 @@ def parse_vitals(text: str) -> Vitals | None:
         last_oom_kill=_last_oom_kill(lines, uptime),
         sockets=frozenset(line.rpartition(" ")[2] for line in lines if " 00010000 " in line and line[-5:] == ".sock"),
         closed_sockets=tuple(_closed_sockets(lines)),
+        is_starting="podman-starting" in lines,
         has_podman="no-podman" not in lines,
         socket_failed="podman-failed socket" in lines,
         service_failed="podman-failed service" in lines,

@@ -22,6 +22,8 @@ case "$*" in
 "is-active podman.socket") cat "$here/socket" ;;
 "show --property=LoadState --value podman.socket") cat "$here/loaded" ;;
 "is-failed --quiet podman.service") test -e "$here/service-failed" ;;
+"is-failed --quiet user@0.service user-runtime-dir@0.service") test -e "$here/user-failed" ;;
+"is-active user@0.service") cat "$here/user" ;;
 esac
 """
 SETPRIV = '#!/bin/sh\nwhile [ "$1" != --clear-groups ]; do shift; done\nshift\nexec "$@"\n'
@@ -110,3 +112,30 @@ def test_socket_that_systemd_has_given_up_is_started_again(guest: Guest) -> None
     guest.say("user", "socket", "failed")
     assert guest.ask("try").socket_failed
     assert guest.started == ["user start podman.socket", "user start --no-block podman.service"]
+
+
+@pytest.mark.parametrize(
+    ("manager", "told"),
+    [
+        ("activating", {"is_starting": True}),
+        ("inactive", {"closed_sockets": (ClosedSocket(owner="root", state=SocketState.NO_MANAGER),)}),
+    ],
+)
+def test_users_systemd_is_waited_for_while_it_starts(guest: Guest, manager: str, told: dict[str, object]) -> None:
+    guest.say("user", "socket", "inactive")
+    guest.say("user", "loaded", "")
+    guest.say("root", "user", manager)
+    answer = guest.ask("full")
+    assert {"is_starting": answer.is_starting, "closed_sockets": answer.closed_sockets} == {
+        "is_starting": False, "closed_sockets": (), **told
+    }  # fmt: skip
+    assert guest.started == []
+
+
+def test_users_systemd_that_has_failed_is_started_again(guest: Guest) -> None:
+    guest.say("user", "socket", "")
+    guest.say("user", "loaded", "")
+    guest.say("root", "user-failed")
+    guest.say("root", "user", "activating")
+    assert guest.ask("full").is_starting
+    assert guest.started == ["root start --no-block user@0.service"]

@@ -24,6 +24,17 @@ as_user() {
     XDG_RUNTIME_DIR=/run/user/$uid setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
 }
 
+# The words that run systemctl. Whether it is the user's, whose systemd is on its way, as it is for minutes in a busy
+# guest. One that has failed is started again: something may have answered it too late while the guest booted.
+is_starting() {
+    [ "$1" != systemctl ] || return 1
+    if systemctl is-failed --quiet "user@$uid.service" "user-runtime-dir@$uid.service"; then
+        systemctl reset-failed "user@$uid.service" "user-runtime-dir@$uid.service"
+        systemctl start --no-block "user@$uid.service"
+    fi
+    [ "$(systemctl is-active "user@$uid.service")" = activating ] && echo podman-starting
+}
+
 # OWNER and the words that run systemctl for one of the two Podmans. A socket that systemd has given up is started again,
 # because the reason may be gone meanwhile; one that somebody has stopped stays as it is.
 examine_podman() {
@@ -44,7 +55,7 @@ examine_podman() {
         "$@" start podman.socket
         [ "$depth" != try ] || "$@" start --no-block podman.service
         ;;
-    *) echo "podman-closed $owner $("$@" show --property=LoadState --value podman.socket)" ;;
+    *) is_starting "$@" || echo "podman-closed $owner $("$@" show --property=LoadState --value podman.socket)" ;;
     esac
     if [ "$state" != failed ] && "$@" is-failed --quiet podman.service; then
         echo podman-failed service

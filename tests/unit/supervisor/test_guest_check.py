@@ -195,6 +195,25 @@ def test_start_whose_podman_socket_is_masked_fails_before_its_deadline(
     play(story, short_path)
 
 
+def test_start_waits_for_the_users_systemd_as_long_as_it_is_starting(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("machine.supervisor.guest_check._LISTENING_S", 0.1)
+    ssh.fail_api(True)
+    ssh.tell("podman-starting")
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.say("ready boot-1")
+        await until(lambda: len(questions(ssh, "full")) > 5)
+        assert not errors(machine)
+        ssh.tell("podman-closed core ")
+        await until(lambda: errors(machine))
+        (error,) = errors(machine)
+        assert "systemd of core does not run in the guest" in error["message"]
+
+    play(story, short_path)
+
+
 def test_podman_that_was_taken_away_degrades_the_machine_before_anybody_uses_it(ssh: FakeSsh, short_path: Path) -> None:
     ssh.tell(*HEALTHY)
 

@@ -90,6 +90,10 @@ def test_podman_that_is_closed_or_gone() -> None:
     )
 
 
+def test_users_systemd_that_is_on_its_way() -> None:
+    assert parse_vitals("podman-starting\ndone\n") == Vitals(is_starting=True)
+
+
 def test_kernel_log_without_times_does_not_tell_when() -> None:
     vitals = parse_vitals("uptime 10.0\nOut of memory: Kill process 7 (a b) score 900\ndone\n")
     assert vitals is not None
