@@ -288,7 +288,8 @@ class Supervisor:
     async def _report_up(self) -> None:
         await self.handover.finish()
         await self.record.note_up()
-        for problem in self.life.current.problems:
+        of_folders = [each.problem for each in self.folders.folders if each.problem]
+        for problem in dict.fromkeys([*self.life.current.problems, *of_folders]):
             self.starting.notice(sentence(problem))
         has_booted = isinstance(self.qemu, ChildQemu) and not self.life.current.resumes
         if has_booted:

@@ -19,8 +19,10 @@ from machine.control import Command
 from machine.errors import GuestError
 from machine.files import sha256_of
 from machine.folders.server import FolderServer
+from machine.folders.transports import MountedFolder
 from machine.image import intact
 from machine.model.config import FirstBoot, Provisioning, UserIgnition
+from machine.model.folders import Folder
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.events import DeadlinePassed, PauseCause
@@ -380,6 +382,25 @@ def test_panic_on_the_console_is_told_at_once_and_the_guest_may_reboot(ssh: Fake
         assert len(ssh.masters) == 2
 
     play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
+
+
+def test_start_tells_the_problem_of_each_folder_once(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = (None, "no 9p", "no folder", "no 9p")
+    folders = [
+        MountedFolder(folder=Folder(source="/s", target=f"/{number}"), transport=None, problem=problem)
+        for number, problem in enumerate(problems)
+    ]
+    monkeypatch.setattr(FolderServer, "folders", folders)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        await until(lambda: any("ok" in line for line in machine.progress))
+        notices = [line["notice"] for line in machine.progress if "notice" in line]
+        assert notices == ["No 9p", "No folder"]
+
+    play(story, short_path)
 
 
 def test_stop_says_that_a_guest_may_hang_in_a_folder(
