@@ -15,6 +15,7 @@ from typing import Any
 
 from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, reason_of
+from machine.files import disk_errors
 from machine.folders.handover import load_folders
 from machine.model.settings import Settings
 from machine.ports.limits import PublishLimits
@@ -177,7 +178,8 @@ def _acquire(path: Path, name: str) -> int:
     descriptor = lock.acquire(path, timeout_s=_LOCK_PATIENCE_S)
     if descriptor is None:
         raise MachineError(f'unable to start "{name}": already running')
-    lock.write_holder(descriptor, os.getpid())
+    with disk_errors(path):
+        lock.write_holder(descriptor, os.getpid())
     lock.keep(path)
     return descriptor
 

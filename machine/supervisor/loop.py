@@ -164,6 +164,7 @@ class Supervisor:
             self._watch_qemu,
             partial(self.folders.watch_sources, every_s=self.heartbeat_s),
             partial(self.record.keep_readable, every_s=self.heartbeat_s),
+            self._watch_removal,
             self.watches.watch_panic,
             self.watches.watch_evidence,
             self.guest_check.watch,
@@ -199,6 +200,12 @@ class Supervisor:
         self.ports.take_over()
         self.ports.preload(self.record.current.config.forwards)
         self.connection.connect(after_s=0)
+
+    async def _watch_removal(self) -> None:
+        """Shut the guest down when its machine's directory is gone, because no command finds the machine any more."""
+        await self.record.await_removal(every_s=self.heartbeat_s)
+        log.warning("the machine's directory was removed, so the guest is shut down")
+        self.commands.stop(at_once=False)
 
     async def _watch_qemu(self) -> None:
         self.life.post(QemuExited(cause=await self.qemu.wait()))

@@ -19,6 +19,10 @@ from machine.store.records import NewerRecordError
 log = logging.getLogger(__name__)
 
 
+_REMOVED_AFTER = 3
+"""So often in a row a machine's directory must be missing until it counts as removed."""
+
+
 class RecordKeeper:
     """Edits the machine's record on disk, and with it `current`, the supervisor's copy in memory.
 
@@ -62,6 +66,13 @@ class RecordKeeper:
                     log.debug("%s", error)
                 except (MachineError, OSError) as error:
                     log.error("cannot restore the record: %s", error)
+
+    async def await_removal(self, *, every_s: float) -> None:
+        """Wait until somebody has removed the machine's directory. If it is missing for a moment only, wait on."""
+        missing = 0
+        while missing < _REMOVED_AFTER:
+            await asyncio.sleep(every_s)
+            missing = 0 if self._paths.directory.exists() else missing + 1
 
     async def _restore(self) -> None:
         """Write the record anew if it is damaged. An unchanged file is not read again."""

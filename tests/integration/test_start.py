@@ -49,6 +49,18 @@ def test_machine_whose_sockets_are_gone_is_stopped_by_its_supervisor(box: World)
     assert machine_processes(box.home) == []
 
 
+def test_supervisor_that_was_stopped_by_a_signal_stops_its_machine(box: World) -> None:
+    with starting(box) as process:
+        supervisor = lock.holder_pid(box.machines / "box" / "supervisor.lock")
+        assert supervisor is not None
+        os.kill(supervisor, signal.SIGSTOP)
+        stopped = box.machine("stop", "box")
+        process.communicate(timeout=COMMAND_S)
+    # Only the supervisor knows this.
+    assert "The first boot was not complete" in stopped.stderr
+    assert machine_processes(box.home) == []
+
+
 def test_machine_with_a_frozen_qemu_and_no_supervisor_is_removed_by_force(box: World) -> None:
     with starting(box) as process:
         qemu = lock.holder_pid(box.machines / "box" / "lock")

@@ -15,7 +15,7 @@ from qemu.qmp import QMPClient
 from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import MachineError
+from machine.errors import DeadlineError, MachineError
 from machine.model.host import Accelerator
 from machine.ops.shared.ask_supervisor import await_supervisor
 from machine.ops.shared.context import Context
@@ -67,11 +67,12 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
         end_waiting(paths)
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S * patience)
-    ending = _ask_supervisor(paths, report, timeout_s=_answer_s(patience), at_once=at_once)
+    answers = _rouse_supervisor(paths, timeout_s=_GREETING_S * patience)
+    ending = _ask_supervisor(paths, report, timeout_s=_answer_s(patience), at_once=at_once) if answers else None
     if ending is None:
         report.step("Waiting for VM to exit...")
         limits = shutdown.choose_limits(Accelerator.TCG, patience=patience, at_once=at_once)
-        ending = asyncio.run(_end_directly(paths, report, limits))
+        ending = asyncio.run(_end_directly(paths, report, limits, supervised=answers))
         if not at_once:
             # Of a supervisor that ended before QEMU did. The guest has written to its disk since.
             drop_suspension(paths)
@@ -104,10 +105,21 @@ def await_supervisors_end(name: str, context: Context) -> None:
     until.wait_until(lambda: not lock.is_held(path))
 
 
+def _rouse_supervisor(paths: MachinePaths, *, timeout_s: float) -> bool:
+    """Continue a supervisor that a signal has stopped. Return whether the machine has a supervisor that answers."""
+    if control.query_state(paths.control_socket):
+        return True
+    if not lock.signal_holder(paths.supervisor_lock, signal.SIGCONT):
+        return False
+    until = Deadline.after(timeout_s, "the supervisor to answer")
+    with contextlib.suppress(DeadlineError):
+        until.wait_until(lambda: control.query_state(paths.control_socket) is not None)
+        return True
+    return False
+
+
 def _ask_supervisor(paths: MachinePaths, report: Reporter, *, timeout_s: float, at_once: bool) -> Ending | None:
     """Ask the supervisor to stop its machine, and return how the machine ended. If that fails, return None."""
-    if not control.query_state(paths.control_socket):
-        return None
     command = Command.QUIT if at_once else Command.STOP
     try:
         return Ending(control.request(paths.control_socket, command, timeout_s=timeout_s, report=report)["ending"])
@@ -116,11 +128,17 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, timeout_s: float, 
         return None
 
 
-async def _end_directly(paths: MachinePaths, report: Reporter, limits: Limits) -> Ending:
-    """End a machine without its supervisor. Use QEMU's second QMP socket, or else SSH, or else signals."""
+async def _end_directly(paths: MachinePaths, report: Reporter, limits: Limits, *, supervised: bool) -> Ending:
+    """End a machine without its supervisor. Use QEMU's second QMP socket, or else SSH, or else signals.
+
+    If the machine is not `supervised`, a supervisor that it has does not answer.
+    """
     ended = _lock_is_free(paths)
     async with contextlib.AsyncExitStack() as stack:
         client = await _connect(paths, stack)
+        if client and not supervised:
+            # The containers that end want their ports closed, and the guest would wait for its answer.
+            lock.signal_holder(paths.supervisor_lock, signal.SIGKILL)
         if client is None and limits.power_down_s > 0:
             # Perhaps QEMU's sockets were removed. A supervisor that still works has its own connection to QEMU.
             if lock.signal_holder(paths.supervisor_lock, signal.SIGTERM) and await ended(limits.power_down_s):

@@ -98,6 +98,19 @@ def test_start_says_of_containers_that_they_have_not_been_started(ssh: FakeSsh, 
     play(story, short_path)
 
 
+def test_guest_of_a_machine_whose_directory_was_removed_is_shut_down(ssh: FakeSsh, short_path: Path) -> None:
+    """No command finds the machine any more, so nothing else could end its processes."""
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        machine.paths.directory.rename(short_path / "removed")  # at once, unlike what rmtree does
+        assert await machine.end() is None
+        assert "system_powerdown" in machine.qmp.commands
+        assert not machine.paths.directory.exists()
+
+    play(story, short_path)
+
+
 def test_heartbeats_write_nothing_into_the_log(
     ssh: FakeSsh, short_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
