@@ -116,6 +116,10 @@ def test_guest_that_rejects_the_key_is_named_after_sshs_own_words(short_path: Pa
             f"{user}@127.0.0.1: Permission denied (publickey).",
             f'Error: box rejects the machine\'s key for the user "{user}"',
         ]
+        key = guest.world.machines / "box" / "id_ed25519"
+        key.unlink()
+        done = guest.world.machine("ssh", "box", "true")
+        assert done.stderr.startswith(f"Error: the SSH key of box is missing: {key}; restore it from a backup, or ")
 
 
 HOSTILE = """\

@@ -44,7 +44,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
 
     Raises:
         NotFoundError: there is no such machine.
-        MachineError: the machine is not running.
+        MachineError: the machine is not running, or its SSH key is missing.
         GuestError: the guest is paused or does not answer.
     """
     target = find_target(name, username, context)
@@ -54,6 +54,12 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     if not state.connected and not greets(target.port, timeout_s=_GREETING_S):
         raise GuestError(
             f'the guest of "{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}"
+        )
+    if not target.identity.is_file():
+        raise MachineError(
+            f"the SSH key of {name} is missing: {target.identity}",
+            hint="restore it from a backup, or stop the machine and make a clone, which gets keys of its own: "
+            f"machine clone {name} NAME",
         )
     return target
 
