@@ -61,7 +61,8 @@ def _untried(fault: Fault, problem: str) -> Verdict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=[fault.name for fault in FAULTS], metavar="NAME")
+    faults = {fault.name: fault for fault in FAULTS}
+    parser.add_argument("--only", action="append", choices=faults, metavar="NAME", help="in the order of these words")
     parser.add_argument("--list", action="store_true", help="print the names of all faults")
     parser.add_argument("--times", type=int, default=5, help="how often the power is lost")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -71,10 +72,9 @@ def main() -> None:
         return
     verdicts = []
     with prepared(arguments.times) as rig:
-        for fault in FAULTS:
-            if not arguments.only or fault.name in arguments.only:
-                verdicts.append(verdict_of(fault, rig))
-                print("\n".join(report(verdicts[-1:], headings=False)), file=sys.stderr, flush=True)
+        for name in arguments.only or faults:
+            verdicts.append(verdict_of(faults[name], rig))
+            print("\n".join(report(verdicts[-1:], headings=False)), file=sys.stderr, flush=True)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts], indent=2))
     else:
