@@ -36,9 +36,11 @@ def add(name: str, folder: str) -> None:
       machine mount add box ~/src:/src
       machine mount add box /srv/data:/data:ro
     """
+    from machine.cli.terminal import reporter
     from machine.ops.mount import add_mount
 
-    add_mount(name, folder, current_context())
+    with reporter() as report:
+        add_mount(name, folder, current_context(), report)
 
 
 @command.command("rm")
@@ -51,9 +53,11 @@ def rm(name: str, target: str) -> None:
     Example:
       machine mount rm box /src
     """
+    from machine.cli.terminal import reporter
     from machine.ops.mount import remove_mount
 
-    remove_mount(name, target, current_context())
+    with reporter() as report:
+        remove_mount(name, target, current_context(), report)
 
 
 @command.command("ls")

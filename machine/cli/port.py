@@ -40,9 +40,11 @@ def add(name: str, forward: str) -> None:
       machine port add box '*:5353:53/udp'
       machine port add box /tmp/dbus.sock:/run/dbus/system_bus_socket
     """
+    from machine.cli.terminal import reporter
     from machine.ops.port import add_port
 
-    add_port(name, forward, current_context())
+    with reporter() as report:
+        add_port(name, forward, current_context(), report)
 
 
 @command.command("rm")
@@ -55,9 +57,11 @@ def rm(name: str, forward: str) -> None:
     Example:
       machine port rm box 8080
     """
+    from machine.cli.terminal import reporter
     from machine.ops.port import remove_port
 
-    remove_port(name, forward, current_context())
+    with reporter() as report:
+        remove_port(name, forward, current_context(), report)
 
 
 @command.command("ls")

@@ -13,6 +13,7 @@ from machine.ops.shared.state import machine_state
 from machine.ops.shared.times import NEVER, uptime_s
 from machine.qemu.boards import BOARDS
 from machine.store import records
+from machine.store.names import snapshot_names
 from machine.store.paths import MachinePaths
 
 
@@ -83,6 +84,7 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
             {"Source": folder.source, "Target": folder.target, "ReadOnly": folder.read_only}
             for folder in config.folders
         ],
+        "Snapshots": snapshot_names(paths),
         "VolumeDriver": config.volume_driver,
         "MountInotify": config.mount_inotify,
         "Uid": config.uid,

@@ -13,6 +13,8 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.folders import read_volumes
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
+from machine.ops.wake import wake
+from machine.report import Reporter
 from machine.store import records
 
 # An emulated guest is slow to mount.
@@ -35,18 +37,22 @@ class ListedFolder:
     """Why the guest of a running machine has not mounted the folder."""
 
 
-def add_mount(name: str, text: str, context: Context) -> None:
+def add_mount(name: str, text: str, context: Context, report: Reporter) -> None:
     """Share a folder of this host with the machine. A running guest mounts the folder at once.
+
+    A suspended machine is resumed.
 
     Raises:
         BadInputError: `text` is not a valid folder, or the folder's target overlaps another folder of the machine.
-        MachineError: the guest cannot mount the folder.
+        MachineError: the guest cannot mount the folder, or the machine cannot be resumed.
     """
     config = records.load(context.roots, name).config
     if not text:
         raise BadInputError("the folder must not be empty", hint=f"write {SYNTAX}")
     (folder,) = read_volumes([text], config.username, context)
     config.with_folder(folder)  # raises now what a supervisor would raise later
+
+    wake(name, context, report)
 
     def offline(record: MachineRecord) -> MachineRecord:
         return replace(
@@ -56,17 +62,18 @@ def add_mount(name: str, text: str, context: Context) -> None:
     change_machine(name, context, Command.MOUNT_ADD, str(folder), offline, timeout_s=_ANSWER_S)
 
 
-def remove_mount(name: str, target: str, context: Context) -> None:
-    """Stop sharing the folder whose mount point in the guest is `target`.
+def remove_mount(name: str, target: str, context: Context, report: Reporter) -> None:
+    """Stop sharing the folder whose mount point in the guest is `target`. A suspended machine is resumed.
 
     Raises:
         NotFoundError: the machine has no folder with that mount point.
-        MachineError: the supervisor does not answer.
+        MachineError: the supervisor does not answer, or the machine cannot be resumed.
     """
     config = records.load(context.roots, name).config
     place = normalized(target)
     if all(folder.target != place for folder in config.folders):
         raise NotFoundError(f"{name} has no folder at {place}", hint=f"see: machine mount ls {name}")
+    wake(name, context, report)
 
     def offline(record: MachineRecord) -> MachineRecord:
         return replace(

@@ -30,9 +30,11 @@ from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
+from machine.ops.wake import wake
 from machine.ports.holder import listen_problem
 from machine.ports.listing import Listed, decode
 from machine.ports.table import Table
+from machine.report import Reporter
 from machine.store import records
 from machine.store.paths import MachinePaths
 
@@ -51,12 +53,14 @@ class ListedPort:
     status: PortStatus
 
 
-def add_port(name: str, text: str, context: Context) -> None:
+def add_port(name: str, text: str, context: Context, report: Reporter) -> None:
     """Forward a port or socket of the host to the machine. If the machine is running, the forward works at once.
+
+    A suspended machine is resumed, because the forward is meant to lead into its guest.
 
     Raises:
         BadInputError: `text` is not a forward, or another forward already uses the same port or socket of the host.
-        MachineError: the host cannot listen on the forward's port or socket.
+        MachineError: the host cannot listen on the forward's port or socket, or the machine cannot be resumed.
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
@@ -69,11 +73,14 @@ def add_port(name: str, text: str, context: Context) -> None:
             raise MachineError(reason)
         return replace(record, config=changed)
 
+    wake(name, context, report)
     change_machine(name, context, Command.PORT_ADD, forward_text(forward), edit, timeout_s=_ANSWER_S)
 
 
-def remove_port(name: str, text: str, context: Context) -> None:
+def remove_port(name: str, text: str, context: Context, report: Reporter) -> None:
     """Remove one of the user's own forwards. `text` is the whole forward, or only its port or socket on the host.
+
+    A suspended machine is resumed.
 
     Raises:
         BadInputError: `text` is not a forward, a port or the path of a socket.
@@ -87,6 +94,7 @@ def remove_port(name: str, text: str, context: Context) -> None:
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
         raise NotFoundError(f'"{text}" is not a forward that was added to {name}', hint=f"see: machine port ls {name}")
+    wake(name, context, report)
     change_machine(
         name,
         context,

@@ -21,13 +21,14 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.restoring import begin_restore, finish_interrupted, load_complete
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.waiting import end_waiting, start_waiting
 from machine.ops.suspend import suspend
 from machine.ops.wake import wake
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import records, snapshots
-from machine.store.names import check_exists
-from machine.store.paths import MachinePaths
+from machine.store.names import check_exists, snapshot_names
+from machine.store.paths import MachinePaths, is_suspended
 from machine.store.snapshots import KnownSnapshots
 from machine.store.suspension import changing_disk_file, fits_disk, load_suspension
 
@@ -82,7 +83,7 @@ def _take(name: str, snapshot: str | None, comment: str | None, paths: MachinePa
                 f'unable to take a snapshot of "{name}": another command is using it', hint="try again later"
             )
         _sweep(name, paths)
-        chosen = default_name(snapshots.names(paths)) if snapshot is None else _check_new(name, paths, snapshot)
+        chosen = default_name(snapshot_names(paths)) if snapshot is None else _check_new(name, paths, snapshot)
         way_out = f"to give the memory up, which is like a power cut for the guest: machine start --cold {name}"
         _keep(name, chosen, comment, paths, way_out)
     return chosen
@@ -131,6 +132,7 @@ def restore_snapshot(name: str, snapshot: str, context: Context, report: Reporte
     Raises:
         NotFoundError: there is no such machine or snapshot.
         MachineError: the machine is running, the snapshot is damaged, or the disk is full.
+        DeadlineError: the machine is restored, but no process waits for its clients.
     """
     finish_interrupted(name, context, report)
     paths = context.roots.machine(name)
@@ -141,11 +143,14 @@ def restore_snapshot(name: str, snapshot: str, context: Context, report: Reporte
         _check_space(paths)
         _sweep(name, paths)
         if keep:
-            kept = name_before_restore(snapshots.names(paths))
+            kept = name_before_restore(snapshot_names(paths))
             way_out = f"to lose the present state: machine snapshot restore --no-keep {name} {snapshot}"
             _keep(name, kept, f"Before the restore of {snapshot}", paths, way_out)
             report.notice(f'The state of "{name}" until now is kept as the snapshot "{kept}"')
+        was_suspended, was_waiting = is_suspended(paths), end_waiting(paths)
         begin_restore(name, snapshot, paths)
+    if chosen.state is State.SUSPENDED or (was_waiting and not was_suspended):
+        start_waiting(name, paths)
     return chosen.state
 
 

@@ -1,4 +1,4 @@
-"""List and check the names of the machines on this host."""
+"""List and check the names of the machines on this host, and list those of their snapshots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from machine.errors import NotFoundError
 from machine.model.names import DEFAULT_MACHINE, similar_words
-from machine.store.paths import Roots
+from machine.store.paths import MachinePaths, Roots
 
 
 def machine_names(roots: Roots) -> list[str]:
@@ -17,6 +17,15 @@ def machine_names(roots: Roots) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def snapshot_names(machine: MachinePaths) -> list[str]:
+    """Return the sorted names of a machine's snapshots."""
+    try:
+        entries = os.listdir(machine.snapshots)  # noqa: PTH208  (only the names)
+    except FileNotFoundError:
+        return []
+    return sorted(entry for entry in entries if not entry.startswith("."))
 
 
 def check_exists(roots: Roots, name: str) -> None:

@@ -31,6 +31,7 @@ from machine.model.record import MachineRecord
 from machine.model.snapshot import Snapshot
 from machine.store import records
 from machine.store.fields import Fields
+from machine.store.names import snapshot_names
 from machine.store.paths import MachinePaths, is_suspended
 
 _FACTS = "snapshot.json"
@@ -51,22 +52,13 @@ def folder(paths: MachinePaths, name: str) -> MachinePaths:
     return MachinePaths(directory=paths.snapshots / name, runtime=paths.runtime)
 
 
-def names(paths: MachinePaths) -> list[str]:
-    """Return the sorted names of a machine's snapshots."""
-    try:
-        entries = os.listdir(paths.snapshots)  # noqa: PTH208  (only the names)
-    except FileNotFoundError:
-        return []
-    return sorted(entry for entry in entries if not entry.startswith("."))
-
-
 def check_exists(machine: str, paths: MachinePaths, name: str) -> None:
     """Check that the machine has the snapshot, even if its files are damaged.
 
     Raises:
         NotFoundError: the machine has no such snapshot. The hint suggests names.
     """
-    known = names(paths)
+    known = snapshot_names(paths)
     if name not in known:
         near = similar_words(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see: machine snapshot ls {machine}"
@@ -104,7 +96,7 @@ def load_all(machine: str, paths: MachinePaths) -> KnownSnapshots:
     """Load all snapshots of a machine."""
     found: list[Snapshot] = []
     broken: list[MachineError] = []
-    for name in names(paths):
+    for name in snapshot_names(paths):
         try:
             found.append(load(machine, paths, name))
         except NotFoundError:  # it was removed after it was listed

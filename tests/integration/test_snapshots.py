@@ -12,16 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from machine import lock
-from machine.model.hardware import Hardware, Suspension
-from machine.model.host import Accelerator
 from machine.ops.shared.context import Context, current_context
 from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.snapshot import create_snapshot, remove_snapshots, restore_snapshot
@@ -29,28 +25,24 @@ from machine.qemu.img import QemuImg
 from machine.qemu.plan import DISK
 from machine.report import SilentReporter
 from machine.store.paths import MachinePaths
-from machine.store.suspension import commit_suspension, drop_suspension, fits_disk, load_suspension, mark_of
+from machine.store.suspension import drop_suspension, fits_disk, load_suspension
 from tests.support.disk_images import Images, qemu_img
 from tests.support.golden import Golden
+from tests.support.start import put_to_sleep
 from tests.support.transcripts import refuse
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
 WAIT_S = 30
 
-HARDWARE = Hardware(
-    accelerator=Accelerator.TCG, cpu="max", first_boot=False, rekey=False, folder_slots=0, shared_memory=False
-)
-
 
 @pytest.fixture
-def box(world: World, images: Images) -> World:
+def box(box: World) -> World:
     """A stopped machine that has booted once."""
-    world.init("box", images.qcow2, "--disk-size", "3")
-    write(world, 1)
-    (world.machines / "box" / "efivars.fd").write_bytes(b"first")
-    world.edit_record("box", guest={"provisioned": True})
-    return world
+    write(box, 1)
+    (box.machines / "box" / "efivars.fd").write_bytes(b"first")
+    box.edit_record("box", guest={"provisioned": True})
+    return box
 
 
 def paths_of(world: World, name: str = "box") -> MachinePaths:
@@ -73,19 +65,6 @@ def has(world: World, pattern: int, name: str = "box") -> bool:
     return "Pattern verification failed" not in disk_io(
         world.machines / name / "disk.qcow2", f"read -P {pattern} 1G 64k"
     )
-
-
-def suspend(world: World, memory: bytes) -> None:
-    """Save a memory that no QEMU can load."""
-    paths = paths_of(world)
-    paths.memory_in_work.write_bytes(memory)
-    suspension = Suspension(
-        hardware=replace(HARDWARE, machine_type="q35"),
-        qemu="7.2.0",
-        disk=mark_of(paths.disk),
-        suspended=datetime(2026, 11, 26, tzinfo=UTC),
-    )
-    commit_suspension(paths, suspension)
 
 
 def resumes(world: World) -> bytes | None:
@@ -125,6 +104,7 @@ def test_disk_and_variables_return_and_the_present_state_is_kept(box: World) -> 
     assert has(box, 1)
     assert (box.machines / "box" / "efivars.fd").read_bytes() == b"first"
     assert listed(box) == ["snapshot1", "before-restore"]
+    assert box.inspect("box")["Machine"]["Snapshots"] == ["before-restore", "snapshot1"]
     box.must("snapshot", "restore", "--force", "--no-keep", "box", "before-restore")
     assert has(box, 2)
     assert (box.machines / "box" / "efivars.fd").read_bytes() == b"second"
@@ -133,7 +113,7 @@ def test_disk_and_variables_return_and_the_present_state_is_kept(box: World) -> 
 
 
 def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
-    suspend(box, b"first")
+    put_to_sleep(box, b"first")
     box.must("snapshot", "create", "box", "asleep")
     assert resumes(box) == b"first"
     drop_suspension(paths_of(box))
@@ -141,7 +121,7 @@ def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
     done = box.must("snapshot", "restore", "--force", "box", "asleep")
     assert "To resume your machine run" in done.stdout
     assert (box.state("box"), resumes(box), has(box, 1)) == (("suspended", ""), b"first", True)
-    suspend(box, b"second")
+    put_to_sleep(box, b"second")
     box.must("snapshot", "restore", "--force", "box", "before-restore")
     assert (box.state("box"), has(box, 2)) == (("stopped", ""), True)
     box.must("snapshot", "restore", "--force", "--no-keep", "box", "before-restore2")
@@ -151,20 +131,36 @@ def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
     check_intact(box)
 
 
+def test_clients_are_waited_for_as_before_unless_the_state_has_changed(box: World) -> None:
+    waits = paths_of(box).waiting_lock
+    box.must("snapshot", "create", "box", "stopped")
+    put_to_sleep(box, b"first")
+    box.must("snapshot", "create", "box", "asleep")
+    box.must("suspend", "box")  # it is, but nothing waits for its clients
+    assert lock.is_held(waits)
+    box.must("snapshot", "restore", "--force", "--no-keep", "box", "stopped")
+    assert not lock.is_held(waits)
+    box.must("start", "--on-demand", "box")
+    for snapshot in ("stopped", "asleep"):
+        box.must("snapshot", "restore", "--force", "--no-keep", "box", snapshot)
+        assert lock.is_held(waits)
+    assert resumes(box) == b"first"
+
+
 def test_settings_of_the_hardware_return_and_others_stay(box: World) -> None:
     box.must("snapshot", "create", "box", "small")
-    box.must("set", "--disk-size", "5", "--cpus", "2", "--memory", "1024", "box")
+    box.must("set", "--disk-size", "9", "--cpus", "2", "--memory", "1024", "box")
     box.must("port", "add", "box", "45678:80")
     box.must("protect", "box")
     box.edit_record("box", guest={"followed": "later"})
     box.must("snapshot", "restore", "--force", "box", "small")
     record = box.record("box")
-    assert record["config"]["resources"]["disk_gib"] == 3
-    assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 3 * 1024**3
+    assert record["config"]["resources"]["disk_gib"] == 7
+    assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 7 * 1024**3
     assert (record["config"]["protected"], record["config"]["forwards"]) == (True, ["127.0.0.1:45678:80/tcp"])
     assert (record["guest"]["followed"], record["pending"]["guest_outdated"]) == (None, True)
     box.must("snapshot", "restore", "--force", "box", "before-restore")
-    assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 5 * 1024**3
+    assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 9 * 1024**3
     assert box.record("box")["config"]["resources"]["memory_mib"] == 1024
 
 
@@ -185,14 +181,14 @@ def test_snapshots_are_removed_in_any_order_and_their_space_is_given_back(box: W
 def test_clone_of_a_snapshot_and_of_a_machine_with_snapshots(box: World) -> None:
     box.must("snapshot", "create", "box", "small")
     write(box, 2)
-    box.must("set", "--disk-size", "5", "box")
+    box.must("set", "--disk-size", "9", "box")
     before = box.files()
     box.must("clone", "--snapshot", "small", "box", "then")
     box.must("clone", "box", "now")
     assert {path: content for path, content in box.files().items() if "machines/box/" in path} == {
         path: content for path, content in before.items() if "machines/box/" in path
     }
-    for name, pattern, size_gib in (("then", 1, 3), ("now", 2, 5)):
+    for name, pattern, size_gib in (("then", 1, 7), ("now", 2, 9)):
         disk = box.machines / name / "disk.qcow2"
         assert (has(box, pattern, name), tags(box, name), listed(box, name)) == (True, [], [])
         assert QemuImg().virtual_size(disk) == size_gib * 1024**3
@@ -245,7 +241,7 @@ def test_snapshot_that_a_running_machine_cannot_remove_is_removed_later(box: Wor
 
 
 def test_what_does_not_fit_any_more_is_refused(box: World, golden: Golden) -> None:
-    suspend(box, b"first")
+    put_to_sleep(box, b"first")
     box.must("snapshot", "create", "box", "asleep")
     write(box, 2)
     refuse(golden, box, "snapshot", "create", "box", case="memory that the disk does not fit")
@@ -331,7 +327,7 @@ def state_of(world: World) -> tuple[object, ...]:
 
 
 def test_creation_that_is_killed_leaves_a_whole_snapshot_or_none(box: World) -> None:
-    suspend(box, b"first")
+    put_to_sleep(box, b"first")
     number = 0
     for number in each_kill(box, lambda c: create_snapshot("box", "small", None, c, SilentReporter())):
         assert resumes(box) == b"first"
@@ -346,15 +342,15 @@ def test_creation_that_is_killed_leaves_a_whole_snapshot_or_none(box: World) -> 
 
 
 def test_restore_that_is_killed_leaves_the_old_state_or_is_finished(box: World) -> None:
-    box.edit_record("box", config={"resources": {"cpus": 1, "memory_mib": 512, "disk_gib": 3}})
-    suspend(box, b"old")
+    box.edit_record("box", config={"resources": {"cpus": 1, "memory_mib": 512, "disk_gib": 7}})
+    put_to_sleep(box, b"old")
     box.must("snapshot", "create", "box", "small")
     drop_suspension(paths_of(box))
     write(box, 2)
-    suspend(box, b"new")
+    put_to_sleep(box, b"new")
     (box.machines / "box" / "efivars.fd").write_bytes(b"second")
     box.edit_record(
-        "box", guest={"followed": "later"}, config={"resources": {"cpus": 2, "memory_mib": 512, "disk_gib": 3}}
+        "box", guest={"followed": "later"}, config={"resources": {"cpus": 2, "memory_mib": 512, "disk_gib": 7}}
     )
     old, new = ("old", b"first", b"old", 1, None), ("new", b"second", b"new", 2, "later")
     assert state_of(box) == new
@@ -379,7 +375,7 @@ def finish_interrupted_of(world: World) -> None:
 
 
 def test_removal_that_is_killed_leaves_nothing_behind_for_long(box: World) -> None:
-    suspend(box, b"first")
+    put_to_sleep(box, b"first")
     box.must("snapshot", "create", "box", "small")
     box.must("snapshot", "create", "box", "large")
     for number in each_kill(box, lambda c: remove_snapshots("box", ["small"], c, SilentReporter())):

@@ -24,11 +24,11 @@ HARDWARE = Hardware(
 )
 
 
-def put_to_sleep(world: World) -> None:
+def put_to_sleep(world: World, memory: bytes = b"no memory") -> None:
     """Give the machine `box` a saved memory that no QEMU can load."""
     world.edit_record("box", guest={"provisioned": True})
     paths = MachinePaths(directory=world.machines / "box", runtime=world.runtime("box"))
-    paths.memory_in_work.write_bytes(b"no memory")
+    paths.memory_in_work.write_bytes(memory)
     suspension = Suspension(
         hardware=replace(HARDWARE, machine_type="q35", folder_slots=0),
         qemu="7.2.0",

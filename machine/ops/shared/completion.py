@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from machine.ops.shared.context import Context
-from machine.store.names import machine_names
+from machine.store import names
 
 
 def all_names(context: Context) -> list[str]:
-    return machine_names(context.roots)
+    return names.machine_names(context.roots)
 
 
 def snapshot_names(machine: str, context: Context) -> list[str]:
     """Return the names of a machine's snapshots, or none if there is no such machine."""
-    if machine not in machine_names(context.roots):
+    if machine not in names.machine_names(context.roots):
         return []
-    from machine.store import snapshots  # completing the name of a machine does not need it
-
-    return snapshots.names(context.roots.machine(machine))
+    return names.snapshot_names(context.roots.machine(machine))
 
 
 def image_names() -> list[str]:
