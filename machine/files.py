@@ -136,9 +136,12 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EI
 _NOT_THERE = (errno.EEXIST, errno.ENOENT)
 
 
-def _broken_link(path: Path) -> Path | None:
-    """Return the part of a path that is a symbolic link to nothing, or None if no part is."""
-    return next((part for part in (path, *path.parents) if part.is_symlink() and not part.exists()), None)
+def broken_link(path: Path) -> str | None:
+    """Describe the part of a path that is a symbolic link to nothing. Return None if no part is."""
+    for part in (path, *path.parents):
+        if os.path.islink(part) and not os.path.exists(part):  # noqa: PTH110, PTH114  (they raise no errors)
+            return f"{part} is a symbolic link to {part.readlink()}, which does not exist"
+    return None
 
 
 @contextlib.contextmanager
@@ -153,8 +156,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in _NOT_WRITABLE:
             raise NotWritableError(f"cannot write {path}: {reason_of(error)}") from error
-        if error.errno in _NOT_THERE and (link := _broken_link(path)):
-            broken = f"{link} is a symbolic link to {link.readlink()}, which does not exist"
+        if error.errno in _NOT_THERE and (broken := broken_link(path)):
             raise NotWritableError(f"cannot write {path}: {broken}") from error
         raise
 

@@ -106,6 +106,8 @@ def directory_check(  # noqa: PLR0911  (a table)
 
 def unwritable(facts: DirectoryFacts) -> str | None:
     """Return why nothing can be written to the directory, or None if the directory is writable."""
+    if facts.broken_link:
+        return facts.broken_link
     if not facts.is_directory:
         return f"{facts.nearest} is not a directory"
     if not facts.writable:
@@ -116,6 +118,8 @@ def unwritable(facts: DirectoryFacts) -> str | None:
 
 def make_writable(facts: DirectoryFacts) -> str:
     """Return the remedy for a directory that is not writable."""
+    if facts.broken_link:
+        return "mount the disk that the link leads to, or replace the link by a directory"
     if not facts.is_directory:
         return f"move {facts.nearest} out of the way"
     return f"make {facts.nearest} writable for this user"

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.files import broken_link
+
 
 @dataclass(frozen=True, kw_only=True)
 class DirectoryFacts:
@@ -23,6 +25,9 @@ class DirectoryFacts:
     free_bytes: int
     file_system: str | None
     """The type of the file system, such as `ext4`; None if unknown."""
+
+    broken_link: str | None = None
+    """What `files.broken_link` says of the directory."""
 
     @property
     def exists(self) -> bool:
@@ -45,6 +50,7 @@ def probe_directory(path: Path, mounts: dict[Path, str]) -> DirectoryFacts:
         owner=facts.st_uid,
         free_bytes=volume.f_bavail * volume.f_frsize,
         file_system=file_system_of(nearest.resolve(), mounts),
+        broken_link=broken_link(path),
     )
 
 

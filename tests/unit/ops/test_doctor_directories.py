@@ -33,6 +33,10 @@ DIRECTORIES: dict[str, dict[str, object]] = {
     "cannot be made": {"nearest": Path("/home"), "writable": False},
     "not writable": {"writable": False},
     "below a file": {"nearest": Path("/home/me"), "is_directory": False},
+    "below a link to nothing": {
+        "nearest": Path("/home/me"),
+        "broken_link": "/home/me/data is a symbolic link to /gone, which does not exist",
+    },
     "full": {"free_bytes": 200 * MIB},
     "nearly full": {"free_bytes": 3 * GIB},
     "without links": {"file_system": "vfat"},

@@ -35,6 +35,12 @@ def test_this_host_tells_of_its_own_root() -> None:
     assert file_systems()[Path("/")]
 
 
+def test_directory_below_a_link_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/gone")
+    facts = probe_directory(tmp_path / "link" / "data", {})
+    assert facts.broken_link == f"{tmp_path}/link is a symbolic link to /gone, which does not exist"
+
+
 def test_directory_that_is_there(tmp_path: Path) -> None:
     facts = probe_directory(tmp_path, {Path("/"): "ext4"})
     assert facts.exists
