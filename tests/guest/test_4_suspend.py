@@ -73,6 +73,10 @@ def test_ssh_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
     assert world.must("ssh", "box", "echo", "awake").stdout == "awake\n"
     assert world.state("box") == ("running", "")
     assert answers(world, "box")
+    suspend(world)
+    world.must("port", "add", "box", "127.0.0.1:45678:22")
+    assert world.state("box") == ("running", "")
+    world.must("port", "rm", "box", "127.0.0.1:45678")
 
 
 def test_client_of_the_api_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
