@@ -23,7 +23,8 @@ def command() -> None:
 
 @command.command("enable")
 @name_argument()
-def enable(name: str) -> None:
+@click.option("--on-demand", is_flag=True, help="Start the machine when its first client connects, and not at once.")
+def enable(name: str, *, on_demand: bool) -> None:
     """Start a machine at every login.
 
     The service keeps a copy of the environment variables that a start depends on, such as PATH and the proxies. After
@@ -37,8 +38,9 @@ def enable(name: str) -> None:
     from machine.ops.autostart import enable as enable_service
 
     with reporter() as report:
-        path = enable_service(name, current_context(), report)
-    click.echo(f'Machine "{name}" starts when you log in: {path}')
+        path = enable_service(name, current_context(), report, on_demand=on_demand)
+    when = "waits for its first client from your login on" if on_demand else "starts when you log in"
+    click.echo(f'Machine "{name}" {when}: {path}')
 
 
 @command.command("disable")

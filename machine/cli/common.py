@@ -158,6 +158,15 @@ def usb_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def idle_suspend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--idle-suspend",
+        metavar="TIME",
+        help="Suspend the machine when nobody has used it for this time, such as 15m; with 15m,containers, also while "
+        "containers run; off means never.",
+    )(command)
+
+
 def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of commands that set a machine's folders."""
     for option in (

@@ -13,6 +13,7 @@ from machine.cli.common import (
     complete_from,
     complete_images,
     current_context,
+    idle_suspend_option,
     member_of,
     native_ca_option,
     none_if_empty,
@@ -175,6 +176,7 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="KEY[=VALUE]",
     help="Add a label, which machine ls and inspect show.",
 )
+@idle_suspend_option
 @native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 @click.option("--provider", hidden=True, shell_complete=complete_from([PROVIDER]))
@@ -206,6 +208,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     user_mode_networking: bool | None,
     first_boot: FirstBootRequest,
     labels: tuple[str, ...] | None,
+    idle_suspend: str | None,
     native_ca: bool | None,
 ) -> None:
     """Initialize a virtual machine.
@@ -246,6 +249,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         first_boot=first_boot,
         labels=labels,
         native_ca=native_ca,
+        idle_suspend=idle_suspend,
         provisioning=provisioning,
     )
     if image_path is not None:

@@ -6,6 +6,7 @@ import click
 
 from machine.cli.common import (
     current_context,
+    idle_suspend_option,
     name_argument,
     native_ca_option,
     usb_option,
@@ -26,6 +27,7 @@ from machine.errors import BadInputError
 )
 @usb_option
 @volume_options
+@idle_suspend_option
 @native_ca_option
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 @click.option("--username", hidden=True)
@@ -39,6 +41,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     volumes: tuple[str, ...] | None,
     volume_driver: str | None,
     mount_inotify: bool | None,
+    idle_suspend: str | None,
     native_ca: bool | None,
     user_mode_networking: bool | None,
     username: str | None,
@@ -72,6 +75,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
             volume_driver=volume_driver,
             mount_inotify=mount_inotify,
             native_ca=native_ca,
+            idle_suspend=idle_suspend,
         ),
         current_context(),
         report,

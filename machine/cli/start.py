@@ -29,6 +29,8 @@ Warning: The machine being started is not set as your default Podman connection.
 As such, Podman commands may not work correctly.
 """
 
+_ON_DEMAND = 'Machine "{name}" starts when its first client connects'
+
 _API = """
 API forwarding listening on: {socket}
 You can connect Docker API clients by setting DOCKER_HOST using the
@@ -78,7 +80,9 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         raise click.UsageError("--cold takes a single machine, and no --foreground")
     if on_demand and cold:
         raise click.UsageError("--on-demand and --cold exclude each other")
-    if on_demand and not foreground:
+    if on_demand and foreground:
+        _run_on_demand(selected[0])
+    elif on_demand:
         _wait_for_clients(selected)
     elif foreground:
         _run_in_foreground(selected[0], hints=hints, quiet=quiet, update_connection=update_connection)
@@ -96,7 +100,14 @@ def _wait_for_clients(names: list[str]) -> None:
     context = current_context()
     for name in names:
         start_on_demand(name, context)
-        click.echo(f'Machine "{name}" starts when its first client connects')
+        click.echo(_ON_DEMAND.format(name=name))
+
+
+def _run_on_demand(name: str) -> None:
+    from machine.ops.start_foreground import run_on_demand
+
+    run_on_demand(name, current_context(), lambda: click.echo(_ON_DEMAND.format(name=name)))
+    click.echo(f'Machine "{name}" stopped')
 
 
 def _start(name: str, *, hints: bool, quiet: bool, cold: bool) -> None:

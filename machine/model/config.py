@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from machine.errors import BadInputError
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice
+from machine.model.idle import OFF
 from machine.model.transport import TransportChoice
 
 if TYPE_CHECKING:
@@ -191,6 +192,9 @@ class MachineConfig:
 
     mount_inotify: bool = False
     """Whether changes that the host makes in the folders raise inotify events in the guest."""
+
+    idle_suspend: str = OFF
+    """When the machine is suspended because nobody uses it, in the notation of model.idle."""
 
     timezone_local: bool = False
     """Whether the guest's time zone follows the host's."""

@@ -18,6 +18,7 @@ from machine.model.config import (
     MIN_MEMORY_MIB,
 )
 from machine.model.host import AcceleratorChoice, Host, HostOS
+from machine.model.idle import OFF, check_idle_suspend
 from machine.model.names import check_username
 from machine.model.network import ResolverChoice
 from machine.model.ports import DEFAULT_MAX_PUBLISHED_PORTS, Driver
@@ -72,6 +73,9 @@ class Settings:
     host_resolver: ResolverChoice
     """Whether this host answers guests' questions about names, instead of QEMU's network."""
 
+    idle_suspend: str
+    """When a machine is suspended because nobody uses it."""
+
     patience: int
     """The factor by which every deadline of a start and a stop is longer than usual."""
 
@@ -95,6 +99,7 @@ def built_in(host: Host) -> Settings:
         allow_privileged_ports=False,
         max_published_ports=DEFAULT_MAX_PUBLISHED_PORTS,
         host_resolver=ResolverChoice.AUTO,
+        idle_suspend=OFF,
         patience=1,
     )
 
@@ -184,6 +189,11 @@ RULES: Mapping[str, Rule] = {
     "allow_privileged_ports": _switch("Let containers publish ports below 1024 if the machine runs as root"),
     "max_published_ports": _whole_number("How many ports of this host the containers of a machine may publish", 0),
     "host_resolver": _choice("Whether this host answers guests' questions about names", ResolverChoice),
+    "idle_suspend": Rule(
+        meaning="When idle machines are suspended, like 15m; with 15m,containers, also while containers run",
+        expected=f"a time of at least 1m, like 15m or 15m,containers, or {OFF}",
+        read=lambda value: check_idle_suspend(str(value)),
+    ),
     "patience": _whole_number("How many times as long as usual a start and a stop may take", 1, _MAX_PATIENCE),
 }
 """The rule for each key of config.toml. The keys are the fields of Settings."""

@@ -10,15 +10,17 @@ from machine.report import Reporter
 from machine.store import records
 
 
-def enable(name: str, context: Context, report: Reporter) -> Path:
+def enable(name: str, context: Context, report: Reporter, *, on_demand: bool = False) -> Path:
     """Install a service that starts the machine at every login, and return the path of the service's file.
+
+    With `on_demand`, the service only waits for the first client, and then starts the machine.
 
     Raises:
         NotFoundError: there is no such machine.
         MachineError: this host has no systemd, or the file cannot be written.
     """
     record = records.load(context.roots, name)
-    path = login_service.install(name, login_service.current_program(), context, report)
+    path = login_service.install(name, login_service.current_program(), context, report, on_demand=on_demand)
     for text in login_service.permissions(record, context):
         report.notice(text)
     return path

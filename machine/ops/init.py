@@ -115,6 +115,7 @@ def _choose(
         volume_driver=driver,
         mount_inotify=mount_inotify,
         native_ca=settings.import_native_ca,
+        idle_suspend=settings.idle_suspend,
         timezone_local=settings.timezone == LOCAL,
         labels=labels,
         first_boot=first_boot,

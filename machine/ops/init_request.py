@@ -11,7 +11,7 @@ from machine.model.config import MachineConfig, Provisioning, Script, UserIgniti
 from machine.model.folders import without_variables
 from machine.model.host import AcceleratorChoice
 from machine.model.image import ImageOptions
-from machine.model.settings import Value
+from machine.model.settings import Value, check_value
 from machine.ops import init_file_values as values
 from machine.ops.init_first_boot import FirstBootRequest
 from machine.ops.shared.timezone import LOCAL
@@ -47,6 +47,7 @@ class InitRequest:
     first_boot: FirstBootRequest = field(default_factory=FirstBootRequest)
     labels: tuple[str, ...] | None = None
     native_ca: bool | None = None
+    idle_suspend: str | None = None
     provisioning: Provisioning | None = None
 
     @property
@@ -63,6 +64,7 @@ class InitRequest:
             "volumes": self.volumes,
             "accel": self.accelerator,
             "import_native_ca": self.native_ca,
+            "idle_suspend": None if self.idle_suspend is None else check_value("idle_suspend", self.idle_suspend),
         }
         return {key: value for key, value in options.items() if value is not None}
 
@@ -147,6 +149,9 @@ KEYS: Mapping[str, Key] = {
     "hostname": Key(Part.FIRST_BOOT, "hostname", values.string, lambda config: config.first_boot.hostname),
     "import_native_ca": Key(
         Part.MACHINE, "native_ca", values.setting("import_native_ca"), lambda config: config.native_ca
+    ),
+    "idle_suspend": Key(
+        Part.MACHINE, "idle_suspend", values.setting("idle_suspend"), lambda config: config.idle_suspend
     ),
     "volume": Key(Part.MACHINE, "volumes", values.volumes, _volumes),
     "volume_driver": Key(Part.MACHINE, "volume_driver", values.string, lambda config: config.volume_driver),

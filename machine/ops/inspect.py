@@ -87,6 +87,7 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
         "Snapshots": snapshot_names(paths),
         "VolumeDriver": config.volume_driver,
         "MountInotify": config.mount_inotify,
+        "IdleSuspend": config.idle_suspend,
         "Uid": config.uid,
         "Timezone": config.timezone,
         "Provisioning": config.provisioning,

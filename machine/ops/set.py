@@ -10,6 +10,7 @@ from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets
 from machine.model.host import Host
 from machine.model.record import MachineRecord
+from machine.model.settings import check_value
 from machine.model.transport import TransportChoice
 from machine.model.units import GIB
 from machine.model.usb import usb_texts
@@ -37,6 +38,7 @@ class SetRequest:
     volume_driver: str | None = None
     mount_inotify: bool | None = None
     native_ca: bool | None = None
+    idle_suspend: str | None = None
 
 
 def set_machine(name: str, request: SetRequest, context: Context, report: Reporter) -> None:
@@ -135,7 +137,14 @@ def plan_changes(
         volume_driver=driver,
         mount_inotify=config.mount_inotify if request.mount_inotify is None else request.mount_inotify,
         native_ca=config.native_ca if request.native_ca is None else request.native_ca,
+        idle_suspend=_idle_suspend(config, request),
     )
+
+
+def _idle_suspend(config: MachineConfig, request: SetRequest) -> str:
+    if request.idle_suspend is None:
+        return config.idle_suspend
+    return str(check_value("idle_suspend", request.idle_suspend))
 
 
 def check_larger(new_gib: int, disk_gib: int) -> None:

@@ -20,6 +20,7 @@ from machine.model.config import (
     Verified,
 )
 from machine.model.host import AcceleratorChoice
+from machine.model.idle import OFF
 from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.transport import Transport, TransportChoice
 from machine.store.fields import FieldError, Fields
@@ -33,7 +34,11 @@ Document = dict[str, object]
 SCHEMA = 2
 """The number of the present schema. A change that older programs would misread needs a new number and a migration."""
 
-ADDED: Mapping[str, Document] = {"config": {}, "pending": {"services": True, "restoring": None}, "guest": {}}
+ADDED: Mapping[str, Document] = {
+    "config": {"idle_suspend": OFF},
+    "pending": {"services": True, "restoring": None},
+    "guest": {},
+}
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
 
 A new field needs an entry here. It needs no new schema if older programs may ignore the field. An older program keeps
@@ -186,6 +191,7 @@ def _config(fields: Fields) -> MachineConfig:
         folders=_folders(fields),
         volume_driver=fields.member("volume_driver", TransportChoice),
         mount_inotify=fields.flag("mount_inotify"),
+        idle_suspend=fields.text("idle_suspend"),
         usbs=tuple(fields.texts("usbs")),
         swap_mib=fields.number("swap_mib", minimum=0),
         native_ca=fields.flag("native_ca"),

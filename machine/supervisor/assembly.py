@@ -17,6 +17,7 @@ from machine.lock import holder_pid
 from machine.model import network
 from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
+from machine.model.idle import parse_idle_suspend
 from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
 from machine.model.record import MachineRecord
 from machine.podman.api import container_ports
@@ -42,6 +43,8 @@ from machine.supervisor.guest_sockets import GuestSockets, sockets_script
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import helper_command
+from machine.supervisor.idle_watch import GuestActivity, IdleWatch
+from machine.supervisor.intervals import USUAL, Intervals
 from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master, new_path
@@ -112,42 +115,10 @@ class Assignment:
         return self.accelerator.time_scale * self.patience
 
 
-@dataclass(frozen=True, kw_only=True)
-class Intervals:
-    """How often a supervisor checks various things, and how long it waits for others, in seconds."""
-
-    heartbeat_s: float = 5.0
-    evidence_s: float = 0.5
-    evidence_patience_s: float = 10.0
-    """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
-
-    panic_s: float = 1.0
-    """How often the console is checked for a panic of the guest's kernel."""
-
-    prompt_patience_s: float = 6.0
-    """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""
-
-    silent_boot_s: float = 5.0
-    """How long a boot may show nothing before the base image is checked. The time scale multiplies this."""
-
-    lock_s: float = 1.0
-    guest_s: float = 60.0
-    """How often a guest is asked what is wrong with it."""
-
-    guest_max_share: float = 0.05
-    """The share of its time that a guest may spend on answering this question."""
-
-    guest_start_s: float = 3.0
-    """How often the guest is asked while a start waits for Podman. The accelerator's time scale multiplies this."""
-
-    silent_s: float = 1.0
-    """How long a start waits for containers before it says so."""
-
-
 def assemble(
     assignment: Assignment,
     starting: ProgressBroadcaster,
-    intervals: Intervals = Intervals(),
+    intervals: Intervals = USUAL,
     handover: Handover | None = None,
 ) -> Supervisor:
     """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
@@ -204,6 +175,7 @@ def assemble(
         watches=_make_watches(assignment, life, connection, starting, intervals),
         containers=_make_container_wait(assignment, in_guest, intervals),
         guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
+        idle=_make_idle_watch(assignment, in_guest, commands, ports),
         handover=handover,
         suspender=Suspender(_suspend_settings(assignment), link=link, folders=folders, connection=connection),
         heartbeat_s=intervals.heartbeat_s,
@@ -244,6 +216,25 @@ def _make_watches(
         connection=connection,
         every_s=intervals.heartbeat_s,
     )
+
+
+def _make_idle_watch(
+    assignment: Assignment, in_guest: GuestCommand, commands: Commands, ports: Forwarding
+) -> IdleWatch | None:
+    paths, config = assignment.paths, assignment.record.config
+    wish = parse_idle_suspend(config.idle_suspend)
+    if wish is None:
+        return None
+    activity = GuestActivity(
+        ports=ports,
+        ssh_port=config.ssh_port,
+        api_sockets=(paths.podman_socket, paths.podman_root_socket),
+        ssh=in_guest,
+        pids=lambda: [pid for driver in Driver if (pid := _driver_pid(paths, driver)) is not None],
+        counts_containers=not wish.ignores_containers,
+        time_scale=assignment.time_scale,
+    )
+    return IdleWatch(wish=wish, commands=commands, look=activity.look)
 
 
 def _suspend_settings(assignment: Assignment) -> SuspendSettings:

@@ -56,6 +56,7 @@ from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.handover import Handover
+from machine.supervisor.idle_watch import IdleWatch
 from machine.supervisor.phases import Phase
 from machine.supervisor.process import AdoptedQemu, ChildQemu
 from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
@@ -106,6 +107,9 @@ class Supervisor:
 
     watches: GuestWatches
     containers: ContainerWait
+    idle: IdleWatch | None
+    """None if the machine stays up although nobody uses it."""
+
     handover: Handover
     suspender: Suspender
     guest_check: GuestCheck
@@ -169,6 +173,8 @@ class Supervisor:
             self.watches.watch_evidence,
             self.guest_check.watch,
         ]
+        if self.idle:
+            work.append(self.idle.watch)
         if not self.record.current.config.has_our_units:
             work.append(self.watches.watch_greeting)
         try:

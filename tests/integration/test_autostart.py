@@ -74,6 +74,16 @@ def test_service_comes_and_goes(box: World) -> None:
     assert (again.status, again.stdout, again.stderr) == (0, 'Machine "box" does not start when you log in\n', "")
 
 
+def test_service_that_waits_for_clients_keeps_doing_so_under_a_new_name(box: World) -> None:
+    enabled = box.machine("autostart", "enable", "--on-demand", "box")
+    unit = units(box) / UNIT
+    said = f'Machine "box" waits for its first client from your login on: {unit}\n'
+    assert (enabled.status, enabled.stdout) == (0, said)
+    box.must("rename", "box", "crate")
+    unit = unit.with_name("boot2podman-crate.service")
+    assert 'start" "--foreground" "--on-demand" "--no-info" "crate"' in unit.read_text()
+
+
 def test_service_is_told_what_the_start_of_its_maker_would_be(box: World) -> None:
     proxy = "http://me:secret@proxy.example:3128"
     made = box.machine("autostart", "enable", "box", https_proxy=proxy, MACHINE_HOME=box.home.name)

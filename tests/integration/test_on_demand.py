@@ -139,6 +139,17 @@ def test_two_commands_at_once_make_one_process(suspended: World) -> None:
     wait_until(lambda: len(machine_processes(suspended.home)) == 1)
 
 
+def test_foreground_waits_until_its_machine_is_no_longer_waited_for(suspended: World) -> None:
+    with suspended.popen("start", "--foreground", "--on-demand", "box") as process:
+        wait_until(lambda: api_socket(suspended).exists() and lock.holder_pid(waiting_lock(suspended)))
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = process.communicate(timeout=COMMAND_S)
+    assert stdout.startswith('Machine "box" starts when its first client connects\n')
+    assert suspended.state("box") == ("suspended", "")
+    assert not lock.is_held(waiting_lock(suspended))
+
+
 def test_running_machine_is_not_waited_for(box: World) -> None:
     with box.popen("start", "box") as process:
         wait_until(lambda: lock.holder_pid(box.machines / "box" / "lock"))

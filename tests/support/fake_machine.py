@@ -22,7 +22,8 @@ from machine.ports.limits import DEFAULT_LIMITS
 from machine.qemu.plan import LaunchPlan
 from machine.store import records
 from machine.store.paths import MachinePaths
-from machine.supervisor.assembly import Assignment, Intervals, assemble
+from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor.intervals import Intervals
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.progress import ProgressBroadcaster
 from tests.support.builders import make_record, make_roots, save_machine

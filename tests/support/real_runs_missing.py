@@ -10,6 +10,7 @@ MISSING = {
     "autostart disable": _LOGIN,
     "autostart enable": _LOGIN,
     "config edit": _HOST,
+    "init --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
     "image build": "it makes the image of the guests, before there is one",
     "image catalogue": _HOST,
     "image rm": _HOST,
@@ -17,6 +18,7 @@ MISSING = {
     "os apply": _FEDORA,
     "os upgrade": _FEDORA,
     "start --on-demand": "it starts no guest itself, and tests/integration runs it",
+    "set --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
     "set --username": "it is refused, as a user cannot be renamed",
 }
 """The reason for each verb or flag."""

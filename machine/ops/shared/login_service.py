@@ -30,6 +30,7 @@ from machine.store.paths import config_home
 from machine.this_host import lasting_path, lingers
 
 _PROGRAM_S = 20.0
+_ON_DEMAND = "--on-demand"
 
 
 def current_program() -> Path:
@@ -37,13 +38,15 @@ def current_program() -> Path:
     return lasting_path(Path(sys.argv[0]).absolute())
 
 
-def install(name: str, program: Path, context: Context, report: Reporter) -> Path:
+def install(name: str, program: Path, context: Context, report: Reporter, *, on_demand: bool = False) -> Path:
     """Install a service that starts the machine at every login by running `program`. Return the service's file.
+
+    With `on_demand`, the service only waits for the first client, and then starts the machine.
 
     Raises:
         MachineError: this host has no systemd, or the file cannot be written.
     """
-    service = _service(name, program, context)
+    service = _service(name, program, context, on_demand=on_demand)
     path = service_file(name, context)
     match context.host.os:
         case HostOS.LINUX:
@@ -86,8 +89,10 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
 
 def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     """If a renamed machine has a service, rename the service, too. A second call changes nothing."""
-    if service_file(old, context).exists():
-        install(new, current_program(), context, report)
+    path = service_file(old, context)
+    if path.exists():
+        on_demand = _ON_DEMAND.encode() in path.read_bytes()
+        install(new, current_program(), context, report, on_demand=on_demand)
         remove(old, context, report)
 
 
@@ -137,11 +142,18 @@ def _wants(unit: Path) -> Path:
     return unit.parent / "default.target.wants" / unit.name
 
 
-def _service(name: str, program: Path, context: Context) -> Service:
+def _service(name: str, program: Path, context: Context, *, on_demand: bool) -> Service:
     return Service(
         label=_label(name),
         description=f"Machine {name} of boot2podman",
-        argv=(os.fspath(program), "start", "--foreground", "--no-info", name),
+        argv=(
+            os.fspath(program),
+            "start",
+            "--foreground",
+            *([_ON_DEMAND] if on_demand else []),
+            "--no-info",
+            name,
+        ),
         environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
         stop_s=int(stop_s(stop_patience(context))),
         log=os.fspath(context.roots.machine(name).service_log),

@@ -61,6 +61,7 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
         volumes=("/a b:/é", "/c:/d:ro"),
         volume_driver="9p",
         mount_inotify=True,
+        idle_suspend="off",
         usbs=FULL.usbs,
         labels=("org.example/x=", 'team=a "b"'),
         first_boot=FirstBootRequest(

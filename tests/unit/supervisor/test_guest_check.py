@@ -16,10 +16,10 @@ from machine.control import Command
 from machine.model.config import MachineConfig
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
-from machine.supervisor.assembly import Intervals
 from machine.supervisor.diagnosis import PodmanHealth
 from machine.supervisor.events import DeadlinePassed
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
+from machine.supervisor.intervals import Intervals
 from machine.supervisor.life import Life
 from machine.supervisor.phases import Phase
 from machine.supervisor.tracker import LifeTracker
