@@ -244,7 +244,6 @@ HOSTS = (
             Ask(words=("ssh", NAME, "true"), says="disk is full"),
         ),
         check=what_was_written_is_there,
-        is_long=True,
     ),
     Fault(
         name="host's disk full and the supervisor killed",
