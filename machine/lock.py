@@ -69,7 +69,7 @@ def acquire(path: Path, *, timeout_s: float = 0.0, shared: bool = False) -> int 
             pause_s = min(_MAX_PAUSE_S, pause_s * 1.1)
         else:
             if not shared:
-                os.ftruncate(descriptor, 0)
+                _forget_holder(descriptor)
             return descriptor
 
 
@@ -95,9 +95,20 @@ def _hidden(path: Path) -> Path:
 
 
 def write_holder(descriptor: int, pid: int) -> None:
-    """Write the ID of the process that will hold the lock into the lock file."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(pid).encode(), 0)
+    """Write the ID of the process that will hold the lock into the lock file.
+
+    A file that has held an ID before needs no more space, so this works on a full disk.
+    """
+    text = str(pid).encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
+
+
+def _forget_holder(descriptor: int) -> None:
+    """Remove the process ID from the lock file. A blank stays, and keeps the space that the next ID needs."""
+    if os.fstat(descriptor).st_size:
+        os.pwrite(descriptor, b" ", 0)
+        os.ftruncate(descriptor, 1)
 
 
 def holder_pid(path: Path) -> int | None:

@@ -17,13 +17,15 @@ from machine.this_host import lasting_path
 
 
 def install_helpers(paths: MachinePaths) -> None:
-    """Copy the helper programs to the machine's folder.
+    """Copy the helper programs to the machine's folder, unless they are there, so that a full disk does not matter.
 
     Raises:
         MachineError: one of the programs cannot be written.
     """
-    write_atomic(paths.relay, Path(relay.__file__).read_bytes())
-    write_atomic(paths.confine, Path(confine.__file__).read_bytes())
+    for copy, source in ((paths.relay, relay), (paths.confine, confine)):
+        content = Path(str(source.__file__)).read_bytes()
+        if not (copy.is_file() and copy.read_bytes() == content):
+            write_atomic(copy, content)
 
 
 def helper_command(program: Path) -> tuple[str, ...]:

@@ -153,3 +153,17 @@ def test_lock_file_without_a_second_name_is_made_anew(tmp_path: Path) -> None:
     os.close(descriptor)
     assert path.exists()
     assert not path.with_name(".lock").exists()
+
+
+def test_lock_file_keeps_its_space_between_two_holders(tmp_path: Path) -> None:
+    """On a full disk, no file that was empty can be written."""
+    path = tmp_path / "lock"
+    for pid in (123456, 7):
+        descriptor = lock.acquire(path)
+        assert descriptor is not None
+        assert lock.holder_pid(path) is None
+        lock.write_holder(descriptor, pid)
+        assert lock.holder_pid(path) == pid
+        os.close(descriptor)
+    with lock.held(path):
+        assert path.read_bytes() == b" "

@@ -88,3 +88,15 @@ def test_python_that_is_no_link_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(python))
     assert helper_command(Path("/x.py"))[0] == str(python)
+
+
+def test_helpers_that_are_there_are_not_written_again(tmp_path: Path) -> None:
+    """A supervisor can take over a guest whose host's disk is full."""
+    paths = make_paths(tmp_path)
+    paths.directory.mkdir(parents=True)
+    install_helpers(paths)
+    paths.confine.write_text("of an older version")
+    before = paths.relay.stat().st_ino
+    install_helpers(paths)
+    assert paths.relay.stat().st_ino == before
+    assert paths.confine.read_bytes() == Path(confine.__file__).read_bytes()
