@@ -60,6 +60,11 @@ class QmpLink:
         self.client: QMPClient | None = None
         """None while there is no session."""
 
+        self.is_settled = asyncio.Event()
+        """Set unless QEMU is loading a saved memory, during which it answers late."""
+
+        self.is_settled.set()
+
     def session(self) -> QMPClient:
         """Return the current QMP session.
 
@@ -129,6 +134,8 @@ class QmpSessions:
         """Read what QEMU and the guest report, and post it as events, until QEMU closes the connection."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
+        # Ports that another process has given up must not stay closed for as long as QEMU loads the memory.
+        await self._link.is_settled.wait()
         await self._ports.on_driver_up(Driver.SLIRP)
         async with asyncio.TaskGroup() as session:
             readers = [

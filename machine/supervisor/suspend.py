@@ -69,6 +69,8 @@ class Suspender:
         self._folders = folders
         self._connection = connection
         self._plugged: list[Share] = [] if settings.resumes else folders.shares
+        if settings.resumes:
+            link.is_settled.clear()
 
     async def begin(self) -> None:
         """Check that the machine can be suspended, and unmount its folders in the guest.
@@ -140,6 +142,7 @@ class Suspender:
         client = self._link.session()
         await memory.load(client, self._settings.paths.memory)
         await self._plug_in(client)
+        self._link.is_settled.set()
         await asyncio.to_thread(drop_suspension, self._settings.paths)
         await monitor.execute(client, "cont")
 

@@ -85,12 +85,14 @@ class Heard:
 
 
 @contextlib.asynccontextmanager
-async def hearing(directory: Path, *, heartbeat_s: float = 0.01) -> AsyncIterator[Heard]:
+async def hearing(directory: Path, *, heartbeat_s: float = 0.01, is_settled: bool = True) -> AsyncIterator[Heard]:
     record = make_record()
     paths = save_machine(make_roots(directory), record)
     paths.runtime.mkdir(parents=True)
     status = {"status": "running"}
     life, ports, link = NotedLife(), NotedForwarding(), QmpLink()
+    if not is_settled:
+        link.is_settled.clear()
     sessions = QmpSessions(
         link, paths=paths, life=life, record=RecordKeeper(paths, record), ports=ports, heartbeat_s=heartbeat_s
     )
@@ -103,9 +105,11 @@ async def hearing(directory: Path, *, heartbeat_s: float = 0.01) -> AsyncIterato
         await asyncio.wait([task])
 
 
-def run(work: Callable[[Heard], Awaitable[None]], directory: Path, *, heartbeat_s: float = 0.01) -> None:
+def run(
+    work: Callable[[Heard], Awaitable[None]], directory: Path, *, heartbeat_s: float = 0.01, is_settled: bool = True
+) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(WAIT_S), hearing(directory, heartbeat_s=heartbeat_s) as heard:
+        async with asyncio.timeout(WAIT_S), hearing(directory, heartbeat_s=heartbeat_s, is_settled=is_settled) as heard:
             await work(heard)
 
     asyncio.run(bounded())
@@ -119,6 +123,17 @@ def test_greeting_is_waited_for_and_told(short_path: Path) -> None:
         assert heard.link.client is not None
 
     run(work, short_path)
+
+
+def test_ports_are_opened_when_the_memory_is_loaded(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        await until(lambda: heard.count(QemuUp()) == 1)
+        await asyncio.sleep(0.1)
+        assert heard.ports.heard == []
+        heard.link.is_settled.set()
+        await until(lambda: heard.ports.heard)
+
+    run(work, short_path, is_settled=False)
 
 
 def test_qemu_that_hangs_up_is_silent_until_it_greets_again(short_path: Path) -> None:
