@@ -243,7 +243,8 @@ GUESTS = (
     Fault(
         name="guest's memory exhausted",
         provoke=memory_exhausted,
-        shown=Shown(state="degraded", reason="out of memory", within_s=_ASKED_S),
+        # Until the kernel has killed something, the guest may not even answer.
+        shown=Shown(state="degraded", reason="out of memory", within_s=400),
         back_within_s=500,  # a kill is news for five minutes
         is_long=True,
     ),
