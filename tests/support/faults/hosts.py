@@ -73,7 +73,7 @@ def disk_full_at_a_start(rig: Rig) -> Iterator[None]:
         start = rig.world.spawn(rig.program, "start", NAME)
         yield
     out, err = start.communicate(timeout=900)
-    assert "Only 512KB are free on the disk that holds" in err, err
+    assert "Only 512KiB are free on the disk that holds" in err, err
     assert start.returncode == 0, out + err
 
 
