@@ -147,6 +147,7 @@ class Waiting:
 
     def open(self) -> None:
         """Listen for clients."""
+        make_private(self._paths.runtime)
         config = records.load_file(self._paths.record).config
         self.doors.open(places(self._paths, config.forwards, config.ssh_port))
 

@@ -18,7 +18,7 @@ from machine.qemu import monitor
 from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
-from machine.supervisor.master import Master
+from machine.supervisor.master import Master, new_path
 from tests.support.sshd import Sshd
 from tests.support.waiting import WAIT_S, wait_until
 
@@ -125,7 +125,7 @@ def test_burst_at_each_kind_of_forward_over_ssh_is_connected_at_once(sshd: Sshd,
         netdev="none",
         ssh=lambda verb, *ends: control_argv(sshd.target, control, verb, *ends),
         pid=lambda _: listener_pid(control),
-        standing={Driver.SSH: [SocketPath(path=str(api))]},
+        standing={Driver.SSH: [SocketPath(path=str(new_path(api)))]},
     )
     endpoints = (loopback(four), loopback(six, "::1"), SocketPath(path=str(own)))
     counts: list[int] = []

@@ -83,14 +83,14 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
 def await_end(paths: MachinePaths, patience: int) -> None:
     """Wait until QEMU has ended, and remove what the machine leaves in its runtime directory.
 
-    There the process has its sockets that waits for clients of a suspended machine.
+    If a process waits for clients of the machine, it has its sockets there, so they stay.
 
     Raises:
         DeadlineError: QEMU does not end in time.
     """
     Deadline.after(_LOCK_S * patience, "the machine to end").wait_until(lambda: not lock.is_held(paths.lock))
     sockets.kill_listener(paths.ssh_control)  # a killed supervisor leaves its SSH master behind
-    if not is_suspended(paths):
+    if not is_suspended(paths) and not lock.is_held(paths.waiting_lock):
         shutil.rmtree(paths.runtime, ignore_errors=True)
 
 
