@@ -94,6 +94,8 @@ _CONSOLE_SIGNS = (
     # Open Firmware of Power, and the loader of s390x. A BIOS prints nothing on a serial port.
     (re.compile(r"E3407: Load failed|Failed to load OS from hard disk"), FailureKind.NOTHING_TO_BOOT),
     (_PANIC, FailureKind.KERNEL_PANIC),
+    # The small initramfs of our own image.
+    (re.compile(r"boot2podman: this boot has failed: (?P<detail>.+)"), FailureKind.EARLY_FAILURE),
     (re.compile(r"(?:You are in|Entering) emergency (?:mode|shell)"), FailureKind.EMERGENCY_MODE),
 )
 

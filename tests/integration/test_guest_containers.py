@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ class Guest:
         self.state = directory / "state"
         self.run_directory = directory / "run"
         self.run_directory.mkdir()
+        self.storage = directory / "storage"
         self._write("podman", f"#!{sys.executable} -IS\n{PODMAN}")
         self._write("systemctl", "#!/bin/sh\nexit 0\n")
         self.have()
@@ -67,6 +69,18 @@ class Guest:
     def have(self, *containers: str) -> None:
         """Have these containers, each `ID POLICY STATUS STARTED FINISHED`."""
         (self._directory / "containers").write_text("".join(f"{each}\n" for each in containers))
+        for container in containers:
+            (self.storage / "overlay-containers" / container.split()[0] / "userdata").mkdir(parents=True, exist_ok=True)
+
+    def remove_podman(self) -> None:
+        """Have a podman that says that it was run."""
+        self._write("podman", "#!/bin/sh\necho run >&2\n")
+
+    def configure_storage(self) -> None:
+        """Keep containers where a storage.conf of the user's says."""
+        config = self._directory / ".config" / "containers" / "storage.conf"
+        config.parent.mkdir(parents=True)
+        config.touch()
 
     def fail(self) -> None:
         """Do what is asked, and say that it failed, but for what has a time of its own."""
@@ -80,6 +94,8 @@ class Guest:
             "PATH": f"{self._directory}:{os.environ['PATH']}",
             "STATE_DIRECTORY": str(self.state),
             "RUNTIME_DIRECTORY": str(self.run_directory),
+            "STORAGE": str(self.storage),
+            "HOME": str(self._directory),
         }
         done = subprocess.run(["sh", SCRIPT, verb], env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, says)
@@ -121,8 +137,20 @@ def test_what_ran_at_the_last_end_does_not_count_after_the_boot(guest: Guest) ->
 
 
 def test_guest_without_containers_asks_podman_for_nothing(guest: Guest) -> None:
+    guest.remove_podman()
     assert guest.run("start") == []
     assert guest.run("stop") == []
+
+
+def test_containers_at_a_place_of_the_users_are_looked_for(guest: Guest) -> None:
+    guest.have("a always exited 5 6")
+    shutil.rmtree(guest.storage)
+    assert guest.run("start") == []
+    guest.configure_storage()
+    assert guest.run("start") == ["start a"]
+
+
+def test_container_that_ended_while_the_guest_ran_does_not_start(guest: Guest) -> None:
     guest.have("u unless-stopped exited 5 9")
     assert guest.run("stop") == []
 

@@ -61,7 +61,19 @@ is_folder_missing() {
     awk '{ top[$2] = $1 } END { for (place in top) if (top[place] ~ /^folder-.*-none$/) exit 0; exit 1 }' "$mounts"
 }
 
+# Whether Podman may have a container. Found out without Podman, which takes a second under emulation. The units say
+# where the containers are, unless a storage.conf does.
+has_containers() {
+    [ -n "${STORAGE:-}" ] || return 0
+    for file in /etc/containers/storage.conf "${HOME:-/root}/.config/containers/storage.conf" \
+        "$STORAGE"/*-containers/*/userdata "$STORAGE"/libpod/*/userdata; do
+        [ ! -e "$file" ] || return 0
+    done
+    return 1
+}
+
 start() {
+    has_containers || return
     ids=$(podman ps --all --quiet --no-trunc --filter restart-policy=always --filter restart-policy=unless-stopped)
     # shellcheck disable=SC2086  # one word each
     [ -z "$ids" ] || ids=$(list_due $ids)
@@ -81,6 +93,7 @@ name_containers() {
 }
 
 stop() {
+    has_containers || return
     ids=$(podman ps --quiet --no-trunc --filter status=running --filter status=paused)
     [ -n "$ids" ] || return
     # shellcheck disable=SC2086

@@ -60,6 +60,10 @@ FAILED = 'CRITICAL : Ignition failed: failed to create users/groups: user "x" is
         (PANIC, "the guest's kernel panicked: VFS: Unable to mount root fs on unknown-block(0,0)"),
         (EMERGENCY, "the guest is in emergency mode"),
         ("Entering emergency mode. Exit the shell to continue.", "the guest is in emergency mode"),
+        (
+            "\r\nboot2podman: this boot has failed: the root file system cannot be mounted\r\n",
+            "the guest failed before its root file system was up: the root file system cannot be mounted",
+        ),
         (SHELL, "the firmware found nothing to boot"),
         ("BdsDxe: No bootable option or device was found.\r\n", "the firmware found nothing to boot"),
         ("E3405: No such device\r\n\r\nE3407: Load failed\r\n", "the firmware found nothing to boot"),

@@ -18,6 +18,16 @@ install() {
     # hundred devices of a machine is most of the initramfs's time. The real root coldplugs everything.
     inst_simple "$moddir/modules-load.conf" /usr/lib/modules-load.d/boot2podman.conf
     inst_simple "$moddir/coldplug.conf" "$systemdsystemunitdir/systemd-udev-trigger.service.d/50-boot2podman.conf"
+    # Services of the initramfs have filters of system calls too, and more units than a root disk needs.
+    inst_script /usr/lib/systemd/system-generators/boot2podman-emulated \
+        /usr/lib/systemd/system-generators/boot2podman-emulated
+    local unit
+    for unit in kmod-static-nodes.service systemd-tmpfiles-setup-dev-early.service systemd-tmpfiles-setup-dev.service \
+        systemd-tmpfiles-setup.service systemd-vconsole-setup.service systemd-udev-load-credentials.service \
+        systemd-network-generator.service systemd-sysctl.service systemd-battery-check.service \
+        systemd-hibernate-resume.service systemd-pcrphase-initrd.service; do
+        ln -sfn /dev/null "$initdir/etc/systemd/system/$unit"
+    done
     # systemd loads libbpf when it finds it, and with it the types of the whole kernel.
     rm -f "$initdir"/usr/lib/*/libbpf.so* "$initdir$systemdutildir/system-generators/systemd-gpt-auto-generator"
 
