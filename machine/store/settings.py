@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -191,6 +190,8 @@ def make_draft(roots: Roots, content: bytes) -> Path:
     """Write `content` to a temporary file beside config.toml, for an editor, and return the file's path."""
     with disk_errors(roots.settings):
         make_directory(roots.config)
+        import tempfile  # only the commands that change a setting need it, and what it imports
+
         descriptor, name = tempfile.mkstemp(prefix="config.", suffix=".toml", dir=roots.config)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)

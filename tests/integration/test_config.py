@@ -91,6 +91,7 @@ def test_each_source_overrules_the_one_before(world: World, images: Images) -> N
         "max_published_ports": (1024, "built-in"),
         "host_resolver": ("auto", "built-in"),
         "patience": (3, "environment: MACHINE_PATIENCE"),
+        "idle_suspend": ("off", "built-in"),
     }
     made = world.machine("init", "--disk-size", "7", "box", MACHINE_ACCEL="tcg")
     assert made.status == 0, made.stderr

@@ -142,10 +142,10 @@ def test_two_commands_at_once_make_one_process(suspended: World) -> None:
 def test_foreground_waits_until_its_machine_is_no_longer_waited_for(suspended: World) -> None:
     with suspended.popen("start", "--foreground", "--on-demand", "box") as process:
         wait_until(lambda: api_socket(suspended).exists() and lock.holder_pid(waiting_lock(suspended)))
-        assert process.poll() is None
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'Machine "box" starts when its first client connects\n'
         process.send_signal(signal.SIGTERM)
-        stdout, _ = process.communicate(timeout=COMMAND_S)
-    assert stdout.startswith('Machine "box" starts when its first client connects\n')
+        process.communicate(timeout=COMMAND_S)
     assert suspended.state("box") == ("suspended", "")
     assert not lock.is_held(waiting_lock(suspended))
 

@@ -148,6 +148,7 @@ def test_rename_takes_everything_along(box: World) -> None:
         "scripts": False,
         "services": False,
         "guest_outdated": True,
+        "restoring": None,
     }
 
 
