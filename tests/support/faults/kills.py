@@ -22,6 +22,7 @@ from tests.support.world import machine_program
 _START = ("start", NAME)
 _SILENT_S = 60.0  # longer than the SSH master is patient
 _FOLDER = "/mnt/faults"
+_MOUNTED_AGAIN_S = 60.0
 _UNSTARTABLE = "unstartable"
 
 
@@ -85,9 +86,13 @@ def folder_session_killed(rig: Rig) -> Iterator[None]:
 
 
 def mounts(rig: Rig) -> Iterator[str]:
-    """Read a file of the folder that `_folder` has added."""
-    if rig.world.machine("ssh", NAME, f"cat {_FOLDER}/file").stdout != "of the host\n":
-        yield "the folder is not mounted"
+    """Read a file of the folder that `_folder` has added. The API answers before the folder is mounted again."""
+    until = time.monotonic() + _MOUNTED_AGAIN_S
+    while rig.world.machine("ssh", NAME, f"cat {_FOLDER}/file").stdout != "of the host\n":
+        if time.monotonic() > until:
+            yield "the folder is not mounted"
+            break
+        time.sleep(1)
     rig.world.must("mount", "rm", NAME, _FOLDER)
 
 
