@@ -458,8 +458,9 @@ def test_panic_that_a_program_shows_on_the_console_of_a_working_guest_is_forgott
 
     async def story(machine: FakeMachine) -> None:
         await machine.boot()
+        asked = len(ssh.commands)
         machine.paths.serial_log.write_text("Kernel panic - not syncing: yesterday's\n")
-        await until(lambda: ssh.commands and ssh.commands[-1].startswith("sh -s -- full"))
+        await until(lambda: any(command.startswith("sh -s -- full") for command in ssh.commands[asked:]))
         await machine.reach(State.RUNNING)
         assert len(ssh.masters) == 1
 
