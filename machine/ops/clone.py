@@ -160,7 +160,7 @@ def _public_key(origin: MachinePaths) -> str:
     Raises:
         MachineError: its file is missing or damaged.
     """
-    path = origin.identity.with_name(f"{origin.identity.name}.pub")
+    path = origin.public_identity
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = path.read_text()
         if len(text.split()) > 1:

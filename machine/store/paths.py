@@ -62,11 +62,14 @@ class MachinePaths:
     """The disk that cloud-init reads; unused if Ignition provisions the guest."""
 
     identity = _PersistentPath("id_ed25519")
+    public_identity = _PersistentPath("id_ed25519.pub")
     rekey_table = _PersistentPath("identity.smbios")
     """The SMBIOS strings that rekey a clone's guest at its first start. The strings contain private keys."""
 
     host_key = _PersistentPath("ssh_host_ed25519_key")
     """The guest's SSH host key, which is generated on the host so that every connection can be verified."""
+
+    public_host_key = _PersistentPath("ssh_host_ed25519_key.pub")
 
     known_hosts = _PersistentPath("known_hosts")
     efi_vars = _PersistentPath("efivars.fd")

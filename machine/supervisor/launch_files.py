@@ -113,7 +113,7 @@ def _ensure_known_hosts(record: MachineRecord, paths: MachinePaths) -> None:
         errors="replace"
     ):
         return
-    public = paths.host_key.with_name(f"{paths.host_key.name}.pub")
+    public = paths.public_host_key
     _require(Needed.HOST_KEY, public, record)
     try:
         line = known_hosts_line(record.name, public.read_text())

@@ -50,8 +50,7 @@ def apply_new_name(old: str, config: MachineConfig, context: Context, report: Re
     """
     before = context.roots.machine(config.name)  # its sockets are still where the old name put them
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)
-    public = before.host_key.with_name(f"{before.host_key.name}.pub").read_text()
-    write_atomic(paths.known_hosts, known_hosts_line(config.name, public))
+    write_atomic(paths.known_hosts, known_hosts_line(config.name, before.public_host_key.read_text()))
     ClientRegistration(context).rename(old, before, config, paths, report)
     login_service.rename(old, config.name, context, report)
     if before.runtime != paths.runtime:
