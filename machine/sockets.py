@@ -1,4 +1,4 @@
-"""Find out which process is at the other end of a socket, or whether anybody is there.
+"""Listen on Unix sockets, and find out which process is at the other end of a socket, or whether anybody is there.
 
 The kernel tells a client of a Unix socket the process ID of the server.
 """
@@ -12,7 +12,12 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 _TIMEOUT_S = 2
 
@@ -21,6 +26,25 @@ _UCRED = struct.Struct("3i")
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+async def serve_unix(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    path: Path,
+    *,
+    limit: int = 2**16,
+    backlog: int = 100,
+) -> asyncio.Server:
+    """Listen on a Unix socket that only this user may use. Replace a socket that an earlier process has left there.
+
+    `limit` is the size in bytes of the longest line that can be read.
+    """
+    import asyncio  # most users of this module do not need it
+
+    path.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(answer, path, limit=limit, backlog=backlog)
+    path.chmod(0o600)
+    return server
 
 
 def listens(path: Path) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +16,10 @@ from machine import control, lock
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import GuestError, MachineError
-from machine.files import open_created
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
+from machine.ops.shared.background import spawn
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
@@ -182,15 +181,10 @@ def _running_supervisor(
     """
     runs_on = adopt or is_suspended(paths)
     reading, writing = os.pipe()
-    argv = [
-        sys.executable, "-P", "-m", "machine.supervisor",
-        *(["--adopt"] if adopt else []),
-        "--report-fd", str(writing),
-        "--", name,
-    ]  # fmt: skip
+    options = [*(["--adopt"] if adopt else []), "--report-fd", str(writing)]
     with os.fdopen(reading, "rb") as lines:
         try:
-            process = _spawn(argv, writing, paths)
+            process = _spawn(name, options, writing, paths)
             result = control.follow(interrupt.lines(lines) if interrupt else lines, report)
         except MachineError:
             # A supervisor that answers has left the guest running. One that ends keeps a new one from starting.
@@ -206,19 +200,10 @@ def _running_supervisor(
         yield process, lines
 
 
-def _spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
+def _spawn(name: str, options: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
     """Start the supervisor, and close our copy of `report_fd`. The report then ends when the supervisor ends."""
     try:
-        # The supervisor opens this log itself, but the interpreter may print errors before that.
-        with open_created(paths.supervisor_log, "ab") as output:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(report_fd,),
-                start_new_session=True,
-            )
+        return spawn("machine.supervisor", name, paths, options=options, pass_fds=(report_fd,))
     finally:
         os.close(report_fd)
 

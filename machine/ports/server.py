@@ -14,6 +14,7 @@ from pathlib import Path
 from machine.errors import MachineError
 from machine.ports import api
 from machine.ports.published import PublishedPorts
+from machine.sockets import serve_unix
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,7 @@ class PortServer:
 
     async def serve(self, path: Path) -> asyncio.Server:
         """Listen on a Unix socket at `path`. Replace a socket that an earlier supervisor has left there."""
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, path, limit=api.MAX_HEAD_BYTES, backlog=_BACKLOG)
-        path.chmod(0o600)
-        return server
+        return await serve_unix(self._answer, path, limit=api.MAX_HEAD_BYTES, backlog=_BACKLOG)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

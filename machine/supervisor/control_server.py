@@ -13,7 +13,7 @@ from machine import control
 from machine.control import Command
 from machine.errors import MachineError
 from machine.model.state import MachineState
-from machine.sockets import has_hung_up
+from machine.sockets import has_hung_up, serve_unix
 from machine.supervisor.progress import ProgressBroadcaster
 
 log = logging.getLogger(__name__)
@@ -57,10 +57,7 @@ class ControlServer:
 
     async def serve(self, path: Path) -> asyncio.Server:
         """Listen on a Unix socket at `path`. Replace a socket that an earlier supervisor has left there."""
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, path, limit=control.MAX_LINE_BYTES)
-        path.chmod(0o600)
-        return server
+        return await serve_unix(self._answer, path, limit=control.MAX_LINE_BYTES)
 
     async def flush(self) -> None:
         """Send the rest of the answers to all clients, and close the connections.

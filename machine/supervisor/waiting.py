@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 
-from machine import async_runner, control, lock
+from machine import async_runner, control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
@@ -69,9 +69,9 @@ def main() -> int:
     return EXIT_OK
 
 
-def waiting_argv(name: str, *, on_demand: bool = False) -> list[str]:
-    """Return the command line of this process."""
-    return [sys.executable, "-P", "-m", MODULE, *(["--on-demand"] if on_demand else []), "--", name]
+def waiting_argv(name: str) -> list[str]:
+    """Return the command line of this process for a machine that has been suspended."""
+    return [sys.executable, "-P", "-m", MODULE, "--", name]
 
 
 async def wait(roots: Roots, name: str, descriptor: int, *, on_demand: bool) -> None:
@@ -134,9 +134,7 @@ class Waiting:
         make_private(self._paths.runtime)
         if not self._reason:
             self.open()
-        self._paths.waiting_socket.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, self._paths.waiting_socket)
-        self._paths.waiting_socket.chmod(0o600)
+        server = await sockets.serve_unix(self._answer, self._paths.waiting_socket)
         try:
             yield
         finally:

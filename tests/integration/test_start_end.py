@@ -56,7 +56,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]
     """The processes that were spawned in the place of supervisors."""
     spawned = []
 
-    def spawn(argv: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
+    def spawn(name: str, options: list[str], report_fd: int, paths: MachinePaths) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, str(report_fd)], pass_fds=(report_fd,),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,

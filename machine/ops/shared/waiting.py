@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 
 from machine import lock, sockets
 from machine.deadline import Deadline
 from machine.errors import DeadlineError
-from machine.files import open_created
+from machine.ops.shared.background import spawn
 from machine.store.paths import MachinePaths
 
 _END_S = 5.0
@@ -22,9 +20,7 @@ def start_waiting(name: str, paths: MachinePaths) -> None:
     Raises:
         DeadlineError: the process does not listen.
     """
-    argv = [sys.executable, "-P", "-m", "machine.supervisor.waiting", "--on-demand", "--", name]
-    with open_created(paths.supervisor_log, "ab") as output:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    process = spawn("machine.supervisor.waiting", name, paths, options=["--on-demand"])
     process.returncode = 0  # it outlives us: keep Popen from warning about that
     await_waiting(paths)
 

@@ -1,0 +1,22 @@
+"""Spawn the background processes of a machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Collection
+
+from machine.files import open_created
+from machine.store.paths import MachinePaths
+
+
+def spawn(
+    module: str, name: str, paths: MachinePaths, *, options: Collection[str] = (), pass_fds: Collection[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Run a module of this program for the machine `name`, as a process that outlives the caller."""
+    argv = [sys.executable, "-P", "-m", module, *options, "--", name]
+    # The process opens this log itself, but the interpreter may print errors before that.
+    with open_created(paths.supervisor_log, "ab") as output:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds, start_new_session=True
+        )
