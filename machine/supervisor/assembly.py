@@ -32,7 +32,7 @@ from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, hos
 from machine.store.paths import MachinePaths
 from machine.supervisor.base_check import BaseCheck
 from machine.supervisor.commands import Commands
-from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
+from machine.supervisor.console_watch import ConsoleWatch, KernelWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
@@ -212,7 +212,7 @@ def _make_watches(
             every_s=intervals.evidence_s,
             prompt_patience_s=intervals.prompt_patience_s * assignment.time_scale,
         ),
-        panic=PanicWatch(paths.serial_log, every_s=intervals.panic_s),
+        kernel=KernelWatch(paths.serial_log, every_s=intervals.kernel_s),
         connection=connection,
         every_s=intervals.heartbeat_s,
     )

@@ -1,4 +1,4 @@
-"""Watch a guest's console: for a panic at all times, and for failed units and an early login prompt during a start."""
+"""Watch a guest's console: always for its kernel's words, and during a start for failed units and a login prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.model.console import without_escapes
-from machine.supervisor.evidence import panic_message, tail
+from machine.supervisor.evidence import last_kill, panic_message, tail
 
 # systemd's status output, or its messages if they go to the console.
 _FAILED = re.compile(
@@ -63,26 +63,36 @@ class ConsoleWatch:
             self._notice(text)
 
 
-class PanicWatch:
-    """Checks at intervals whether the log of the console ends with a panic of the guest's kernel."""
+class KernelWatch:
+    """Checks at intervals whether the log of the console shows a panic of the guest's kernel, or its lack of memory."""
 
     def __init__(self, serial_log: Path, *, every_s: float) -> None:
         self._serial_log = serial_log
         self._every_s = every_s
 
-    async def watch(self, on_panic: Callable[[str], None]) -> None:
-        """Call `on_panic` with the kernel's message once for each panic. This never returns."""
+    async def watch(self, *, on_panic: Callable[[str], None], on_kill: Callable[[str], None]) -> None:
+        """Call `on_panic` with the kernel's message once for each panic with which the log ends. This never returns.
+
+        Call `on_kill` with the name of a program that the kernel kills because no memory is left.
+        """
         told: str | None = None
+        kill = last_kill(self._text())  # older than this supervisor, so it is no news
         seen = -1
         while True:
             size = _size(self._serial_log)
             if size != seen:
-                seen = size
-                message = panic_message(without_escapes(tail(self._serial_log)))
+                seen, text = size, self._text()
+                message = panic_message(text)
                 if message and message != told:
                     on_panic(message)
                 told = message
+                before, kill = kill, last_kill(text)
+                if kill and not (before and before.group() == kill.group()):
+                    on_kill(kill["name"])
             await asyncio.sleep(self._every_s)
+
+    def _text(self) -> str:
+        return without_escapes(tail(self._serial_log))
 
 
 def _size(path: Path) -> int:

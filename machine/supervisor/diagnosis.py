@@ -63,7 +63,15 @@ class GuestTrouble(StrEnum):
     PODMAN_CONFIG = "podman's configuration"
     PODMAN_BROKEN = "podman broken"
     PODMAN_CLOSED = "podman closed"
+    NO_MANAGER = "no manager"
+    """The user's systemd, which is to listen on the user's Podman socket, does not run."""
+
     CLOCK_OFF = "clock off"
+
+    @property
+    def silences(self) -> bool:
+        """Whether this is why the guest does not answer over SSH, if it does not."""
+        return self is GuestTrouble.OUT_OF_MEMORY
 
     def remedy(self, name: str) -> str:
         """Return the command that the user can type to remove the trouble."""
@@ -79,6 +87,7 @@ class GuestTrouble(StrEnum):
             GuestTrouble.PODMAN_CONFIG: f"correct the file with: machine ssh {name}",
             GuestTrouble.PODMAN_BROKEN: f"look for the cause with: machine ssh {name}",
             GuestTrouble.PODMAN_CLOSED: f"start podman.socket again with: machine ssh {name}",
+            GuestTrouble.NO_MANAGER: f"have it started again with: machine restart {name}",
             GuestTrouble.CLOCK_OFF: f"find what changes it with: machine ssh {name} timedatectl",
         }[self]
 
@@ -104,6 +113,12 @@ def diagnose(vitals: Vitals, *, clock_off_s: float, podman: PodmanHealth) -> Dia
         or (_closed_trouble(vitals.closed_sockets) if podman is PodmanHealth.CLOSED else None)
         or _clock_trouble(clock_off_s)
     )
+
+
+def out_of_memory(killed: str) -> Diagnosis:
+    """Return the trouble of a guest whose kernel has killed this program, because no memory was left."""
+    text = f"the guest is out of memory and has killed {killed}"
+    return Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text=text)
 
 
 def keeps_failing(vitals: Vitals, *, for_s: float) -> bool:
@@ -144,8 +159,7 @@ def _is_disk(each: FileSystem) -> bool:
 def _memory_trouble(vitals: Vitals, *, podman_fails: bool) -> Diagnosis | None:
     kill = vitals.last_oom_kill
     if kill and kill.age_s is not None and kill.age_s < _KILL_S:
-        text = f"the guest is out of memory and has killed {kill.program}"
-        return Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text=text)
+        return out_of_memory(kill.program)
     killed = podman_fails and any(line.text.startswith(_KILLED_RUN) for line in vitals.journal)
     if killed or (vitals.memory and _is_used_up(vitals.memory)):
         return Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text="the guest is out of memory")
@@ -157,13 +171,15 @@ def _is_used_up(memory: Memory) -> bool:
 
 
 def _closed_trouble(closed: tuple[ClosedSocket, ...]) -> Diagnosis:
+    trouble = GuestTrouble.PODMAN_CLOSED
     if not closed:
         text = "nobody listens on a Podman socket in the guest"
     elif closed[0].state is SocketState.NO_MANAGER:
+        trouble = GuestTrouble.NO_MANAGER
         text = f"systemd of {closed[0].owner} does not run in the guest, so nobody listens on its Podman socket"
     else:
         text = f"podman.socket of {closed[0].owner} is {closed[0].state} in the guest"
-    return Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text=text)
+    return Diagnosis(trouble=trouble, text=text)
 
 
 def _podman_trouble(vitals: Vitals) -> Diagnosis:

@@ -98,6 +98,13 @@ class GuestPanicked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProgramKilled:
+    """The guest's console shows that its kernel has killed a program, because no memory was left."""
+
+    program: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paused:
     """The guest's CPUs have stopped."""
 
@@ -245,6 +252,7 @@ Event = (
     | GuestReset
     | GuestFailed
     | GuestPanicked
+    | ProgramKilled
     | Paused
     | Resumed
     | HostClockJumped

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from machine.model.console import without_escapes
+from machine.supervisor.vitals import OOM_KILL
 
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 15
@@ -196,6 +197,11 @@ def panic_message(text: str) -> str | None:
         elif is_over and line.strip() and not _REBOOT_NOTICE.search(line):
             message = None
     return message
+
+
+def last_kill(text: str) -> re.Match[str] | None:
+    """Return the last line of a console's text in which the kernel says that it has killed a program for its memory."""
+    return next((found for line in reversed(text.split("\n")) if (found := OOM_KILL.match(line))), None)
 
 
 def ignition_failure(text: str) -> Failure | None:

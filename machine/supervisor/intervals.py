@@ -14,8 +14,8 @@ class Intervals:
     evidence_patience_s: float = 10.0
     """How long to wait for Ignition's journal after the console has shown that the guest is in emergency mode."""
 
-    panic_s: float = 1.0
-    """How often the console is checked for a panic of the guest's kernel."""
+    kernel_s: float = 1.0
+    """How often the console is checked for a panic of the guest's kernel, or its lack of memory."""
 
     prompt_patience_s: float = 6.0
     """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""

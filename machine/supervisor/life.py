@@ -99,7 +99,7 @@ class Life:
         if self.panic is not None:
             return panic_text(self.panic)
         if self.phase is not Phase.UP:
-            if self.diagnosis and self.phase.is_after_ssh:
+            if self.diagnosis and (self.phase.is_after_ssh or self.diagnosis.trouble.silences):
                 return self.diagnosis.text
             return self.reason or f"waiting for {self.phase.waits_for}"
         return self.problems[0] if self.problems else None

@@ -34,7 +34,7 @@ from machine.supervisor.actions import (
     SaveMemory,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth
+from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth, out_of_memory
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -56,6 +56,7 @@ from machine.supervisor.events import (
     MonitorLost,
     MountAttempted,
     Paused,
+    ProgramKilled,
     QemuAnswered,
     QemuExited,
     QemuSilent,
@@ -142,6 +143,8 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return (replace(life, reason=cause), ()) if life.was_up else _fail(life, cause)
         case GuestPanicked(message=message):
             return _panicked(life, message)
+        case ProgramKilled(program=program):
+            return _killed(life, program)
         case DeadlinePassed(phase=phase):
             if not life.start_pending or phase is not life.phase:
                 return life, ()
@@ -197,6 +200,13 @@ def _panicked(life: Life, message: str) -> tuple[Life, tuple[Action, ...]]:
     if not life.was_up:
         return life, ()
     return replace(life, panic=message), ((ExamineGuest(),) if life.may_answer else ())
+
+
+def _killed(life: Life, program: str) -> tuple[Life, tuple[Action, ...]]:
+    """Note that the guest is out of memory. It is asked as soon as it answers, which may take it minutes."""
+    if life.phase in (Phase.LAUNCH, Phase.RESUME, Phase.BOOT):
+        return life, ()
+    return replace(life, diagnosis=out_of_memory(program)), ((ExamineGuest(),) if life.may_answer else ())
 
 
 def _reset(life: Life) -> tuple[Life, tuple[Action, ...]]:

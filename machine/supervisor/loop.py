@@ -169,7 +169,7 @@ class Supervisor:
             partial(self.folders.watch_sources, every_s=self.heartbeat_s),
             partial(self.record.keep_readable, every_s=self.heartbeat_s),
             self._watch_removal,
-            self.watches.watch_panic,
+            self.watches.watch_kernel,
             self.watches.watch_evidence,
             self.guest_check.watch,
         ]

@@ -9,7 +9,9 @@ from enum import StrEnum
 _DONE = "done"
 _HOST_FOLDERS = frozenset({"fuse", "fuseblk", "virtiofs", "v9fs"})
 _MEMORY = re.compile(r"(MemTotal|MemAvailable|SwapFree): +(\d+) kB")
-_OOM_KILL = re.compile(r"(?:\[ *(?P<at>\d+\.\d+)\] )?.*Out of memory: Kill(?:ed)? process \d+ \((?P<name>.+?)\)")
+OOM_KILL = re.compile(r"(?:\[ *(?P<at>\d+\.\d+)\] )?.*Out of memory: Kill(?:ed)? process \d+ \((?P<name>.+?)\)")
+"""The line in which a kernel says that it has killed a program because no memory was left."""
+
 _JOURNAL = re.compile(r"(?P<time>\d+\.\d+) \S+ (?P<source>[^:]+?)(?:\[\d+\])?: (?P<text>.*)")
 _UNIT = re.compile(r"[^ \w]* *(\S+\.[a-z]+) ")
 
@@ -187,7 +189,7 @@ def _memory(lines: list[str]) -> Memory | None:
 
 def _last_oom_kill(lines: list[str], uptime: float | None) -> OutOfMemoryKill | None:
     for line in lines:
-        if not line.startswith("journal ") and (found := _OOM_KILL.match(line)):
+        if not line.startswith("journal ") and (found := OOM_KILL.match(line)):
             age_s = uptime - float(found["at"]) if uptime is not None and found["at"] else None
             return OutOfMemoryKill(program=found["name"], age_s=age_s)
     return None

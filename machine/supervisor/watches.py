@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from machine.supervisor.base_check import BaseCheck
-from machine.supervisor.console_watch import ConsoleWatch, PanicWatch
-from machine.supervisor.events import GuestFailed, GuestPanicked, GuestReady
+from machine.supervisor.console_watch import ConsoleWatch, KernelWatch
+from machine.supervisor.events import GuestFailed, GuestPanicked, GuestReady, ProgramKilled
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
@@ -23,7 +23,7 @@ class GuestWatches:
         failure: FailureWatch,
         base: BaseCheck,
         console: ConsoleWatch,
-        panic: PanicWatch,
+        kernel: KernelWatch,
         connection: GuestSsh,
         every_s: float,
     ) -> None:
@@ -31,7 +31,7 @@ class GuestWatches:
         self._failure = failure
         self.base = base
         self._console = console
-        self._panic = panic
+        self._kernel = kernel
         self._connection = connection
         self._every_s = every_s
 
@@ -39,9 +39,12 @@ class GuestWatches:
         """Leave out what the console showed before this supervisor took the guest over."""
         self._failure.forget_earlier_boots()
 
-    async def watch_panic(self) -> None:
-        """Watch the console for a panic of the guest's kernel as long as QEMU runs."""
-        await self._panic.watch(lambda message: self._life.post(GuestPanicked(message=message)))
+    async def watch_kernel(self) -> None:
+        """Watch the console for what the guest's kernel says, as long as QEMU runs."""
+        await self._kernel.watch(
+            on_panic=lambda message: self._life.post(GuestPanicked(message=message)),
+            on_kill=lambda program: self._life.post(ProgramKilled(program=program)),
+        )
 
     async def watch_evidence(self) -> None:
         """At every boot, watch the console and Ignition's journal for a failure of the guest."""

@@ -18,6 +18,7 @@ from machine.supervisor.vitals import (
 )
 
 NOW = 1000.0
+_AGAIN = "start podman.socket again with: machine ssh box"
 HEALTHY = Vitals(
     clock=NOW,
     file_systems=(
@@ -123,21 +124,33 @@ def test_trouble_of_a_guest_whose_podman_fails(vitals: Vitals, trouble: GuestTro
 
 
 @pytest.mark.parametrize(
-    ("closed", "text"),
+    ("closed", "text", "remedy"),
     [
-        ((), "nobody listens on a Podman socket in the guest"),
-        ((ClosedSocket(owner="core", state=SocketState.MASKED),), "podman.socket of core is masked in the guest"),
-        ((ClosedSocket(owner="root", state=SocketState.STOPPED),), "podman.socket of root is stopped in the guest"),
+        ((), "nobody listens on a Podman socket in the guest", _AGAIN),
+        (
+            (ClosedSocket(owner="core", state=SocketState.MASKED),),
+            "podman.socket of core is masked in the guest",
+            _AGAIN,
+        ),
+        (
+            (ClosedSocket(owner="root", state=SocketState.STOPPED),),
+            "podman.socket of root is stopped in the guest",
+            _AGAIN,
+        ),
         (
             (ClosedSocket(owner="core", state=SocketState.NO_MANAGER),),
             "systemd of core does not run in the guest, so nobody listens on its Podman socket",
+            "have it started again with: machine restart box",
         ),
     ],
 )
-def test_trouble_of_a_guest_that_does_not_listen_for_podman(closed: tuple[ClosedSocket, ...], text: str) -> None:
+def test_trouble_of_a_guest_that_does_not_listen_for_podman(
+    closed: tuple[ClosedSocket, ...], text: str, remedy: str
+) -> None:
     vitals = replace(failing(CONFIG), closed_sockets=closed)
     found = diagnose(vitals, clock_off_s=0, podman=PodmanHealth.CLOSED)
-    assert found == Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text=text)
+    assert found
+    assert (found.text, found.trouble.remedy("box")) == (text, remedy)
 
 
 def test_file_that_has_been_corrected_is_not_blamed_for_later_failures() -> None:

@@ -19,6 +19,7 @@ from machine.supervisor.evidence import (
     console_tail,
     find_failure,
     ignition_failure,
+    last_kill,
     panic_message,
 )
 
@@ -282,3 +283,23 @@ def test_tail_is_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
 
 def test_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     assert console_tail(tmp_path / "serial.log") == []
+
+
+KILL = (
+    "[  99.1] perl invoked oom-killer: gfp_mask=0x140cca, order=0, oom_score_adj=1000\n"
+    "[  99.2] Out of memory: Killed process 812 (perl) total-vm:1438432kB, oom_score_adj:1000\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        (KILL, "perl"),
+        (f"{KILL}[ 100.0] Out of memory: Killed process 9 (b c) total-vm:1kB\nbox login: ", "b c"),
+        ("[ 99.2] Memory cgroup out of memory: Killed process 812 (perl) total-vm:1438432kB\n", None),
+        ("box login: ", None),
+    ],
+)
+def test_last_program_that_the_kernel_has_killed(text: str, program: str | None) -> None:
+    found = last_kill(text)
+    assert (found and found["name"]) == program

@@ -54,6 +54,7 @@ from machine.supervisor.events import (
     MountAttempted,
     PauseCause,
     Paused,
+    ProgramKilled,
     QemuAnswered,
     QemuExited,
     QemuSilent,
@@ -91,6 +92,10 @@ LATE = Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text="the guest's clock is 99 s
 LEFT = replace(API, start_pending=False, was_up=True)
 CLOSED = replace(LEFT, podman=PodmanHealth.CLOSED, reason="Podman fails in the guest")
 PANICKED = replace(UP, panic="Oops")
+KILLED = replace(
+    UP,
+    diagnosis=Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text="the guest is out of memory and has killed p"),
+)
 REBOOT_AFTER_PANIC = replace(
     REBOOT, reboot_cause="Oops", reason="the guest is rebooting, because the guest's kernel panicked: Oops"
 )
@@ -304,6 +309,15 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(REBOOT, panic="Oops"),
         NOTHING,
     ),
+    "kernel kills a program for its memory": (UP, ProgramKilled(program="p"), KILLED, (ExamineGuest(),)),
+    "kernel kills a program of a guest that does not answer": (
+        LOST,
+        ProgramKilled(program="p"),
+        replace(LOST, diagnosis=KILLED.diagnosis),
+        NOTHING,
+    ),
+    "kernel kills a program while it boots": (REBOOT, ProgramKilled(program="p"), REBOOT, NOTHING),
+    "kernel has killed nothing worth telling": (KILLED, GuestExamined(diagnosis=None), UP, NOTHING),
     "console has only quoted a panic": (PANICKED, GuestExamined(diagnosis=None), UP, NOTHING),
     "guest that may not have answered may have panicked": (
         PANICKED,
@@ -524,6 +538,7 @@ EVENTS: tuple[Event, ...] = (
     GuestReset(),
     GuestFailed(cause="c"),
     GuestPanicked(message="m"),
+    ProgramKilled(program="p"),
     SshUnanswered(cause=SshSilence.CLOSED),
     MasterUp(),
     MountAttempted(),
@@ -617,6 +632,10 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (replace(LEFT, diagnosis=FULL, reason="closed"), MachineState(state=State.DEGRADED, reason=FULL.text)),
         (replace(LEFT, reason="closed"), MachineState(state=State.DEGRADED, reason="closed")),
         (replace(LOST, diagnosis=FULL), MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
+        (
+            replace(LOST, diagnosis=KILLED.diagnosis),
+            MachineState(state=State.DEGRADED, reason="the guest is out of memory and has killed p"),
+        ),
         (LOST, MachineState(state=State.DEGRADED, reason="SSH connection lost: eof")),
         (ADOPTED, MachineState(state=State.DEGRADED, reason="the supervisor had ended")),
         (replace(UP, pause=PauseCause.REQUESTED), MachineState(state=State.PAUSED)),

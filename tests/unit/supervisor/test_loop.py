@@ -394,7 +394,7 @@ def test_panic_on_the_console_is_told_at_once_and_the_guest_may_reboot(ssh: Fake
         await machine.boot()
         assert len(ssh.masters) == 2
 
-    play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
+    play(story, short_path, intervals=replace(INTERVALS, kernel_s=0.01))
 
 
 def test_start_tells_the_problem_of_each_folder_once(
@@ -450,6 +450,26 @@ def test_boot_that_fails_after_the_machine_was_up_is_told(ssh: FakeSsh, short_pa
     play(story, short_path)
 
 
+def test_kill_that_the_console_shows_is_told_until_the_guest_has_been_asked(ssh: FakeSsh, short_path: Path) -> None:
+    config = make_config()
+    ssh.tell(*(f"0: 2 0 00010000 0001 01 3 {socket}" for socket in (config.user_socket, config.root_socket)))
+    kill = "[  99.2] Out of memory: Killed process {} (perl) total-vm:1438432kB\r\n"
+
+    async def story(machine: FakeMachine) -> None:
+        machine.paths.serial_log.write_text(kill.format(1))  # before this supervisor
+        await machine.boot()
+        await asyncio.sleep(0.05)
+        assert machine.state.state is State.RUNNING
+        ssh.refuse()
+        with machine.paths.serial_log.open("a") as console:
+            console.write(kill.format(2))
+        await until(lambda: machine.state.reason == "the guest is out of memory and has killed perl")
+        ssh.accept()
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path, intervals=replace(INTERVALS, kernel_s=0.01))
+
+
 def test_panic_that_a_program_shows_on_the_console_of_a_working_guest_is_forgotten(
     ssh: FakeSsh, short_path: Path
 ) -> None:
@@ -464,7 +484,7 @@ def test_panic_that_a_program_shows_on_the_console_of_a_working_guest_is_forgott
         await machine.reach(State.RUNNING)
         assert len(ssh.masters) == 1
 
-    play(story, short_path, intervals=replace(INTERVALS, panic_s=0.01))
+    play(story, short_path, intervals=replace(INTERVALS, kernel_s=0.01))
 
 
 def test_api_is_asked_until_it_answers(ssh: FakeSsh, short_path: Path) -> None:
