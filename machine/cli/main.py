@@ -31,6 +31,8 @@ SECTIONS = {
         "restart": ("restart", "Stop a machine and start it again"),
         "kill": ("kill", "Turn a machine off at once"),
         "wait": ("wait", "Wait until a machine is running"),
+        "up": ("up", "Make and start the machines that a file describes"),
+        "down": ("down", "Stop the machines that a file describes"),
         "autostart": ("autostart", "Choose whether a machine starts when you log in"),
         "snapshot": ("snapshot", "Keep states of a machine, and return to them"),
         "clone": ("clone", "Copy a stopped machine"),

@@ -207,6 +207,8 @@ class MachineConfig:
 
     first_boot: FirstBoot = FirstBoot()
     provisioning: Provisioning = Provisioning.IGNITION
+    machines_file: str | None = None
+    """The absolute path of the machines file that `machine up` made the machine from; None if `init` made it."""
 
     @property
     def has_our_units(self) -> bool:

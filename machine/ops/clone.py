@@ -96,6 +96,8 @@ def _cloned(original: MachineRecord, name: str) -> MachineRecord:
         forwards=(),
         usbs=(),
         protected=False,
+        # The clone is the user's own, and the file does not know it.
+        machines_file=None,
         first_boot=replace(original.config.first_boot, hostname=None),
     )
     return replace(

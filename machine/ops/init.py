@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from machine.image.base import BaseImage
@@ -51,9 +51,24 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     """
     if request.file is not None:
         request = request.completed_by(load(request.file))
-    name = checked_name(request, context)
-    registration = ClientRegistration(context)
-    config, image = _choose(name, request, registration, context, report)
+    return make(plan_machine(request, context, report), context, report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMachine:
+    """A machine as a request wants it: its config, and the image to make it from, which has not been fetched yet."""
+
+    config: MachineConfig
+    image: ImageRequest
+
+
+def make(planned: PlannedMachine, context: Context, report: Reporter) -> MachineConfig:
+    """Make the machine and return its config. If the machine cannot be completed, nothing is left of it.
+
+    Raises:
+        MachineError: a file, the network or a program failed, or the disk is too small for the image.
+    """
+    config, image = planned.config, planned.image
     with image_cache(context).using():
         base = None if isinstance(image.source, EmptyReference) else obtain(image, context, report)
         if base:
@@ -61,18 +76,26 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
             check_disk_holds(base, config.resources.disk_gib)
             config = replace(config, image=_origin(image, base))
         packages = image.source.packages if isinstance(image.source, CatalogueImage) else DEFAULT_PACKAGES
-        return _make(config, base, packages, registration, context, report)
+        return _make(config, base, packages, context, report)
 
 
-def _choose(
-    name: str, request: InitRequest, registration: ClientRegistration, context: Context, report: Reporter
-) -> tuple[MachineConfig, ImageRequest]:
-    """Return the new machine's config, and which image the machine is to be made from. Nothing is fetched yet."""
+def plan_machine(request: InitRequest, context: Context, report: Reporter, *, exists: bool = False) -> PlannedMachine:
+    """Check the request, and return the machine that it wants. Nothing is fetched or written yet.
+
+    The name has to be unused, and this host has to be able to run the machine. With `exists`, the request is that of a
+    machine that has been made already, so these two are not checked.
+
+    Raises:
+        BadInputError: something in the request is invalid.
+        MachineError: this host lacks a program or a file that the machine needs.
+    """
+    name = checked_name(request, context)
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):
         username = check_username(settings.username)
-    check_unused(name, registration, context)
+    if not exists:
+        check_unused(name, ClientRegistration(context), context)
     uid = guest_uid(context.uid)
     resources = check_resources(chosen, context.host)
     folders = chosen_folders(chosen["volumes"], username, context)
@@ -94,8 +117,9 @@ def _choose(
     if first_boot.ignition and not first_boot.ignition.replaces:
         check_users(first_boot.ignition, username, uid)
     labels = parse_labels(request.labels or ())
-    check_host(arch, settings.accel, context, report)
-    check_transport(driver, folders, arch, context.host, guest_uid=uid)
+    if not exists:
+        check_host(arch, settings.accel, context, report)
+        check_transport(driver, folders, arch, context.host, guest_uid=uid)
     config = MachineConfig(
         name=name,
         created=datetime.now(UTC),
@@ -108,7 +132,7 @@ def _choose(
         timezone=timezone,
         ssh_port=0,
         mac=fresh_mac(),
-        image=ImageOrigin(reference=image.reference, digest=None),
+        image=ImageOrigin(reference=image.reference, digest=None, promised=image.options.sha256),
         swap_mib=swap_mib,
         usbs=usbs,
         folders=folders,
@@ -120,8 +144,9 @@ def _choose(
         labels=labels,
         first_boot=first_boot,
         provisioning=provisioning,
+        machines_file=request.machines_file,
     )
-    return config, image
+    return PlannedMachine(config=config, image=image)
 
 
 def _origin(image: ImageRequest, base: BaseImage) -> ImageOrigin:
@@ -142,7 +167,6 @@ def _make(
     config: MachineConfig,
     base: BaseImage | None,
     packages: Sequence[str],
-    registration: ClientRegistration,
     context: Context,
     report: Reporter,
 ) -> MachineConfig:
@@ -154,6 +178,8 @@ def _make(
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
         pending = Pending(scripts=bool(config.first_boot.scripts or config.first_boot.playbook))
-        config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
+        config = publish(
+            MachineRecord(config=config, pending=pending), paths, ClientRegistration(context), context, report
+        )
     report_replaced_parts(config, keys, context.roots.machine(config.name), report)
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ STDIN = "-"
 _HINT = "the keys are the flags of init; see: machine init --help"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TomlFile:
+    """A parsed TOML file. Errors call it `shown_path`, and relative paths in it start at the directory `base`."""
+
+    document: Mapping[str, object]
+    shown_path: str
+    base: Path
+
+
 def load(path: str) -> InitRequest:
     """Read the file, and the files that are named in it, into a request. The path `-` stands for standard input.
 
@@ -27,35 +37,55 @@ def load(path: str) -> InitRequest:
         BadInputError: one of these files cannot be read, or something in it is invalid.
         MachineError: one of these files is a Butane file, but butane is not installed.
     """
+    file = read_toml(path)
+    return request_of(read_keys(file.document, file.shown_path, file.base))
+
+
+def read_toml(path: str) -> TomlFile:
+    """Read and parse a TOML file. The path `-` stands for standard input.
+
+    Raises:
+        BadInputError: the file cannot be read or is not TOML.
+    """
     shown_path = "standard input" if path == STDIN else path
     try:
         text = sys.stdin.read() if path == STDIN and sys.stdin else read_text(Path(path))
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{shown_path} is not TOML: {reason_of(error)}") from error
-    return _request(document, shown_path, Path() if path == STDIN else Path(path).parent)
+    return TomlFile(document=document, shown_path=shown_path, base=Path() if path == STDIN else Path(path).parent)
 
 
-def _request(document: Mapping[str, object], shown_path: str, base: Path) -> InitRequest:
-    """Return the request that the parsed file contains.
+def read_keys(table: Mapping[str, object], shown_path: str, base: Path) -> dict[str, object]:
+    """Read the values of a table whose keys are the flags of init. Return each value by its key in KEYS.
 
-    Errors call the file `shown_path`. Relative paths in the file start at the directory `base`.
+    Errors call the table `shown_path`. Relative paths in the table start at the directory `base`.
+
+    Raises:
+        BadInputError: a key is unknown or given twice, or its value is invalid.
+        MachineError: a value names a Butane file, but butane is not installed.
     """
-    values: dict[Part, dict[str, Any]] = {part: {} for part in Part}
-    seen = set()
-    for name, value in document.items():
+    values: dict[str, object] = {}
+    for name, value in table.items():
         key = name.replace("-", "_")
-        if key in seen:
+        if key in values:
             raise BadInputError(f'{shown_path}: "{key}" is given twice')
-        seen.add(key)
         if key not in KEYS:
             near = did_you_mean(key, list(KEYS))
             raise BadInputError(f'{shown_path}: unknown key "{name}"{near}', hint=None if near else _HINT)
-        values[KEYS[key].part][KEYS[key].field] = _read(name, value, shown_path, base)
+        values[key] = _read(name, value, shown_path, base)
+    return values
+
+
+def request_of(values: Mapping[str, object]) -> InitRequest:
+    """Return the request that consists of the values that `read_keys` has read."""
+    parts: dict[Part, dict[str, Any]] = {part: {} for part in Part}
+    for key, value in values.items():
+        parts[KEYS[key].part][KEYS[key].field] = value
     return InitRequest(
-        **values[Part.MACHINE],
-        image_options=ImageOptions(**values[Part.IMAGE]),
-        first_boot=FirstBootRequest(**values[Part.FIRST_BOOT]),
+        **parts[Part.MACHINE],
+        image_options=ImageOptions(**parts[Part.IMAGE]),
+        first_boot=FirstBootRequest(**parts[Part.FIRST_BOOT]),
     )
 
 

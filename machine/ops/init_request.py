@@ -49,6 +49,8 @@ class InitRequest:
     native_ca: bool | None = None
     idle_suspend: str | None = None
     provisioning: Provisioning | None = None
+    machines_file: str | None = None
+    """The absolute path of the machines file that describes the machine; None outside `machine up`."""
 
     @property
     def flags(self) -> dict[str, Value]:

@@ -34,11 +34,12 @@ def check_exists(roots: Roots, name: str) -> None:
     Raises:
         NotFoundError: no machine has that name. The hint suggests names of other machines.
     """
-    if not _is_machine(roots, name):
+    if not exists(roots, name):
         raise NotFoundError(f"{name}: VM does not exist", hint=_suggest(name, machine_names(roots)))
 
 
-def _is_machine(roots: Roots, name: str) -> bool:
+def exists(roots: Roots, name: str) -> bool:
+    """Return whether the machine `name` exists, even if its record is damaged."""
     if not name or "/" in name or name.startswith(".") or not roots.machine(name).directory.is_dir():
         return False
     # Where the file system ignores case, as on most Macs, `BOX` also opens the directory of the machine `box`.

@@ -35,7 +35,7 @@ SCHEMA = 2
 """The number of the present schema. A change that older programs would misread needs a new number and a migration."""
 
 ADDED: Mapping[str, Document] = {
-    "config": {"idle_suspend": OFF},
+    "config": {"idle_suspend": OFF, "machines_file": None},
     "pending": {"services": True, "restoring": None},
     "guest": {},
 }
@@ -199,6 +199,7 @@ def _config(fields: Fields) -> MachineConfig:
         protected=fields.flag("protected"),
         provisioning=fields.member("provisioning", Provisioning),
         first_boot=_first_boot(fields.part("first_boot")),
+        machines_file=fields.optional_text("machines_file"),
     )
 
 

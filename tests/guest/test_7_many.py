@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -49,3 +50,52 @@ def test_four_machines_start_in_parallel_among_ten(world: World, shared_machine:
     world.must("stop", *some[1:])
     world.must("rm", "--force", *plain)
     assert not any((world.machines / name).exists() for name in plain)
+
+
+MACHINES = """
+[defaults]
+image = "boot2podman"
+disk_size = 12
+memory = 768
+cpus = 1
+volume = ""
+
+[machine.web]
+volume = ["./site:/srv/site:ro"]
+
+[machine.db]
+env = {PLACE = "db"}
+"""
+
+
+def test_machines_of_a_file_come_up_and_go_down_together(world: World) -> None:
+    (world.root / "site").mkdir()
+    (world.root / "site" / "index.html").write_text("hello\n")
+    file = world.root / "machines.toml"
+    file.write_text(MACHINES)
+    assert _rows(world.must("up").stdout) == ["web running made and started", "db running made and started"]
+    assert world.must("ssh", "web", "cat", "/srv/site/index.html").stdout == "hello\n"
+    assert world.must("ssh", "db", "printenv", "PLACE").stdout == "db\n"
+    assert answers(world, "web")
+    assert answers(world, "db")
+
+    began = time.monotonic()
+    again = world.must("up")
+    took_s = time.monotonic() - began
+    assert (_rows(again.stdout), again.stderr) == (["web running unchanged", "db running unchanged"], "")
+    assert took_s < 3, "it takes a second on a quiet host"
+
+    world.must("rm", "--force", "db")
+    world.must("suspend", "web")
+    file.write_text(MACHINES.replace("cpus = 1", "cpus = 2").replace('PLACE = "db"', 'PLACE = "there"'))
+    told = world.must("up")
+    assert _rows(told.stdout) == ["web running resumed", "db running made and started"]
+    assert "web: cpus is 1, but 2 in machines.toml; to change this, stop the machine first" in told.stderr
+    assert world.must("down").stdout.split()[2:] == ["web", "stopped", "db", "stopped"]
+    assert {world.state(name)[0] for name in ("web", "db")} == {"stopped"}
+    world.must("rm", "--force", "web", "db")
+
+
+def _rows(stdout: str) -> list[str]:
+    """The rows of the table of `machine up`, without the heading, and with single spaces."""
+    return [" ".join(line.split()) for line in stdout.splitlines()[1:]]

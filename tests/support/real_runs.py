@@ -20,6 +20,7 @@ import pytest
 from machine.cli.flags import _Line
 from machine.cli.main import ALIASES, cli
 from machine.errors import EXIT_INTERRUPTED
+from machine.ops.up_file import FILE_NAME
 from tests.support import golden
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,6 +36,9 @@ _ENDLESS = {"events"}
 
 _SHOWN_BY_A_START = {"init", "set", "clone", "rename"}
 """What counts only when the machine has started afterwards."""
+
+_USUAL_FILES = {"up": FILE_NAME}
+"""The file that a verb reads if `--file` names no other."""
 
 _COMMON = {"--help", "--log-level"}
 _TESTS = REPOSITORY / "tests"
@@ -133,6 +137,12 @@ class Run:
         """The keys of the file."""
         return tomllib.loads(self.file or "")
 
+    @property
+    def tables(self) -> dict[str, dict[str, object]]:
+        """The keys of each machine, with the defaults, if the file is a machines file."""
+        document = tomllib.loads(self.file or "")
+        return {name: {**document.get("defaults", {}), **own} for name, own in document.get("machine", {}).items()}
+
 
 @dataclass(kw_only=True)
 class _Machine:
@@ -150,7 +160,7 @@ class RealRuns:
 
     def add(self, words: Sequence[str], process: Process, directory: Path) -> None:
         line = parse(words)
-        path = line.flags.get("--file") if line else None
+        path = line.flags.get("--file", _USUAL_FILES.get(line.verb)) if line else None
         file = directory / path if path else None
         text = file.read_text() if file and file.is_file() else None
         self.runs.append(Run(words=tuple(words), process=process, place=_place(), file=text))
@@ -166,7 +176,7 @@ class RealRuns:
                 continue
             if line.verb == "image pull":
                 pulled |= dict.fromkeys(line.arguments, run.place)
-            starts = line.verb in ("start", "restart") or (line.verb == "init" and "--now" in line.flags)
+            starts = line.verb in ("start", "restart", "up") or (line.verb == "init" and "--now" in line.flags)
             for machine in _concerned(line, run, machines):
                 uses = dict.fromkeys(_uses(line, run), run.place)
                 if line.verb in _SHOWN_BY_A_START:
@@ -203,6 +213,9 @@ def _concerned(line: CommandLine, run: Run, machines: dict[str, _Machine]) -> li
         name = line.arguments[0] if line.arguments else str(run.keys.get("name", "podman-machine-default"))
         machines[name] = _Machine(guest=_guest(line, run.keys))
         return [machines[name]]
+    if line.verb == "up":
+        for name, keys in run.tables.items():
+            machines.setdefault(name, _Machine(guest=_guest(line, keys)))
     if line.verb == "rename":
         machines[line.arguments[-1]] = machines.pop(line.arguments[0])
         return [machines[line.arguments[-1]]]

@@ -138,6 +138,14 @@ def test_keys_of_a_file_are_flags(tmp_path: Path) -> None:
     assert {f"init --{flag} on Debian's cloud image" for flag in flags} <= found
 
 
+def test_up_starts_the_machines_of_its_file_and_makes_those_that_are_missing(tmp_path: Path) -> None:
+    text = '[defaults]\nimage = "boot2podman"\n[machine.box]\n[machine.deb]\nimage = "debian:13"\n'
+    (tmp_path / "machines.toml").write_text(text)
+    found = recorded(tmp_path, "init --cpus 1 box", "up", "down deb")
+    assert found >= {f"up on {GUEST}", "up on Debian's cloud image", f"init --cpus on {GUEST}"}
+    assert {use for use in found if use.startswith("down")} == {"down on Debian's cloud image"}
+
+
 def test_record_keeps_what_this_run_has_not_done_and_drops_what_no_longer_exists() -> None:
     old = {"stop": {GUEST: "a"}, "start": {"other": "b"}, "nonsense": {GUEST: "c"}}
     assert updated_record(old, {"start": {GUEST: "d"}}) == {"start": {GUEST: "d", "other": "b"}, "stop": {GUEST: "a"}}

@@ -1,0 +1,47 @@
+"""The command `machine down`."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from machine.cli.common import current_context
+from machine.cli.flags import Command
+from machine.cli.many import print_failure
+from machine.cli.tables import table
+from machine.cli.up import file_option
+from machine.errors import EXIT_ERROR
+
+
+@click.command("down", cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@file_option
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
+def command(names: tuple[str, ...], file: str | None, quiet: bool) -> None:
+    """Stop the machines that a machines file describes, all of them or those that are named. None is removed.
+
+    \b
+    Examples:
+      machine down
+      machine down -f lab/machines.toml web
+    """
+    from machine.cli.terminal import NamedReporter
+    from machine.ops.down import down
+    from machine.ops.up_file import chosen_names, find_file, load_file
+
+    context = current_context()
+    machines_file = load_file(find_file(file, context.uid))
+    selected = chosen_names(machines_file, names)
+    results = {}
+    with contextlib.closing(
+        down(machines_file, selected, context, lambda name: NamedReporter(name, steps=not quiet))
+    ) as running:
+        for result in running:
+            results[result.name] = result
+            if result.error is not None:
+                print_failure(result.name, result.error)
+    rows = [(name, results[name].value or "failed") for name in selected]
+    click.echo(table([("NAME", "RESULT"), *rows]), nl=False)
+    if any(result.error is not None for result in results.values()):
+        raise click.exceptions.Exit(EXIT_ERROR)

@@ -1,0 +1,156 @@
+"""The command `machine up`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from machine.cli.common import current_context, none_if_empty
+from machine.cli.flags import Command
+from machine.cli.many import print_failure
+from machine.cli.tables import table
+from machine.errors import EXIT_ERROR
+from machine.model.state import State
+
+if TYPE_CHECKING:
+    from machine.ops.shared.context import Context
+    from machine.ops.up import Outcome, Prepared
+    from machine.ops.up_plan import Difference, Pace, Plan
+    from machine.report import Reporter
+
+# The state of a machine that does not exist.
+_NONE = "-"
+
+
+def file_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option `--file`, which names the machines file."""
+    return click.option(
+        "-f",
+        "--file",
+        metavar="FILE",
+        callback=none_if_empty,
+        help="The machines file. [default: machines.toml in this directory or the nearest directory above it]",
+    )(command)
+
+
+@click.command("up", cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@file_option
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
+def command(names: tuple[str, ...], file: str | None, dry_run: bool, quiet: bool) -> None:
+    """Make and start the machines that a machines file describes, all of them or those that are named.
+
+    The file is TOML. It has a table [machine.NAME] for each machine, with the keys that `machine init -f` knows, and a
+    table [defaults] with keys for all of them. Machines that are missing are made, and settings that differ from the
+    file are changed, as far as `machine set` can do that. Machines that the file does not describe are left alone.
+
+    \b
+    Examples:
+      machine up
+      machine up --dry-run
+      machine up -f lab/machines.toml web db
+    """
+    from machine.cli.terminal import NoticeReporter
+    from machine.ops.up import prepare
+    from machine.ops.up_file import chosen_names, find_file, load_file
+
+    context = current_context()
+    machines_file = load_file(find_file(file, context.uid))
+    prepared = prepare(machines_file, chosen_names(machines_file, names), context, NoticeReporter())
+    for plan in (machine.plan for machine in prepared):
+        for line in difference_lines(plan, machines_file.toml.shown_path) if plan else []:
+            click.echo(line, err=True)
+    if dry_run:
+        _print_plans(prepared)
+    else:
+        _carry_out(prepared, context, quiet=quiet)
+
+
+def _carry_out(prepared: Sequence[Prepared], context: Context, *, quiet: bool) -> None:
+    from machine.cli.terminal import NamedReporter, reporter
+    from machine.ops.up import up
+
+    @contextlib.contextmanager
+    def at_once(name: str) -> Iterator[Reporter]:
+        yield NamedReporter(name, steps=not quiet)
+
+    outcomes: dict[str, Outcome] = {}
+    running = up(prepared, context, _tell_pace, lambda _: reporter(quiet=quiet), at_once)
+    with contextlib.closing(running):
+        for outcome in running:
+            outcomes[outcome.name] = outcome
+            if outcome.error is not None:
+                print_failure(outcome.name, outcome.error)
+    rows = [_row(outcomes[machine.name]) for machine in prepared]
+    click.echo(table([("NAME", "STATE", "RESULT"), *rows]), nl=False)
+    if any(outcome.error is not None for outcome in outcomes.values()):
+        raise click.exceptions.Exit(EXIT_ERROR)
+
+
+def _row(outcome: Outcome) -> tuple[str, str, str]:
+    result = " and ".join(outcome.done) or "unchanged"
+    if outcome.error is not None:
+        result = f"{result}, then failed" if outcome.done else "failed"
+    return outcome.name, outcome.state or _NONE, result
+
+
+def _tell_pace(pace: Pace, names: Sequence[str]) -> None:
+    if pace.lacking_mib:
+        click.echo(
+            f"When all machines run, they have {pace.lacking_mib} MiB of memory more than this host, which may slow it"
+            " down",
+            err=True,
+        )
+    if len(names) > 1:
+        many = "all at once" if pace.at_once == len(names) else f"{pace.at_once} at a time"
+        click.echo(f"Starting {len(names)} machines, {many}: {', '.join(names)}", err=True)
+
+
+def _print_plans(prepared: Sequence[Prepared]) -> None:
+    """Print what would be done with each machine. A machine whose record cannot be read has an error instead."""
+    for machine in prepared:
+        if machine.error:
+            print_failure(machine.name, machine.error)
+    rows = [(plan.name, plan.state or _NONE, _intent(plan)) for plan in (machine.plan for machine in prepared) if plan]
+    click.echo(table([("NAME", "STATE", "TO DO"), *rows]), nl=False)
+    if len(rows) < len(prepared):
+        raise click.exceptions.Exit(EXIT_ERROR)
+
+
+def _intent(plan: Plan) -> str:
+    from machine.ops.up_plan import Action
+
+    verbs = {
+        Action.MAKE: ["make", "start"],
+        Action.START: ["resume" if plan.state is State.SUSPENDED else "start"],
+        Action.NOTHING: [],
+    }
+    change = [f"change {', '.join(plan.changes)}"] if plan.changes else []
+    return " and ".join(change + verbs[plan.action]) or "nothing"
+
+
+def difference_lines(plan: Plan, file: str) -> list[str]:
+    """Return a line for each way in which the machine's settings that differ from the file can follow it or not."""
+    from machine.ops.up_plan import Change
+
+    endings = {
+        Change.NOW: "up changes this",
+        Change.STOPPED: f"to change this, stop the machine first: machine stop {plan.name}",
+        Change.NEVER: "this cannot be changed while the machine exists",
+    }
+    lines = []
+    for change, ending in endings.items():
+        told = [_told(each, file) for each in plan.differences if each.change is change]
+        if told:
+            lines.append(f"{plan.name}: {', '.join(told)}; {ending}")
+    return lines
+
+
+def _told(difference: Difference, file: str) -> str:
+    if difference.actual is None or difference.wanted is None:
+        return f"{difference.key} is not as in {file}"
+    return f"{difference.key} is {difference.actual}, but {difference.wanted} in {file}"

@@ -1,0 +1,126 @@
+"""`machine up` and `machine down`: several machines with empty disks, on which a real QEMU never boots."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import machine_processes
+from tests.support.start import starting
+from tests.support.waiting import wait_until
+from tests.support.world import COMMAND_S, World, machine_program
+
+DEFAULTS = '[defaults]\nimage = "/dev/null"\nmemory = 512\ncpus = 1\ndisk_size = 3\nvolume = ""\n'
+
+
+@pytest.fixture
+def project(world: World) -> Iterator[World]:
+    """A world with a machines file for `box` and `other`; afterwards no process of a machine may be left."""
+    write(world, "[machine.box]\n[machine.other]\n")
+    yield world
+    world.machine("rm", "--force", "--all")
+    assert machine_processes(world.home) == []
+
+
+def write(world: World, tables: str) -> Path:
+    path = world.root / "machines.toml"
+    path.write_text(DEFAULTS + tables)
+    return path
+
+
+def rows(stdout: str) -> list[list[str]]:
+    """The words of each row of a table, without the heading."""
+    return [line.split(maxsplit=2) for line in stdout.splitlines()[1:]]
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
+    """Signal the whole group, as a terminal does."""
+    os.killpg(process.pid, number)
+    stdout, stderr = process.communicate(timeout=COMMAND_S)
+    return process.returncode, stdout, stderr
+
+
+def has_qemus(world: World, count: int) -> bool:
+    return sum("disk.qcow2" in line for line in machine_processes(world.home)) >= count
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_up_leaves_whole_machines_that_are_stopped(number: signal.Signals, project: World) -> None:
+    with project.popen("up") as process:
+        wait_until(lambda: has_qemus(project, 2), "both QEMUs", timeout_s=COMMAND_S)
+        status, stdout, stderr = end(process, number)
+    assert (status, stdout) == (130, "")
+    assert "Traceback" not in stderr
+    assert "Starting 2 machines, " in stderr
+    assert machine_processes(project.home) == []
+    assert rows(project.must("up", "--dry-run").stdout) == [["box", "stopped", "start"], ["other", "stopped", "start"]]
+    file = str(project.root / "machines.toml")
+    assert [project.record(name)["config"]["machines_file"] for name in ("box", "other")] == [file, file]
+    project.must("clone", "box", "copy")
+    assert project.record("copy")["config"]["machines_file"] is None
+
+
+def test_one_that_fails_is_told_and_the_others_are_done(project: World) -> None:
+    write(project, '[machine.box]\n[machine.other]\nimage = "absent.qcow2"\n')
+    project.must("init", "--image", "/dev/null", "--memory", "600", "--disk-size", "3", "box")
+    with starting(project) as process:
+        outcome = project.machine("up")
+        project.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert outcome.status == 125
+    assert rows(outcome.stdout) == [["box", "starting", "unchanged"], ["other", "-", "failed"]]
+    assert "Error: other: " in outcome.stderr
+    assert "box: memory is 600, but 512 in machines.toml" in outcome.stderr
+    assert "to change this, stop the machine first: machine stop box\n" in outcome.stderr
+
+
+def test_stopped_machine_is_changed_before_it_starts(project: World) -> None:
+    write(project, "[machine.box]\n")
+    project.must("init", "--image", "/dev/null", "--memory", "600", "--disk-size", "3", "box")
+    with project.popen("up") as process:
+        wait_until(lambda: has_qemus(project, 1), "QEMU", timeout_s=COMMAND_S)
+        assert end(process, signal.SIGINT)[0] == 130
+    assert project.record("box")["config"]["resources"]["memory_mib"] == 512
+    assert project.record("box")["config"]["machines_file"] is None
+
+
+def test_down_stops_the_machines_of_the_file_and_no_other(project: World) -> None:
+    project.must("init", "--image", "/dev/null", "--disk-size", "3", "mine")
+    project.must("init", "--image", "/dev/null", "--disk-size", "3", "box")
+    with starting(project) as process:
+        outcome = project.must("down")
+        process.communicate(timeout=COMMAND_S)
+    assert outcome.stdout.splitlines()[1:] == ["box         stopped", "other       not made"]
+    assert project.must("down", "box").stdout.splitlines()[1:] == ["box         already stopped"]
+
+
+def test_machine_of_another_file_is_left_alone(project: World) -> None:
+    other = project.root / "other.toml"
+    other.write_text(write(project, "[machine.box]\n").read_text())
+    project.must("init", "--image", "/dev/null", "--memory", "512", "--cpus", "1", "--disk-size", "3", "box")
+    project.edit_record("box", config={"machines_file": str(other)})
+    before = project.files()
+    for verb in ("up", "down"):
+        outcome = project.machine(verb)
+        assert outcome.status == 125
+        assert outcome.stderr == (
+            f'Error: "box" belongs to another file, {other}; give it another name in machines.toml\n'
+        )
+    assert project.files() == before
+    other.unlink()
+    assert rows(project.must("up", "--dry-run").stdout) == [["box", "stopped", "start"]]
+
+
+def test_up_needs_less_than_a_second_of_processor_time_to_compare(project: World) -> None:
+    for name in ("box", "other"):
+        project.must("init", "--image", "/dev/null", "--memory", "512", "--cpus", "1", "--disk-size", "3", name)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    project.run(machine_program(), "up", "--dry-run")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
