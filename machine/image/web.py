@@ -32,8 +32,12 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 # How OpenSSL's versions call an answer that is not TLS.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-# X509_V_ERR_*: self-signed, or by an authority that is not among the known ones.
+_NO_COMMON_VERSION = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"})
+# X509_V_ERR_*: self-signed, or by an authority that is not among the known ones; not yet valid, or expired.
 _UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
+_NOT_VALID_NOW = frozenset({9, 10})
+
+_PROXY_HINT = "proxies come from the environment: env | grep -i _proxy"
 
 T = TypeVar("T")
 
@@ -95,6 +99,12 @@ class Web:
                 yield response
         except requests.exceptions.SSLError as error:
             raise _tls_error(name, _innermost(error)) from error
+        except requests.exceptions.ProxyError as error:
+            raise FetchError(
+                f"cannot fetch {name} through the proxy {public_url(_proxy_of(url) or '')}: {_cause(error)}",
+                transient=True,
+                hint=_PROXY_HINT,
+            ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=True) from error
 
@@ -109,12 +119,17 @@ class Web:
                 timeout=_TIMEOUTS,
                 verify=self._verify,  # per request, since $REQUESTS_CA_BUNDLE overrides a session's
             )
-        except ValueError as error:  # requests and urllib3 raise it for invalid URLs
+        except ValueError as error:  # requests and urllib3 raise it for invalid URLs, of proxies too
+            proxy = _proxy_of(url)
+            if proxy is not None and not _is_usable_proxy(proxy):
+                message = f"cannot fetch {public_url(url)} through {public_url(proxy)}, which is not an http(s) proxy"
+                raise FetchError(message, transient=False, hint=_PROXY_HINT) from error
             raise FetchError(f"{public_url(url)} is not a URL that can be fetched", transient=False) from error
         except requests.RequestException:
             raise
-        except OSError as error:  # the file of certificates does not exist
-            raise FetchError(f"cannot fetch {public_url(url)}: {reason_of(error)}", transient=False) from error
+        except OSError as error:
+            message = f"cannot fetch {public_url(url)}: SSL_CERT_FILE names {self._verify}, which does not exist"
+            raise FetchError(message, transient=False) from error
 
     @property
     def _verify(self) -> bool | str:
@@ -148,6 +163,24 @@ def _login_of_url(request: PreparedRequest) -> PreparedRequest:
     if user and "Authorization" not in request.headers:
         HTTPBasicAuth(user, password)(request)
     return request
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    try:
+        return select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    except ValueError:
+        return None
+
+
+def _is_usable_proxy(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def public_url(url: str) -> str:
@@ -232,8 +265,15 @@ def read_body(response: Response, url: str, *, limit: int) -> bytes:
 def _cause(error: BaseException) -> str:
     """Describe the innermost cause of an error, because urllib3 wraps the error of a socket in several others."""
     cause = _innermost(error)
-    if type(cause).__name__ == "IncompleteRead":
-        return "the connection ended too early"
+    match type(cause).__name__:
+        case "IncompleteRead":
+            return "the connection ended too early"
+        case "RemoteDisconnected":
+            return "the server closed the connection without an answer"
+        case "BadStatusLine":
+            return "the server does not speak HTTP"
+        case _:
+            pass
     if "timed out" in str(cause).lower():
         return "timed out"
     return reason_of(cause)
@@ -250,19 +290,32 @@ def _tls_error(name: str, cause: BaseException) -> FetchError:
     import ssl
 
     if isinstance(cause, ssl.SSLCertVerificationError):
-        if cause.verify_code in _UNKNOWN_AUTHORITY:
-            reason = "certificate signed by unknown authority"
-        else:
-            reason = reason_of(Exception(cause.verify_message))
-        hint = "name a file with its authority's certificate in SSL_CERT_FILE, or use --tls-verify=false"
+        reason, hint = _certificate_error(cause.verify_code, cause.verify_message)
         return FetchError(f"cannot fetch {name}: {reason}", transient=False, hint=hint)
-    if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _NOT_TLS:
+    code = getattr(cause, "reason", None)
+    if code in _NOT_TLS:
         return PlainHttpError(
             f"cannot fetch {name}: server gave HTTP response to HTTPS client",
             transient=False,
             hint="use an http:// URL",
         )
+    if code in _NO_COMMON_VERSION:
+        reason = "the server has no version of TLS that this host accepts"
+        return FetchError(f"cannot fetch {name}: {reason}", transient=False)
+    if code == "NO_CERTIFICATE_OR_CRL_FOUND":
+        reason = f"SSL_CERT_FILE names {os.environ.get('SSL_CERT_FILE')}, which has no certificate"
+        return FetchError(f"cannot fetch {name}: {reason}", transient=False)
     return FetchError(f"cannot fetch {name}: {reason_of(cause)}", transient=False)
+
+
+def _certificate_error(code: int, text: str) -> tuple[str, str]:
+    """Return the reason and a remedy for a certificate that was refused with OpenSSL's `code` and `text` (pure)."""
+    if code in _UNKNOWN_AUTHORITY:
+        known = "name a file with its authority's certificate in SSL_CERT_FILE"
+        return "certificate signed by unknown authority", f"{known}, or use --tls-verify=false"
+    if code in _NOT_VALID_NOW:
+        return reason_of(Exception(text)), "check the clock of this host, or use --tls-verify=false"
+    return reason_of(Exception(text)), "use --tls-verify=false if you trust the network"
 
 
 def _inner(error: BaseException) -> BaseException | None:

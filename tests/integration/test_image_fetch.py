@@ -8,13 +8,15 @@ import os
 import random
 import shutil
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from machine.image.download import PIECE_BYTES, Download
-from machine.image.web import WebSettings
+from machine.image.web import FetchError, Web, WebSettings
 from tests.support.certificates import make_certificate
 from tests.support.disk_images import Images, sha256
 from tests.support.golden import Golden
@@ -31,6 +33,8 @@ from tests.support.streams import (
     write_partial_download,
 )
 from tests.support.world import World
+
+PROXY_HINT = "; proxies come from the environment: env | grep -i _proxy"
 
 # The main way
 
@@ -92,6 +96,43 @@ def test_server_with_a_certificate_is_checked(
         pull_image(world, images, base, "--tls-verify=false")
         world.extra["SSL_CERT_FILE"] = str(certificate)
         pull_image(world, images, base)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SSL_CERT_FILE", "/nonexistent", ": SSL_CERT_FILE names /nonexistent, which does not exist"),
+        ("SSL_CERT_FILE", "/etc/passwd", ": SSL_CERT_FILE names /etc/passwd, which has no certificate"),
+        ("https_proxy", "http://a:secret@127.0.0.1:1",
+         " through the proxy http://127.0.0.1:1: Connection refused" + PROXY_HINT),
+        ("https_proxy", "socks5://127.0.0.1:1",
+         " through socks5://127.0.0.1:1, which is not an http(s) proxy" + PROXY_HINT),
+        ("https_proxy", "http://:1",
+         " through http://:1, which is not an http(s) proxy" + PROXY_HINT),
+    ],
+)  # fmt: skip
+def test_error_names_the_setting_of_the_environment_that_is_wrong(
+    world: World, server: ImageServer, variable: str, value: str, told: str
+) -> None:
+    base = server.url.replace("http:", "https:") + "/"
+    world.extra[variable] = value
+    assert pull(world, base).stderr == f"Error: cannot fetch {base}stable.json{told}\n"
+
+
+def test_server_that_does_not_speak_http_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_greet, args=[listener], daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        with pytest.raises(FetchError, match="the server does not speak HTTP"), Web(WebSettings()).get(url):
+            pass
+        thread.join()
+
+
+def _greet(listener: socket.socket) -> None:
+    with listener.accept()[0] as connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-x\r\n")
 
 
 def test_redirect_is_followed(world: World, images: Images, server: ImageServer) -> None:

@@ -49,10 +49,13 @@ def unverified(code: int, message: str) -> ssl.SSLCertVerificationError:
 
 
 WRONG_VERSION = tls("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "WRONG_VERSION_NUMBER")
-OLD_PROTOCOL = tls("[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1)", "TLSV1_ALERT")
+OLD_PROTOCOL = tls(
+    "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1)", "TLSV1_ALERT_PROTOCOL_VERSION"
+)
 ENDED = ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:1006)")
 SELF_SIGNED = unverified(18, "self-signed certificate")
 OTHER_HOST = unverified(62, "Hostname mismatch, certificate is not valid for 'a'.")
+EXPIRED = unverified(10, "certificate has expired")
 FAILURES: list[Exception] = [
     FileNotFoundError(2, "No such file or directory"),
     PermissionError(13, "Permission denied", "/x"),
@@ -84,6 +87,7 @@ FAILURES: list[Exception] = [
     RuntimeError(),
 ]  # fmt: skip
 TLS_HINT = "name a file with its authority's certificate in SSL_CERT_FILE, or use --tls-verify=false"
+TRUST_HINT = "use --tls-verify=false if you trust the network"
 IDS = [f"{number}-{type(error).__name__}" for number, error in enumerate(FAILURES)]
 
 
@@ -126,8 +130,10 @@ def test_failed_fetch_is_told_for_users(error: Exception, monkeypatch: pytest.Mo
     [
         (WRONG_VERSION, "server gave HTTP response to HTTPS client; use an http:// URL"),
         (SELF_SIGNED, f"certificate signed by unknown authority; {TLS_HINT}"),
-        (OTHER_HOST, f"Hostname mismatch, certificate is not valid for 'a'; {TLS_HINT}"),
-        (OLD_PROTOCOL, "tlsv1 alert protocol version"),
+        # With its authority's certificate these would be refused again.
+        (OTHER_HOST, f"Hostname mismatch, certificate is not valid for 'a'; {TRUST_HINT}"),
+        (EXPIRED, "certificate has expired; check the clock of this host, or use --tls-verify=false"),
+        (OLD_PROTOCOL, "the server has no version of TLS that this host accepts"),
     ],
 )  # fmt: skip
 def test_tls_that_fails_is_told_as_podman_tells_it(
