@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from machine.model.units import human_duration
 from machine.supervisor.vitals import ClosedSocket, FileSystem, JournalLine, Memory, SocketState, Vitals
@@ -63,9 +64,6 @@ class GuestTrouble(StrEnum):
     PODMAN_CONFIG = "podman's configuration"
     PODMAN_BROKEN = "podman broken"
     PODMAN_CLOSED = "podman closed"
-    NO_MANAGER = "no manager"
-    """The user's systemd, which is to listen on the user's Podman socket, does not run."""
-
     CLOCK_OFF = "clock off"
 
     @property
@@ -87,7 +85,6 @@ class GuestTrouble(StrEnum):
             GuestTrouble.PODMAN_CONFIG: f"correct the file with: machine ssh {name}",
             GuestTrouble.PODMAN_BROKEN: f"look for the cause with: machine ssh {name}",
             GuestTrouble.PODMAN_CLOSED: f"start podman.socket again with: machine ssh {name}",
-            GuestTrouble.NO_MANAGER: f"have it started again with: machine restart {name}",
             GuestTrouble.CLOCK_OFF: f"find what changes it with: machine ssh {name} timedatectl",
         }[self]
 
@@ -98,6 +95,32 @@ class Diagnosis:
 
     trouble: GuestTrouble
     text: str
+    closed: ClosedSocket | None = None
+    """The Podman socket that is the trouble, if the guest names one."""
+
+    def remedy(self, name: str) -> str:
+        """Return what the user can type to remove the trouble of this machine."""
+        return _opening(self.closed, name) if self.closed else self.trouble.remedy(name)
+
+
+def _opening(closed: ClosedSocket, name: str) -> str:
+    """Return what the user can type so that systemd listens on a Podman socket again."""
+    owner = closed.owner
+    systemctl = "systemctl" if owner == "root" else "systemctl --user"
+    start = f"{systemctl} enable --now podman.socket"
+    match closed.state:
+        case SocketState.STOPPED:
+            return f"start it with: machine ssh --username {owner} {name} {start}"
+        case SocketState.MASKED:
+            unmask = f"{systemctl} unmask podman.socket"
+            return f"start it with: machine ssh --username {owner} {name} '{unmask} && {start}'"
+        case SocketState.MISSING:
+            return f"install Podman again with: machine ssh --username root {name}"
+        case SocketState.NO_MANAGER:
+            # Without lingering, the user's systemd runs only while the user is logged in.
+            manager = f"loginctl enable-linger {owner} && systemctl start user@$(id -u {owner})"
+            return f"start it with: machine ssh --username root {name} '{manager}'"
+    assert_never(closed.state)
 
 
 def diagnose(vitals: Vitals, *, clock_off_s: float, podman: PodmanHealth) -> Diagnosis | None:
@@ -171,15 +194,13 @@ def _is_used_up(memory: Memory) -> bool:
 
 
 def _closed_trouble(closed: tuple[ClosedSocket, ...]) -> Diagnosis:
-    trouble = GuestTrouble.PODMAN_CLOSED
     if not closed:
         text = "nobody listens on a Podman socket in the guest"
     elif closed[0].state is SocketState.NO_MANAGER:
-        trouble = GuestTrouble.NO_MANAGER
         text = f"systemd of {closed[0].owner} does not run in the guest, so nobody listens on its Podman socket"
     else:
         text = f"podman.socket of {closed[0].owner} is {closed[0].state} in the guest"
-    return Diagnosis(trouble=trouble, text=text)
+    return Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text=text, closed=closed[0] if closed else None)
 
 
 def _podman_trouble(vitals: Vitals) -> Diagnosis:

@@ -51,7 +51,7 @@ def degraded_error(
     name: str, phase: Phase, cause: str, *, diagnosis: Diagnosis | None, vitals: Vitals | None
 ) -> GuestError:
     """Return the error of `machine start` for a guest that answers over SSH but whose start has failed."""
-    remedy = diagnosis.trouble.remedy(name) if diagnosis else f"look for the cause with: machine ssh {name}"
+    remedy = diagnosis.remedy(name) if diagnosis else f"look for the cause with: machine ssh {name}"
     return GuestError(
         f'unable to start "{name}" in phase {phase}: {cause}',
         details=_guests_details(vitals) if vitals else (),

@@ -123,34 +123,49 @@ def test_trouble_of_a_guest_whose_podman_fails(vitals: Vitals, trouble: GuestTro
     assert diagnose(vitals, clock_off_s=0, podman=PodmanHealth.FAILING) == Diagnosis(trouble=trouble, text=text)
 
 
+def closed(owner: str, state: SocketState) -> tuple[ClosedSocket, ...]:
+    return (ClosedSocket(owner=owner, state=state),)
+
+
 @pytest.mark.parametrize(
-    ("closed", "text", "remedy"),
+    ("sockets", "text", "remedy"),
     [
         ((), "nobody listens on a Podman socket in the guest", _AGAIN),
         (
-            (ClosedSocket(owner="core", state=SocketState.MASKED),),
+            closed("core", SocketState.MASKED),
             "podman.socket of core is masked in the guest",
-            _AGAIN,
+            (
+                "start it with: machine ssh --username core box "
+                "'systemctl --user unmask podman.socket && systemctl --user enable --now podman.socket'"
+            ),
         ),
         (
-            (ClosedSocket(owner="root", state=SocketState.STOPPED),),
+            closed("root", SocketState.STOPPED),
             "podman.socket of root is stopped in the guest",
-            _AGAIN,
+            "start it with: machine ssh --username root box systemctl enable --now podman.socket",
         ),
         (
-            (ClosedSocket(owner="core", state=SocketState.NO_MANAGER),),
+            closed("root", SocketState.MISSING),
+            "podman.socket of root is missing in the guest",
+            "install Podman again with: machine ssh --username root box",
+        ),
+        (
+            closed("core", SocketState.NO_MANAGER),
             "systemd of core does not run in the guest, so nobody listens on its Podman socket",
-            "have it started again with: machine restart box",
+            (
+                "start it with: machine ssh --username root box "
+                "'loginctl enable-linger core && systemctl start user@$(id -u core)'"
+            ),
         ),
     ],
 )
 def test_trouble_of_a_guest_that_does_not_listen_for_podman(
-    closed: tuple[ClosedSocket, ...], text: str, remedy: str
+    sockets: tuple[ClosedSocket, ...], text: str, remedy: str
 ) -> None:
-    vitals = replace(failing(CONFIG), closed_sockets=closed)
+    vitals = replace(failing(CONFIG), closed_sockets=sockets)
     found = diagnose(vitals, clock_off_s=0, podman=PodmanHealth.CLOSED)
-    assert found
-    assert (found.text, found.trouble.remedy("box")) == (text, remedy)
+    assert found is not None
+    assert (found.trouble, found.text, found.remedy("box")) == (GuestTrouble.PODMAN_CLOSED, text, remedy)
 
 
 def test_file_that_has_been_corrected_is_not_blamed_for_later_failures() -> None:

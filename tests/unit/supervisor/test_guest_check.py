@@ -190,7 +190,8 @@ def test_start_whose_podman_socket_is_masked_fails_before_its_deadline(
         await until(lambda: errors(machine))
         (error,) = errors(machine)
         assert error["message"].endswith("in phase api: podman.socket of core is masked in the guest")
-        assert "start podman.socket again with: machine ssh box" in error["hint"]
+        unmask = "systemctl --user unmask podman.socket && systemctl --user enable --now podman.socket"
+        assert f"start it with: machine ssh --username core box '{unmask}'" in error["hint"]
 
     play(story, short_path)
 
