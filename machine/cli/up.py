@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import current_context, none_if_empty
+from machine.cli.common import SURE, confirm, current_context, none_if_empty
 from machine.cli.flags import Command
 from machine.cli.many import print_failure
 from machine.cli.tables import table
@@ -40,52 +40,74 @@ def file_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @file_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+@click.option("--prune", is_flag=True, help="Also remove machines that the file has made, but no longer describes.")
+@click.option("--force", is_flag=True, help="Do not ask for confirmation before --prune removes machines.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
-def command(names: tuple[str, ...], file: str | None, dry_run: bool, quiet: bool) -> None:
+def command(names: tuple[str, ...], file: str | None, dry_run: bool, prune: bool, force: bool, quiet: bool) -> None:
     """Make and start the machines that a machines file describes, all of them or those that are named.
 
     The file is TOML. It has a table [machine.NAME] for each machine, with the keys that `machine init -f` knows, and a
     table [defaults] with keys for all of them. Machines that are missing are made, and settings that differ from the
-    file are changed, as far as `machine set` can do that. Machines that the file does not describe are left alone.
+    file are changed, as far as `machine set` can do that. Machines that the file does not describe are left alone
+    without --prune, which never removes a machine that the file has not made.
 
     \b
     Examples:
       machine up
-      machine up --dry-run
+      machine up --dry-run --prune
       machine up -f lab/machines.toml web db
     """
     from machine.cli.terminal import NoticeReporter
     from machine.ops.up import prepare
     from machine.ops.up_file import chosen_names, find_file, load_file
+    from machine.ops.up_prune import plan_prune
 
-    context = current_context()
+    if prune and names:
+        raise click.UsageError("--prune takes no names, because it is about the whole file")
+    if force and not prune:
+        raise click.UsageError("--force goes with --prune")
+    context, report = current_context(), NoticeReporter()
     machines_file = load_file(find_file(file, context.uid))
-    prepared = prepare(machines_file, chosen_names(machines_file, names), context, NoticeReporter())
+    prepared = prepare(machines_file, chosen_names(machines_file, names), context, report)
+    extra = plan_prune(machines_file, context, report) if prune else []
     for plan in (machine.plan for machine in prepared):
         for line in difference_lines(plan, machines_file.toml.shown_path) if plan else []:
             click.echo(line, err=True)
     if dry_run:
-        _print_plans(prepared)
-    else:
-        _carry_out(prepared, context, quiet=quiet)
+        _print_plans(prepared, extra)
+    elif force or not extra or _may_remove(extra):
+        _carry_out(prepared, extra, context, quiet=quiet)
 
 
-def _carry_out(prepared: Sequence[Prepared], context: Context, *, quiet: bool) -> None:
-    from machine.cli.terminal import NamedReporter, reporter
+def _may_remove(extra: Sequence[Plan]) -> bool:
+    click.echo("The following machines will be deleted, with everything in them:\n")
+    for plan in extra:
+        click.echo(plan.name)
+    click.echo()
+    return confirm(SURE)
+
+
+def _carry_out(prepared: Sequence[Prepared], extra: Sequence[Plan], context: Context, *, quiet: bool) -> None:
+    from machine.cli.terminal import NamedReporter, NoticeReporter, reporter
     from machine.ops.up import up
+    from machine.ops.up_prune import prune
 
     @contextlib.contextmanager
     def at_once(name: str) -> Iterator[Reporter]:
         yield NamedReporter(name, steps=not quiet)
 
     outcomes: dict[str, Outcome] = {}
-    running = up(prepared, context, _tell_pace, lambda _: reporter(quiet=quiet), at_once)
-    with contextlib.closing(running):
-        for outcome in running:
-            outcomes[outcome.name] = outcome
-            if outcome.error is not None:
-                print_failure(outcome.name, outcome.error)
-    rows = [_row(outcomes[machine.name]) for machine in prepared]
+    for running in (
+        prune(extra, context, NoticeReporter()),
+        up(prepared, context, _tell_pace, lambda _: reporter(quiet=quiet), at_once),
+    ):
+        with contextlib.closing(running):
+            for outcome in running:
+                outcomes[outcome.name] = outcome
+                if outcome.error is not None:
+                    print_failure(outcome.name, outcome.error)
+    names = [machine.name for machine in prepared] + [plan.name for plan in extra]
+    rows = [_row(outcomes[name]) for name in names]
     click.echo(table([("NAME", "STATE", "RESULT"), *rows]), nl=False)
     if any(outcome.error is not None for outcome in outcomes.values()):
         raise click.exceptions.Exit(EXIT_ERROR)
@@ -110,14 +132,15 @@ def _tell_pace(pace: Pace, names: Sequence[str]) -> None:
         click.echo(f"Starting {len(names)} machines, {many}: {', '.join(names)}", err=True)
 
 
-def _print_plans(prepared: Sequence[Prepared]) -> None:
+def _print_plans(prepared: Sequence[Prepared], extra: Sequence[Plan]) -> None:
     """Print what would be done with each machine. A machine whose record cannot be read has an error instead."""
     for machine in prepared:
         if machine.error:
             print_failure(machine.name, machine.error)
-    rows = [(plan.name, plan.state or _NONE, _intent(plan)) for plan in (machine.plan for machine in prepared) if plan]
+    plans = [machine.plan for machine in prepared if machine.plan]
+    rows = [(plan.name, plan.state or _NONE, _intent(plan)) for plan in (*plans, *extra)]
     click.echo(table([("NAME", "STATE", "TO DO"), *rows]), nl=False)
-    if len(rows) < len(prepared):
+    if len(plans) < len(prepared):
         raise click.exceptions.Exit(EXIT_ERROR)
 
 
@@ -128,6 +151,7 @@ def _intent(plan: Plan) -> str:
         Action.MAKE: ["make", "start"],
         Action.START: ["resume" if plan.state is State.SUSPENDED else "start"],
         Action.NOTHING: [],
+        Action.REMOVE: ["remove"],
     }
     change = [f"change {', '.join(plan.changes)}"] if plan.changes else []
     return " and ".join(change + verbs[plan.action]) or "nothing"

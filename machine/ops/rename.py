@@ -53,4 +53,6 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
 
 
 def _renamed(record: MachineRecord, old: str, new: str) -> MachineRecord:
-    return replace(record, config=replace(record.config, name=new), pending=replace(record.pending, renamed_from=old))
+    # The machines file that has made it knows it by the old name, and must not remove it.
+    config = replace(record.config, name=new, machines_file=None)
+    return replace(record, config=config, pending=replace(record.pending, renamed_from=old))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from machine.errors import MachineError
@@ -17,7 +17,7 @@ from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.parallel import MAX_AT_ONCE, each
 from machine.ops.shared.state import machine_state
 from machine.ops.start import start
-from machine.ops.up_file import MachinesFile, Wanted, check_made_from, read_machines
+from machine.ops.up_file import MachinesFile, Wanted, check_made_from, has_moved, read_machines
 from machine.ops.up_plan import Action, Pace, Plan, pace, plan_existing, plan_new, set_request
 from machine.report import Reporter
 from machine.store import records
@@ -31,6 +31,7 @@ class Done(StrEnum):
     CHANGED = "changed"
     STARTED = "started"
     RESUMED = "resumed"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ class Prepared:
     planned: PlannedMachine
     plan: Plan | None = None
     error: MachineError | None = None
+    is_taken_over: bool = False
+    """Whether the machine belonged to a file that no longer exists, as after the project was moved."""
 
 
 def prepare(file: MachinesFile, names: Sequence[str], context: Context, report: Reporter) -> list[Prepared]:
@@ -85,7 +88,7 @@ def _prepare(name: str, wanted: Wanted, file: MachinesFile, context: Context, re
     check_made_from(actual, file)
     state = machine_state(context.roots.machine(name))
     plan = plan_existing(actual, state, planned.config, wanted.keys)
-    return Prepared(name=name, wanted=wanted, planned=planned, plan=plan)
+    return Prepared(name=name, wanted=wanted, planned=planned, plan=plan, is_taken_over=has_moved(actual, file))
 
 
 Reporting = Callable[[str], AbstractContextManager[Reporter]]
@@ -112,12 +115,12 @@ def up(
         try:
             before[machine.name] = _make_or_change(machine, context, in_turn)
         except (MachineError, OSError) as error:
-            yield _outcome(machine.name, context, error=error)
+            yield outcome_of(machine.name, context, error=error)
             continue
         if machine.plan and machine.plan.action is not Action.NOTHING:
             ready[machine.name] = machine
         else:
-            yield _outcome(machine.name, context)
+            yield outcome_of(machine.name, context)
     if ready:
         yield from _start_all(ready, before, context, on_pace, at_once)
 
@@ -137,11 +140,21 @@ def _make_or_change(machine: Prepared, context: Context, reporting: Reporting) -
             report.step(f'Making machine "{name}"')
             make(machine.planned, context, report)
         return (Done.MADE,)
+    if machine.is_taken_over:
+        _take_over(name, machine.planned.config.machines_file, context)
     if plan.changes:
         with reporting(name) as report:
             set_machine(name, set_request(machine.wanted.request, plan.changes), context, report)
         return (Done.CHANGED,)
     return ()
+
+
+def _take_over(name: str, machines_file: str | None, context: Context) -> None:
+    """Note in the machine's record that the machine belongs to this file."""
+    records.edit(
+        context.roots.machine(name),
+        lambda record: replace(record, config=replace(record.config, machines_file=machines_file)),
+    )
 
 
 def _start_all(
@@ -164,10 +177,11 @@ def _start_all(
     on_pace(chosen, names)
     for result in each(names, begin, interrupt, chosen.at_once):
         done = before[result.name] + ((result.value,) if result.value else ())
-        yield _outcome(result.name, context, done, result.error)
+        yield outcome_of(result.name, context, done, result.error)
 
 
-def _outcome(name: str, context: Context, done: tuple[Done, ...] = (), error: Exception | None = None) -> Outcome:
+def outcome_of(name: str, context: Context, done: tuple[Done, ...] = (), error: Exception | None = None) -> Outcome:
+    """Return the outcome for a machine, with the state in which it is now."""
     state = machine_state(context.roots.machine(name)).state if exists(context.roots, name) else None
     return Outcome(name=name, state=state, done=done, error=error)
 

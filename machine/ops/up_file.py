@@ -169,13 +169,22 @@ def check_made_from(config: MachineConfig, file: MachinesFile) -> None:
     Raises:
         MachineError: another file has made the machine.
     """
-    other = config.machines_file
-    if other is None or file.identity in (None, other):
-        return
-    if Path(other).exists():
+    other = _other_file(config, file)
+    if other is not None and other.exists():
         raise MachineError(
             f'"{config.name}" belongs to another file, {other}', hint=f"give it another name in {file.toml.shown_path}"
         )
+
+
+def has_moved(config: MachineConfig, file: MachinesFile) -> bool:
+    """Return whether the machine was made by a file that no longer exists, as after the project was moved."""
+    other = _other_file(config, file)
+    return other is not None and not other.exists()
+
+
+def _other_file(config: MachineConfig, file: MachinesFile) -> Path | None:
+    made_by = config.machines_file
+    return None if made_by is None or file.identity in (None, made_by) else Path(made_by)
 
 
 def read_machines(file: MachinesFile) -> dict[str, Wanted]:

@@ -29,6 +29,8 @@ class Action(StrEnum):
     """Start the machine, resume it, or give it a new supervisor."""
 
     NOTHING = "nothing"
+    REMOVE = "remove"
+    """Remove the machine, which the file has made, but no longer describes."""
 
 
 class Change(StrEnum):
@@ -69,6 +71,10 @@ class Plan:
 
 def plan_new(name: str) -> Plan:
     return Plan(name=name, state=None, action=Action.MAKE)
+
+
+def plan_extra(name: str, state: MachineState) -> Plan:
+    return Plan(name=name, state=state.state, action=Action.REMOVE)
 
 
 def plan_existing(actual: MachineConfig, state: MachineState, wanted: MachineConfig, keys: Iterable[str]) -> Plan:

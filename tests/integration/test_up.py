@@ -114,7 +114,42 @@ def test_machine_of_another_file_is_left_alone(project: World) -> None:
         )
     assert project.files() == before
     other.unlink()
-    assert rows(project.must("up", "--dry-run").stdout) == [["box", "stopped", "start"]]
+    with project.popen("up") as process:
+        wait_until(lambda: has_qemus(project, 1), "QEMU", timeout_s=COMMAND_S)
+        assert end(process, signal.SIGINT)[0] == 130
+    assert project.record("box")["config"]["machines_file"] == str(project.root / "machines.toml")
+
+
+def made(world: World, name: str) -> None:
+    """Make a machine, and note that the file has made it."""
+    world.must("init", "--image", "/dev/null", "--memory", "512", "--cpus", "1", "--disk-size", "3", name)
+    world.edit_record(name, config={"machines_file": str(world.root / "machines.toml")})
+
+
+def test_prune_removes_what_the_file_has_made_and_no_longer_describes(project: World) -> None:
+    for name in ("box", "old", "kept"):
+        made(project, name)
+    project.must("protect", "kept")
+    project.must("init", "--image", "/dev/null", "--disk-size", "3", "mine")
+    write(project, "[machine.box]\n")
+    planned = project.must("up", "--prune", "--dry-run")
+    assert rows(planned.stdout) == [["box", "stopped", "start"], ["old", "stopped", "remove"]]
+    assert planned.stderr == "kept is not in machines.toml, but it is protected, so it stays\n"
+    before = project.files()
+    asked = project.machine("up", "--prune", stdin="n\n")
+    assert asked.status == 0
+    assert asked.stdout == (
+        "The following machines will be deleted, with everything in them:\n\nold\n\n"
+        "Are you sure you want to continue? [y/N] "
+    )
+    assert project.files() == before
+    with starting(project) as process:
+        outcome = project.must("up", "--prune", "--force")
+        project.machine("kill", "box")
+        process.communicate(timeout=COMMAND_S)
+    assert rows(outcome.stdout) == [["box", "starting", "unchanged"], ["old", "-", "removed"]]
+    assert project.must("ls", "-q").stdout.split() == ["box*", "kept", "mine"]
+    project.must("unprotect", "kept")
 
 
 def test_up_needs_less_than_a_second_of_processor_time_to_compare(project: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from machine.errors import BadInputError, MachineError
-from machine.ops.up_file import check_made_from, chosen_names, find_file, load_file, read_machines
+from machine.ops.up_file import check_made_from, chosen_names, find_file, has_moved, load_file, read_machines
 from tests.support.builders import make_config
 
 
@@ -159,7 +159,10 @@ def test_machine_that_another_file_has_made_is_not_this_files(tmp_path: Path) ->
     other = written(tmp_path, "", "other.toml")
     check_made_from(make_config(), file)
     check_made_from(make_config(machines_file=file.identity), file)
-    check_made_from(make_config(machines_file=f"{tmp_path}/gone.toml"), file)
+    assert not has_moved(make_config(machines_file=file.identity), file)
+    gone = make_config(machines_file=f"{tmp_path}/gone.toml")
+    check_made_from(gone, file)
+    assert has_moved(gone, file)
     with pytest.raises(MachineError) as caught:
         check_made_from(make_config(machines_file=other), file)
     assert caught.value.line == (
