@@ -7,6 +7,13 @@ from machine.ignition.document import File, Link, Unit
 
 _SERVICE = "boot2podman-containers.service"
 _USER_UNITS = "/etc/systemd/user"
+# Containers of root and of users are in the first of each pair; those in pods are in slices below it, one for each pod.
+_SLICES = (
+    "/etc/systemd/system/machine.slice.d",
+    "/etc/systemd/system/machine-.slice.d",
+    f"{_USER_UNITS}/user.slice.d",
+    f"{_USER_UNITS}/user-.slice.d",
+)
 
 
 def container_files() -> tuple[File, ...]:
@@ -18,8 +25,7 @@ def container_files() -> tuple[File, ...]:
     return (
         File(path="/usr/local/bin/boot2podman-containers", contents=assets.load("files/containers.sh"), mode=0o755),
         File(path=f"{_USER_UNITS}/{_SERVICE}", contents=assets.load("units/boot2podman-containers-user.service")),
-        File(path="/etc/systemd/system/machine.slice.d/containers.conf", contents=slice_conf),
-        File(path=f"{_USER_UNITS}/user.slice.d/containers.conf", contents=slice_conf),
+        *(File(path=f"{directory}/containers.conf", contents=slice_conf) for directory in _SLICES),
         File(path="/etc/systemd/system/user@.service.d/stop.conf", contents=assets.load("files/stop-user.conf")),
         File(path="/etc/systemd/system/user@.service.d/restart.conf", contents=assets.load("files/restart-user.conf")),
     )

@@ -62,7 +62,8 @@ def test_containers_are_as_their_policies_say_after_a_start(world: World, crate:
     assert crate.rootless["in-pod"].startswith("Up ")
     assert crate.rootless["systemd-quadlet"].startswith("Up ")
     # Busybox's sleep ignores SIGTERM.
-    assert crate.rootless["sleeper"].startswith("Exited (137) ")
+    for name in ("sleeper", "deaf-in-pod"):
+        assert crate.rootless[name].startswith("Exited (137) ")
     assert world.must("ssh", "crate", "systemctl is-active network-online.target").stdout == "active\n"
 
 

@@ -82,6 +82,19 @@ class Guest:
         config.parent.mkdir(parents=True)
         config.touch()
 
+    def slow_down(self, seconds: int) -> None:
+        """Have a podman that takes so long to describe containers."""
+        program = self._directory / "podman"
+        program.write_text(program.read_text().replace("import sys\n", f"import sys, time\ntime.sleep({seconds})\n", 1))
+
+    def log_timeouts(self) -> None:
+        """Have a timeout(1) that notes its seconds."""
+        self._write("timeout", f'#!/bin/sh\necho "$1" >>{self._directory}/timeouts; shift; exec "$@"\n')
+
+    @property
+    def timeouts(self) -> list[int]:
+        return [int(line) for line in (self._directory / "timeouts").read_text().split()]
+
     def fail(self) -> None:
         """Do what is asked, and say that it failed, but for what has a time of its own."""
         (self._directory / "fails").touch()
@@ -166,6 +179,16 @@ def test_containers_that_do_not_stop_in_time_are_killed(guest: Guest) -> None:
     guest.have("r no running 5 0")
     guest.fail()
     assert guest.run("stop") == ["stop --all", "stop --all --time 0"]
+
+
+def test_stopping_takes_no_longer_than_systemd_allows_when_the_guest_is_slow(guest: Guest) -> None:
+    guest.have("r no running 5 0")
+    guest.fail()
+    guest.log_timeouts()
+    guest.slow_down(2)
+    guest.run("stop")
+    own, last = guest.timeouts
+    assert (own <= 48, last <= 64) == (True, True)
 
 
 def test_container_that_cannot_start_does_not_keep_the_service_from_stopping_the_others(guest: Guest) -> None:

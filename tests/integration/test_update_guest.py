@@ -90,8 +90,10 @@ def test_guest_of_an_older_version_gets_the_services_for_its_containers(guest: G
     units, mode = said.splitlines()[:-1], said.splitlines()[-1]
     assert units == [
         "/etc/systemd/system/boot2podman-containers.service",
+        "/etc/systemd/system/machine-.slice.d/containers.conf",
         "/etc/systemd/system/machine.slice.d/containers.conf",
         "/etc/systemd/user/boot2podman-containers.service",
+        "/etc/systemd/user/user-.slice.d/containers.conf",
         "/etc/systemd/user/user.slice.d/containers.conf",
     ]
     assert mode == "755"

@@ -10,7 +10,8 @@ Statuses = dict[str, str]
 """The status of each container, by its name."""
 
 # Rootless and rootful: a container that ends with status 3 when it is told to, for each policy that matters; `ended` is
-# one that the user has stopped. Rootless alone: one in a pod, and one that Quadlet starts.
+# one that the user has stopped. Rootless alone: one that Quadlet starts, and two in a pod, of which
+# the second ignores SIGTERM.
 _RUN = """
 set -e
 podman save --quiet busybox | sudo podman load --quiet
@@ -26,6 +27,7 @@ for podman in podman 'sudo podman'; do
     $podman stop ended
 done
 podman run --detach --name in-pod --pod new:pod --restart always busybox sh -c "$work"
+podman run --detach --name deaf-in-pod --pod pod busybox sleep 100000
 """
 _LIST_JOBS = "systemctl list-jobs --no-legend; systemctl --user list-jobs --no-legend"
 _LIST_CONTAINERS = "{} ps --all --format '{{{{.Names}}}} {{{{.Status}}}}'"

@@ -15,9 +15,9 @@ errors=${RUNTIME_DIRECTORY:-}/errors
 # By this, Podman would keep what watches the containers in the service itself.
 unset INVOCATION_ID
 
-# The host waits 90 s for the guest to switch off.
+# Seconds from the beginning of `stop`. systemd ends it after 70 s, and the host waits 90 s for the guest to switch off.
 own_time_s=50
-last_time_s=10
+all_time_s=66
 
 fields='{{.ID}} {{.HostConfig.RestartPolicy.Name}} {{.State.Status}} {{.State.StartedAt.UnixNano}} {{.State.FinishedAt.UnixNano}}'
 
@@ -92,8 +92,22 @@ name_containers() {
     sed -i "$names" "$errors"
 }
 
+# Not by the clock, which may be set meanwhile.
+seconds_up() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+
+# To find out which containers run takes a busy guest seconds.
+seconds_until() {
+    left=$((began + $1 - $(seconds_up)))
+    [ "$left" -gt 0 ] || left=1
+    echo "$left"
+}
+
 stop() {
     has_containers || return
+    began=$(seconds_up)
     ids=$(podman ps --quiet --no-trunc --filter status=running --filter status=paused)
     [ -n "$ids" ] || return
     # shellcheck disable=SC2086
@@ -105,7 +119,8 @@ stop() {
     paused=$(printf '%s\n' "$described" | awk '$3 == "paused" { print $1 }')
     # shellcheck disable=SC2086
     [ -z "$paused" ] || podman unpause $paused
-    timeout "$own_time_s" podman stop --all || timeout "$last_time_s" podman stop --all --time 0
+    timeout "$(seconds_until $own_time_s)" podman stop --all ||
+        timeout "$(seconds_until $all_time_s)" podman stop --all --time 0
     # The host turns off a guest that does not end, for instance because its programs hang in a folder.
     sync -f "$state" 2>/dev/null
 }
