@@ -10,12 +10,12 @@ from machine.cli.common import current_context
 from machine.cli.flags import Command
 from machine.cli.many import print_failure
 from machine.cli.tables import table
-from machine.cli.up import file_option
+from machine.cli.up import file_names_argument, file_option
 from machine.errors import EXIT_ERROR
 
 
 @click.command("down", cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@file_names_argument
 @file_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
 def command(names: tuple[str, ...], file: str | None, quiet: bool) -> None:

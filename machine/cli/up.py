@@ -12,7 +12,7 @@ from machine.cli.common import SURE, confirm, current_context, none_if_empty
 from machine.cli.flags import Command
 from machine.cli.many import print_failure
 from machine.cli.tables import table
-from machine.errors import EXIT_ERROR
+from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
 
 if TYPE_CHECKING:
@@ -36,8 +36,24 @@ def file_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def file_names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments `[NAME]...`, which are machines of the machines file."""
+    return click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_complete_names)(command)
+
+
+def _complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Return the file's machines whose names begin with `incomplete`. On an error, return none."""
+    from machine.ops.up_file import find_file, load_file
+
+    try:
+        file = load_file(find_file(ctx.params.get("file"), current_context().uid))
+    except (MachineError, OSError):
+        return []
+    return [name for name in file.machines if name.startswith(incomplete)]
+
+
 @click.command("up", cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@file_names_argument
 @file_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
 @click.option("--prune", is_flag=True, help="Also remove machines that the file has made, but no longer describes.")

@@ -38,6 +38,10 @@ def load(path: str) -> InitRequest:
         MachineError: one of these files is a Butane file, but butane is not installed.
     """
     file = read_toml(path)
+    if isinstance(file.document.get("machine"), dict):
+        raise BadInputError(
+            f"{file.shown_path} describes several machines", hint=f"make them with: machine up -f {path}"
+        )
     return request_of(read_keys(file.document, file.shown_path, file.base))
 
 

@@ -152,6 +152,14 @@ def test_prune_removes_what_the_file_has_made_and_no_longer_describes(project: W
     project.must("unprotect", "kept")
 
 
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_names_of_the_file_are_completed(verb: str, project: World) -> None:
+    line = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": f"machine {verb} o", "COMP_CWORD": "2"}
+    assert project.machine(**line).stdout.split() == ["plain,other"]
+    write(project, "nonsense")
+    assert project.machine(**line).stdout.split() == []
+
+
 def test_up_needs_less_than_a_second_of_processor_time_to_compare(project: World) -> None:
     for name in ("box", "other"):
         project.must("init", "--image", "/dev/null", "--memory", "512", "--cpus", "1", "--disk-size", "3", name)

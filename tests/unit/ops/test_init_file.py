@@ -51,6 +51,7 @@ def test_file_that_python_cannot_read_is_not_a_defect_of_ours(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("[machine.box]\n", " describes several machines"),
         ("disk_size = 3\ndisk-size = 4\n", ': "disk_size" is given twice'),
         ("provision = ''\n", ": the script must not be empty"),
         ("provision = 'user:'\n", ": the script must not be empty"),
