@@ -159,6 +159,7 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
         File(path="/etc/sysctl.d/10-inotify-instances.conf", contents=assets.load("files/inotify.conf")),
         File(path="/etc/sysctl.d/10-reboot-after-panic.conf", contents=assets.load("files/panic.conf")),
         File(path="/etc/sysctl.d/10-write-back-soon.conf", contents=assets.load("files/write-back.conf")),
+        File(path="/etc/tmpfiles.d/10-no-thrashing.conf", contents=assets.load("files/thrashing.conf")),
         File(
             path="/etc/containers/registries.conf.d/999-podman-machine.conf",
             contents=assets.load("files/registries.conf"),

@@ -65,6 +65,7 @@ class GuestTrouble(StrEnum):
     PODMAN_BROKEN = "podman broken"
     PODMAN_CLOSED = "podman closed"
     CLOCK_OFF = "clock off"
+    NO_ANSWER = "no answer"
 
     @property
     def silences(self) -> bool:
@@ -86,6 +87,8 @@ class GuestTrouble(StrEnum):
             GuestTrouble.PODMAN_BROKEN: f"look for the cause with: machine ssh {name}",
             GuestTrouble.PODMAN_CLOSED: f"start podman.socket again with: machine ssh {name}",
             GuestTrouble.CLOCK_OFF: f"find what changes it with: machine ssh {name} timedatectl",
+            GuestTrouble.NO_ANSWER: f"look at its console with: machine console {name}, or restart it with: "
+            f"machine restart {name}",
         }[self]
 
 
@@ -136,6 +139,9 @@ def diagnose(vitals: Vitals, *, clock_off_s: float, podman: PodmanHealth) -> Dia
         or (_closed_trouble(vitals.closed_sockets) if podman is PodmanHealth.CLOSED else None)
         or _clock_trouble(clock_off_s)
     )
+
+
+NO_ANSWER = Diagnosis(trouble=GuestTrouble.NO_ANSWER, text="the guest does not answer")
 
 
 def out_of_memory(killed: str) -> Diagnosis:

@@ -196,6 +196,11 @@ class GuestExamined:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuestUnanswering:
+    """The guest was asked over the SSH master for its state, and has not answered in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeadlinePassed:
     """The deadline of `phase` has passed, whether or not the machine is still in this phase."""
 
@@ -266,6 +271,7 @@ Event = (
     | ApiAnswered
     | ApiFailed
     | GuestExamined
+    | GuestUnanswering
     | DeadlinePassed
     | SocketsLost
     | StopRequested

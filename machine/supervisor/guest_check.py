@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from machine import async_runner
-from machine.errors import MachineError
+from machine.errors import DeadlineError, MachineError
 from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth, diagnose, keeps_failing
-from machine.supervisor.events import GuestExamined
+from machine.supervisor.events import GuestExamined, GuestUnanswering
 from machine.supervisor.phases import Phase
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.tracker import LifeTracker
@@ -68,6 +68,9 @@ class GuestCheck:
         self._last_health = PodmanHealth.UNKNOWN
         """What the last answer says about Podman. The machine's state follows when the event has been dealt with."""
 
+        self._is_silent = False
+        """Whether the guest has not answered the last question in time."""
+
         self._has_grown = False
         self._waiting_since = time.monotonic()
         """When the wait for the Podman API has begun."""
@@ -92,6 +95,8 @@ class GuestCheck:
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait after a question that took so long."""
+        if self._is_silent:
+            return self._settings.every_s / 2
         if self._last_health.is_bad:  # each question tries Podman, and its user may be about to mend it
             return max(self._settings.every_s / 2, took_s / _MAX_TRY_SHARE)
         every_s = self._settings.every_s
@@ -137,6 +142,8 @@ class GuestCheck:
             self._had_podman = self._had_podman or vitals.has_podman
         if vitals or deadline:
             self._life.post(GuestExamined(diagnosis=diagnosis, podman=podman, deadline=deadline))
+        elif self._is_silent:
+            self._life.post(GuestUnanswering())
 
     def _podman_health(self, vitals: Vitals) -> PodmanHealth:
         """Return whether Podman is known not to work. While the API is awaited, one failure is not enough."""
@@ -176,6 +183,7 @@ class GuestCheck:
         fails = self._life.current.podman is PodmanHealth.FAILING
         depth = "try" if fails else "full" if is_full else "brief"
         began = time.time()
+        self._is_silent = False
         output = await self._run(self._words(depth), self._settings.script, timeout_s=_ANSWER_S)
         ended = time.time()
         vitals = parse_vitals(output) if output is not None else None
@@ -210,5 +218,6 @@ class GuestCheck:
             )
         except MachineError as error:
             log.debug("the guest does not tell its state: %s", error.message)
+            self._is_silent = isinstance(error, DeadlineError)
             return None
         return completed.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from machine.model.state import MachineState, State
-from machine.supervisor.diagnosis import Diagnosis, PodmanHealth
+from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
 from machine.supervisor.events import PauseCause
 from machine.supervisor.phases import Phase
 
@@ -82,7 +82,8 @@ class Life:
     @property
     def connected(self) -> bool:
         """Whether the guest can be reached over SSH, as far as is known."""
-        return self.may_answer and self.panic is None
+        is_silent = self.diagnosis and self.diagnosis.trouble is GuestTrouble.NO_ANSWER
+        return self.may_answer and self.panic is None and not is_silent
 
     @property
     def problems(self) -> tuple[str, ...]:

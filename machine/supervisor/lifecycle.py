@@ -34,7 +34,7 @@ from machine.supervisor.actions import (
     SaveMemory,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import GuestTrouble, PodmanHealth, out_of_memory
+from machine.supervisor.diagnosis import NO_ANSWER, GuestTrouble, PodmanHealth, out_of_memory
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -49,6 +49,7 @@ from machine.supervisor.events import (
     GuestPanicked,
     GuestReady,
     GuestReset,
+    GuestUnanswering,
     HostClockJumped,
     MasterLost,
     MasterUp,
@@ -81,7 +82,7 @@ _API_RETRY_S = 0.5
 _MAX_RENEWALS = 3
 
 
-def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912  (a table)
+def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: C901, PLR0911, PLR0912, PLR0915  (a table)
     """Return the state that follows from `life` after `event`, and the actions that the supervisor has to carry out."""
     match event:
         case QemuExited(cause=cause):
@@ -151,6 +152,9 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             return (life, (ExamineGuest(deadline=phase),)) if phase.is_after_ssh else _give_up(life)
         case GuestExamined():
             return _examined(life, event)
+        case GuestUnanswering():
+            known = life.phase is not Phase.UP or not life.may_answer or life.diagnosis
+            return (life if known else replace(life, diagnosis=NO_ANSWER)), ()
         case MasterUp():
             return _enter(replace(life, panic=None), Phase.FOLDERS), (
                 MountFolders(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Run with `python -IS`, which starts quickly.
 _PROGRAM = """
-import contextlib, os, re, select, socket, sys
+import contextlib, os, re, select, socket, sys, time
 from pathlib import Path
 
 state = Path({state!r})
@@ -69,6 +69,8 @@ def run(command):
         note("clock", sys.stdin.readline().strip())
     elif re.match("sh -s -- (brief|full|try|quiet) ", command):
         sys.stdin.read()
+        while (state / "hangs").exists():
+            time.sleep(0.01)
         vitals = state / "vitals"
         print(vitals.read_text() if vitals.exists() else "done")
     else:
@@ -111,6 +113,13 @@ class FakeSsh:
         new = self._state / "vitals.new"
         new.write_text("\n".join((*vitals, "done")))
         new.replace(self._state / "vitals")
+
+    def hang(self, hangs: bool) -> None:
+        """Answer no questions of a supervisor, or answer them again."""
+        if hangs:
+            (self._state / "hangs").touch()
+        else:
+            (self._state / "hangs").unlink()
 
     def fail_api(self, fails: bool) -> None:
         """Make the Podman sockets answer with an error, or no longer do so."""

@@ -288,6 +288,7 @@ GUESTS = (
         name="kernel panicked",
         provoke=kernel_panicked,
         shown=Shown(state="degraded", reason="the guest's kernel panicked: sysrq triggered crash", within_s=20),
+        asks=(Ask(words=("ssh", NAME, "true"), says="the guest's kernel panicked"),),
         back_within_s=600,
         reboots=True,
         is_long=True,

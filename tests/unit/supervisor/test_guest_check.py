@@ -16,6 +16,7 @@ from machine.control import Command
 from machine.model.config import MachineConfig
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
+from machine.supervisor import guest_check
 from machine.supervisor.diagnosis import PodmanHealth
 from machine.supervisor.events import DeadlinePassed
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
@@ -328,3 +329,20 @@ def test_guest_whose_podman_is_bad_is_asked_again_soon_although_its_state_follow
 
     monkeypatch.setattr("machine.supervisor.guest_check.diagnose", lambda *_, **__: None)
     assert watch_pauses(ClosedCheck, lambda: clock, monkeypatch) == [60, 30, 30]
+
+
+def test_guest_that_does_not_answer_is_degraded_until_it_does(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_check, "_ANSWER_S", 1.0)
+    ssh.tell(*HEALTHY)
+
+    async def story(machine: FakeMachine) -> None:
+        await machine.boot()
+        ssh.hang(True)
+        await until(lambda: machine.state.reason == "the guest does not answer")
+        assert not machine.state.connected
+        ssh.hang(False)
+        await machine.reach(State.RUNNING)
+
+    play(story, short_path)

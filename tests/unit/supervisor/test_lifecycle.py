@@ -31,7 +31,7 @@ from machine.supervisor.actions import (
     SaveMemory,
     SetGuestClock,
 )
-from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
+from machine.supervisor.diagnosis import NO_ANSWER, Diagnosis, GuestTrouble, PodmanHealth
 from machine.supervisor.events import (
     ApiAnswered,
     ApiFailed,
@@ -46,6 +46,7 @@ from machine.supervisor.events import (
     GuestPanicked,
     GuestReady,
     GuestReset,
+    GuestUnanswering,
     HostClockJumped,
     MasterLost,
     MasterUp,
@@ -92,6 +93,8 @@ LATE = Diagnosis(trouble=GuestTrouble.CLOCK_OFF, text="the guest's clock is 99 s
 LEFT = replace(API, start_pending=False, was_up=True)
 CLOSED = replace(LEFT, podman=PodmanHealth.CLOSED, reason="Podman fails in the guest")
 PANICKED = replace(UP, panic="Oops")
+PAUSED = replace(UP, pause=PauseCause.REQUESTED)
+UNANSWERING = replace(UP, diagnosis=NO_ANSWER)
 KILLED = replace(
     UP,
     diagnosis=Diagnosis(trouble=GuestTrouble.OUT_OF_MEMORY, text="the guest is out of memory and has killed p"),
@@ -309,6 +312,10 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(REBOOT, panic="Oops"),
         NOTHING,
     ),
+    "guest does not answer": (UP, GuestUnanswering(), UNANSWERING, NOTHING),
+    "guest that is out of memory does not answer": (KILLED, GuestUnanswering(), KILLED, NOTHING),
+    "guest that was paused could not answer": (PAUSED, GuestUnanswering(), PAUSED, NOTHING),
+    "guest answers again": (UNANSWERING, GuestExamined(diagnosis=None), UP, NOTHING),
     "kernel kills a program for its memory": (UP, ProgramKilled(program="p"), KILLED, (ExamineGuest(),)),
     "kernel kills a program of a guest that does not answer": (
         LOST,
@@ -554,6 +561,7 @@ EVENTS: tuple[Event, ...] = (
     HostClockJumped(),
     GuestClockSet(),
     GuestExamined(diagnosis=None),
+    GuestUnanswering(),
     GuestExamined(diagnosis=FULL, podman=PodmanHealth.FAILING),
     GuestExamined(diagnosis=LATE, deadline=Phase.API),
     ForwardsChanged(problem="f"),
@@ -579,6 +587,7 @@ def test_forward_that_cannot_be_opened_degrades_a_machine_until_it_can() -> None
 
 def test_guest_whose_kernel_panicked_is_not_connected() -> None:
     assert (UP.connected, PANICKED.connected, PANICKED.may_answer) == (True, False, True)
+    assert (UNANSWERING.connected, UNANSWERING.may_answer) == (False, True)
 
 
 def test_sockets_that_were_removed_are_made_anew() -> None:
