@@ -25,8 +25,10 @@ NAME = "box"
 KEPT = "kept"
 """The container that must outlive all faults which the guest outlives."""
 
+KEPT_FILE = "/home/core/kept"
+"""The file in the guest that no fault may lose."""
+
 _SNAPSHOT = "faults"
-_FILE = "/home/core/kept"
 _BACK_S = 120
 _DURABLE_S = 12
 """After so many seconds, what a guest has written is on its disk, even if nobody has asked for that."""
@@ -119,8 +121,10 @@ class Rig:
             for folder in json.loads(self.world.must("mount", "ls", self.name, "--format", "json").stdout):
                 self.world.must("mount", "rm", self.name, folder["target"])
 
-    def start_from_snapshot(self, *program: str | Path) -> None:
+    def start_from_snapshot(self, *program: str | Path, publishes: bool = True) -> None:
         """Start the stopped machine, but continue from the snapshot instead of booting.
+
+        Unless `publishes`, this leaves the ports of containers closed.
 
         The guest is then adopted by a second start, since the first one would wait for the boot.
         """
@@ -132,7 +136,8 @@ class Rig:
         start.communicate(timeout=60)
         self._load()
         self.world.run(*program, "start", "--quiet", self.name)
-        self._publish()
+        if publishes:
+            self._publish()
 
     def _publish(self) -> None:
         """Have Podman ask for all ports of containers anew, since this QEMU may not have been asked for them."""
@@ -205,7 +210,7 @@ class Rig:
     def note(self) -> None:
         """Write a file in the guest, synchronously, and note what else no fault may lose."""
         self.token = os.urandom(8).hex()
-        self.core(f"echo {self.token} >{_FILE} && sync {_FILE}")
+        self.core(f"echo {self.token} >{KEPT_FILE} && sync {KEPT_FILE}")
         self._started = self._container_started()
         self._config = self.world.record(self.name)["config"]
 
@@ -222,7 +227,7 @@ class Rig:
 
     def has_file(self, name: str) -> bool:
         """Whether the guest of `name` has the file that `note` wrote."""
-        return self.world.machine("ssh", name, f"cat {_FILE}").stdout.strip() == self.token
+        return self.world.machine("ssh", name, f"cat {KEPT_FILE}").stdout.strip() == self.token
 
     def _container_started(self) -> str:
         told = self.ask_podman(f"v1.40/containers/{KEPT}/json")
