@@ -52,6 +52,11 @@ def lasting_path(path: Path) -> Path:
     return lasting if lasting.exists() else path
 
 
+def own_python() -> str:
+    """Return the path of this program's Python. The path stays valid when Homebrew upgrades the program."""
+    return os.fspath(lasting_path(Path(sys.executable)))
+
+
 def lingers(user: str) -> bool:
     """Return whether systemd runs a user's services without a login (loginctl enable-linger)."""
     try:

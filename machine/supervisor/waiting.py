@@ -26,7 +26,7 @@ from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, m
 from machine.supervisor.carry import carry_all
 from machine.supervisor.doors import Doors, places
 from machine.supervisor.log import log_to
-from machine.this_host import current_host
+from machine.this_host import current_host, own_python
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def main() -> int:
 
 def waiting_argv(name: str) -> list[str]:
     """Return the command line of this process for a machine that has been suspended."""
-    return [sys.executable, "-P", "-m", MODULE, "--", name]
+    return [own_python(), "-P", "-m", MODULE, "--", name]
 
 
 async def wait(roots: Roots, name: str, descriptor: int, *, on_demand: bool) -> None:
@@ -165,7 +165,7 @@ class Waiting:
 
     async def _run_start(self) -> None:
         """Run `machine start`. If it fails, and no other start is under way, the machine has not been woken."""
-        argv = [sys.executable, "-P", "-c", _PROGRAM, "start", "--quiet", "--", self._name]
+        argv = [own_python(), "-P", "-c", _PROGRAM, "start", "--quiet", "--", self._name]
         try:
             done = await async_runner.run(argv, timeout_s=_START_S, check=False)
             lines = done.stderr.strip().splitlines()

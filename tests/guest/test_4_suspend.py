@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from machine import lock
 from machine.qemu.img import QemuImg
+from machine.store.ssh_ports import choose
+from tests.support.brewed import brewed_program
 from tests.support.guest_machines import MainMachine
-from tests.support.guest_network import answers, fetch
-from tests.support.processes import processes_of
+from tests.support.guest_network import SERVE, answers, fetch
+from tests.support.processes import processes_of, supervisor_pid
+from tests.support.waiting import wait_until
 from tests.support.world import World
 
 _WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
@@ -97,6 +102,27 @@ def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine
         pages = list(pool.map(fetch, [address for _ in range(_CLIENTS) for address in web.addresses]))
     assert pages == ["hello\n"] * len(pages)
     world.must("wait", "--for", "running", "box")
+
+
+def test_machine_of_a_removed_version_publishes_ports_sleeps_and_wakes(
+    world: World, main_machine: MainMachine, short_path: Path
+) -> None:
+    brewed = brewed_program(short_path / "b")
+    os.kill(supervisor_pid(world.runtime("box")), signal.SIGKILL)
+    wait_until(lambda: world.state("box")[0] == "degraded", timeout_s=10, what="the supervisor's end")
+    assert "takes over the running guest" in world.run(brewed.program, "start", "box").stderr
+    brewed.upgrade()
+    main_machine.import_busybox()
+    late = f"127.0.0.1:{choose(set())}"
+    world.remote("box", "run", "--detach", "--name", "late", "-p", f"{late}:80", "busybox", "sh", "-c", SERVE)
+    assert fetch(late) == "hello\n"
+    suspend(world)
+    assert fetch(late) == "hello\n"
+    world.must("wait", "--for", "running", "box")
+    assert str(brewed.prefix) in " ".join(psutil.Process(supervisor_pid(world.runtime("box"))).cmdline())
+    suspend(world)
+    world.must("start", "box")  # by the program of the other tests again
+    world.remote("box", "rm", "--force", "--time", "0", "late")
 
 
 def test_folder_in_use_keeps_the_machine_running(world: World, tmp_path: Path) -> None:

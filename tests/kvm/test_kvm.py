@@ -14,11 +14,13 @@ import psutil
 
 from tests.support.guest_network import fetch, reachable, udp_echo
 from tests.support.kvm_machine import BOOT_S, NAME, KvmMachine
+from tests.support.processes import processes_of
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
 # A command takes many seconds in an emulated host.
 LS_S = 300
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
 def test_doctor_says_that_kvm_works(world: World) -> None:
@@ -56,6 +58,19 @@ def test_folder_is_mounted_with_virtiofs_and_shared_both_ways(box: KvmMachine) -
     assert (box.folder / "answer").stat().st_uid == os.getuid()
 
 
+def test_client_of_a_published_port_wakes_the_suspended_machine(box: KvmMachine, busybox: Path) -> None:
+    web, echo = box.serve(busybox)
+    before = box.world.must("ssh", NAME, _BOOT_ID).stdout
+    box.world.must("suspend", NAME)
+    assert box.world.state(NAME) == ("suspended", "")
+    assert not processes_of(box.world.machines / NAME)
+    assert fetch(f"127.0.0.1:{web}", timeout_s=BOOT_S) == "hello\n"
+    box.world.must("wait", "--for", "running", NAME)
+    assert box.world.must("ssh", NAME, _BOOT_ID).stdout == before
+    assert udp_echo(echo) == b"ping"
+    assert box.world.must("ssh", NAME, "cat /mnt/shared/word").stdout == "from the host\n"
+
+
 # Each process killed
 
 
@@ -79,9 +94,9 @@ def test_folder_is_lost_with_its_virtiofsd_and_everything_is_back_after_a_stop_a
     box: KvmMachine, busybox: Path
 ) -> None:
     web, echo = box.serve(busybox)
-    for process in psutil.Process(box.supervisor).children(recursive=True):
-        if process.name() == "virtiofsd":
-            process.kill()
+    assert (servers := box.folder_servers)
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
     wait_until(lambda: box.world.state(NAME)[0] == "degraded", timeout_s=LS_S, what="ls to notice")
     assert "/mnt/shared" in box.world.state(NAME)[1]
     assert "did not power down" not in box.world.must("stop", NAME).stderr

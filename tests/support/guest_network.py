@@ -32,12 +32,12 @@ LIST_CONTAINERS = (
 """The end of a `run` command: the container lists all containers by the guest's curl, as busybox knows no sockets."""
 
 
-def fetch(address: str) -> str:
-    """Fetch a page; retries for a minute while no server listens in the guest, whose kernel then resets connections."""
-    until = time.monotonic() + 60
+def fetch(address: str, *, timeout_s: float = 60) -> str:
+    """Fetch a page; retries while no server listens in the guest, whose kernel then resets connections."""
+    until = time.monotonic() + timeout_s
     while True:
         try:
-            with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://{address}/", timeout=timeout_s) as answer:
                 return str(answer.read().decode())
         except OSError as error:  # Python raises a reset also for an end of the connection without an answer
             reset = isinstance(getattr(error, "reason", error), ConnectionResetError)

@@ -69,6 +69,10 @@ class KvmMachine:
         return supervisor_pid(self.world.runtime(NAME))
 
     @property
+    def folder_servers(self) -> list[int]:
+        return [pid for pid, line in processes_of(self.world.runtime(NAME)).items() if "virtiofsd" in line]
+
+    @property
     def ssh_master(self) -> int:
         masters = [pid for pid, line in processes_of(self.world.runtime(NAME)).items() if line.startswith("ssh ")]
         assert len(masters) == 1, masters
