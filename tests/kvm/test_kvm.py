@@ -94,7 +94,8 @@ def test_folder_is_lost_with_its_virtiofsd_and_everything_is_back_after_a_stop_a
     box: KvmMachine, busybox: Path
 ) -> None:
     web, echo = box.serve(busybox)
-    assert (servers := box.folder_servers)
+    servers = box.folder_servers
+    assert servers
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: box.world.state(NAME)[0] == "degraded", timeout_s=LS_S, what="ls to notice")
