@@ -106,7 +106,7 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
         image_sha256: str | None,
         offline: bool,
         no_verify_signature: bool,
-        tls_verify: bool,
+        tls_verify: bool | None,
         **others: object,
     ) -> None:
         from machine.model.image import ImageOptions  # not needed for shell completion
@@ -122,7 +122,11 @@ def image_options(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in (
         click.option(
-            "--tls-verify", is_flag=True, default=True, show_default=True, help="Verify the certificates of servers."
+            "--tls-verify",
+            is_flag=True,
+            default=None,
+            show_default="true, unless registries.conf calls the registry insecure",
+            help="Verify the certificates of servers.",
         ),
         click.option("--no-verify-signature", is_flag=True, help="Do not verify the signature of a stream's image."),
         click.option("--offline", is_flag=True, help="Use only the cache, never the network."),

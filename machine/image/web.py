@@ -8,16 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from machine.errors import MachineError, reason_of
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
+    from requests.adapters import HTTPAdapter
 
 CHUNK_BYTES = 64 * 1024
 
@@ -59,11 +60,20 @@ class PlainHttpError(FetchError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Authorities:
+    """Files with the certificates of authorities that may sign for one server, besides those that all may have."""
+
+    server: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebSettings:
     """Settings of all requests. `offline` forbids the network. Without `verify_tls`, any certificate is accepted."""
 
     offline: bool = False
     verify_tls: bool = True
+    authorities: Authorities | None = None
 
 
 class Web:
@@ -150,9 +160,31 @@ class Web:
 
             self._session = OwnLogins()
             self._session.auth = _login_of_url
+            if self._settings.verify_tls and (authorities := self._settings.authorities):
+                self._session.mount(f"https://{authorities.server}/", _adapter(authorities.files))
             if not self._settings.verify_tls:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return self._session
+
+
+def _adapter(files: Sequence[Path]) -> HTTPAdapter:
+    """Return what makes connections to servers whose certificates these authorities may have signed, too."""
+    import ssl
+
+    from requests.adapters import HTTPAdapter
+
+    context = ssl.create_default_context()
+    for file in files:
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:
+            raise MachineError(f"cannot read the certificate in {file}: {reason_of(error)}") from error
+
+    class OwnAuthorities(HTTPAdapter):
+        def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401  (as the base class)
+            super().init_poolmanager(*arguments, ssl_context=context, **settings)
+
+    return OwnAuthorities()
 
 
 def _login_of_url(request: PreparedRequest) -> PreparedRequest:

@@ -21,5 +21,5 @@ class ImageOptions:
     verify_signature: bool = True
     """Whether to check the signature of a stream's image."""
 
-    verify_tls: bool = True
-    """Whether to check the certificates of servers."""
+    verify_tls: bool | None = None
+    """Whether to check the certificates of servers; None to check all but those of registries that may be insecure."""

@@ -98,6 +98,29 @@ def test_server_with_a_certificate_is_checked(
         pull_image(world, images, base)
 
 
+def test_registry_is_trusted_as_podman_trusts_it(world: World, certificate: Path) -> None:
+    """This one has a certificate of an unknown authority, and no image."""
+    containers = world.root / "home" / ".config" / "containers"
+    with serving(certificate) as secure:
+        server = secure.url.removeprefix("https://")
+        url = f"{secure.url}/v2/x/y/manifests/1"
+
+        def init(*words: str) -> str:
+            return world.machine("init", *words, "--image", f"docker://{server}/x/y:1", "box").stderr
+
+        assert "certificate signed by unknown authority" in init()
+        authorities = containers / "certs.d" / server
+        authorities.mkdir(parents=True)
+        (authorities / "ca.crt").write_bytes(certificate.read_bytes())
+        assert init() == f"Error: {url} answered 404 Not Found\n"
+        (authorities / "ca.crt").write_text("none")
+        assert init() == f"Error: cannot read the certificate in {authorities}/ca.crt: no certificate or crl found\n"
+        shutil.rmtree(authorities)
+        (containers / "registries.conf").write_text(f'[[registry]]\nlocation = "{server}"\ninsecure = true\n')
+        assert init() == f"Error: {url} answered 404 Not Found\n"
+        assert "certificate signed by unknown authority" in init("--tls-verify")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [

@@ -20,14 +20,16 @@ from machine.image.reference import (
     UrlReference,
 )
 from machine.image.registry import Registry, auth_files, credentials
+from machine.image.registry_trust import registry_trust
 from machine.image.streams import Artifact, MetadataCache, find_artifact
 from machine.image.verify import trusted_keys
-from machine.image.web import Web, WebSettings
+from machine.image.web import Authorities, Web, WebSettings
 from machine.model.arch import Arch
 from machine.model.config import Verified
 from machine.model.image import ImageOptions
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
+from machine.podman.connections import containers_directory
 from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store.settings import load_settings
@@ -80,7 +82,7 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
         MachineError: the image cannot be fetched or verified.
     """
     source, options = request.source, request.options
-    web = WebSettings(offline=options.offline, verify_tls=options.verify_tls)
+    web = _web_settings(request, context)
     artifact = _find_artifact(request, web, context, report)
     if options.sha256:
         artifact = _with_sha256(artifact, options.sha256, source)
@@ -94,6 +96,20 @@ def obtain(request: ImageRequest, context: Context, report: Reporter) -> BaseIma
     if base.verified is Verified.NOTHING and not isinstance(source, FileReference):
         report.notice(f"{source} could not be verified; pass --image-sha256 to check it")
     return base
+
+
+def _web_settings(request: ImageRequest, context: Context) -> WebSettings:
+    """Return the settings of requests. A registry is trusted as this user's Podman trusts it."""
+    source, options = request.source, request.options
+    web = WebSettings(offline=options.offline, verify_tls=options.verify_tls is not False)
+    if not isinstance(source, RegistryReference):
+        return web
+    trust = registry_trust(source, containers_directory(context.environment, context.home), context.environment)
+    return replace(
+        web,
+        verify_tls=web.verify_tls and not (trust.is_insecure and options.verify_tls is None),
+        authorities=Authorities(server=source.registry, files=trust.authorities) if trust.authorities else None,
+    )
 
 
 def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
