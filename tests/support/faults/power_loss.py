@@ -52,9 +52,7 @@ def power_lost(rig: Rig) -> Iterator[None]:
             rig.world.must("start", NAME)
             assert rig.has_file(NAME), "the guest lost a file that it had synced"
         elif number:
-            rig.start_from_snapshot(publishes=False)
-        if number:
-            rig.note()
+            rig.continue_unsupervised()
         synced = _write_until_the_power_is_lost(rig)
         _check_disk(rig, synced)
         sys.stderr.write(f"Power lost {number + 1} times; all {synced} synced lines are there\n")
@@ -63,7 +61,9 @@ def power_lost(rig: Rig) -> Iterator[None]:
 
 def _write_until_the_power_is_lost(rig: Rig) -> int:
     """Have the guest write lines until all processes are killed; returns the last line that it said was synced."""
-    writer = rig.world.spawn(machine_program(), "ssh", NAME, "perl", "-e", f"'{_WRITE}'")
+    rig.token = os.urandom(8).hex()
+    keep = f"echo {rig.token} >{KEPT_FILE} && sync {KEPT_FILE}"
+    writer = rig.world.spawn(machine_program(), "ssh", NAME, f"{keep} && perl -e '{_WRITE}'")
     assert writer.stdout is not None
     writer.stdout.readline()
     time.sleep(random.uniform(*_WRITES_S))

@@ -121,13 +121,15 @@ class Rig:
             for folder in json.loads(self.world.must("mount", "ls", self.name, "--format", "json").stdout):
                 self.world.must("mount", "rm", self.name, folder["target"])
 
-    def start_from_snapshot(self, *program: str | Path, publishes: bool = True) -> None:
-        """Start the stopped machine, but continue from the snapshot instead of booting.
+    def start_from_snapshot(self, *program: str | Path) -> None:
+        """Start the stopped machine, but continue from the snapshot instead of booting."""
+        program = program or (machine_program(),)
+        self.continue_unsupervised(*program)
+        self.world.run(*program, "start", "--quiet", self.name)
+        self._publish()
 
-        Unless `publishes`, this leaves the ports of containers closed.
-
-        The guest is then adopted by a second start, since the first one would wait for the boot.
-        """
+    def continue_unsupervised(self, *program: str | Path) -> None:
+        """Continue the stopped machine from the snapshot, without a supervisor, as it would wait for a boot."""
         program = program or (machine_program(),)
         start = self.world.spawn(*program, "start", "--quiet", self.name)
         wait_until(lambda: listens(self.socket("qmp-tools.sock")), timeout_s=60, what="QEMU")
@@ -135,9 +137,6 @@ class Rig:
         self.kill(self.supervisor)
         start.communicate(timeout=60)
         self._load()
-        self.world.run(*program, "start", "--quiet", self.name)
-        if publishes:
-            self._publish()
 
     def _publish(self) -> None:
         """Have Podman ask for all ports of containers anew, since this QEMU may not have been asked for them."""
@@ -202,7 +201,8 @@ class Rig:
 
     def processes(self) -> dict[int, str]:
         """Return the command lines of the machine's processes on this host, by process id."""
-        inherited = {child.pid: " ".join(child.cmdline()) for child in children(self.supervisor)}
+        supervisor = listener_pid(self.socket("control.sock"))
+        inherited = {child.pid: " ".join(child.cmdline()) for child in children(supervisor)} if supervisor else {}
         return inherited | processes_of(self.world.runtime(self.name)) | processes_of(self.directory)
 
     # What must not be lost
@@ -257,7 +257,8 @@ class Rig:
 
     def kill_all(self) -> None:
         """Kill all processes of the machine at once, the supervisor before it can react to the others' ends."""
-        self.kill(*{self.supervisor: 0, **dict.fromkeys(self.processes())})
+        supervisor = listener_pid(self.socket("control.sock"))
+        self.kill(*([supervisor] if supervisor else []), *self.processes())
 
     def watch(self, words: Sequence[str], *, timeout_s: float = BOOT_S, **environment: str) -> Watched:
         """Run `machine` and note when it says its first word. It is killed after `timeout_s`."""
