@@ -211,6 +211,7 @@ KILLS = (
         asks=(
             Ask(words=("ssh", FOLDERS, "echo reached"), says="reached", status=0, within_s=60),
             Ask(words=("mount", "add", FOLDERS, "docker:/mnt/second"), says="", status=0, within_s=60),
+            Ask(words=("mount", "rm", FOLDERS, "/mnt/second"), says="", status=0, within_s=60),
         ),
         cure=Cure(lines=(("stop", FOLDERS), ("start", FOLDERS)), within_s=600),
         check=has_its_folder,
