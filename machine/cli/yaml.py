@@ -1,4 +1,4 @@
-"""Write YAML. Only nested mappings and simple values are supported, because `machine info` needs nothing else."""
+"""Write YAML, as Podman 5 writes it for `machine info`, or as people write it for Kubernetes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,31 @@ def yaml_text(document: Mapping[str, object], indent: str = "") -> str:
         else:
             lines.append(f"{indent}{_scalar(key.lower())}: {_scalar(value)}\n")
     return "".join(lines)
+
+
+def manifest_text(document: Mapping[str, object], indent: str = "") -> str:
+    """Format a document of mappings, lists of mappings, and simple values. A text of several lines is a block."""
+    return "".join(f"{indent}{_scalar(key)}:{_value(value, indent)}" for key, value in document.items())
+
+
+def _value(value: object, indent: str) -> str:
+    deeper = f"{indent}  "
+    match value:
+        case Mapping() if value:
+            return f"\n{manifest_text(value, deeper)}"
+        case list() if value:
+            return "\n" + "".join(f"{indent}- {manifest_text(entry, deeper).lstrip()}" for entry in value)
+        case str() if _fits_block(value):
+            return " |\n" + "".join(f"{deeper}{line}\n" if line else "\n" for line in value.split("\n")[:-1])
+        case _:
+            return f" {_scalar(value)}\n"
+
+
+def _fits_block(text: str) -> bool:
+    """Return whether a block with YAML's indicator | keeps the text as it is."""
+    lines = text.split("\n")
+    ends_once = len(lines) > 2 and not lines[-1] and lines[-2]
+    return bool(ends_once and lines[0][:1].strip() and all(letter.isprintable() or letter in "\n\t" for letter in text))
 
 
 def _scalar(value: object) -> str:

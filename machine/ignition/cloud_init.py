@@ -17,14 +17,13 @@ from typing import Any
 
 from machine.ignition import assets
 from machine.ignition.document import Appended, Directory, Document, File, Link, Unit, User
-from machine.ignition.provision import ADMIN_GROUPS, HOST_KEY, hostname
+from machine.ignition.provision import ADMIN_GROUPS, HOST_KEY, READY_UNIT, hostname
 from machine.model.config import MachineConfig
 
 LABEL = "CIDATA"
 
 _UNITS = "/etc/systemd/system"
 _FINISH = "/run/boot2podman-finish.sh"
-_READY = "boot2podman-ready.service"
 _ROOT = "root"
 _MAKE_GROUPS = 'for group; do getent group "$group" || groupadd --system "$group" || addgroup -S "$group"; done'
 
@@ -135,7 +134,7 @@ def _make_link(link: Link) -> Iterator[list[str]]:
 
 def _unit_words(units: Sequence[Unit]) -> Iterator[str]:
     """Yield the arguments VERB:UNIT of cloud-init-finish.sh. The unit that reports to the host comes last."""
-    for unit in sorted(units, key=lambda unit: unit.name == _READY):
+    for unit in sorted(units, key=lambda unit: unit.name == READY_UNIT):
         if unit.mask:
             yield f"mask:{unit.name}"
         elif unit.enabled is not None:

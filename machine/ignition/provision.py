@@ -36,6 +36,11 @@ _ENVIRONMENT = "60-machine"
 MARKER_UP_TO_5 = "/etc/containers/podman-machine"
 """The file in a guest by which Podman up to version 5 knows that it has to ask the host to publish ports."""
 
+MARKER = "/etc/podman-machine"
+"""The same for Podman from version 6 on."""
+
+READY_UNIT = "boot2podman-ready.service"
+
 _SUBORDINATE_START = 100_000
 _SUBORDINATE_COUNT = 1_000_000
 
@@ -84,9 +89,9 @@ def provision(config: MachineConfig, keys: Keys) -> Document:
         units=(
             Unit(name="podman.socket", enabled=True),
             Unit(
-                name="boot2podman-ready.service",
+                name=READY_UNIT,
                 enabled=True,
-                contents=assets.load("units/boot2podman-ready.service"),
+                contents=assets.load(f"units/{READY_UNIT}"),
             ),
             *container_units(),
             Unit(name=SSHD_UNIT, enabled=True, contents=assets.load(f"units/{SSHD_UNIT}")),
@@ -168,9 +173,8 @@ def _system_files(config: MachineConfig) -> tuple[File | Appended, ...]:
             path="/etc/containers/containers.conf.d/50-boot2podman.conf",
             contents=assets.load("files/engine.conf"),
         ),
-        # Podman up to version 5 looks for the first file, and Podman from version 6 on for the second.
         File(path=MARKER_UP_TO_5, contents="qemu\n"),
-        File(path="/etc/podman-machine", contents="qemu\n"),
+        File(path=MARKER, contents="qemu\n"),
         Appended(path="/etc/hosts", contents=network.HOSTS),
         Appended(path="/etc/chrony.conf", contents="confdir /etc/chrony.d\n"),
         File(path="/etc/chrony.d/50-podman-makestep.conf", contents=assets.load("files/makestep.conf")),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ _MAX_BYTES = 16 * 1024**2
 _T = TypeVar("_T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTAINER_BY_DIGEST = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +164,41 @@ def find_artifact(
             f" of {reference.stream}"
         )
     return artifact
+
+
+def find_container_disk(
+    reference: StreamReference, arch: Arch, metadata: MetadataCache, *, base_url: str | None
+) -> str:
+    """Find the container image with the disk of a stream of Fedora CoreOS for KubeVirt. Return it by its digest.
+
+    Raises:
+        MachineError: the stream's metadata cannot be fetched, or names no such image.
+    """
+    base = base_url or FCOS_BASE_URL
+    url = f"{base.rstrip('/')}/{reference.stream}.json"
+    place: tuple[str, ...] = ("images", "kubevirt")
+    if reference.release is not None:
+        url, place = _release_url(reference, reference.release, base, metadata), ("media", "kubevirt", "image")
+    return metadata.get(url, lambda text: parse_container_disk(text, url, arch, place))
+
+
+def parse_container_disk(text: bytes, url: str, arch: Arch, place: Sequence[str]) -> str:
+    """Find the container image for KubeVirt in metadata. `place` has the keys that lead to it from an architecture.
+
+    Raises:
+        MachineError: `text` is not metadata, or names no such image.
+    """
+    stream, architectures = _header(text, url, "metadata")
+    found: Any = _select_arch(architectures, arch, f"stream {stream}")
+    try:
+        for key in place:
+            found = found[key]
+        image = found["digest-ref"]
+        if _CONTAINER_BY_DIGEST.fullmatch(image):
+            return str(image)
+    except (KeyError, TypeError):
+        pass
+    raise MachineError(f"{url} names no image for KubeVirt on {arch}")
 
 
 def _release_url(reference: StreamReference, release: str, base: str, metadata: MetadataCache) -> str:

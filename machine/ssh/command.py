@@ -60,7 +60,17 @@ def config_block(target: SshTarget) -> str:
         "User": target.username,
         **_identity_options(target),
     }
-    return "\n".join([f"Host {target.alias}", *(f"  {name} {value}" for name, value in options.items())]) + "\n"
+    return _block(target.alias, options)
+
+
+def proxied_config_block(host: str, target: SshTarget, proxy_command: str) -> str:
+    """Return a `Host` block for ~/.ssh/config that reaches a guest through a program, and not at the target's port."""
+    options = {"ProxyCommand": proxy_command, "User": target.username, **_identity_options(target)}
+    return _block(host, options)
+
+
+def _block(host: str, options: Mapping[str, str]) -> str:
+    return "\n".join([f"Host {host}", *(f"  {name} {value}" for name, value in options.items())]) + "\n"
 
 
 def base_options(target: SshTarget) -> list[str]:

@@ -146,12 +146,10 @@ def parse_arch(text: str) -> Arch:
 
 def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, report: Reporter) -> Artifact:
     options, name = request.options, request.reference
-    metadata = MetadataCache(context.roots.stream_metadata, Web(web), offline=options.offline, report=report)
+    metadata = metadata_cache(web, context, report)
     match request.source:
         case StreamReference() as stream:
-            base_url = options.stream_base_url
-            if not stream.local:
-                base_url = base_url or load_settings(context.roots, context.host).stream_base_url or None
+            base_url = options.stream_base_url or (None if stream.local else default_base_url(context))
             return find_artifact(stream, request.arch, metadata, local=context.roots.streams, base_url=base_url)
         case RegistryReference() as reference:
             if options.offline and (cached := _cached_artifact(reference, request.arch, context)):
@@ -169,6 +167,15 @@ def _find_artifact(request: ImageRequest, web: WebSettings, context: Context, re
             return Artifact(reference=name, arch=request.arch, location=url)
         case _:
             assert_never(request.source)
+
+
+def metadata_cache(web: WebSettings, context: Context, report: Reporter) -> MetadataCache:
+    return MetadataCache(context.roots.stream_metadata, Web(web), offline=web.offline, report=report)
+
+
+def default_base_url(context: Context) -> str | None:
+    """Return the URL of the stream metadata that the user has set, or None for Fedora's own."""
+    return load_settings(context.roots, context.host).stream_base_url or None
 
 
 def _cached_artifact(reference: RegistryReference, arch: Arch, context: Context) -> Artifact | None:

@@ -16,7 +16,7 @@ from machine.cli import image, port
 from machine.cli import list as list_command
 from machine.cli.formats import Form, Listing, form_of, heading_of, print_listing
 from machine.cli.tables import align
-from machine.cli.yaml import yaml_text
+from machine.cli.yaml import manifest_text, yaml_text
 from machine.errors import BadInputError
 from machine.model.host import HostOS
 from machine.model.record import GuestFacts
@@ -414,3 +414,21 @@ def test_mappings_as_yaml_are_as_podmans_of_today() -> None:
 )
 def test_time_in_json_has_no_more_digits_than_it_needs(moment: datetime | None, text: str) -> None:
     assert rfc3339(moment) == text
+
+
+def test_manifest_is_written_as_people_write_it() -> None:
+    document = {
+        "apiVersion": "v1",
+        "items": [{"name": "a", "empty": {}, "none": []}, {"sizes": {"memory": "512Mi", "cpus": 2}}],
+        "text": "a: b\n\n  c\n",
+    }
+    assert manifest_text(document) == (
+        "apiVersion: v1\nitems:\n- name: a\n  empty: {}\n  none: []\n"
+        '- sizes:\n    memory: "512Mi"\n    cpus: 2\ntext: |\n  a: b\n\n    c\n'
+    )
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\nb\n\n", " a\nb\n", "\na\n", "a\r\nb\n", "a\x1bb\nc\n", "a\u2028b\nc\n"])
+def test_text_that_a_block_would_change_is_quoted(text: str) -> None:
+    written = manifest_text({"key": text})
+    assert json.loads(written.removeprefix("key: ")) == text

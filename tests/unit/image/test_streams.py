@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from machine.errors import MachineError, NotFoundError
 from machine.image.reference import StreamReference
-from machine.image.streams import Artifact, MetadataCache, find_artifact, parse_artifact, parse_release
+from machine.image.streams import (
+    Artifact,
+    MetadataCache,
+    find_artifact,
+    find_container_disk,
+    parse_artifact,
+    parse_container_disk,
+    parse_release,
+)
 from machine.image.web import Web, WebSettings
 from machine.model.arch import Arch
 from machine.report import SilentReporter
@@ -186,3 +194,43 @@ def test_local_stream_is_read_from_its_folder(tmp_path: Path) -> None:
     artifact = find_artifact(LOCAL, Arch.X86_64, metadata(tmp_path), local=folder, base_url=None)
     assert artifact.location == (folder / "box.qcow2.xz").as_uri()
     assert artifact.stream == "boot2podman"
+
+
+CONTAINER = f"quay.io/fedora/fedora-coreos-kubevirt@sha256:{DIGEST}"
+IN_STREAM, IN_RELEASE = ("images", "kubevirt"), ("media", "kubevirt", "image")
+
+
+def with_container(entry: object, *place: str) -> bytes:
+    document = {"stream": "stable", "architectures": {"x86_64": entry}}
+    for key in reversed(place):
+        document["architectures"] = {"x86_64": {key: document["architectures"]["x86_64"]}}  # type: ignore[index]
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("place", [IN_STREAM, IN_RELEASE])
+def test_container_image_for_kubevirt_is_found_by_its_digest(place: tuple[str, ...]) -> None:
+    text = with_container({"image": "quay.io/x:stable", "digest-ref": CONTAINER}, *place)
+    assert parse_container_disk(text, URL, Arch.X86_64, place) == CONTAINER
+
+
+@pytest.mark.parametrize(
+    "entry", [None, {}, [], {"digest-ref": 1}, {"digest-ref": "quay.io/x:stable"}, {"digest-ref": f"{CONTAINER}\n"}]
+)
+def test_container_image_without_a_digest_is_none(entry: object) -> None:
+    with pytest.raises(MachineError, match=f"^{URL} names no image for KubeVirt on x86_64$"):
+        parse_container_disk(with_container(entry, *IN_STREAM), URL, Arch.X86_64, IN_STREAM)
+
+
+def test_container_image_of_a_release_is_in_the_metadata_of_the_release(tmp_path: Path) -> None:
+    (tmp_path / "streams").mkdir()
+    index = tmp_path / "prod" / "streams" / "stable"
+    index.mkdir(parents=True)
+    (tmp_path / "streams" / "stable.json").write_bytes(with_container({"digest-ref": CONTAINER}, *IN_STREAM))
+    (index / "releases.json").write_text(json.dumps({"releases": [{"version": "43.1", "metadata": "43.1.json"}]}))
+    older = CONTAINER.replace(DIGEST, "cd" * 32)
+    (index / "43.1.json").write_bytes(with_container({"digest-ref": older}, *IN_RELEASE))
+    metadata = MetadataCache(tmp_path, Web(WebSettings()), offline=True, report=SilentReporter())
+    base = (tmp_path / "streams").as_uri()
+    release = StreamReference(stream="stable", local=False, release="43.1")
+    assert find_container_disk(STABLE, Arch.X86_64, metadata, base_url=base) == CONTAINER
+    assert find_container_disk(release, Arch.X86_64, metadata, base_url=base) == older

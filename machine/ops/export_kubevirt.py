@@ -1,0 +1,169 @@
+"""`machine export --format kubevirt`: describe a machine as a virtual machine on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from machine.errors import BadInputError, MachineError, reason_of
+from machine.ignition import cloud_init
+from machine.ignition.elsewhere import without_this_host
+from machine.ignition.provision import PROVISION_UNIT, Keys, provision
+from machine.image.catalogue import DEFAULT_PACKAGES, CatalogueImage, ImageSource
+from machine.image.reference import StreamReference, UrlReference
+from machine.image.streams import find_container_disk
+from machine.image.web import WebSettings
+from machine.model.config import MachineConfig, Provisioning
+from machine.model.kubevirt import (
+    ClusterVm,
+    ContainerDisk,
+    Disk,
+    ImportedDisk,
+    check_arch,
+    check_namespace,
+    check_payload,
+    check_storage_class,
+    manifest,
+)
+from machine.ops.shared.catalogue import find_source
+from machine.ops.shared.context import Context
+from machine.ops.shared.images import default_base_url, metadata_cache
+from machine.ops.shared.resources import checked_disk
+from machine.ops.shared.target import login
+from machine.report import Reporter
+from machine.ssh.command import SshTarget, proxied_config_block
+from machine.store import records
+from machine.store.paths import MachinePaths
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """What the user says about the cluster. With a size or a storage class, the disk is a volume of the cluster."""
+
+    namespace: str | None = None
+    disk_gib: int | None = None
+    storage_class: str | None = None
+
+    @property
+    def wants_volume(self) -> bool:
+        return self.disk_gib is not None or self.storage_class is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The objects for `kubectl apply`, and lines for people: how to use them, and what the cluster does not have."""
+
+    objects: dict[str, Any]
+    usage: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def export_kubevirt(name: str, options: ClusterOptions, context: Context, report: Reporter) -> Manifest:
+    """Describe a machine for a cluster. Its guest there is new, and has the keys of the machine.
+
+    Raises:
+        NotFoundError: there is no such machine.
+        BadInputError: an option is invalid, or the machine's image or architecture cannot run on a cluster.
+        MachineError: the machine's keys cannot be read, or the image's metadata cannot be fetched.
+    """
+    config = records.load(context.roots, name).config
+    paths = context.roots.machine(name)
+    if options.namespace is not None:
+        check_namespace(options.namespace)
+    if options.storage_class is not None:
+        check_storage_class(options.storage_class)
+    if options.disk_gib is not None:
+        checked_disk(options.disk_gib)
+    check_arch(config.arch)
+    source = find_source(config.image.pinned, context)
+    payload = first_boot_payload(config, read_keys(paths), source)
+    check_payload(payload)
+    disk = _disk(config, source, options, context, report)
+    vm = ClusterVm(config=config, payload=payload, disk=disk, namespace=options.namespace)
+    return Manifest(
+        objects=manifest(vm),
+        usage=tuple(usage(vm, login(config, paths, config.username))),
+        lost=tuple(lost_parts(vm)),
+    )
+
+
+def read_keys(paths: MachinePaths) -> Keys:
+    """Read the machine's keys.
+
+    Raises:
+        MachineError: a file is missing or cannot be read.
+    """
+    files = (paths.public_identity, paths.host_key, paths.public_host_key)
+    try:
+        authorized, host_private, host_public = (path.read_text(encoding="utf-8") for path in files)
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"cannot read the keys in {paths.directory}: {reason_of(error)}") from error
+    return Keys(authorized=authorized.strip(), host_private=host_private, host_public=host_public.strip())
+
+
+def first_boot_payload(config: MachineConfig, keys: Keys, source: ImageSource) -> str:
+    """Return what the guest reads at its first boot: an Ignition config, or cloud-init's user data (pure)."""
+    theirs = config.first_boot.ignition
+    if theirs and theirs.replaces:
+        return theirs.text
+    document = without_this_host(provision(replace(config, folders=()), keys))
+    if config.provisioning is Provisioning.IGNITION:
+        return document.to_json()
+    packages = source.packages if isinstance(source, CatalogueImage) else DEFAULT_PACKAGES
+    return cloud_init.render(document, config, packages).user_data
+
+
+def _disk(
+    config: MachineConfig, source: ImageSource, options: ClusterOptions, context: Context, report: Reporter
+) -> Disk:
+    match source:
+        case StreamReference(local=False):
+            metadata = metadata_cache(WebSettings(), context, report)
+            image = find_container_disk(source, config.arch, metadata, base_url=default_base_url(context))
+            if not options.wants_volume:
+                return ContainerDisk(image=image)
+            url = f"docker://{image}"
+        case CatalogueImage():
+            url = source.location(config.arch)
+        case UrlReference():
+            url = source.url
+        case _:
+            url = ""
+    if not url.startswith(("http://", "https://", "docker://")):
+        raise BadInputError(
+            f"a cluster cannot fetch the image {config.image.reference}",
+            hint="only images of fcos:, of the catalogue, and from http(s) URLs can be exported",
+        )
+    size_gib = options.disk_gib or config.resources.disk_gib
+    return ImportedDisk(url=url, size_gib=size_gib, storage_class=options.storage_class)
+
+
+def usage(vm: ClusterVm, target: SshTarget) -> Iterator[str]:
+    """Yield lines that say how to make the virtual machine, and how to reach its guest from this host (pure)."""
+    space = f" --namespace {vm.namespace}" if vm.namespace else ""
+    place = f"vm/{vm.name}/{vm.namespace}" if vm.namespace else f"vm/{vm.name}"
+    host = f"{target.alias}-cluster"
+    yield f"Make it:     kubectl apply{space} -f FILE"
+    yield f"Console:     virtctl console{space} {vm.name}"
+    yield f"SSH:         ssh {host}, with these lines in ~/.ssh/config:"
+    block = proxied_config_block(host, target, f"virtctl port-forward --stdio=true {place} 22")
+    yield from (f"  {line}" for line in block.splitlines())
+    config = vm.config
+    if config.first_boot.scripts or config.first_boot.playbook:
+        yield f"Run its scripts, which do not run by themselves there: ssh {host} sudo systemctl start {PROVISION_UNIT}"
+
+
+def lost_parts(vm: ClusterVm) -> Iterator[str]:
+    """Yield a line for each part of the machine that the cluster does not have (pure)."""
+    config = vm.config
+    for folder in config.folders:
+        yield f"the folder {folder}"
+    for forward in config.forwards:
+        yield f"the forward from {forward.endpoint}; containers publish their ports in the guest itself"
+    for usb in config.usbs:
+        yield f"the USB device {usb}"
+    for label in vm.lost_labels:
+        yield f"the label {label}, which Kubernetes would not accept"
+    if isinstance(vm.disk, ContainerDisk):
+        yield "a disk that keeps what the guest writes when it stops; for such a disk, use --disk-size"
