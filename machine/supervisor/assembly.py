@@ -211,6 +211,7 @@ def _make_watches(
             starting.notice,
             every_s=intervals.evidence_s,
             prompt_patience_s=intervals.prompt_patience_s * assignment.time_scale,
+            job_patience_s=intervals.job_patience_s * assignment.time_scale,
         ),
         kernel=KernelWatch(paths.serial_log, every_s=intervals.kernel_s),
         connection=connection,

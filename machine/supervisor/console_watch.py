@@ -1,4 +1,4 @@
-"""Watch a guest's console: always for its kernel's words, and during a start for failed units and a login prompt."""
+"""Watch a guest's console: always for its kernel's words, and during a start for units in trouble and a login."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from machine.supervisor.evidence import last_kill, panic_message, tail
 _FAILED = re.compile(
     r"(?:\[ *FAILED *\]|systemd\[1\]:) *(Failed to (?:start|mount|listen on|activate) .+?)\.?\s*$", re.MULTILINE
 )
+# What systemd shows of a job that takes long, by the unit's description or by its name.
+_JOB = re.compile(
+    r"(?:A start job is running for (?P<description>.+?)|Job (?P<unit>.+?)/start running) "
+    r"\((?P<time>\d[\w. ]*) / (?P<limit>\d[\w. ]*|no limit)\)"
+)
+_TIME_PART = re.compile(r"(\d+)(h|min|s)\b")
+_UNIT_SECONDS = {"h": 3600, "min": 60, "s": 1}
 _LOGIN_PROMPT = re.compile(r"^\S+ login: ?$")
 _KERNEL_MESSAGE = re.compile(r"\[ *\d+\.\d{6}\] .*")
 # A boot that goes very wrong fails everywhere.
@@ -26,19 +33,26 @@ LOGIN_PROMPT = (
 
 
 class ConsoleWatch:
-    """Reads the log of the console at intervals during a boot, and reports each failed unit once."""
+    """Reads the log of the console at intervals during a boot, and reports each failed or slow unit once."""
 
     def __init__(
-        self, serial_log: Path, notice: Callable[[str], None], *, every_s: float, prompt_patience_s: float
+        self,
+        serial_log: Path,
+        notice: Callable[[str], None],
+        *,
+        every_s: float,
+        prompt_patience_s: float,
+        job_patience_s: float,
     ) -> None:
         self._serial_log = serial_log
         self._notice = notice
         self._every_s = every_s
         self._prompt_patience_s = prompt_patience_s
+        self._job_patience_s = job_patience_s
         self._told: set[str] = set()
 
     async def watch(self, *, is_booting: Callable[[], bool]) -> None:
-        """Report failed units and a login prompt, until `is_booting` returns False.
+        """Report failed units, units that take long, and a login prompt, until `is_booting` returns False.
 
         A login prompt is reported only after `prompt_patience_s`, because it may appear before the guest has reported
         that it is ready.
@@ -50,6 +64,8 @@ class ConsoleWatch:
             text = without_escapes(tail(self._serial_log))
             for failure in failed_units(text):
                 self._tell(f"The guest's console: {failure}")
+            for job in slow_jobs(text, min_s=self._job_patience_s):
+                self._tell(f"The guest's console: still waiting for {job}")
             if not shows_login_prompt(text):
                 prompt_seen = None
             elif prompt_seen is None:
@@ -105,6 +121,20 @@ def _size(path: Path) -> int:
 def failed_units(text: str) -> list[str]:
     """Return systemd's messages about units that have failed, each once."""
     return list(dict.fromkeys(_FAILED.findall(text)))[:_MAX_FAILURES]
+
+
+def slow_jobs(text: str, *, min_s: float) -> list[str]:
+    """Return the units that have been starting for `min_s` seconds or more, each once, with how long they may take."""
+    found = {job["description"] or job["unit"]: job for job in _JOB.finditer(text)}  # the last time of each
+    return [
+        f"{name} (its limit: {job['limit']})" if job["limit"] != "no limit" else f"{name} (it has no limit)"
+        for name, job in found.items()
+        if _seconds(job["time"]) >= min_s
+    ][:_MAX_FAILURES]
+
+
+def _seconds(time: str) -> int:
+    return sum(int(number) * _UNIT_SECONDS[unit] for number, unit in _TIME_PART.findall(time))
 
 
 def shows_login_prompt(text: str) -> bool:

@@ -20,6 +20,9 @@ class Intervals:
     prompt_patience_s: float = 6.0
     """How long a guest may show a login prompt before it reports that it is ready. The time scale multiplies this."""
 
+    job_patience_s: float = 15.0
+    """How long a unit may be starting before the start tells of it. The time scale multiplies this."""
+
     silent_boot_s: float = 5.0
     """How long a boot may show nothing before the base image is checked. The time scale multiplies this."""
 
