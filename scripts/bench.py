@@ -20,6 +20,7 @@ MACHINE = os.fspath(Path(sys.executable).with_name("machine"))
 INIT = ["init", "--image", "boot2podman", "--disk-size", "12", "--memory", "2048", "--cpus", "2"]
 BOOT_S = 900.0
 FILE_INIT = 25.0
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 
 
 class Bench:
@@ -29,9 +30,8 @@ class Bench:
         self.root = root
         self.home = root / "m"
         if data is None:
-            cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
-            subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(cache)}, check=True)
-            data = cache / "data"
+            subprocess.run([MACHINE, "image", "build"], env={**os.environ, "MACHINE_HOME": str(CACHE)}, check=True)
+            data = CACHE / "data"
         (self.home / "data").mkdir(parents=True)
         for name in ("streams", "keys"):
             (self.home / "data" / name).symlink_to(data / name)

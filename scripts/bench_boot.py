@@ -2,9 +2,9 @@
 
     scripts/bench boot [--against REVISION] [--rounds N]
 
-Each revision builds its image and starts machines from it. In each round, a machine of either starts for the first time
-and, after a stop, again, in turn. Wall-clock time counts until `machine start` ends, and so until the API has answered.
-The processor time of QEMU in that time depends less on what else the host does.
+Each revision builds its image, which the tests' cache keeps, and starts machines from it. In each round, a machine of
+either starts for the first time and, after a stop, again, in turn. Wall-clock time counts until `machine start` ends,
+and so until the API has answered. The processor time of QEMU in that time depends less on what else the host does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from machine.sockets import listener_pid
-from scripts.bench import INIT, Bench, seconds, show
+from scripts.bench import CACHE, INIT, Bench, seconds, show
 
 # The last revision before the guest's boot was cut.
 BEFORE = "f10c319"
@@ -50,7 +50,8 @@ class Image:
 
 
 def build(tree: Path, root: Path) -> Path:
-    """Build the image of the project in `tree`, and return the directory of data that has it."""
+    """Build the image of the project in `tree`, unless the cache `root` has it, and return its directory of data."""
+    root.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(tree), "MACHINE_HOME": str(root)}
     program = "import sys; from machine.cli.entry import main; sys.exit(main())"
     subprocess.run([sys.executable, "-P", "-c", program, "image", "build"], env=environment, check=True)
@@ -67,7 +68,7 @@ def main() -> None:
         tree = root / "tree"
         subprocess.run(["git", "worktree", "add", "--detach", tree, arguments.against], check=True)
         try:
-            old_data = build(tree, root / "old-image")
+            old_data = build(tree, CACHE / "revisions" / arguments.against)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], check=True)
         (root / "old").mkdir()

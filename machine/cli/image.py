@@ -16,13 +16,14 @@ from machine.cli.common import (
     current_context,
     format_option,
     listing_options,
+    member_of,
     noheading_option,
 )
 from machine.cli.flags import Group, WholeNumber
 from machine.cli.formats import Documents, Listing, flat_listing, print_documents, print_listing
 from machine.cli.tables import human_size
 from machine.model.arch import Arch
-from machine.model.image import ImageOptions
+from machine.model.image import ImageOptions, ImageVariant
 
 if TYPE_CHECKING:
     from machine.ops.image import ListedImage
@@ -58,23 +59,42 @@ arch_option = click.option(
 @arch_option
 @click.option("--suite", default="trixie", show_default=True, help="Debian release that the packages come from.")
 @click.option(
+    "--variant",
+    type=click.Choice([variant.value for variant in ImageVariant]),
+    callback=member_of(ImageVariant),
+    default=ImageVariant.SMALL.value,
+    show_default=True,
+    help="full also has buildah, skopeo, and what runs containers of other architectures.",
+)
+@click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Where the stream is published. [default: the folder that `--image boot2podman` reads]",
 )
-def build(arch: str | None, suite: str, output: Path | None) -> None:
+def build(arch: str | None, suite: str, variant: ImageVariant, output: Path | None) -> None:
     """Build the guest image boot2podman from Debian's packages on this host.
 
+    The image takes the place of an earlier one of the same architecture, whichever variant that is. Machines keep
+    the image that they are made from.
+
     \b
-    Example:
+    Examples:
       machine image build && machine init --image boot2podman box
+      machine image build --variant full
     """
     from machine.cli.terminal import reporter
     from machine.ops.image_build import image_build
 
     with reporter() as report:
-        result = image_build(arch=arch, suite=suite, output=output, context=current_context(), report=report)
+        result = image_build(
+            arch=arch,
+            suite=suite,
+            variant=variant,
+            output=output,
+            context=current_context(),
+            report=report,
+        )
     outcome = "is already built" if result.reused else "built"
     click.echo(f"Image boot2podman {result.release} {outcome}: {result.disk}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,12 +35,15 @@ from machine.guestimage.recipe import ImagePlan, load_plan, recipe_key
 from machine.guestimage.root import make_root
 from machine.guestimage.steps import Steps, building
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 from machine.report import Reporter
 
 LOCK_TIMEOUT_S = 3 * 3600.0
 
-# The fastest preset that still halves the image; higher ones take minutes longer and save another tenth.
-XZ_PRESET = "-1"
+# Higher presets than 6 need gigabytes of memory on many processors. Jumps in x86's programs become absolute addresses,
+# which repeat.
+XZ_PRESET = "preset=6"
+XZ_FILTERS = {Arch.X86_64: ("--x86",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,7 @@ class BuildRequest:
 
     arch: Arch
     suite: str
+    variant: ImageVariant = ImageVariant.SMALL
     recipe: Path
     output: Path
     keys: Path
@@ -77,8 +82,8 @@ def build_image(request: BuildRequest, report: Reporter) -> BuildResult:
         output=request.output.absolute(),
         keys=request.keys.absolute(),
     )
-    plan = load_plan(request.recipe, request.arch, request.suite)
-    key = recipe_key(request.recipe, request.arch, request.suite)
+    plan = load_plan(request.recipe, request.arch, request.suite, request.variant)
+    key = recipe_key(request.recipe, request.arch, request.suite, request.variant)
     if build := find_build(request.output, request.keys, request.arch, key):
         return result_of(request, build, reused=True)
     with disk_errors(request.output / RECORD):
@@ -123,7 +128,7 @@ def build_lock(output: Path, report: Reporter) -> Iterator[None]:
 def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, root: Path) -> Build:
     """Create and sign the files that are to be published. They are in the folder `publish` of the work folder."""
     manifest = "\n".join(package_manifest((root / "var/lib/dpkg/status").read_text())) + "\n"
-    release = f"{plan.suite}.{hashlib.sha256((key + manifest).encode()).hexdigest()[:12]}"
+    release = release_name(plan, hashlib.sha256((key + manifest).encode()).hexdigest())
     staged = steps.work / "publish"
     staged.mkdir(mode=0o755)
     names = {kind: file_name(release, plan.arch, kind) for kind in ("qemu", "kernel", "initramfs")}
@@ -133,7 +138,7 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     qcow2 = make_disk(steps, request.recipe, plan, root)
     steps.begin("compressing the disk image")
     uncompressed_sha256 = sha256_of(qcow2)
-    steps.run(["xz", "--threads=0", XZ_PRESET, qcow2])
+    steps.run(xz_argv(plan.arch, qcow2))
     (steps.work / "disk.qcow2.xz").rename(staged / names["qemu"])
 
     steps.begin("signing and publishing")
@@ -152,6 +157,16 @@ def make_files(steps: Steps, request: BuildRequest, plan: ImagePlan, key: str, r
     for file in staged.iterdir():
         file.chmod(FILE_PUBLIC)
     return build
+
+
+def release_name(plan: ImagePlan, digest: str) -> str:
+    """Return the name of a release, which is also part of its files' names. Only the small variant is not named."""
+    variant = "" if plan.variant is ImageVariant.SMALL else f".{plan.variant}"
+    return f"{plan.suite}{variant}.{digest[:12]}"
+
+
+def xz_argv(arch: Arch, file: Path) -> list[str | os.PathLike[str]]:
+    return ["xz", "--threads=0", *XZ_FILTERS.get(arch, ()), f"--lzma2={XZ_PRESET}", file]
 
 
 def make_disk(steps: Steps, recipe: Path, plan: ImagePlan, root: Path) -> Path:

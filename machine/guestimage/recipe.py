@@ -14,9 +14,10 @@ from typing import Any
 
 from machine.errors import BadInputError, MachineError, reason_of
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 
 # Increment when the builder produces a different image from the same recipe.
-BUILDER_REVISION = 2
+BUILDER_REVISION = 3
 
 # The time of all files added by the build, for reproducible images: 2026-01-01.
 EPOCH = 1767225600
@@ -50,7 +51,7 @@ class BootLoader:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """The recipe's settings for one architecture and suite. Sizes are in bytes.
+    """The recipe's settings for one architecture, suite and variant. Sizes are in bytes.
 
     `native_packages` are only for an image of a foreign architecture. They are fetched for the host's architecture.
     During the build, their programs run in place of the image's programs, which would need emulation.
@@ -58,6 +59,7 @@ class ImagePlan:
 
     arch: Arch
     suite: str
+    variant: ImageVariant
     components: tuple[str, ...]
     packages: tuple[str, ...]
     native_packages: tuple[str, ...]
@@ -72,8 +74,8 @@ class ImagePlan:
         return tuple(loader for loader in self.loaders if is_foreign or loader.image)
 
 
-def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
-    """Read the recipe's settings for `arch` and `suite`.
+def load_plan(recipe: Path, arch: Arch, suite: str, variant: ImageVariant = ImageVariant.SMALL) -> ImagePlan:
+    """Read the recipe's settings for `arch`, `suite` and `variant`.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
@@ -85,13 +87,15 @@ def load_plan(recipe: Path, arch: Arch, suite: str) -> ImagePlan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MachineError(f"the image recipe {path} cannot be read: {reason_of(error)}") from error
     try:
-        return parse_plan(document, arch, suite)
+        return parse_plan(document, arch, suite, variant)
     except (KeyError, TypeError, ValueError) as error:
         raise MachineError(f"the image recipe {path} is damaged: {reason_of(error)}") from error
 
 
-def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
-    """Return the settings for `arch` and `suite` from a parsed recipe.toml.
+def parse_plan(
+    document: dict[str, Any], arch: Arch, suite: str, variant: ImageVariant = ImageVariant.SMALL
+) -> ImagePlan:
+    """Return the settings for `arch`, `suite` and `variant` from a parsed recipe.toml.
 
     Raises:
         BadInputError: the recipe has no such suite or architecture.
@@ -107,8 +111,13 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
     return ImagePlan(
         arch=arch,
         suite=suite,
+        variant=variant,
         components=tuple(suites[suite]["components"]),
-        packages=(*suites[suite]["packages"], boot["kernel_package"]),
+        packages=(
+            *suites[suite]["packages"],
+            *document["variants"][variant.value]["packages"],
+            boot["kernel_package"],
+        ),
         native_packages=tuple(document["native"]["packages"]),
         loaders=tuple(
             BootLoader(
@@ -128,10 +137,11 @@ def parse_plan(document: dict[str, Any], arch: Arch, suite: str) -> ImagePlan:
     )
 
 
-def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
+def recipe_key(recipe: Path, arch: Arch, suite: str, variant: ImageVariant = ImageVariant.SMALL) -> str:
     """Return a SHA-256 of everything that an image depends on.
 
-    That is the recipe's files, the architecture, the suite, and the revision of the code that builds images.
+    That is the recipe's files, the architecture, the suite, the variant, and the revision of the code that builds
+    images.
 
     Raises:
         MachineError: the recipe cannot be read.
@@ -142,7 +152,7 @@ def recipe_key(recipe: Path, arch: Arch, suite: str) -> str:
         # The length makes the sequence of fields unambiguous.
         digest.update(len(field).to_bytes(8, "big") + field)
 
-    for word in (str(BUILDER_REVISION), arch.value, suite):
+    for word in (str(BUILDER_REVISION), arch.value, suite, variant.value):
         add(word.encode())
     try:
         for path in recipe_files(recipe):

@@ -76,7 +76,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
         *(native_hooks(recipe) if is_foreign else []),
         "--customize-hook", "tar-in overlay.tar /",
         "--customize-hook", f"upload {customize} /tmp/customize",
-        "--customize-hook", 'chroot "$1" sh /tmp/customize',
+        "--customize-hook", f'chroot "$1" sh /tmp/customize {plan.variant}',
         *[word for loader in plan.fetched_loaders(is_foreign=is_foreign) for word in fetch_grub_hooks(loader)],
         plan.suite,
         output,

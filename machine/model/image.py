@@ -1,8 +1,9 @@
-"""Describe a user's options for fetching an image."""
+"""Describe a user's options for fetching an image, and what our own guest image may contain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +24,11 @@ class ImageOptions:
 
     verify_tls: bool | None = None
     """Whether to check the certificates of servers; None to check all but those of registries that may be insecure."""
+
+
+class ImageVariant(StrEnum):
+    """How much our own guest image contains. The recipe lists the packages of each variant."""
+
+    SMALL = "small"
+    FULL = "full"
+    """With buildah, skopeo, and what runs containers of other architectures."""

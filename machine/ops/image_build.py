@@ -6,6 +6,7 @@ from pathlib import Path
 
 from machine.guestimage.build import BuildRequest, BuildResult, build_image
 from machine.ignition.assets import images_directory
+from machine.model.image import ImageVariant
 from machine.ops.shared.context import Context
 from machine.ops.shared.images import parse_arch
 from machine.report import Reporter
@@ -14,7 +15,7 @@ RECIPE = "boot2podman"
 
 
 def image_build(
-    *, arch: str | None, suite: str, output: Path | None, context: Context, report: Reporter
+    *, arch: str | None, suite: str, variant: ImageVariant, output: Path | None, context: Context, report: Reporter
 ) -> BuildResult:
     """Build the image, unless an image has already been built from the same recipe.
 
@@ -25,6 +26,7 @@ def image_build(
     request = BuildRequest(
         arch=guest,
         suite=suite,
+        variant=variant,
         recipe=images_directory() / RECIPE,
         output=(output or context.roots.streams).absolute(),
         keys=context.roots.signing_keys,

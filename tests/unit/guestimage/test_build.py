@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
-from machine.guestimage.build import BuildRequest, build_image, build_lock
+from machine.guestimage.build import BuildRequest, build_image, build_lock, release_name, xz_argv
 from machine.guestimage.host import HostFacts
 from machine.guestimage.publish import PUBLIC_KEY, RECORD, Build, BuiltFile, build_record, publish
 from machine.guestimage.recipe import load_plan, recipe_key
 from machine.guestimage.root import mmdebstrap_argv, native_programs_argv, reset_machine_id
 from machine.guestimage.steps import Steps, error_line, work_folder
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 from machine.report import SilentReporter
 
 RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
@@ -102,13 +103,26 @@ def test_foreign_build_has_the_hosts_programs_until_its_initramfs_is_made() -> N
         ("essential-hook", 'chroot "$1" sh /tmp/native-programs begin'),
     ]
     assert hooks[4] == ("customize-hook", 'chroot "$1" sh /tmp/native-programs end')
-    assert hooks.index(("customize-hook", 'chroot "$1" sh /tmp/customize')) > 4
+    assert hooks.index(("customize-hook", 'chroot "$1" sh /tmp/customize small')) > 4
 
 
 def test_programs_that_help_are_of_the_hosts_architecture() -> None:
     argv = native_programs_argv(load_plan(RECIPE, Arch.X86_64, "trixie"), Arch.AARCH64)
     assert "--architectures=arm64" in argv
     assert argv[-2:] == ["trixie", "native.tar"]
+
+
+def test_release_and_customize_tell_the_variant() -> None:
+    small, full = (load_plan(RECIPE, Arch.X86_64, "trixie", variant) for variant in ImageVariant)
+    assert release_name(small, "0123456789abcdef") == "trixie.0123456789ab"
+    assert release_name(full, "0123456789abcdef") == "trixie.full.0123456789ab"
+    assert 'chroot "$1" sh /tmp/customize full' in mmdebstrap_argv(full, RECIPE, Path("t"), is_foreign=False)
+
+
+def test_image_is_compressed_as_programs_of_its_processor_are() -> None:
+    file = Path("disk.qcow2")
+    assert xz_argv(Arch.X86_64, file) == ["xz", "--threads=0", "--x86", "--lzma2=preset=6", file]
+    assert xz_argv(Arch.PPC64LE, file) == ["xz", "--threads=0", "--lzma2=preset=6", file]
 
 
 def test_second_build_waits_with_a_notice(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from machine.guestimage.disk import (
 )
 from machine.guestimage.recipe import BootLoader, CoreKind, ImagePlan
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 
 BIOS = BootLoader(platform="i386-pc", package="grub-pc-bin", modules=("biosdisk",), efi_path=None)
 UEFI = BootLoader(platform="x86_64-efi", package="grub-efi-amd64-bin", modules=(), efi_path="EFI/BOOT/BOOTX64.EFI")
@@ -36,6 +37,7 @@ def make_plan() -> ImagePlan:
     return ImagePlan(
         arch=Arch.X86_64,
         suite="trixie",
+        variant=ImageVariant.SMALL,
         components=("main",),
         packages=("systemd",),
         native_packages=(),

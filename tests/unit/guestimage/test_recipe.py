@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
 import tarfile
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from machine.errors import BadInputError, MachineError
 from machine.guestimage.recipe import CoreKind, load_plan, overlay_tar, parse_plan, recipe_key
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 
 RECIPE = Path(__file__).parents[3] / "images" / "boot2podman"
 
@@ -23,6 +25,29 @@ def test_recipe_of_the_project_plans_its_architectures() -> None:
         assert {"podman", "ignition"} <= set(plan.packages)
         assert plan.packages[-1].startswith("linux-image-")
         assert (plan.core, any(loader.efi_path for loader in plan.loaders)) == (core, uefi)
+
+
+def test_full_variant_has_what_the_small_one_says_that_it_lacks() -> None:
+    small, full = (set(load_plan(RECIPE, Arch.X86_64, "trixie", variant).packages) for variant in ImageVariant)
+    assert small < full
+    assert full - small == {"buildah", "skopeo", "qemu-user", "qemu-user-binfmt"}
+    assert set(load_plan(RECIPE, Arch.X86_64, "trixie").packages) == small
+    says = (RECIPE / "overlay/usr/libexec/boot2podman/say-what-is-lacking").read_text()
+    assert "for command in buildah skopeo;" in says
+    emulated = re.findall(r"path-include=/usr/bin/qemu-(\S+)", (RECIPE / "dpkg.cfg").read_text())
+    assert set(re.findall(r"^(\w+) 0[12] 0[12] ", says, re.MULTILINE)) == {*emulated} - {"arm"} | {"armv7l"}
+
+
+@pytest.mark.parametrize("command", ["buildah", "skopeo"])
+def test_small_variant_says_which_command_it_lacks_and_both_ways_to_have_it(tmp_path: Path, command: str) -> None:
+    (tmp_path / command).symlink_to(RECIPE / "overlay/usr/libexec/boot2podman/lacking")
+    done = subprocess.run([tmp_path / command, "inspect"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == (
+        f"{command}: this guest has the small variant of boot2podman, which is without {command}.\n"
+        f"Install it: sudo apt install {command}. "
+        "Or build the image that has it: machine image build --variant full\n"
+    )
 
 
 def test_recipe_of_the_cloud_init_guest_keeps_in_step() -> None:
@@ -94,9 +119,10 @@ def test_key_stays_when_only_times_and_editor_files_change(recipe: Path) -> None
     assert recipe_key(recipe, Arch.X86_64, "trixie") == before
 
 
-def test_key_changes_with_content_name_mode_architecture_and_suite(recipe: Path) -> None:
+def test_key_changes_with_content_name_mode_architecture_suite_and_variant(recipe: Path) -> None:
     keys = [recipe_key(recipe, Arch.X86_64, "trixie")]
     keys += [recipe_key(recipe, Arch.AARCH64, "trixie"), recipe_key(recipe, Arch.X86_64, "forky")]
+    keys.append(recipe_key(recipe, Arch.X86_64, "trixie", ImageVariant.FULL))
     grub = recipe / "overlay/boot/grub/grub.cfg"
     grub.write_text(grub.read_text() + "\n")
     keys.append(recipe_key(recipe, Arch.X86_64, "trixie"))
