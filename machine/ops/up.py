@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import State
@@ -22,6 +24,9 @@ from machine.ops.up_plan import Action, Pace, Plan, pace, plan_existing, plan_ne
 from machine.report import Reporter
 from machine.store import records
 from machine.store.names import exists
+
+_ENDING_S = 3.0
+_POLL_S = 0.1
 
 
 class Done(StrEnum):
@@ -182,8 +187,18 @@ def _start_all(
 
 def outcome_of(name: str, context: Context, done: tuple[Done, ...] = (), error: Exception | None = None) -> Outcome:
     """Return the outcome for a machine, with the state in which it is now."""
-    state = machine_state(context.roots.machine(name)).state if exists(context.roots, name) else None
+    state = _state_after(name, context, failed=error is not None) if exists(context.roots, name) else None
     return Outcome(name=name, state=state, done=done, error=error)
+
+
+def _state_after(name: str, context: Context, *, failed: bool) -> State:
+    """Return the machine's state. A supervisor that has reported why a start failed gets some time to end."""
+    deadline = Deadline.after(_ENDING_S if failed else 0.0, f"{name} to stop")
+    while True:
+        state = machine_state(context.roots.machine(name)).state
+        if state not in (State.STARTING, State.STOPPING) or deadline.passed:
+            return state
+        time.sleep(_POLL_S)
 
 
 def pace_of(names: Sequence[str], context: Context) -> Pace:

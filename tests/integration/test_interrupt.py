@@ -64,6 +64,23 @@ def test_interrupted_init_leaves_nothing(number: signal.Signals, world: World, i
     assert world.connections == {}
 
 
+def test_interrupted_up_leaves_the_machines_that_are_whole(world: World, images: Images) -> None:
+    (world.root / "machines.toml").write_text(f'[defaults]\nimage = "{images.qcow2}"\n[machine.box]\n[machine.other]\n')
+    begun = slow(world, "qemu-img", "/.other.")
+    with world.popen("up") as process:
+        wait_for(begun.exists, process)
+        status, stderr = end(process, signal.SIGINT)
+    assert status == 130
+    assert "Traceback" not in stderr
+    assert directories(world) == ["box"]
+    assert sorted(world.connections["Connections"]) == ["box", "box-root"]
+    planned = world.must("up", "--dry-run").stdout.splitlines()[1:]
+    assert [line.split(maxsplit=2) for line in planned] == [
+        ["box", "stopped", "start"],
+        ["other", "-", "make and start"],
+    ]
+
+
 def test_interrupted_download_is_kept_for_the_next_init(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
     server.documents[PACKED].faults.append(Fault(stall_after=1_500_000))

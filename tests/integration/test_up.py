@@ -80,6 +80,20 @@ def test_one_that_fails_is_told_and_the_others_are_done(project: World) -> None:
     assert "to change this, stop the machine first: machine stop box\n" in outcome.stderr
 
 
+def test_machines_that_do_not_start_are_told_one_by_one(project: World) -> None:
+    for name in ("box", "other"):
+        made(project, name)
+        project.edit_record(name, guest={"provisioned": True})
+        (project.machines / name / "disk.qcow2").unlink()
+    outcome = project.machine("up")
+    assert outcome.status == 125
+    assert rows(outcome.stdout) == [["box", "stopped", "failed"], ["other", "stopped", "failed"]]
+    errors = sorted(line for line in outcome.stderr.splitlines() if line.startswith("Error: "))
+    assert len(errors) == 2
+    assert ["box" in line for line in errors] == [True, False]
+    assert ["other" in line for line in errors] == [False, True]
+
+
 def test_stopped_machine_is_changed_before_it_starts(project: World) -> None:
     write(project, "[machine.box]\n")
     project.must("init", "--image", "/dev/null", "--memory", "600", "--disk-size", "3", "box")
