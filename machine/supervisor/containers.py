@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _ANSWER_S = 20.0
 _STARTING = "starting "
 _FAILED = "failed "
+_FAILED_SERVICE = "failed-service "
 _MAX_TEXT = 300
 _MAX_FAILURES = 5
 # How Podman puts it that files of its storage are empty or gone, as after a power loss.
@@ -35,10 +36,14 @@ class Outcome:
     failures: tuple[str, ...] = ()
     """What Podman said of each container that could not be started."""
 
+    failed_services: tuple[tuple[str, str], ...] = ()
+    """The owner and the name of each service of Quadlet's that has failed."""
+
     def notices(self, machine: str) -> tuple[str, ...]:
         """Return what to tell the user of a machine."""
         pending = f"The guest is still starting containers: {', '.join(self.pending)}"
-        failures = (f"The guest could not start a container: {text}" for text in self.failures[:_MAX_FAILURES])
+        failures = [f"The guest could not start a container: {text}" for text in self.failures[:_MAX_FAILURES]]
+        failures += [_service_failure(*failed, machine) for failed in self.failed_services[:_MAX_FAILURES]]
         repair = f"machine ssh {machine} podman system check --repair --force"
         damaged = any(_DAMAGED.search(text) for text in self.failures)
         return (
@@ -93,11 +98,22 @@ class ContainerWait:
 
 def parse_outcome(text: str) -> Outcome:
     """Parse the output of await-containers.sh, which may list a service or a failure twice."""
-    return Outcome(pending=_listed(text, _STARTING), failures=_listed(text, _FAILED))
+    services = (service.partition(" ") for service in _listed(text, _FAILED_SERVICE))
+    return Outcome(
+        pending=_listed(text, _STARTING),
+        failures=_listed(text, _FAILED),
+        failed_services=tuple((owner, name) for owner, _, name in services),
+    )
 
 
 def _listed(text: str, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.removeprefix(kind) for line in text.splitlines() if line.startswith(kind)))
+
+
+def _service_failure(owner: str, service: str, machine: str) -> str:
+    systemctl = "systemctl" if owner == "root" else "systemctl --user"
+    look = f"machine ssh --username {owner} {machine} {systemctl} status {service}"
+    return f"The guest could not start {service}; see: {look}"
 
 
 def _shortened(text: str) -> str:

@@ -210,3 +210,25 @@ def test_damaged_container_does_not_hide_which_others_ran(guest: Guest) -> None:
     assert guest.run("stop", says='Error: no link of "damaged"\n') == ["stop --all"]
     guest.have("u unless-stopped exited 5 9")
     assert guest.run("start") == ["start u"]
+
+
+# Each has a service of Quadlet's that has failed; the user has another, too.
+SYSTEMCTL = """#!/bin/sh
+case $* in
+*list-jobs*) ;;
+"--user list-units --failed"*) printf '%s loaded failed failed X\\n' web.service own.service ;;
+"list-units --failed"*) echo 'kube.service loaded failed failed X' ;;
+*own.service) echo FragmentPath=/home/core/.config/systemd/user/own.service ;;
+*) echo FragmentPath=/run/systemd/generator/x.service ;;
+esac
+"""
+
+
+def test_services_of_quadlet_that_have_failed_are_told(tmp_path: Path) -> None:
+    for name, text in (("systemctl", SYSTEMCTL), ("setpriv", '#!/bin/sh\nshift 5\nexec "$@"\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["sh", os.fspath(SCRIPT.with_name("await-containers.sh")), "1", "nobody"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["failed-service root kube.service", "failed-service nobody web.service"]

@@ -39,9 +39,22 @@ REPAIR = (
         ([f"failed {NO_LINK}", f"failed {NO_LINK}"], [f"{FAILED}{NO_LINK}", REPAIR]),
         ([f"failed {NO_LAYER}"], [f"{FAILED}{NO_LAYER}"[:299] + "…", REPAIR]),
         ([f"failed {number}" for number in range(9)], [f"{FAILED}{number}" for number in range(5)]),
+        (
+            ["failed-service root kube.service", "failed-service core web.service"],
+            [
+                (
+                    "The guest could not start kube.service; see: "
+                    "machine ssh --username root box systemctl status kube.service"
+                ),
+                (
+                    "The guest could not start web.service; see: "
+                    "machine ssh --username core box systemctl --user status web.service"
+                ),
+            ],
+        ),
         (["something else"], []),
     ],
-    ids=["none", "pending", "port", "damaged", "long", "many", "unknown"],
+    ids=["none", "pending", "port", "damaged", "long", "many", "services", "unknown"],
 )
 def test_what_is_told_of_the_containers(lines: list[str], notices: list[str]) -> None:
     assert parse_outcome("\n".join(lines)).notices("box") == tuple(notices)
