@@ -64,6 +64,17 @@ def test_containers_see_folders(world: World, host: Path, busybox: Path) -> None
     assert (host / SPACES / "containers").stat().st_uid == world.uid
 
 
+def test_machine_is_suspended_while_containers_run_that_use_no_folder(world: World, host: Path, busybox: Path) -> None:
+    """Podman's rootless network has a copy of the guest's tree, and so the folders."""
+    world.remote(SHARED, "import", "--quiet", str(busybox), "busybox")
+    world.remote(SHARED, "run", "--detach", "--name", "rests", "busybox", "sleep", "100000")
+    world.must("suspend", SHARED)
+    world.must("start", SHARED)
+    assert ssh(world, f"cat '/mnt/{SPACES}/hosts' /mnt/ro/hosts") == f"{SPACES}\nro\n"
+    assert world.remote(SHARED, "ps", "--format", "{{.Names}}").stdout == "rests\n"
+    world.remote(SHARED, "rm", "--force", "--time", "0", "rests")
+
+
 def test_containers_use_a_socket_below_a_folder(world: World, host: Path, busybox: Path) -> None:
     """The folder has the host's socket, which leads nowhere in the guest."""
     path = world.runtime(SHARED) / "podman.sock"

@@ -149,17 +149,29 @@ def test_folder_that_is_not_mounted_is_left_out(short_path: Path) -> None:
     assert said == "done\nfolder-2-none WORK/two\n"
 
 
+# It has a root directory of its own, and the folder in it.
+CONTAINER = """
+mkdir WORK/root
+unshare --mount --propagation slave sh -ec '
+    mount -t tmpfs root WORK/root && mkdir WORK/root/inside WORK/root/old
+    mount --bind WORK/two WORK/root/inside && mount --make-private WORK/root/inside
+    for name in bin lib lib64 usr; do ln -s old/$name WORK/root/$name; done
+    cd WORK/root && pivot_root . old && exec sleep 60' &
+sleep 1
+"""
+
+
+def test_folder_in_a_copy_of_the_guests_tree_is_not_in_use(short_path: Path) -> None:
+    copy = "unshare --mount --propagation private sleep 60 & sleep 1"
+    assert release(short_path, before=copy) == "done\nfolder-1-none WORK/one\nfolder-2-none WORK/two\n"
+
+
 @pytest.mark.parametrize(
     "use",
     [
         "( cd WORK/two && exec sleep 60 ) & sleep 0.2",
         "touch WORK/two/file; sleep 60 <WORK/two/file & sleep 0.2",
-        """
-        mkdir WORK/inside
-        unshare --mount --propagation slave sh -c '
-            mount --bind WORK/two WORK/inside && mount --make-private WORK/inside && exec sleep 60' &
-        sleep 1
-        """,
+        CONTAINER,
     ],
     ids=["directory", "file", "container"],
 )

@@ -27,13 +27,20 @@ opened() { # DEVICE PLACE
     done
 }
 
-# In a container's own mount namespace, the folder would stay mounted.
+# The device of a process's root directory, and its place there.
+root_of() { # PID
+    awk '$5 == "/" { root = $3 " " $4 } END { print root }' "/proc/$1/mountinfo" 2>/dev/null
+}
+
+# In a container's own mount namespace, the folder would stay mounted. It also stays mounted in a copy of the guest's own
+# tree, such as Podman's rootless network has before Podman 5.5, from which nobody can unmount it; but there only an open
+# file would use it.
 contained() { # DEVICE
-    here=$(readlink /proc/1/ns/mnt)
+    here=$(readlink /proc/1/ns/mnt) root=$(root_of self)
     awk -v device="$1" '$3 == device && !/ (shared|master):/ { split(FILENAME, part, "/"); print part[3] }' \
         /proc/[0-9]*/mountinfo 2>/dev/null | while read -r pid; do
         there=$(readlink "/proc/$pid/ns/mnt") || continue # it has ended
-        if test "$there" != "$here"; then
+        if test "$there" != "$here" && test "$(root_of "$pid")" != "$root"; then
             echo "$pid"
             return
         fi
