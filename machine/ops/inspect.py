@@ -96,6 +96,7 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
         "Hostname": config.first_boot.hostname or "",
         "ImportNativeCA": config.native_ca,
         "Labels": dict(config.labels),
+        "MachinesFile": config.machines_file or "",
     }
 
 

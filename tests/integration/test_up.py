@@ -61,7 +61,7 @@ def test_interrupted_up_leaves_whole_machines_that_are_stopped(number: signal.Si
     assert machine_processes(project.home) == []
     assert rows(project.must("up", "--dry-run").stdout) == [["box", "stopped", "start"], ["other", "stopped", "start"]]
     file = str(project.root / "machines.toml")
-    assert [project.record(name)["config"]["machines_file"] for name in ("box", "other")] == [file, file]
+    assert [project.inspect(name)["Machine"]["MachinesFile"] for name in ("box", "other")] == [file, file]
     project.must("clone", "box", "copy")
     assert project.record("copy")["config"]["machines_file"] is None
 
