@@ -1,4 +1,4 @@
-"""Find out whether the base image of a machine's disk is damaged, when the guest's boot shows nothing or fails."""
+"""Find out whether the base image of a machine's disk is damaged, when it has changed or the guest does not boot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.image.intact import Condition, examine
+from machine.image.intact import Condition, examine, has_changed
 from machine.supervisor.evidence import BootStage, boot_stage
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,14 @@ class BaseCheck:
         self._every_s = every_s
         self._reading: asyncio.Task[bool] | None = None
 
-    async def damage_of_silent_boot(self, *, is_needed: Callable[[], bool]) -> str | None:
+    async def damage_at_boot(self, *, is_needed: Callable[[], bool]) -> str | None:
         """Wait until a boot has been silent for too long, and return what `damage` returns.
 
-        Return None as soon as the console shows a kernel, or `is_needed` returns False.
+        Do not wait if the image's size or time of change is not as noted, since a guest with a part of its programs may
+        boot for minutes. Return None as soon as the console shows a kernel, or `is_needed` returns False.
         """
+        if self._image and has_changed(self._image):
+            return await self.damage()
         until = asyncio.get_running_loop().time() + self._patience_s
         while is_needed() and boot_stage(self._serial_log) is not BootStage.KERNEL:
             if asyncio.get_running_loop().time() >= until:
@@ -68,7 +71,7 @@ async def _is_damaged(image: Path) -> bool:
         if ended.is_set():
             raise MachineError("nobody waits for the check of the base image any more")
 
-    log.info("reading %s, because the guest does not boot", image)
+    log.info("reading %s", image)
     try:
         condition = await asyncio.to_thread(examine, image, check)
     except MachineError as error:  # a disk that fails, or no file

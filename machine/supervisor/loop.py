@@ -180,7 +180,7 @@ class Supervisor:
         try:
             if isinstance(self.qemu, ChildQemu):
                 await self._start(self.qemu)
-                work += [self.watches.watch_console, self.watches.watch_silence]
+                work += [self.watches.watch_console, self.watches.watch_base]
             else:
                 self._take_over()
         except MachineError as error:

@@ -63,9 +63,9 @@ class GuestWatches:
         """While the guest boots, tell the waiting `machine start` what the console shows."""
         await self._console.watch(is_booting=lambda: self._is_booting)
 
-    async def watch_silence(self) -> None:
-        """If the boot shows nothing, find out whether the base image is damaged."""
-        damage = await self.base.damage_of_silent_boot(is_needed=lambda: self._is_booting)
+    async def watch_base(self) -> None:
+        """If the base image has changed or the boot shows nothing, find out whether the base image is damaged."""
+        damage = await self.base.damage_at_boot(is_needed=lambda: self._is_booting)
         if damage and self._is_booting:
             self._life.post(GuestFailed(cause=damage))
 

@@ -255,6 +255,20 @@ def test_boot_that_fails_names_a_damaged_base_image(ssh: FakeSsh, short_path: Pa
     play(story, short_path, base=damaged_base)
 
 
+def test_boot_from_a_base_image_that_has_changed_names_it_although_the_guest_speaks(
+    ssh: FakeSsh, short_path: Path, damaged_base: Path
+) -> None:
+    os.utime(damaged_base)
+
+    async def story(machine: FakeMachine) -> None:
+        machine.paths.serial_log.write_text("[    0.0] Linux version 6\n")
+        error = await machine.end()
+        assert error
+        assert f"the base image {damaged_base} is damaged" in error.message
+
+    play(story, short_path, base=damaged_base)
+
+
 def test_boot_that_shows_nothing_goes_on_if_its_base_image_is_intact(
     ssh: FakeSsh, short_path: Path, damaged_base: Path
 ) -> None:
