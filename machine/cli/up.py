@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def _carry_out(prepared: Sequence[Prepared], extra: Sequence[Plan], context: Con
     outcomes: dict[str, Outcome] = {}
     for running in (
         prune(extra, context, NoticeReporter()),
-        up(prepared, context, _tell_pace, lambda _: reporter(quiet=quiet), at_once),
+        up(prepared, context, functools.partial(_tell_pace, quiet=quiet), lambda _: reporter(quiet=quiet), at_once),
     ):
         with contextlib.closing(running):
             for outcome in running:
@@ -136,14 +137,14 @@ def _row(outcome: Outcome) -> tuple[str, str, str]:
     return outcome.name, outcome.state or _NONE, result
 
 
-def _tell_pace(pace: Pace, names: Sequence[str]) -> None:
+def _tell_pace(pace: Pace, names: Sequence[str], *, quiet: bool = False) -> None:
     if pace.lacking_mib:
         click.echo(
             f"When all machines run, they have {pace.lacking_mib} MiB of memory more than this host, which may slow it"
             " down",
             err=True,
         )
-    if len(names) > 1:
+    if len(names) > 1 and not quiet:
         many = "all at once" if pace.at_once == len(names) else f"{pace.at_once} at a time"
         click.echo(f"Starting {len(names)} machines, {many}: {', '.join(names)}", err=True)
 

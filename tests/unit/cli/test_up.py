@@ -81,3 +81,5 @@ def test_differences_are_told_by_what_can_be_done_about_them() -> None:
 def test_pace_is_told_beforehand(pace: Pace, names: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     _tell_pace(pace, names)
     assert capsys.readouterr() == ("", told)
+    _tell_pace(pace, names, quiet=True)
+    assert ("Starting" in capsys.readouterr().err) is False
