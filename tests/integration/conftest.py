@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from machine.ssh.sftp import GuestFiles, guest_files
 from tests.support.copying import Guest, running_guest
+from tests.support.darwin import REAL_PATH
 from tests.support.disk_images import Images, make_images
 from tests.support.http_server import ImageServer, serving
 from tests.support.processes import machine_processes
@@ -36,6 +38,12 @@ def warm_program_ends() -> Iterator[None]:
     yield
     if warm_program.cache_info().currsize:
         warm_program(machine_program()).close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_path() -> None:
+    """Have all programs of this host, because each world has a PATH of its own."""
+    os.environ["PATH"] = os.environ.pop(REAL_PATH, os.environ["PATH"])
 
 
 @pytest.fixture(scope="session")

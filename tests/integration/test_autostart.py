@@ -20,6 +20,8 @@ from tests.support.builders import ODD_SERVICE
 from tests.support.disk_images import Images
 from tests.support.world import World, machine_program
 
+pytestmark = pytest.mark.linux("systemd is Linux's")
+
 WAIT_S = 10
 
 

@@ -240,6 +240,7 @@ def test_current_directory_that_was_removed(words: str, line: str | None, world:
     assert not line or outcome.stderr.endswith(f"Error: {line}\n")
 
 
+@pytest.mark.linux("macOS has no /proc")
 @pytest.mark.parametrize("source", ["/dev/fd", "/proc/self", "/proc/self/task"])
 def test_folder_of_a_process_is_refused(source: str, world: World, images: Images) -> None:
     outcome = world.machine("init", "--image", images.qcow2, "--volume", f"{source}:/m", "box")
@@ -273,6 +274,7 @@ def test_record_that_cannot_be_read(verb: str, content: bytes, world: World, gol
 # What the host lacks
 
 
+@pytest.mark.linux("its text names the packages of this Linux")
 @pytest.mark.parametrize("tool", ["qemu-system-x86_64", "qemu-img"])
 def test_program_that_is_not_installed(tool: str, world: World, images: Images, golden: Golden) -> None:
     world.without(tool)
@@ -282,6 +284,7 @@ def test_program_that_is_not_installed(tool: str, world: World, images: Images, 
     assert [path.name for path in world.machines.glob("*") if path.is_dir()] == []
 
 
+@pytest.mark.linux("its text names the packages of this Linux")
 def test_foreign_guest_needs_its_own_qemu(world: World, images: Images, golden: Golden) -> None:
     refuse(golden, world, "init", "--arch", "arm64", "--image", images.qcow2, "box")
 
@@ -304,6 +307,7 @@ BAD_QEMUS: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+@pytest.mark.linux("its text names the packages of this Linux")
 @pytest.mark.parametrize("what", BAD_QEMUS)
 def test_qemu_that_cannot_do_what_a_machine_needs(what: str, world: World, images: Images, golden: Golden) -> None:
     """A script speaks for QEMUs that no package here has."""
@@ -314,6 +318,7 @@ def test_qemu_that_cannot_do_what_a_machine_needs(what: str, world: World, image
     refuse(golden, world, "init", "--image", images.qcow2, *words, "box")
 
 
+@pytest.mark.linux("its accelerator is KVM")
 def test_accelerator_that_this_host_cannot_use_now_is_told_at_init(world: World, images: Images) -> None:
     """It may have it at the start: the machine is made all the same."""
     host = current_host()
@@ -324,6 +329,7 @@ def test_accelerator_that_this_host_cannot_use_now_is_told_at_init(world: World,
     assert [line for line in made.stderr.splitlines() if "cannot be used" in line] == ([notice] if notice else [])
 
 
+@pytest.mark.linux("its accelerator is KVM")
 def test_accelerator_that_this_host_can_never_have(world: World, images: Images, golden: Golden) -> None:
     refuse(golden, world, "init", "--image", images.qcow2, "--accel", "hvf", "box", case="init")
     world.init("box", images.qcow2)
@@ -333,6 +339,7 @@ def test_accelerator_that_this_host_can_never_have(world: World, images: Images,
     golden.matches(transcript(world, world.machine(*words, MACHINE_ACCEL="hvf"), *words, MACHINE_ACCEL="hvf"), "info")
 
 
+@pytest.mark.linux("its text names the packages of this Linux")
 def test_qemu_that_is_gone_at_start(world: World, images: Images, golden: Golden) -> None:
     world.init("box", images.qcow2)
     world.without("qemu-system-x86_64")

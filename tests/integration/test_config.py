@@ -129,6 +129,8 @@ def test_folder_that_a_file_asks_for_and_that_is_not_there_is_told_with_the_file
     assert not world.machines.exists()
 
 
+@pytest.mark.linux("a Mac shares other folders by default")
+@pytest.mark.linux("a Mac shares other folders by default")
 def test_home_is_what_nobody_has_to_ask_for(world: World, images: Images) -> None:
     home = world.root / "home"
     assert world.machine("init", "--image", images.qcow2, "--disk-size", "7", "without").status == 0

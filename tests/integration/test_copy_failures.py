@@ -80,6 +80,8 @@ def test_guest_that_lets_nothing_be_written(short_path: Path) -> None:
         assert guest.copy_error("d", "box:d") == "Error: copy failed: cannot make box:d: Permission denied"
 
 
+@pytest.mark.linux("macOS has no /sys")
+@pytest.mark.linux("macOS has no /sys")
 def test_host_directory_that_lets_nothing_be_written(guest: Guest) -> None:
     (guest.home / "f").write_text("f")
     assert guest.copy_error("box:f", "/sys/kernel/f") in (
@@ -341,6 +343,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     )
 
 
+@pytest.mark.linux("to imitate a Mac loads many modules")
 @pytest.mark.parametrize("words", [["--help"], ["a", "b"], ["a", "box:b"]])
 def test_paramiko_is_loaded_by_a_copy_alone(words: list[str], short_path: Path) -> None:
     world = make_world(short_path / "w")

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.disk_images import Images
 from tests.support.world import make_world
 
@@ -35,6 +37,7 @@ def heard(listener: socket.socket) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.linux("a Mac has no XDG_RUNTIME_DIR")
 def test_every_listener_hears_what_happens_to_machines(short_path: Path, images: Images) -> None:
     world = make_world(short_path / "w")
     world.extra["XDG_RUNTIME_DIR"] = str(short_path / "run")

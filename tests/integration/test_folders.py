@@ -78,6 +78,7 @@ def test_namespace_that_cannot_be_had_is_told_and_nothing_runs(tmp_path: Path) -
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.linux("virtiofsd is Linux's")
 @pytest.mark.parametrize("read_only", [False, True])
 def test_virtiofsd_of_this_host_serves(tmp_path: Path, read_only: bool) -> None:
     daemon = find_virtiofsd(current_host())
@@ -100,6 +101,7 @@ def test_way_that_does_not_work_is_passed_over_and_the_last_reason_told() -> Non
     assert usable_command(ways) == Obstacle("virtiofsd does not run: it exited with status 1")
 
 
+@pytest.mark.linux("only Linux confines a program")
 def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: Path) -> None:
     for name in ("mine", "other"):
         (tmp_path / name / "below").mkdir(parents=True)
@@ -125,6 +127,7 @@ def test_sftp_server_reaches_its_folder_and_nothing_else_of_the_users(tmp_path: 
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["below", "file"]
 
 
+@pytest.mark.linux("only Linux confines a program")
 def test_sftp_server_does_not_serve_what_a_link_leads_to_that_was_put_in_the_folders_place(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "mine").symlink_to("other")
@@ -242,6 +245,7 @@ def test_source_is_resolved_once_and_its_target_stays_as_written(world: World, i
     assert shared(world) == [(f"{tmp_path}/real", "/a"), (f"{tmp_path}", "/b"), (f"{tmp_path}/real", "/c")]
 
 
+@pytest.mark.linux("a Mac shares other folders by default")
 def test_home_that_is_a_link_is_shared_by_default_at_its_own_path(world: World, images: Images, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "home"
@@ -272,6 +276,7 @@ def test_source_that_cannot_be_shared_is_refused_with_the_reason(world: World, i
     assert shared(world) == []
 
 
+@pytest.mark.linux("virtiofsd is Linux's")
 @pytest.mark.parametrize("place", [Path("/dev/shm"), Path("/")], ids=["a file system in memory", "a tree of mounts"])
 def test_source_on_another_file_system_is_served_by_virtiofsd(place: Path) -> None:
     daemon = find_virtiofsd(current_host())
@@ -282,6 +287,7 @@ def test_source_on_another_file_system_is_served_by_virtiofsd(place: Path) -> No
     assert not isinstance(facts.virtiofsd_for(folder), Obstacle)
 
 
+@pytest.mark.linux("virtiofsd is Linux's")
 def test_folder_that_virtiofsd_refuses_decides_for_itself_alone(tmp_path: Path) -> None:
     """A link in its place, as one that is made after links were followed."""
     (tmp_path / "real").mkdir()

@@ -29,6 +29,7 @@ def mac(world: World, tmp_path: Path) -> World:
     return world
 
 
+@pytest.mark.linux("it asks for the limits of another process")
 def test_machine_is_made_started_listed_and_stopped(mac: World, images: Images) -> None:
     mac.init("box", images.qcow2, "--disk-size", "7", "--volume", "")
     assert json.loads(mac.must("info", "--format", "json").stdout)["Host"]["OS"] == "darwin"

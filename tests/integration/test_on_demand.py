@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import psutil
+import pytest
 
 from machine import lock
 from tests.support.golden import Golden
@@ -51,6 +52,7 @@ def is_hung_up_on(connection: socket.socket) -> bool:
             return True
 
 
+@pytest.mark.linux("to imitate a Mac loads many modules")
 def test_waiting_process_is_small_and_idle(suspended: World) -> None:
     suspended.must("start", "--on-demand", "box")
     process = psutil.Process(holder(suspended))

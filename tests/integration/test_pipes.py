@@ -154,6 +154,7 @@ def interrupted(world: World, module: str, *words: str, signals: str = "--defaul
     return done.returncode, done.stderr
 
 
+@pytest.mark.linux("to imitate a Mac takes long, and is interrupted")
 @pytest.mark.parametrize("module", ["click", "machine.cli.main", ""], ids=["click", "main", "end"])
 def test_interrupt_while_the_program_loads_or_ends_is_quiet(module: str, box: World) -> None:
     assert interrupted(box, module, "ls") == (-signal.SIGINT, "")
@@ -175,6 +176,7 @@ def test_interrupt_of_a_command_is_quiet(module: str, words: tuple[str, ...], bo
     assert (status, stderr.strip()) == (130, "")
 
 
+@pytest.mark.linux("to imitate a Mac takes long, and is interrupted")
 @pytest.mark.parametrize("words", [("events",), ("wait", "box"), ("rm", "box")], ids=" ".join)
 def test_interrupt_of_a_wait_is_quiet(words: tuple[str, ...], box: World) -> None:
     reading, writing = os.pipe()  # an answer that never comes

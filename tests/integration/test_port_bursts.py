@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
 from machine.ports.drivers import Drivers
 from machine.ports.table import Binding
@@ -88,6 +90,7 @@ async def no_monitor(line: str) -> str:
     raise AssertionError(line)
 
 
+@pytest.mark.linux("the clients' files are more than a Mac's process may open")
 def test_burst_at_a_port_of_qemu_is_connected_at_once(short_path: Path) -> None:
     ssh_port, port = choose(set()), choose(set())
 
@@ -101,6 +104,7 @@ def test_burst_at_a_port_of_qemu_is_connected_at_once(short_path: Path) -> None:
     assert asyncio.run(work()) == (BURST, BURST)
 
 
+@pytest.mark.linux("the clients' files are more than a Mac's process may open")
 def test_many_ports_hold_many_connections(short_path: Path) -> None:
     ports: set[int] = set()
     while len(ports) < PORTS + 1:
@@ -117,6 +121,7 @@ def test_many_ports_hold_many_connections(short_path: Path) -> None:
     assert asyncio.run(work()) == CONNECTIONS
 
 
+@pytest.mark.linux("the clients' files are more than a Mac's process may open")
 def test_burst_at_each_kind_of_forward_over_ssh_is_connected_at_once(sshd: Sshd, short_path: Path) -> None:
     four, six, own, api = choose(set()), choose(set()), short_path / "own.sock", short_path / "api.sock"
     control = short_path / "ctl"

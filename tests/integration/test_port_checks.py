@@ -110,6 +110,7 @@ def few_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.linux("it changes the limits of another process")
 @pytest.mark.usefixtures("few_files")
 def test_settings_limit_what_containers_may_have(world: World, images: Images) -> None:
     for key, value in (("max_published_ports", "2"), ("allow_wildcard", "false")):

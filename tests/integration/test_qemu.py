@@ -113,6 +113,7 @@ def folders_served(shares: Sequence[Share]) -> Iterator[None]:
         yield
 
 
+@pytest.mark.linux("virtiofsd is Linux's")
 @pytest.mark.parametrize("transport", [transport for transport in Transport if transport.is_device])
 @pytest.mark.parametrize("arch", Arch)
 @pytest.mark.parametrize(

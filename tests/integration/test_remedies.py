@@ -17,7 +17,10 @@ DAEMON = 1  # has a name on every host, and no subordinate IDs
 USERMOD = shutil.which("usermod", path="/usr/sbin:/sbin:/usr/bin")
 COUNT = 65_536
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0 or USERMOD is None, reason="root's usermod is needed")
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0 or USERMOD is None, reason="root's usermod is needed"),
+    pytest.mark.linux("the remedies are Linux's"),
+]
 
 
 def carry_out(command: str, etc: Path) -> None:

@@ -59,6 +59,7 @@ def image(disk: Path) -> Path:
     return image
 
 
+@pytest.mark.linux("the file systems are Linux's")
 def test_image_from_a_file_shares_its_blocks_and_is_changed_by_nobody(world: World, image: Path, disk: Path) -> None:
     before = used_mib(disk)
     world.init("box", image)
@@ -69,6 +70,7 @@ def test_image_from_a_file_shares_its_blocks_and_is_changed_by_nobody(world: Wor
     assert world.must("image", "verify", "--format", "{{.Condition}}").stdout == "intact\n"
 
 
+@pytest.mark.linux("the file systems are Linux's")
 def test_copy_of_a_disk_shares_its_blocks(image: Path, disk: Path) -> None:
     before = used_mib(disk)
     QemuImg().copy(image, disk / "copy")
@@ -76,6 +78,7 @@ def test_copy_of_a_disk_shares_its_blocks(image: Path, disk: Path) -> None:
     assert (disk / "copy").read_bytes() == image.read_bytes()
 
 
+@pytest.mark.linux("the file systems are Linux's")
 def test_copy_of_a_snapshot_shares_its_blocks_and_has_no_snapshots(image: Path, disk: Path) -> None:
     before = disk / "before.raw"
     QemuImg().to_raw(image, before, source_format="qcow2")

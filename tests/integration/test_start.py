@@ -148,6 +148,7 @@ def test_start_names_what_qemu_said_when_it_ends_at_once(box: World) -> None:
     assert state(box) == "stopped"
 
 
+@pytest.mark.linux("to imitate a Mac takes long, and is interrupted")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_start_that_is_interrupted_at_any_moment_leaves_no_process(box: World, number: signal.Signals) -> None:
     for after_s in (0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0):

@@ -16,6 +16,7 @@ MOST = {"help": 112, "list": 152, "template": 163, "inspect": 155, "completion":
 COMPLETION = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start ", "COMP_CWORD": "2"}
 
 
+@pytest.mark.linux("to imitate a Mac loads many modules")
 @pytest.mark.parametrize(
     ("words", "most", "environment", "output"),
     [

@@ -68,6 +68,7 @@ def test_machine_that_is_stopped_shows_its_disk(box: World) -> None:
     assert top(box, "--all") == [found]
 
 
+@pytest.mark.linux("only Linux counts what a process reads")
 def test_running_machine_shows_its_qemu(box: World) -> None:
     with starting(box) as process:
         (found,) = top(box)

@@ -22,7 +22,7 @@ from machine.supervisor.control_server import ControlServer
 from machine.supervisor.progress import ProgressBroadcaster
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
-from tests.support.processes import machine_processes
+from tests.support.processes import is_idle, machine_processes
 from tests.support.start import starting
 from tests.support.transcripts import refuse, transcript
 from tests.support.waiting import wait_until
@@ -206,7 +206,7 @@ def test_restart_starts_a_machine_anew(box: World) -> None:
 def test_events_follow_every_machine(box: World, images: Images) -> None:
     with box.popen("events", "--format", "json", PYTHONUNBUFFERED="1") as events:
         assert events.stdout is not None
-        time.sleep(1)
+        wait_until(lambda: is_idle(events.pid), "events to follow")
         box.init("other", images.qcow2)
         made = json.loads(events.stdout.readline())
         box.machine("rm", "--force", "other")
@@ -269,6 +269,7 @@ def test_one_that_fails_does_not_stop_the_others(box: World, images: Images) -> 
     assert outcome.stderr == "Error: nosuch: VM does not exist\n"
 
 
+@pytest.mark.linux("its text names the packages of this Linux")
 def test_error_without_a_name_is_told_with_it(box: World, images: Images, golden: Golden) -> None:
     box.init("two", images.qcow2)
     box.without("qemu-system-x86_64")

@@ -63,6 +63,8 @@ def test_both_programs_run_from_the_wheel(prefix: Path) -> None:
     assert call(prefix / "bin" / "python", "-c", code, cwd=prefix).startswith(str(prefix))
 
 
+@pytest.mark.linux("to imitate a Mac loads many modules")
+@pytest.mark.linux("to imitate a Mac loads many modules")
 def test_build_needs_nothing_but_click() -> None:
     code = """
 import sys

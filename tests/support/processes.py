@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def children(pid: int) -> list[psutil.Process]:
 
 def descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def is_idle(pid: int) -> bool:
+    """Whether a process that has begun to work does nothing for half a second."""
+    process = psutil.Process(pid)
+    before = process.cpu_times().user
+    time.sleep(0.5)
+    return 0 < before == process.cpu_times().user
 
 
 def supervisor_pid(runtime: Path) -> int:

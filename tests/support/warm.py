@@ -29,6 +29,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.support.imitated_mac import IMITATED, become_mac
+
+# An imitated Mac has none.
+_pidfd_open = os.pidfd_open
 _MAX_BYTES = 256 * 1024
 # Modules that the program imports only when they are needed.
 _LATE = (
@@ -53,6 +57,7 @@ class WarmProgram:
             # A shell makes background jobs, and so their children, ignore SIGINT.
             self._process = subprocess.Popen(
                 ["/usr/bin/env", "--default-signal=INT", sys.executable, "-P", __file__, str(other.fileno())],
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(other.fileno(),),
             )
@@ -141,7 +146,7 @@ def serve(requests: socket.socket) -> None:
                     become(json.loads(message), files, others)
                     return
                 os.write(files[3], f"{pid}\n".encode())
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, files[3]))
+                selector.register(_pidfd_open(pid), selectors.EVENT_READ, (pid, files[3]))
                 for descriptor in files[:3]:
                     os.close(descriptor)
 
@@ -204,6 +209,8 @@ def warm_up() -> None:
 
 
 if __name__ == "__main__":
+    if IMITATED in os.environ:
+        become_mac()
     warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as own_socket:
         serve(own_socket)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.imitated_mac import IMITATED, SITE, imitate_programs
 from tests.support.real_runs import RealRuns
 from tests.support.warm import warm_program
 
@@ -193,6 +194,8 @@ class World:
             found = shutil.which(tool)
             assert found is not None, f"{tool} is needed by these tests"
             (self.bin / tool).symlink_to(found)
+        if IMITATED in os.environ:
+            imitate_programs(self.bin)
 
     def without(self, *tools: str) -> None:
         """Remove programs from the user's PATH."""
@@ -234,6 +237,7 @@ def world_environment(root: Path) -> dict[str, str]:
         "DOCKER_CONFIG": str(docker),
         "COLUMNS": "80",
         "NO_COLOR": "1",
+        **({"PYTHONPATH": str(SITE)} if IMITATED in os.environ else {}),
     }
 
 
