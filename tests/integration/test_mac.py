@@ -1,4 +1,4 @@
-"""The installed program with a real QEMU, in a Python that looks like a Mac's (tests/support/darwin.py)."""
+"""The installed program with a real QEMU, in a Python that looks like a Mac's (tests/support/imitated_mac.py)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ import pytest
 from machine import lock
 from machine.sockets import listens
 from tests.support.disk_images import Images
+from tests.support.imitated_mac import SITE
 from tests.support.processes import machine_processes
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World
-
-REPOSITORY = Path(__file__).parents[2]
-CUSTOMIZE = "from tests.support.darwin import become_mac\nbecome_mac()\n"
 
 
 @pytest.fixture
 def mac(world: World, tmp_path: Path) -> World:
     """A world whose Python programs take this host for a Mac, without a program that checks signatures."""
-    (tmp_path / "sitecustomize.py").write_text(CUSTOMIZE)
     world.warm = False
     world.without("gpgv")
-    world.extra |= {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "TMPDIR": str(tmp_path)}
+    world.extra |= {"PYTHONPATH": str(SITE), "TMPDIR": str(tmp_path)}
     return world
 
 

@@ -1,4 +1,4 @@
-"""Make a Python look as if it ran on a Mac. What a Mac has and Linux lacks is imitated only as far as `machine` uses it."""
+"""Make a Python look as if it ran on a Mac, as far as `machine` can tell."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 IMITATED = "MACHINE_TESTS_IMITATE_MAC"
-"""The environment variable that makes Python programs imitate a Mac if they have this directory's `site` on their path."""
+"""The environment variable by which tests know that the programs they start are to imitate a Mac."""
 
 SITE = Path(__file__).parent / "site"
+"""The directory that makes a Python imitate a Mac if it is in PYTHONPATH."""
 
 _LOADED_FIRST = (
     "asyncio", "click._compat", "concurrent.futures.process", "ctypes.util", "fcntl", "inotify_simple",
