@@ -15,6 +15,9 @@ SCRIPTS = {
     "the number of hard links": 'echo a >f && ln f g && test "$(stat -c %h f)" = 2',
     "renaming over an open file": "echo a >f; echo b >g; exec 3<f && mv g f && test \"$(cat <&3) $(cat f)\" = 'a b'",
     "removing an open file": 'echo a >f && exec 3<f && rm f && test "$(cat <&3)" = a',
+    "removing the directory of an open file": "mkdir d && echo a >d/f && exec 3<d/f && rm -r d",
+    "times finer than a second": "touch -d '2001-01-01 00:00:00.5' f && stat -c %y f | grep -q '00\\.5'",
+    "times of links": "ln -s x l && touch -h -d '2001-01-01' l && stat -c %y l | grep -q ^2001",
     "locks between programs of the guest": (
         "exec 3>f && flock -n 3 && ! flock -n f true && flock --fcntl -n 3 && ! flock --fcntl -n f true"
     ),
@@ -26,19 +29,20 @@ SCRIPTS = {
 
 _LINKS = dict.fromkeys([*SCRIPTS][:4], True)
 _FILES = {"renaming over an open file": True, "removing an open file": True}
+_OFTEN = ("removing the directory of an open file", "times finer than a second", "times of links")
 _LOCKS = {"locks between programs of the guest": True, "locks between host and guest": False}
 
 SEMANTICS: Mapping[str, Mapping[str, bool]] = {
     "virtiofs": {
-        **_LINKS, "the number of hard links": True, **_FILES, **_LOCKS,
+        **_LINKS, "the number of hard links": True, **_FILES, **dict.fromkeys(_OFTEN, True), **_LOCKS,
         "sockets (bind)": True, "FIFOs (mkfifo)": True, "reserving space (fallocate)": True,
     },
     "9p": {
-        **_LINKS, "the number of hard links": True, **_FILES, **_LOCKS,
+        **_LINKS, "the number of hard links": True, **_FILES, **dict.fromkeys(_OFTEN, True), **_LOCKS,
         "sockets (bind)": True, "FIFOs (mkfifo)": True, "reserving space (fallocate)": False,
     },
     "sshfs": {
-        **_LINKS, "the number of hard links": False, **_FILES, **_LOCKS,
+        **_LINKS, "the number of hard links": False, **_FILES, **dict.fromkeys(_OFTEN, False), **_LOCKS,
         "sockets (bind)": False, "FIFOs (mkfifo)": False, "reserving space (fallocate)": False,
     },
 }  # fmt: skip
