@@ -125,6 +125,7 @@ def _with_alias(name: str) -> str:
 
 
 # Without a width, click would load shutil, and with it all compression modules, to get the terminal's width.
+_STDERR = 2
 _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 
 
@@ -155,6 +156,7 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
+    _replace_closed_stderr()
     _accept_any_text()
     status = _run()
     # Nothing is left to clean up. Let these signals end the program at once again, because otherwise ^C would print a
@@ -163,6 +165,17 @@ def main() -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     sys.exit(status)
+
+
+def _replace_closed_stderr() -> None:
+    """Discard what is written to stderr if it is closed. Otherwise it would go to the next file that is opened."""
+    if sys.stderr is None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != _STDERR:
+            os.dup2(null, _STDERR)
+            os.close(null)
+        os.set_inheritable(_STDERR, True)
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115  (for the life of the program)
 
 
 def _accept_any_text() -> None:

@@ -101,6 +101,13 @@ def test_output_that_is_closed_from_the_first(box: World) -> None:
     assert run(box, "ls", script='exec "$@" >&-') == (0, "", "")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_command_that_reports_works_without_stderr(closed: str, world: World) -> None:
+    words = ("init", "--image", "/dev/null", "--volume", "", "box")
+    assert run(world, *words, script=f'exec "$@" {closed}')[::2] == (0, "")
+    assert world.state("box") == ("stopped", "")
+
+
 @pytest.mark.parametrize("words", [("rm", "box"), ("reset",)], ids=" ".join)
 @pytest.mark.parametrize("stdin", ["</dev/null", "<&-", "<<E\nE"], ids=["null", "closed", "empty"])
 def test_prompt_that_nobody_answers_is_podmans_error(stdin: str, words: tuple[str, ...], box: World) -> None:
