@@ -244,7 +244,7 @@ GUESTS = (
         name="guest's memory exhausted",
         provoke=memory_exhausted,
         # Until the kernel has killed something, the guest may not even answer.
-        shown=Shown(state="degraded", reason="out of memory", within_s=400),
+        shown=Shown(state="degraded", reason="out of memory", within_s=600),
         back_within_s=500,  # a kill is news for five minutes
         is_long=True,
     ),
