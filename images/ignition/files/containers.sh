@@ -9,6 +9,7 @@ set -u
 
 state=${STATE_DIRECTORY:-/var/lib/boot2podman}
 ran=$state/running-containers
+ended=$state/stop-status
 mounts=/proc/mounts
 # What Podman says of containers that cannot be started; await-containers.sh reads it.
 errors=${RUNTIME_DIRECTORY:-}/errors
@@ -119,8 +120,16 @@ stop() {
     paused=$(printf '%s\n' "$described" | awk '$3 == "paused" { print $1 }')
     # shellcheck disable=SC2086
     [ -z "$paused" ] || podman unpause $paused
-    timeout "$(seconds_until $own_time_s)" podman stop --all ||
-        timeout "$(seconds_until $all_time_s)" podman stop --all --time 0
+    rm -f "$ended"
+    {
+        podman stop --all
+        echo $? >"$ended"
+    } &
+    until [ -s "$ended" ] || [ "$(seconds_until $own_time_s)" -le 1 ]; do
+        sleep 0.5
+    done
+    # The first Podman would not end before its containers, but the second may stop them meanwhile.
+    grep -qsx 0 "$ended" || timeout "$(seconds_until $all_time_s)" podman stop --all --time 0
     # The host turns off a guest that does not end, for instance because its programs hang in a folder.
     sync -f "$state" 2>/dev/null
 }
