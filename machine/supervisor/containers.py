@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from machine import async_runner
@@ -22,8 +22,11 @@ _FAILED = "failed "
 _FAILED_SERVICE = "failed-service "
 _MAX_TEXT = 300
 _MAX_FAILURES = 5
-# How Podman puts it that files of its storage are empty or gone, as after a power loss.
-_DAMAGED = re.compile(r"/containers/storage/.*: (?:invalid argument|no such file or directory)$")
+# How Podman puts it that files of a container's storage are empty or gone, as after a power loss.
+_DAMAGED = re.compile(
+    r'"(?P<container>[^"]+)": .*?(?P<of_root>/var/lib)?/containers/storage/.*: '
+    r"(?:invalid argument|no such file or directory)$"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +47,22 @@ class Outcome:
         pending = f"The guest is still starting containers: {', '.join(self.pending)}"
         failures = [f"The guest could not start a container: {text}" for text in self.failures[:_MAX_FAILURES]]
         failures += [_service_failure(*failed, machine) for failed in self.failed_services[:_MAX_FAILURES]]
-        repair = f"machine ssh {machine} podman system check --repair --force"
-        damaged = any(_DAMAGED.search(text) for text in self.failures)
         return (
             *([pending] if self.pending else []),
             *map(_shortened, failures),
-            *([f"To remove the containers and images that a power loss has damaged, use: {repair}"] if damaged else []),
+            *(f"To remove what a power loss has damaged, use: {remedy}" for remedy in self._remedies(machine)),
         )
+
+    def _remedies(self, machine: str) -> Iterator[str]:
+        """Yield the commands that remove the damaged containers of each user.
+
+        `podman system check --repair --force` finds them, but Podman 5.4 then refuses to remove their layers.
+        """
+        damaged = [found for text in self.failures if (found := _DAMAGED.search(text))]
+        for username, is_roots in (("", False), ("--username root ", True)):
+            names = [found["container"] for found in damaged if bool(found["of_root"]) is is_roots]
+            if names:
+                yield f"machine ssh {username}{machine} podman rm --force {' '.join(names)}"
 
 
 @dataclass(frozen=True, kw_only=True)

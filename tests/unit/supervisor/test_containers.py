@@ -17,10 +17,7 @@ NO_LAYER = (
 )
 NO_PORT = 'unable to start container "web": cannot publish 127.0.0.1:80/tcp: the port is taken by another program'
 FAILED = "The guest could not start a container: "
-REPAIR = (
-    "To remove the containers and images that a power loss has damaged, use: "
-    "machine ssh box podman system check --repair --force"
-)
+REMOVE = "To remove what a power loss has damaged, use: machine ssh {}box podman rm --force kept"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +33,8 @@ REPAIR = (
             ["The guest is still starting containers: boot2podman-containers.service, a.service"],
         ),
         ([f"failed {NO_PORT}"], [f"{FAILED}{NO_PORT}"]),
-        ([f"failed {NO_LINK}", f"failed {NO_LINK}"], [f"{FAILED}{NO_LINK}", REPAIR]),
-        ([f"failed {NO_LAYER}"], [f"{FAILED}{NO_LAYER}"[:299] + "…", REPAIR]),
+        ([f"failed {NO_LINK}", f"failed {NO_LINK}"], [f"{FAILED}{NO_LINK}", REMOVE.format("")]),
+        ([f"failed {NO_LAYER}"], [f"{FAILED}{NO_LAYER}"[:299] + "…", REMOVE.format("--username root ")]),
         ([f"failed {number}" for number in range(9)], [f"{FAILED}{number}" for number in range(5)]),
         (
             ["failed-service root kube.service", "failed-service core web.service"],
