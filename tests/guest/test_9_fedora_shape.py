@@ -64,7 +64,7 @@ def test_user_is_served_as_by_podmans_own_image(world: World, shape: str) -> Non
     script = (
         "echo $DOCKER_HOST; lsmod | grep -Ec '^ip6?_tables ';"
         "sudo /usr/sbin/sshd -T | grep -E '^(maxsessions|persourcepenalties) ';"
-        "systemctl is-active network-online.target;"
+        "systemctl is-active network-online.target NetworkManager.service systemd-networkd.service;"
         "timeout 10 systemctl --user start podman-user-wait-network-online.service && echo waited"
     )
     assert ssh(world, script).splitlines() == [
@@ -73,6 +73,8 @@ def test_user_is_served_as_by_podmans_own_image(world: World, shape: str) -> Non
         "maxsessions 100",
         "persourcepenalties no",
         "active",
+        "active",
+        "inactive",
         "waited",
     ]
 
