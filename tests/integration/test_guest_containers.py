@@ -64,6 +64,7 @@ class Guest:
         self.run_directory = directory / "run"
         self.run_directory.mkdir()
         self.storage = directory / "storage"
+        self.has_systemd = True  # which sets variables for its services
         self._write("podman", f"#!{sys.executable} -IS\n{PODMAN}")
         self._write("systemctl", "#!/bin/sh\nexit 0\n")
         self.have()
@@ -116,10 +117,10 @@ class Guest:
         environment = {
             "PATH": f"{self._directory}:{os.environ['PATH']}",
             "STATE_DIRECTORY": str(self.state),
-            "RUNTIME_DIRECTORY": str(self.run_directory),
-            "STORAGE": str(self.storage),
             "HOME": str(self._directory),
         }
+        if self.has_systemd:
+            environment |= {"RUNTIME_DIRECTORY": str(self.run_directory), "STORAGE": str(self.storage)}
         text = SCRIPT.read_text() if script is None else script
         command = ["sh", "-c", text, "sh", verb]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -223,6 +224,13 @@ def test_damaged_container_keeps_no_other_from_starting_and_is_told(guest: Guest
     problem = 'Error: no link of "name-of-damaged"\n'
     assert guest.run("start", says=problem) == ["start a u"]
     assert (guest.run_directory / "errors").read_text() == problem
+
+
+def test_guest_without_systemd_starts_its_containers_though_it_has_no_place_for_what_podman_says(guest: Guest) -> None:
+    guest.has_systemd = False
+    guest.have("a always exited 5 6", "damaged always exited 5 6", "u unless-stopped exited 8 7")
+    assert guest.run("start", says='Error: no link of "damaged"\n') == ["start a u"]
+    assert not Path("/errors").exists()
 
 
 def test_damaged_container_does_not_hide_which_others_ran(guest: Guest) -> None:

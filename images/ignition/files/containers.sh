@@ -137,6 +137,11 @@ stop() {
 command -v podman >/dev/null || exit 0
 case $1 in
 start)
+    # Without systemd, as in Alpine, there is no such directory, and nobody asks.
+    [ -n "${RUNTIME_DIRECTORY:-}" ] || {
+        start
+        exit 0
+    }
     start 2>"$errors"
     [ ! -s "$errors" ] || name_containers
     cat "$errors" >&2
