@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.doctor_check import Check, failure, failure_from, ok, warning
+from machine.model.doctor_check import Check, failure_from, ok, warning
 from machine.model.host import Host, Installer
 from machine.ops.doctor_directories import check_directory, make_writable, unwritable
 from machine.ops.shared.context import Context
@@ -61,8 +61,9 @@ def podman_check(client: legacy_connections.Client | None, host: Host, connectio
 def client_files_check(name: str, facts: DirectoryFacts, finding: str) -> Check:
     """Judge the directory in which a client keeps its files. `machine init` has to write there to register machines.
 
-    If the directory is writable, the check's text is `finding`.
+    If the directory is writable, the check's text is `finding`. Otherwise, machines work without being registered.
     """
     if problem := unwritable(facts):
-        return failure(name, problem, make_writable(facts))
+        finding = f"machines are not registered with these clients: {problem}"
+        return warning(name, finding, f'{make_writable(facts)}, or use: eval "$(machine env NAME)"')
     return ok(name, finding)

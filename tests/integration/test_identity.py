@@ -86,6 +86,15 @@ def test_read_only_home_keeps_nobody_from_having_machines(read_only: World) -> N
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.parametrize("home", ["home", "/dev/null"])
+def test_doctor_only_warns_of_a_home_that_keeps_nobody_from_having_machines(home: str, read_only: World) -> None:
+    told = read_only.machine("doctor", HOME=str(read_only.root / home), XDG_CONFIG_HOME="").stdout
+    for name in ("podman connections", "docker contexts"):
+        (line,) = [line for line in told.splitlines() if name in line]
+        assert line.split()[0] == "warning", told
+    assert told.count('or use: eval "$(machine env NAME)"') == 2
+
+
 def test_home_that_is_no_directory_keeps_nobody_from_having_machines(read_only: World) -> None:
     read_only.extra |= {"HOME": "/dev/null", "XDG_CONFIG_HOME": ""}
     made = read_only.init("box", read_only.root / "disk.qcow2").stderr
