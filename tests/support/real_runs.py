@@ -229,7 +229,11 @@ def _guest(line: CommandLine, keys: Mapping[str, object]) -> str:
     """Return what the guest of a new machine is: our image if nothing else is said, as the tests' mirror serves it."""
     image = _image(line, keys)
     arch = line.flags.get("--arch", "x86_64")
-    distribution = "Debian's cloud image" if image.startswith("debian:") else GUEST
+    distribution = GUEST
+    if image.startswith("debian:"):
+        distribution = "Debian's cloud image"
+    elif Path(image).name.startswith("fedora-coreos-"):  # as fedora_shape.py calls it
+        distribution = "the shape of Fedora CoreOS"
     return distribution if arch == "x86_64" else f"{distribution}, {arch}"
 
 

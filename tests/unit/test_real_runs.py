@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from scripts.real_runs import PAGE, table, updated
+from tests.support import fedora_shape
 from tests.support.real_runs import (
     GUEST,
     CommandLine,
@@ -114,6 +115,12 @@ def test_verbs_count_on_the_machines_that_they_name(tmp_path: Path) -> None:
     assert {"stop on Debian's cloud image", "cp on boot2podman, aarch64"} <= found
     assert {"list on Debian's cloud image", "list on boot2podman, aarch64"} <= found
     assert not {"cp on Debian's cloud image", "stop on boot2podman, aarch64"} & found
+
+
+def test_guest_that_is_shaped_otherwise_is_not_taken_for_ours(tmp_path: Path) -> None:
+    found = recorded(tmp_path, f"init --image /cache/{fedora_shape.NAME} --volume /x shape", "start shape")
+    assert "init --volume on the shape of Fedora CoreOS" in found
+    assert not any(use.endswith(GUEST) for use in found)
 
 
 def test_machine_keeps_its_guest_under_another_name(tmp_path: Path) -> None:
