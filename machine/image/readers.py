@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar, cast
 
-from machine.errors import MachineError
+from machine.errors import MachineError, reason_of
 from machine.files import share_blocks
 from machine.image.download import Download
 from machine.image.unpack import Unpacked, examine, is_packed, unpack
@@ -20,6 +21,15 @@ from machine.image.web import CHUNK_BYTES
 _TICK_S = 0.1
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def reading(image: Path) -> Iterator[None]:
+    """Name the image if reading its content fails, as on a damaged disk. The system's error does not name it."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"image {image} cannot be read: {reason_of(error)}") from error
 
 
 class Source(Protocol):
@@ -45,7 +55,8 @@ class FileSource:
         self._size = path.stat().st_size
         self._stopped = False
         self._position = 0
-        self.is_plain = not is_packed(path)
+        with reading(path):
+            self.is_plain = not is_packed(path)
 
     def unpack(self, target: Path, name: str) -> Unpacked:
         """Unpack the file into `target`. Read the file only once.
@@ -70,15 +81,17 @@ class FileSource:
     def progress(self) -> tuple[int, int | None]:
         return self._position, self._size
 
-    def advance_to(self, position: int) -> None:
-        """Note how far a reader has read, for `progress`.
+    def read_into(self, buffer: object, file: io.FileIO) -> int:
+        """Read from a reader's file, and note how far the reader has read, for `progress`.
 
         Raises:
-            MachineError: `stop` has been called.
+            MachineError: `stop` has been called, or the file cannot be read.
         """
         if self._stopped:
             raise MachineError(f"reading {self._path} was stopped")
-        self._position = max(self._position, position)
+        self._position = max(self._position, file.tell())
+        with reading(self._path):
+            return file.readinto(buffer) or 0  # type: ignore[arg-type]  # typed as object, but always a buffer
 
 
 class _StoppableFile(io.RawIOBase):
@@ -91,8 +104,7 @@ class _StoppableFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object) -> int:
-        self._source.advance_to(self._file.tell())
-        return self._file.readinto(buffer) or 0  # type: ignore[arg-type]  # typed as object, but always a buffer
+        return self._source.read_into(buffer, self._file)
 
     def close(self) -> None:
         self._file.close()

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.disk_images import Images, sha256
 from tests.support.http_server import Fault, ImageServer
 from tests.support.streams import PACKED, pull_image, stream
@@ -138,6 +140,13 @@ def test_image_that_is_neither_file_nor_disk(world: World) -> None:
     for path in (fifo, Path("/dev/zero")):
         refused = world.machine("image", "pull", path)
         assert refused.stderr == f"Error: image {path} is neither a file nor a disk\n"
+
+
+@pytest.mark.linux("the file is Linux's")
+def test_image_whose_content_cannot_be_read_is_named(world: World) -> None:
+    path = Path("/proc/self/mem")  # fails to be read as a file on a damaged disk does
+    refused = world.machine("image", "pull", path)
+    assert refused.stderr.splitlines()[-1] == f"Error: image {path} cannot be read: Input/output error"
 
 
 def test_login_in_a_url_is_used_and_not_written_down(world: World, images: Images, server: ImageServer) -> None:
