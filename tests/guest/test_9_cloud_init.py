@@ -16,6 +16,7 @@ from machine.guestimage.root import make_root
 from machine.guestimage.steps import building
 from machine.model.arch import Arch
 from machine.report import SilentReporter
+from tests.support.guest_containers import check_statuses, run_containers, take_statuses
 from tests.support.guest_network import SERVE, answers, fetch
 from tests.support.guests import CACHE, served
 from tests.support.world import World
@@ -125,8 +126,13 @@ def test_podman_of_the_host_has_it_by_both_connections(world: World, deb: str, b
     assert fetch(address) == "hello\n"
 
 
-def test_next_boot_needs_neither_its_seed_nor_cloud_init(world: World, deb: str) -> None:
+def test_next_boot_starts_the_containers_and_needs_neither_its_seed_nor_cloud_init(
+    world: World, deb: str, busybox: Path
+) -> None:
+    world.remote(deb, "import", "--quiet", str(busybox), "busybox")
+    run_containers(world, deb)
     world.must("restart", deb)
+    check_statuses(*take_statuses(world, deb))
     assert answers(world, "deb")
     script = "hostname; cloud-init status; lsblk -dno NAME | grep -c vd"
     assert world.must("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]

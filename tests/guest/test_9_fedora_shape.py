@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fedora_shape import fedora_shaped_image
+from tests.support.guest_containers import check_statuses, run_containers, take_statuses
 from tests.support.guest_network import answers
 from tests.support.world import World
 
@@ -89,10 +90,15 @@ def test_newer_image_in_the_registry_is_found(world: World, shape: str) -> None:
         assert (told["current_hash"], told["new_hash"]) == (booted, newest)
 
 
-def test_next_boot_mounts_the_folders_by_itself(world: World, shape: str) -> None:
+def test_next_boot_mounts_the_folders_and_starts_the_containers_by_itself(
+    world: World, shape: str, busybox: Path
+) -> None:
+    world.remote(shape, "import", "--quiet", str(busybox), "busybox")
+    run_containers(world, shape)
     world.must("restart", shape)
     assert world.state(shape) == ("running", "")
     assert ssh(world, "cat /src/hosts /data/hosts") == "src\ndata\n"
+    check_statuses(*take_statuses(world, shape))
 
 
 def test_guest_with_composefs_says_what_lets_it_have_a_folder(world: World, image: Path, folders: list[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from tests.support.guests import BOOT_S
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-Statuses = dict[str, str]
+Statuses = Mapping[str, str]
 """The status of each container, by its name."""
 
 # Rootless and rootful: a container that ends with status 3 when it is told to, for each policy that matters; `ended` is
@@ -52,6 +55,19 @@ def take_statuses(world: World, name: str) -> tuple[Statuses, Statuses]:
     rootless, rootful = (_statuses(world, name, podman) for podman in ("podman", "sudo podman"))
     _run(world, name, _REMOVE)
     return rootless, rootful
+
+
+def check_statuses(rootless: Statuses, rootful: Statuses) -> None:
+    """Fail unless each container is as its policy says after a start."""
+    for statuses in (rootless, rootful):
+        assert statuses["always"].startswith("Up "), statuses
+        assert statuses["unless-stopped"].startswith("Up "), statuses
+        for name in ("ended", "plain"):
+            assert re.fullmatch(r"Exited \(3\) (\d+ (seconds|minutes)|About a minute) ago", statuses[name]), statuses
+    assert rootless["in-pod"].startswith("Up "), rootless
+    assert rootless["systemd-quadlet"].startswith("Up "), rootless
+    # Busybox's sleep ignores SIGTERM.
+    assert rootless["deaf-in-pod"].startswith("Exited (137) "), rootless
 
 
 def _statuses(world: World, name: str, podman: str) -> Statuses:
