@@ -51,7 +51,8 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     """
     if request.file is not None:
         request = request.completed_by(load(request.file))
-    return make(plan_machine(request, context, report), context, report)
+    registration = ClientRegistration(context)
+    return make(plan_machine(request, registration, context, report), registration, context, report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ class PlannedMachine:
     image: ImageRequest
 
 
-def make(planned: PlannedMachine, context: Context, report: Reporter) -> MachineConfig:
+def make(
+    planned: PlannedMachine, registration: ClientRegistration, context: Context, report: Reporter
+) -> MachineConfig:
     """Make the machine and return its config. If the machine cannot be completed, nothing is left of it.
 
     Raises:
@@ -76,14 +79,16 @@ def make(planned: PlannedMachine, context: Context, report: Reporter) -> Machine
             check_disk_holds(base, config.resources.disk_gib)
             config = replace(config, image=_origin(image, base))
         packages = image.source.packages if isinstance(image.source, CatalogueImage) else DEFAULT_PACKAGES
-        return _make(config, base, packages, context, report)
+        return _make(config, base, packages, registration, context, report)
 
 
-def plan_machine(request: InitRequest, context: Context, report: Reporter, *, exists: bool = False) -> PlannedMachine:
+def plan_machine(
+    request: InitRequest, registration: ClientRegistration | None, context: Context, report: Reporter
+) -> PlannedMachine:
     """Check the request, and return the machine that it wants. Nothing is fetched or written yet.
 
-    The name has to be unused, and this host has to be able to run the machine. With `exists`, the request is that of a
-    machine that has been made already, so these two are not checked.
+    The name has to be unused, and this host has to be able to run the machine. Without a registration, the request is
+    that of a machine that has been made already, so these two are not checked.
 
     Raises:
         BadInputError: something in the request is invalid.
@@ -94,8 +99,8 @@ def plan_machine(request: InitRequest, context: Context, report: Reporter, *, ex
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):
         username = check_username(settings.username)
-    if not exists:
-        check_unused(name, ClientRegistration(context), context)
+    if registration:
+        check_unused(name, registration, context)
     uid = guest_uid(context.uid)
     resources = check_resources(chosen, context.host)
     folders = chosen_folders(chosen["volumes"], username, context)
@@ -117,7 +122,7 @@ def plan_machine(request: InitRequest, context: Context, report: Reporter, *, ex
     if first_boot.ignition and not first_boot.ignition.replaces:
         check_users(first_boot.ignition, username, uid)
     labels = parse_labels(request.labels or ())
-    if not exists:
+    if registration:
         check_host(arch, settings.accel, context, report)
         check_transport(driver, folders, arch, context.host, guest_uid=uid)
     config = MachineConfig(
@@ -167,6 +172,7 @@ def _make(
     config: MachineConfig,
     base: BaseImage | None,
     packages: Sequence[str],
+    registration: ClientRegistration,
     context: Context,
     report: Reporter,
 ) -> MachineConfig:
@@ -178,8 +184,6 @@ def _make(
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
         pending = Pending(scripts=bool(config.first_boot.scripts or config.first_boot.playbook))
-        config = publish(
-            MachineRecord(config=config, pending=pending), paths, ClientRegistration(context), context, report
-        )
+        config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
     report_replaced_parts(config, keys, context.roots.machine(config.name), report)
     return config

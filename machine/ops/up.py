@@ -14,6 +14,7 @@ from machine.model.config import MachineConfig
 from machine.model.state import State
 from machine.ops.init import PlannedMachine, make, plan_machine
 from machine.ops.set import set_machine
+from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.parallel import MAX_AT_ONCE, each
@@ -79,8 +80,9 @@ def prepare(file: MachinesFile, names: Sequence[str], context: Context, report: 
 
 def _prepare(name: str, wanted: Wanted, file: MachinesFile, context: Context, report: Reporter) -> Prepared:
     is_there = exists(context.roots, name)
+    registration = None if is_there else ClientRegistration(context)
     try:
-        planned = plan_machine(wanted.request, context, report, exists=is_there)
+        planned = plan_machine(wanted.request, registration, context, report)
     except MachineError as error:
         where = file.shown_table(name)
         raise type(error)(f"{where}: {error.message}", details=error.details, hint=error.hint) from error
@@ -143,7 +145,7 @@ def _make_or_change(machine: Prepared, context: Context, reporting: Reporting) -
     if plan.action is Action.MAKE:
         with reporting(name) as report:
             report.step(f'Making machine "{name}"')
-            make(machine.planned, context, report)
+            make(machine.planned, ClientRegistration(context), context, report)
         return (Done.MADE,)
     if machine.is_taken_over:
         _take_over(name, machine.planned.config.machines_file, context)
