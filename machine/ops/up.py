@@ -74,19 +74,30 @@ def prepare(file: MachinesFile, names: Sequence[str], context: Context, report: 
         MachineError: this host lacks what a machine needs, or another file has made one of the machines.
     """
     machines = read_machines(file)
-    prepared = [_prepare(name, wanted, file, context, report) for name, wanted in machines.items()]
+    missing = {name for name in machines if not exists(context.roots, name)}
+    registration = ClientRegistration(context) if missing else None  # it asks an old podman, which takes a while
+    prepared = [
+        _prepare(name, wanted, registration if name in missing else None, file, context, report)
+        for name, wanted in machines.items()
+    ]
     return [each for each in prepared if each.name in names]
 
 
-def _prepare(name: str, wanted: Wanted, file: MachinesFile, context: Context, report: Reporter) -> Prepared:
-    is_there = exists(context.roots, name)
-    registration = None if is_there else ClientRegistration(context)
+def _prepare(
+    name: str,
+    wanted: Wanted,
+    registration: ClientRegistration | None,
+    file: MachinesFile,
+    context: Context,
+    report: Reporter,
+) -> Prepared:
+    """Decide what to do with one machine. There is a registration if the machine does not exist."""
     try:
         planned = plan_machine(wanted.request, registration, context, report)
     except MachineError as error:
         where = file.shown_table(name)
         raise type(error)(f"{where}: {error.message}", details=error.details, hint=error.hint) from error
-    if not is_there:
+    if registration:
         return Prepared(name=name, wanted=wanted, planned=planned, plan=plan_new(name))
     try:
         actual = records.load(context.roots, name).config
