@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import click
 
 from machine.cli.common import current_context
 from machine.cli.flags import Command
-from machine.cli.many import print_failure
+from machine.cli.many import collect, exit_if_failed
 from machine.cli.tables import table
 from machine.cli.up import file_names_argument, file_option
-from machine.errors import EXIT_ERROR
 
 
 @click.command("down", cls=Command)
@@ -33,15 +30,7 @@ def command(names: tuple[str, ...], file: str | None, quiet: bool) -> None:
     context = current_context()
     machines_file = load_file(find_file(file, context.uid))
     selected = chosen_names(machines_file, names)
-    results = {}
-    with contextlib.closing(
-        down(machines_file, selected, context, lambda name: NamedReporter(name, steps=not quiet))
-    ) as running:
-        for result in running:
-            results[result.name] = result
-            if result.error is not None:
-                print_failure(result.name, result.error)
+    results = collect(down(machines_file, selected, context, lambda name: NamedReporter(name, steps=not quiet)))
     rows = [(name, results[name].value or "failed") for name in selected]
     click.echo(table([("NAME", "RESULT"), *rows]), nl=False)
-    if any(result.error is not None for result in results.values()):
-        raise click.exceptions.Exit(EXIT_ERROR)
+    exit_if_failed(results.values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from machine.ops.shared.interrupt import Interrupt
     from machine.report import Reporter
 
+
+class _HasError(Protocol):
+    """The result of an operation on a machine."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def error(self) -> Exception | None: ...
+
+
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=_HasError)
 
 
 def names_argument(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,6 +109,23 @@ def change_each(names: list[str], operation: Callable[[str, Reporter], object], 
         return name
 
     for_each(names, change, lambda name: click.echo(f'Machine "{name}" {done} successfully'))
+
+
+def collect(running: Generator[_R, None, None]) -> dict[str, _R]:
+    """Run operations on machines to their ends. Print the failures, and return the results by the machines' names."""
+    results = {}
+    with contextlib.closing(running):
+        for result in running:
+            results[result.name] = result
+            if result.error is not None:
+                print_failure(result.name, result.error)
+    return results
+
+
+def exit_if_failed(results: Iterable[_HasError]) -> None:
+    """End the program with status 125 if one of the operations has failed."""
+    if any(result.error is not None for result in results):
+        raise click.exceptions.Exit(EXIT_ERROR)
 
 
 def _run_one(name: str, operation: Callable[[str, Reporter], _T], *, quiet: bool, steps: bool) -> _T:

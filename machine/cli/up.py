@@ -11,7 +11,7 @@ import click
 
 from machine.cli.common import SURE, confirm, current_context, none_if_empty
 from machine.cli.flags import Command
-from machine.cli.many import print_failure
+from machine.cli.many import collect, exit_if_failed, print_failure
 from machine.cli.tables import table
 from machine.errors import EXIT_ERROR, MachineError
 from machine.model.state import State
@@ -118,16 +118,11 @@ def _carry_out(prepared: Sequence[Prepared], extra: Sequence[Plan], context: Con
         prune(extra, context, NoticeReporter()),
         up(prepared, context, functools.partial(_tell_pace, quiet=quiet), lambda _: reporter(quiet=quiet), at_once),
     ):
-        with contextlib.closing(running):
-            for outcome in running:
-                outcomes[outcome.name] = outcome
-                if outcome.error is not None:
-                    print_failure(outcome.name, outcome.error)
+        outcomes |= collect(running)
     names = [machine.name for machine in prepared] + [plan.name for plan in extra]
     rows = [_row(outcomes[name]) for name in names]
     click.echo(table([("NAME", "STATE", "RESULT"), *rows]), nl=False)
-    if any(outcome.error is not None for outcome in outcomes.values()):
-        raise click.exceptions.Exit(EXIT_ERROR)
+    exit_if_failed(outcomes.values())
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str]:
