@@ -125,8 +125,9 @@ def _with_alias(name: str) -> str:
 
 
 # Without a width, click would load shutil, and with it all compression modules, to get the terminal's width.
-_STDERR = 2
 _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
+
+_STDERR = 2
 
 
 @click.command(cls=LazyGroup, context_settings=_SETTINGS)

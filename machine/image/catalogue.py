@@ -107,6 +107,11 @@ ImageSource = StreamReference | FileReference | UrlReference | RegistryReference
 """A parsed image reference. In place of a CatalogueReference, it has the catalogue's entry."""
 
 
+def packages_of(source: ImageSource) -> tuple[str, ...]:
+    """Return the packages that cloud-init installs in a guest of this image."""
+    return source.packages if isinstance(source, CatalogueImage) else DEFAULT_PACKAGES
+
+
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
     """Images in the order in which they are listed. No two images have both the same name and the same tag."""

@@ -10,7 +10,7 @@ from machine.errors import BadInputError, MachineError, reason_of
 from machine.ignition import cloud_init
 from machine.ignition.elsewhere import without_this_host
 from machine.ignition.provision import PROVISION_UNIT, Keys, provision
-from machine.image.catalogue import DEFAULT_PACKAGES, CatalogueImage, ImageSource
+from machine.image.catalogue import CatalogueImage, ImageSource, packages_of
 from machine.image.reference import StreamReference, UrlReference
 from machine.image.streams import find_container_disk
 from machine.image.web import WebSettings
@@ -110,8 +110,7 @@ def first_boot_payload(config: MachineConfig, keys: Keys, source: ImageSource) -
     document = without_this_host(provision(replace(config, folders=()), keys))
     if config.provisioning is Provisioning.IGNITION:
         return document.to_json()
-    packages = source.packages if isinstance(source, CatalogueImage) else DEFAULT_PACKAGES
-    return cloud_init.render(document, config, packages).user_data
+    return cloud_init.render(document, config, packages_of(source)).user_data
 
 
 def _disk(

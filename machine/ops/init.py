@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from machine.image.base import BaseImage
-from machine.image.catalogue import DEFAULT_PACKAGES, CatalogueImage
+from machine.image.catalogue import packages_of
 from machine.image.reference import EmptyReference
 from machine.model.config import ImageOrigin, MachineConfig
 from machine.model.first_boot import parse_labels
@@ -78,8 +78,7 @@ def make(
             check_image_arch(base, config.arch)
             check_disk_holds(base, config.resources.disk_gib)
             config = replace(config, image=_origin(image, base))
-        packages = image.source.packages if isinstance(image.source, CatalogueImage) else DEFAULT_PACKAGES
-        return _make(config, base, packages, registration, context, report)
+        return _make(config, base, packages_of(image.source), registration, context, report)
 
 
 def plan_machine(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from machine import async_runner
 from machine.errors import MachineError
+from machine.supervisor.diagnosis import systemctl_of
 from machine.supervisor.progress import ProgressBroadcaster
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,7 @@ def _listed(text: str, kind: str) -> tuple[str, ...]:
 
 
 def _service_failure(owner: str, service: str, machine: str) -> str:
-    systemctl = "systemctl" if owner == "root" else "systemctl --user"
-    look = f"machine ssh --username {owner} {machine} {systemctl} status {service}"
+    look = f"machine ssh --username {owner} {machine} {systemctl_of(owner)} status {service}"
     return f"The guest could not start {service}; see: {look}"
 
 

@@ -106,10 +106,15 @@ class Diagnosis:
         return _opening(self.closed, name) if self.closed else self.trouble.remedy(name)
 
 
+def systemctl_of(owner: str) -> str:
+    """Return the command by which a user of the guest commands the systemd that runs this user's services."""
+    return "systemctl" if owner == "root" else "systemctl --user"
+
+
 def _opening(closed: ClosedSocket, name: str) -> str:
     """Return what the user can type so that systemd listens on a Podman socket again."""
     owner = closed.owner
-    systemctl = "systemctl" if owner == "root" else "systemctl --user"
+    systemctl = systemctl_of(owner)
     start = f"{systemctl} enable --now podman.socket"
     match closed.state:
         case SocketState.STOPPED:
