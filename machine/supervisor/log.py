@@ -30,6 +30,8 @@ def log_to(paths: MachinePaths) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    logging.getLogger("qemu").setLevel(logging.INFO)
+    # Its errors reach this program as exceptions. By itself it would print a traceback of each session that is given up
+    # while QEMU hangs up.
+    logging.getLogger("qemu").setLevel(logging.CRITICAL + 1)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     logging.raiseExceptions = False
