@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tests.support.guests import BOOT_S
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
@@ -33,6 +32,8 @@ podman run --detach --name in-pod --pod new:pod --restart always busybox sh -c "
 podman run --detach --name deaf-in-pod --pod pod busybox sleep 100000
 """
 _LIST_JOBS = "systemctl list-jobs --no-legend; systemctl --user list-jobs --no-legend"
+# Less than the 90 s for which Podman waits for a network-online.target that nothing starts.
+_JOBS_S = 60.0
 _LIST_CONTAINERS = "{} ps --all --format '{{{{.Names}}}} {{{{.Status}}}}'"
 _REMOVE = """
 rm ~/.config/containers/systemd/quadlet.container
@@ -51,7 +52,7 @@ def run_containers(world: World, name: str) -> None:
 
 def take_statuses(world: World, name: str) -> tuple[Statuses, Statuses]:
     """Wait for the end of the guest's boot, return the statuses of rootless and rootful containers, and remove ours."""
-    wait_until(lambda: _run(world, name, _LIST_JOBS) == "", timeout_s=BOOT_S, what="the end of the guest's boot")
+    wait_until(lambda: _run(world, name, _LIST_JOBS) == "", timeout_s=_JOBS_S, what="the end of the guest's boot")
     rootless, rootful = (_statuses(world, name, podman) for podman in ("podman", "sudo podman"))
     _run(world, name, _REMOVE)
     return rootless, rootful
