@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from machine.ignition import assets
 from machine.ignition.document import File, Link, Unit
 
@@ -41,6 +43,12 @@ def container_units() -> tuple[Unit, ...]:
 
 
 def service_files() -> tuple[File, ...]:
-    """Return the files to add to a guest that was provisioned without them. The guest's systemctl enables the units."""
+    """Return the files to give to a guest that has none or other ones. The guest's systemctl enables the units."""
     units = (File(path=f"/etc/systemd/system/{unit.name}", contents=unit.contents or "") for unit in container_units())
     return (*container_files(), *units)
+
+
+def services_digest() -> str:
+    """Return a digest of `service_files`, which changes with any of the files."""
+    files = sorted((file.path, file.contents, file.mode) for file in service_files())
+    return hashlib.sha256(repr(files).encode()).hexdigest()

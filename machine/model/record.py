@@ -29,9 +29,6 @@ class Pending:
     restoring: str | None = None
     """The name of the snapshot to which the machine is returning."""
 
-    services: bool = False
-    """The guest was provisioned without the services that start its containers, so the next start installs them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFacts:
@@ -48,6 +45,9 @@ class GuestFacts:
 
     followed: str | None = None
     """A digest of the host's settings that the guest received last. None if the guest has not received any yet."""
+
+    services: str | None = None
+    """A digest of the services that start the guest's containers, as the guest has them. None if that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from machine.ignition.containers import services_digest
 from machine.image.base import BaseImage
 from machine.image.catalogue import packages_of
 from machine.image.reference import EmptyReference
 from machine.model.config import ImageOrigin, MachineConfig
 from machine.model.first_boot import parse_labels
 from machine.model.names import check_username
-from machine.model.record import MachineRecord, Pending
+from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.settings import settings_of
 from machine.model.transport import TransportChoice
 from machine.model.usb import usb_texts
@@ -183,6 +184,7 @@ def _make(
         else:
             QemuImg().create_empty(paths.disk, config.resources.disk_gib)
         pending = Pending(scripts=bool(config.first_boot.scripts or config.first_boot.playbook))
-        config = publish(MachineRecord(config=config, pending=pending), paths, registration, context, report)
+        record = MachineRecord(config=config, pending=pending, guest=GuestFacts(services=services_digest()))
+        config = publish(record, paths, registration, context, report)
     report_replaced_parts(config, keys, context.roots.machine(config.name), report)
     return config

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from machine.errors import BadInputError, MachineError
 from machine.ignition import assets
-from machine.ignition.containers import service_files
+from machine.ignition.containers import service_files, services_digest
 from machine.ignition.provision import docker_socket_conf, hostname
 from machine.model.config import MachineConfig
 from machine.model.proxies import NAMES
@@ -86,7 +86,7 @@ def find_update(record: MachineRecord, context: Context, report: Reporter) -> Gu
         record=record.pending.guest_outdated,
         timezone=timezone if timezone != config.timezone else None,
         files=files if digest(files) != record.guest.followed else None,
-        services=record.pending.services and config.has_our_units,
+        services=config.has_our_units and record.guest.services != services_digest(),
     )
 
 
@@ -97,7 +97,9 @@ def updated_record(record: MachineRecord, update: GuestUpdate) -> MachineRecord:
         config = replace(config, timezone=update.timezone)
     if update.files is not None:
         guest = replace(guest, followed=digest(update.files))
-    pending = replace(record.pending, guest_outdated=False, services=record.pending.services and not update.services)
+    if update.services:
+        guest = replace(guest, services=services_digest())
+    pending = replace(record.pending, guest_outdated=False)
     return replace(record, config=config, pending=pending, guest=guest)
 
 

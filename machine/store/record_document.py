@@ -36,8 +36,8 @@ SCHEMA = 2
 
 ADDED: Mapping[str, Document] = {
     "config": {"idle_suspend": OFF, "machines_file": None},
-    "pending": {"services": True, "restoring": None},
-    "guest": {},
+    "pending": {"restoring": None},
+    "guest": {"services": None},
 }
 """The fields added since this schema was first released, with the values to assume if a record lacks them.
 
@@ -270,7 +270,6 @@ def _pending(fields: Fields) -> Pending:
         rekey=fields.flag("rekey"),
         scripts=fields.flag("scripts"),
         guest_outdated=fields.flag("guest_outdated"),
-        services=fields.flag("services"),
         restoring=fields.optional_text("restoring"),
     )
 
@@ -285,4 +284,5 @@ def _guest(fields: Fields) -> GuestFacts:
         last_up=fields.optional_moment("last_up"),
         transports=None if transports is None else frozenset(transports),
         followed=fields.optional_text("followed"),
+        services=fields.optional_text("services"),
     )

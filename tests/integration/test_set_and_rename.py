@@ -146,7 +146,6 @@ def test_rename_takes_everything_along(box: World) -> None:
         "renamed_from": None,
         "rekey": False,
         "scripts": False,
-        "services": False,
         "guest_outdated": True,
         "restoring": None,
     }

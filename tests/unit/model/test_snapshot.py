@@ -69,7 +69,7 @@ def test_restore_brings_back_what_describes_disk_memory_and_guest() -> None:
         resources=Resources(cpus=1, memory_mib=1024, disk_gib=10),
         usbs=("bus=1,devnum=2",),
         timezone="Europe/Berlin",
-        pending=Pending(scripts=True, services=True),
+        pending=Pending(scripts=True),
         guest=GuestFacts(provisioned=True, last_up=datetime(2026, 11, 1, tzinfo=UTC), followed="then"),
     )
     present = make_record(
@@ -85,6 +85,6 @@ def test_restore_brings_back_what_describes_disk_memory_and_guest() -> None:
     after = as_of(then, present)
     assert (after.config.resources, after.config.usbs) == (then.config.resources, then.config.usbs)
     assert (after.config.timezone, after.guest) == ("Europe/Berlin", then.guest)
-    assert after.pending == Pending(scripts=True, services=True, guest_outdated=True)
+    assert after.pending == Pending(scripts=True, guest_outdated=True)
     kept = ("name", "forwards", "protected", "rootful", "ssh_port", "mac", "created", "folders", "labels")
     assert all(getattr(after.config, name) == getattr(present.config, name) for name in kept)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from machine.model.record import Pending
+from machine.ignition.containers import services_digest
+from machine.model.record import GuestFacts, Pending
 from machine.model.units import GIB
 from machine.ops.start_host_settings import GuestFile, digest, gather
 from machine.ops.start_update_guest import GuestUpdate, find_update, guest_script, size_notice, updated_record
 from machine.report import SilentReporter
 from tests.support.builders import make_config, make_context, make_record
+
+UP_TO_DATE = GuestFacts(services=services_digest())
 
 
 class Notices(SilentReporter):
@@ -44,26 +47,29 @@ def test_files_come_as_a_document_of_the_script() -> None:
     assert script[-1] == "END"
 
 
-def test_guest_of_an_older_version_gets_the_services_for_its_containers_once(tmp_path: Path) -> None:
-    record = make_record(pending=Pending(services=True))
+@pytest.mark.parametrize("services", [None, "12ab"], ids=["unknown", "others"])
+def test_guest_gets_the_services_for_its_containers_of_this_version_once(tmp_path: Path, services: str | None) -> None:
+    record = make_record(guest=GuestFacts(services=services))
     update = find_update(record, make_context(tmp_path), Notices())
     assert update == GuestUpdate(services=True)
     script = calls(guest_script(record.config, update))
     assert (script[0], script[-1]) == ("install_services <<'END'", "END")
-    assert updated_record(record, update) == make_record()
+    updated = updated_record(record, update)
+    assert find_update(updated, make_context(tmp_path), Notices()).is_empty
     assert updated_record(record, GuestUpdate(record=True)) == record
 
 
 def test_guest_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
-    assert find_update(make_record(), make_context(tmp_path), Notices()).is_empty
-    update = find_update(make_record(pending=Pending(guest_outdated=True)), make_context(tmp_path), Notices())
+    assert find_update(make_record(guest=UP_TO_DATE), make_context(tmp_path), Notices()).is_empty
+    record = make_record(pending=Pending(guest_outdated=True), guest=UP_TO_DATE)
+    update = find_update(record, make_context(tmp_path), Notices())
     assert (update.record, update.timezone, update.files) == (True, None, None)
 
 
 def test_time_zone_follows_the_hosts_where_that_was_asked_for(tmp_path: Path) -> None:
     context = make_context(tmp_path, TZ="Asia/Tokyo")
     assert find_update(make_record(), context, Notices()).timezone is None
-    record = make_record(timezone_local=True)
+    record = make_record(timezone_local=True, guest=UP_TO_DATE)
     update = find_update(record, context, Notices())
     assert update.timezone == "Asia/Tokyo"
     updated = updated_record(record, update)
@@ -72,7 +78,7 @@ def test_time_zone_follows_the_hosts_where_that_was_asked_for(tmp_path: Path) ->
 
 
 def test_proxies_are_updated_when_they_come_change_and_go(tmp_path: Path) -> None:
-    record = make_record()
+    record = make_record(guest=UP_TO_DATE)
     for environment in ({"http_proxy": "http://a:1"}, {"http_proxy": "http://b:1"}, {}):
         context = make_context(tmp_path, **environment)
         update = find_update(record, context, Notices())
@@ -80,7 +86,7 @@ def test_proxies_are_updated_when_they_come_change_and_go(tmp_path: Path) -> Non
         assert bool(update.files) is bool(environment)
         record = updated_record(record, update)
         assert find_update(record, context, Notices()).is_empty
-    assert record == make_record()
+    assert record == make_record(guest=UP_TO_DATE)
 
 
 def test_registries_of_the_hosts_user_follow_and_what_podman_cannot_read_does_not(tmp_path: Path) -> None:
