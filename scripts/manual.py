@@ -20,21 +20,27 @@ _VERBATIM = "\b"  # marks a paragraph that click does not wrap
 # Characters that roff interprets, or prints as similar ones that a shell does not accept (groff_char(7)).
 _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 
-_EXIT_STATUS = {
+EXIT_STATUS = {
     "0": "Success.",
-    "1": "From doctor: this host cannot run machines.",
+    "1": "From doctor: this host cannot run machines. From image verify: an image is damaged.",
     "3": "From status: a machine is not running.",
     "125": "An error; a line on standard error begins with Error: and says what to do next.",
     "130": "Interrupted.",
 }
-_SSH_STATUS = "machine ssh passes on the exit status of the command in the guest."
-_ENVIRONMENT = {
+SSH_STATUS = "machine ssh passes on the exit status of the command in the guest."
+ENVIRONMENT = {
     "MACHINE_HOME": "One folder for all directories of the program.",
     "MACHINE_ACCEL": "The accelerator, auto, kvm, hvf or tcg; overrides the machine's own setting.",
+    "MACHINE_PATIENCE": "A number; each deadline of a start and a stop is that many times as long.",
     "CONTAINERS_CONF, CONTAINERS_CONF_OVERRIDE": "Files that replace containers.conf, or override it.",
+    "CONTAINERS_HELPER_BINARY_DIR": "A directory with programs such as gvproxy's; QEMU is looked for there, too.",
+    "CONTAINERS_REGISTRIES_CONF, REGISTRY_AUTH_FILE": "Podman's registries and logins, for images from registries.",
     "PODMAN_CONNECTIONS_CONF, DOCKER_CONFIG": "Where Podman's connections and Docker's configuration are.",
-    "http_proxy, https_proxy, all_proxy, no_proxy": "Proxies for downloads.",
-    "SSL_CERT_FILE": "Certificates for downloads.",
+    "http_proxy, https_proxy, ftp_proxy, all_proxy, no_proxy": "Proxies, for downloads and for guests.",
+    "SSL_CERT_FILE, SSL_CERT_DIR": "Certificates for downloads.",
+    "VISUAL, EDITOR": "The editor of machine config edit.",
+    "NO_COLOR": "If it is set, nothing is printed in colour.",
+    "XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR": "Directories, on Linux.",
 }
 _FILES = {
     "~/.config/boot2podman/config.toml": "Defaults of new machines; see machine config.",
@@ -66,10 +72,12 @@ class Topic:
         if not isinstance(command, click.Group):
             return []
         found = ((name, command.get_command(self.context, name)) for name in command.list_commands(self.context))
-        return [_topic((*self.names, name), child, self.context) for name, child in found if child and not child.hidden]
+        return [
+            topic_of((*self.names, name), child, self.context) for name, child in found if child and not child.hidden
+        ]
 
 
-def _topic(names: tuple[str, ...], command: click.Command, parent: click.Context | None) -> Topic:
+def topic_of(names: tuple[str, ...], command: click.Command, parent: click.Context | None = None) -> Topic:
     context = click.Context(command, info_name=names[-1], parent=parent, **command.context_settings)
     return Topic(names=names, command=command, context=context)
 
@@ -86,10 +94,10 @@ class Program:
 
 def pages(program: Program, version: str, day: datetime) -> dict[str, str]:
     """Generate the page of each command and alias, by file name."""
-    root = _topic((program.name,), program.command, None)
+    root = topic_of((program.name,), program.command)
     named = {child.names[-1]: child for child in root.children}
     aliases = [
-        _topic((program.name, alias), named[name].command, root.context) for alias, name in program.aliases.items()
+        topic_of((program.name, alias), named[name].command, root.context) for alias, name in program.aliases.items()
     ]
     found = {topic.page: page(topic, version, day) for topic in (*_walk(root), *aliases)}
     found[root.page] = page(root, version, day, program.sections)
@@ -205,9 +213,9 @@ def _option_head(head: str) -> str:
 
 
 def _of_the_program() -> Iterator[str]:
-    yield from _section("EXIT STATUS", [_item(f"\\fB{status}\\fP", text) for status, text in _EXIT_STATUS.items()])
-    yield f".PP\n{escaped(_SSH_STATUS)}"
-    for name, table in (("ENVIRONMENT", _ENVIRONMENT), ("FILES", _FILES)):
+    yield from _section("EXIT STATUS", [_item(f"\\fB{status}\\fP", text) for status, text in EXIT_STATUS.items()])
+    yield f".PP\n{escaped(SSH_STATUS)}"
+    for name, table in (("ENVIRONMENT", ENVIRONMENT), ("FILES", _FILES)):
         yield from _section(name, [_item(f"\\fB{escaped(head)}\\fP", text) for head, text in table.items()])
 
 

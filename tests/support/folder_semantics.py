@@ -1,4 +1,4 @@
-"""What programs can do in a folder of the host, by each transport; the README has the same table."""
+"""What programs can do in a folder of the host, by each transport; docs/guides/folders.md has the same table."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def told(output: str) -> dict[str, bool]:
 
 
 def documented() -> str:
-    """The table as the README has it."""
+    """The table as the documentation has it."""
     rows = [
         f"| {name} | {' | '.join('yes' if SEMANTICS[transport][name] else 'no' for transport in TRANSPORTS)} |"
         for name in SCRIPTS
