@@ -1,3 +1,3 @@
 """Container hosts as virtual machines: Fedora CoreOS or boot2podman under QEMU, with Podman inside."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

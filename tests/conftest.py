@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -38,6 +39,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elif stale:
         texts = "; ".join(f"{path.name}: {', '.join(headings)}" for path, headings in stale.items())
         raise pytest.UsageError(f"golden texts without a test, which {golden.UPDATE} removes: {texts}")
+    if sys.platform == "darwin":  # also where a Mac is imitated
+        _leave_out_what_needs_linux(items)
+
+
+def _leave_out_what_needs_linux(items: list[pytest.Item]) -> None:
+    for item in items:
+        if marker := item.get_closest_marker("linux"):
+            item.add_marker(pytest.mark.skip(reason=f"needs Linux: {marker.args[0]}"))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -20,6 +20,7 @@ from scripts.make_formula import BREWED, BUILD_TOOLS, COMPILED, LOCKS, TEMPLATE,
 from tests.support.world import World, machine_program, world_environment
 
 HARNESS = Path(__file__).with_name("formula.rb")
+ROOT = Path(__file__).parents[2]
 
 
 def ruby(*words: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -125,3 +126,20 @@ def test_every_dependency_is_taken_along_or_brewed() -> None:
     tools = locked((LOCKS / "dev.lock").read_text())
     assert {"hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"} <= set(tools)
     assert set(locked((LOCKS / "formula.lock").read_text())) == {"bcrypt", "setuptools"}
+
+
+@pytest.mark.parametrize(("script", "word"), [("release", "again"), ("try-formula", "eat"), ("lint", "spelling")])
+def test_scripts_of_a_release_refuse_unknown_words(script: str, word: str) -> None:
+    done = subprocess.run([ROOT / "scripts" / script, word], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f'"{word}"; choose ' in done.stderr
+
+
+def test_release_has_the_notes_of_its_tag_and_refuses_another_tag() -> None:
+    release = ROOT / "scripts" / "release"
+    done = subprocess.run([release, "check", f"v{__version__}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("### Added\n")
+    wrong = subprocess.run([release, "check", "v9"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("Error: the tag is v9, but ")

@@ -1,7 +1,7 @@
 """Run the tests as if this host were a Mac, as a plugin: `pytest -p tests.support.darwin` (`scripts/test darwin`).
 
 The processes of `machine` that a test starts imitate a Mac, too; other programs are Linux's. A test that needs Linux
-itself is marked with `linux` and the reason, and left out.
+itself is marked with `linux` and the reason, and left out, as on a Mac.
 """
 
 from __future__ import annotations
@@ -37,12 +37,6 @@ _DIRECTORY = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_DIRECTORY].cleanup()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if marker := item.get_closest_marker("linux"):
-            item.add_marker(pytest.mark.skip(reason=f"needs Linux: {marker.args[0]}"))
 
 
 def _give_home(directory: Path) -> None:
