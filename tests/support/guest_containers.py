@@ -28,7 +28,9 @@ for podman in podman 'sudo podman'; do
     $podman run --detach --name plain busybox sh -c "$work"
     $podman stop ended
 done
-podman run --detach --name in-pod --pod new:pod --restart always busybox sh -c "$work"
+# A pod that --pod new:… makes has its container's policy, and so has every other container of the pod.
+podman pod create --name pod
+podman run --detach --name in-pod --pod pod --restart always busybox sh -c "$work"
 podman run --detach --name deaf-in-pod --pod pod busybox sleep 100000
 """
 _LIST_JOBS = "systemctl list-jobs --no-legend; systemctl --user list-jobs --no-legend"
