@@ -19,6 +19,7 @@ from scripts.docs_hook import on_page_markdown
 from scripts.docs_pictures import IMAGES, pictures
 from scripts.docs_reference import GENERATED
 from tests.support.folder_semantics import documented
+from tests.support.pages import Place, Step, blocks
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -89,3 +90,30 @@ def test_included_file_has_no_second_title_and_links_to_pages() -> None:
 
 def test_page_about_folders_has_the_table_of_what_works_in_them() -> None:
     assert documented() in (DOCS / "guides" / "folders.md").read_text()
+
+
+STEPS = {
+    "same": (("web stopped",), "web stopped\n", True),
+    "another": (("web stopped",), "web running\n", False),
+    "one line too many": (("web stopped",), "web stopped\ndb stopped\n", False),
+    "any text": (("unix:///…",), "unix:///run/x.sock\n", True),
+    "any lines": (("first", "…"), "first\nsecond\nthird\n", True),
+    "unsaid": ((), "whatever\n", True),
+}
+
+
+@pytest.mark.parametrize(("expected", "output", "matches"), STEPS.values(), ids=list(STEPS))
+def test_transcript_is_compared_with_the_output(expected: tuple[str, ...], output: str, matches: bool) -> None:
+    assert Step("machine ls", expected).matches(output) is matches
+
+
+def test_transcript_runs_where_its_remark_says() -> None:
+    page = (
+        "```console\n$ machine ls\nNAME …\n$ machine info\n```\n\n"
+        "<!-- guest -->\n```console\n$ machine ssh box\n```\n\n"
+        "<!-- not run: it takes a week -->\n```console\n$ sleep 1w\n```\n"
+    )
+    first, *others = blocks(page)
+    assert [first.place, *(block.place for block in others)] == [Place.HOST, Place.GUEST, Place.NOWHERE]
+    assert first.steps == (Step("machine ls", ("NAME …",)), Step("machine info", ()))
+    assert first.script == "machine ls\nprintf '\\0'\nmachine info\nprintf '\\0'\n"
