@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from machine.errors import DeadlineError
+from machine.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

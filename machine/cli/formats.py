@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from machine.cli.tables import align, table
 from machine.errors import BadInputError
+from machine.model.dataclass import dataclass
 from machine.ops.shared.times import rfc3339
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from machine.errors import BadInputError
 from machine.model.arch import Arch
+from machine.model.dataclass import dataclass
 from machine.model.host import AcceleratorChoice
 from machine.model.idle import OFF
 from machine.model.transport import TransportChoice

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from machine.model.config import MachineConfig
+from machine.model.dataclass import dataclass
 from machine.model.transport import Transport
 
 

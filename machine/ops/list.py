@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from machine.errors import MachineError
+from machine.model.dataclass import dataclass
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState
 from machine.ops.shared.context import Context

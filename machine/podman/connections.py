@@ -10,13 +10,13 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from machine.deadline import Deadline
 from machine.errors import DeadlineError, MachineError, reason_of
 from machine.files import FILE_PUBLIC, disk_errors, make_directory, open_created, write_atomic
+from machine.model.dataclass import dataclass
 from machine.model.names import DEFAULT_MACHINE
 
 _LOCK_S = 30

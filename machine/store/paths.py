@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from machine.errors import MachineError
 from machine.files import DIRECTORY_PRIVATE, disk_errors
+from machine.model.dataclass import dataclass
 from machine.model.host import HostOS
 from machine.model.names import MAX_NAME_LENGTH
 

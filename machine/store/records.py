@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine import lock
 from machine.errors import MachineError, NotFoundError, reason_of
 from machine.files import disk_errors, write_atomic
+from machine.model.dataclass import dataclass
 from machine.model.record import MachineRecord
 from machine.store.fields import FieldError
 from machine.store.names import check_exists, machine_names

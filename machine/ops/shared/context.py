@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from machine.errors import MachineError
+from machine.model.dataclass import dataclass
 from machine.model.host import Host
 from machine.store.paths import Roots, find_roots
 from machine.this_host import current_host

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from machine.model.config import MachineConfig
+from machine.model.dataclass import dataclass
 from machine.ops.shared.context import Context
 from machine.podman.conf_files import find_files, have_connections
 from machine.podman.connections import Connection, ConnectionsFile, connection_uri, connections_file
