@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from machine.cli import common
 from machine.cli.common import (
     complete_from,
     complete_images,
+    confirm,
     current_context,
     idle_suspend_option,
     member_of,
@@ -27,7 +28,8 @@ from machine.model.arch import Arch
 from machine.model.config import DEFAULT_DISK_GIB, DEFAULT_IMAGE, DEFAULT_MEMORY_MIB, DEFAULT_USERNAME, Provisioning
 from machine.model.host import AcceleratorChoice
 from machine.model.image import ImageOptions
-from machine.model.names import DEFAULT_MACHINE, PROVIDER
+from machine.model.names import DEFAULT_MACHINE
+from machine.model.provider import Provider
 
 if TYPE_CHECKING:
     from machine.ops.init_first_boot import FirstBootRequest
@@ -109,6 +111,41 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+_REMOTE_OPTIONS = (
+    click.option(
+        "--host",
+        metavar="[USER@]HOST[:PORT]",
+        callback=none_if_empty,
+        help="With --provider ssh: the host, as for ssh, whose configuration in ~/.ssh applies.",
+    ),
+    click.option("--identity", metavar="FILE", help="The private key that logs in to the host. [default: as for ssh]"),
+    click.option("--proxy-command", metavar="CMD", help="Connect to the host by CMD, as with ssh's ProxyCommand."),
+    click.option("--host-key", metavar="KEY", help="The host's public key. [default: that in ~/.ssh/known_hosts]"),
+    click.option(
+        "--accept-new-host-key",
+        "accept_host_key",
+        is_flag=True,
+        default=None,
+        help="Accept the key that the host has now, if none is known.",
+    ),
+    click.option("--install", is_flag=True, default=None, help="Ask to install and enable on the host what it lacks."),
+)
+
+
+def remote_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for a host over SSH. The command gets the options' values as `remote`."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: object, **others: object) -> None:
+        names = ("host", "identity", "proxy_command", "host_key", "accept_host_key", "install")
+        remote = {name: others.pop(name) or None for name in names}
+        command(*arguments, remote=remote, **others)
+
+    for option in reversed(_REMOTE_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 @click.command("init", cls=Command)
 @click.argument("name", required=False)
 @click.option(
@@ -179,7 +216,12 @@ def first_boot_options(command: Callable[..., None]) -> Callable[..., None]:
 @idle_suspend_option
 @native_ca_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print progress.")
-@click.option("--provider", hidden=True, shell_complete=complete_from([PROVIDER]))
+@click.option(
+    "--provider",
+    shell_complete=complete_from(Provider),
+    help="qemu for a virtual machine, or ssh for a host that runs already. [default: qemu]",
+)
+@remote_options
 @click.option("--user-mode-networking", is_flag=True, default=None, hidden=True)
 def command(  # noqa: PLR0913, PLR0917  (one for each option)
     name: str | None,
@@ -210,6 +252,7 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
     labels: tuple[str, ...] | None,
     idle_suspend: str | None,
     native_ca: bool | None,
+    remote: Mapping[str, Any],
 ) -> None:
     """Initialize a virtual machine.
 
@@ -217,13 +260,13 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 
     \b
     Examples:
-      machine init
       machine init --now --cpus 4 --memory 4096 --volume ~/src:/src:ro dev
       machine init -f box.toml
       machine init --image debian:13 --now deb
+      machine init --provider ssh --host core@server.example --now server
     """
     from machine.cli.start import offer_connection
-    from machine.cli.terminal import reporter
+    from machine.cli.terminal import PlainReporter, reporter
     from machine.ops.init import init
     from machine.ops.init_request import InitRequest
 
@@ -251,11 +294,13 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
         native_ca=native_ca,
         idle_suspend=idle_suspend,
         provisioning=provisioning,
+        **remote,
     )
     if image_path is not None:
         click.echo("Flag --image-path has been deprecated, use --image instead", err=True)
-    with reporter(quiet=quiet) as report:
-        name = init(request, current_context(), report).name
+    # A question to the user must not be drawn over.
+    with PlainReporter() if request.install else reporter(quiet=quiet) as report:
+        name = init(request, current_context(), report, agree=confirm).name
         warn_about_networking(report, wanted=user_mode_networking)
     click.echo("Machine init complete")
     if now:

@@ -24,7 +24,6 @@ FIELDS = (
     "Accelerator", "Image", "Release", "Verified", "Uptime", "Labels", "Schema",
 )  # fmt: skip
 _COLUMNS = ("NAME", "VM TYPE", "CREATED", "LAST UP", "CPUS", "MEMORY", "DISK SIZE")
-_VM_TYPE = "qemu"
 
 
 @click.command("list", cls=Command)
@@ -32,7 +31,7 @@ _VM_TYPE = "qemu"
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="List only machines with this label.")
 @noheading_option()
 @click.option("-q", "--quiet", is_flag=True, help="Print only the names.")
-@click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had this; we have one provider
+@click.option("--all-providers", is_flag=True, hidden=True)  # Podman 5.3 to 5.8 had this; we list all machines
 def command(format_: str | None, labels: tuple[str, ...], noheading: bool, quiet: bool, all_providers: bool) -> None:  # noqa: ARG001
     """List machines, the running ones first.
 
@@ -75,7 +74,7 @@ def row(listed: ListedMachine, now: datetime) -> tuple[str, ...]:
     resources = listed.record.config.resources
     return (
         _marked(listed),
-        _VM_TYPE,
+        listed.record.config.provider,
         ago(listed.record.config.created, now),
         last_up(listed, now),
         str(resources.cpus),
@@ -115,14 +114,14 @@ def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
         "Starting": state.state is State.STARTING,
         "LastUp": rfc3339(guest.last_up),
         "Stream": config.image.stream or "default",
-        "VMType": _VM_TYPE,
+        "VMType": config.provider,
         "CPUs": config.resources.cpus,
         "Memory": str(config.resources.memory_mib * MIB),
         "Swap": str(config.swap_mib * MIB),
         "DiskSize": str(config.resources.disk_gib * GIB),
         "Port": config.ssh_port,
         "RemoteUsername": config.username,
-        "IdentityPath": str(listed.paths.identity),
+        "IdentityPath": config.remote.identity if config.remote else str(listed.paths.identity),
         "UserModeNetworking": True,
         "State": state.state,
         "Reason": state.reason or "",

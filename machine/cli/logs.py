@@ -14,9 +14,7 @@ from machine.cli.flags import Command, WholeNumber
 
 @click.command("logs", cls=Command)
 @name_argument()
-@click.option(
-    "--serial", "kind", flag_value="serial", default=True, help="Print the guest's serial console. This is the default."
-)
+@click.option("--serial", "kind", flag_value="serial", help="Print the guest's serial console. This is the default.")
 @click.option(
     "--supervisor", "kind", flag_value="supervisor", help="Print the log of the machine's background process."
 )
@@ -25,7 +23,7 @@ from machine.cli.flags import Command, WholeNumber
 @click.option("--previous", is_flag=True, help="Print the serial log of the previous start.")
 @click.option("--tail", type=WholeNumber(minimum=0), metavar="N", help="Begin with the last N lines. [default: all]")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing what is added to the log.")
-def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool) -> None:
+def command(name: str, kind: str | None, previous: bool, tail: int | None, follow: bool) -> None:
     """Print a log of a machine, whether it is running or not.
 
     On a terminal, all control sequences except colours are removed. A pipe or a
@@ -41,9 +39,9 @@ def command(name: str, kind: str, previous: bool, tail: int | None, follow: bool
     from machine.cli.terminal import NoticeReporter
     from machine.ops.logs import Log, read_log
 
-    chunks = read_log(
-        name, Log[kind.upper()], current_context(), NoticeReporter(), previous=previous, tail=tail, follow=follow
-    )
+    chosen = Log[kind.upper()] if kind else None
+    context, report = current_context(), NoticeReporter()
+    chunks = read_log(name, chosen, context, report, previous=previous, tail=tail, follow=follow)
     with contextlib.closing(chunks):
         if sys.stdout and sys.stdout.isatty():  # None where it was closed
             _show(chunks)

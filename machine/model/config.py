@@ -12,6 +12,7 @@ from machine.model.arch import Arch
 from machine.model.dataclass import dataclass
 from machine.model.host import AcceleratorChoice
 from machine.model.idle import OFF
+from machine.model.provider import Provider, RemoteHost, RootAccess
 from machine.model.transport import TransportChoice
 
 if TYPE_CHECKING:
@@ -167,7 +168,10 @@ class MachineConfig:
     """The guest's time zone, by its name in the IANA database."""
 
     ssh_port: int
-    """The port on 127.0.0.1 that leads to the guest's SSH server; if it is taken, `start` chooses another port."""
+    """The port that leads to the guest's SSH server.
+
+    A virtual machine's is on 127.0.0.1, and if it is taken, `start` chooses another port.
+    """
 
     mac: str
     """The guest's MAC address, different for each machine."""
@@ -211,21 +215,37 @@ class MachineConfig:
     machines_file: str | None = None
     """The absolute path of the machines file that `machine up` made the machine from; None if `init` made it."""
 
+    remote: RemoteHost | None = None
+    """The host that is reached over SSH, and that plays the part of the guest. None for a virtual machine."""
+
+    @property
+    def provider(self) -> Provider:
+        return Provider.SSH if self.remote else Provider.QEMU
+
     @property
     def has_our_units(self) -> bool:
         """Whether the guest has our systemd units. One of them reports when a boot is ready for SSH."""
+        if self.remote:
+            return False
         ignition = self.first_boot.ignition
         return ignition is None or not ignition.replaces
 
     @property
     def user_socket(self) -> str:
-        """The path of the rootless Podman socket in the guest."""
-        return f"/run/user/{self.uid}/podman/podman.sock"
+        """The path of the rootless Podman socket in the guest. If root logs in to a remote host, it is root's."""
+        return self.remote.socket if self.remote else f"/run/user/{self.uid}/podman/podman.sock"
 
     @property
     def root_socket(self) -> str:
-        """The path of the rootful Podman socket in the guest."""
-        return "/run/podman/podman.sock"
+        """The path of the rootful Podman socket in the guest. On a remote host, it is one of ours if sudo makes it."""
+        if self.remote and self.remote.root_access is RootAccess.SUDO:
+            return f"{self.remote.socket.rpartition('/')[0]}/machine-{self.mac.replace(':', '')}-root.sock"
+        return self.remote.socket if self.remote else "/run/podman/podman.sock"
+
+    @property
+    def has_root_socket(self) -> bool:
+        """Whether the machine has a socket of root's Podman."""
+        return self.remote is None or self.remote.root_access is not RootAccess.NONE
 
     @property
     def api_socket(self) -> str:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from machine.errors import BadInputError
+from machine.model.provider import Provider
 
 DEFAULT_MACHINE = "podman-machine-default"
 MAX_NAME_LENGTH = 30
-PROVIDER = "qemu"
 PROVIDER_VARIABLE = "CONTAINERS_MACHINE_PROVIDER"
 RESERVED_NAMES = frozenset({"qemu", "wsl", "applehv", "hyperv", "libkrun"})
 
@@ -56,14 +56,18 @@ def check_form(name: str, *, of: str) -> None:
         raise BadInputError(f'invalid name "{name}": {_RULE}')
 
 
-def check_provider(name: str) -> None:
-    """Check that the provider is QEMU, the only provider that is supported.
+def parse_provider(name: str) -> Provider:
+    """Return the provider of this name.
 
     Raises:
-        BadInputError: `name` is another provider.
+        BadInputError: no provider that is supported has this name.
     """
-    if name != PROVIDER:
-        raise BadInputError(f'unsupported provider "{name}"', hint=f"the only provider is {PROVIDER}")
+    try:
+        return Provider(name)
+    except ValueError as error:
+        raise BadInputError(
+            f'unsupported provider "{name}"', hint=f"the providers are {' and '.join(Provider)}"
+        ) from error
 
 
 def check_username(name: str) -> str:

@@ -83,6 +83,11 @@ class Endpoint:
     def is_ipv6(self) -> bool:
         return ":" in self.address
 
+    @property
+    def includes_loopback(self) -> bool:
+        """Whether the port can be reached at the host's own loopback address, IPv4's or IPv6's."""
+        return self.address in ("", _ANY_IPV4, _ANY_IPV6, _LOOPBACK, "::1")
+
     def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
         """Return the endpoints of the sockets that the host listens on.
 

@@ -21,9 +21,11 @@ from machine.ignition.rekey import Rekey, credentials
 from machine.image.layout import base_image
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.names import check_machine_name
+from machine.model.provider import Capability
 from machine.model.record import MachineRecord
 from machine.model.snapshot import Snapshot, as_of
 from machine.model.state import State
+from machine.ops.shared.capability import require
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, make_keys, publish
@@ -48,6 +50,7 @@ def clone(source: str, name: str, context: Context, report: Reporter, *, snapsho
         BadInputError: the new name is invalid or taken.
         MachineError: `source` is running or cannot be cloned, or the disk is full.
     """
+    require(source, Capability.CLONE, context)
     finish_interrupted(source, context, report)
     check_machine_name(name)
     roots = context.roots

@@ -18,7 +18,9 @@ from typing import BinaryIO
 from machine import lock
 from machine.deadline import Deadline
 from machine.errors import MachineError, reason_of
+from machine.model.provider import Capability
 from machine.model.state import State
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.target import unreachable_error
@@ -64,6 +66,7 @@ def attach(name: str, context: Context, report: Reporter) -> Ending:
         GuestError: the guest is paused, and standard input is not a terminal.
         DeadlineError: the guest does not read the text that was sent to its console.
     """
+    require(name, Capability.CONSOLE, context)
     records.find(context.roots, name)
     paths = context.roots.machine(name)
     for number, stream in ((_STDIN, "input"), (_STDOUT, "output")):

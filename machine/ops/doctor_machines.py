@@ -103,7 +103,7 @@ def _machine(listed: ListedMachine, context: Context) -> MachineFacts:
         name=listed.record.name,
         state=listed.state,
         log=listed.paths.supervisor_log,
-        has_disk=listed.record.fresh_disk_base is not None or listed.paths.disk.exists(),
+        has_disk=bool(listed.record.config.remote or listed.record.fresh_disk_base) or listed.paths.disk.exists(),
         base=base if base and not base.exists() else None,
         has_changed_base=base is not None and has_changed(base),
         refetch=image.pinned,

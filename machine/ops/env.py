@@ -20,7 +20,7 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
     return {
         "DOCKER_HOST": url,
         "CONTAINER_HOST": url,
-        "CONTAINER_SSHKEY": str(context.roots.machine(name).identity),
+        "CONTAINER_SSHKEY": config.remote.identity if config.remote else str(context.roots.machine(name).identity),
         "MACHINE_NAME": name,
         # What Testcontainers mounts into its container that cleans up. The path is one of the guest.
         "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": config.socket_in_guest(

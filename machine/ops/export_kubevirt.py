@@ -26,11 +26,13 @@ from machine.model.kubevirt import (
     check_storage_class,
     manifest,
 )
+from machine.model.provider import Capability
+from machine.ops.shared.capability import require
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
 from machine.ops.shared.images import default_base_url, metadata_cache
 from machine.ops.shared.resources import checked_disk
-from machine.ops.shared.target import login
+from machine.providers.login import login_of
 from machine.report import Reporter
 from machine.ssh.command import SshTarget, proxied_config_block
 from machine.store import records
@@ -67,6 +69,7 @@ def export_kubevirt(name: str, options: ClusterOptions, context: Context, report
         BadInputError: an option is invalid, or the machine's image or architecture cannot run on a cluster.
         MachineError: the machine's keys cannot be read, or the image's metadata cannot be fetched.
     """
+    require(name, Capability.KUBEVIRT, context)
     config = records.load(context.roots, name).config
     paths = context.roots.machine(name)
     if options.namespace is not None:
@@ -83,7 +86,7 @@ def export_kubevirt(name: str, options: ClusterOptions, context: Context, report
     vm = ClusterVm(config=config, payload=payload, disk=disk, namespace=options.namespace)
     return Manifest(
         objects=manifest(vm),
-        usage=tuple(usage(vm, login(config, paths, config.username))),
+        usage=tuple(usage(vm, login_of(config, paths, config.username))),
         lost=tuple(lost_parts(vm)),
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from machine.errors import MachineError, reason_of
 from machine.model.config import Provisioning
+from machine.model.provider import Capability
 from machine.model.record import MachineRecord
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.store import records
 
@@ -16,6 +18,7 @@ def ignition(name: str, context: Context) -> str:
         NotFoundError: there is no such machine.
         MachineError: the machine has no Ignition config, or the config cannot be read.
     """
+    require(name, Capability.IGNITION, context)
     found = records.find(context.roots, name)
     if isinstance(found, MachineRecord) and found.config.provisioning is not Provisioning.IGNITION:
         raise MachineError(

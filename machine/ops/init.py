@@ -13,6 +13,7 @@ from machine.image.reference import EmptyReference
 from machine.model.config import ImageOrigin, MachineConfig
 from machine.model.first_boot import parse_labels
 from machine.model.names import check_username
+from machine.model.provider import Provider
 from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.settings import settings_of
 from machine.model.transport import TransportChoice
@@ -30,6 +31,7 @@ from machine.ops.init_checks import (
 from machine.ops.init_file import load
 from machine.ops.init_first_boot import check_together, check_users, read_first_boot
 from machine.ops.init_provisioning import report_replaced_parts, write_provisioning
+from machine.ops.init_remote import Agree, PlannedRemote, check_no_remote_options, make_remote, plan_remote
 from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
@@ -44,8 +46,15 @@ from machine.report import Reporter
 from machine.store import drafts
 
 
-def init(request: InitRequest, context: Context, report: Reporter) -> MachineConfig:
+def disagree(_: str) -> bool:
+    """Refuse to change anything on a remote host, because there is nobody to ask."""
+    return False
+
+
+def init(request: InitRequest, context: Context, report: Reporter, agree: Agree = disagree) -> MachineConfig:
     """Make the machine and return its config. If the machine cannot be completed, nothing is left of it.
+
+    `agree` asks the user before anything is changed on a remote host.
 
     Raises:
         MachineError: something in the request is invalid, or a file, the network or a program failed.
@@ -53,7 +62,7 @@ def init(request: InitRequest, context: Context, report: Reporter) -> MachineCon
     if request.file is not None:
         request = request.completed_by(load(request.file))
     registration = ClientRegistration(context)
-    return make(plan_machine(request, registration, context, report), registration, context, report)
+    return make(plan_machine(request, registration, context, report, agree), registration, context, report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +73,17 @@ class PlannedMachine:
     image: ImageRequest
 
 
-def make(
-    planned: PlannedMachine, registration: ClientRegistration, context: Context, report: Reporter
-) -> MachineConfig:
+Planned = PlannedMachine | PlannedRemote
+
+
+def make(planned: Planned, registration: ClientRegistration, context: Context, report: Reporter) -> MachineConfig:
     """Make the machine and return its config. If the machine cannot be completed, nothing is left of it.
 
     Raises:
         MachineError: a file, the network or a program failed, or the disk is too small for the image.
     """
+    if isinstance(planned, PlannedRemote):
+        return make_remote(planned, registration, context, report)
     config, image = planned.config, planned.image
     with image_cache(context).using():
         base = None if isinstance(image.source, EmptyReference) else obtain(image, context, report)
@@ -83,8 +95,12 @@ def make(
 
 
 def plan_machine(
-    request: InitRequest, registration: ClientRegistration | None, context: Context, report: Reporter
-) -> PlannedMachine:
+    request: InitRequest,
+    registration: ClientRegistration | None,
+    context: Context,
+    report: Reporter,
+    agree: Agree = disagree,
+) -> Planned:
     """Check the request, and return the machine that it wants. Nothing is fetched or written yet.
 
     The name has to be unused, and this host has to be able to run the machine. Without a registration, the request is
@@ -94,7 +110,12 @@ def plan_machine(
         BadInputError: something in the request is invalid.
         MachineError: this host lacks a program or a file that the machine needs.
     """
-    name = checked_name(request, context)
+    name, provider = checked_name(request, context)
+    if provider is Provider.SSH:
+        if registration:
+            check_unused(name, registration, context)
+        return plan_remote(name, request, context, agree)
+    check_no_remote_options(request)
     chosen = effective(context, flags=request.flags)
     settings = settings_of(chosen)
     with naming_source_of(chosen["username"]):

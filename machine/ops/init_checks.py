@@ -14,8 +14,9 @@ from machine.model.names import (
     PROVIDER_VARIABLE,
     check_machine_name,
     check_name_form,
-    check_provider,
+    parse_provider,
 )
+from machine.model.provider import Provider
 from machine.model.units import GIB
 from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
@@ -32,18 +33,20 @@ from machine.store.paths import config_home
 _MAX_SWAP_MIB = 1024 * 1024
 
 
-def checked_name(request: InitRequest, context: Context) -> str:
-    """Check the new machine's name and provider, and return the name.
+def checked_name(request: InitRequest, context: Context) -> tuple[str, Provider]:
+    """Check the new machine's name and provider, and return both.
 
     Raises:
-        BadInputError: the name is invalid, or the provider is not QEMU.
+        BadInputError: the name is invalid, or there is no such provider.
     """
     name = DEFAULT_MACHINE if request.name is None else request.name
     check_name_form(name)
     if provider := request.provider or context.environment.get(PROVIDER_VARIABLE):
-        check_provider(provider)
+        chosen = parse_provider(provider)
+    else:
+        chosen = Provider.QEMU
     check_machine_name(name)
-    return name
+    return name, chosen
 
 
 def check_unused(name: str, registration: ClientRegistration, context: Context) -> None:

@@ -38,6 +38,11 @@ def string_or_none(value: object, base: Path) -> str | None:
     return string(value, base) or None
 
 
+def path(value: object, base: Path) -> str:
+    """Read the path of a file. A relative path starts at the TOML file's directory."""
+    return os.fspath((base / Path(string(value, base)).expanduser()).absolute())
+
+
 def switch(value: object, _: Path) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")

@@ -11,6 +11,7 @@ from machine.model.config import MachineConfig, Provisioning, Script, UserIgniti
 from machine.model.folders import without_variables
 from machine.model.host import AcceleratorChoice
 from machine.model.image import ImageOptions
+from machine.model.provider import RemoteHost
 from machine.model.settings import Value, check_value
 from machine.ops import init_file_values as values
 from machine.ops.init_first_boot import FirstBootRequest
@@ -49,6 +50,20 @@ class InitRequest:
     native_ca: bool | None = None
     idle_suspend: str | None = None
     provisioning: Provisioning | None = None
+    host: str | None = None
+    """The host that is reached over SSH, `[USER@]HOST[:PORT]`."""
+
+    identity: str | None = None
+    proxy_command: str | None = None
+    host_key: str | None = None
+    """The host's public key, `TYPE KEY`."""
+
+    accept_host_key: bool | None = None
+    """Whether to accept whatever key the host has, if the user knows none."""
+
+    install: bool | None = None
+    """Whether to mend what the host lacks."""
+
     machines_file: str | None = None
     """The absolute path of the machines file that describes the machine; None outside `machine up`."""
 
@@ -126,37 +141,59 @@ def _ignition_replaces(config: MachineConfig) -> bool | None:
     return (ignition is not None and ignition.replaces) or None
 
 
+def _of_vm(write: Callable[[MachineConfig], Written | None]) -> Callable[[MachineConfig], Written | None]:
+    """Return `write` for virtual machines. For a remote host, the key is left out."""
+    return lambda config: None if config.remote else write(config)
+
+
+def _of_remote(write: Callable[[RemoteHost], Written | None]) -> Callable[[MachineConfig], Written | None]:
+    """Return `write` for remote hosts. For a virtual machine, the key is left out."""
+    return lambda config: write(config.remote) if config.remote else None
+
+
+def _identity(remote: RemoteHost) -> str | None:
+    """Return the path of the private key. The public key of one in an agent is the machine's own file."""
+    return None if remote.identity.endswith(".pub") else remote.identity or None
+
+
 KEYS: Mapping[str, Key] = {
     "name": Key(Part.MACHINE, "name", values.string, lambda config: config.name),
+    "provider": Key(Part.MACHINE, "provider", values.string, lambda config: config.provider if config.remote else None),
+    "host": Key(Part.MACHINE, "host", values.string, _of_remote(lambda remote: remote.named)),
+    "identity": Key(Part.MACHINE, "identity", values.path, _of_remote(_identity)),
+    "proxy_command": Key(Part.MACHINE, "proxy_command", values.string, _of_remote(lambda remote: remote.proxy_command)),
+    # The machine's known_hosts file has the key.
+    "host_key": Key(Part.MACHINE, "host_key", values.string, lambda _: None),
+    "accept_new_host_key": Key(Part.MACHINE, "accept_host_key", values.switch, lambda _: None),
     # An image of a stream is named with its release, because later the stream may have a newer one.
-    "image": Key(Part.MACHINE, "image", values.image, lambda config: config.image.pinned),
+    "image": Key(Part.MACHINE, "image", values.image, _of_vm(lambda config: config.image.pinned)),
     "image_sha256": Key(Part.IMAGE, "sha256", values.string_or_none, lambda config: config.image.promised),
     # The record does not have this value.
     "stream_base_url": Key(Part.IMAGE, "stream_base_url", values.string_or_none, lambda _: None),
-    "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, lambda config: config.provisioning),
-    "arch": Key(Part.MACHINE, "arch", values.string, lambda config: config.arch),
-    "accel": Key(Part.MACHINE, "accelerator", values.setting("accel"), lambda config: config.accelerator),
-    "cpus": Key(Part.MACHINE, "cpus", values.setting("cpus"), lambda config: config.resources.cpus),
-    "memory": Key(Part.MACHINE, "memory_mib", values.setting("memory"), lambda config: config.resources.memory_mib),
-    "disk_size": Key(Part.MACHINE, "disk_gib", values.setting("disk_size"), lambda config: config.resources.disk_gib),
+    "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, _of_vm(lambda config: config.provisioning)),
+    "arch": Key(Part.MACHINE, "arch", values.string, _of_vm(lambda config: config.arch)),
+    "accel": Key(Part.MACHINE, "accelerator", values.setting("accel"), _of_vm(lambda config: config.accelerator)),
+    "cpus": Key(Part.MACHINE, "cpus", values.setting("cpus"), _of_vm(lambda vm: vm.resources.cpus)),
+    "memory": Key(Part.MACHINE, "memory_mib", values.setting("memory"), _of_vm(lambda vm: vm.resources.memory_mib)),
+    "disk_size": Key(Part.MACHINE, "disk_gib", values.setting("disk_size"), _of_vm(lambda vm: vm.resources.disk_gib)),
     "swap": Key(Part.MACHINE, "swap_mib", values.whole_number, lambda config: config.swap_mib or None),
-    "username": Key(Part.MACHINE, "username", values.setting("username"), lambda config: config.username),
+    "username": Key(Part.MACHINE, "username", values.setting("username"), _of_vm(lambda config: config.username)),
     "rootful": Key(Part.MACHINE, "rootful", values.setting("rootful"), lambda config: config.rootful),
     "timezone": Key(
         Part.MACHINE,
         "timezone",
         values.setting("timezone"),
-        lambda config: LOCAL if config.timezone_local else config.timezone,
+        _of_vm(lambda config: LOCAL if config.timezone_local else config.timezone),
     ),
     "hostname": Key(Part.FIRST_BOOT, "hostname", values.string, lambda config: config.first_boot.hostname),
     "import_native_ca": Key(
-        Part.MACHINE, "native_ca", values.setting("import_native_ca"), lambda config: config.native_ca
+        Part.MACHINE, "native_ca", values.setting("import_native_ca"), _of_vm(lambda config: config.native_ca)
     ),
     "idle_suspend": Key(
-        Part.MACHINE, "idle_suspend", values.setting("idle_suspend"), lambda config: config.idle_suspend
+        Part.MACHINE, "idle_suspend", values.setting("idle_suspend"), _of_vm(lambda config: config.idle_suspend)
     ),
     "volume": Key(Part.MACHINE, "volumes", values.volumes, _volumes),
-    "volume_driver": Key(Part.MACHINE, "volume_driver", values.string, lambda config: config.volume_driver),
+    "volume_driver": Key(Part.MACHINE, "volume_driver", values.string, _of_vm(lambda config: config.volume_driver)),
     "mount_inotify": Key(Part.MACHINE, "mount_inotify", values.switch, lambda config: config.mount_inotify or None),
     "usb": Key(Part.MACHINE, "usbs", values.strings, lambda config: config.usbs or None),
     "ssh_authorized_key": Key(

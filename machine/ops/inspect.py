@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from machine.model.config import MachineConfig
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState, State
 from machine.ops.list import JSON_SCHEMA
@@ -47,7 +48,7 @@ def document(record: MachineRecord, paths: MachinePaths, state: MachineState) ->
             "USBs": [usb_document(text) for text in config.usbs],
         },
         "SSHConfig": {
-            "IdentityPath": str(paths.identity),
+            "IdentityPath": config.remote.identity if config.remote else str(paths.identity),
             "Port": config.ssh_port,
             "RemoteUsername": config.username,
         },
@@ -68,7 +69,9 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
         "Arch": config.arch,
         "Accelerator": config.accelerator,
         "Uptime": uptime_s(guest.last_up, state.state, datetime.now(UTC)),
-        "Console": BOARDS[config.arch].console,
+        "Provider": config.provider,
+        "Host": _host(config),
+        "Console": "" if config.remote else BOARDS[config.arch].console,
         "Image": {
             "Reference": config.image.reference,
             "Stream": config.image.stream or "",
@@ -97,6 +100,19 @@ def _own_fields(record: MachineRecord, paths: MachinePaths, state: MachineState)
         "ImportNativeCA": config.native_ca,
         "Labels": dict(config.labels),
         "MachinesFile": config.machines_file or "",
+    }
+
+
+def _host(config: MachineConfig) -> dict[str, Any] | None:
+    """Return where a host over SSH is, and how it is reached. Return None for a virtual machine."""
+    if config.remote is None:
+        return None
+    return {
+        "Address": config.remote.address,
+        "Port": config.ssh_port,
+        "ProxyCommand": config.remote.proxy_command or "",
+        "Identity": config.remote.identity,
+        "RootAccess": config.remote.root_access,
     }
 
 

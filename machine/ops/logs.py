@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 from machine import lock
 from machine.errors import BadInputError, MachineError, reason_of
+from machine.model.provider import Capability
+from machine.model.record import MachineRecord
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.report import Reporter
 from machine.store import records
@@ -44,7 +47,7 @@ class Log(StrEnum):
 
 def read_log(
     name: str,
-    log: Log,
+    log: Log | None,
     context: Context,
     report: Reporter,
     *,
@@ -55,16 +58,21 @@ def read_log(
     """Yield the content of a machine's log, or only the last `tail` lines of the log.
 
     With `previous`, read the log of the previous start. With `follow`, also yield what is added to the log later, even
-    by later starts, until the machine is removed.
+    by later starts, until the machine is removed. If `log` is None, it is the serial log, or for a host over SSH the
+    supervisor's log.
 
     Raises:
         NotFoundError: there is no such machine.
         BadInputError: `previous` is set together with `follow`, or for another log than the serial log.
         MachineError: there is no such log yet, or the log cannot be read.
     """
+    found = records.find(context.roots, name)
+    is_remote = isinstance(found, MachineRecord) and found.config.remote is not None
+    log = log or (Log.SUPERVISOR if is_remote else Log.SERIAL)
+    if log is not Log.SUPERVISOR:
+        require(name, Capability.CONSOLE, context)
     if previous:
         _check_previous(log, follow=follow)
-    records.find(context.roots, name)
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]

@@ -24,6 +24,7 @@ from machine.model.ports import (
     parse_forward,
     parse_host,
 )
+from machine.model.provider import Capability, check_capability
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState
 from machine.ops.shared.ask_supervisor import ask_supervisor
@@ -64,6 +65,8 @@ def add_port(name: str, text: str, context: Context, report: Reporter) -> None:
     """
     config = records.load(context.roots, name).config
     forward = _parse(text)
+    if isinstance(forward.endpoint, Endpoint) and forward.endpoint.protocol is Protocol.UDP:
+        check_capability(name, config.provider, Capability.UDP)
     config.with_forward(forward)  # raises if it conflicts with another forward
     _check_not_ssh(forward, context)
 
@@ -130,9 +133,11 @@ def list_ports(name: str, context: Context) -> list[ListedPort]:
         ListedPort(host=str(host), guest=guest, protocol="unix", origin="api", status=found.api)
         for host, guest in (
             (paths.podman_socket, config.user_socket),
-            (paths.podman_root_socket, config.root_socket),
+            *([(paths.podman_root_socket, config.root_socket)] if config.has_root_socket else []),
         )
     ]
+    if config.remote:
+        return [*forwards, *sockets]
     status = _ssh_status(found.api, current)
     ssh = ListedPort(host=f"127.0.0.1:{config.ssh_port}", guest="22", protocol="tcp", origin="ssh", status=status)
     return [*forwards, *sockets, ssh]
@@ -176,7 +181,7 @@ def _check_not_ssh(forward: Forward, context: Context) -> None:
     endpoint = forward.endpoint
     if isinstance(endpoint, Endpoint) and endpoint.protocol is Protocol.TCP:
         for record in records.load_readable(context.roots):
-            if record.config.ssh_port == endpoint.port:
+            if record.config.ssh_port == endpoint.port and record.config.remote is None:
                 raise BadInputError(f"port {endpoint.port} is the SSH port of {record.name}; choose another host port")
 
 

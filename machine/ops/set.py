@@ -9,6 +9,7 @@ from machine.errors import BadInputError, MachineError
 from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_targets
 from machine.model.host import Host
+from machine.model.provider import Capability, check_capability
 from machine.model.record import MachineRecord
 from machine.model.settings import check_value
 from machine.model.transport import TransportChoice
@@ -49,7 +50,9 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         BadInputError: one of the requested values is invalid, or this host cannot provide it.
         MachineError: the machine is running, or its disk cannot be grown.
     """
-    username = finish_interrupted(name, context, report).config.username
+    before = finish_interrupted(name, context, report).config
+    check_provider(before, request)
+    username = before.username
     check_inotify(wanted=bool(request.mount_inotify), host=context.host)
     folders = None if request.volumes is None else read_volumes(request.volumes, username, context)
     paths = context.roots.machine(name)
@@ -71,6 +74,26 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
         if request.rootful is not None:
             registration.prefer(changed, report)
+
+
+def check_provider(config: MachineConfig, request: SetRequest) -> None:
+    """Check that the machine's provider can change these settings.
+
+    Raises:
+        BadInputError: it cannot.
+    """
+    hardware = (request.cpus, request.memory_mib, request.disk_gib, request.usbs)
+    of_guest = (request.native_ca, request.mount_inotify, request.volume_driver)
+    wanted = {
+        Capability.HARDWARE: hardware,
+        Capability.SUSPEND: (request.idle_suspend,),
+        Capability.GUEST_SETTINGS: of_guest,
+    }
+    for capability, values in wanted.items():
+        if any(value is not None for value in values):
+            check_capability(config.name, config.provider, capability)
+    if request.rootful and not config.has_root_socket:
+        raise BadInputError(f'{config.username} cannot become root on the host of "{config.name}"')
 
 
 def check_keeps_hardware(name: str, request: SetRequest) -> None:

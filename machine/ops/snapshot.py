@@ -14,9 +14,11 @@ from pathlib import Path
 
 from machine import lock
 from machine.errors import BadInputError, DiskError, MachineError
+from machine.model.provider import Capability
 from machine.model.snapshot import check_snapshot_name, checked_comment, default_name, name_before_restore
 from machine.model.state import State
 from machine.model.units import bytes_size
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
 from machine.ops.shared.restoring import begin_restore, finish_interrupted, load_complete
@@ -56,6 +58,7 @@ def create_snapshot(
         BadInputError: the name or the comment is invalid, or the name is taken.
         MachineError: the guest has had no first boot, the machine cannot be suspended, or the disk is full.
     """
+    require(name, Capability.SNAPSHOT, context)
     comment = checked_comment(comment)
     record = finish_interrupted(name, context, report)
     paths = context.roots.machine(name)
@@ -119,6 +122,7 @@ def check_restorable(name: str, snapshot: str, context: Context) -> None:
         NotFoundError: there is no such machine or snapshot.
         MachineError: the machine is running, or the snapshot is damaged.
     """
+    require(name, Capability.SNAPSHOT, context)
     check_exists(context.roots, name)
     paths = context.roots.machine(name)
     load_complete(name, snapshot, paths)

@@ -103,7 +103,7 @@ def _failure(session: Session, context: Context) -> MachineError | None:
     """Return why ssh has failed, or None if it is unknown, or if ssh has passed on the exit status of the command."""
     if error := ended_error(session.name, machine_state(context.roots.machine(session.name))):
         return error
-    if not greets(session.target.port, timeout_s=_GREETING_S):
+    if not greets(session.target, timeout_s=_GREETING_S):
         return None
     try:
         login = runner.run(session_argv(session.target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)

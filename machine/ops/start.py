@@ -123,8 +123,9 @@ def begin(
         config = record.config
         check_up = partial(_check_up, name, paths, lines)
         check_failed = partial(check_up, patience_s=_ENDING_S * patience)
-        update_guest(record, context, report, check_failed)
-        check_swap_device(config, context, report)
+        if config.remote is None:
+            update_guest(record, context, report, check_failed)
+            check_swap_device(config, context, report)
         if record.pending.scripts:
             run_scripts(config, context, report, check_failed)
         check_up()

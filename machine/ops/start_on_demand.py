@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from machine.model.provider import Capability
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.shared.waiting import is_waiting, start_waiting
@@ -17,6 +19,7 @@ def start_on_demand(name: str, context: Context) -> None:
         MachineError: the machine is running, or its record is damaged.
         DeadlineError: the process does not listen.
     """
+    require(name, Capability.ON_DEMAND, context)
     check_startable(name, context)
     finish_interrupted(name, context, SilentReporter())
     paths = context.roots.machine(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from machine import control
 from machine.control import Command
 from machine.errors import GuestError, MachineError
+from machine.model.provider import Capability
 from machine.model.state import State
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import stop_patience
@@ -27,6 +29,7 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or its memory cannot be saved. It then keeps running.
     """
+    require(name, Capability.SUSPEND, context)
     check_exists(context.roots, name)
     paths = context.roots.machine(name)
     state = machine_state(paths)

@@ -12,7 +12,7 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.config import MachineConfig
 from machine.model.state import State
-from machine.ops.init import PlannedMachine, make, plan_machine
+from machine.ops.init import Planned, make, plan_machine
 from machine.ops.set import set_machine
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
@@ -59,7 +59,7 @@ class Prepared:
 
     name: str
     wanted: Wanted
-    planned: PlannedMachine
+    planned: Planned
     plan: Plan | None = None
     error: MachineError | None = None
     is_taken_over: bool = False
@@ -216,7 +216,8 @@ def _state_after(name: str, context: Context, *, failed: bool) -> State:
 
 def pace_of(names: Sequence[str], context: Context) -> Pace:
     """Return how many of these machines start at a time, given what else runs on this host."""
-    configs = [record.config for record in records.load_readable(context.roots)]
+    # Remote hosts use nothing of this host.
+    configs = [record.config for record in records.load_readable(context.roots) if record.config.remote is None]
     running = [config.resources for config in configs if config.name not in names and _runs(config, context)]
     return pace([config.resources for config in configs if config.name in names], running, context.host, MAX_AT_ONCE)
 

@@ -17,7 +17,9 @@ from machine.model.guest_os import (
     parse_guest_os,
     parse_os_image,
 )
+from machine.model.provider import Capability
 from machine.ops.restart import restart as restart_machine
+from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
 from machine.ops.wake import wake
@@ -123,6 +125,7 @@ def check_document(check: UpgradeCheck) -> dict[str, Any]:
 
 
 def _find_guest(name: str, context: Context) -> _Guest:
+    require(name, Capability.UPGRADE, context)
     target = running_target(name, ROOT, context)
     try:
         answer = runner.run(session_argv(target, [ASK_FAMILY]), timeout_s=_ASK_S).stdout

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from machine.errors import MachineError, reason_of
 from machine.model.ports import MAX_PORT, Claim, Endpoint, Protocol, parse_address
@@ -14,6 +16,7 @@ from machine.model.ports import MAX_PORT, Claim, Endpoint, Protocol, parse_addre
 # Podman's states of a container whose ports are published.
 _ACTIVE_STATES = frozenset({"initialized", "running", "paused", "stopping"})
 _PROTOCOLS = frozenset(Protocol)
+_EVENTS = ("start", "restart", "died", "stop", "remove")
 
 # What a guest may send is limited, because a hostile guest decides what it sends.
 _MAX_CLAIMS = 4 * MAX_PORT
@@ -60,6 +63,29 @@ async def container_ports(socket: Path, *, timeout_s: float) -> dict[Endpoint, C
         raise MachineError(f"cannot list the containers on {socket}: {reason_of(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MachineError(f"cannot list the containers on {socket}: the answer is not a list of containers") from error
+
+
+async def container_events(socket: Path) -> AsyncIterator[None]:
+    """Yield whenever a container has been started, has ended or has been removed, until the connection ends.
+
+    Raises:
+        MachineError: the API cannot be reached.
+    """
+    filters = quote(json.dumps({"type": ["container"], "event": _EVENTS}))
+    path = f"/v4.0.0/libpod/events?stream=true&filters={filters}"
+    try:
+        reader, writer = await asyncio.open_unix_connection(socket)
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: d\r\n\r\n".encode())
+            await writer.drain()
+            while (await reader.readline()).strip():  # the headers
+                pass
+            while await reader.read(_CHUNK_BYTES):
+                yield
+        finally:
+            writer.close()
+    except (OSError, ValueError) as error:
+        raise MachineError(f"cannot follow the events on {socket}: {reason_of(error)}") from error
 
 
 def _claims(containers: list[dict[str, Any]]) -> dict[Endpoint, Claim]:

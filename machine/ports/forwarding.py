@@ -25,9 +25,9 @@ _MAX_RETRY_S = 15.0
 class Forwarding:
     """Grants forwards, and opens them again whenever a new SSH master has connected.
 
-    The forwards are saved in `table_file` for a later supervisor. A forward waits while its driver is
-    down. If a forward cannot be opened, `on_failure` is called with the reason, and the forward is tried again later.
-    When all forwards are open, `on_failure` is called with None.
+    The forwards are saved in `table_file` for a later supervisor. A forward waits while its driver is down. `slirp`
+    says whether there is QEMU's network. If a forward cannot be opened, `on_failure` is called with the reason, and the
+    forward is tried again later. When all forwards are open, `on_failure` is called with None.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class Forwarding:
         on_failure: Callable[[str | None], None],
         limits: PublishLimits = DEFAULT_LIMITS,
         predecessor: Predecessor = NOBODY,
+        *,
+        slirp: bool = True,
     ) -> None:
         self._limits = limits
         self._table_file = table_file
         self._ipv6 = host_has_ipv6()
-        self._table = Table(tcp_driver, ipv6=self._ipv6)
+        self._table = Table(tcp_driver, ipv6=self._ipv6, slirp=slirp)
         self._listeners = Listeners(drivers, on_failure, predecessor)
         self._changing = asyncio.Lock()
 

@@ -19,11 +19,11 @@ class Binding:
     guest: int | SocketPath
 
 
-def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Binding, ...]:
+def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool, slirp: bool = True) -> tuple[Binding, ...]:
     """Return the sockets on which the host has to listen for a forward, each with its driver.
 
     If both drivers can forward the port, `tcp_driver` does. QEMU listens on IPv4 only, and SSH forwards TCP only.
-    `ipv6` says whether the host has IPv6.
+    `ipv6` says whether the host has IPv6, and `slirp` whether the machine has QEMU's network.
 
     Raises:
         ValueError: no driver can open the forward.
@@ -32,6 +32,8 @@ def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Bindi
     if isinstance(endpoint, SocketPath):
         return (Binding(driver=Driver.SSH, endpoint=endpoint, guest=forward.guest),)
     if endpoint.protocol is Protocol.UDP:
+        if not slirp:
+            raise ValueError(f"cannot publish {endpoint}: SSH does not carry UDP")
         if endpoint.is_ipv6:
             raise ValueError(f"cannot publish {endpoint}: UDP is forwarded on IPv4 only; give an IPv4 address")
         return tuple(
@@ -48,12 +50,13 @@ def bindings(forward: Forward, tcp_driver: Driver, *, ipv6: bool) -> tuple[Bindi
 class Table:
     """The forwards of one machine, by their endpoints.
 
-    `tcp_driver` and `ipv6` are explained at the function `bindings`.
+    `tcp_driver`, `ipv6` and `slirp` are explained at the function `bindings`.
     """
 
-    def __init__(self, tcp_driver: Driver, *, ipv6: bool) -> None:
+    def __init__(self, tcp_driver: Driver, *, ipv6: bool, slirp: bool = True) -> None:
         self.tcp_driver = tcp_driver
         self._ipv6 = ipv6
+        self._slirp = slirp
         self._forwards: dict[Endpoint | SocketPath, Forward] = {}
 
     def __iter__(self) -> Iterator[Forward]:
@@ -80,7 +83,7 @@ class Table:
         Raises:
             ValueError: no driver can open the forward.
         """
-        return bindings(forward, self.tcp_driver, ipv6=self._ipv6)
+        return bindings(forward, self.tcp_driver, ipv6=self._ipv6, slirp=self._slirp)
 
     def all_bindings(self) -> list[Binding]:
         """Return the sockets on which the host has to listen for all forwards, each with its driver."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ ROOT = "root"
 _CONNECT_S = 30
 
 
+LOOPBACK = "127.0.0.1"
+NO_AGENT = "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
     """How to log in to a guest. `alias` is the guest's name in `known_hosts`, which does not depend on the port."""
@@ -22,7 +27,24 @@ class SshTarget:
     port: int
     username: str
     identity: Path
+    """The file of the private key, or of the public key of a key that an agent has."""
+
     known_hosts: Path
+    address: str = LOOPBACK
+    proxy_command: str | None = None
+    """The command that connects to the address in place of a TCP connection, with ssh_config's tokens."""
+
+    has_own_key: bool = True
+    """Whether the key is one that this program has made, and not one of the user's."""
+
+    agent: str | None = NO_AGENT
+    """Which agent has keys, as ssh_config's IdentityAgent takes it. None for the one of the environment."""
+
+    @property
+    def place(self) -> str:
+        """Where the guest's SSH server listens, for people."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
 
 
 End = str | PurePath
@@ -40,12 +62,12 @@ def known_hosts_line(name: str, public_key: str) -> str:
 
 
 def _identity_options(target: SshTarget) -> dict[str, str]:
-    """Return the options by which ssh uses only the machine's key, accepts only its host key, and uses no agent."""
+    """Return the options by which ssh uses only the machine's key, and accepts only its host key."""
     return {
         "CheckHostIP": "no",
         "HostKeyAlias": target.alias,
         "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
+        **({} if target.agent is None else {"IdentityAgent": target.agent}),
         "IdentityFile": quoted(target.identity),
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": quoted(target.known_hosts),
@@ -55,9 +77,10 @@ def _identity_options(target: SshTarget) -> dict[str, str]:
 def config_block(target: SshTarget) -> str:
     """Return a `Host` block for ~/.ssh/config, named after the target's alias."""
     options = {
-        "HostName": "127.0.0.1",
+        "HostName": target.address,
         "Port": str(target.port),
         "User": target.username,
+        **({} if target.proxy_command is None else {"ProxyCommand": target.proxy_command}),
         **_identity_options(target),
     }
     return _block(target.alias, options)
@@ -93,6 +116,20 @@ def base_options(target: SshTarget) -> list[str]:
     ]  # fmt: skip
 
 
+def connect_options(target: SshTarget) -> list[str]:
+    """Return the options of command lines that connect to the guest by themselves."""
+    return [] if target.proxy_command is None else ["-o", f"ProxyCommand={target.proxy_command}"]
+
+
+def proxy_argv(target: SshTarget) -> list[str] | None:
+    """Return the command line that connects to the guest in place of a TCP connection. Return None if none does."""
+    if target.proxy_command is None:
+        return None
+    tokens = {"h": target.address, "n": target.address, "p": str(target.port), "r": target.username, "%": "%"}
+    command = re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), target.proxy_command)
+    return ["sh", "-c", f"exec {command}"]
+
+
 def quoted(path: Path) -> str:
     """Quote a path for ssh_config, where `%` starts a token and white space ends an argument."""
     return '"' + os.fspath(path).replace("%", "%%").replace('"', '\\"') + '"'
@@ -114,12 +151,23 @@ def session_argv(target: SshTarget, command: Sequence[str], *, no_input: bool = 
     With `no_input`, ssh reads its standard input from /dev/null.
     """
     return [
-        "ssh", *base_options(target),
+        "ssh", *base_options(target), *connect_options(target),
         "-o", f"ConnectTimeout={_CONNECT_S}",
         *(["-n"] if no_input else []),
         *([] if command else ["-t"]),
-        f"{target.username}@127.0.0.1",
+        f"{target.username}@{target.address}",
         *(["--", *command] if command else []),
+    ]  # fmt: skip
+
+
+def sftp_argv(target: SshTarget) -> list[str]:
+    """Return the ssh command line that opens an SFTP session with the guest on its standard input and output."""
+    return [
+        "ssh", *base_options(target), *connect_options(target),
+        "-o", f"ConnectTimeout={_CONNECT_S}",
+        "-o", "ServerAliveCountMax=4",
+        "-o", "ServerAliveInterval=15",
+        "-s", f"{target.username}@{target.address}", "--", "sftp",
     ]  # fmt: skip
 
 
@@ -130,12 +178,12 @@ def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None
     login, which takes seconds in an emulated guest.
     """
     return [
-        "ssh", *base_options(target),
+        "ssh", *base_options(target), *connect_options(target),
         *(["-o", control_option(control)] if control else []),
         "-o", f"ConnectTimeout={_CONNECT_S}",
         "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=15",
-        f"{target.username}@127.0.0.1", "--", shlex.join(["bash", "-s", "--", *words]),
+        f"{target.username}@{target.address}", "--", shlex.join(["bash", "-s", "--", *words]),
     ]  # fmt: skip
 
 
@@ -159,7 +207,7 @@ def command_argv(target: SshTarget, control: Path, command: str) -> list[str]:
         "ssh", *base_options(target),
         "-o", control_option(control),
         "-o", "ProxyCommand=false",
-        f"{target.username}@127.0.0.1", "--", command,
+        f"{target.username}@{target.address}", "--", command,
     ]  # fmt: skip
 
 
@@ -167,12 +215,13 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str], 
     """Return the command line of an SSH master, which carries all forwards, and ends if the guest no longer answers.
 
     `forwards` maps host sockets to guest sockets. `patience` is how many times as long as usual the guest may take to
-    answer. The master logs in as root, who can reach both the rootless and the
-    rootful Podman socket.
+    answer. The master logs in to a virtual machine as root, who can reach both the rootless and the rootful Podman
+    socket.
     """
     return [
         "ssh",
         *base_options(target),
+        *connect_options(target),
         "-M", "-N", "-T", "-n",
         "-o", control_option(control),
         "-o", f"ConnectTimeout={15 * patience}",
@@ -183,5 +232,5 @@ def master_argv(target: SshTarget, control: Path, forwards: Mapping[Path, str], 
         "-o", "ServerAliveInterval=5",
         "-o", "StreamLocalBindUnlink=yes",
         *(word for host, guest in forwards.items() for word in ("-L", local_forward(host, PurePath(guest)))),
-        f"{target.username}@127.0.0.1",
+        f"{target.username}@{target.address}",
     ]  # fmt: skip

@@ -11,9 +11,7 @@ def rejected_key(name: str, target: SshTarget) -> GuestError:
 
 
 def other_host_key(name: str, target: SshTarget) -> GuestError:
-    return GuestError(
-        f"the server on 127.0.0.1:{target.port} does not have the host key of {name}, so nothing was sent to it"
-    )
+    return GuestError(f"the server on {target.place} does not have the host key of {name}, so nothing was sent to it")
 
 
 def unknown_host_key(name: str, target: SshTarget) -> GuestError:

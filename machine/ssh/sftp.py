@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import paramiko
 from paramiko.sftp import (
@@ -37,6 +38,7 @@ from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 from machine.ssh.command import SshTarget
 from machine.ssh.refusal import other_host_key, rejected_key, unknown_host_key
+from machine.ssh.sftp_session import openssh_session
 
 IDLE_S = 60.0
 _CONNECT_S = 10.0
@@ -52,14 +54,22 @@ _ERRORS = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
 
 @contextlib.contextmanager
 def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
-    """Connect to a guest with the machine's key, check the guest's host key, and yield access to its files.
+    """Connect to a guest with its key, check the guest's host key, and yield access to its files.
 
     Raises:
-        GuestError: the guest does not answer, has another host key, or rejects the machine's key.
+        GuestError: the guest does not answer, has another host key, or rejects the key.
         MachineError: the machine's key or its known_hosts file is damaged or missing.
     """
     # Without a handler, paramiko's own messages about errors would appear on stderr.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    if not target.has_own_key:
+        with openssh_session(name, target) as session:
+            try:
+                sftp = _Sftp(cast("paramiko.Channel", session.socket))
+            except _ERRORS as error:
+                raise session.failure() from error
+            yield GuestFiles(name=name, sftp=sftp)
+        return
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(paramiko.SSHClient()))
         client.set_missing_host_key_policy(_RefuseUnknown(name, target))
@@ -68,7 +78,7 @@ def guest_files(name: str, target: SshTarget) -> Iterator[GuestFiles]:
         with _reading(target.known_hosts, "a list of host keys"):
             client.load_system_host_keys(os.fspath(target.known_hosts))
         with _connecting(name, target):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", target.port), _CONNECT_S))
+            connection = stack.enter_context(socket.create_connection((target.address, target.port), _CONNECT_S))
             client.connect(
                 target.alias,
                 sock=connection,
@@ -118,7 +128,7 @@ def _reading(path: Path, content: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connecting(name: str, target: SshTarget) -> Iterator[None]:
-    where = f"127.0.0.1:{target.port}"
+    where = target.place
     try:
         yield
     except MachineError:
@@ -345,7 +355,8 @@ class GuestFiles:
         what = f"cannot {verb} {self.show(path)}"
         if isinstance(error, TimeoutError):
             return DeadlineError(f"{what}: {self.name} has not answered for {IDLE_S:.0f} s")
-        if not isinstance(error, OSError) or self.sftp.sock.closed:
+        is_lost = isinstance(error, ConnectionError) or getattr(self.sftp.sock, "closed", False)
+        if is_lost or not isinstance(error, OSError):
             garbled = isinstance(error, paramiko.SFTPError)
             lost = f"{self.name} sends invalid answers" if garbled else f"the connection to {self.name} is lost"
             return GuestError(f"{what}: {lost}")

@@ -63,6 +63,9 @@ class MachinePaths:
 
     identity = _PersistentPath("id_ed25519")
     public_identity = _PersistentPath("id_ed25519.pub")
+    agent_key = _PersistentPath("agent_key.pub")
+    """The public key of the key in the user's agent that logs in to a remote host; unused by virtual machines."""
+
     rekey_table = _PersistentPath("identity.smbios")
     """The SMBIOS strings that rekey a clone's guest at its first start. The strings contain private keys."""
 

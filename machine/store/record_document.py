@@ -21,6 +21,7 @@ from machine.model.config import (
 )
 from machine.model.host import AcceleratorChoice
 from machine.model.idle import OFF
+from machine.model.provider import RemoteHost, RootAccess
 from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.transport import Transport, TransportChoice
 from machine.store.fields import FieldError, Fields
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 
 Document = dict[str, object]
 
-SCHEMA = 2
+SCHEMA = 3
 """The number of the present schema. A change that older programs would misread needs a new number and a migration."""
 
+_SCHEMA_OF_QEMU = 2
+"""The schema in which virtual machines are written, because an older program can read them. It knows no other ones."""
+
 ADDED: Mapping[str, Document] = {
-    "config": {"idle_suspend": OFF, "machines_file": None},
+    "config": {"idle_suspend": OFF, "machines_file": None, "remote": None},
     "pending": {"restoring": None},
     "guest": {"services": None},
 }
@@ -59,7 +63,8 @@ def dump(record: MachineRecord) -> Document:
     """Convert a record to JSON. Each dataclass becomes an object with the names of the fields as keys."""
     parts = {"config": record.config, "pending": record.pending, "guest": record.guest}
     known: Document = {name: _dump_fields(part) for name, part in parts.items()}
-    return {"schema": SCHEMA, **_with_unknown(known, record.unknown)}
+    schema = SCHEMA if record.config.remote else _SCHEMA_OF_QEMU
+    return {"schema": schema, **_with_unknown(known, record.unknown)}
 
 
 def _with_unknown(known: Document, unknown: Mapping[str, object]) -> Document:
@@ -200,6 +205,21 @@ def _config(fields: Fields) -> MachineConfig:
         provisioning=fields.member("provisioning", Provisioning),
         first_boot=_first_boot(fields.part("first_boot")),
         machines_file=fields.optional_text("machines_file"),
+        remote=_remote(fields.optional_part("remote")),
+    )
+
+
+def _remote(fields: Fields | None) -> RemoteHost | None:
+    if fields is None:
+        return None
+    return RemoteHost(
+        named=fields.text("named"),
+        address=fields.text("address"),
+        proxy_command=fields.optional_text("proxy_command"),
+        identity=fields.text("identity"),
+        agent=fields.optional_text("agent"),
+        root_access=fields.member("root_access", RootAccess),
+        socket=fields.text("socket"),
     )
 
 

@@ -33,4 +33,5 @@ def choose(reserved: Collection[int]) -> int:
 
 def reserved_ports(roots: Roots, *, but: str | None = None) -> set[int]:
     """Return the SSH ports of all machines except the machine named `but`."""
-    return {record.config.ssh_port for record in records.load_readable(roots) if record.name != but}
+    others = [record for record in records.load_readable(roots) if record.name != but]
+    return {record.config.ssh_port for record in others if record.config.remote is None}

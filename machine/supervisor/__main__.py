@@ -17,6 +17,7 @@ from machine import lock
 from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, reason_of
 from machine.files import disk_errors
 from machine.folders.handover import load_folders
+from machine.model.ports import Driver
 from machine.model.settings import Settings
 from machine.ports.limits import PublishLimits
 from machine.resolver.choice import is_host_wanted, read_resolv_conf
@@ -25,8 +26,9 @@ from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, make_private
 from machine.store.settings import load_patience, load_settings
 from machine.store.suspension import load_hardware
-from machine.supervisor import launch
-from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor import launch, reach
+from machine.supervisor.assembly import assemble
+from machine.supervisor.assignment import Assignment
 from machine.supervisor.doors import ssh_place
 from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import install_helpers
@@ -140,10 +142,23 @@ def _prepare(
         return _adopt(roots, name)
     host = current_host()
     settings = load_settings(roots, host)
+    record = records.load(roots, name)
     for leftover in paths.runtime.iterdir():  # sockets of a supervisor that was killed
         if not handover.uses(leftover):
             leftover.unlink(missing_ok=True)
     patience = load_patience(roots, host, os.environ)
+    if record.config.remote:
+        end_leftover_masters(paths.ssh_control)
+        return Assignment(
+            record=record,
+            paths=paths,
+            plan=None,
+            lock=descriptor,
+            tcp_driver=Driver.SSH,
+            publish_limits=_publish_limits(settings),
+            patience=patience,
+            folders=reach.prepare(record, paths),
+        )
     launched = launch.prepare(
         roots,
         name,

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import assert_never
 
 from machine.folders.server import FolderServer
 from machine.folders.settings import FolderSettings, GuestScripts
-from machine.folders.transports import MountedFolder
 from machine.ignition import assets
 from machine.lock import holder_pid
 from machine.model import network
-from machine.model.hardware import Hardware
-from machine.model.host import Accelerator
 from machine.model.idle import parse_idle_suspend
-from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
-from machine.model.record import MachineRecord
+from machine.model.ports import Driver, SocketPath
 from machine.podman.api import container_ports
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
-from machine.ports.limits import PublishLimits
 from machine.ports.published import PublishedPorts
 from machine.ports.server import PortServer
-from machine.qemu.plan import LaunchPlan
+from machine.providers.computer import Computer
+from machine.providers.login import root_command, supervisors_login
+from machine.providers.qemu import AdoptedQemu, ChildQemu
+from machine.providers.remote import RemoteComputer
 from machine.sockets import listener_pid
-from machine.ssh.command import ROOT, SshTarget, command_argv, control_argv, host_key_alias
+from machine.ssh.command import SshTarget, control_argv
 from machine.store.paths import MachinePaths
+from machine.supervisor.assignment import Assignment
 from machine.supervisor.base_check import BaseCheck
 from machine.supervisor.commands import Commands
 from machine.supervisor.console_watch import ConsoleWatch, KernelWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
+from machine.supervisor.doors import ssh_place
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
@@ -48,10 +46,11 @@ from machine.supervisor.intervals import USUAL, Intervals
 from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master, new_path
-from machine.supervisor.process import AdoptedQemu, ChildQemu
+from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions
 from machine.supervisor.record import RecordKeeper
+from machine.supervisor.remote_watch import watching_remote
 from machine.supervisor.servers import Servers
 from machine.supervisor.suspend import Suspender, SuspendSettings
 from machine.supervisor.tasks import Tasks
@@ -68,53 +67,6 @@ _CONTAINERS_S = 10
 _LIST_S = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Assignment:
-    """Which machine a supervisor is to supervise, and whether to start QEMU or to take over a running QEMU."""
-
-    record: MachineRecord
-    paths: MachinePaths
-
-    plan: LaunchPlan | None
-    """The command line by which to start QEMU. None if QEMU is running already and is to be taken over."""
-
-    lock: int | None
-    """The descriptor of the machine's lock, which the new QEMU inherits. None if a running QEMU holds the lock."""
-
-    tcp_driver: Driver
-    publish_limits: PublishLimits
-    host_resolver: bool = False
-    """Whether this host answers the guest's questions about names."""
-
-    patience: int
-    """The factor by which the deadlines of a start and a stop are longer than usual."""
-
-    folders: Sequence[MountedFolder] = ()
-    hardware: Hardware | None = None
-    """What QEMU is started with, or was. None if an older program has started the QEMU that is to be taken over."""
-
-    hypervisor: str | None = None
-    """As in `Acceleration`. None also if a running QEMU is to be taken over."""
-
-    base: Path | None = None
-    """The base image of the machine's disk. None if the disk has none, or if QEMU is running already."""
-
-    @property
-    def resumes(self) -> bool:
-        """Whether QEMU loads a saved memory instead of booting the guest."""
-        return self.plan is not None and self.hardware is not None and self.hardware.is_suspended
-
-    @property
-    def accelerator(self) -> Accelerator:
-        # The accelerator of an adopted guest is unknown; the timeouts of TCG are long enough for all.
-        return self.plan.accelerator if self.plan else Accelerator.TCG
-
-    @property
-    def time_scale(self) -> int:
-        """The factor by which the guest's timeouts are longer than with hardware acceleration and usual patience."""
-        return self.accelerator.time_scale * self.patience
-
-
 def assemble(
     assignment: Assignment,
     starting: ProgressBroadcaster,
@@ -124,20 +76,26 @@ def assemble(
     """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
     handover = handover or Handover()
     paths = assignment.paths
-    target = _ssh_target(assignment)
-    in_guest = partial(command_argv, target, paths.ssh_control)
-    life = LifeTracker(Life(resumes=assignment.resumes) if assignment.plan else ADOPTED)
+    target = supervisors_login(assignment.record.config, paths)
+    in_guest = partial(root_command, assignment.record.config, target, paths.ssh_control)
+    life = LifeTracker(_first_life(assignment))
     tasks = Tasks(life)
     record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
     link = QmpLink()
     ports = _make_forwarding(assignment, target, link, life, handover)
-    api_sockets = (paths.podman_socket, paths.podman_root_socket)
-    published = PublishedPorts(ports, [partial(container_ports, path, timeout_s=_LIST_S) for path in api_sockets])
+    lists = [partial(container_ports, path, timeout_s=_LIST_S) for path in assignment.api_sockets]
+    published = PublishedPorts(ports, lists)
     sockets = _make_guest_sockets(assignment, in_guest, starting)
     folders = _make_folder_server(assignment, in_guest, life, record, sockets, starting)
     connection = GuestSsh(
-        Master(target, paths.ssh_control, sockets.on_host, patience=assignment.patience),
+        Master(
+            target,
+            paths.ssh_control,
+            sockets.on_host,
+            patience=assignment.patience,
+            sets_clock=assignment.record.config.remote is None,
+        ),
         tasks=tasks,
         life=life,
         record=record,
@@ -146,6 +104,17 @@ def assemble(
         sockets=sockets,
     )
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
+    watches = _make_watches(assignment, life, connection, starting, intervals)
+    guest_check = GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record)
+    watching: list[Callable[[], Awaitable[None]]]
+    if assignment.record.config.remote:
+        watching = watching_remote(assignment, life, ports, starting, intervals)
+    else:
+        qmp = QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s)
+        idle = _make_idle_watch(assignment, in_guest, commands, ports)
+        watching = [qmp.run, watches.watch_kernel, watches.watch_evidence, guest_check.watch]
+        watching += [idle.watch] if idle else []
+        watching += [] if assignment.record.config.has_our_units else [watches.watch_greeting]
     return Supervisor(
         paths=paths,
         accelerator=assignment.accelerator,
@@ -153,15 +122,15 @@ def assemble(
         patience=assignment.patience,
         life=life,
         record=record,
-        qemu=_make_qemu(assignment, intervals),
+        computer=_make_computer(assignment, intervals),
         link=link,
-        qmp=QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s),
         connection=connection,
         names=_make_guest_names(assignment, in_guest, starting),
         ports=ports,
         published=published,
         folders=folders,
         commands=commands,
+        watching=watching,
         servers=Servers(
             control=ControlServer(commands, stopping=stopping),
             port_server=PortServer(published),
@@ -172,10 +141,9 @@ def assemble(
         ),
         starting=starting,
         stopping=stopping,
-        watches=_make_watches(assignment, life, connection, starting, intervals),
+        watches=watches,
         containers=_make_container_wait(assignment, in_guest, intervals),
-        guest_check=GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record),
-        idle=_make_idle_watch(assignment, in_guest, commands, ports),
+        guest_check=guest_check,
         handover=handover,
         suspender=Suspender(_suspend_settings(assignment), link=link, folders=folders, connection=connection),
         heartbeat_s=intervals.heartbeat_s,
@@ -229,7 +197,7 @@ def _make_idle_watch(
     activity = GuestActivity(
         ports=ports,
         ssh_port=config.ssh_port,
-        api_sockets=(paths.podman_socket, paths.podman_root_socket),
+        api_sockets=tuple(assignment.api_sockets),
         ssh=in_guest,
         pids=lambda: [pid for driver in Driver if (pid := _driver_pid(paths, driver)) is not None],
         counts_containers=not wish.ignores_containers,
@@ -251,7 +219,7 @@ def _suspend_settings(assignment: Assignment) -> SuspendSettings:
 
 def _check_settings(assignment: Assignment, in_guest: GuestCommand, intervals: Intervals) -> CheckSettings:
     return CheckSettings(
-        ssh=in_guest,
+        ssh=None if assignment.record.config.remote else in_guest,
         script=assets.load("files/examine.sh"),
         grow=assets.load("files/tell-guest.sh") + "grow_root </dev/null\n",
         time_scale=assignment.time_scale,
@@ -261,15 +229,10 @@ def _check_settings(assignment: Assignment, in_guest: GuestCommand, intervals: I
     )
 
 
-def _ssh_target(assignment: Assignment) -> SshTarget:
-    config, paths = assignment.record.config, assignment.paths
-    return SshTarget(
-        alias=host_key_alias(config.name),
-        port=config.ssh_port,
-        username=ROOT,
-        identity=paths.identity,
-        known_hosts=paths.known_hosts,
-    )
+def _first_life(assignment: Assignment) -> Life:
+    if assignment.record.config.remote:
+        return Life(phase=Phase.SSH)
+    return Life(resumes=assignment.resumes) if assignment.plan else ADOPTED
 
 
 def _make_container_wait(assignment: Assignment, in_guest: GuestCommand, intervals: Intervals) -> ContainerWait:
@@ -283,8 +246,10 @@ def _make_container_wait(assignment: Assignment, in_guest: GuestCommand, interva
     )
 
 
-def _make_qemu(assignment: Assignment, intervals: Intervals) -> ChildQemu | AdoptedQemu:
+def _make_computer(assignment: Assignment, intervals: Intervals) -> Computer:
     paths, plan = assignment.paths, assignment.plan
+    if assignment.record.config.remote:
+        return RemoteComputer()
     if plan is None:
         return AdoptedQemu(paths.lock, poll_s=intervals.lock_s)
     return ChildQemu(plan.argv, output=paths.qemu_log, lock_descriptor=assignment.lock)
@@ -300,10 +265,8 @@ def _make_forwarding(
         ssh=partial(control_argv, target, paths.ssh_control),
         pid=partial(_driver_pid, paths),
         standing={
-            Driver.SLIRP: [Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=target.port)],
-            Driver.SSH: [
-                SocketPath(path=os.fspath(new_path(path))) for path in (paths.podman_socket, paths.podman_root_socket)
-            ],
+            Driver.SLIRP: [ssh_place(target.port)],
+            Driver.SSH: [SocketPath(path=os.fspath(new_path(path))) for path in assignment.api_sockets],
         },
     )
     return Forwarding(
@@ -313,6 +276,7 @@ def _make_forwarding(
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
         limits=assignment.publish_limits,
         predecessor=handover,
+        slirp=assignment.record.config.remote is None,
     )
 
 
@@ -330,8 +294,8 @@ def _make_guest_sockets(assignment: Assignment, in_guest: GuestCommand, starting
     config, paths = assignment.record.config, assignment.paths
     return GuestSockets(
         ssh=in_guest,
-        on_host={paths.podman_socket: config.user_socket, paths.podman_root_socket: config.root_socket},
-        script=sockets_script(paths, config),
+        on_host=assignment.api_sockets,
+        script=None if config.remote else sockets_script(paths, config),
         on_notice=starting.notice,
         time_scale=assignment.time_scale,
     )
@@ -342,6 +306,8 @@ def _make_guest_names(
 ) -> GuestNames | None:
     """Return None if neither this supervisor nor an earlier one has the guest ask this host for names."""
     server = None
+    if assignment.record.config.remote:
+        return None
     if assignment.host_resolver:
         from machine.resolver.lookup import HostNames  # these import dnspython, which few supervisors need
         from machine.resolver.server import ResolverServer

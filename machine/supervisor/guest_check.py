@@ -36,8 +36,11 @@ _MAX_STRETCH = 3
 class CheckSettings:
     """How to ask a guest what is wrong with it, and how often."""
 
-    ssh: Callable[[str], list[str]]
-    """Returns the command line that runs a command as root in the guest, over the SSH master."""
+    ssh: Callable[[str], list[str]] | None
+    """Returns the command line that runs a command as root in the guest, over the SSH master.
+
+    None if the guest is not asked, because it is a host of its own.
+    """
 
     script: str
     """The text of examine.sh, which prints the facts about a guest."""
@@ -209,6 +212,8 @@ class GuestCheck:
 
     async def _run(self, words: Sequence[str], script: str, *, timeout_s: float) -> str | None:
         """Run a script in the guest, and return its output. If the script fails or takes too long, return None."""
+        if self._settings.ssh is None:
+            return None
         try:
             completed = await async_runner.run(
                 self._settings.ssh(shlex.join(words)),

@@ -37,7 +37,8 @@ class GuestSockets:
     on_host: Mapping[Path, str]
     """The guest's API sockets, by their paths on this host."""
 
-    script: str
+    script: str | None
+    """None if no links are made in the guest."""
 
     on_notice: Callable[[str], None]
     """Is called with a notice for the user if these links cannot be made in the guest."""
@@ -47,6 +48,8 @@ class GuestSockets:
 
     async def provide(self) -> None:
         """Make the links in the guest, and remove the links of an earlier start."""
+        if self.script is None:
+            return
         timeout_s = _SCRIPT_S * self.time_scale
         try:
             done = await async_runner.run(self.ssh(COMMAND), stdin=self.script, timeout_s=timeout_s, check=False)

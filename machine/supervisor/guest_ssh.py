@@ -65,6 +65,11 @@ class GuestSsh:
         self.disconnect()
         self._master_task = self._tasks.run(self._run_master(after_s))
 
+    @property
+    def place(self) -> str:
+        """Where the guest's SSH server listens, for people."""
+        return self._master.target.place
+
     async def await_greeting(self) -> None:
         """Wait until the guest's SSH server greets a connection."""
         await self._master.await_greeting()

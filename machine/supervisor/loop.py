@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
@@ -15,8 +15,11 @@ from machine.folders.server import FolderServer
 from machine.model.host import Accelerator
 from machine.ports.forwarding import Forwarding
 from machine.ports.published import PublishedPorts
+from machine.providers.computer import Computer
+from machine.providers.qemu import ChildQemu
+from machine.providers.remote import RemoteComputer
 from machine.qemu import shutdown
-from machine.qemu.shutdown import Ending, Means
+from machine.qemu.shutdown import Ending, Limits
 from machine.store.paths import MachinePaths
 from machine.supervisor.actions import (
     Action,
@@ -56,11 +59,9 @@ from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.handover import Handover
-from machine.supervisor.idle_watch import IdleWatch
 from machine.supervisor.phases import Phase
-from machine.supervisor.process import AdoptedQemu, ChildQemu
 from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
-from machine.supervisor.qmp import QmpLink, QmpSessions
+from machine.supervisor.qmp import QmpLink
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
 from machine.supervisor.suspend import Suspender
@@ -76,7 +77,7 @@ _LAST_WORDS_S = 3.0
 
 @dataclass(kw_only=True, eq=False)
 class Supervisor:
-    """Supervises one machine until its QEMU ends. QEMU is started by this supervisor, or is running already."""
+    """Supervises one machine until its computer ends. It is started by this supervisor, or is running already."""
 
     paths: MachinePaths
     accelerator: Accelerator
@@ -88,9 +89,8 @@ class Supervisor:
 
     life: LifeTracker
     record: RecordKeeper
-    qemu: ChildQemu | AdoptedQemu
+    computer: Computer
     link: QmpLink
-    qmp: QmpSessions
     connection: GuestSsh
     names: GuestNames | None
     ports: Forwarding
@@ -107,18 +107,15 @@ class Supervisor:
 
     watches: GuestWatches
     containers: ContainerWait
-    idle: IdleWatch | None
-    """None if the machine stays up although nobody uses it."""
+    watching: Sequence[Callable[[], Awaitable[None]]]
+    """What watches the computer and its guest as long as it runs, besides what every machine has watched."""
 
     handover: Handover
     suspender: Suspender
     guest_check: GuestCheck
 
     heartbeat_s: float
-    """How often the shared directories of the host and the record's file are checked.
-
-    A guest that does not report that it is ready is asked for a greeting as often.
-    """
+    """How often the shared directories of the host and the record's file are checked."""
 
     tasks: Tasks
     """The group of the background tasks. `run` enters the group, and waits until all tasks have ended."""
@@ -129,7 +126,7 @@ class Supervisor:
     _deadline: asyncio.TimerHandle | None = field(default=None, init=False)
 
     async def run(self) -> MachineError | None:
-        """Supervise the machine until QEMU has ended. Return the error if the start has failed, else None."""
+        """Supervise the machine until its computer has ended. Return the error if the start has failed, else None."""
         await self.servers.open()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, partial(self.commands.stop, at_once=False))
         try:
@@ -146,7 +143,7 @@ class Supervisor:
         except BaseException:
             # A bug of ours must not end a guest that has been up, but must end one that has not.
             if not self.life.current.was_up:
-                self.qemu.send_signal(signal.SIGKILL)
+                self.computer.send_signal(signal.SIGKILL)
             raise
         finally:
             self.servers.close()
@@ -158,46 +155,48 @@ class Supervisor:
         return self._error
 
     async def _begin(self) -> list[asyncio.Task[None]]:
-        """Start QEMU, or take over a running QEMU, and return the tasks that run as long as QEMU does."""
+        """Start the computer, or take over a running one, and return the tasks that run as long as it does."""
         self._set_deadline()
         work: list[Callable[[], Awaitable[None]]] = [
-            self.qmp.run,
+            *self.watching,
             self.servers.keep_open,
             self.ports.retry_failed,
             self.published.keep_checking,
-            self._watch_qemu,
+            self._watch_computer,
             partial(self.folders.watch_sources, every_s=self.heartbeat_s),
             partial(self.record.keep_readable, every_s=self.heartbeat_s),
             self._watch_removal,
-            self.watches.watch_kernel,
-            self.watches.watch_evidence,
-            self.guest_check.watch,
         ]
-        if self.idle:
-            work.append(self.idle.watch)
-        if not self.record.current.config.has_our_units:
-            work.append(self.watches.watch_greeting)
         try:
-            if isinstance(self.qemu, ChildQemu):
-                await self._start(self.qemu)
-                work += [self.watches.watch_console, self.watches.watch_base]
-            else:
-                self._take_over()
+            match self.computer:
+                case ChildQemu():
+                    await self._start()
+                    work += [self.watches.watch_console, self.watches.watch_base]
+                case RemoteComputer():
+                    self._reach()
+                case _:
+                    self._take_over()
         except MachineError as error:
             self._error = error
             self._finished = True
             return []
         return [self.tasks.keep(watch) for watch in work]
 
-    async def _start(self, qemu: ChildQemu) -> None:
+    async def _start(self) -> None:
         if self.life.current.resumes:
             self.ports.load()
         self.ports.preload(self.record.current.config.forwards)
-        await self.folders.start_daemons(qemu.lock_descriptor)
+        await self.folders.start_daemons(self.computer.lock_descriptor)
         if not self.life.current.resumes:
             self.starting.step(boot_step(self.record.current))
         await self.handover.release(ssh_place(self.record.current.config.ssh_port))
-        await qemu.start()
+        await self.computer.start()
+
+    def _reach(self) -> None:
+        """Connect to a remote host, which runs already."""
+        self.ports.preload(self.record.current.config.forwards)
+        self.starting.step(f"Connecting to {self.connection.place}")
+        self.connection.connect(after_s=0)
 
     def _take_over(self) -> None:
         if not self.paths.qmp_socket.exists():
@@ -213,8 +212,8 @@ class Supervisor:
         log.warning("the machine's directory was removed, so the guest is shut down")
         self.commands.stop(at_once=False)
 
-    async def _watch_qemu(self) -> None:
-        self.life.post(QemuExited(cause=await self.qemu.wait()))
+    async def _watch_computer(self) -> None:
+        self.life.post(QemuExited(cause=await self.computer.wait()))
 
     async def _advance(self) -> None:
         """Wait for the next event, and carry out the actions that it requires."""
@@ -275,7 +274,7 @@ class Supervisor:
                 self.starting.step("Loading the memory of the guest")
                 self.tasks.run(self._resume())
             case PowerDown(at_once=at_once):
-                self.stopping.step("Waiting for VM to exit...")
+                self.stopping.step(self._ending_step)
                 self.tasks.run(self._power_down(at_once=at_once))
             case FailStart(cause=cause):
                 self._error = self._start_error(cause)
@@ -304,7 +303,7 @@ class Supervisor:
         of_folders = [each.problem for each in self.folders.folders if each.problem]
         for problem in dict.fromkeys([*self.life.current.problems, *of_folders]):
             self.starting.notice(sentence(problem))
-        has_booted = isinstance(self.qemu, ChildQemu) and not self.life.current.resumes
+        has_booted = isinstance(self.computer, ChildQemu) and not self.life.current.resumes
         if has_booted:
             await self.containers.wait(self.starting)
         self.starting.ok()
@@ -317,7 +316,7 @@ class Supervisor:
         if hangs and not at_once:
             self.stopping.notice(f"A virtiofsd has ended, so the guest may hang and gets {limits.power_down_s:.0f} s")
         try:
-            ending = await shutdown.shut_down(self._means(), limits)
+            ending = await self._shut_down(limits)
         except MachineError as error:  # the supervisor stays as long as QEMU does
             self.stopping.error(error)
             self.life.post(StopFailed())
@@ -336,36 +335,36 @@ class Supervisor:
             self.life.post(SuspendFailed(changed=has_begun))
         else:
             self._ending = Ending.SUSPENDED
-            await self._end_qemu()
+            await self._end_computer()
 
     async def _resume(self) -> None:
         try:
             await self.suspender.resume()
         except MachineError as error:
-            if not await self.qemu.ends_within(_LAST_WORDS_S):  # its exit says more
+            if not await self.computer.ends_within(_LAST_WORDS_S):  # its exit says more
                 self.life.post(GuestFailed(cause=error.message))
             return
         self.life.post(MemoryLoaded())
 
-    def _means(self) -> Means:
-        return Means(
-            monitor=self.link.client,
-            log_in_and_power_off=self.connection.power_off,
-            send_signal=self.qemu.send_signal,
-            ended=self.qemu.ends_within,
-        )
+    async def _shut_down(self, limits: Limits) -> Ending:
+        return await self.computer.shut_down(self.link.client, self.connection.power_off, limits)
+
+    @property
+    def _ending_step(self) -> str:
+        remote = isinstance(self.computer, RemoteComputer)
+        return f"Closing the connection to {self.connection.place}" if remote else "Waiting for VM to exit..."
 
     async def _clean_up(self) -> None:
-        """End QEMU after a failed start."""
-        await self._end_qemu()
+        """End the computer after a failed start."""
+        await self._end_computer()
         if self.life.current.phase is Phase.BOOT and (damage := await self.watches.base.damage()):
             self._error = damaged_base_error(self.record.current, damage)
         self.life.post(CleanedUp())
 
-    async def _end_qemu(self) -> None:
+    async def _end_computer(self) -> None:
         try:
             limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=True)
-            await shutdown.shut_down(self._means(), limits)
+            await self._shut_down(limits)
         except MachineError as error:
             log.error("%s", error.line)
 

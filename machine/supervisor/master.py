@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
-from machine.ssh.command import SshTarget, command_argv, master_argv
+from machine.ssh.command import SshTarget, command_argv, master_argv, proxy_argv
 from machine.supervisor.events import SshSilence
 
 log = logging.getLogger(__name__)
@@ -30,19 +30,30 @@ _CLOCK_S = 60.0
 _END_S = 5.0
 
 _SET_CLOCK = "echo; read now && date -u -s @$now"
+_READ_TIME = "echo; read now"
 
 
 class Master:
     """Runs SSH masters for one guest, one after another. `forwards` maps the host's sockets to the guest's.
 
-    `patience` is how many times as long as usual the guest may take to answer.
+    `patience` is how many times as long as usual the guest may take to answer. The guest's clock is left alone unless
+    `sets_clock` is set.
     """
 
-    def __init__(self, target: SshTarget, control: Path, forwards: Mapping[Path, str], *, patience: int = 1) -> None:
+    def __init__(
+        self,
+        target: SshTarget,
+        control: Path,
+        forwards: Mapping[Path, str],
+        *,
+        patience: int = 1,
+        sets_clock: bool = True,
+    ) -> None:
         self.target = target
         self._control = control
         self._forwards = forwards
         self._patience = patience
+        self._clock_command = _SET_CLOCK if sets_clock else _READ_TIME
         self._running = asyncio.Lock()
 
     async def run(
@@ -100,12 +111,12 @@ class Master:
         return "the guest no longer answers" if status == _SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
-        """Set the guest's clock to the host's time. Return whether the guest has set its clock.
+        """Set the guest's clock to the host's time. Return whether the guest has set its clock, or was only to answer.
 
         `in_doubt` says that the master's connection may be lost. To find out, a second connection is made. When the
         guest's SSH server greets the second connection, the guest has only little time left to answer on the first.
         """
-        argv = command_argv(self.target, self._control, _SET_CLOCK)
+        argv = command_argv(self.target, self._control, self._clock_command)
         try:
             async with await async_runner.spawn(argv, stdin=PIPE, stdout=PIPE) as child:
                 return await self._send_time(child, in_doubt=in_doubt)
@@ -137,7 +148,7 @@ class Master:
         told: SshSilence | None = None
         while True:
             asked = time.monotonic()
-            silence = await _greeting_obstacle(self.target.port, patience_s)
+            silence = await _greeting_obstacle(self.target, patience_s)
             if silence is None:
                 return time.monotonic() - asked
             if silence is not told:
@@ -155,15 +166,17 @@ def new_path(path: Path) -> Path:
     return path.with_suffix(".new")
 
 
-async def _greeting_obstacle(port: int, patience_s: float) -> SshSilence | None:
+async def _greeting_obstacle(target: SshTarget, patience_s: float) -> SshSilence | None:
     """Connect once to the guest's SSH server. Return None if it greets, else the reason why it does not.
 
     QEMU accepts each connection, and hangs up if the guest refuses it.
     """
+    if proxy := proxy_argv(target):
+        return await _proxied_obstacle(proxy, patience_s)
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(patience_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(target.address, target.port)
             return None if await reader.read(1) else SshSilence.REFUSED
     except TimeoutError:
         return SshSilence.SILENT
@@ -172,6 +185,18 @@ async def _greeting_obstacle(port: int, patience_s: float) -> SshSilence | None:
     finally:
         if writer:
             writer.close()
+
+
+async def _proxied_obstacle(proxy: Sequence[str], patience_s: float) -> SshSilence | None:
+    """Run a proxy command once. Return None if a server greets through it, else the reason why none does."""
+    try:
+        async with asyncio.timeout(patience_s), await async_runner.spawn(proxy, stdin=PIPE, stdout=PIPE) as child:
+            assert child.stdout is not None
+            return None if await child.stdout.read(1) else SshSilence.REFUSED
+    except TimeoutError:
+        return SshSilence.SILENT
+    except MachineError:
+        return SshSilence.CLOSED
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

@@ -23,6 +23,7 @@ from machine.errors import MachineError
 from machine.ssh import keys
 from machine.ssh import power_off as power_off_module
 from machine.ssh.command import (
+    SshTarget,
     command_argv,
     control_argv,
     known_hosts_line,
@@ -243,12 +244,16 @@ def test_guest_that_is_told_to_power_down_has_accepted_it_or_not(
     assert not asyncio.run(power_off(replace(sshd.target, port=1)))
 
 
+def local_target(port: int) -> SshTarget:
+    return SshTarget(alias="x", port=port, username="x", identity=Path("x"), known_hosts=Path("x"))
+
+
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"", None])
 def test_guest_answers_if_it_greets(greeting: bytes | None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if greeting is None:  # it accepts nothing
-            assert not greets(port, timeout_s=0.3)
+            assert not greets(local_target(port), timeout_s=0.3)
             return
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(greets, port, timeout_s=WAIT_S)
@@ -256,7 +261,7 @@ def test_guest_answers_if_it_greets(greeting: bytes | None) -> None:
             connection.sendall(greeting)
             connection.close()
             assert answer.result() is bool(greeting)
-    assert not greets(port, timeout_s=WAIT_S)
+    assert not greets(local_target(port), timeout_s=WAIT_S)
 
 
 def test_master_ends_where_a_socket_cannot_be_made(sshd: Sshd, short_path: Path) -> None:

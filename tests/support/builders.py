@@ -15,6 +15,7 @@ from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, MachineConfig, Resources, Script, UserIgnition, Verified
 from machine.model.folders import Folder
 from machine.model.host import AcceleratorChoice, Host, HostOS, Installer
+from machine.model.provider import RemoteHost, RootAccess
 from machine.model.record import GuestFacts, MachineRecord, Pending
 from machine.model.service import Service
 from machine.model.transport import TransportChoice
@@ -66,6 +67,27 @@ def make_record(
 
 USER_IGNITION = '{"ignition": {"version": "3.2.0"}}\n'
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNhbm5vdCBiZSBhIHJlYWwga2V5 me"
+
+
+def make_remote_config(**changes: Any) -> MachineConfig:
+    """A host that is reached over SSH."""
+    remote = RemoteHost(
+        named="core@server.example:2022",
+        address="server.example",
+        proxy_command="ssh -W [%h]:%p jump",
+        identity="/home/me/.ssh/id_ed25519",
+        agent=None,
+        root_access=RootAccess.SUDO,
+        socket="/run/user/1000/podman/podman.sock",
+    )
+    return make_config(
+        name="far",
+        ssh_port=2022,
+        remote=remote,
+        image=ImageOrigin(reference="", digest=None),
+        volume_driver=TransportChoice.SSHFS,
+        **changes,
+    )
 
 
 def make_full_config(**fields: Any) -> MachineConfig:

@@ -22,7 +22,8 @@ from machine.ports.limits import DEFAULT_LIMITS
 from machine.qemu.plan import LaunchPlan
 from machine.store import records
 from machine.store.paths import MachinePaths
-from machine.supervisor.assembly import Assignment, assemble
+from machine.supervisor.assembly import assemble
+from machine.supervisor.assignment import Assignment
 from machine.supervisor.intervals import Intervals
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.progress import ProgressBroadcaster
@@ -155,7 +156,7 @@ class FakeMachine:
             self._ended.cancel()
             await asyncio.wait([self._ended])
         self.qemu.end()
-        await self.supervisor.qemu.wait()
+        await self.supervisor.computer.wait()
         self.qemu.close()
         for writer in self._guests:
             writer.close()

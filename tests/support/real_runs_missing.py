@@ -6,6 +6,7 @@ _HOST = "it is about this host alone, and tests/integration runs it"
 _LOGIN = "it needs the login services of a real session, which tests/integration stands in for"
 _FEDORA = "it needs Fedora CoreOS, whose image the tests do not have"
 
+_REMOTE = "it needs a host that runs already, which tests/integration makes with a real SSH server"
 _NEW = "tests/guest/test_7_many.py runs it, but has not run since"
 
 MISSING = {
@@ -13,6 +14,12 @@ MISSING = {
     "autostart enable": _LOGIN,
     "config edit": _HOST,
     "down": _NEW,
+    "init --accept-new-host-key": _REMOTE,
+    "init --host": _REMOTE,
+    "init --host-key": _REMOTE,
+    "init --identity": _REMOTE,
+    "init --install": _REMOTE,
+    "init --proxy-command": _REMOTE,
     "init --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
     "image build": "it makes the image of the guests, before there is one",
     "image catalogue": _HOST,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from machine.errors import BadInputError
 from machine.ops.shared.context import Context
 from machine.podman.connections import connection_uri
 from machine.store import records
@@ -17,9 +18,12 @@ def api_socket(name: str, context: Context, *, rootful: bool | None = None) -> P
 
     Raises:
         NotFoundError: there is no such machine.
+        BadInputError: the machine has no such socket.
     """
     config = records.load(context.roots, name).config
     wanted = config.rootful if rootful is None else rootful
+    if wanted and not config.has_root_socket:
+        raise BadInputError(f'{config.username} cannot become root on the host of "{name}", so root has no socket')
     return context.roots.machine(name).api_socket(rootful=wanted)
 
 

@@ -56,6 +56,8 @@ class ClientRegistration:
             MachineError: a file of Podman's or Docker's cannot be read, or the disk is full.
         """
         connections = connections_of(config.name, self._paths(config.name), rootful=config.rootful)
+        if not config.has_root_socket:
+            connections = tuple(one for one in connections if one.name != config.root_connection)
         with _unless_unwritable(config.name, report):
             # A connection of this name that points elsewhere is the user's own.
             existing = self._file.uris()

@@ -53,7 +53,7 @@ def make_keys(name: str, paths: MachinePaths) -> Keys:
 def publish(
     record: MachineRecord, paths: MachinePaths, registration: ClientRegistration, context: Context, report: Reporter
 ) -> MachineConfig:
-    """Turn a draft into a machine, choose an unused SSH port for the machine, and register the machine with clients.
+    """Turn a draft into a machine, and register it with clients. For a virtual machine, choose an unused SSH port.
 
     Raises:
         BadInputError: another command has made a machine of that name meanwhile.
@@ -63,7 +63,9 @@ def publish(
     # Only one command at a time does this, because a port is reserved, and old Podman clients do not lock their files.
     with drafts.names_lock(roots):
         drafts.remove_leftovers(roots)
-        config = replace(record.config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
+        config = record.config
+        if config.remote is None:
+            config = replace(config, ssh_port=ssh_ports.choose(ssh_ports.reserved_ports(roots)))
         records.save(paths, replace(record, config=config))
         drafts.publish(paths, roots, config.name)
         try:

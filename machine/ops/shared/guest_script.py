@@ -5,7 +5,7 @@ from __future__ import annotations
 from machine import runner
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
-from machine.ops.shared.target import login
+from machine.providers.login import login_of
 from machine.ssh.command import ROOT, script_argv
 
 
@@ -16,5 +16,5 @@ def run_script(config: MachineConfig, script: str, context: Context, *, timeout_
         MachineError: the guest does not answer, or the script fails or takes too long.
     """
     paths = context.roots.machine(config.name)
-    argv = script_argv(login(config, paths, ROOT), (), control=paths.ssh_control)
+    argv = script_argv(login_of(config, paths, ROOT), (), control=paths.ssh_control)
     return runner.run(argv, timeout_s=timeout_s, stdin=script).stdout

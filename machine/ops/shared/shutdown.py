@@ -20,8 +20,8 @@ from machine.model.host import Accelerator
 from machine.ops.shared.ask_supervisor import await_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.patience import stop_patience
-from machine.ops.shared.target import login
 from machine.ops.shared.waiting import end_waiting
+from machine.providers.login import login_of
 from machine.qemu import monitor, shutdown
 from machine.qemu.shutdown import Ending, Limits, Means
 from machine.report import Reporter
@@ -165,11 +165,13 @@ async def _connect(paths: MachinePaths, stack: contextlib.AsyncExitStack) -> QMP
 
 async def _log_in_and_power_off(paths: MachinePaths) -> bool:
     try:
-        target = login(records.load_last_good(paths).config, paths, ROOT)
+        config = records.load_last_good(paths).config
     except MachineError as error:
         log.info("the guest's SSH port is unknown: %s", error)
         return False
-    return await power_off(target)
+    if config.remote:  # it is left alone
+        return False
+    return await power_off(login_of(config, paths, ROOT))
 
 
 def _send_signal(paths: MachinePaths, number: signal.Signals) -> None:

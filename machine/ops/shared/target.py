@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from machine.errors import GuestError, MachineError
-from machine.model.config import MachineConfig
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
-from machine.ssh.command import ROOT, SshTarget, host_key_alias
+from machine.providers.login import login_of
+from machine.ssh.command import ROOT, SshTarget
 from machine.ssh.greeting import greets
 from machine.store import records
-from machine.store.paths import MachinePaths
 
 # An emulated guest takes a second to greet. With what the program needs to start, the user waits less than ten seconds.
 _GREETING_S = 7.0
@@ -19,24 +18,14 @@ _GREETING_S = 7.0
 def find_target(name: str, username: str | None, context: Context) -> SshTarget:
     """Return the address, user and key by which ssh logs in to a guest.
 
-    If `username` is None, the user is root if the machine is rootful, and else the guest's user.
+    If `username` is None, the user is root if the machine is a rootful virtual machine, and else the guest's user.
 
     Raises:
         NotFoundError: there is no such machine.
     """
     config = records.load(context.roots, name).config
-    return login(config, context.roots.machine(name), username or (ROOT if config.rootful else config.username))
-
-
-def login(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarget:
-    """Return the address, user and key by which ssh logs in to a guest. `paths` are the machine's files."""
-    return SshTarget(
-        alias=host_key_alias(config.name),
-        port=config.ssh_port,
-        username=username,
-        identity=paths.identity,
-        known_hosts=paths.known_hosts,
-    )
+    default = ROOT if config.rootful and not config.remote else config.username
+    return login_of(config, context.roots.machine(name), username or default)
 
 
 def running_target(name: str, username: str | None, context: Context) -> SshTarget:
@@ -51,7 +40,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     state = machine_state(context.roots.machine(name))
     if error := unreachable_error(name, state):
         raise error
-    if not state.connected and not greets(target.port, timeout_s=_GREETING_S):
+    if not state.connected and not greets(target, timeout_s=_GREETING_S):
         raise GuestError(
             f'the guest of "{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}"
         )

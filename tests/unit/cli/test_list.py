@@ -23,7 +23,7 @@ from tests.support.start import held_lock
 
 HEADING = "NAME        VM TYPE     CREATED     LAST UP     CPUS        MEMORY      DISK SIZE\n"
 EMPTY = "Expecting value: line 1 column 1 (char 0)"
-NEWER = "schema 7, this one reads up to 2"
+NEWER = "schema 7, this one reads up to 3"
 RESTORE = "restore its last good copy with: cp {1} {0}"
 NOW = CREATED + timedelta(hours=3)
 

@@ -227,11 +227,11 @@ def test_damaged_entry_of_a_list_is_reported_with_its_field(key: str) -> None:
 
 def test_newer_record_is_refused_by_its_number(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    record.write_text('{"schema": 3, "anything": "else"}')
+    record.write_text('{"schema": 4, "anything": "else"}')
     with pytest.raises(MachineError) as caught:
         records.load_file(record)
     assert caught.value.line == (
-        f"{record} was written by a newer version of this program (schema 3, this one reads up to 2); "
+        f"{record} was written by a newer version of this program (schema 4, this one reads up to 3); "
         "upgrade boot2podman"
     )
 

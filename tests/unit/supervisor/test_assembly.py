@@ -11,7 +11,7 @@ from machine.model.host import Accelerator
 from machine.model.ports import Driver
 from machine.ports.limits import DEFAULT_LIMITS
 from machine.qemu.plan import LaunchPlan
-from machine.supervisor.assembly import Assignment
+from machine.supervisor.assignment import Assignment
 from tests.support.builders import make_paths, make_record
 
 ADOPTED = Assignment(

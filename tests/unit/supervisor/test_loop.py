@@ -739,6 +739,6 @@ def test_defect_before_the_machine_is_up_leaves_no_qemu(ssh: FakeSsh, short_path
         machine.supervisor.life.post("no event")  # type: ignore[arg-type]
         with pytest.raises(ExceptionGroup):
             await machine.end()
-        assert await machine.supervisor.qemu.wait() == "QEMU was killed by signal 9"
+        assert await machine.supervisor.computer.wait() == "QEMU was killed by signal 9"
 
     play(story, short_path)

@@ -5,39 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+
+from qemu.qmp import QMPClient
 
 from machine import async_runner, lock
 from machine.async_runner import Child
 from machine.files import disk_errors, open_created
+from machine.providers.computer import Computer
+from machine.qemu import shutdown
+from machine.qemu.shutdown import Ending, Limits, Means
 
 
-class QemuProcess(ABC):
-    """A QEMU process, for whose end a supervisor can wait."""
+class QemuProcess(Computer):
+    """A QEMU process."""
 
-    def __init__(self) -> None:
-        self._ended = asyncio.Event()
-
-    async def wait(self) -> str | None:
-        """Wait until QEMU has ended. Return how QEMU failed and its last message, or None if it ended normally."""
-        cause = await self._wait()
-        self._ended.set()
-        return cause
-
-    async def ends_within(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` until QEMU has ended, and return whether it has."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._ended.wait()
-        return self._ended.is_set()
-
-    @abstractmethod
-    def send_signal(self, number: signal.Signals) -> None: ...
-
-    @abstractmethod
-    async def _wait(self) -> str | None: ...
+    async def shut_down(
+        self, monitor: QMPClient | None, log_in_and_power_off: Callable[[], Awaitable[bool]], limits: Limits
+    ) -> Ending:
+        means = Means(
+            monitor=monitor,
+            log_in_and_power_off=log_in_and_power_off,
+            send_signal=self.send_signal,
+            ended=self.ends_within,
+        )
+        return await shutdown.shut_down(means, limits)
 
 
 class ChildQemu(QemuProcess):
@@ -81,6 +74,9 @@ class AdoptedQemu(QemuProcess):
         super().__init__()
         self._lock_file = lock_file
         self._poll_s = poll_s
+
+    async def start(self) -> None:
+        """Do nothing, because QEMU runs already."""
 
     def send_signal(self, number: signal.Signals) -> None:
         lock.signal_holder(self._lock_file, number)

@@ -1,0 +1,324 @@
+"""Machines whose guest is a host that is reached over SSH: a real SSH server, with a stand-in for Podman."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine.lock import holder_pid
+from machine.ssh import keys
+from tests.support.processes import machine_processes
+from tests.support.remote_host import SOCKET, USER, RemoteHost, remote_host
+from tests.support.waiting import WAIT_S, wait_until
+from tests.support.world import Outcome, World
+
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"
+)
+
+
+@pytest.fixture
+def host(short_path: Path) -> Iterator[RemoteHost]:
+    """A host on which the user core has Podman and no sudo."""
+    with remote_host(short_path) as made:
+        made.has_podman()
+        made.listens()
+        yield made
+
+
+@pytest.fixture
+def world(world: World) -> Iterator[World]:
+    world.link_tool("ssh-keygen", "ssh-add", "sh")
+    yield world
+    for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):
+        world.machine("rm", "--force", name)
+    assert machine_processes(world.home) == []
+
+
+def init(world: World, host: RemoteHost, *words: str, user: str = USER, name: str = "far") -> Outcome:
+    known = () if any(word.endswith("host-key") for word in words) else ("--host-key", host.host_key)
+    identity = () if "--identity" in words else ("--identity", str(host.identity))
+    place = f"{user}@127.0.0.1:{host.port}"
+    return world.machine("init", "--provider", "ssh", "--host", place, *known, *identity, *words, name)
+
+
+def made(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
+    outcome = init(world, host, *words, user=user)
+    assert outcome.status == 0, outcome.stderr
+
+
+def nothing_is_left(world: World) -> bool:
+    return not [path for path in world.machines.glob("[!.]*") if path.is_dir()] and world.connections == {}
+
+
+def started(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
+    made(world, host, *words, user=user)
+    world.must("start", "far")
+
+
+def read_port(port: int) -> str | None:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            return connection.recv(100).decode() or None
+    except OSError:
+        return None
+
+
+def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost) -> None:
+    made(world, host)
+    assert world.must("ls", "--format", "{{.VMType}} {{.Port}}").stdout == f"ssh {host.port}\n"
+    assert world.record("far")["schema"] == 3
+    assert list(world.connections["Connections"]) == ["far"]  # core cannot become root
+    assert not (world.machines / "far" / "id_ed25519").exists()
+    world.must("start", "far")
+    assert world.state("far") == ("running", "")
+    assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
+    (world.root / "x").write_text("hello")
+    world.must("cp", "-q", "x", f"far:{host.directory}/home/y")
+    assert (host.directory / "home" / "y").read_text() == "hello"
+    assert (
+        world.must("url", "far").stdout == f"unix://{world.inspect('far')['ConnectionInfo']['PodmanSocket']['Path']}\n"
+    )
+    assert SOCKET in world.must("port", "ls", "far").stdout
+    assert "Connecting to" in world.must("logs", "far").stdout
+    world.must("doctor")
+    world.must("stop", "far")
+    assert world.state("far") == ("stopped", "")
+    world.must("rm", "--force", "far")
+    assert nothing_is_left(world)
+
+
+def test_root_logs_in_or_sudo_leads_to_roots_podman(world: World, host: RemoteHost) -> None:
+    host.listens("/run/podman/podman.sock")
+    host.has_sudo()
+    for user in ("root", USER):
+        started(world, host, user=user)
+        assert set(world.connections["Connections"]) == {"far", "far-root"}
+        rootful = world.must("url", "--rootful", "far").stdout.strip().removeprefix("unix://")
+        assert subprocess.run(
+            ["curl", "-sS", "--unix-socket", rootful, "http://d/_ping"], check=True, capture_output=True
+        ).stdout.startswith(b"OK")
+        world.must("rm", "--force", "far")
+
+
+def test_ports_of_containers_appear_here_and_go_again(world: World, host: RemoteHost) -> None:
+    started(world, host)
+    host.serves(18080, "from afar")
+    host.publishes(("127.0.0.1", 18080, "tcp"), ("", 5353, "udp"))
+    wait_until(lambda: read_port(18080) == "from afar", "the port")
+    assert "5353" not in world.must("port", "ls", "far").stdout
+    assert "The host's port *:5353/udp is not opened here: SSH does not carry UDP" in world.must("logs", "far").stdout
+    host.publishes()
+    wait_until(lambda: read_port(18080) is None, "the port's end")
+    world.must("port", "add", "far", "127.0.0.1:18081:18080")
+    assert read_port(18081) == "from afar"
+    refused = world.machine("port", "add", "far", "53:53/udp")
+    assert refused.status == 125
+    assert refused.stderr == 'Error: "far" is a host that is reached over SSH, so UDP is not carried to it\n'
+
+
+def test_machine_heals_when_connections_end_and_the_host_reboots(world: World, host: RemoteHost) -> None:
+    started(world, host)
+    host.serves(18080, "from afar")
+    host.publishes(("127.0.0.1", 18080, "tcp"))
+    wait_until(lambda: read_port(18080) == "from afar", "the port")
+    host.end_sessions()  # as a restart of sshd with its sessions
+    wait_until(lambda: read_port(18080) == "from afar", "the port after a restart")
+    host.go_down()
+    wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed")
+    host.publishes()  # as a reboot
+    host.go_up()
+    wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal")
+    wait_until(lambda: read_port(18080) is None, "the port's end")
+    world.must("ssh", "far", "true")
+
+
+def test_killed_supervisor_leaves_a_stopped_machine(world: World, host: RemoteHost) -> None:
+    started(world, host)
+    pid = holder_pid(world.machines / "far" / "supervisor.lock")
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: world.state("far")[0] == "stopped", "the end")
+    world.must("start", "far")
+    assert world.state("far") == ("running", "")
+
+
+def test_two_machines_may_be_the_same_host_by_a_proxy_command(world: World, host: RemoteHost) -> None:
+    relay = (
+        "import os, socket, sys, threading; s = socket.create_connection(sys.argv[1:]); "
+        "send = lambda: [s.sendall(b) for b in iter(lambda: os.read(0, 65536), b'')]; "
+        "threading.Thread(target=send, daemon=True).start(); "
+        "[os.write(1, b) for b in iter(lambda: s.recv(65536), b'')]"
+    )
+    proxy = f"{sys.executable} -c {shlex.quote(relay)} 127.0.0.1 {host.port}"
+    place = ("--provider", "ssh", "--host", f"{USER}@far.invalid", "--identity", str(host.identity))
+    world.must("init", *place, "--host-key", host.host_key, "--proxy-command", proxy, "far")
+    world.must("init", *place, "--host-key", host.host_key, "--proxy-command", proxy, "farther")
+    world.must("start", "far", "farther")
+    assert world.must("ssh", "farther", "id", "-un").stdout == f"{USER}\n"
+    (world.root / "x").write_text("hello")
+    world.must("cp", "-q", "x", f"far:{host.directory}/home/y")
+    host.end_sessions()
+    wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal")
+
+
+def test_agent_with_twenty_keys(world: World, host: RemoteHost, tmp_path: Path) -> None:
+    agent = str(host.directory / "agent.sock")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: Path(agent).exists(), "the agent")
+        paths = [tmp_path / f"key{number}" for number in range(19)]
+        for path in paths:
+            keys.generate(path, comment=path.name)
+        for path in (*paths, host.identity):
+            subprocess.run(["ssh-add", "-q", path], check=True, env={**os.environ, "SSH_AUTH_SOCK": agent})
+        place = ("--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key)
+        world.extra["SSH_AUTH_SOCK"] = agent
+        world.must("init", *place, "far")
+        host.identity.rename(tmp_path / "away")
+        world.must("start", "far")
+        assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
+        world.must("rm", "--force", "far")
+        process.kill()
+
+
+def test_host_key_is_checked_first_and_then_pinned(world: World, host: RemoteHost, tmp_path: Path) -> None:
+    refused = init(world, host, "--accept-new-host-key", "--host-key", host.host_key)
+    assert refused.stderr == "Error: choose one of --host-key and --accept-new-host-key\n"
+    unknown = world.machine(
+        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--identity", str(host.identity), "far"
+    )
+    assert unknown.status == 125
+    assert f"the host key of 127.0.0.1:{host.port} is not known: ssh-ed25519 SHA256:" in unknown.stderr
+    assert nothing_is_left(world)
+    other = keys.generate(tmp_path / "other", comment="other")
+    wrong = init(world, host, "--host-key", other)
+    assert wrong.status == 125
+    assert "does not have the host key that is known for it, so nothing was sent to it" in wrong.stderr
+    assert nothing_is_left(world)
+    made(world, host, "--accept-new-host-key")
+    (world.machines / "far" / "known_hosts").write_text(f"machine-far {' '.join(other.split()[:2])}\n")
+    changed = world.machine("start", "far")
+    assert changed.status == 125
+    assert "does not have the host key of far, so nothing was sent to it" in changed.stderr
+    assert world.state("far") == ("stopped", "")
+
+
+def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) -> None:
+    (host.bin / "podman").unlink()
+    host.program("apt-get", "exit 1")
+    bare = init(world, host)
+    assert bare.status == 125
+    assert bare.stderr.splitlines()[-1] == (
+        f"Error: 127.0.0.1:{host.port} is not ready: Podman is not installed; Podman's API socket is not enabled; "
+        "run there: sudo apt-get install -y podman; or let --install do it"
+    )
+    host.has_podman("3.4.4")
+    old = init(world, host)
+    assert "its Podman 3.4.4 is older than version 4" in old.stderr
+    host.has_podman()
+    rootful = init(world, host, "--rootful")
+    assert "core cannot become root on" in rootful.stderr
+    host.run("mkdir", "-p", "/run/systemd/system")
+    lingering = init(world, host)
+    assert "containers of core end when core logs out; run there: sudo loginctl enable-linger core" in lingering.stderr
+    assert nothing_is_left(world)
+
+
+def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
+    linger = host.directory / "linger"
+    host.has_sudo()
+    host.run("mkdir", "-p", "/run/systemd/system")
+    host.program("loginctl", f'test "$1 $2" = "enable-linger {USER}" && echo done >{linger}')
+    os.chown(host.directory, 1234, 1234)
+    declined = world.machine(
+        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
+        "--identity", str(host.identity), "--install", "far", stdin="n\n",
+    )  # fmt: skip
+    assert declined.status == 125
+    assert "Run there: sudo loginctl enable-linger core [y/N]" in declined.stdout
+    assert not linger.exists()
+    world.machine(
+        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
+        "--identity", str(host.identity), "--install", "far", stdin="y\n",
+    )  # fmt: skip
+    assert linger.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "Error: the provider ssh needs a host; add: --host [USER@]HOST[:PORT]"),
+        (("--host", "a b"), 'Error: "a b" is not a host; write [USER@]HOST[:PORT], such as core@server.example:22'),
+        (("--host", "h", "--cpus", "2"), "Error: --cpus does not apply to a host that is reached over SSH"),
+        (("--host", "h", "--image", "x"), "Error: --image does not apply to a host that is reached over SSH"),
+        (("--host", "h", "--identity", "/no/such"), "Error: there is no key /no/such"),
+        (
+            ("--host", "h", "--host-key", "x"),
+            'Error: "x" is not a host key; write the type and the key: "ssh-ed25519 AAAA…"',
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(world: World, words: tuple[str, ...], message: str) -> None:
+    before = world.files()
+    outcome = world.machine("init", "--provider", "ssh", *words, "far")
+    assert (outcome.status, outcome.stderr) == (125, f"{message}\n")
+    assert world.files() == before
+
+
+def test_hosts_that_cannot_be_reached(world: World, host: RemoteHost) -> None:
+    failing = init(world, host, "--proxy-command", "false")
+    assert failing.status == 125
+    assert "cannot be reached by the proxy command" in failing.stderr
+    host.go_down()
+    gone = init(world, host)
+    assert gone.status == 125
+    assert f"127.0.0.1:{host.port} cannot be reached: connect to host 127.0.0.1 port {host.port}: " in gone.stderr
+    assert "Connection refused" in gone.stderr
+    host.go_up()
+    made(world, host)
+    host.go_down()
+    start = world.machine("start", "far")
+    assert 'unable to start "far": 127.0.0.1' in start.stderr
+    assert world.state("far") == ("stopped", "")
+
+
+def test_what_the_provider_cannot_do_is_refused_in_one_sentence(world: World, host: RemoteHost) -> None:
+    made(world, host)
+    for words in (
+        ("console", "far"),
+        ("suspend", "far"),
+        ("snapshot", "create", "far", "x"),
+        ("clone", "far", "near"),
+        ("set", "--memory", "1024", "far"),
+        ("set", "--idle-suspend", "10m", "far"),
+        ("ignition", "far"),
+        ("start", "--on-demand", "far"),
+        ("export", "--format", "kubevirt", "far"),
+        ("logs", "--serial", "far"),
+    ):
+        outcome = world.machine(*words)
+        assert outcome.status == 125, words
+        assert outcome.stderr.startswith('Error: "far" is a host that is reached over SSH, so '), words
+        assert outcome.stderr.count("\n") == 1
+
+
+def test_machines_file_makes_and_starts_it(world: World, host: RemoteHost) -> None:
+    (world.root / "machines.toml").write_text(
+        f'[machine.far]\nprovider = "ssh"\nhost = "{USER}@127.0.0.1:{host.port}"\n'
+        f'identity = "{host.identity}"\nhost_key = "{host.host_key}"\n'
+    )
+    assert world.must("up").stdout.splitlines()[-1].split() == ["far", "running", "made", "and", "started"]
+    assert world.must("up").stdout.splitlines()[-1].split() == ["far", "running", "unchanged"]
+    exported = world.must("export", "far").stdout
+    assert 'provider = "ssh"' in exported
+    assert "cpus" not in exported
+    world.must("down")
+    assert world.state("far") == ("stopped", "")
