@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from machine.errors import BadInputError
+from machine.model.dataclass import dataclass
 
 
 class Provider(StrEnum):
