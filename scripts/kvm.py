@@ -18,6 +18,7 @@ from pathlib import Path
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.arch import Arch
+from machine.supervisor.evidence import panic_message
 from scripts.kvm_root import ensure_root
 from tests.support.guests import CACHE, make_guest_world, publish, take_down
 from tests.support.world import World
@@ -26,9 +27,12 @@ NAME = "host"
 ARCHES = (Arch.X86_64, Arch.AARCH64)
 CHECKOUT = Path(__file__).parents[1]
 
-_SIZE = ("--memory", "8192", "--cpus", "2", "--disk-size", "20")
+# With two CPUs, which QEMU 7.2 emulates in two threads, the host's kernel once panicked under a busy guest: "corrupted
+# stack end detected inside scheduler". With one it has not.
+_SIZE = ("--memory", "8192", "--cpus", "1", "--disk-size", "20")
 _POLL_S = 0.5
 _STATE_EVERY_S = 30.0
+_CONSOLE_END = 6000
 _BUILD_S = 2 * 3600
 _BOOT_S = 3 * 3600.0
 _TESTS_S = 2 * 3600.0
@@ -70,6 +74,11 @@ def parse(words: Sequence[str]) -> tuple[Arch, bool, list[str]]:
     return arch, "--shell" in rest, [word for word in rest if word != "--shell"]
 
 
+def has_ended(state: str, console: str) -> bool:
+    """Whether an emulated host with this state and text of its console runs no more tests."""
+    return state == "stopped" or panic_message(console) is not None
+
+
 class EmulatedHost:
     """An emulated host that is running, and the folder in which it leaves the tests' output and exit status."""
 
@@ -102,9 +111,12 @@ class EmulatedHost:
         return int(status.read_text())
 
     def _check_running(self) -> None:
-        state, _ = self.world.state(NAME)
-        if state == "stopped":
-            raise MachineError("the emulated host has ended", hint=f"see {self.world.machines / NAME}")
+        """Raise MachineError, with the end of its console, if the emulated host has ended or panicked."""
+        state, problem = self.world.state(NAME)
+        console = (self.world.machines / NAME / "serial.log").read_text(errors="replace")
+        if has_ended(state, console):
+            print(console[-_CONSOLE_END:], file=sys.stderr)
+            raise MachineError(f"the emulated host has ended: {problem or state}")
 
 
 @contextlib.contextmanager

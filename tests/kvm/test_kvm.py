@@ -116,4 +116,4 @@ def test_machine_starts_again_when_its_qemu_was_killed(box: KvmMachine) -> None:
     wait_until(lambda: not psutil.pid_exists(supervisor), timeout_s=LS_S, what="the supervisor's end")
     assert box.world.state(NAME) == ("stopped", "")
     box.run()
-    assert box.is_back()
+    wait_until(box.is_back, timeout_s=LS_S, what="the machine")

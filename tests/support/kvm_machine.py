@@ -12,6 +12,7 @@ from tests.support.world import World
 
 NAME = "box"
 BOOT_S = 3000
+UP = ("running", "")
 
 
 @dataclass(kw_only=True)
@@ -36,8 +37,12 @@ class KvmMachine:
 
     def is_back(self) -> bool:
         """Whether the machine is running and its Podman answers."""
+        return self.condition() == (*UP, 0)
+
+    def condition(self) -> tuple[str, str, int]:
+        """Return the machine's state, its problem, and the status of a client that asks its Podman."""
         asked = self.world.remote(NAME, "version", check=False)
-        return self.world.state(NAME) == ("running", "") and asked.status == 0
+        return *self.world.state(NAME), asked.status
 
     # Containers
 
@@ -70,7 +75,8 @@ class KvmMachine:
 
     @property
     def folder_servers(self) -> list[int]:
-        return [pid for pid, line in processes_of(self.world.runtime(NAME)).items() if "virtiofsd" in line]
+        """The processes of virtiofsd. Their command lines have the shared folder, but no directory of the machine."""
+        return [pid for pid, line in processes_of(self.folder).items() if "virtiofsd" in line.partition(" ")[0]]
 
     @property
     def ssh_master(self) -> int:

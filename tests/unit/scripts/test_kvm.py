@@ -1,11 +1,11 @@
-"""The command line of `scripts/test kvm`."""
+"""The command line of `scripts/test kvm`, and how it notices that the emulated host has ended."""
 
 from __future__ import annotations
 
 import pytest
 
 from machine.model.arch import Arch
-from scripts.kvm import parse
+from scripts.kvm import has_ended, parse
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,18 @@ def test_other_architectures_are_refused(word: str, line: str) -> None:
     with pytest.raises(SystemExit) as caught:
         parse([word])
     assert caught.value.code == line
+
+
+@pytest.mark.parametrize(
+    ("state", "console", "ended"),
+    [
+        ("running", "host login: \n", False),
+        ("degraded", "host login: \n", False),
+        ("stopped", "host login: \n", True),
+        ("degraded", "[ 9.1] Kernel panic - not syncing: corrupted stack end detected inside scheduler\n", True),
+    ],
+)
+def test_emulated_host_has_ended_when_it_is_off_or_its_kernel_has_panicked(
+    state: str, console: str, ended: bool
+) -> None:
+    assert has_ended(state, console) is ended
