@@ -26,8 +26,8 @@ from machine.cli.flags import Command, WholeNumber
 def command(name: str, kind: str | None, previous: bool, tail: int | None, follow: bool) -> None:
     """Print a log of a machine, whether it is running or not.
 
-    On a terminal, all control sequences except colours are removed. A pipe or a
-    file gets every byte. --follow does not end when the machine stops, but goes
+    On a terminal, all control sequences except colours are removed, and with
+    NO_COLOR these, too. A pipe or a file gets every byte. --follow does not end when the machine stops, but goes
     on with the next start, until ^C.
 
     \b
@@ -51,9 +51,10 @@ def command(name: str, kind: str | None, previous: bool, tail: int | None, follo
 
 
 def _show(chunks: Iterable[bytes]) -> None:
+    from machine.cli.terminal import wants_colours
     from machine.model.console import SafeOutput
 
-    console = SafeOutput()
+    console = SafeOutput(colours=wants_colours())
     try:
         for chunk in chunks:
             click.echo(console.feed(chunk), nl=False)

@@ -214,12 +214,27 @@ def _line_of(error: click.ClickException) -> str:
     match error:
         case click.exceptions.NoArgsIsHelpError(ctx=context):
             error.show()
-            return f"missing command '{context.command_path} COMMAND'"
+            return f"missing command '{context.command_path} COMMAND'{_first_steps(context)}"
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "machine"
             return f"{_lower_first(error.format_message()).rstrip('.')}; see '{path} --help'"
         case _:
             return error.format_message()
+
+
+def _first_steps(context: click.Context) -> str:
+    """Return a hint for who has no machine yet, if the command line was the program's name alone."""
+    if context.parent:
+        return ""
+    from machine.cli.common import current_context
+    from machine.ops.shared.completion import all_names
+
+    try:
+        has_machines = bool(all_names(current_context()))
+    except (MachineError, OSError):
+        return ""
+    program = context.command_path
+    return "" if has_machines else f"; to make and start your first machine: {program} init && {program} start"
 
 
 def _line_of_os_error(error: OSError) -> str:

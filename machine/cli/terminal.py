@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from machine.report import SilentReporter
 
@@ -169,4 +170,18 @@ def reporter(*, quiet: bool = False) -> NoticeReporter | TerminalReporter:
     """Return the reporter that suits stderr. With `quiet`, return one that prints only notices."""
     if quiet:
         return NoticeReporter()
-    return TerminalReporter() if sys.stderr.isatty() else PlainReporter()
+    return TerminalReporter() if can_draw(sys.stderr) else PlainReporter()
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal on which lines can be drawn anew."""
+    return stream.isatty() and _is_capable()
+
+
+def wants_colours() -> bool:
+    """Return whether a terminal may get colours: https://no-color.org/."""
+    return _is_capable() and not os.environ.get("NO_COLOR")
+
+
+def _is_capable() -> bool:
+    return os.environ.get("TERM") not in ("dumb", "unknown")

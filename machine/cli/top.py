@@ -74,7 +74,9 @@ def command(
     if interval < 1:
         raise BadInputError("invalid interval, must be a positive number greater zero")
     form = form_of(format_, default="table", json_of_all=False)
-    is_live = sys.stdout.isatty() and not (no_reset or no_stream or form is Form.JSON)
+    from machine.cli.terminal import can_draw
+
+    is_live = can_draw(sys.stdout) and not (no_reset or no_stream or form is Form.JSON)
     from machine.ops.top import follow
 
     reports = follow(names, current_context(), interval, everything=everything, once=no_stream)

@@ -24,6 +24,7 @@ from machine.image.unpack import DiskFormat, Unpacked
 from machine.image.verify import DetachedSignature, SignatureCheck, Signer
 from machine.image.web import FetchError, Web, WebSettings, fetch_bytes, local_path, public_url
 from machine.model.config import Verified
+from machine.model.units import bytes_size
 from machine.report import Reporter
 
 _READ_ONLY = 0o444
@@ -135,7 +136,7 @@ class Ingest:
                 if known:
                     return known
             else:
-                self._report.step(f"Fetching {public_url(artifact.location)}")
+                self._report.step(f"Asking for {public_url(artifact.location)}")
                 checked = self._download(artifact, signature, image, has_checksum=has_checksum, max_workers=max_workers)
             sha256 = checked.unpacked.sha256
             if checked.unpacked.format is DiskFormat.RAW:
@@ -162,7 +163,7 @@ class Ingest:
             self._cache.download_folder(artifact),
             self._web,
             artifact.authorize,
-            check_size=self._cache.check_space,
+            check_size=partial(self._begin, artifact),
             will_be_verified=has_checksum,
             max_workers=max_workers,
         )
@@ -182,6 +183,16 @@ class Ingest:
             raise
         download.discard()
         return checked
+
+    def _begin(self, artifact: Artifact, size: int, missing: int) -> None:
+        """Say what is fetched and how large it is, if there is space for it.
+
+        Raises:
+            DiskError: the disk of the cache has too little free space.
+        """
+        self._cache.check_space(size, missing)
+        here = f", of which {bytes_size(size - missing)} are here already" if missing < size else ""
+        self._report.step(f"Fetching {_title(artifact)}, {bytes_size(size)}{here}")
 
     def _unpack(self, artifact: Artifact, signature: DetachedSignature | None, source: Source, image: Path) -> _Checked:
         """Unpack a source into the file `image`, and meanwhile compute its digests and check its signature.
@@ -284,6 +295,13 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
 def _name(artifact: Artifact) -> str:
     """Return the path or URL of the artifact's file, for messages."""
     return str(local_path(artifact.location) or public_url(artifact.location))
+
+
+def _title(artifact: Artifact) -> str:
+    """Return what an artifact is, such as `fcos:stable 44.20260707.3.1 for x86_64`."""
+    reference = public_url(artifact.reference)
+    release = f" {artifact.release}" if artifact.release and artifact.release not in reference else ""
+    return f"{reference}{release} for {artifact.arch}"
 
 
 def check_readable(path: Path) -> None:

@@ -26,9 +26,10 @@ def without_escapes(text: str) -> str:
 
 
 class SafeOutput:
-    """Filters console output as it arrives. Colours are kept, and all other control sequences are removed."""
+    """Filters console output as it arrives. Colours are kept if wanted, and other control sequences are removed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, colours: bool = True) -> None:
+        self._colours = colours
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._rest = ""
         self._coloured = False
@@ -48,7 +49,7 @@ class SafeOutput:
         return text + (_PLAIN if self._coloured else "")
 
     def _keep_colour(self, found: re.Match[str]) -> str:
-        if not _COLOUR.fullmatch(found[0]):
+        if not (self._colours and _COLOUR.fullmatch(found[0])):
             return ""
         self._coloured = True
         return found[0]

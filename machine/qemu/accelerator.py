@@ -64,6 +64,12 @@ class Acceleration:
     notice: str | None = None
     obstacle: Obstacle | None = None
 
+    @property
+    def first_notice(self) -> str | None:
+        """The notice for a machine's first start. It also says what the user can do."""
+        remedy = self.obstacle.remedy if self.obstacle else None
+        return f"{self.notice}; {remedy}" if self.notice and remedy else self.notice
+
 
 @dataclass(frozen=True, kw_only=True)
 class MacFacts:

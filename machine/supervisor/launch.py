@@ -88,8 +88,8 @@ def prepare(
     qemu = _usable_qemu(config, host, patience)
     acceleration = _accelerate(config, host, qemu, environment)
     suspension = usable_suspension(record.name, paths, acceleration)
-    if acceleration.notice:
-        notice(acceleration.notice)
+    if text := acceleration.notice if record.guest.last_up else acceleration.first_notice:
+        notice(text)
     folders = _assign_transports(record, host, qemu, paths, notice, patience=patience)
     if suspension:
         folders = within_slots(folders, suspension.hardware)

@@ -68,7 +68,9 @@ def test_tools_of_fat_find_no_fault_with_the_seed_disk(tmp_path: Path) -> None:
 def test_image_of_the_catalogue_becomes_a_machine(world: World, images: Images, server: ImageServer) -> None:
     publish(world, server, images)
     made = world.init("box", "own:1", "--username", "me")
-    assert made.stderr == f"Fetching {server.url}{IMAGE}\n"
+    asked, fetched = made.stderr.splitlines()
+    assert asked == f"Asking for {server.url}{IMAGE}"
+    assert fetched.startswith("Fetching own:1 for ")
     machine = world.inspect("box")["Machine"]
     assert machine["Provisioning"] == "cloud-init"
     assert (machine["Image"]["Reference"], machine["Image"]["Verified"]) == ("own:1", "sha512")

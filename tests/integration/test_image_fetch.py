@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -42,7 +43,9 @@ PROXY_HINT = "; proxies come from the environment: env | grep -i _proxy"
 def test_stream_is_fetched_once_and_cached(world: World, images: Images, server: ImageServer) -> None:
     base = stream(world, server, images)
     outcome = world.init("one", "fcos:stable", "--stream-base-url", base)
-    assert outcome.stderr == f"Fetching {base}43/disk.qcow2.xz\n"
+    asked, fetched = outcome.stderr.splitlines()
+    assert asked == f"Asking for {base}43/disk.qcow2.xz"
+    assert re.fullmatch(r"Fetching fcos:stable 43\.20260101\.3\.0 for \w+, [\d.]+[KM]iB", fetched)
     assert world.init("two", "stable", "--stream-base-url", base).stderr == ""
     assert server.ranges_of(PACKED) == [None]
     image = world.inspect("two")["Machine"]["Image"]

@@ -26,7 +26,7 @@ _SCRUBBED = (
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?[^/\s]+", "$TMP"),
     (r"http(s?)://127\.0\.0\.1:\d+", r"http\1://SERVER"),
 )
-_IGNORED = ("Verifying ", "Unpacking ", "Fetching ", "  ERROR: ")
+_IGNORED = ("Verifying ", "Unpacking ", "Asking for ", "Fetching ", "  ERROR: ")
 """Prefixes of progress lines, and of qemu-img's lines, which differ between its versions."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from machine.cli import main as cli_main
 from machine.errors import MachineError
+from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.command_line import Machine
 
 
@@ -69,12 +72,23 @@ def test_usage_error_is_one_line(words: list[str], line: str, machine: Machine) 
 
 
 @pytest.mark.parametrize(("words", "path"), [([], "machine"), (["image"], "machine image"), (["os"], "machine os")])
-def test_missing_command_shows_the_help_and_fails(words: list[str], path: str, machine: Machine) -> None:
+def test_missing_command_shows_the_help_and_fails(
+    words: list[str], path: str, machine: Machine, tmp_path: Path
+) -> None:
+    save_machine(make_roots(tmp_path / "world" / "m"), make_record("box"))
     outcome = machine(*words)
     assert outcome.status == 125
     assert outcome.stdout + outcome.stderr == (
         machine(*words, "--help").stdout + f"Error: missing command '{path} COMMAND'\n"
     )
+
+
+def test_host_without_a_machine_is_told_the_first_two_commands(machine: Machine) -> None:
+    last = machine().stderr.splitlines()[-1]
+    assert last == (
+        "Error: missing command 'machine COMMAND'; to make and start your first machine: machine init && machine start"
+    )
+    assert machine("image").stderr.splitlines()[-1] == "Error: missing command 'machine image COMMAND'"
 
 
 @pytest.mark.parametrize(

@@ -54,5 +54,10 @@ def test_what_is_ready_does_not_wait_and_no_sequence_makes_it_wait_for_long() ->
     assert console.feed(b"\x1b]" + b"x" * 5000) == "x" * 5000
 
 
+def test_colours_can_be_left_out() -> None:
+    console = SafeOutput(colours=False)
+    assert console.feed(b"\x1b[1;31mred\x1b[0m\n") + console.end() == "red\n"
+
+
 def test_plain_text_has_no_colours_either() -> None:
     assert without_escapes("\x1b[1;31mred\x1b[0m\r\n") == "red\n"
