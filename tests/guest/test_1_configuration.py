@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.guest_machines import FIRST_PROXY, SecondMachine
+from tests.support.waiting import wait_until
 from tests.support.world import World
 
 pytestmark = pytest.mark.usefixtures("box2")
@@ -68,6 +69,20 @@ def test_variables_are_everywhere_in_the_guest(second_machine: SecondMachine, or
     assert guest(ordinary_world, user) == expected
 
 
+def test_ignition_runs_with_systemd_where_its_config_names_file_systems(ordinary_world: World) -> None:
+    assert stages(ordinary_world, "box2") == ["fetch-offline", "kargs", "disks", "mount", "files", "umount"]
+
+
+@pytest.mark.usefixtures("box")
+def test_ignition_runs_without_systemd_where_its_config_has_files_and_units_alone(world: World) -> None:
+    assert stages(world, "box") == ["fetch-offline", "files"]
+
+
+def stages(world: World, name: str) -> list[str]:
+    """The stages of Ignition at the first boot, from the guest's journal."""
+    return world.must("ssh", name, "sudo journalctl -t ignition -o cat | sed -n 's/.*Stage: //p'").stdout.split()
+
+
 def test_small_variant_says_what_it_lacks(ordinary_world: World) -> None:
     lacking = ordinary_world.machine("ssh", "box2", "sudo skopeo --version")
     assert (lacking.status, lacking.stdout) == (127, "")
@@ -75,6 +90,9 @@ def test_small_variant_says_what_it_lacks(ordinary_world: World) -> None:
     # The beginning of a program of another architecture, which the guest opens before it looks at the rest.
     header = r"\177ELF\002\001\001" + r"\000" * 9 + r"\002\000\363\000" + r"\000" * 108
     script = f"printf '{header}' >/tmp/foreign && chmod +x /tmp/foreign && /tmp/foreign"
+    # A minute after the boot.
+    registered = ("ssh", "box2", "systemctl is-active --quiet boot2podman-lacking.service")
+    wait_until(lambda: ordinary_world.machine(*registered).status == 0, timeout_s=300, what="the message")
     foreign = ordinary_world.machine("ssh", "box2", script)
     assert foreign.status == 127
     assert "runs no programs of another architecture, machine image build --variant full does" in foreign.stderr

@@ -56,9 +56,9 @@ def test_the_image_boots_under_uefi_too(world: World, streams: Path, tmp_path: P
     with subprocess.Popen(qemu, stdin=subprocess.DEVNULL) as process:
         try:
             wait_until(
-                lambda: serial.exists() and b"systemd[1]: " in serial.read_bytes(),
+                lambda: serial.exists() and b"Welcome to " in serial.read_bytes(),
                 timeout_s=BOOT_S,
-                what="the initramfs",
+                what="systemd on the root file system",
             )
         finally:
             process.kill()

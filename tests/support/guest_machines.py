@@ -32,7 +32,11 @@ _INIT_FILES = {
         {
             "ignition": {"version": "3.3.0"},
             "passwd": {"users": [{"name": "eve", "uid": 4242}, {"name": "core", "groups": ["adm"]}]},
-            "storage": {"files": [{"path": "/etc/own", "contents": {"source": "data:,own"}, "mode": 0o600}]},
+            "storage": {
+                # It is so already, but Ignition has to look, which our own image's quick first boot leaves to systemd.
+                "filesystems": [{"device": "/dev/disk/by-label/root", "format": "ext4", "label": "root"}],
+                "files": [{"path": "/etc/own", "contents": {"source": "data:,own"}, "mode": 0o600}],
+            },
             "systemd": {
                 "units": [
                     {

@@ -14,6 +14,12 @@ install() {
     ln_r "$systemdsystemunitdir/initrd.target" "$systemdsystemunitdir/default.target"
     inst_multiple fsck fsck.ext4 e2fsck
 
+    # Which does most first boots without systemd.
+    inst_multiple busybox
+    rm -f "$initdir/init"
+    inst_simple /usr/share/boot2podman/init /init
+    chmod 0755 "$initdir/init"
+
     # Coldplug only what the root disk and the ports need, and load their drivers directly: going through all three
     # hundred devices of a machine is most of the initramfs's time. The real root coldplugs everything.
     inst_simple "$moddir/modules-load.conf" /usr/lib/modules-load.d/boot2podman.conf
