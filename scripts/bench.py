@@ -20,6 +20,7 @@ MACHINE = os.fspath(Path(sys.executable).with_name("machine"))
 INIT = ["init", "--image", "boot2podman", "--disk-size", "12", "--memory", "2048", "--cpus", "2"]
 BOOT_S = 900.0
 FILE_INIT = 25.0
+SLEEPS = 3
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 
 
@@ -166,9 +167,24 @@ def bench_start(bench: Bench, rounds: int) -> None:
             bench.machine("rm", "--force", name)
         else:
             bench_memory(bench, name)
+            bench_suspend(bench, name)
             bench_stop(bench, name)
     detail = f"{min(starts):.1f} s / {min(answers):.1f} s; a bare SSH login takes {min(logins):.1f} s"
     show("start / bare boot, to the API", min(starts) / min(answers), 1.1, detail)
+
+
+def bench_suspend(bench: Bench, name: str) -> None:
+    """Suspend a machine, resume it by a start and by a client of its API."""
+    bench.podman(name, "ps")  # its first answer takes seconds on an emulated guest
+    suspends, resumes, wakes = [], [], []
+    for _ in range(SLEEPS):
+        suspends.append(seconds(lambda: bench.machine("suspend", name)))
+        resumes.append(seconds(lambda: bench.machine("start", "--quiet", name)))
+        bench.machine("suspend", name)
+        wakes.append(seconds(lambda: bench.podman(name, "ps")))
+        bench.machine("wait", "--for", "running", name)
+    for what, times, target in (("suspend", suspends, 3), ("resume to the API", resumes, 5), ("wake by ps", wakes, 6)):
+        show(f"{what}, seconds", min(times), target, f"absolute, TCG, of {SLEEPS}")
 
 
 def bench_memory(bench: Bench, name: str) -> None:

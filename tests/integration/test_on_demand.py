@@ -6,29 +6,33 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from machine import lock
+from tests.support.disk_images import Images
 from tests.support.golden import Golden
 from tests.support.processes import machine_processes
-from tests.support.start import control_socket
+from tests.support.start import control_socket, put_to_sleep
 from tests.support.transcripts import transcript
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World
 
 CLIENTS = 50
 MAX_BYTES = 25 * 1024**2
+SLEEP_S = 4.0
+MOST_OF_A_CPU = 0.005
 
 
 def waiting_lock(world: World, name: str = "box") -> Path:
     return world.machines / name / "waiting.lock"
 
 
-def holder(world: World) -> int:
-    pid = lock.holder_pid(waiting_lock(world))
+def holder(world: World, name: str = "box") -> int:
+    pid = lock.holder_pid(waiting_lock(world, name))
     assert pid is not None, "no process waits for clients"
     return pid
 
@@ -61,6 +65,25 @@ def test_waiting_process_is_small_and_idle(suspended: World) -> None:
     assert process.memory_info().rss < MAX_BYTES
     wait_until(lambda: process.cpu_times().user - before.user < 0.1)
     assert process.num_threads() == 1
+
+
+@pytest.mark.linux("to imitate a Mac loads many modules")
+def test_ten_machines_sleep_in_little_memory_and_hardly_any_time(suspended: World, images: Images) -> None:
+    names = [f"box{number}" for number in range(1, 10)]
+    for name in names:
+        suspended.init(name, images.qcow2)
+        put_to_sleep(suspended, name)
+    for name in ["box", *names]:
+        suspended.must("start", "--on-demand", name)
+    processes = [psutil.Process(holder(suspended, name)) for name in ["box", *names]]
+    assert sum(process.memory_info().rss for process in processes) <= 10 * MAX_BYTES
+
+    def seconds() -> float:
+        return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+    before = seconds()
+    time.sleep(SLEEP_S)
+    assert seconds() - before <= SLEEP_S * MOST_OF_A_CPU
 
 
 def test_clients_of_a_machine_that_cannot_be_resumed_are_hung_up_on(suspended: World) -> None:

@@ -113,7 +113,7 @@ def test_disk_and_variables_return_and_the_present_state_is_kept(box: World) -> 
 
 
 def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
-    put_to_sleep(box, b"first")
+    put_to_sleep(box, memory=b"first")
     box.must("snapshot", "create", "box", "asleep")
     assert resumes(box) == b"first"
     drop_suspension(paths_of(box))
@@ -121,7 +121,7 @@ def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
     done = box.must("snapshot", "restore", "--force", "box", "asleep")
     assert "To resume your machine run" in done.stdout
     assert (box.state("box"), resumes(box), has(box, 1)) == (("suspended", ""), b"first", True)
-    put_to_sleep(box, b"second")
+    put_to_sleep(box, memory=b"second")
     box.must("snapshot", "restore", "--force", "box", "before-restore")
     assert (box.state("box"), has(box, 2)) == (("stopped", ""), True)
     box.must("snapshot", "restore", "--force", "--no-keep", "box", "before-restore2")
@@ -134,7 +134,7 @@ def test_memory_returns_with_the_disk_that_it_fits(box: World) -> None:
 def test_clients_are_waited_for_as_before_unless_the_state_has_changed(box: World) -> None:
     waits = paths_of(box).waiting_lock
     box.must("snapshot", "create", "box", "stopped")
-    put_to_sleep(box, b"first")
+    put_to_sleep(box, memory=b"first")
     box.must("snapshot", "create", "box", "asleep")
     box.must("suspend", "box")  # it is, but nothing waits for its clients
     assert lock.is_held(waits)
@@ -241,7 +241,7 @@ def test_snapshot_that_a_running_machine_cannot_remove_is_removed_later(box: Wor
 
 
 def test_what_does_not_fit_any_more_is_refused(box: World, golden: Golden) -> None:
-    put_to_sleep(box, b"first")
+    put_to_sleep(box, memory=b"first")
     box.must("snapshot", "create", "box", "asleep")
     write(box, 2)
     refuse(golden, box, "snapshot", "create", "box", case="memory that the disk does not fit")
@@ -327,7 +327,7 @@ def state_of(world: World) -> tuple[object, ...]:
 
 
 def test_creation_that_is_killed_leaves_a_whole_snapshot_or_none(box: World) -> None:
-    put_to_sleep(box, b"first")
+    put_to_sleep(box, memory=b"first")
     number = 0
     for number in each_kill(box, lambda c: create_snapshot("box", "small", None, c, SilentReporter())):
         assert resumes(box) == b"first"
@@ -343,11 +343,11 @@ def test_creation_that_is_killed_leaves_a_whole_snapshot_or_none(box: World) -> 
 
 def test_restore_that_is_killed_leaves_the_old_state_or_is_finished(box: World) -> None:
     box.edit_record("box", config={"resources": {"cpus": 1, "memory_mib": 512, "disk_gib": 7}})
-    put_to_sleep(box, b"old")
+    put_to_sleep(box, memory=b"old")
     box.must("snapshot", "create", "box", "small")
     drop_suspension(paths_of(box))
     write(box, 2)
-    put_to_sleep(box, b"new")
+    put_to_sleep(box, memory=b"new")
     (box.machines / "box" / "efivars.fd").write_bytes(b"second")
     box.edit_record(
         "box", guest={"followed": "later"}, config={"resources": {"cpus": 2, "memory_mib": 512, "disk_gib": 7}}
@@ -375,7 +375,7 @@ def finish_interrupted_of(world: World) -> None:
 
 
 def test_removal_that_is_killed_leaves_nothing_behind_for_long(box: World) -> None:
-    put_to_sleep(box, b"first")
+    put_to_sleep(box, memory=b"first")
     box.must("snapshot", "create", "box", "small")
     box.must("snapshot", "create", "box", "large")
     for number in each_kill(box, lambda c: remove_snapshots("box", ["small"], c, SilentReporter())):

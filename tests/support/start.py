@@ -24,10 +24,10 @@ HARDWARE = Hardware(
 )
 
 
-def put_to_sleep(world: World, memory: bytes = b"no memory") -> None:
-    """Give the machine `box` a saved memory that no QEMU can load."""
-    world.edit_record("box", guest={"provisioned": True})
-    paths = MachinePaths(directory=world.machines / "box", runtime=world.runtime("box"))
+def put_to_sleep(world: World, name: str = "box", *, memory: bytes = b"no memory") -> None:
+    """Give a machine a saved memory that no QEMU can load."""
+    world.edit_record(name, guest={"provisioned": True})
+    paths = MachinePaths(directory=world.machines / name, runtime=world.runtime(name))
     paths.memory_in_work.write_bytes(memory)
     suspension = Suspension(
         hardware=replace(HARDWARE, machine_type="q35", folder_slots=0),
