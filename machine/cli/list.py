@@ -121,7 +121,7 @@ def as_json(listed: ListedMachine, now: datetime) -> dict[str, Any]:
         "DiskSize": str(config.resources.disk_gib * GIB),
         "Port": config.ssh_port,
         "RemoteUsername": config.username,
-        "IdentityPath": config.remote.identity if config.remote else str(listed.paths.identity),
+        "IdentityPath": str(listed.identity),
         "UserModeNetworking": True,
         "State": state.state,
         "Reason": state.reason or "",

@@ -185,6 +185,15 @@ class FolderServer:
         self._folders.replace(replace(mounted, transport=Transport.SSHFS))
         return True
 
+    async def take_away(self) -> None:
+        """Make a host that stays when its machine ends unmount all folders, and leave nothing of ours mounted there."""
+        async with self._changing:
+            if self._folders:
+                for each in self._folders:
+                    await self._disconnect(each.folder)
+                if isinstance(report := await self._run_script([]), Obstacle):
+                    log.warning("the folders stay on the host: %s", report)
+
     async def release(self) -> Obstacle | None:
         """Make the guest unmount all folders, and end the sessions over SSH.
 

@@ -87,8 +87,8 @@ class RemoteHost:
     proxy_command: str | None
     """The command, for the user's shell, that connects to the host in place of a TCP connection."""
 
-    identity: str
-    """The path of the file with the private key that logs in, or with the public key of a key in the user's agent."""
+    identity: str | None
+    """The path of the private key that logs in. None for a key in an agent, whose public half the machine keeps."""
 
     agent: str | None
     """The socket of the user's agent, or `none`, as for ssh's IdentityAgent. None for the agent of $SSH_AUTH_SOCK."""

@@ -6,6 +6,7 @@ import shlex
 
 from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
+from machine.providers.login import identity_of
 from machine.store import records
 
 
@@ -20,7 +21,7 @@ def variables(name: str, context: Context, *, rootful: bool | None = None) -> di
     return {
         "DOCKER_HOST": url,
         "CONTAINER_HOST": url,
-        "CONTAINER_SSHKEY": config.remote.identity if config.remote else str(context.roots.machine(name).identity),
+        "CONTAINER_SSHKEY": str(identity_of(config, context.roots.machine(name))),
         "MACHINE_NAME": name,
         # What Testcontainers mounts into its container that cleans up. The path is one of the guest.
         "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": config.socket_in_guest(

@@ -103,7 +103,7 @@ def plan_remote(name: str, request: InitRequest, context: Context, agree: Agree)
             named=request.host,
             address=named.host,
             proxy_command=request.proxy_command or None,
-            identity=os.fspath(identity) if identity else "",
+            identity=os.fspath(identity) if identity else None,
             agent=None,
             root_access=RootAccess.NONE,
             socket="",
@@ -176,17 +176,21 @@ def make_remote(
                 f"{route.username} cannot become root on {target.place}, as --rootful needs",
                 hint="let the user run sudo without a password there, or log in as root",
             )
+        if config.folders and access is RootAccess.NONE:
+            raise MachineError(
+                f"folders need root, and {route.username} cannot become root on {target.place}",
+                hint="let the user run sudo without a password there, or log in as root",
+            )
         with drafts.draft(context.roots, config.name) as paths:
             write_atomic(paths.known_hosts, "".join(known))
-            identity = target.identity
-            if identity.parent == files:  # the public key of a key in the user's agent
-                write_atomic(paths.agent_key, identity.read_text())
-                identity = context.roots.machine(config.name).agent_key
+            in_agent = target.identity.parent == files
+            if in_agent:  # the public key of a key in the user's agent
+                write_atomic(paths.agent_key, target.identity.read_text())
             remote = replace(
                 config.remote,
                 address=route.address,
                 proxy_command=route.proxy_command,
-                identity=os.fspath(identity),
+                identity=None if in_agent else os.fspath(target.identity),
                 agent=route.agent,
                 root_access=access,
                 socket=facts.socket or "",
@@ -237,7 +241,7 @@ def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report
     )
 
 
-def _identity(target: SshTarget, route: ssh.Route, given: str, files: Path) -> Path:
+def _identity(target: SshTarget, route: ssh.Route, given: str | None, files: Path) -> Path:
     """Return the file of the key that logs in to the host.
 
     Raises:

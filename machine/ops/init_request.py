@@ -151,16 +151,11 @@ def _of_remote(write: Callable[[RemoteHost], Written | None]) -> Callable[[Machi
     return lambda config: write(config.remote) if config.remote else None
 
 
-def _identity(remote: RemoteHost) -> str | None:
-    """Return the path of the private key. The public key of one in an agent is the machine's own file."""
-    return None if remote.identity.endswith(".pub") else remote.identity or None
-
-
 KEYS: Mapping[str, Key] = {
     "name": Key(Part.MACHINE, "name", values.string, lambda config: config.name),
     "provider": Key(Part.MACHINE, "provider", values.string, lambda config: config.provider if config.remote else None),
     "host": Key(Part.MACHINE, "host", values.string, _of_remote(lambda remote: remote.named)),
-    "identity": Key(Part.MACHINE, "identity", values.path, _of_remote(_identity)),
+    "identity": Key(Part.MACHINE, "identity", values.path, _of_remote(lambda remote: remote.identity)),
     "proxy_command": Key(Part.MACHINE, "proxy_command", values.string, _of_remote(lambda remote: remote.proxy_command)),
     # The machine's known_hosts file has the key.
     "host_key": Key(Part.MACHINE, "host_key", values.string, lambda _: None),

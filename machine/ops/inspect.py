@@ -12,6 +12,7 @@ from machine.ops.list import JSON_SCHEMA
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.times import NEVER, uptime_s
+from machine.providers.login import identity_of
 from machine.qemu.boards import BOARDS
 from machine.store import records
 from machine.store.names import snapshot_names
@@ -48,7 +49,7 @@ def document(record: MachineRecord, paths: MachinePaths, state: MachineState) ->
             "USBs": [usb_document(text) for text in config.usbs],
         },
         "SSHConfig": {
-            "IdentityPath": config.remote.identity if config.remote else str(paths.identity),
+            "IdentityPath": str(identity_of(config, paths)),
             "Port": config.ssh_port,
             "RemoteUsername": config.username,
         },
@@ -111,7 +112,6 @@ def _host(config: MachineConfig) -> dict[str, Any] | None:
         "Address": config.remote.address,
         "Port": config.ssh_port,
         "ProxyCommand": config.remote.proxy_command or "",
-        "Identity": config.remote.identity,
         "RootAccess": config.remote.root_access,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from machine.errors import MachineError
 from machine.model.dataclass import dataclass
@@ -27,6 +28,13 @@ class ListedMachine:
     state: MachineState
     paths: MachinePaths
     default: bool
+
+    @property
+    def identity(self) -> Path:
+        """The file of the key that logs in to the guest."""
+        from machine.providers.login import identity_of  # only if asked for, to keep `machine ls` fast
+
+        return identity_of(self.record.config, self.paths)
 
 
 @dataclass(frozen=True, kw_only=True)

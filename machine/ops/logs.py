@@ -66,13 +66,14 @@ def read_log(
         BadInputError: `previous` is set together with `follow`, or for another log than the serial log.
         MachineError: there is no such log yet, or the log cannot be read.
     """
+    if previous:
+        log = log or Log.SERIAL
+        _check_previous(log, follow=follow)
     found = records.find(context.roots, name)
     is_remote = isinstance(found, MachineRecord) and found.config.remote is not None
     log = log or (Log.SUPERVISOR if is_remote else Log.SERIAL)
     if log is not Log.SUPERVISOR:
         require(name, Capability.CONSOLE, context)
-    if previous:
-        _check_previous(log, follow=follow)
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]

@@ -10,7 +10,7 @@ from machine.model.folders import SYNTAX, Folder, normalized, read_folder
 from machine.model.record import MachineRecord
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
-from machine.ops.shared.folders import read_volumes
+from machine.ops.shared.folders import check_mountable, read_volumes
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.wake import wake
@@ -50,6 +50,7 @@ def add_mount(name: str, text: str, context: Context, report: Reporter) -> None:
     if not text:
         raise BadInputError("the folder must not be empty", hint=f"write {SYNTAX}")
     (folder,) = read_volumes([text], config.username, context)
+    check_mountable(config)
     config.with_folder(folder)  # raises now what a supervisor would raise later
 
     wake(name, context, report)

@@ -17,7 +17,7 @@ from machine.model.units import GIB
 from machine.model.usb import usb_texts
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
-from machine.ops.shared.folders import check_inotify, check_transport, read_volumes
+from machine.ops.shared.folders import check_inotify, check_mountable, check_transport, read_volumes
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.shared.restoring import finish_interrupted
 from machine.qemu.img import QemuImg
@@ -92,6 +92,8 @@ def check_provider(config: MachineConfig, request: SetRequest) -> None:
     for capability, values in wanted.items():
         if any(value is not None for value in values):
             check_capability(config.name, config.provider, capability)
+    if request.volumes:
+        check_mountable(config)
     if request.rootful and not config.has_root_socket:
         raise BadInputError(f'{config.username} cannot become root on the host of "{config.name}"')
 

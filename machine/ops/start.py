@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -126,6 +126,8 @@ def begin(
         if config.remote is None:
             update_guest(record, context, report, check_failed)
             check_swap_device(config, context, report)
+        elif record.pending.guest_outdated:  # the folders are all that such a host has to be told
+            records.edit(paths, lambda record: replace(record, pending=replace(record.pending, guest_outdated=False)))
         if record.pending.scripts:
             run_scripts(config, context, report, check_failed)
         check_up()

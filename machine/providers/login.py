@@ -19,7 +19,7 @@ def login_of(config: MachineConfig, paths: MachinePaths, username: str) -> SshTa
             alias=alias,
             port=config.ssh_port,
             username=username,
-            identity=paths.identity,
+            identity=identity_of(config, paths),
             known_hosts=paths.known_hosts,
         )
     return SshTarget(
@@ -28,11 +28,18 @@ def login_of(config: MachineConfig, paths: MachinePaths, username: str) -> SshTa
         port=config.ssh_port,
         proxy_command=remote.proxy_command,
         username=username,
-        identity=Path(remote.identity),
+        identity=identity_of(config, paths),
         has_own_key=False,
         agent=remote.agent,
         known_hosts=paths.known_hosts,
     )
+
+
+def identity_of(config: MachineConfig, paths: MachinePaths) -> Path:
+    """Return the file of the key that logs in: the machine's own, the user's, or the public half of one in an agent."""
+    if config.remote is None:
+        return paths.identity
+    return Path(config.remote.identity) if config.remote.identity else paths.agent_key
 
 
 def supervisors_login(config: MachineConfig, paths: MachinePaths) -> SshTarget:

@@ -216,7 +216,7 @@ def _remote(fields: Fields | None) -> RemoteHost | None:
         named=fields.text("named"),
         address=fields.text("address"),
         proxy_command=fields.optional_text("proxy_command"),
-        identity=fields.text("identity"),
+        identity=fields.optional_text("identity"),
         agent=fields.optional_text("agent"),
         root_access=fields.member("root_access", RootAccess),
         socket=fields.text("socket"),

@@ -336,7 +336,7 @@ def _make_folder_server(
     settings = FolderSettings(
         ssh=in_guest,
         scripts=GuestScripts(
-            mount=assets.load("files/folders.sh"),
+            mount=("no_units=yes\n" if config.remote else "") + assets.load("files/folders.sh"),
             release=assets.load("files/folders-release.sh"),
             sshfs=assets.load("files/folder-sshfs.sh"),
             changes=assets.load("files/folder-changes.sh"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, reason_of
 from machine.folders.server import FolderServer
 from machine.model.host import Accelerator
 from machine.ports.forwarding import Forwarding
@@ -311,6 +311,8 @@ class Supervisor:
             self.published.check_inherited()
 
     async def _power_down(self, *, at_once: bool) -> None:
+        if isinstance(self.computer, RemoteComputer) and self.life.current.phase.is_after_ssh:
+            await self._leave_host()
         hangs = self.folders.hangs
         limits = shutdown.choose_limits(self.accelerator, patience=self.patience, at_once=at_once, may_hang=hangs)
         if hangs and not at_once:
@@ -323,6 +325,13 @@ class Supervisor:
             return
         if not at_once:
             self._ending = ending
+
+    async def _leave_host(self) -> None:
+        """Take the folders away from a remote host, which goes on without its machine."""
+        try:
+            await self.folders.take_away()
+        except (MachineError, OSError) as error:
+            log.warning("the folders stay on the host: %s", reason_of(error))
 
     async def _suspend(self) -> None:
         has_begun = False

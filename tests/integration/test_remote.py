@@ -15,6 +15,7 @@ import pytest
 
 from machine.lock import holder_pid
 from machine.ssh import keys
+from machine.store.ssh_ports import choose
 from tests.support.processes import machine_processes
 from tests.support.remote_host import SOCKET, USER, RemoteHost, remote_host
 from tests.support.waiting import WAIT_S, wait_until
@@ -56,7 +57,9 @@ def made(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
 
 
 def nothing_is_left(world: World) -> bool:
-    return not [path for path in world.machines.glob("[!.]*") if path.is_dir()] and world.connections == {}
+    return not [path for path in world.machines.glob("[!.]*") if path.is_dir()] and not world.connections.get(
+        "Connections"
+    )
 
 
 def started(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
@@ -111,15 +114,16 @@ def test_root_logs_in_or_sudo_leads_to_roots_podman(world: World, host: RemoteHo
 
 def test_ports_of_containers_appear_here_and_go_again(world: World, host: RemoteHost) -> None:
     started(world, host)
-    host.serves(18080, "from afar")
-    host.publishes(("127.0.0.1", 18080, "tcp"), ("", 5353, "udp"))
-    wait_until(lambda: read_port(18080) == "from afar", "the port")
+    port, other = choose(()), choose(())
+    host.serves(port, "from afar")
+    host.publishes(("127.0.0.1", port, "tcp"), ("", 5353, "udp"))
+    wait_until(lambda: read_port(port) == "from afar", "the port")
     assert "5353" not in world.must("port", "ls", "far").stdout
     assert "The host's port *:5353/udp is not opened here: SSH does not carry UDP" in world.must("logs", "far").stdout
     host.publishes()
-    wait_until(lambda: read_port(18080) is None, "the port's end")
-    world.must("port", "add", "far", "127.0.0.1:18081:18080")
-    assert read_port(18081) == "from afar"
+    wait_until(lambda: read_port(port) is None, "the port's end")
+    world.must("port", "add", "far", f"127.0.0.1:{other}:{port}")
+    wait_until(lambda: read_port(other) == "from afar", "the forward")
     refused = world.machine("port", "add", "far", "53:53/udp")
     assert refused.status == 125
     assert refused.stderr == 'Error: "far" is a host that is reached over SSH, so UDP is not carried to it\n'
@@ -127,17 +131,18 @@ def test_ports_of_containers_appear_here_and_go_again(world: World, host: Remote
 
 def test_machine_heals_when_connections_end_and_the_host_reboots(world: World, host: RemoteHost) -> None:
     started(world, host)
-    host.serves(18080, "from afar")
-    host.publishes(("127.0.0.1", 18080, "tcp"))
-    wait_until(lambda: read_port(18080) == "from afar", "the port")
+    port = choose(())
+    host.serves(port, "from afar")
+    host.publishes(("127.0.0.1", port, "tcp"))
+    wait_until(lambda: read_port(port) == "from afar", "the port")
     host.end_sessions()  # as a restart of sshd with its sessions
-    wait_until(lambda: read_port(18080) == "from afar", "the port after a restart")
+    wait_until(lambda: read_port(port) == "from afar", "the port after a restart")
     host.go_down()
     wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed")
     host.publishes()  # as a reboot
     host.go_up()
     wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal")
-    wait_until(lambda: read_port(18080) is None, "the port's end")
+    wait_until(lambda: read_port(port) is None, "the port's end")
     world.must("ssh", "far", "true")
 
 
@@ -149,6 +154,25 @@ def test_killed_supervisor_leaves_a_stopped_machine(world: World, host: RemoteHo
     wait_until(lambda: world.state("far")[0] == "stopped", "the end")
     world.must("start", "far")
     assert world.state("far") == ("running", "")
+
+
+def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: RemoteHost) -> None:
+    host.has_sshfs()
+    (world.root / "src").mkdir()
+    refused = init(world, host, "--volume", f"{world.root}/src:/run/src")
+    assert refused.status == 125
+    assert "folders need root, and core cannot become root on" in refused.stderr
+    host.listens("/run/podman/podman.sock")
+    started(world, host, "--volume", f"{world.root}/src:/run/src", user="root")
+    assert host.read("/run/src/seen") == "shared\n"
+    world.must("mount", "add", "far", f"{world.root}/src:/run/more")
+    assert host.read("/run/more/seen") == "shared\n"
+    world.must("mount", "rm", "far", "/run/more")
+    assert host.read("/run/more/seen") is None
+    host.end_sessions()
+    wait_until(lambda: world.state("far") == ("running", "") and host.read("/run/src/seen"), "the folder again")
+    world.must("stop", "far")
+    assert "folder-" not in (host.read("/proc/mounts") or "")
 
 
 def test_two_machines_may_be_the_same_host_by_a_proxy_command(world: World, host: RemoteHost) -> None:
@@ -183,6 +207,8 @@ def test_agent_with_twenty_keys(world: World, host: RemoteHost, tmp_path: Path) 
         world.extra["SSH_AUTH_SOCK"] = agent
         world.must("init", *place, "far")
         host.identity.rename(tmp_path / "away")
+        world.must("rename", "far", "farther")
+        world.must("rename", "farther", "far")
         world.must("start", "far")
         assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
         world.must("rm", "--force", "far")

@@ -135,7 +135,7 @@ WORDS = [
     ("wait --f", {"--for"}),
     ("wait --for a", {"api"}),
     ("init --arch a", {"aarch64"}),
-    ("init --provider ", {"qemu"}),
+    ("init --provider ", {"qemu", "ssh"}),
     ("nosuch st", {"start", "stats", "status", "stop"}),  # and no error at the prompt
 ]
 

@@ -28,7 +28,7 @@ SOCKET = f"/run/user/{UID}/podman/podman.sock"
 
 _TOOLS = (
     "sh", "bash", "id", "uname", "getconf", "sed", "df", "cat", "rm", "sleep", "chown", "true", "mkdir", "touch", "ls",
-    "stat", "python3",
+    "stat", "python3", "mount", "umount", "tail", "mountpoint", "getent", "grep", "cut", "chmod", "test",
 )  # fmt: skip
 _PODMAN = Path(__file__).with_name("remote_podman.py")
 
@@ -119,6 +119,14 @@ class RemoteHost:
     def has_sudo(self) -> None:
         self.program("sudo", 'test "$1" != -n || shift\nexec "$@"')
 
+    def has_sshfs(self) -> None:
+        """Have a stand-in for sshfs, whose mount has a file with the word `shared` as long as its connection lasts."""
+        self.program(
+            "sshfs",
+            'test "$1" != -h || exit 0\nmount -t tmpfs fake "$2"\necho shared >"$2/seen"\ncat >/dev/null\numount "$2"',
+        )
+        self.program("modprobe", "exit 0")
+
     def listens(self, path: str = SOCKET) -> None:
         """Have Podman listen at a path of the host."""
         argv = [str(self.bin / "podman"), "system", "service", "--time=0", f"unix://{path}"]
@@ -128,6 +136,12 @@ class RemoteHost:
 
     def run(self, *argv: str) -> int:
         return self.popen(argv).wait(WAIT_S)
+
+    def read(self, path: str) -> str | None:
+        """Return what a file of the host says, or None if there is no such file."""
+        with self.popen(["cat", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            text = process.communicate(timeout=WAIT_S)[0].decode()
+        return text if process.returncode == 0 else None
 
     def publishes(self, *ports: tuple[str, int, str]) -> None:
         """Have a running container that publishes these ports, each an address, a number and a protocol."""

@@ -109,7 +109,7 @@ for transport in virtiofs 9p sshfs; do
 done
 
 # Without systemd, as in Alpine, nothing mounts at the guest's own boots: the host tells it again after each. Such a
-# guest has BusyBox's tools.
+# guest has BusyBox's tools. With $no_units, a host of its own gets no units of ours either.
 without_systemd() {
     take_away -l "$@"
     while read -r source where _; do
@@ -146,7 +146,7 @@ without_systemd() {
     echo done
 }
 
-command -v systemctl >/dev/null || {
+test -z "${no_units-}" && command -v systemctl >/dev/null || {
     without_systemd "$@"
     exit
 }

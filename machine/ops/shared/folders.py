@@ -12,6 +12,7 @@ from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources, resolve_source
 from machine.folders.transports import TransportFacts, choose_transport
 from machine.model.arch import Arch
+from machine.model.config import MachineConfig
 from machine.model.folders import Folder, check_source, check_targets, parse_volume
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
@@ -102,3 +103,15 @@ def check_inotify(*, wanted: bool, host: Host) -> None:
     """
     if wanted and host.os is not HostOS.LINUX:
         raise BadInputError("--mount-inotify works only on Linux hosts", hint="leave out --mount-inotify")
+
+
+def check_mountable(config: MachineConfig) -> None:
+    """Check that the guest can be made to mount folders, which takes root.
+
+    Raises:
+        BadInputError: nobody can become root on the remote host.
+    """
+    if not config.has_root_socket:
+        raise BadInputError(
+            f'folders need root, and {config.username} cannot become root on the host of "{config.name}"'
+        )

@@ -50,7 +50,7 @@ def apply_new_name(old: str, config: MachineConfig, context: Context, report: Re
     """
     before = context.roots.machine(config.name)  # its sockets are still where the old name put them
     paths = MachinePaths(directory=before.directory, runtime=context.roots.runtime / config.name)
-    write_atomic(paths.known_hosts, known_hosts_line(config.name, before.public_host_key.read_text()))
+    write_atomic(paths.known_hosts, _known_hosts(config, before))
     ClientRegistration(context).rename(old, before, config, paths, report)
     login_service.rename(old, config.name, context, report)
     if before.runtime != paths.runtime:
@@ -62,5 +62,15 @@ def apply_new_name(old: str, config: MachineConfig, context: Context, report: Re
             os.replace(fresh, paths.runtime_link)
     records.edit(
         paths,
-        lambda record: replace(record, pending=replace(record.pending, renamed_from=None, guest_outdated=True)),
+        lambda record: replace(
+            record, pending=replace(record.pending, renamed_from=None, guest_outdated=config.remote is None)
+        ),
     )
+
+
+def _known_hosts(config: MachineConfig, paths: MachinePaths) -> str:
+    """Return the machine's known_hosts file for its new name."""
+    if config.remote is None:
+        return known_hosts_line(config.name, paths.public_host_key.read_text())
+    lines = paths.known_hosts.read_text().splitlines()
+    return "".join(known_hosts_line(config.name, line.partition(" ")[2]) for line in lines)
