@@ -8,10 +8,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from machine.errors import BadInputError
+from machine.model.dataclass import dataclass
 from machine.model.transport import Transport
 
 SYNTAX = "SRC[:DST[:ro]]"
