@@ -215,6 +215,9 @@ class MachineConfig:
     machines_file: str | None = None
     """The absolute path of the machines file that `machine up` made the machine from; None if `init` made it."""
 
+    verify_tls: bool = True
+    """Whether the certificates of the servers that have the image are checked; False only if the user said so."""
+
     remote: RemoteHost | None = None
     """The host that is reached over SSH, and that plays the part of the guest. None for a virtual machine."""
 

@@ -121,7 +121,7 @@ def _disk(
 ) -> Disk:
     match source:
         case StreamReference(local=False):
-            metadata = metadata_cache(WebSettings(), context, report)
+            metadata = metadata_cache(WebSettings(verify_tls=config.verify_tls), context, report)
             image = find_container_disk(source, config.arch, metadata, base_url=default_base_url(context))
             if not options.wants_volume:
                 return ContainerDisk(image=image)

@@ -171,6 +171,7 @@ def plan_machine(
         first_boot=first_boot,
         provisioning=provisioning,
         machines_file=request.machines_file,
+        verify_tls=image.options.verify_tls is not False,
     )
     return PlannedMachine(config=config, image=image)
 

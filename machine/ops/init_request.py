@@ -91,9 +91,10 @@ class InitRequest:
         # The sha256 in the file is that of the image in the file.
         sha256 = own.sha256 or (other.sha256 if self.image is None else None)
         base_url = own.stream_base_url or other.stream_base_url
+        verify_tls = other.verify_tls if own.verify_tls is None else own.verify_tls
         return replace(
             _filled(self, file),
-            image_options=replace(own, sha256=sha256, stream_base_url=base_url),
+            image_options=replace(own, sha256=sha256, stream_base_url=base_url, verify_tls=verify_tls),
             first_boot=_filled(self.first_boot, file.first_boot),
         )
 
@@ -165,6 +166,7 @@ KEYS: Mapping[str, Key] = {
     "image_sha256": Key(Part.IMAGE, "sha256", values.string_or_none, lambda config: config.image.promised),
     # The record does not have this value.
     "stream_base_url": Key(Part.IMAGE, "stream_base_url", values.string_or_none, lambda _: None),
+    "tls_verify": Key(Part.IMAGE, "verify_tls", values.switch, lambda config: None if config.verify_tls else False),
     "provisioning": Key(Part.MACHINE, "provisioning", values.provisioning, _of_vm(lambda config: config.provisioning)),
     "arch": Key(Part.MACHINE, "arch", values.string, _of_vm(lambda config: config.arch)),
     "accel": Key(Part.MACHINE, "accelerator", values.setting("accel"), _of_vm(lambda config: config.accelerator)),

@@ -39,7 +39,7 @@ _SCHEMA_OF_QEMU = 2
 """The schema in which virtual machines are written, because an older program can read them. It knows no other ones."""
 
 ADDED: Mapping[str, Document] = {
-    "config": {"idle_suspend": OFF, "machines_file": None, "remote": None},
+    "config": {"idle_suspend": OFF, "machines_file": None, "remote": None, "verify_tls": True},
     "pending": {"restoring": None},
     "guest": {"services": None},
 }
@@ -206,6 +206,7 @@ def _config(fields: Fields) -> MachineConfig:
         first_boot=_first_boot(fields.part("first_boot")),
         machines_file=fields.optional_text("machines_file"),
         remote=_remote(fields.optional_part("remote")),
+        verify_tls=fields.flag("verify_tls"),
     )
 
 

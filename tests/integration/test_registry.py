@@ -120,6 +120,7 @@ def test_disk_image_of_a_registry(world: World, images: Images, tmp_path: Path) 
         repository.push_disk(packed, "5.4")
         reference = f"docker://{repository.address}/{NAME}:5.4"
         world.init("box", reference, "--tls-verify=false")
+        assert "tls_verify = false\n" in world.must("export", "box").stdout
         image = world.inspect("box")["Machine"]["Image"]
         assert image["Reference"] == reference
         assert image["Digest"] == f"sha256:{sha256(images.qcow2)}"

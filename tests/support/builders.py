@@ -107,7 +107,7 @@ def make_full_config(**fields: Any) -> MachineConfig:
     given = {
         "swap_mib": 512, "usbs": ("bus=1,devnum=2",), "timezone_local": True, "native_ca": True,
         "folders": (Folder(source="/a b", target="/é"), Folder(source="/c", target="/d", read_only=True)),
-        "volume_driver": TransportChoice.NINEP, "mount_inotify": True,
+        "volume_driver": TransportChoice.NINEP, "mount_inotify": True, "verify_tls": False,
     }  # fmt: skip
     return make_config(labels=labels, first_boot=first_boot, **{**given, **fields})
 

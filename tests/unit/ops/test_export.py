@@ -49,6 +49,7 @@ def test_text_says_everything_of_the_machine(tmp_path: Path) -> None:
     assert said == InitRequest(
         name="box",
         image="fcos:stable@43.1",
+        image_options=ImageOptions(verify_tls=False),
         provisioning=Provisioning.IGNITION,
         arch="x86_64",
         accelerator=AcceleratorChoice.AUTO,
