@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import __version__
-from machine.errors import DeadlineError, GuestError, MachineError
+from machine.errors import DeadlineError, GuestError, MachineError, Page, page_of
 from machine.model.state import MachineState, State
 from machine.report import Reporter, SilentReporter
 
@@ -62,7 +62,8 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def encode_error(error: MachineError) -> bytes:
-    return encode({"error": {"message": error.message, "details": list(error.details), "hint": error.hint}})
+    fields = {"message": error.message, "details": list(error.details), "hint": error.hint, "page": page_of(error)}
+    return encode({"error": fields})
 
 
 def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
@@ -81,11 +82,16 @@ def follow(lines: Iterable[bytes], report: Reporter) -> dict[str, Any] | None:
                 report.notice(text)
             case {"ok": dict(result)}:
                 return result
-            case {"error": {"message": str(text), "details": list(details), "hint": hint}}:
-                raise GuestError(text, details=details, hint=hint)
+            case {"error": {"message": str(text), "details": list(details), "hint": hint, **more}}:
+                raise GuestError(text, details=details, hint=hint, page=_page(more.get("page")))
             case _:
                 continue
     return None
+
+
+def _page(word: object) -> Page | None:
+    """Return the entry that a supervisor names. Supervisors of other versions may name none, or one unknown here."""
+    return next((page for page in Page if page == word), None)
 
 
 def request(

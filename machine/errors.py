@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import StrEnum
 
 EXIT_OK = 0
 EXIT_ERROR = 125
@@ -31,14 +32,38 @@ _FOR_PROGRAMMERS = r"""(?x)\[Errno\ -?\d+\]\s*       # OSError
     |^(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b:?\s*"""
 
 
-class MachineError(Exception):
-    """An error for users. `message` says what failed, `hint` what to do, and `details` has lines of evidence."""
+class Page(StrEnum):
+    """An entry of the documentation's page on troubleshooting, by the entry's anchor."""
 
-    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+    CERTIFICATE = "certificate"
+    CONNECTION_EXISTS = "connection-exists"
+    DAMAGED_IMAGE = "damaged-image"
+    FILES = "files"
+    FOLDER = "folder"
+    HOST_DISK_FULL = "disk-full-host"
+    NO_QEMU = "no-qemu"
+    PROXY = "proxy"
+    RESUME = "resume"
+    RUNNING = "running"
+    SIGNATURE = "signature"
+    STARTS = "starts"
+
+
+class MachineError(Exception):
+    """An error for users.
+
+    `message` says what failed, `hint` what to do, `details` has lines of evidence, and `page` names the entry of the
+    documentation that explains more.
+    """
+
+    def __init__(
+        self, message: str, *, details: Sequence[str] = (), hint: str | None = None, page: Page | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
         self.hint = hint
+        self.page = page
 
     @property
     def line(self) -> str:
@@ -76,6 +101,21 @@ class ProgramError(MachineError):
     def __init__(self, message: str, *, returncode: int, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message, details=details, hint=hint)
         self.returncode = returncode
+
+
+def page_of(error: BaseException | None) -> Page | None:
+    """Return the entry of the documentation that explains an error, or else one of the errors that caused it."""
+    while error is not None:
+        if isinstance(error, MachineError) and error.page:
+            return error.page
+        error = error.__cause__
+    return None
+
+
+def evidence_of(error: MachineError) -> tuple[str, ...]:
+    """Return the lines that follow an error: its details, and the entry of the documentation that explains it."""
+    entry = page_of(error)
+    return (*error.details, f"see the documentation: troubleshooting#{entry}") if entry else error.details
 
 
 def line_of(error: OSError) -> str:

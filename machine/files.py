@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from machine.errors import DiskError, NotWritableError, reason_of
+from machine.errors import DiskError, NotWritableError, Page, reason_of
 
 FILE_PRIVATE = 0o600
 FILE_PUBLIC = 0o644
@@ -152,7 +152,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskError(
-                f"no space left on the disk that holds {path.parent}", hint="free some space and try again"
+                f"no space left on the disk that holds {path.parent}",
+                hint="free some space and try again",
+                page=Page.HOST_DISK_FULL,
             ) from error
         if error.errno in _NOT_WRITABLE:
             raise NotWritableError(f"cannot write {path}: {reason_of(error)}") from error

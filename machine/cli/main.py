@@ -15,7 +15,7 @@ import click
 
 from machine import __version__
 from machine.cli.flags import Group, log_to_stderr
-from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, line_of
+from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, evidence_of, line_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -199,7 +199,7 @@ def _run() -> int:  # noqa: PLR0911  (one for each kind of error)
     except click.ClickException as error:
         return _fail(_line_of(error))
     except MachineError as error:
-        return _fail(error.line, error.details)
+        return _fail(error.line, evidence_of(error))
     except OSError as error:
         _discard_output()
         # An error that no adapter has translated is one line, too.

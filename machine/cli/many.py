@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from machine.cli.common import complete_machines, current_context
-from machine.errors import EXIT_ERROR, MachineError, line_of
+from machine.errors import EXIT_ERROR, MachineError, evidence_of, line_of
 from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def print_failure(name: str, error: Exception) -> None:
     An unexpected error is raised instead.
     """
     if isinstance(error, MachineError):
-        text, details = error.line, error.details
+        text, details = error.line, evidence_of(error)
     elif isinstance(error, OSError):
         text, details = line_of(error), ()
     else:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 
 _TIMEOUT_S = 120.0
 _ARMOR = re.compile(
@@ -80,10 +80,10 @@ class Gpgv:
         ):
             if keyword in status:
                 key = status[keyword][0] if keyword != "NODATA" else ""
-                raise MachineError(f"{reason}{f' ({key})' if key else ''}")
+                raise MachineError(f"{reason}{f' ({key})' if key else ''}", page=Page.SIGNATURE)
         if returncode != 0 or "GOODSIG" not in status or "VALIDSIG" not in status:
             lines = err.strip().splitlines()
-            raise MachineError(f"gpgv found no good signature{f': {lines[-1]}' if lines else ''}")
+            raise MachineError(f"gpgv found no good signature{f': {lines[-1]}' if lines else ''}", page=Page.SIGNATURE)
         return Signer(fingerprint=status["VALIDSIG"][-1], name=" ".join(status["GOODSIG"][1:]) or None)
 
 
@@ -100,7 +100,7 @@ class Sqv:
         fingerprints = out.split()
         if returncode != 0 or not fingerprints:
             lines = [line.strip() for line in err.splitlines() if line.strip()]
-            raise MachineError(f"sqv found no good signature{f': {lines[0]}' if lines else ''}")
+            raise MachineError(f"sqv found no good signature{f': {lines[0]}' if lines else ''}", page=Page.SIGNATURE)
         return Signer(fingerprint=fingerprints[0])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
-from machine.errors import MachineError, reason_of
+from machine.errors import MachineError, Page, reason_of
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -49,8 +49,16 @@ class FetchError(MachineError):
     If the error is `transient`, another attempt may succeed. `status` is the HTTP status, or None without a response.
     """
 
-    def __init__(self, message: str, *, transient: bool, status: int | None = None, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        transient: bool,
+        status: int | None = None,
+        hint: str | None = None,
+        page: Page | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, page=page)
         self.transient = transient
         self.status = status
 
@@ -114,6 +122,7 @@ class Web:
                 f"cannot fetch {name} through the proxy {public_url(_proxy_of(url) or '')}: {_cause(error)}",
                 transient=True,
                 hint=_PROXY_HINT,
+                page=Page.PROXY,
             ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=True) from error
@@ -133,7 +142,7 @@ class Web:
             proxy = _proxy_of(url)
             if proxy is not None and not _is_usable_proxy(proxy):
                 message = f"cannot fetch {public_url(url)} through {public_url(proxy)}, which is not an http(s) proxy"
-                raise FetchError(message, transient=False, hint=_PROXY_HINT) from error
+                raise FetchError(message, transient=False, hint=_PROXY_HINT, page=Page.PROXY) from error
             raise FetchError(f"{public_url(url)} is not a URL that can be fetched", transient=False) from error
         except requests.RequestException:
             raise
@@ -323,7 +332,7 @@ def _tls_error(name: str, cause: BaseException) -> FetchError:
 
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason, hint = _certificate_error(cause.verify_code, cause.verify_message)
-        return FetchError(f"cannot fetch {name}: {reason}", transient=False, hint=hint)
+        return FetchError(f"cannot fetch {name}: {reason}", transient=False, hint=hint, page=Page.CERTIFICATE)
     code = getattr(cause, "reason", None)
     if code in _NOT_TLS:
         return PlainHttpError(

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError, reason_of
+from machine.errors import MachineError, Page, reason_of
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS
 from machine.model.obstacle import Obstacle
@@ -43,6 +43,7 @@ def find_qemu(arch: Arch, host: Host) -> str:
         raise MachineError(
             f"{board.binary} is not installed on this host",
             hint=host.install_hint(board.packages, "QEMU's system emulators"),
+            page=Page.NO_QEMU,
         )
     return path
 

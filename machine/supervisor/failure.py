@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine.errors import GuestError
+from machine.errors import GuestError, Page
 from machine.model.host import ACCEL_VARIABLE
 from machine.model.record import MachineRecord
 from machine.store.paths import MachinePaths
@@ -29,6 +29,7 @@ def start_error(
         return GuestError(
             f'unable to resume "{record.name}": {cause}',
             hint=load_failure_hint(record.name, suspension) if suspension else None,
+            page=Page.RESUME,
         )
     tail = evidence.console_tail(paths.serial_log)
     console = ["the console's last lines:", *(f"  {line}" for line in tail)] if tail else []
@@ -36,6 +37,7 @@ def start_error(
         f'unable to start "{record.name}" in phase {phase}: {cause}',
         details=[*console, f"the whole console: {paths.serial_log}"],
         hint=_hvf_hint(record, paths, phase, hypervisor) or _hint(record, paths, phase),
+        page=Page.STARTS,
     )
 
 
@@ -44,6 +46,7 @@ def damaged_base_error(record: MachineRecord, damage: str) -> GuestError:
     return GuestError(
         f'unable to start "{record.name}": {damage}',
         hint=f"fetch it again with: machine image pull {record.config.image.pinned}",
+        page=Page.DAMAGED_IMAGE,
     )
 
 
@@ -56,6 +59,7 @@ def degraded_error(
         f'unable to start "{name}" in phase {phase}: {cause}',
         details=_guests_details(vitals) if vitals else (),
         hint=f"the guest keeps running, degraded; {remedy}",
+        page=Page.RUNNING,
     )
 
 

@@ -7,7 +7,7 @@ import stat
 from enum import StrEnum
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.files import FILE_PRIVATE, disk_errors, write_atomic
 from machine.model.config import Provisioning
 from machine.model.record import MachineRecord
@@ -79,7 +79,8 @@ def _require(needed: Needed, path: Path, record: MachineRecord) -> None:
 
 
 def _error(needed: Needed, flaw: Flaw, path: Path, record: MachineRecord) -> MachineError:
-    return MachineError(f"the {needed} of {record.name} {flaw}: {path}", hint=needed.remedy(record.name))
+    message = f"the {needed} of {record.name} {flaw}: {path}"
+    return MachineError(message, hint=needed.remedy(record.name), page=Page.FILES)
 
 
 def flaw_of(path: Path) -> Flaw | None:

@@ -35,7 +35,7 @@ from tests.support.streams import (
 )
 from tests.support.world import World
 
-PROXY_HINT = "; proxies come from the environment: env | grep -i _proxy"
+PROXY_HINT = "; proxies come from the environment: env | grep -i _proxy\n  see the documentation: troubleshooting#proxy"
 
 # The main way
 
@@ -95,6 +95,7 @@ def test_server_with_a_certificate_is_checked(
         assert refused.stderr == (
             f"Error: cannot fetch {url}: certificate signed by unknown authority; name a file with its authority's "
             "certificate in SSL_CERT_FILE, or use --tls-verify=false\n"
+            "  see the documentation: troubleshooting#certificate\n"
         )
         pull_image(world, images, base, "--tls-verify=false")
         world.extra["SSL_CERT_FILE"] = str(certificate)

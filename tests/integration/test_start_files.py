@@ -36,4 +36,5 @@ def test_lost_ssh_key_is_told_before_the_boot(box: World) -> None:
     assert started.stderr.endswith(
         f"Error: the SSH key of box is missing: {key}; restore it from a backup, or make a clone, which gets keys of "
         "its own: machine clone box NAME\n"
+        "  see the documentation: troubleshooting#files\n"
     )

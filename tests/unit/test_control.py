@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from machine import __version__, control
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.report import SilentReporter
 
 RESTART = f"of this program; a restart changes to {__version__}"
@@ -44,10 +44,19 @@ def test_story_without_an_end_has_no_answer() -> None:
 
 
 def test_error_comes_over_with_all_that_it_says() -> None:
-    told = MachineError("it failed", details=["one", "two"], hint="do this")
+    told = MachineError("it failed", details=["one", "two"], hint="do this", page=Page.PROXY)
     with pytest.raises(GuestError) as caught:
         control.follow([control.encode_error(told)], Story())
     assert (caught.value.line, caught.value.details) == ("it failed; do this", ("one", "two"))
+    assert caught.value.page is Page.PROXY
+
+
+@pytest.mark.parametrize("more", [{}, {"page": None}, {"page": "of a later version"}])
+def test_error_of_another_version_has_no_page_that_is_unknown(more: dict[str, Any]) -> None:
+    line = control.encode({"error": {"message": "it failed", "details": [], "hint": None, **more}})
+    with pytest.raises(GuestError) as caught:
+        control.follow([line], Story())
+    assert caught.value.page is None
 
 
 @pytest.mark.parametrize(

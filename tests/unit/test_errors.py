@@ -19,7 +19,7 @@ from urllib3.exceptions import IncompleteRead, MaxRetryError
 
 from machine.cli import list as list_command
 from machine.cli.many import print_failure
-from machine.errors import MachineError, reason_of
+from machine.errors import DiskError, MachineError, Page, evidence_of, reason_of
 from machine.image.web import FetchError, Web, WebSettings
 from tests.support.command_line import run_in_process
 
@@ -165,3 +165,10 @@ def test_failure_that_nobody_expected_is_told_for_users(
     if isinstance(error, OSError):
         print_failure("box", error)
         assert plain(capsys.readouterr().err)
+
+
+def test_error_names_the_page_of_what_has_caused_it() -> None:
+    error = MachineError("no image", details=["a line"])
+    error.__cause__ = DiskError("no space", page=Page.HOST_DISK_FULL)
+    assert evidence_of(error) == ("a line", "see the documentation: troubleshooting#disk-full-host")
+    assert evidence_of(MachineError("no image", details=["a line"])) == ("a line",)

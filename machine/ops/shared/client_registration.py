@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from machine.errors import BadInputError, MachineError, NotWritableError, ProgramError
+from machine.errors import BadInputError, MachineError, NotWritableError, Page, ProgramError
 from machine.model.config import MachineConfig
 from machine.ops.shared.context import Context
 from machine.podman import docker_context
@@ -44,7 +44,8 @@ class ClientRegistration:
             if connection in taken:
                 raise BadInputError(
                     f'system connection "{connection}" already exists. consider a different machine name or remove the '
-                    "connection with `podman system connection rm`"
+                    "connection with `podman system connection rm`",
+                    page=Page.CONNECTION_EXISTS,
                 )
 
     def register(self, config: MachineConfig, report: Reporter) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, Page
 from machine.files import current_directory
 from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources, resolve_source
@@ -64,7 +64,7 @@ def read_volumes(texts: Sequence[str], username: str, context: Context) -> tuple
 def _resolved(folder: Folder) -> Folder:
     source = resolve_source(folder.source)
     if isinstance(source, Obstacle):
-        raise BadInputError(source.reason, hint=source.remedy)
+        raise BadInputError(source.reason, hint=source.remedy, page=Page.FOLDER)
     check_source(source.path, folder.source)
     return replace(folder, source=source.path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from machine.errors import Page
 from machine.folders.table import ProblemOf
 from machine.supervisor.diagnosis import GuestTrouble
 from machine.supervisor.events import PauseCause, SshSilence
@@ -54,6 +55,10 @@ def anchor(prefix: str, member: Enum) -> str:
 @pytest.mark.parametrize("prefix", NAMED_FAILURES)
 def test_each_failure_that_the_program_names_has_its_entry(prefix: str) -> None:
     assert {anchor(prefix, member) for member in NAMED_FAILURES[prefix]} <= anchors()
+
+
+def test_each_entry_that_an_error_names_exists() -> None:
+    assert set(Page) <= anchors()
 
 
 def test_each_check_of_doctor_has_its_entry() -> None:

@@ -84,6 +84,7 @@ def test_start_fails_soon_with_the_guests_trouble_and_leaves_it_running(ssh: Fak
                 ],
                 "hint": "the guest keeps running, degraded; remove files with: machine ssh box, or enlarge the disk "
                 "with: machine stop box && machine set --disk-size GIB box && machine start box",
+                "page": "running",
             }
         ]
         assert machine.state == DISK_FULL
