@@ -171,8 +171,9 @@ def test_signatures_that_are_not_good(world: World, images: Images, server: Imag
     for signature, reason in cases:
         server.add(SIGNATURE, signature)
         outcome = pull(world, base)
-        line = outcome.stderr.splitlines()[-1]
+        *_, line, page = outcome.stderr.splitlines()
         assert line.startswith(f"Error: {bad}{reason}"), line
+        assert page == "  see the documentation: troubleshooting#signature"
         assert line.endswith(end)
         assert not list(world.cache.glob("sha256-*")) + list(world.cache.glob("downloads/*/*"))
     pull_image(world, images, stream(world, server, images))
