@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,13 +81,14 @@ def export_kubevirt(name: str, options: ClusterOptions, context: Context, report
         checked_disk(options.disk_gib)
     check_arch(config.arch)
     source = find_source(config.image.pinned, context)
-    payload = first_boot_payload(config, read_keys(paths), source)
+    keys = read_keys(paths)
+    payload = first_boot_payload(config, keys, source)
     check_payload(payload)
     disk = _disk(config, source, options, context, report)
     vm = ClusterVm(config=config, payload=payload, disk=disk, namespace=options.namespace)
     return Manifest(
         objects=manifest(vm),
-        usage=tuple(usage(vm, login_of(config, paths, config.username))),
+        usage=tuple(usage(vm, login_of(config, paths, config.username), keys.host_public)),
         lost=tuple(lost_parts(vm)),
     )
 
@@ -141,7 +143,7 @@ def _disk(
     return ImportedDisk(url=url, size_gib=size_gib, storage_class=options.storage_class)
 
 
-def usage(vm: ClusterVm, target: SshTarget) -> Iterator[str]:
+def usage(vm: ClusterVm, target: SshTarget, host_key: str) -> Iterator[str]:
     """Yield lines that say how to make the virtual machine, and how to reach its guest from this host (pure)."""
     space = f" --namespace {vm.namespace}" if vm.namespace else ""
     place = f"vm/{vm.name}/{vm.namespace}" if vm.namespace else f"vm/{vm.name}"
@@ -149,9 +151,17 @@ def usage(vm: ClusterVm, target: SshTarget) -> Iterator[str]:
     yield f"Make it:     kubectl apply{space} -f FILE"
     yield f"Console:     virtctl console{space} {vm.name}"
     yield f"SSH:         ssh {host}, with these lines in ~/.ssh/config:"
-    block = proxied_config_block(host, target, f"virtctl port-forward --stdio=true {place} 22")
-    yield from (f"  {line}" for line in block.splitlines())
+    tunnel = f"virtctl port-forward --stdio=true {place} 22"
+    yield from (f"  {line}" for line in proxied_config_block(host, target, tunnel).splitlines())
     config = vm.config
+    options = {
+        "--host": f"{target.username}@{vm.name}",
+        "--identity": str(target.identity),
+        "--proxy-command": tunnel,
+        "--host-key": " ".join(host_key.split()[:2]),
+    }
+    words = " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items())
+    yield f"As a machine, with sockets and ports here: machine init --provider ssh {words} {config.name}-cluster"
     if config.first_boot.scripts or config.first_boot.playbook:
         yield f"Run its scripts, which do not run by themselves there: ssh {host} sudo systemctl start {PROVISION_UNIT}"
 

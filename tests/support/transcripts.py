@@ -24,6 +24,7 @@ _SCRUBBED = (
     (r"/config\.\w{8}\.toml\b", "/config.RANDOM.toml"),
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?images\d+", "$IMAGES"),
     (r"/\S*/pytest-of-[^/]+/pytest-\d+/(popen-gw\d+/)?[^/\s]+", "$TMP"),
+    (r"ssh-ed25519 AAAA[\w+/=]+", "ssh-ed25519 KEY"),
     (r"http(s?)://127\.0\.0\.1:\d+", r"http\1://SERVER"),
 )
 _IGNORED = ("Verifying ", "Unpacking ", "Asking for ", "Fetching ", "  ERROR: ")

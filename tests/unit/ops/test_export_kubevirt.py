@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from machine.cli.init import command
 from machine.errors import MachineError
 from machine.ignition.provision import MARKER, MARKER_UP_TO_5, READY_UNIT
 from machine.image.catalogue import CatalogueImage
@@ -56,8 +58,18 @@ def test_config_that_replaces_ours_is_the_payload() -> None:
 def test_people_are_told_how_to_reach_it_and_what_is_lost(namespace: str | None, golden: Golden) -> None:
     disk = ContainerDisk(image="x") if namespace is None else ImportedDisk(url="http://x", size_gib=1)
     vm = ClusterVm(config=make_full_config(name="My_box"), payload="", disk=disk, namespace=namespace)
-    lines = [*usage(vm, TARGET), *(f"lost: {part}" for part in lost_parts(vm))]
+    lines = [*usage(vm, TARGET, KEYS.host_public), *(f"lost: {part}" for part in lost_parts(vm))]
     golden.matches("".join(f"{line}\n" for line in lines), namespace or "default")
+
+
+def test_way_back_is_a_command_line_that_init_accepts() -> None:
+    vm = ClusterVm(config=make_config("box"), payload="", disk=ContainerDisk(image="x"), namespace="lab")
+    (line,) = [line for line in usage(vm, TARGET, KEYS.host_public) if "machine init" in line]
+    _, _, words = line.partition("machine init ")
+    parsed = command.make_context("init", shlex.split(words)).params
+    assert (parsed["provider"], parsed["name"]) == ("ssh", "box-cluster")
+    assert parsed["proxy_command"] == "virtctl port-forward --stdio=true vm/box/lab 22"
+    assert parsed["host_key"] == " ".join(KEYS.host_public.split()[:2])
 
 
 def test_keys_that_are_missing_are_told(tmp_path: Path) -> None:
