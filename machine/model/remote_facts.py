@@ -98,7 +98,7 @@ def find_lacks(facts: RemoteFacts) -> list[Lack]:
     elif _major(facts.podman) < MIN_PODMAN:
         found.append(Lack(text=f"its Podman {facts.podman} is older than version {MIN_PODMAN}", command=None))
     if not facts.listens:
-        found.append(Lack(text="Podman's API socket is not enabled", command=_socket_command(facts)))
+        found.append(_lack_of_socket(facts))
     if facts.has_systemd and facts.uid != 0 and not facts.lingers:
         command = _as_root(f"loginctl enable-linger {shlex.quote(facts.user)}", facts)
         found.append(Lack(text=f"containers of {facts.user} end when {facts.user} logs out", command=command))
@@ -108,6 +108,13 @@ def find_lacks(facts: RemoteFacts) -> list[Lack]:
 def _major(version: str) -> int:
     number = version.partition(".")[0]
     return int(number) if number.isdigit() else 0
+
+
+def _lack_of_socket(facts: RemoteFacts) -> Lack:
+    text, command = "Podman's API socket is not enabled", _socket_command(facts)
+    if command is None and facts.podman is not None:
+        text += " (without systemd, run there: podman system service --time=0)"
+    return Lack(text=text, command=command)
 
 
 def _socket_command(facts: RemoteFacts) -> str | None:

@@ -68,7 +68,8 @@ def plan_remote(name: str, request: InitRequest, context: Context, agree: Agree)
     if not request.host:
         raise BadInputError("the provider ssh needs a host", hint="add: --host [USER@]HOST[:PORT]")
     if unfit := unfit_options(request):
-        raise BadInputError(f"{', '.join(unfit)} does not apply to a host that is reached over SSH")
+        verb = "does not" if len(unfit) == 1 else "do not"
+        raise BadInputError(f"{', '.join(unfit)} {verb} apply to a host that is reached over SSH")
     named = ssh.parse_host(request.host)
     if request.host_key is not None and request.accept_host_key:
         raise BadInputError("choose one of --host-key and --accept-new-host-key")
@@ -233,7 +234,7 @@ def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report
     offered = ssh.offered_key(target)
     shown = f"{offered.split()[0]} {ssh.fingerprint(offered)}"
     if request.accept_host_key:
-        report.notice(f"The host key of {target.place} is accepted from now on: {shown}")
+        report.notice(f"Accepting the host key of {target.place}: {shown}")
         return [offered]
     raise MachineError(
         f"the host key of {target.place} is not known: {shown}",

@@ -86,6 +86,10 @@ def test_incomplete_answers_are_none(output: str) -> None:
             {"installer": None, "podman": None, "has_systemd": False, "listens": False},
             [("Podman is not installed", None), ("Podman's API socket is not enabled", None)],
         ),
+        (
+            {"has_systemd": False, "listens": False},
+            [("Podman's API socket is not enabled (without systemd, run there: podman system service --time=0)", None)],
+        ),
     ],
 )
 def test_each_lack_comes_with_its_remedy(changes: dict[str, object], lacks: list[tuple[str, str | None]]) -> None:
