@@ -6,8 +6,8 @@ import shlex
 
 from machine.ops.shared.api_sockets import socket_url
 from machine.ops.shared.context import Context
-from machine.providers.login import identity_of
 from machine.store import records
+from machine.store.paths import identity_of
 
 
 def variables(name: str, context: Context, *, rootful: bool | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from machine.model.config import MachineConfig, Provisioning, Script, UserIgniti
 from machine.model.folders import without_variables
 from machine.model.host import AcceleratorChoice
 from machine.model.image import ImageOptions
-from machine.model.provider import RemoteHost
+from machine.model.provider import Provider, RemoteHost
 from machine.model.settings import Value, check_value
 from machine.ops import init_file_values as values
 from machine.ops.init_first_boot import FirstBootRequest
@@ -150,6 +150,17 @@ def _of_vm(write: Callable[[MachineConfig], Written | None]) -> Callable[[Machin
 def _of_remote(write: Callable[[RemoteHost], Written | None]) -> Callable[[MachineConfig], Written | None]:
     """Return `write` for remote hosts. For a virtual machine, the key is left out."""
     return lambda config: write(config.remote) if config.remote else None
+
+
+REMOTE_KEYS = frozenset({"host", "identity", "proxy_command", "host_key", "accept_new_host_key"})
+"""The keys that concern hosts over SSH alone."""
+
+_COMMON_KEYS = frozenset({"name", "provider", "rootful", "volume", "label"})
+
+
+def suits(key: str, provider: object) -> bool:
+    """Return whether a key concerns machines of this provider. A file without a provider means virtual machines."""
+    return key in _COMMON_KEYS or (key in REMOTE_KEYS) == (provider == Provider.SSH)
 
 
 KEYS: Mapping[str, Key] = {

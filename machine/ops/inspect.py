@@ -12,11 +12,10 @@ from machine.ops.list import JSON_SCHEMA
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.times import NEVER, uptime_s
-from machine.providers.login import identity_of
 from machine.qemu.boards import BOARDS
 from machine.store import records
 from machine.store.names import snapshot_names
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, identity_of
 
 
 def inspect(name: str, context: Context) -> dict[str, Any]:

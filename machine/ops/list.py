@@ -15,7 +15,7 @@ from machine.ops.shared.podman_default import DefaultConnections, default_connec
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.times import NEVER
 from machine.store import records
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, identity_of
 from machine.store.records import BrokenRecord
 
 JSON_SCHEMA = 1
@@ -32,8 +32,6 @@ class ListedMachine:
     @property
     def identity(self) -> Path:
         """The file of the key that logs in to the guest."""
-        from machine.providers.login import identity_of  # only if asked for, to keep `machine ls` fast
-
         return identity_of(self.record.config, self.paths)
 
 

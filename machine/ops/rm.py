@@ -17,7 +17,6 @@ from machine.ops.shared.protection import check_unprotected
 from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
-from machine.ops.shared.waiting import end_waiting
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts
@@ -77,7 +76,7 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         end_machine(name, context, report, at_once=True)
     else:
         check_removable(name, context)
-        end_waiting(paths)
+        end_machine(name, context, report, at_once=True)  # what a killed supervisor may have left
     with contextlib.suppress(MachineError):  # a damaged record does not say whether a rename is unfinished
         finish_interrupted(name, context, report)
     with lock.held(paths.lock, timeout_s=1) as free:

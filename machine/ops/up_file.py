@@ -16,14 +16,14 @@ from machine.files import current_directory
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name, did_you_mean
 from machine.ops.init_file import STDIN, TomlFile, read_keys, read_toml, request_of
-from machine.ops.init_request import InitRequest
+from machine.ops.init_request import InitRequest, suits
 
 FILE_NAME = "machines.toml"
 
 _DEFAULTS = "defaults"
 _MACHINE = "machine"
 _ROOT_SUFFIX = "-root"
-_IMAGE, _SHA256 = "image", "image_sha256"
+_IMAGE, _SHA256, _PROVIDER = "image", "image_sha256", "provider"
 
 _TABLES = f"keys belong below [{_DEFAULTS}] or [{_MACHINE}.NAME]"
 
@@ -191,7 +191,8 @@ def read_machines(file: MachinesFile) -> dict[str, Wanted]:
     """Read the values in the tables, and the files that they name. Return each machine as the file wants it.
 
     A key of a machine's own table replaces the key in the table of defaults. A sha256 among the defaults is that of the
-    image among the defaults, so it does not apply to a machine with another image.
+    image among the defaults, so it does not apply to a machine with another image. Defaults that concern another
+    provider than the machine's do not apply to it either.
 
     Raises:
         BadInputError: a key is unknown, or its value is invalid, or one of the files cannot be read.
@@ -202,7 +203,9 @@ def read_machines(file: MachinesFile) -> dict[str, Wanted]:
     machines = {}
     for name, table in file.machines.items():
         own = _read_table(table, file.shown_table(name), base)
+        provider = own.get(_PROVIDER, defaults.get(_PROVIDER))
         inherited = {key: value for key, value in defaults.items() if key != _SHA256 or _IMAGE not in own}
+        inherited = {key: value for key, value in inherited.items() if suits(key, provider)}
         values = {**inherited, **own}
         request = replace(request_of(values), name=name, machines_file=file.identity)
         machines[name] = Wanted(keys=tuple(values), request=request)

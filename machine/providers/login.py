@@ -8,7 +8,7 @@ from pathlib import Path
 from machine.model.config import MachineConfig
 from machine.model.provider import RootAccess
 from machine.ssh.command import ROOT, SshTarget, command_argv, host_key_alias
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, identity_of
 
 
 def login_of(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarget:
@@ -33,13 +33,6 @@ def login_of(config: MachineConfig, paths: MachinePaths, username: str) -> SshTa
         agent=remote.agent,
         known_hosts=paths.known_hosts,
     )
-
-
-def identity_of(config: MachineConfig, paths: MachinePaths) -> Path:
-    """Return the file of the key that logs in: the machine's own, the user's, or the public half of one in an agent."""
-    if config.remote is None:
-        return paths.identity
-    return Path(config.remote.identity) if config.remote.identity else paths.agent_key
 
 
 def supervisors_login(config: MachineConfig, paths: MachinePaths) -> SshTarget:

@@ -6,12 +6,16 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machine.errors import MachineError
 from machine.files import DIRECTORY_PRIVATE, disk_errors
 from machine.model.dataclass import dataclass
 from machine.model.host import HostOS
 from machine.model.names import MAX_NAME_LENGTH
+
+if TYPE_CHECKING:
+    from machine.model.config import MachineConfig
 
 APPLICATION = "boot2podman"
 HOME_VARIABLE = "MACHINE_HOME"
@@ -169,6 +173,13 @@ class MachinePaths:
     def api_socket(self, *, rootful: bool) -> Path:
         """Return the path of the API socket of root's or the user's Podman."""
         return self.podman_root_socket if rootful else self.podman_socket
+
+
+def identity_of(config: MachineConfig, machine: MachinePaths) -> Path:
+    """Return the file of the key that logs in: the machine's own, the user's, or the public half of one in an agent."""
+    if config.remote is None:
+        return machine.identity
+    return Path(config.remote.identity) if config.remote.identity else machine.agent_key
 
 
 def is_suspended(machine: MachinePaths) -> bool:

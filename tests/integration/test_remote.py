@@ -16,7 +16,7 @@ import pytest
 from machine.lock import holder_pid
 from machine.ssh import keys
 from machine.store.ssh_ports import choose
-from tests.support.processes import machine_processes
+from tests.support.processes import command_lines, machine_processes
 from tests.support.remote_host import SOCKET, USER, RemoteHost, remote_host
 from tests.support.waiting import WAIT_S, wait_until
 from tests.support.world import Outcome, World
@@ -73,6 +73,11 @@ def read_port(port: int) -> str | None:
             return connection.recv(100).decode() or None
     except OSError:
         return None
+
+
+def times_up(world: World) -> int:
+    """Return how often the machine has come up since its supervisor started."""
+    return world.must("logs", "far").stdout.count("phase: api -> up")
 
 
 def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost) -> None:
@@ -154,6 +159,13 @@ def test_killed_supervisor_leaves_a_stopped_machine(world: World, host: RemoteHo
     wait_until(lambda: world.state("far")[0] == "stopped", "the end")
     world.must("start", "far")
     assert world.state("far") == ("running", "")
+    pid = holder_pid(world.machines / "far" / "supervisor.lock")
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: world.state("far")[0] == "stopped", "the end")
+    world.must("rm", "-f", "far")
+    identity = f'IdentityFile="{host.identity}"'
+    wait_until(lambda: not any(identity in line for _, line in command_lines()), "the end of the SSH master")
 
 
 def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: RemoteHost) -> None:
@@ -170,7 +182,8 @@ def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: Remote
     world.must("mount", "rm", "far", "/run/more")
     assert host.read("/run/more/seen") is None
     host.end_sessions()
-    wait_until(lambda: world.state("far") == ("running", "") and host.read("/run/src/seen"), "the folder again")
+    wait_until(lambda: times_up(world) == 2, "the machine to heal")
+    assert host.read("/run/src/seen") == "shared\n"
     world.must("stop", "far")
     assert "folder-" not in (host.read("/proc/mounts") or "")
 
@@ -338,6 +351,7 @@ def test_what_the_provider_cannot_do_is_refused_in_one_sentence(world: World, ho
 
 def test_machines_file_makes_and_starts_it(world: World, host: RemoteHost) -> None:
     (world.root / "machines.toml").write_text(
+        "[defaults]\ncpus = 2\n"
         f'[machine.far]\nprovider = "ssh"\nhost = "{USER}@127.0.0.1:{host.port}"\n'
         f'identity = "{host.identity}"\nhost_key = "{host.host_key}"\n'
     )

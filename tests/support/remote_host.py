@@ -38,7 +38,7 @@ ip link set lo up
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd /run/podman /run/user/{uid}/podman
 chown -R {uid} /run/user/{uid}
-mount --bind {passwd} /etc/passwd
+mount --bind {etc} /etc
 echo made
 exec sleep infinity
 """
@@ -188,14 +188,19 @@ def remote_host(directory: Path) -> Iterator[RemoteHost]:
     authorized = keys.generate(directory / "id_ed25519", comment="user")
     (directory / "authorized_keys").write_text(f"{authorized}\n")
     os.chown(directory / "home", UID, UID)
-    passwd = directory / "passwd"
+    # Not a mount on /etc/passwd alone, which ends when somebody makes a user on this computer.
+    etc = directory / "etc"
+    etc.mkdir()
+    for name in ("group", "ld.so.cache"):
+        shutil.copy(Path("/etc", name), etc)
+    (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\n")
     # Without root's own settings.
     users = (
         f"root:x:0:0::{directory}:/bin/sh",
         "sshd:x:101:65534::/run/sshd:/bin/false",
         "nobody:x:65534:65534::/:/bin/sh",
     )
-    passwd.write_text("\n".join([*users, f"{USER}:x:{UID}:{UID}::{directory}/home:/bin/sh", ""]))
+    (etc / "passwd").write_text("\n".join([*users, f"{USER}:x:{UID}:{UID}::{directory}/home:/bin/sh", ""]))
     (directory / "containers.json").write_text("[]")
     (directory / "sshd_config").write_text(
         f"HostKey {directory}/host_key\n"
@@ -204,7 +209,7 @@ def remote_host(directory: Path) -> Iterator[RemoteHost]:
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "PermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
     )
-    make = ["unshare", "--mount", "--net", "--kill-child", "sh", "-c", _MAKE.format(uid=UID, passwd=passwd)]
+    make = ["unshare", "--mount", "--net", "--kill-child", "sh", "-c", _MAKE.format(uid=UID, etc=etc)]
     with subprocess.Popen(make, stdout=subprocess.PIPE) as namespaces:
         assert namespaces.stdout
         assert namespaces.stdout.readline() == b"made\n"

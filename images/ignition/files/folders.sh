@@ -115,7 +115,12 @@ without_systemd() {
     while read -r source where _; do
         case "$source $*" in
         folder-*" ${source%-none} "*) ;;
-        folder-*) umount -l -- "$(printf %b "$where")" ;;
+        folder-*)
+            # An sshfs that has just lost its connection may still be above it.
+            while grep -q "^$source " /proc/mounts && umount -l -- "$(printf %b "$where")"; do
+                :
+            done
+            ;;
         esac
     done </proc/mounts
     number=0

@@ -64,6 +64,7 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
     """
     paths, patience = context.roots.machine(name), stop_patience(context)
     if not lock.is_held(paths.lock):
+        sockets.kill_listener(paths.ssh_control)  # of a remote host whose supervisor was killed
         end_waiting(paths)
         return Ending.POWERED_DOWN
     await_supervisor(paths, timeout_s=_GREETING_S * patience)

@@ -29,7 +29,16 @@ from machine.store.fields import FieldError
 from machine.store.names import machine_names
 from machine.store.record_document import ADDED, NewerSchemaError, completed, dump, parse
 from machine.store.records import BrokenRecord
-from tests.support.builders import CREATED, DIGEST, PUBLIC_KEY, USER_IGNITION, make_record, make_roots, save_machine
+from tests.support.builders import (
+    CREATED,
+    DIGEST,
+    PUBLIC_KEY,
+    USER_IGNITION,
+    make_record,
+    make_remote_config,
+    make_roots,
+    save_machine,
+)
 
 REMOVE = "restore the file, or remove the machine with: machine rm --force box"
 
@@ -463,3 +472,11 @@ def test_record_of_another_machine_is_damaged(tmp_path: Path) -> None:
     save_machine(roots, make_record("one")).directory.rename(roots.machine("two").directory)
     with pytest.raises(MachineError, match='it belongs to the machine "one"'):
         records.load(roots, "two")
+
+
+def test_host_over_ssh_has_a_schema_that_older_programs_refuse() -> None:
+    record = MachineRecord(config=make_remote_config())
+    document = dump(record)
+    assert document["schema"] == 3
+    assert parse(json.loads(json.dumps(document))) == record
+    assert dump(make_record())["schema"] == 2

@@ -1,0 +1,60 @@
+"""A guest as a host that runs already: a machine that is only the SSH connection to it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from machine.ignition.provision import MARKER, MARKER_UP_TO_5
+from machine.store.ssh_ports import choose
+from tests.support.guest_machines import MainMachine
+from tests.support.guest_network import SERVE, fetch, reachable
+from tests.support.waiting import wait_until
+from tests.support.world import World
+
+_SLOW_S = 300
+
+
+@pytest.fixture
+def host(world: World, main_machine: MainMachine) -> Iterator[str]:
+    """The machine `box`, whose Podman does not know for once that it is in a machine, as `[USER@]HOST:PORT`."""
+    main_machine.import_busybox()
+    world.must(
+        "ssh", "box", "sudo", "sh", "-c", shlex.quote(f"for f in {MARKER} {MARKER_UP_TO_5}; do mv $f $f.off; done")
+    )
+    yield f"core@127.0.0.1:{world.inspect('box')['SSHConfig']['Port']}"
+    if (world.machines / "far").exists():
+        world.must("rm", "--force", "far")
+    world.must(
+        "ssh", "box", "sudo", "sh", "-c", shlex.quote(f"for f in {MARKER} {MARKER_UP_TO_5}; do mv $f.off $f; done")
+    )
+
+
+def test_guest_is_a_host_over_ssh(world: World, host: str) -> None:
+    directory = world.machines / "box"
+    key = " ".join((directory / "ssh_host_ed25519_key.pub").read_text().split()[:2])
+    source = world.root / "from-here"
+    source.mkdir(exist_ok=True)
+    (source / "word").write_text("shared")
+    place = ("--provider", "ssh", "--host", host, "--identity", str(directory / "id_ed25519"), "--host-key", key)
+    world.must("init", *place, "--volume", f"{source}:/run/far", "--now", "far")
+    assert world.must("ls", "--format", "{{.VMType}}", "--noheading").stdout.split().count("ssh") == 1
+    assert world.must("ssh", "far", "cat", "/run/far/word").stdout == "shared"
+    port = choose(set())
+    web = ("--publish", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", SERVE)
+    world.remote("far", "run", "--detach", "--name", "afar", *web)
+    wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=_SLOW_S)
+    assert fetch(f"127.0.0.1:{port}") == "hello\n"
+    assert "true" not in world.remote("far-root", "info", "--format", "{{.Host.Security.Rootless}}").stdout
+
+    world.machine("ssh", "box", "sudo", "pkill", "-f", "sshd.*core")  # the session that asks for it ends, too
+    wait_until(
+        lambda: world.state("far") == ("running", "") and reachable("127.0.0.1", port), "the host", timeout_s=_SLOW_S
+    )
+    assert fetch(f"127.0.0.1:{port}") == "hello\n"
+    world.remote("far", "rm", "--force", "--time", "1", "afar")
+    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=_SLOW_S)
+    world.must("stop", "far")
+    assert "/run/far" not in world.must("ssh", "box", "cat", "/proc/mounts").stdout
