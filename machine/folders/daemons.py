@@ -53,7 +53,13 @@ class VirtiofsDaemons:
 
     async def _watch(self, folder: Folder, child: Child) -> None:
         status = await child.wait()
-        ending = f"was killed by signal {-status}" if status < 0 else f"has exited with status {status}"
+        self._report(folder, f"was killed by signal {-status}" if status < 0 else f"has exited with status {status}")
+
+    def report_end(self, folder: Folder) -> None:
+        """Report the end of a virtiofsd that another supervisor has started."""
+        self._report(folder, "has ended")
+
+    def _report(self, folder: Folder, ending: str) -> None:
         self._on_exit(folder, f"virtiofsd for {folder.source} {ending}; restart the machine to share the folder again")
 
     @property

@@ -89,6 +89,8 @@ class FolderServer:
         await self.daemons.start(self._folders, lock)
 
     def _daemon_has_ended(self, folder: Folder, problem: str) -> None:
+        if self._folders.has_problem(folder, ProblemOf.DAEMON):
+            return
         self._folders.set_problem(folder, ProblemOf.DAEMON, problem)
         self._folders.save()
         if self._supported and (self._leaving_out is None or self._leaving_out.done()):

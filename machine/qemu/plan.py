@@ -29,6 +29,7 @@ DISK = "disk"
 
 _MEMORY = "memory"
 # How many requests may wait for virtiofsd; QEMU's default is 128.
+_FOLDER = "folder"
 _VIRTIOFS_QUEUE = 1024
 
 
@@ -267,7 +268,12 @@ def folder_device(board: Board, number: int, share: Share) -> dict[str, str | in
 
 def folder_id(number: int) -> str:
     """Return the ID of the device, and of the device's backend, that shares the folder with this number."""
-    return f"folder{number}"
+    return f"{_FOLDER}{number}"
+
+
+def is_folder_id(name: str) -> bool:
+    """Whether this is the ID of a device that shares a folder."""
+    return name.startswith(_FOLDER) and name.removeprefix(_FOLDER).isdecimal()
 
 
 def slot_id(number: int) -> str:

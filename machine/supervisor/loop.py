@@ -59,6 +59,7 @@ from machine.supervisor.guest_check import GuestCheck
 from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.handover import Handover
+from machine.supervisor.inherited_folders import watch_inherited_folders
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
 from machine.supervisor.qmp import QmpLink
@@ -176,6 +177,7 @@ class Supervisor:
                     self._reach()
                 case _:
                     self._take_over()
+                    work.append(partial(watch_inherited_folders, self.link, self.folders, every_s=self.heartbeat_s))
         except MachineError as error:
             self._error = error
             self._finished = True

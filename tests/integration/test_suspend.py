@@ -3,70 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from qemu.qmp import QMPClient
 
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.ignition import assets
-from machine.model.arch import Arch
 from machine.model.hardware import Hardware
-from machine.model.record import GuestFacts
 from machine.qemu import memory, monitor
-from machine.qemu.img import QemuImg
-from machine.qemu.plan import plan_launch
-from machine.qemu.probe import find_qemu, probe_qemu
-from machine.store.paths import MachinePaths
-from machine.supervisor.launch import make_console
-from machine.this_host import current_host
-from tests.support.builders import RELAY, make_launch_files, make_paths, make_record
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
+from tests.support.idle_qemu import WAIT_S, prepared, running_qemu
 from tests.support.start import HARDWARE
 from tests.support.transcripts import refuse, transcript
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-WAIT_S = 30
 CANNOT_MOUNT = 77
 
 
 # QEMU
-
-
-@contextlib.asynccontextmanager
-async def running_qemu(base: Path, hardware: Hardware) -> AsyncIterator[QMPClient]:
-    """A QEMU with a machine's command line, whose firmware finds nothing to boot."""
-    files = make_launch_files(base)
-    qemu = probe_qemu(find_qemu(Arch.X86_64, current_host()))
-    record = make_record(memory_mib=256, ssh_port=0, guest=GuestFacts(provisioned=True))
-    plan = plan_launch(record, binary=qemu.path, hardware=hardware, relay=RELAY, firmware=None, files=files)
-    files.qmp_socket.unlink(missing_ok=True)
-    with subprocess.Popen(plan.argv, stderr=subprocess.PIPE) as process:
-        try:
-            await asyncio.to_thread(wait_until, files.qmp_socket.exists, timeout_s=WAIT_S)
-            async with monitor.connected(files.qmp_socket, timeout_s=WAIT_S) as client:
-                yield client
-                await monitor.request_quit(client)
-            process.wait(WAIT_S)
-        finally:
-            process.kill()
-
-
-def prepared(base: Path, images: Images) -> MachinePaths:
-    files, paths = make_launch_files(base), make_paths(base)
-    for path in (files.disk, files.qmp_socket):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    QemuImg().create_overlay(files.disk, images.qcow2, 1)
-    make_console(paths)
-    return paths
 
 
 def test_memory_is_loaded_by_a_machine_of_the_same_type(short_path: Path, images: Images) -> None:

@@ -339,6 +339,18 @@ def test_virtiofsd_that_ends_is_a_problem_of_its_folder_and_one_that_stays_is_en
     ]
 
 
+def test_end_of_a_virtiofsd_of_another_supervisor_is_told_once_and_kept_for_the_next(guest: Guest) -> None:
+    async def run() -> None:
+        async with guest.serve(over(Transport.VIRTIOFS)) as server:
+            for _ in range(2):
+                server.daemons.report_end(A)
+
+    finish(run())
+    ended = "virtiofsd for /usr has ended; restart the machine to share the folder again"
+    assert guest.problems == [ended]
+    assert [each.problem for each in load_folders(guest.settings().state_file)] == [ended]
+
+
 def served_by_virtiofsd(guest: Guest, folder: Folder, name: str) -> MountedFolder:
     """A folder whose virtiofsd ends when the file `name` appears."""
     command = f"{guest.until(name)}; exit 3"

@@ -1,0 +1,27 @@
+"""Notice the end of a virtiofsd that an earlier supervisor has started, and that is no child of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from machine.errors import MachineError
+from machine.folders.server import FolderServer
+from machine.qemu import folder_devices
+from machine.supervisor.qmp import QmpLink
+
+log = logging.getLogger(__name__)
+
+
+async def watch_inherited_folders(link: QmpLink, folders: FolderServer, *, every_s: float) -> None:
+    """Ask QEMU every `every_s` seconds which virtiofsd have ended, and have `folders` know it. This never returns."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            ended = await folder_devices.tags_without_server(link.session())
+        except MachineError as error:  # the heartbeat reports a QEMU that does not answer
+            log.debug("%s", error.line)
+            continue
+        for each in folders.folders:
+            if each.folder.tag in ended:
+                folders.daemons.report_end(each.folder)

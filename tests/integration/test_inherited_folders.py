@@ -1,0 +1,101 @@
+"""A supervisor that has taken over a guest notices the end of a virtiofsd that another supervisor has started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from machine.folders.daemons import VirtiofsDaemons
+from machine.folders.probe import find_virtiofsd, probe_owners, usable_command
+from machine.folders.server import FolderServer
+from machine.folders.settings import FolderSettings, GuestScripts
+from machine.folders.transports import MountedFolder, shares_of
+from machine.folders.virtiofsd import virtiofsd_commands
+from machine.model.arch import Arch
+from machine.model.folders import Folder
+from machine.model.obstacle import Obstacle
+from machine.model.transport import Transport, TransportChoice
+from machine.qemu import hotplug
+from machine.qemu.boards import BOARDS
+from machine.supervisor.inherited_folders import watch_inherited_folders
+from machine.supervisor.qmp import QmpLink
+from machine.this_host import current_host
+from tests.support.disk_images import Images
+from tests.support.idle_qemu import WAIT_S, prepared, running_qemu
+from tests.support.processes import processes_of
+from tests.support.start import HARDWARE
+
+
+def shared(directory: Path, name: str) -> MountedFolder:
+    """A folder with a virtiofsd that works on this host."""
+    source = directory / name
+    source.mkdir()
+    folder = Folder(source=str(source), target=f"/mnt/{name}")
+    daemon = find_virtiofsd(current_host())
+    command = (
+        daemon
+        if isinstance(daemon, Obstacle)
+        else usable_command(virtiofsd_commands(daemon, probe_owners(1000), folder))
+    )
+    if isinstance(command, Obstacle):
+        pytest.skip(f"no virtiofsd: {command.reason}")
+    return MountedFolder(
+        folder=folder, transport=Transport.VIRTIOFS, virtiofsd=command, socket=directory / f"{name}.sock"
+    )
+
+
+def test_folder_is_lost_when_its_virtiofsd_is_killed(short_path: Path, images: Images) -> None:
+    prepared(short_path, images)
+    kept, lost = shared(short_path, "kept"), shared(short_path, "lost")
+    problems: list[str | None] = []
+
+    async def nothing(_: object = None) -> None: ...
+
+    settings = FolderSettings(
+        ssh=lambda _: ["true"],
+        scripts=GuestScripts(mount="", release="", sshfs="", changes=""),
+        confine=(),
+        guest_uid=1000,
+        choice=TransportChoice.AUTO,
+        relay_changes=False,
+        state_file=short_path / "folders.json",
+        log_file=short_path / "folders.log",
+        host_os=current_host().os,
+        time_scale=1,
+    )
+    server = FolderServer(
+        [replace(each, virtiofsd=()) for each in (kept, lost)],
+        settings,
+        on_problem=problems.append,
+        on_learned=nothing,
+        on_notice=lambda _: None,
+        on_mounted=nothing,
+    )
+
+    async def run() -> None:
+        others = VirtiofsDaemons(short_path / "virtiofsd.log", on_exit=lambda *_: None)
+        await others.start([kept, lost], None)
+        link = QmpLink()
+        hardware = replace(HARDWARE, shared_memory=True)
+        async with asyncio.timeout(WAIT_S), running_qemu(short_path, hardware) as link.client:
+            await hotplug.plug_in(link.session(), BOARDS[Arch.X86_64], shares_of([kept, lost]))
+            watching = asyncio.create_task(watch_inherited_folders(link, server, every_s=0.1))
+            await asyncio.sleep(0.5)
+            assert problems == []
+            for pid in processes_of(Path(lost.folder.source)):
+                psutil.Process(pid).kill()
+            while not problems:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        await others.end()
+
+    asyncio.run(run())
+    assert problems == [f"virtiofsd for {lost.folder.source} has ended; restart the machine to share the folder again"]
