@@ -99,7 +99,7 @@ def test_folder_is_lost_with_its_virtiofsd_and_everything_is_back_after_a_stop_a
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: box.world.state(NAME)[0] == "degraded", timeout_s=LS_S, what="ls to notice")
-    assert "/mnt/shared" in box.world.state(NAME)[1]
+    assert f"virtiofsd for {box.folder} " in box.world.state(NAME)[1]
     assert "did not power down" not in box.world.must("stop", NAME).stderr
     assert box.world.state(NAME) == ("stopped", "")
     assert not reachable("127.0.0.1", web)
