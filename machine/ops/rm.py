@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import lock
+from machine import lock, sockets
 from machine.errors import MachineError
 from machine.ops.rm_saved import save_disk, save_ignition
 from machine.ops.shared import login_service
@@ -17,6 +17,7 @@ from machine.ops.shared.protection import check_unprotected
 from machine.ops.shared.restoring import finish_interrupted
 from machine.ops.shared.shutdown import end_machine
 from machine.ops.shared.state import machine_state
+from machine.ops.shared.waiting import end_waiting
 from machine.podman.machine_events import Event
 from machine.report import Reporter
 from machine.store import drafts
@@ -76,12 +77,13 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         end_machine(name, context, report, at_once=True)
     else:
         check_removable(name, context)
-        end_machine(name, context, report, at_once=True)  # what a killed supervisor may have left
+        end_waiting(paths)
     with contextlib.suppress(MachineError):  # a damaged record does not say whether a rename is unfinished
         finish_interrupted(name, context, report)
     with lock.held(paths.lock, timeout_s=1) as free:
         if not free:
             raise MachineError(f'running vm "{name}" cannot be destroyed', hint="it has just been started")
+        sockets.kill_listener(paths.ssh_control)  # of a remote host whose supervisor was killed
         if kept.disk:
             report.notice(f'The disk of "{name}" is kept: {save_disk(name, paths, context.roots)}')
         if kept.ignition:
