@@ -72,14 +72,14 @@ START = (
     Box(445, 20, 120, 66, "folders\nthe guest\nmounts them"),
     Box(590, 20, 120, 66, "api\nPodman\nanswers"),
     Box(735, 20, 75, 66, "up", CONTAINER),
-    Box(10, 120, 120, 56, "resume\nmemory is loaded", GUEST),
+    Box(10, 120, 130, 56, "resume\nmemory is loaded", GUEST),
     Arrow((130, 53), (155, 53)),
     Arrow((275, 53), (300, 53)),
     Arrow((420, 53), (445, 53)),
     Arrow((565, 53), (590, 53)),
     Arrow((710, 53), (735, 53)),
     Arrow((70, 86), (70, 120), "suspended"),
-    Arrow((130, 148), (340, 86)),
+    Arrow((140, 148), (340, 86)),
 )
 
 PORT = (
