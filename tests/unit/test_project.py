@@ -16,7 +16,7 @@ from scripts.release_notes import notes_of, problem_with
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-TIERS = ("lint", "unit", "darwin", "integration", "guest", "arch", "kvm")
+TIERS = ("lint", "unit", "darwin", "integration", "guest", "arch", "kvm", "kubevirt")
 LINTERS = ("ruff", "format", "types", "imports", "workflows", "docs")
 
 
