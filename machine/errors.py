@@ -47,6 +47,7 @@ class Page(StrEnum):
     RUNNING = "running"
     SIGNATURE = "signature"
     STARTS = "starts"
+    UNREACHABLE = "unreachable"
 
 
 class MachineError(Exception):

@@ -125,7 +125,8 @@ class Web:
                 page=Page.PROXY,
             ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise FetchError(f"cannot fetch {name}: {_cause(error)}", transient=True) from error
+            reason = f"cannot fetch {name}: {_cause(error)}"
+            raise FetchError(reason, transient=True, page=Page.UNREACHABLE) from error
 
     def _request(self, url: str, headers: Mapping[str, str]) -> Response:
         import requests
