@@ -13,6 +13,7 @@ from machine.model.doctor_check import Check, Status, is_ready
 
 FIELDS = ("Name", "Status", "Finding", "Remedy")
 _NOT_READY = 1
+_POINTER = "See the documentation for each check: troubleshooting#doctor"
 
 
 @click.command("doctor", cls=Command)
@@ -53,14 +54,18 @@ def command(format_: str | None) -> None:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """Return the text of all checks. A remedy follows each check that has one. The last line is the verdict."""
+    """Return the text of all checks. A remedy follows each check that has one. The last line is the verdict.
+
+    If there are remedies, the line before names the page of the documentation that explains the checks.
+    """
     first, second = max(map(len, Status)) + 2, max(len(check.name) for check in checks) + 2
     lines = []
     for check in checks:
         lines.append(f"{check.status:{first}}{check.name:{second}}{check.finding}")
         if check.remedy:
             lines.append(f"{'':{first + second}}remedy: {check.remedy}")
-    return "\n".join([*lines, "", _verdict(checks)])
+    pointer = [_POINTER] if any(check.remedy for check in checks) else []
+    return "\n".join([*lines, "", *pointer, _verdict(checks)])
 
 
 def _verdict(checks: Sequence[Check]) -> str:

@@ -26,6 +26,7 @@ ok       qemu    version 7.2
 warning  podman  there is none
                  remedy: apt install podman
 
+See the documentation for each check: troubleshooting#doctor
 Machines can be made and started on this host: 1 warning""",
         ),
         ([QEMU], "ok       qemu  version 7.2\n\nMachines can be made and started on this host: no warnings"),
@@ -37,6 +38,7 @@ failure  keys  there is none
 failure  keys  there is none
                remedy: make one
 
+See the documentation for each check: troubleshooting#doctor
 Machines cannot be made and started on this host: 2 failures, no warnings""",
         ),
     ],
