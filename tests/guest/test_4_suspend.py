@@ -21,11 +21,12 @@ from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import SERVE, answers, fetch
 from tests.support.processes import processes_of, supervisor_pid
 from tests.support.waiting import wait_until
-from tests.support.world import World
+from tests.support.world import World, machine_program
 
 _WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
 _LEFT_BYTES = 96 * 1024**2
 _CLIENTS = 8
+_KILLS = 4
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -102,6 +103,21 @@ def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine
         pages = list(pool.map(fetch, [address for _ in range(_CLIENTS) for address in web.addresses]))
     assert pages == ["hello\n"] * len(pages)
     world.must("wait", "--for", "running", "box")
+
+
+@pytest.mark.long
+def test_supervisor_that_is_killed_while_memory_is_saved_loses_nothing(world: World) -> None:
+    before = world.must("ssh", "box", _BOOT_ID).stdout
+    for number in range(_KILLS):
+        command = world.spawn(machine_program(), "suspend", "box")
+        time.sleep(0.3 * number)
+        if (pid := lock.holder_pid(world.machines / "box" / "supervisor.lock")) is not None:
+            os.kill(pid, signal.SIGKILL)
+        command.communicate(timeout=world.timeout_s)
+        if world.state("box")[0] != "running":
+            world.must("start", "box")
+        assert (number, world.must("ssh", "box", _BOOT_ID).stdout) == (number, before)
+        assert not memory(world).exists()
 
 
 def test_machine_of_a_removed_version_publishes_ports_sleeps_and_wakes(
