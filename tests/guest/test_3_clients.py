@@ -17,6 +17,7 @@ import pytest
 from machine.store.ssh_ports import choose
 from tests.support.guest_network import LIST_CONTAINERS, SERVE, api_socket, fetch, names_of, reachable
 from tests.support.guests import debian_clients, reaper_archive
+from tests.support.pages import Place, check, pages_with, transcripts
 from tests.support.waiting import wait_until
 from tests.support.world import World, machine_program
 
@@ -44,6 +45,13 @@ container = DockerContainer("busybox").with_command("sleep 100000").start()
 print(container.get_wrapped_container().id, flush=True)
 os._exit(0)
 """
+
+
+@pytest.mark.parametrize("page", pages_with(Place.GUEST))
+def test_transcript_of_the_documentation_prints_what_its_page_says(page: str, world: World) -> None:
+    path = f"{Path(machine_program()).parent}:{world.path}"
+    for block in transcripts(page, Place.GUEST):
+        check(block, world.run("bash", "-ec", block.script, PATH=path).stdout)
 
 
 def test_podman_5_finds_the_machine_in_podman_connections_json(world: World, clients: Clients) -> None:
