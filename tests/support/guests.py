@@ -38,11 +38,16 @@ _DISK = "4G"
 _APPLETS = ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget")
 
 
-def publish(*words: str, timeout_s: float = BUILD_S) -> Path:
+def publish(*words: str, timeout_s: float = BUILD_S, home: Path = CACHE) -> Path:
     """Return the local stream with the guest image, which is built unless the cache has the current one."""
     command = [machine_program(), "image", "build", *words]
-    subprocess.run(command, env={**os.environ, "MACHINE_HOME": str(CACHE)}, check=True, timeout=timeout_s)
-    return CACHE / "data" / "streams"
+    subprocess.run(command, env={**os.environ, "MACHINE_HOME": str(home)}, check=True, timeout=timeout_s)
+    return home / "data" / "streams"
+
+
+def publish_variant(variant: str) -> Path:
+    """Return a local stream of its own for another variant, which would take the small one's place in the other."""
+    return publish("--variant", variant, home=CACHE / variant)
 
 
 def make_guest_world(streams: Path, uid: int, *, timeout_s: float = COMMAND_S) -> World:
