@@ -168,8 +168,9 @@ class Waiting:
         argv = [own_python(), "-P", "-c", _PROGRAM, "start", "--quiet", "--", self._name]
         try:
             done = await async_runner.run(argv, timeout_s=_START_S, check=False)
-            lines = done.stderr.strip().splitlines()
-            self._problem = lines[-1].removeprefix("Error: ") if lines else self._problem
+            # After its error come details.
+            errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+            self._problem = errors[-1].removeprefix("Error: ") if errors else self._problem
         except MachineError as error:
             self._problem = error.line
         deadline = Deadline.after(_OTHER_START_S, "another start")

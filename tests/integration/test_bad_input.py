@@ -246,7 +246,8 @@ def test_folder_of_a_process_is_refused(source: str, world: World, images: Image
     outcome = world.machine("init", "--image", images.qcow2, "--volume", f"{source}:/m", "box")
     assert outcome.status == 125
     assert re.fullmatch(
-        rf"Error: {source} leads to /proc/\d+/?.*, which belongs to a process and ends with it; share another folder\n",
+        rf"Error: {source} leads to /proc/\d+/?.*, which belongs to a process and ends with it; share another folder\n"
+        "  see the documentation: troubleshooting#folder\n",
         outcome.stderr,
     )
 
@@ -406,7 +407,9 @@ def test_disk_that_is_full_of_the_cached_image_leaves_no_machine(small_disk: Pat
     fill(small_disk, but=8192)
     outcome = world.machine("init", "--image", images.qcow2, "two")
     assert outcome.status == 125
-    assert outcome.stderr.splitlines()[-1].startswith("Error: ")
+    *_, error, page = outcome.stderr.splitlines()
+    assert error.startswith("Error: ")
+    assert page == "  see the documentation: troubleshooting#disk-full-host"
     (small_disk / "filler").unlink()
     assert world.files() == before
     assert world.machine("ls", "-q").stdout == "one*\n"

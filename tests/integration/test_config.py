@@ -125,7 +125,8 @@ def test_folder_that_a_file_asks_for_and_that_is_not_there_is_told_with_the_file
     (world.root / "containers.conf").write_text('[machine]\nvolumes = ["/nonexistent"]\n')
     made = world.machine("init", "--image", images.qcow2, "box")
     blamed = f'the value of "volumes" comes from containers.conf: {world.root / "containers.conf"}'
-    assert made.stderr == f"Error: the folder /nonexistent does not exist on this host; {blamed}\n"
+    page = "  see the documentation: troubleshooting#folder\n"
+    assert made.stderr == f"Error: the folder /nonexistent does not exist on this host; {blamed}\n{page}"
     assert not world.machines.exists()
 
 

@@ -71,7 +71,8 @@ class Terminal:
         self.ours, self.its = pty.openpty()
         self.process = subprocess.Popen(
             ["/usr/bin/env", "--default-signal=INT", machine_program(), *words],
-            env=world.environment, cwd=world.root, stdin=self.its, stdout=self.its, stderr=self.its,
+            env={**world.environment, "TERM": "xterm", "NO_COLOR": ""}, cwd=world.root,
+            stdin=self.its, stdout=self.its, stderr=self.its,
         )  # fmt: skip
 
     def __enter__(self) -> Terminal:

@@ -256,7 +256,8 @@ def test_guest_answers_if_it_greets(greeting: bytes | None) -> None:
             assert not greets(local_target(port), timeout_s=0.3)
             return
         with ThreadPoolExecutor() as pool:
-            answer = pool.submit(greets, port, timeout_s=WAIT_S)
+            answer = pool.submit(greets, local_target(port), timeout_s=WAIT_S)
+            server.settimeout(WAIT_S)
             connection, _ = server.accept()
             connection.sendall(greeting)
             connection.close()
