@@ -7,11 +7,16 @@ from machine.ssh.command import SshTarget
 
 
 def rejected_key(name: str, target: SshTarget) -> GuestError:
-    return GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"')
+    if target.has_own_key:
+        return GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"')
+    return GuestError(f'{target.place} rejects your key for the user "{target.username}"')
 
 
 def other_host_key(name: str, target: SshTarget) -> GuestError:
-    return GuestError(f"the server on {target.place} does not have the host key of {name}, so nothing was sent to it")
+    return GuestError(
+        f"the server on {target.place} does not have the host key of {name}, so nothing was sent to it",
+        hint=None if target.has_own_key else f"if it was given a new one on purpose: machine rm {name}, and init again",
+    )
 
 
 def unknown_host_key(name: str, target: SshTarget) -> GuestError:

@@ -213,7 +213,7 @@ def find_identity(target: SshTarget, candidates: Sequence[Path]) -> Path | None:
         if "Host key verification failed" in done.stderr or "HOST IDENTIFICATION HAS CHANGED" in done.stderr:
             raise MachineError(
                 f"{target.place} does not have the host key that is known for it, so nothing was sent to it",
-                hint="if its key was changed on purpose, remove the old one: ssh-keygen -R HOST",
+                hint="if it was given a new one on purpose, correct --host-key or the host's line in known_hosts",
             )
         if "Permission denied (" not in done.stderr and "Too many authentication failures" not in done.stderr:
             raise unreachable(target, done.stderr)
