@@ -25,15 +25,18 @@ _SLOW_S = 300
 def host(world: World, main_machine: MainMachine) -> Iterator[str]:
     """The machine `box`, whose Podman does not know for once that it is in a machine, as `[USER@]HOST:PORT`."""
     main_machine.import_busybox()
-    world.must(
-        "ssh", "box", "sudo", "sh", "-c", shlex.quote(f"for f in {MARKER} {MARKER_UP_TO_5}; do mv $f $f.off; done")
-    )
+    move_markers(world, "mv $marker $marker.off")
     yield f"core@127.0.0.1:{world.inspect('box')['SSHConfig']['Port']}"
     if (world.machines / "far").exists():
         world.must("rm", "--force", "far")
-    world.must(
-        "ssh", "box", "sudo", "sh", "-c", shlex.quote(f"for f in {MARKER} {MARKER_UP_TO_5}; do mv $f.off $f; done")
-    )
+    move_markers(world, "mv $marker.off $marker")
+
+
+def move_markers(world: World, move: str) -> None:
+    """Move the files by which Podman knows that it is in a machine, and end its services, which look only once."""
+    script = f"for marker in {MARKER} {MARKER_UP_TO_5}; do {move}; done; systemctl stop podman.service"
+    world.must("ssh", "box", "sudo", "sh", "-c", shlex.quote(script))
+    world.must("ssh", "box", "systemctl", "--user", "stop", "podman.service")
 
 
 @contextlib.contextmanager
