@@ -15,7 +15,7 @@ import pytest
 
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import listen_problem
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_machines import MainMachine, occupied
 from tests.support.guest_network import ECHO, SERVE, api_socket, fetch, reachable, udp_echo
 from tests.support.guests import served
@@ -53,7 +53,7 @@ def test_port_whose_program_does_not_listen_yet_is_closed_to_clients_at_once(
     world: World, main_machine: MainMachine
 ) -> None:
     main_machine.import_busybox()
-    port = choose(set())
+    port = choose_port()
     world.remote(
         "box", "run", "--detach", "--name", "silent", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "100000"
     )
@@ -64,7 +64,7 @@ def test_port_whose_program_does_not_listen_yet_is_closed_to_clients_at_once(
 
 def test_datagrams_are_published_too(world: World, main_machine: MainMachine) -> None:
     main_machine.import_busybox()
-    udp = choose(set())
+    udp = choose_port()
     world.remote("box", "run", "--detach", "--name", "echo", "-p", f"{udp}:53/udp", *ECHO)
     assert udp_echo(udp) == b"ping"
     world.remote("box", "rm", "--force", "--time", "1", "echo")
@@ -91,7 +91,7 @@ async def greeted(port: int) -> tuple[bytes, float]:
 def test_bursts_of_clients_are_connected_at_once_and_served(world: World, main_machine: MainMachine) -> None:
     """Each client that has been served is followed by another one, so that always so many are at the port."""
     main_machine.import_busybox()
-    port = choose(set())
+    port = choose_port()
     greet = ("-v", "/:/guest:ro", "busybox", "chroot", "/guest", "perl", "-e", GREET)
     world.remote("box", "run", "--detach", "--name", "greeter", "-p", f"127.0.0.1:{port}:80", *greet)
 
@@ -115,7 +115,7 @@ def test_bursts_of_clients_are_connected_at_once_and_served(world: World, main_m
 
 def test_port_that_is_taken_is_told_by_podman_run(world: World, main_machine: MainMachine) -> None:
     main_machine.import_busybox()
-    first = choose(set())
+    first = choose_port()
     world.remote("box", "run", "-p", f"127.0.0.1:{first}:80", "busybox", "echo")
     wait_until(lambda: not reachable("127.0.0.1", first), timeout_s=60, what="the port of a container that ended")
     with occupied(first):
@@ -161,7 +161,7 @@ def test_container_can_neither_have_a_port_without_podman_nor_take_one_from_anot
     world: World, main_machine: MainMachine
 ) -> None:
     main_machine.import_busybox()
-    false, true = choose(set()), choose(set())
+    false, true = choose_port(), choose_port()
     publish = ("-p", f"127.0.0.1:{true}:80")
     world.remote("box", "run", "--detach", "--name", "other", *publish, "busybox", "sleep", "100000")
     requests = (
@@ -191,7 +191,7 @@ def docker_client(world: World, main_machine: MainMachine) -> Iterator[docker.Do
 
 
 def test_container_that_starts_again_and_again_is_published_each_time(docker_client: docker.DockerClient) -> None:
-    port = choose(set())
+    port = choose_port()
     container = docker_client.containers.run(
         "busybox", ["sh", "-c", SERVE], name="again", ports={"80/tcp": ("127.0.0.1", port)}, detach=True
     )
@@ -206,7 +206,7 @@ def test_container_that_starts_again_and_again_is_published_each_time(docker_cli
 
 
 def test_users_own_forwards_reach_the_guest(world: World, main_machine: MainMachine) -> None:
-    host, published = choose(set()), main_machine.publish_web().every
+    host, published = choose_port(), main_machine.publish_web().every
     world.must("port", "add", "box", f"{host}:{published}")
     assert fetch(f"127.0.0.1:{host}") == "hello\n"
     listed = json.loads(world.must("port", "ls", "--format", "json", "box").stdout)
@@ -219,7 +219,7 @@ def test_users_own_forwards_reach_the_guest(world: World, main_machine: MainMach
 
 
 def test_sockets_are_forwarded_on_either_side(world: World, main_machine: MainMachine) -> None:
-    port, path = choose(set()), main_machine.forward_socket()
+    port, path = choose_port(), main_machine.forward_socket()
     guest = "/run/podman/podman.sock"
     world.must("port", "add", "box", f"{port}:{guest}")
     ping = ("curl", "--silent", "--fail")

@@ -14,7 +14,7 @@ import docker
 import podman
 import pytest
 
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_network import LIST_CONTAINERS, SERVE, api_socket, fetch, names_of, reachable
 from tests.support.guests import debian_clients, reaper_archive
 from tests.support.pages import Place, check, pages_with, transcripts
@@ -63,7 +63,7 @@ def test_podman_5_finds_the_machine_in_podman_connections_json(world: World, cli
 
 def test_docker_finds_the_machine_by_its_context(world: World, clients: Clients) -> None:
     docker_cli = [*clients("bin/docker"), "--context", "box"]
-    port = choose(set())
+    port = choose_port()
     listed = world.run(*docker_cli, "ps", "--format", "{{.Names}}").stdout
     assert "sleeper" in listed.split()
     publish = ("--publish", f"127.0.0.1:{port}:80")
@@ -81,7 +81,7 @@ def test_docker_finds_the_machine_by_the_environment(world: World, clients: Clie
 
 
 def test_compose_brings_a_project_up_and_down(world: World, clients: Clients) -> None:
-    port = choose(set())
+    port = choose_port()
     services = {
         "web": {"image": "busybox", "command": ["sh", "-c", SERVE], "ports": [f"127.0.0.1:{port}:80"]},
         "client": {"image": "busybox", "command": ["sleep", "1000"], "depends_on": ["web"]},

@@ -12,7 +12,7 @@ import pytest
 
 from machine import lock
 from machine.ignition.provision import MARKER, MARKER_UP_TO_5
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import SERVE, fetch, reachable
 from tests.support.waiting import wait_until
@@ -68,7 +68,7 @@ def test_guest_is_a_host_over_ssh(world: World, host: str) -> None:
 
 
 def publish_and_lose_the_connection(world: World) -> None:
-    port = choose(set())
+    port = choose_port()
     web = ("--publish", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", SERVE)
     world.remote("far", "run", "--detach", "--name", "afar", *web)
     wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=_SLOW_S)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import SERVE, answers, fetch, reachable
 from tests.support.guests import BOOT_S
@@ -27,7 +27,7 @@ BACK_S = 120
 def test_start_takes_a_guest_over_whose_supervisor_was_killed(world: World, main_machine: MainMachine) -> None:
     main_machine.run_sleeper()
     web = main_machine.publish_web()
-    freed = choose(set())
+    freed = choose_port()
     world.remote("box", "run", "--detach", "--name", "brief", "-p", f"127.0.0.1:{freed}:80", "busybox", "sleep", "1000")
     assert reachable("127.0.0.1", freed)
     os.kill(supervisor_pid(world.runtime("box")), signal.SIGKILL)
@@ -137,7 +137,7 @@ def test_guests_clock_is_set_when_it_is_far_off(world: World) -> None:
 def test_the_sockets_work_again_after_a_reboot_from_inside(world: World, main_machine: MainMachine) -> None:
     before = world.must("ssh", "box", "cat", "/proc/sys/kernel/random/boot_id").stdout
     web = main_machine.publish_web()
-    freed = choose(set())
+    freed = choose_port()
     world.remote(
         "box", "run", "--detach", "--name", "once", "-p", f"127.0.0.1:{freed}:80", "busybox", "sh", "-c", SERVE
     )

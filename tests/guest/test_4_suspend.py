@@ -15,8 +15,8 @@ import pytest
 
 from machine import lock
 from machine.qemu.img import QemuImg
-from machine.store.ssh_ports import choose
 from tests.support.brewed import brewed_program
+from tests.support.free_ports import choose_port
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import SERVE, answers, fetch
 from tests.support.processes import processes_of, supervisor_pid
@@ -129,7 +129,7 @@ def test_machine_of_a_removed_version_publishes_ports_sleeps_and_wakes(
     assert "takes over the running guest" in world.run(brewed.program, "start", "box").stderr
     brewed.upgrade()
     main_machine.import_busybox()
-    late = f"127.0.0.1:{choose(set())}"
+    late = f"127.0.0.1:{choose_port()}"
     world.remote("box", "run", "--detach", "--name", "late", "-p", f"{late}:80", "busybox", "sh", "-c", SERVE)
     assert fetch(late) == "hello\n"
     suspend(world)

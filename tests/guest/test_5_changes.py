@@ -17,7 +17,7 @@ from machine.files import sha256_of
 from machine.model.network import HOST
 from machine.model.ports import Endpoint, Protocol
 from machine.ports.holder import find_holder
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_containers import check_statuses
 from tests.support.guest_machines import Change, SecondMachine, copy_into_world
 from tests.support.guest_network import SERVE, answers, api_socket, fetch
@@ -82,7 +82,7 @@ def listens(process: psutil.Process, port: int) -> bool:
 def test_ssh_carries_published_ports_where_that_is_wanted(
     ordinary_world: World, busybox: Path, box2_reconfigured: str
 ) -> None:
-    port = choose(set())
+    port = choose_port()
     archive = copy_into_world(busybox, ordinary_world)
     ordinary_world.remote("box2-root", "import", "--quiet", str(archive), "busybox")
     publish = ("--publish", f"127.0.0.1:{port}:80")

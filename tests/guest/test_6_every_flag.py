@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pytest
 
 from machine.ssh import keys
-from machine.store.ssh_ports import choose
 from tests.support import real_runs
 from tests.support.certificates import make_certificate
+from tests.support.free_ports import choose_port
 from tests.support.guest_network import answers
 from tests.support.guests import BOOT_S, make_guest_world, served, take_down
 from tests.support.processes import processes_of, qemu_pid
@@ -202,7 +202,7 @@ def test_verbs_that_ask_answer(pair: Pair) -> None:
 
 def test_verbs_that_change_a_running_machine_change_it(pair: Pair) -> None:
     world = pair.world
-    port = choose(set())
+    port = choose_port()
     world.must("port", "add", "opts", f"{port}:22")
     assert f":{port}" in world.must("port", "ls", "opts").stdout
     world.must("port", "rm", "opts", f"{port}:22")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port, choose_ports
 from tests.support.guest_containers import run_containers, take_statuses
 from tests.support.guest_network import SERVE
 from tests.support.guests import BOOT_S
@@ -172,7 +172,7 @@ class MainMachine:
         """Run the container `web` in `box`, published by all forms of `-p` that machines support."""
         self.import_busybox()
         if self.web is None:
-            web = Web(every=choose(set()), one=choose(set()), six=choose(set()), low=_free_range(10))
+            web = Web(every=choose_port(), one=choose_port(), six=choose_port(), low=choose_ports(10))
             self.world.remote(
                 "box", "run", "--detach", "--name", "web", "--restart", "always",
                 "-p", f"{web.every}:80", "-p", f"127.0.0.1:{web.one}:80", "-p", f"[::1]:{web.six}:80",
@@ -375,23 +375,6 @@ def occupied(port: int) -> Iterator[None]:
         holder.bind(("127.0.0.1", port))
         holder.listen()
         yield
-
-
-def _free_range(count: int) -> int:
-    """Find `count` consecutive free ports; returns the first."""
-    while True:
-        low = choose(set())
-        if all(_is_free(low + offset) for offset in range(count)):
-            return low
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def copy_into_world(archive: Path, world: World) -> Path:

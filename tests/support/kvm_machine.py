@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_network import ECHO, SERVE
 from tests.support.processes import processes_of, qemu_pid, supervisor_pid
 from tests.support.world import World
@@ -59,7 +59,7 @@ class KvmMachine:
 
     def _publish(self, name: str, port: str, *words: str) -> int:
         if self.world.remote(NAME, "container", "exists", name, check=False).status != 0:
-            published = ("--publish", f"127.0.0.1:{choose(set())}:{port}")
+            published = ("--publish", f"127.0.0.1:{choose_port()}:{port}")
             self.world.remote(NAME, "run", "--detach", "--restart", "always", "--name", name, *published, *words)
         return int(self.world.remote(NAME, "port", name).stdout.rpartition(":")[2])
 

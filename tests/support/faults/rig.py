@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from machine.sockets import listener_pid, listens
-from machine.store.ssh_ports import choose
+from tests.support.free_ports import choose_port
 from tests.support.guest_network import SERVE, fetch, monitor, reachable
 from tests.support.guests import BOOT_S
 from tests.support.processes import children, processes_of, qemu_pid, supervisor_pid
@@ -63,7 +63,7 @@ class Rig:
     times: int = 5
     """How often a fault that is a matter of luck is tried."""
 
-    free_port: int = field(default_factory=lambda: choose(set()))
+    free_port: int = field(default_factory=choose_port)
     """A port of this host that nothing uses."""
 
     token: str = ""
@@ -76,7 +76,7 @@ class Rig:
 
     def prepare(self) -> None:
         """Run the container, and keep a snapshot. The machine is running and has the image `busybox`."""
-        self.port, self.port6 = choose(set()), choose(set())
+        self.port, self.port6 = choose_port(), choose_port()
         publish = ("-p", f"127.0.0.1:{self.port}:80", "-p", f"[::1]:{self.port6}:80")
         run = ("run", "--detach", "--name", KEPT, "--restart", "always", *publish)
         self.world.remote(self.name, *run, "busybox", "sh", "-c", SERVE)
@@ -276,7 +276,7 @@ class Rig:
 
     def publishes(self) -> bool:
         """Whether a port of a new container is published."""
-        port = choose(set())
+        port = choose_port()
         self.world.remote(
             self.name, "run", "--detach", "--name", "new", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "9"
         )
