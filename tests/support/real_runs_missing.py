@@ -7,13 +7,11 @@ _LOGIN = "it needs the login services of a real session, which tests/integration
 _FEDORA = "it needs Fedora CoreOS, whose image the tests do not have"
 
 _REMOTE = "it needs a host that runs already, which tests/integration makes with a real SSH server"
-_NEW = "tests/guest/test_7_many.py runs it, but has not run since"
 
 MISSING = {
     "autostart disable": _LOGIN,
     "autostart enable": _LOGIN,
     "config edit": _HOST,
-    "down": _NEW,
     "init --accept-new-host-key": _REMOTE,
     "init --install": _REMOTE,
     "init --proxy-command": _REMOTE,
@@ -26,7 +24,6 @@ MISSING = {
     "os upgrade": _FEDORA,
     "start --on-demand": "it starts no guest itself, and tests/integration runs it",
     "set --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
-    "up": _NEW,
     "set --username": "it is refused, as a user cannot be renamed",
 }
 """The reason for each verb or flag."""
