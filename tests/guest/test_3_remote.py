@@ -26,7 +26,8 @@ def host(world: World, main_machine: MainMachine) -> Iterator[str]:
     """The machine `box`, whose Podman does not know for once that it is in a machine, as `[USER@]HOST:PORT`."""
     main_machine.import_busybox()
     # Whatever it publishes already is open on this host by `box`, and would be asked for by the other machine, too.
-    main_machine.unpublish_web()
+    if main_machine.web:
+        main_machine.unpublish_web()
     move_markers(world, "mv $marker $marker.off")
     yield f"core@127.0.0.1:{world.inspect('box')['SSHConfig']['Port']}"
     if (world.machines / "far").exists():
