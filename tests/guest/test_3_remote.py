@@ -54,6 +54,7 @@ def unsupervised(world: World, name: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_guest_is_a_host_over_ssh(world: World, host: str) -> None:
     directory = world.machines / "box"
     key = " ".join((directory / "ssh_host_ed25519_key.pub").read_text().split()[:2])
