@@ -14,9 +14,8 @@ from typing import BinaryIO
 
 from machine import lock
 from machine.errors import BadInputError, MachineError, reason_of
-from machine.model.provider import Capability
+from machine.model.provider import Capability, Provider, check_capability
 from machine.model.record import MachineRecord
-from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.report import Reporter
 from machine.store import records
@@ -70,10 +69,11 @@ def read_log(
         log = log or Log.SERIAL
         _check_previous(log, follow=follow)
     found = records.find(context.roots, name)
-    is_remote = isinstance(found, MachineRecord) and found.config.remote is not None
-    log = log or (Log.SUPERVISOR if is_remote else Log.SERIAL)
+    # A machine whose record is damaged is taken for a virtual one.
+    provider = found.config.provider if isinstance(found, MachineRecord) else Provider.QEMU
+    log = log or (Log.SUPERVISOR if provider is Provider.SSH else Log.SERIAL)
     if log is not Log.SUPERVISOR:
-        require(name, Capability.CONSOLE, context)
+        check_capability(name, provider, Capability.CONSOLE)
     paths = context.roots.machine(name)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_File(path)) for path in log.files(paths, previous=previous)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from machine.model.ports import Claim
+from machine.model.ports import Claim, Endpoint
 
 PATIENCE_S = 600.0
 """How long a container may take to start after Podman has asked for its first port. An emulated guest needs minutes
@@ -47,6 +48,11 @@ class Verdict(StrEnum):
 
     UNDECIDED = "undecided"
     """Podman has to be asked again later."""
+
+
+def add_claims(claims: dict[Endpoint, Claim], found: Mapping[Endpoint, Claim]) -> None:
+    """Add what another list of containers claims. A running container's claim counts more than any other."""
+    claims.update((one, claim) for one, claim in found.items() if claims.get(one) is not Claim.ACTIVE)
 
 
 def judge(check: Check, claim: Claim | None, *, now: float, complete: bool) -> Verdict:

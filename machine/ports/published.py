@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from machine.errors import MachineError
 from machine.model.ports import Claim, Endpoint, Forward, Origin, Protocol
-from machine.ports.checks import Cause, Check, Verdict, judge
+from machine.ports.checks import Cause, Check, Verdict, add_claims, judge
 from machine.ports.forwarding import Forwarding
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class PublishedPorts:
             except MachineError as error:
                 problem = error
                 continue
-            claims.update((one, claim) for one, claim in found.items() if claims.get(one) is not Claim.ACTIVE)
+            add_claims(claims, found)
             if all(claims.get(endpoint) is Claim.ACTIVE for endpoint in due):
                 self._lists.remove(list_ports)
                 self._lists.insert(0, list_ports)

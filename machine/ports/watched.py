@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from machine.errors import MachineError
 from machine.model.ports import Claim, Endpoint, Protocol
+from machine.ports.checks import add_claims
 from machine.ports.forwarding import Forwarding
 from machine.ports.published import ListPorts
 
@@ -111,7 +112,7 @@ class WatchedPorts:
             except MachineError as error:
                 log.info("the ports of the host are not compared: %s", error)
                 return
-            claims.update((one, claim) for one, claim in found.items() if claims.get(one) is not Claim.ACTIVE)
+            add_claims(claims, found)
         wanted = wanted_ports(claims)
         self._tell(wanted.not_carried)
         present = [one.endpoint for one in self._forwarding.published() if isinstance(one.endpoint, Endpoint)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from machine.model.config import MachineConfig
@@ -13,26 +14,22 @@ from machine.store.paths import MachinePaths, identity_of
 
 def login_of(config: MachineConfig, paths: MachinePaths, username: str) -> SshTarget:
     """Return the address, user and key by which ssh logs in to a guest. `paths` are the machine's files."""
-    alias, remote = host_key_alias(config.name), config.remote
-    if remote is None:
-        return SshTarget(
-            alias=alias,
-            port=config.ssh_port,
-            username=username,
-            identity=identity_of(config, paths),
-            known_hosts=paths.known_hosts,
-        )
-    return SshTarget(
-        alias=alias,
-        address=remote.address,
+    target = SshTarget(
+        alias=host_key_alias(config.name),
         port=config.ssh_port,
-        proxy_command=remote.proxy_command,
         username=username,
         identity=identity_of(config, paths),
-        has_own_key=False,
-        agent=remote.agent,
         known_hosts=paths.known_hosts,
     )
+    if remote := config.remote:
+        return replace(
+            target,
+            address=remote.address,
+            proxy_command=remote.proxy_command,
+            has_own_key=False,
+            agent=remote.agent,
+        )
+    return target
 
 
 def supervisors_login(config: MachineConfig, paths: MachinePaths) -> SshTarget:

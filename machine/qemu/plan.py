@@ -28,8 +28,8 @@ DISK = "disk"
 """The name of the guest's disk in QEMU."""
 
 _MEMORY = "memory"
-# How many requests may wait for virtiofsd; QEMU's default is 128.
 _FOLDER = "folder"
+# How many requests may wait for virtiofsd; QEMU's default is 128.
 _VIRTIOFS_QUEUE = 1024
 
 
