@@ -35,7 +35,7 @@ from machine.ops.shared.images import default_base_url, metadata_cache
 from machine.ops.shared.resources import checked_disk
 from machine.providers.login import login_of
 from machine.report import Reporter
-from machine.ssh.command import SshTarget, proxied_config_block
+from machine.ssh.command import SshTarget, proxied_config_block, without_comment
 from machine.store import records
 from machine.store.paths import MachinePaths
 
@@ -158,7 +158,7 @@ def usage(vm: ClusterVm, target: SshTarget, host_key: str) -> Iterator[str]:
         "--host": f"{target.username}@{vm.name}",
         "--identity": str(target.identity),
         "--proxy-command": tunnel,
-        "--host-key": " ".join(host_key.split()[:2]),
+        "--host-key": without_comment(host_key),
     }
     words = " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items())
     yield f"As a machine, with sockets and ports here: machine init --provider ssh {words} {config.name}-cluster"

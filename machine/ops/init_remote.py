@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +30,7 @@ from machine.ops.shared.creation import fresh_mac, publish
 from machine.ops.shared.folders import read_volumes
 from machine.report import Reporter
 from machine.ssh import remote as ssh
-from machine.ssh.command import SshTarget, host_key_alias, known_hosts_line, script_argv
+from machine.ssh.command import SshTarget, host_key_alias, known_hosts_line, script_argv, without_comment
 from machine.store import drafts
 
 _LOOK_S = 90.0
@@ -154,7 +153,8 @@ def make_remote(
     assert config.remote
     report.step(f"Connecting to {config.remote.named}")
     route = ssh.find_route(ssh.parse_host(config.remote.named), config.remote.proxy_command)
-    with _login_files() as files:
+    with tempfile.TemporaryDirectory() as directory:
+        files = Path(directory)
         target = SshTarget(
             alias=host_key_alias(config.name),
             address=route.address,
@@ -172,16 +172,8 @@ def make_remote(
         facts = _facts(target, planned, report)
         arch = check_system(facts, target.place)
         access = facts.root_access
-        if config.rootful and access is RootAccess.NONE:
-            raise MachineError(
-                f"{route.username} cannot become root on {target.place}, as --rootful needs",
-                hint="let the user run sudo without a password there, or log in as root",
-            )
-        if config.folders and access is RootAccess.NONE:
-            raise MachineError(
-                f"folders need root, and {route.username} cannot become root on {target.place}",
-                hint="let the user run sudo without a password there, or log in as root",
-            )
+        if access is RootAccess.NONE:
+            _check_needs_no_root(config, route.username, target.place)
         with drafts.draft(context.roots, config.name) as paths:
             write_atomic(paths.known_hosts, "".join(known))
             in_agent = target.identity.parent == files
@@ -214,10 +206,19 @@ def make_remote(
     return made
 
 
-@contextmanager
-def _login_files() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
+def _check_needs_no_root(config: MachineConfig, username: str, place: str) -> None:
+    """Check that the machine wants nothing for which the user would have to become root on the host.
+
+    Raises:
+        MachineError: it does.
+    """
+    if config.rootful:
+        problem = f"{username} cannot become root on {place}, as --rootful needs"
+    elif config.folders:
+        problem = f"folders need root, and {username} cannot become root on {place}"
+    else:
+        return
+    raise MachineError(problem, hint="let the user run sudo without a password there, or log in as root")
 
 
 def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report: Reporter) -> list[str]:
@@ -228,7 +229,7 @@ def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report
     """
     if request.host_key is not None:
         ssh.fingerprint(request.host_key)
-        return [" ".join(request.host_key.split()[:_KEY_WORDS])]
+        return [without_comment(request.host_key)]
     if known := ssh.known_keys(route):
         return known
     offered = ssh.offered_key(target)
@@ -253,10 +254,10 @@ def _identity(target: SshTarget, route: ssh.Route, given: str | None, files: Pat
     else:
         in_files = ssh.usable(route.identities)
         public = [path.with_name(f"{path.name}.pub") for path in in_files]
-        have = {" ".join(path.read_text().split()[:_KEY_WORDS]) for path in public if path.is_file()}
+        have = {without_comment(path.read_text()) for path in public if path.is_file()}
         candidates = in_files
         for number, key in enumerate(ssh.agents_keys(route.agent)):
-            if " ".join(key.split()[:_KEY_WORDS]) not in have:
+            if without_comment(key) not in have:
                 path = files / f"agent-{number}.pub"
                 path.write_text(f"{key}\n")
                 candidates.append(path)
@@ -316,7 +317,7 @@ def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter)
 
 
 def _look(target: SshTarget) -> RemoteFacts:
-    argv = [*script_argv(target, ())[:-1], "sh -s"]
+    argv = script_argv(target, (), interpreter="sh")
     done = runner.run(argv, timeout_s=_LOOK_S, stdin=assets.load("files/look-at-host.sh"), check=False)
     facts = parse_facts(done.stdout)
     if facts is None:

@@ -13,12 +13,11 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.target import ended_error, running_target
 from machine.ssh.client import check_user
-from machine.ssh.command import SshTarget, session_argv
+from machine.ssh.command import SSH_FAILED, SshTarget, session_argv
 from machine.ssh.greeting import greets
 from machine.ssh.refusal import refusal
 from machine.store.names import machine_names
 
-_SSH_FAILED = 255
 # ssh has failed already, and the user waits for the reason.
 _GREETING_S = 3.0
 _LOGIN_S = 15.0
@@ -94,7 +93,7 @@ def run(session: Session, context: Context) -> int:
         MachineError: ssh is not installed, or there was no session, or the session ended with the machine.
     """
     status = runner.interact(session.argv)
-    if status == _SSH_FAILED and (error := _failure(session, context)):
+    if status == SSH_FAILED and (error := _failure(session, context)):
         raise error
     return status
 
@@ -109,4 +108,4 @@ def _failure(session: Session, context: Context) -> MachineError | None:
         login = runner.run(session_argv(session.target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
     except MachineError:
         return None
-    return refusal(session.name, session.target, login.stderr) if login.returncode == _SSH_FAILED else None
+    return refusal(session.name, session.target, login.stderr) if login.returncode == SSH_FAILED else None

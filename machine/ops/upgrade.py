@@ -24,12 +24,11 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.target import running_target
 from machine.ops.wake import wake
 from machine.report import Reporter
-from machine.ssh.command import ROOT, SshTarget, script_argv, session_argv
+from machine.ssh.command import ROOT, SSH_FAILED, SshTarget, script_argv, session_argv
 
 _ASK_S = 120.0
 # This is long enough for a whole image over a slow connection, or for all packages in an emulated guest.
 _UPGRADE_S = 4 * 3600.0
-_SSH_FAILED = 255
 _RESTART = "restart"
 
 
@@ -163,7 +162,7 @@ def _run_script(guest: _Guest, words: list[str]) -> str:
     """
     script = assets.load(f"files/upgrade-{guest.os.family}.sh")
     done = runner.stream(script_argv(guest.target, words), stdin=script, timeout_s=_UPGRADE_S)
-    if done.returncode == _SSH_FAILED:
+    if done.returncode == SSH_FAILED:
         raise GuestError(
             f'the connection to the guest of "{guest.name}" was lost', hint=f"see: machine logs {guest.name}"
         )

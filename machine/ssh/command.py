@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 ROOT = "root"
+SSH_FAILED = 255
+"""The exit status with which ssh itself fails. Otherwise it ends with that of the command in the guest."""
 
 # A busy emulated guest needs some of this time until its SSH server greets.
 _CONNECT_S = 30
-
 
 LOOPBACK = "127.0.0.1"
 NO_AGENT = "none"
@@ -53,6 +54,11 @@ End = str | PurePath
 
 def host_key_alias(name: str) -> str:
     return f"machine-{name}"
+
+
+def without_comment(public_key: str) -> str:
+    """Return a public key as `TYPE KEY`, without the comment that its .pub file may have."""
+    return " ".join(public_key.split()[:2])
 
 
 def known_hosts_line(name: str, public_key: str) -> str:
@@ -171,11 +177,13 @@ def sftp_argv(target: SshTarget) -> list[str]:
     ]  # fmt: skip
 
 
-def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None = None) -> list[str]:
+def script_argv(
+    target: SshTarget, words: Sequence[str], *, control: Path | None = None, interpreter: str = "bash"
+) -> list[str]:
     """Return the ssh command line that runs a script in the guest, with `words` as arguments. Pass the script to stdin.
 
     If an SSH master listens on the socket `control`, the script is run over the master's connection. This saves a
-    login, which takes seconds in an emulated guest.
+    login, which takes seconds in an emulated guest. Every guest has bash, but a host that is not of our making may not.
     """
     return [
         "ssh", *base_options(target), *connect_options(target),
@@ -183,7 +191,7 @@ def script_argv(target: SshTarget, words: Sequence[str], *, control: Path | None
         "-o", f"ConnectTimeout={_CONNECT_S}",
         "-o", "ServerAliveCountMax=8",
         "-o", "ServerAliveInterval=15",
-        f"{target.username}@{target.address}", "--", shlex.join(["bash", "-s", "--", *words]),
+        f"{target.username}@{target.address}", "--", shlex.join([interpreter, "-s", "--", *words]),
     ]  # fmt: skip
 
 

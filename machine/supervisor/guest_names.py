@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from machine import async_runner
 from machine.errors import MachineError, reason_of
 from machine.model import network
+from machine.ssh.command import SSH_FAILED
 
 if TYPE_CHECKING:
     from machine.resolver.server import ResolverServer
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SCRIPT_S = 20.0
-_SSH_FAILED = 255
 
 
 @dataclass(kw_only=True)
@@ -52,7 +52,7 @@ class GuestNames:
         except (MachineError, OSError) as error:
             log.warning("the guest was not told where to ask for names: %s", reason_of(error))
             return
-        if done.returncode not in (0, _SSH_FAILED):
+        if done.returncode not in (0, SSH_FAILED):
             reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
             if self.server is None:
                 log.info("rules of an earlier supervisor, if there are any, stay in the guest: %s", reason)

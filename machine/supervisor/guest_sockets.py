@@ -16,12 +16,12 @@ from machine import async_runner
 from machine.errors import MachineError, reason_of
 from machine.ignition import assets
 from machine.model.config import MachineConfig
+from machine.ssh.command import SSH_FAILED
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)
 
 _SCRIPT_S = 20.0
-_SSH_FAILED = 255
 
 # The script gets its own text, so that the guest can keep the script for its later boots.
 COMMAND = shlex.join(["sh", "-c", 'program=$(cat) && eval "$program"'])
@@ -56,7 +56,7 @@ class GuestSockets:
         except (MachineError, OSError) as error:
             log.warning("the guest was not given the paths of its sockets: %s", reason_of(error))
             return
-        if done.returncode == _SSH_FAILED:
+        if done.returncode == SSH_FAILED:
             log.info("the SSH master was lost; the next one gives the guest the paths of its sockets")
         elif done.returncode != 0:
             reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"

@@ -11,13 +11,12 @@ from pathlib import Path
 from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
-from machine.ssh.command import SshTarget, command_argv, master_argv, proxy_argv
+from machine.ssh.command import SSH_FAILED, SshTarget, command_argv, master_argv, proxy_argv
 from machine.supervisor.events import SshSilence
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
-_SSH_FAILED = 255
 _LINE_BYTES = 4096
 _GREETING_S = 3.0
 _MAX_GREETING_S = 30.0
@@ -108,7 +107,7 @@ class Master:
         status = await child.wait()
         if message:
             return message
-        return "the guest no longer answers" if status == _SSH_FAILED else f"ssh exited with status {status}"
+        return "the guest no longer answers" if status == SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
         """Set the guest's clock to the host's time. Return whether the guest has set its clock, or was only to answer.

@@ -12,13 +12,12 @@ from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.providers.login import supervisors_login
 from machine.ssh.client import check_user
-from machine.ssh.command import session_argv
+from machine.ssh.command import SSH_FAILED, session_argv
 from machine.ssh.refusal import refusal
 from machine.ssh.remote import unreachable
 from machine.store.paths import MachinePaths
 
 _LOGIN_S = 60.0
-_SSH_FAILED = 255
 
 
 def prepare(record: MachineRecord, paths: MachinePaths) -> list[MountedFolder]:
@@ -36,7 +35,7 @@ def prepare(record: MachineRecord, paths: MachinePaths) -> list[MountedFolder]:
     for path in (target.identity, target.known_hosts):
         _check_file(config.name, path)
     done = runner.run(session_argv(target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
-    if done.returncode == _SSH_FAILED:
+    if done.returncode == SSH_FAILED:
         error = refusal(config.name, target, done.stderr) or unreachable(target, done.stderr)
         raise GuestError(f'unable to start "{config.name}": {error.message}', details=error.details, hint=error.hint)
     return [MountedFolder(folder=folder, transport=Transport.SSHFS) for folder in config.folders]
