@@ -13,19 +13,20 @@ import pytest
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.probe import find_virtiofsd, probe_owners, usable_command
 from machine.folders.server import FolderServer
-from machine.folders.settings import FolderSettings, GuestScripts
+from machine.folders.settings import GuestScripts
 from machine.folders.transports import MountedFolder, shares_of
 from machine.folders.virtiofsd import virtiofsd_commands
 from machine.model.arch import Arch
 from machine.model.folders import Folder
 from machine.model.obstacle import Obstacle
-from machine.model.transport import Transport, TransportChoice
+from machine.model.transport import Transport
 from machine.qemu import hotplug
 from machine.qemu.boards import BOARDS
 from machine.supervisor.inherited_folders import watch_inherited_folders
 from machine.supervisor.qmp import QmpLink
 from machine.this_host import current_host
 from tests.support.disk_images import Images
+from tests.support.folder_settings import make_folder_settings
 from tests.support.idle_qemu import WAIT_S, prepared, running_qemu
 from tests.support.processes import processes_of
 from tests.support.start import HARDWARE
@@ -56,17 +57,8 @@ def test_folder_is_lost_when_its_virtiofsd_is_killed(short_path: Path, images: I
 
     async def nothing(_: object = None) -> None: ...
 
-    settings = FolderSettings(
-        ssh=lambda _: ["true"],
-        scripts=GuestScripts(mount="", release="", sshfs="", changes=""),
-        confine=(),
-        guest_uid=1000,
-        choice=TransportChoice.AUTO,
-        relay_changes=False,
-        state_file=short_path / "folders.json",
-        log_file=short_path / "folders.log",
-        host_os=current_host().os,
-        time_scale=1,
+    settings = make_folder_settings(
+        short_path, ssh=lambda _: ["true"], scripts=GuestScripts(mount="", release="", sshfs="", changes="")
     )
     server = FolderServer(
         [replace(each, virtiofsd=()) for each in (kept, lost)],

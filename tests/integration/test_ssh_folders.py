@@ -15,15 +15,15 @@ from machine import async_runner
 from machine.errors import DeadlineError
 from machine.folders import confine
 from machine.folders.server import FolderServer
-from machine.folders.settings import FolderSettings, GuestScripts
+from machine.folders.settings import GuestScripts
 from machine.folders.transports import MountedFolder
 from machine.model.folders import Folder
-from machine.model.transport import Transport, TransportChoice
+from machine.model.transport import Transport
 from machine.sockets import listener_pid
 from machine.ssh.command import command_argv
 from machine.supervisor.helpers import helper_command
 from machine.supervisor.master import Master
-from machine.this_host import current_host
+from tests.support.folder_settings import make_folder_settings
 from tests.support.sshd import Sshd
 
 WAIT_S = 20
@@ -105,17 +105,11 @@ def test_folder_is_served_until_the_master_ends(sshd: Sshd, short_path: Path) ->
 
     async def note_mounts() -> None: ...
 
-    settings = FolderSettings(
+    settings = make_folder_settings(
+        short_path,
         ssh=lambda command: command_argv(sshd.target, control, command),
         scripts=GuestScripts(mount=MOUNT, release="", sshfs=SSHFS, changes=""),
         confine=helper_command(Path(confine.__file__)),
-        guest_uid=1000,
-        choice=TransportChoice.AUTO,
-        relay_changes=False,
-        state_file=short_path / "folders.json",
-        log_file=short_path / "folders.log",
-        host_os=current_host().os,
-        time_scale=1,
     )
 
     async def serve() -> None:

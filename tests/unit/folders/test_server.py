@@ -25,6 +25,7 @@ from machine.model.folders import Folder
 from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.host import HostOS
 from machine.model.transport import Transport, TransportChoice
+from tests.support.folder_settings import make_folder_settings
 
 T = TypeVar("T")
 
@@ -68,17 +69,13 @@ class Guest:
         self.learned.append(transports)
 
     def settings(self, choice: TransportChoice = TransportChoice.AUTO) -> FolderSettings:
-        return FolderSettings(
+        return make_folder_settings(
+            self.directory,
             ssh=self.ssh,
             scripts=GuestScripts(mount="mount", release="release", sshfs="sshfs", changes="changes"),
             confine=("confine",),
-            guest_uid=1000,
             choice=choice,
-            relay_changes=False,
-            state_file=self.directory / "folders.json",
-            log_file=self.directory / "folders.log",
             host_os=HostOS.MACOS,
-            time_scale=1,
         )
 
     @contextlib.asynccontextmanager
