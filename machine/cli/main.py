@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -97,6 +98,7 @@ class LazyGroup(Group):
         module, _, attribute = COMMANDS[name][0].partition(":")
         command = getattr(importlib.import_module(f"machine.cli.{module}"), attribute or "command")
         assert isinstance(command, click.Command)
+        gc.enable()  # disabled by machine.cli.entry
         return command
 
     def known_words(self, ctx: click.Context) -> list[str]:
@@ -160,6 +162,8 @@ def main() -> NoReturn:
     _replace_closed_stderr()
     _accept_any_text()
     status = _run()
+    # Spare the interpreter its last collection, which would look at every module for nothing.
+    gc.freeze()
     # Nothing is left to clean up. Let these signals end the program at once again, because otherwise ^C would print a
     # traceback while the interpreter exits.
     for number in (signal.SIGINT, signal.SIGTERM):
