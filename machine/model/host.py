@@ -42,6 +42,9 @@ class HostTraits:
     session_variable: str
     """The environment variable that names the directory for sockets."""
 
+    data_directory: str
+    """The directory for the data of all programs, below the user's home directory."""
+
     firmware_directories: tuple[str, ...]
     """The directories where packages put firmware descriptors, besides the directory of the QEMU in use."""
 
@@ -54,6 +57,7 @@ _TRAITS = {
         accelerator=Accelerator.KVM,
         socket_path_limit=107,
         session_variable="XDG_RUNTIME_DIR",
+        data_directory=".local/share",
         firmware_directories=("/usr/share/qemu/firmware",),
         service_path=("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"),
     ),
@@ -61,6 +65,7 @@ _TRAITS = {
         accelerator=Accelerator.HVF,
         socket_path_limit=103,
         session_variable="TMPDIR",
+        data_directory="Library/Application Support",
         # MacPorts, Homebrew on Intel, Homebrew on Apple silicon.
         firmware_directories=(
             "/opt/local/share/qemu/firmware", "/usr/local/share/qemu/firmware", "/opt/homebrew/share/qemu/firmware",

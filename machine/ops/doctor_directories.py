@@ -13,7 +13,7 @@ from machine.model.host import HostOS
 from machine.model.units import GIB, MIB, bytes_size
 from machine.ops.shared.context import Context
 from machine.store.filesystem import DirectoryFacts, file_systems, probe_directory
-from machine.store.paths import fallback_directory, longest_socket_path
+from machine.store.paths import fallback_directory, is_fallback, longest_socket_path
 from machine.this_host import lingers
 
 # With less free space than the first, nothing can be started. The second is about what a Fedora CoreOS image takes,
@@ -160,7 +160,7 @@ def runtime_check(facts: DirectoryFacts, session: SessionFacts, host_os: HostOS)
             f"{facts.path} is removed when you log out, together with the sockets of machines",
             "loginctl enable-linger",
         )
-    if facts.path == session.fallback:
+    if is_fallback(facts.path, session.uid):
         variable = host_os.traits.session_variable
         reason = f"{variable} is not a directory of this user" if session.session else f"{variable} is not set"
         return warning(

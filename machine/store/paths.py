@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -265,9 +266,11 @@ def find_roots(environment: Mapping[str, str], host_os: HostOS, uid: int) -> Roo
     from platformdirs import PlatformDirs  # slow to import
 
     directories = PlatformDirs(APPLICATION, appauthor=False)
+    data = directories.user_data_path
+    wanted = runtime_of(data, _usual_data(host_os, uid), _runtime_directory(environment, host_os, uid))
     return Roots(
-        data=directories.user_data_path,
-        runtime=short_runtime_directory(_runtime_directory(environment, host_os, uid), host_os, uid),
+        data=data,
+        runtime=short_runtime_directory(wanted, host_os, uid),
         cache=directories.user_cache_path,
         config=directories.user_config_path,
     )
@@ -292,6 +295,24 @@ def _runtime_directory(environment: Mapping[str, str], host_os: HostOS, uid: int
     return fallback_directory(uid)
 
 
+def runtime_of(data: Path, usual_data: Path | None, usual_runtime: Path) -> Path:
+    """Return the directory for the sockets of the machines in `data` (pure).
+
+    Only the user's usual data directory has the usual one. Every other, as with another HOME, has a directory of its
+    own, so that machines of the same name do not share their sockets. `usual_data` is None if the user has no home.
+    """
+    # The names of machines cannot begin with a dot.
+    return usual_runtime if data == usual_data else usual_runtime / f".{_digest(data)}"
+
+
+def _usual_data(host_os: HostOS, uid: int) -> Path | None:
+    try:
+        home = Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:  # a container may run as a user that the system does not know
+        return None
+    return home / host_os.traits.data_directory / APPLICATION
+
+
 def _is_owned(directory: Path, uid: int) -> bool:
     try:
         return directory.stat().st_uid == uid
@@ -302,6 +323,12 @@ def _is_owned(directory: Path, uid: int) -> bool:
 def fallback_directory(uid: int) -> Path:
     """Return the directory for sockets on a host without runtime directories for users."""
     return Path(f"/tmp/b2p-{uid}")  # noqa: S108  (make_private checks its owner)
+
+
+def is_fallback(runtime: Path, uid: int) -> bool:
+    """Return whether this runtime directory was chosen because the host has no runtime directory for the user."""
+    fallback = fallback_directory(uid)
+    return runtime == fallback or (runtime.parent == fallback and runtime.name.startswith("."))
 
 
 def longest_socket_path(runtime: Path) -> int:
@@ -318,10 +345,13 @@ def short_runtime_directory(wanted: Path, host_os: HostOS, uid: int) -> Path:
     """
     if longest_socket_path(wanted) <= host_os.traits.socket_path_limit and _is_plain(wanted):
         return wanted
+    return fallback_directory(uid) / _digest(wanted)
+
+
+def _digest(path: Path) -> str:
     import hashlib
 
-    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
-    return fallback_directory(uid) / digest
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
 
 
 def _is_plain(path: Path) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from machine.errors import MachineError
 from machine.model.host import HostOS
 from machine.store import drafts
-from machine.store.paths import find_roots, make_private, short_runtime_directory
+from machine.store.paths import find_roots, is_fallback, make_private, runtime_of, short_runtime_directory
 from tests.support.builders import make_roots
 
 # "/NAME/" and "ssh.ctl" with OpenSSH's 17 characters of a temporary name.
@@ -41,7 +41,7 @@ def short_directory() -> Iterator[Path]:
 
 def test_linux_sockets_go_to_the_session_directory(short_directory: Path) -> None:
     roots = find_roots({"XDG_RUNTIME_DIR": str(short_directory)}, HostOS.LINUX, os.getuid())
-    assert roots.runtime == short_directory / "boot2podman"
+    assert roots.runtime.parent == short_directory / "boot2podman"
 
 
 def test_session_directory_of_somebody_else_or_a_relative_one_is_ignored(
@@ -50,9 +50,9 @@ def test_session_directory_of_somebody_else_or_a_relative_one_is_ignored(
     monkeypatch.chdir(short_directory.parent)
     for session in (str(short_directory), short_directory.name):
         roots = find_roots({"XDG_RUNTIME_DIR": session}, HostOS.LINUX, 4_000_000_000)
-        assert roots.runtime == Path("/tmp/b2p-4000000000")
+        assert roots.runtime.parent == Path("/tmp/b2p-4000000000")
     relative = find_roots({"XDG_RUNTIME_DIR": short_directory.name}, HostOS.LINUX, os.getuid())
-    assert relative.runtime.parent != short_directory
+    assert relative.runtime.parent.parent != short_directory
 
 
 def test_sockets_of_a_machine_stay_where_they_were_at_init(tmp_path: Path) -> None:
@@ -65,13 +65,49 @@ def test_sockets_of_a_machine_stay_where_they_were_at_init(tmp_path: Path) -> No
 
 
 def test_linux_without_a_session_has_a_directory_of_its_own_in_tmp() -> None:
-    assert find_roots({}, HostOS.LINUX, 4_000_000_000).runtime == Path("/tmp/b2p-4000000000")
+    assert find_roots({}, HostOS.LINUX, 4_000_000_000).runtime.parent == Path("/tmp/b2p-4000000000")
+
+
+HOME = Path("/home/me/.local/share/boot2podman")
+RUNTIME = Path("/run/user/1000/boot2podman")
+
+
+def test_usual_data_directory_has_the_usual_runtime_directory() -> None:
+    assert runtime_of(HOME, HOME, RUNTIME) == RUNTIME
+
+
+@pytest.mark.parametrize("usual", [HOME, None], ids=["a home", "a user whom the system does not know"])
+def test_other_data_directories_have_sockets_of_their_own(usual: Path | None) -> None:
+    others = [Path(f"/srv/{number}/.local/share/boot2podman") for number in range(2)]
+    first, second = (runtime_of(data, usual, RUNTIME) for data in others)
+    assert first.parent == second.parent == RUNTIME
+    assert first.name[0] == second.name[0] == "."
+    assert first != second
+
+
+@pytest.mark.parametrize("session", [{}, {"XDG_RUNTIME_DIR": "yes"}], ids=["without a session", "in a session"])
+def test_machines_of_the_same_name_in_two_homes_do_not_share_sockets(
+    session: dict[str, str], tmp_path: Path, short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = dict.fromkeys(session, str(short_directory))
+    runtimes = []
+    for home in ("one", "two"):
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+        runtimes.append(find_roots(environment, HostOS.LINUX, os.getuid()).machine("box").runtime)
+    assert len(set(runtimes)) == 2
+
+
+def test_fallback_is_known_from_a_short_path() -> None:
+    assert is_fallback(Path("/tmp/b2p-1000"), 1000)
+    assert is_fallback(runtime_of(HOME, None, Path("/tmp/b2p-1000")), 1000)
+    assert not is_fallback(short_runtime_directory(Path("/" + "d" * 200), HostOS.LINUX, 1000), 1000)
+    assert not is_fallback(RUNTIME, 1000)
 
 
 def test_macos_sockets_go_below_tmpdir_where_they_fit(short_directory: Path) -> None:
     uid = os.getuid()
     roots = find_roots({"TMPDIR": str(short_directory)}, HostOS.MACOS, uid)
-    assert roots.runtime == short_directory / "boot2podman"
+    assert roots.runtime.parent == short_directory / "boot2podman"
     long = short_directory / ("x" * 60)
     long.mkdir()
     assert find_roots({"TMPDIR": str(long)}, HostOS.MACOS, uid).runtime.parent == Path(f"/tmp/b2p-{uid}")
