@@ -39,7 +39,7 @@ def doctor(context: Context) -> list[Check]:
         qemu_img_check(host),
         installed_ssh_check(host),
         *signature_checks(context),
-        *client_checks(context),
+        *client_checks(context, {name: context.roots.machine(name) for name in listing.names}),
         *directory_checks(context),
         *(new_machine_resources_checks(chosen, host) if chosen else []),
         *(unreadable or existing_machines_checks(listing, context)),

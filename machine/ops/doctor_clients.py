@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +11,24 @@ from machine.errors import MachineError
 from machine.model.doctor_check import Check, failure_from, ok, warning
 from machine.model.host import Host, Installer
 from machine.ops.doctor_directories import check_directory, make_writable, unwritable
+from machine.ops.shared.client_registration import sockets_of
 from machine.ops.shared.context import Context
+from machine.ops.shared.podman_default import default_connection_of
 from machine.podman import docker_context, legacy_connections
-from machine.podman.connections import ConnectionsFile, connections_file
+from machine.podman.connections import Connection, ConnectionsFile, connection_uri, connections_file, socket_of
 from machine.store.filesystem import DirectoryFacts
+from machine.store.paths import MachinePaths
+
+_DEFAULT = "default connection"
 
 PODMAN = dict.fromkeys(Installer, "podman")
 
 
-def client_checks(context: Context) -> Iterator[Check]:
-    """Check the Podman and Docker clients on this host, and the clients' files in which machines are registered."""
+def client_checks(context: Context, machines: Mapping[str, MachinePaths]) -> Iterator[Check]:
+    """Check the Podman and Docker clients on this host, and the clients' files in which machines are registered.
+
+    `machines` has the paths of every machine by its name.
+    """
     path = connections_file(context.environment, context.home)
     client, installed = legacy_connections.find_client(), shutil.which("podman")
     if client is None and installed:
@@ -34,10 +42,45 @@ def client_checks(context: Context) -> Iterator[Check]:
         yield failure_from(name, error)
     else:
         yield _client_files(name, path.parent, f"{known or 'none yet'} in {path}")
+        if client:
+            yield from _default_connection(client, context, machines)
     contexts = docker_context.docker_config(context.environment, context.home) / "contexts" / "meta"
     program = shutil.which("docker")
     reader = f", which {program} reads" if program else "; docker, which reads this directory, is not on PATH"
     yield _client_files("docker contexts", contexts, f"{contexts}{reader}")
+
+
+def _default_connection(
+    client: legacy_connections.Client, context: Context, machines: Mapping[str, MachinePaths]
+) -> Iterator[Check]:
+    try:
+        default = default_connection_of(client, context)
+    except MachineError as error:
+        yield warning(_DEFAULT, error.message, error.hint)
+    else:
+        socket = socket_of(default) if default else None
+        is_missing = socket is not None and not socket.exists()
+        yield default_connection_check(default, machines, is_missing=is_missing)
+
+
+def default_connection_check(
+    default: Connection | None, machines: Mapping[str, MachinePaths], *, is_missing: bool
+) -> Check:
+    """Judge the connection that Podman uses by default. `is_missing` says whether it leads to a socket that is gone."""
+    if default is None:
+        return ok(_DEFAULT, "none")
+    for name, paths in machines.items():
+        if default.uri in map(connection_uri, sockets_of(paths)):
+            return ok(_DEFAULT, f'{default.name}, which is the machine "{name}"')
+    if not is_missing:
+        return ok(_DEFAULT, f"{default.name}, which leads to {default.uri} and is no machine on this host")
+    remove = f"podman system connection rm {default.name}"
+    other = next((name for name in machines if name != default.name), None)
+    return warning(
+        _DEFAULT,
+        f"{default.name} leads to {default.uri}, which is gone and belongs to no machine",
+        f"podman system connection default {other}, or: {remove}" if other else remove,
+    )
 
 
 def _client_files(name: str, directory: Path, finding: str) -> Check:

@@ -46,6 +46,11 @@ class Listing:
     machines: list[ListedMachine]
     broken: list[BrokenRecord]
 
+    @property
+    def names(self) -> list[str]:
+        """The sorted names of all machines."""
+        return sorted({machine.record.name for machine in self.machines} | {broken.name for broken in self.broken})
+
 
 def list_machines(context: Context, labels: Sequence[str] = ()) -> Listing:
     """List the machines that have all of the labels (`KEY` or `KEY=VALUE`). Without labels, list all machines."""

@@ -215,3 +215,9 @@ def next_default(names: Collection[str], rootful: Collection[str]) -> str:
 
 def connection_uri(socket: Path) -> str:
     return f"unix://{os.fspath(socket)}"
+
+
+def socket_of(connection: Connection) -> Path | None:
+    """Return the socket on this host to which a connection leads, or None if it leads elsewhere."""
+    scheme, _, path = connection.uri.partition("://")
+    return Path(path) if scheme == "unix" else None

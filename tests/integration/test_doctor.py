@@ -212,6 +212,22 @@ def test_connections_that_cannot_be_read(world: World) -> None:
     assert "cannot read Podman's connections" in finding
 
 
+def test_default_connection_of_an_old_podman_that_leads_nowhere(podman_world: World) -> None:
+    podman = shutil.which("podman", path=str(podman_world.bin))
+    assert podman is not None
+    gone = f"unix://{podman_world.root}/gone/podman.sock"
+    podman_world.run(podman, "system", "connection", "add", "--default", "old", gone)
+    before = entries(podman_world)
+    assert told(examine(podman_world), "default connection") == (
+        "warning",
+        f"old leads to {gone}, which is gone and belongs to no machine",
+        "podman system connection rm old",
+    )
+    assert entries(podman_world) == before
+    podman_world.run(podman, "system", "connection", "rm", "old")
+    assert told(examine(podman_world), "default connection") == ("ok", "none", "")
+
+
 def test_key_that_is_none(world: World) -> None:
     world.trust(b"no key")
     assert told(examine(world), "keys")[:2] == ("warning", "there is no OpenPGP public key in test.gpg")

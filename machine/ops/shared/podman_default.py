@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from machine.model.config import MachineConfig
 from machine.model.dataclass import dataclass
 from machine.ops.shared.context import Context
 from machine.podman.conf_files import find_files, have_connections
 from machine.podman.connections import Connection, ConnectionsFile, connection_uri, connections_file
 from machine.store.paths import MachinePaths
+
+if TYPE_CHECKING:
+    from machine.podman.legacy_connections import Client
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,18 @@ def default_connections(context: Context) -> DefaultConnections:
         if client := LegacyClient.find(has_connections=True):
             found.append(client.default_connection())
     return DefaultConnections(found=tuple(found))
+
+
+def default_connection_of(client: Client, context: Context) -> Connection | None:
+    """Return the default connection of a Podman client, or None if it has none.
+
+    Raises:
+        MachineError: the client's connections cannot be read.
+    """
+    if not client.is_legacy:
+        return ConnectionsFile(connections_file(context.environment, context.home)).default_connection()
+    if not have_connections(find_files(context.environment, context.home)):
+        return None
+    from machine.podman.legacy_connections import LegacyClient
+
+    return LegacyClient(client.program, None).default_connection()

@@ -10,8 +10,9 @@ import pytest
 from machine.model.units import GIB
 from machine.ops import doctor_clients as checks
 from machine.podman import legacy_connections
+from machine.podman.connections import Connection, connection_uri
 from machine.store.filesystem import DirectoryFacts
-from tests.support.builders import make_host
+from tests.support.builders import make_host, make_roots
 from tests.support.checks import text_of
 from tests.support.golden import Golden
 
@@ -26,6 +27,29 @@ PODMANS = {
 @pytest.mark.parametrize("client", PODMANS.values(), ids=PODMANS)
 def test_podman(client: legacy_connections.Client | None, golden: Golden) -> None:
     golden.matches(text_of(checks.podman_check(client, make_host(), Path("/c/connections.json"))))
+
+
+BOX = make_roots(Path("/m")).machine("box")
+GONE = connection_uri(Path("/tmp/gone/old/podman.sock"))
+DEFAULTS: dict[str, tuple[Connection | None, bool]] = {
+    "none": (None, False),
+    "a machine that is stopped": (Connection(name="box", uri=connection_uri(BOX.podman_socket)), True),
+    "a machine's root": (Connection(name="box-root", uri=connection_uri(BOX.podman_root_socket)), False),
+    "another host": (Connection(name="far", uri="ssh://core@far/run/podman.sock"), False),
+    "a service on this host": (Connection(name="own", uri="unix:///run/podman/podman.sock"), False),
+    "a machine that is gone": (Connection(name="old", uri=GONE), True),
+    "of the name of a machine": (Connection(name="box", uri=GONE), True),
+}
+
+
+@pytest.mark.parametrize(("default", "is_missing"), DEFAULTS.values(), ids=DEFAULTS)
+def test_default_connection(default: Connection | None, is_missing: bool, golden: Golden) -> None:
+    golden.matches(text_of(checks.default_connection_check(default, {"box": BOX}, is_missing=is_missing)))
+
+
+def test_default_connection_that_is_gone_where_there_are_no_machines(golden: Golden) -> None:
+    default = Connection(name="old", uri=GONE)
+    golden.matches(text_of(checks.default_connection_check(default, {}, is_missing=True)))
 
 
 DATA = Path("/home/me/data")
