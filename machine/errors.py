@@ -42,6 +42,7 @@ class Page(StrEnum):
     FOLDER = "folder"
     HOST_DISK_FULL = "disk-full-host"
     NO_QEMU = "no-qemu"
+    OLD_QEMU = "old-qemu"
     PROXY = "proxy"
     RESUME = "resume"
     RUNNING = "running"

@@ -90,6 +90,18 @@ class Installer(StrEnum):
         """Return the command that installs a package."""
         return f"pacman -S {package}" if self is Installer.PACMAN else f"{self} install {package}"
 
+    def upgrade_hint(self, package: str) -> str:
+        """Return a hint that says how to get a newer version of a package that is installed."""
+        match self:
+            case Installer.APT:  # a release of Debian or Ubuntu keeps the version that it came with
+                return "install a newer version from the backports of this host's release, or upgrade this host"
+            case Installer.PACMAN:
+                return "upgrade it with: pacman -Syu"
+            case Installer.ZYPPER:
+                return f"upgrade it with: zypper update {package}"
+            case Installer.DNF | Installer.BREW:
+                return f"upgrade it with: {self} upgrade {package}"
+
 
 _FAMILIES = {
     "debian": Installer.APT, "ubuntu": Installer.APT, "fedora": Installer.DNF,
@@ -170,4 +182,10 @@ class Host:
         """
         if self.installer and self.installer in packages:
             return f"install it with: {self.installer.command(packages[self.installer])}"
+        return f"install {otherwise}"
+
+    def upgrade_hint(self, packages: Mapping[Installer, str], otherwise: str) -> str:
+        """Return a hint that says how to get a newer version of an installed program, as `install_hint` does."""
+        if self.installer and self.installer in packages:
+            return self.installer.upgrade_hint(packages[self.installer])
         return f"install {otherwise}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS
 from machine.model.obstacle import Obstacle
@@ -104,7 +104,8 @@ def check_version(qemu: QemuFacts, arch: Arch, host: Host) -> None:
         minimum = ".".join(map(str, board.min_qemu))
         raise MachineError(
             f"{qemu.path} is QEMU {qemu.dotted}, but {arch} guests need {minimum} or newer",
-            hint=host.install_hint(board.packages, f"a newer {board.binary}"),
+            hint=host.upgrade_hint(board.packages, f"a newer {board.binary}"),
+            page=Page.OLD_QEMU,
         )
 
 

@@ -36,6 +36,23 @@ def test_hint_names_the_package_of_this_hosts_installer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("installer", "hint"),
+    [
+        # What apt would install is the version that is there.
+        (Installer.APT, "install a newer version from the backports of this host's release, or upgrade this host"),
+        (Installer.DNF, "upgrade it with: dnf upgrade thing"),
+        (Installer.ZYPPER, "upgrade it with: zypper update thing"),
+        (Installer.PACMAN, "upgrade it with: pacman -Syu"),
+        (Installer.BREW, "upgrade it with: brew upgrade thing"),
+        (None, "install a newer thing"),
+    ],
+)
+def test_hint_for_a_newer_version(installer: Installer | None, hint: str) -> None:
+    packages = dict.fromkeys(Installer, "thing")
+    assert make_host(installer=installer).upgrade_hint(packages, "a newer thing") == hint
+
+
+@pytest.mark.parametrize(
     ("machine", "kernel", "cpu"),
     [
         ("arm64", "xnu-8020.140.41~1/RELEASE_ARM64_T6000", "arm64"),

@@ -171,7 +171,7 @@ def test_old_qemu_is_refused_with_the_version_that_is_needed(version: tuple[int,
         check_qemu(make_qemu("/q", version=version), arch, make_host(installer=Installer.BREW))
     dotted = ".".join(map(str, version))
     assert caught.value.line == (
-        f"/q is QEMU {dotted}, but {arch} guests need {least} or newer; install it with: brew install qemu"
+        f"/q is QEMU {dotted}, but {arch} guests need {least} or newer; upgrade it with: brew upgrade qemu"
     )
 
 
